@@ -1,0 +1,1 @@
+//! Hedgerow's shared nouns: events, subjects, windows, findings and verdicts

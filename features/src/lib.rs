@@ -1,0 +1,1 @@
+//! Windows of events as Arrow batches, and batches as matrices

@@ -1,0 +1,1 @@
+//! Isolation forests in linfa's conventions.

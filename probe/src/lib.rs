@@ -1,0 +1,1 @@
+//! Loads the sensors, drains their rings and decodes their records into events

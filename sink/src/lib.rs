@@ -1,0 +1,1 @@
+//! Where findings and windows go: Kafka, JSON lines and Parquet, with a spool between
