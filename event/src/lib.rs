@@ -1,1 +1,23 @@
-//! Hedgerow's shared nouns: events, subjects, windows, findings and verdicts
+//! Hedgerow's shared nouns: what the sensors observe, whom it concerns, how it is windowed, what
+//! was found and what was decided. Plain data: no BPF, no Arrow, no IO, no clock.
+//!
+//! Times named `*_boot_ns` are `CLOCK_BOOTTIME` nanoseconds (`bpf_ktime_get_boot_ns`), the only
+//! clock that events carry; wall time is derived per window for display.
+
+mod event;
+mod finding;
+mod flow;
+mod subject;
+mod verdict;
+mod window;
+
+pub use event::{
+    Actor, CLASSES, Call, Event, Exec, Exit, Fork, Origin, Raw, Row, RowReason, Signal,
+};
+pub use finding::{
+    Activity, Direction, Disposition, Family, Finding, Maturity, Object, Process, Severity, Share,
+};
+pub use flow::{Flow, FlowDirection, FlowPhase, Peer, Protocol};
+pub use subject::{Digest, Program, Subject, Workload};
+pub use verdict::{Action, Level, Mode, Remediation, Rule, Target, Verdict};
+pub use window::{Epoch, EpochClose, HostCounters, Loss, Scale};

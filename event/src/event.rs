@@ -1,0 +1,171 @@
+//! What the sensors deliver, decoded and named.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Epoch, Flow, Subject};
+
+/// Number of system-call classes that a row counts.
+pub const CLASSES: usize = 64;
+
+/// The thread an event belongs to, as the kernel saw it, and the subject it stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    pub subject: Arc<Subject>,
+    pub tgid: u32,
+    pub tid: u32,
+    /// `start_boottime` of the thread group's leader: with `tgid` it names a process for good.
+    pub start_boot_ns: u64,
+    /// cgroup v2 id (inode number of its directory).
+    pub cgroup_id: u64,
+    /// Hash of the kernel's cache key of the program (real inode and script); never stored in a
+    /// model, since it doesn't survive a reboot or a copy to another host.
+    pub program_id: u64,
+    /// n-gram profile slot; 0 is `unprofiled`.
+    pub slot: u32,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The window the kernel put it into.
+    pub epoch: Epoch,
+    pub time_boot_ns: u64,
+    pub actor: Actor,
+    pub origin: Origin,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Origin {
+    Row(Box<Row>),
+    Exec(Box<Exec>),
+    Fork(Fork),
+    Exit(Exit),
+    Call(Box<Call>),
+    Flow(Box<Flow>),
+    /// Something unseen was found in the thread's calls; triggers early scoring, counts nothing.
+    Signal(Signal),
+    /// Every call, with `--full`.
+    Raw(Raw),
+}
+
+/// Why a row was delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RowReason {
+    /// The iterator read and zeroed a closed bucket.
+    Window,
+    /// The thread replaced its program; the counts belong to the old one.
+    Exec,
+    /// The thread ended.
+    Exit,
+    /// Sums of threads whose rows found a full ring; `tgid` and `tid` are 0.
+    Spilled,
+}
+
+/// System-call counts of one thread in one epoch (a part of it where exec or exit cut it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    pub reason: RowReason,
+    /// Calls completed, by class; the sum is `calls`.
+    pub classes: [u32; CLASSES],
+    pub calls: u64,
+    /// Calls that returned an error other than a restart.
+    pub errors: u64,
+    /// Calls that entered the history and were checked against a profile (slot > 0).
+    pub checked: u64,
+    pub unseen2: u64,
+    pub unseen3: u64,
+    pub unseen6: u64,
+    /// Calls left out of the history because they repeated the one before.
+    pub collapsed: u64,
+    /// Records of this thread that found a full ring.
+    pub lost: u64,
+    /// Records that a token bucket held back; not loss.
+    pub limited: u64,
+}
+
+/// A successful `execve`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// The subject that called exec; `actor` is what it became.
+    pub previous: Option<Arc<Subject>>,
+    pub parent_tgid: u32,
+    pub uid: u32,
+    /// `audit` login uid; `u32::MAX` when unset.
+    pub login_uid: u32,
+    /// Real path as resolved by the kernel (dentry walk), in the process's mount namespace.
+    pub path: Arc<str>,
+    /// Arguments as read from the new image's memory: *claimed*, may be cut.
+    pub arguments: Arc<str>,
+    pub digest: Option<Digest>,
+    /// The path is known with another digest.
+    pub replaced: bool,
+    /// The file lives in memory only (memfd) or has no link.
+    pub memory: bool,
+    /// The file, or its directory, can be written by others than root (as of `/tmp`).
+    pub writable: bool,
+    /// A set-uid, set-gid or capability-carrying file raised privileges.
+    pub privileged: bool,
+}
+
+/// A new thread or process; `actor` is the parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fork {
+    pub child_tgid: u32,
+    pub child_tid: u32,
+    pub child_start_boot_ns: u64,
+    /// A thread of the same process.
+    pub thread: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// `task_struct::exit_code`: status << 8 | signal.
+    pub code: i32,
+    /// The last thread of the process.
+    pub process: bool,
+}
+
+/// A security-relevant system call, streamed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// Native number on this architecture after mapping compat calls; -1 where none exists.
+    pub number: i32,
+    /// Class index below [`CLASSES`].
+    pub class: u8,
+    pub compat: bool,
+    pub result: i64,
+    /// Register arguments.
+    pub arguments: [u64; 6],
+    /// For opens: the path of the dentry behind the returned descriptor (kernel-owned). For failed
+    /// opens, unlinks, renames: the path argument, *claimed*.
+    pub path: Option<Arc<str>>,
+    /// `path` was read from user memory, which another thread can rewrite; never evidence for a
+    /// denial.
+    pub claimed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal {
+    /// Unseen 6-grams in the thread's current bucket when the signal was written.
+    pub unseen6: u32,
+    pub calls: u32,
+}
+
+/// One call of the full stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Raw {
+    /// Number as the task used it: native, or i386 when `compat`.
+    pub number: i32,
+    pub compat: bool,
+    /// An io_uring request; `number` is its opcode.
+    pub uring: bool,
+    /// The thread's history was reset before this call (exec, fork).
+    pub fresh: bool,
+    /// The live path would have streamed it as a [`Call`].
+    pub streamed: bool,
+    pub result: i64,
+}

@@ -1,0 +1,228 @@
+//! What is reported: findings and what they say about themselves.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Loss, Peer, Scale, Subject};
+
+/// How sure the learning is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Maturity {
+    Learning,
+    Provisional,
+    Mature,
+}
+
+impl fmt::Display for Maturity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Learning => "learning",
+            Self::Provisional => "provisional",
+            Self::Mature => "mature",
+        })
+    }
+}
+
+/// A family of features; evidence of two that agree weighs more than one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    Volume,
+    Errors,
+    Classes,
+    Shape,
+    Order,
+    Processes,
+    Files,
+    Flows,
+    Novelty,
+    Host,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Volume => "volume",
+            Self::Errors => "errors",
+            Self::Classes => "classes",
+            Self::Shape => "shape",
+            Self::Order => "order",
+            Self::Processes => "processes",
+            Self::Files => "files",
+            Self::Flows => "flows",
+            Self::Novelty => "novelty",
+            Self::Host => "host",
+        })
+    }
+}
+
+/// A nameable thing that makes a deviation more than a number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Object {
+    /// A program never seen in its workload.
+    NewProgram { subject: Arc<Subject> },
+    /// A parent never seen starting this child.
+    NewChild { parent: Arc<Subject>, child: Arc<Subject> },
+    /// A peer never seen in its workload.
+    NewPeer { subject: Arc<Subject>, peer: Peer },
+    /// A process gained privileges in a way never seen.
+    Privilege { subject: Arc<Subject>, uid_from: u32, uid_to: u32 },
+    /// A program ran from memory (memfd, deleted file).
+    ExecMemory { subject: Arc<Subject> },
+    /// A program ran from a place that others can write to.
+    ExecWritable { subject: Arc<Subject> },
+    /// A count above ten times its largest held-back value.
+    Count { subject: Arc<Subject>, column: Arc<str>, value: u64, largest: u64 },
+    /// The digest at a known path changed.
+    Replaced { subject: Arc<Subject> },
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NewProgram { subject } => write!(f, "new program {subject}"),
+            Self::NewChild { parent, child } => {
+                write!(f, "{} first started {}", parent.program, child.program)
+            }
+            Self::NewPeer { subject, peer } => write!(f, "new peer {peer} of {}", subject.program),
+            Self::Privilege { subject, uid_from, uid_to } => {
+                write!(f, "{} went from uid {uid_from} to {uid_to}", subject.program)
+            }
+            Self::ExecMemory { subject } => write!(f, "{} ran from memory", subject.program),
+            Self::ExecWritable { subject } => {
+                write!(f, "{} ran from a writable place", subject.program)
+            }
+            Self::Count { column, value, largest, .. } => {
+                write!(f, "{column} {value}, at most {largest} before")
+            }
+            Self::Replaced { subject } => write!(f, "{} was replaced", subject.program),
+        }
+    }
+}
+
+/// Which way a feature deviates from its usual range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    Above,
+    Below,
+    /// Inside its usual range, unusual only together with others.
+    Within,
+}
+
+/// One feature's part in a score. The shares of a finding add up to the whole of `of`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Share {
+    pub feature: Arc<str>,
+    pub value: f64,
+    /// Training quantiles (1 % and 99 %); `None` where the training data had none.
+    pub usual_low: Option<f64>,
+    pub usual_high: Option<f64>,
+    pub direction: Direction,
+    /// Fraction of the total, 0 to 1.
+    pub share: f64,
+    /// The quantity that the shares divide, such as `path surprise (bits)`.
+    pub of: Arc<str>,
+}
+
+/// What became of a finding under the alert budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Disposition {
+    Alert,
+    /// Alerted although the day's cap was reached, because of what it is.
+    AlertOverBudget,
+    /// Kept and counted, not alerted.
+    Suppressed,
+}
+
+impl Disposition {
+    pub fn is_alert(self) -> bool {
+        self != Self::Suppressed
+    }
+}
+
+/// OCSF severity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    Informational = 1,
+    Low = 2,
+    Medium = 3,
+    High = 4,
+    Critical = 5,
+}
+
+/// OCSF activity of a detection finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activity {
+    Create = 1,
+    Update = 2,
+    Close = 3,
+}
+
+/// The process that stands for a finding, as far as it could be read; secrets already redacted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    pub pid: u32,
+    pub start_boot_ns: u64,
+    pub path: String,
+    pub command_line: String,
+    pub user_id: u32,
+    pub user: Option<String>,
+    /// Login uid; `None` when unset.
+    pub login_user_id: Option<u32>,
+    /// Parent first, up to init.
+    pub ancestors: Vec<String>,
+    pub container: Option<String>,
+}
+
+/// One report of an episode of anomalous windows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Hash of (host, boot id, subject, first window): stable over create, update and close.
+    pub uid: String,
+    pub activity: Activity,
+    /// Counts the reports of this uid from 0; `uid`, `activity` and `sequence` make the id by
+    /// which consumers deduplicate.
+    pub sequence: u32,
+    pub host_id: String,
+    pub boot_id: String,
+    pub subject: Arc<Subject>,
+    pub scale: Scale,
+    /// Scored before its window closed.
+    pub early: bool,
+    /// Wall time, Unix nanoseconds.
+    pub window_start_ns: i64,
+    pub window_end_ns: i64,
+    pub time_ns: i64,
+    pub state: Maturity,
+    pub severity: Severity,
+    pub disposition: Disposition,
+    /// Anomaly score in (0, 1], Liu 2008.
+    pub score: f64,
+    pub threshold: f64,
+    /// Conformal p-value; `None` while too few windows are held back to give one.
+    pub p_value: Option<f64>,
+    /// The smallest level that the held-back data supports.
+    pub level_supported: f64,
+    pub families: Vec<Family>,
+    pub objects: Vec<Object>,
+    pub attribution: Vec<Share>,
+    pub process: Option<Process>,
+    pub loss: Loss,
+    pub model_id: String,
+    /// One sentence for a person: why this alerts or not.
+    pub reason: String,
+}
+
+impl Finding {
+    /// The id by which consumers deduplicate: unique for each report.
+    pub fn report_uid(&self) -> String {
+        format!("{}-{}-{}", self.uid, self.activity as u8, self.sequence)
+    }
+}

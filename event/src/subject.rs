@@ -1,0 +1,163 @@
+//! Who is who: workload, program, subject.
+
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// A systemd unit without instance and session numbers, a pod's (namespace, owner, container), a
+/// container's image, or `host` for a process in no unit. Stable over restarts: never a cgroup id,
+/// a container hash or a pod uid.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Workload(pub Arc<str>);
+
+impl Workload {
+    /// The workload of processes that belong to no unit, pod or container.
+    pub const HOST: &'static str = "host";
+
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+    pub fn host() -> Self {
+        Self::new(Self::HOST)
+    }
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// SHA-256 of a program's file, as lower-case hexadecimal where it is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub [u8; 32]);
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("a digest is 64 hex digits"))
+    }
+}
+
+impl Digest {
+    /// Parses 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let bytes = text.as_bytes();
+        if bytes.len() != 64 {
+            return None;
+        }
+        let mut digest = [0u8; 32];
+        for (out, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
+            let high = char::from(pair[0]).to_digit(16)?;
+            let low = char::from(pair[1]).to_digit(16)?;
+            *out = u8::try_from(high * 16 + low).ok()?;
+        }
+        Some(Self(digest))
+    }
+}
+
+/// What runs: the path in the process's own mount namespace (`memfd` for anonymous files), the
+/// script where an interpreter runs one. `ld.so ./prog` is `prog`; busybox is its applet.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Program {
+    pub path: Arc<str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Arc<str>>,
+}
+
+impl Program {
+    pub fn new(path: impl Into<Arc<str>>) -> Self {
+        Self { path: path.into(), script: None }
+    }
+}
+
+impl fmt::Display for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.script {
+            Some(script) => write!(f, "{} {script}", self.path),
+            None => f.write_str(&self.path),
+        }
+    }
+}
+
+/// What is windowed and scored: a program within a workload. The digest is an attribute of the
+/// program's profile, not of its name: a replaced binary is the same subject, reported as replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Subject {
+    pub workload: Workload,
+    pub program: Program,
+}
+
+impl Subject {
+    /// The program name under which rare subjects of a workload are merged.
+    pub const OTHER: &'static str = "(other)";
+    /// The program name of the host-wide subject.
+    pub const KERNEL: &'static str = "(kernel)";
+
+    pub fn new(workload: Workload, program: Program) -> Self {
+        Self { workload, program }
+    }
+    /// The host itself, whose window carries floods and other counters of no process.
+    pub fn host() -> Self {
+        Self::new(Workload::host(), Program::new(Self::KERNEL))
+    }
+    /// Where subjects merge once a window holds too many.
+    pub fn other(workload: Workload) -> Self {
+        Self::new(workload, Program::new(Self::OTHER))
+    }
+    pub fn is_host(&self) -> bool {
+        &*self.program.path == Self::KERNEL
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.workload, self.program)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_digest_survives_its_text() {
+        let digest = Digest([0xa5; 32]);
+        let json = serde_json::to_string(&digest).unwrap();
+        assert_eq!(json, format!("\"{}\"", "a5".repeat(32)));
+        assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
+        assert!(Digest::parse("a5").is_none());
+        assert!(Digest::parse(&"g".repeat(64)).is_none());
+    }
+
+    #[test]
+    fn a_subject_reads_as_workload_and_program() {
+        let mut program = Program::new("/usr/bin/python3");
+        program.script = Some("/srv/app.py".into());
+        let subject = Subject::new(Workload::new("web.service"), program);
+        assert_eq!(subject.to_string(), "web.service:/usr/bin/python3 /srv/app.py");
+    }
+}

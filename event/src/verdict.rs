@@ -1,0 +1,148 @@
+//! What is decided and done: targets, verdicts, remediations.
+
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::Subject;
+
+/// How far a workload's responder may go.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Nothing is installed.
+    #[default]
+    Observe,
+    /// Entries are installed and their hits counted; nothing is refused.
+    Monitor,
+    /// The kernel refuses.
+    Enforce,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Observe => "observe",
+            Self::Monitor => "monitor",
+            Self::Enforce => "enforce",
+        })
+    }
+}
+
+/// Whom an entry stops, narrowest first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Target {
+    /// An address or prefix. With a `cgroup_id` for that cgroup and its descendants only, with a
+    /// `program_id` for that program only; 0 means any.
+    Peer { address: IpAddr, prefix_length: u8, cgroup_id: u64, program_id: u64 },
+    /// A process and everything it forks.
+    TaskTree { tgid: u32, start_boot_ns: u64 },
+    /// A program's file within a workload's cgroup.
+    Program { cgroup_id: u64, device: u64, inode: u64, generation: u32, path: Arc<str> },
+    /// A cgroup with its descendants.
+    Cgroup { cgroup_id: u64, path: Arc<str> },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer { address, prefix_length, cgroup_id, program_id } => {
+                write!(f, "peer {address}/{prefix_length}")?;
+                if *program_id != 0 {
+                    write!(f, " for program {program_id:016x}")?;
+                }
+                if *cgroup_id != 0 {
+                    write!(f, " in cgroup {cgroup_id}")?;
+                }
+                Ok(())
+            }
+            Self::TaskTree { tgid, .. } => write!(f, "task tree of process {tgid}"),
+            Self::Program { path, cgroup_id, .. } => {
+                write!(f, "program {path} in cgroup {cgroup_id}")
+            }
+            Self::Cgroup { path, .. } => write!(f, "cgroup {path}"),
+        }
+    }
+}
+
+/// Why an entry exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    /// A new program under its workload used a new peer.
+    NewProgramNewPeer,
+    /// A program ran from memory or a writable place.
+    ExecUntrusted,
+    /// A process changed its privileges.
+    PrivilegeChange,
+    /// An operator said so.
+    Operator,
+}
+
+/// What the kernel does for a target, told truthfully.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The operation is refused.
+    Prevents,
+    /// A new image dies before its first instruction.
+    KillsBeforeFirstInstruction,
+    /// The process dies after the call that was noticed.
+    KillsOneCallLate,
+    /// Nothing is refused; hits are counted.
+    Counts,
+}
+
+/// The policy's answer to one finding: pure data, acted on by the responder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// Report only, with the reason for not acting.
+    Report { reason: String },
+    /// Install an entry for `seconds`, extended while it is hit.
+    Deny { target: Target, rule: Rule, seconds: u32, reason: String },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Block,
+    Unblock,
+}
+
+/// One block or unblock, as the ledger and the sinks carry it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remediation {
+    /// Identifies the entry; the same for its block and its unblock.
+    pub uid: String,
+    /// The finding that led here; `None` for an operator's entry.
+    pub finding_uid: Option<String>,
+    pub action: Action,
+    pub target: Target,
+    pub subject: Option<Arc<Subject>>,
+    pub rule: Rule,
+    pub mode: Mode,
+    pub level: Level,
+    pub host_id: String,
+    /// Wall time, Unix nanoseconds.
+    pub time_ns: i64,
+    /// When the entry expires by itself, Unix nanoseconds.
+    pub expires_ns: i64,
+    pub hits: u64,
+    /// Established sockets that were cut.
+    pub sockets_destroyed: u32,
+    pub reason: String,
+}
+
+impl Remediation {
+    /// The id by which consumers deduplicate: unique for each report.
+    pub fn report_uid(&self) -> String {
+        let action = match self.action {
+            Action::Block => 1,
+            Action::Unblock => 2,
+        };
+        format!("{}-{action}-{}", self.uid, self.time_ns)
+    }
+}
