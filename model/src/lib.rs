@@ -1,1 +1,3 @@
 //! Isolation forests in linfa's conventions.
+
+pub mod calibration;
