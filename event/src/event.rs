@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Epoch, Flow, Subject};
+use crate::{Digest, Epoch, FileKey, Flow, Subject};
 
 /// Number of system-call classes that a row counts.
 pub const CLASSES: usize = 64;
@@ -92,7 +92,12 @@ pub struct Row {
 pub struct Exec {
     /// The subject that called exec; `actor` is what it became.
     pub previous: Option<Arc<Subject>>,
+    pub file: FileKey,
     pub parent_tgid: u32,
+    /// Subject of the parent process, where it is known.
+    pub parent: Option<Arc<Subject>>,
+    /// Effective user id before and after.
+    pub uid_before: u32,
     pub uid: u32,
     /// `audit` login uid; `u32::MAX` when unset.
     pub login_uid: u32,

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Subject;
+use crate::{Family, Object, Peer, Subject};
 
 /// How far a workload's responder may go.
 #[derive(
@@ -31,6 +31,43 @@ impl fmt::Display for Mode {
     }
 }
 
+/// The kernel's cache key of a program's file: the *real* inode (below overlayfs), without `ctime`
+/// and script, as deny entries use it.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+pub struct FileKey {
+    /// Kernel-internal `dev_t` (`super_block::s_dev`), not `stat`'s.
+    pub device: u64,
+    pub inode: u64,
+    pub generation: u32,
+}
+
+/// What a denial may rest on, gathered from complete windows and kernel-owned copies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// The window's score exceeds every held-back one of its workload.
+    pub above_held_back: bool,
+    /// Nothing is lost, late or limited on the offender's own threads.
+    pub complete: bool,
+    /// Every fact below comes from kernel-owned copies, none is claimed.
+    pub kernel_owned: bool,
+    pub families: Vec<Family>,
+    pub objects: Vec<Object>,
+    pub subject: Arc<Subject>,
+    /// The offending process; names a task tree.
+    pub tgid: u32,
+    pub start_boot_ns: u64,
+    pub cgroup_id: u64,
+    pub program_id: u64,
+    pub file: Option<FileKey>,
+    /// The peer that the offending process used, where the object is one.
+    pub peer: Option<Peer>,
+    /// User id of the process, and a login uid where one is set.
+    pub uid: u32,
+    pub login_uid: Option<u32>,
+}
+
 /// Whom an entry stops, narrowest first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -41,7 +78,7 @@ pub enum Target {
     /// A process and everything it forks.
     TaskTree { tgid: u32, start_boot_ns: u64 },
     /// A program's file within a workload's cgroup.
-    Program { cgroup_id: u64, device: u64, inode: u64, generation: u32, path: Arc<str> },
+    Program { cgroup_id: u64, file: FileKey, path: Arc<str> },
     /// A cgroup with its descendants.
     Cgroup { cgroup_id: u64, path: Arc<str> },
 }
