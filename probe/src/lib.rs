@@ -1,1 +1,3 @@
-//! Loads the sensors, drains their rings and decodes their records into events
+//! Loads the sensors, drains their rings and decodes their records into events.
+
+pub mod identity;

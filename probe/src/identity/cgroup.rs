@@ -1,0 +1,129 @@
+//! cgroup v2 ids and paths: an id is the inode number of its directory.
+
+use std::{
+    fs, io,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+/// The mounted cgroup v2 hierarchy.
+#[derive(Debug)]
+pub struct Hierarchy {
+    mount: PathBuf,
+    directory: OwnedFd,
+}
+
+/// Finds the mount point of cgroup v2 among the lines of `/proc/self/mountinfo` (hybrid hosts have
+/// it beside the v1 controllers).
+pub fn mount_point(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (before, after) = line.split_once(" - ")?;
+        let root = before.split(' ').nth(3)?;
+        let mount = before.split(' ').nth(4)?;
+        (after.split(' ').next()? == "cgroup2" && root == "/").then(|| PathBuf::from(mount))
+    })
+}
+
+/// `struct file_handle` with room for kernfs's eight-byte id.
+#[repr(C)]
+struct Handle {
+    bytes: u32,
+    kind: i32,
+    id: u64,
+}
+
+/// `FILEID_KERNFS` of `include/linux/exportfs.h`.
+const FILEID_KERNFS: i32 = 0xfe;
+
+impl Hierarchy {
+    /// Opens the hierarchy that this process sees.
+    pub fn open() -> io::Result<Self> {
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
+        let mount = mount_point(&mountinfo)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "cgroup v2 is not mounted"))?;
+        let directory = OwnedFd::from(fs::File::open(&mount)?);
+        Ok(Self { mount, directory })
+    }
+
+    /// Where cgroup v2 is mounted.
+    pub fn mount(&self) -> &Path {
+        &self.mount
+    }
+
+    /// The path of a living cgroup below the mount point, `/` for the root; `None` once it is gone.
+    pub fn path(&self, id: u64) -> Option<String> {
+        let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id };
+        // SAFETY: `Handle` has the layout of `struct file_handle` followed by its eight bytes, as
+        // `bytes` says, and lives through the call; the descriptor is ours.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_open_by_handle_at,
+                self.directory.as_raw_fd(),
+                std::ptr::from_mut(&mut handle),
+                libc::O_PATH | libc::O_CLOEXEC,
+            )
+        };
+        let fd = i32::try_from(fd).ok().filter(|fd| *fd >= 0)?;
+        // SAFETY: the call above returned this descriptor to us alone.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let full = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
+        let below = full.strip_prefix(&self.mount).ok()?.to_str()?;
+        if below.ends_with(" (deleted)") {
+            return None;
+        }
+        Some(format!("/{below}"))
+    }
+
+    /// The id of the cgroup at `path` below the mount point.
+    pub fn id(&self, path: &str) -> io::Result<u64> {
+        use std::os::unix::fs::MetadataExt;
+        Ok(fs::metadata(self.mount.join(path.trim_start_matches('/')))?.ino())
+    }
+}
+
+/// Whether `path` names a file that others than root can replace: it, or a directory on its way,
+/// is writable by group or others (a sticky directory such as `/tmp` is, too).
+pub fn is_writable_place(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    path.ancestors().any(|part| {
+        fs::symlink_metadata(part)
+            .is_ok_and(|metadata| !metadata.is_symlink() && metadata.mode() & 0o022 != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_mount_point_is_found_on_unified_and_hybrid_hosts() {
+        let unified = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw";
+        let hybrid = "40 32 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
+                      41 32 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
+        assert_eq!(mount_point(unified), Some("/sys/fs/cgroup".into()));
+        assert_eq!(mount_point(hybrid), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(mount_point("40 32 0:28 / /sys/fs/cgroup rw - cgroup cgroup rw"), None);
+    }
+
+    #[test]
+    fn a_cgroup_is_found_by_its_id() {
+        let hierarchy = Hierarchy::open().unwrap();
+        let name = format!("hedgerow-test-{}", std::process::id());
+        let directory = hierarchy.mount().join(&name);
+        fs::create_dir(&directory).unwrap();
+        let id = hierarchy.id(&name).unwrap();
+        let found = hierarchy.path(id);
+        fs::remove_dir(&directory).unwrap();
+        assert_eq!(found, Some(format!("/{name}")));
+        assert_eq!(hierarchy.path(id), None, "it is gone");
+        let root = hierarchy.id("/").unwrap();
+        assert_eq!(hierarchy.path(root).as_deref(), Some("/"));
+    }
+
+    #[test]
+    fn temporary_directories_are_writable_places() {
+        assert!(is_writable_place(Path::new("/tmp/x")));
+        assert!(!is_writable_place(Path::new("/usr/bin/env")));
+    }
+}

@@ -1,0 +1,120 @@
+//! What the container runtimes of a host write about their containers, read from their files.
+
+use std::{fs, path::Path};
+
+use super::workload::{ContainerFacts, Runtime};
+
+/// No description of a container is larger than this; a larger file is not read.
+const DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
+
+/// Reads the description of container `id` below `root` (`/` on a host). Every field that can't be
+/// found stays empty: an unnamed container is still a workload of its own kind.
+pub fn describe(root: &Path, id: &str, runtime: Runtime) -> ContainerFacts {
+    let candidates: &[Runtime] = match runtime {
+        Runtime::Unknown => &[Runtime::Containerd, Runtime::CriO, Runtime::Docker, Runtime::Podman],
+        ref one => std::slice::from_ref(one),
+    };
+    candidates
+        .iter()
+        .filter_map(|runtime| files(*runtime, id).iter().find_map(|file| read(&root.join(file))))
+        .next()
+        .unwrap_or_default()
+}
+
+fn files(runtime: Runtime, id: &str) -> Vec<String> {
+    match runtime {
+        Runtime::Docker => vec![format!("var/lib/docker/containers/{id}/config.v2.json")],
+        Runtime::Containerd => ["k8s.io", "default", "moby"]
+            .iter()
+            .map(|space| {
+                format!("run/containerd/io.containerd.runtime.v2.task/{space}/{id}/config.json")
+            })
+            .collect(),
+        Runtime::CriO | Runtime::Podman => ["run/containers/storage", "var/lib/containers/storage"]
+            .iter()
+            .map(|base| format!("{base}/overlay-containers/{id}/userdata/config.json"))
+            .collect(),
+        Runtime::Unknown => Vec::new(),
+    }
+}
+
+fn read(path: &Path) -> Option<ContainerFacts> {
+    if fs::metadata(path).ok()?.len() > DESCRIPTION_BYTES_MAX {
+        return None;
+    }
+    let value: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+    Some(facts(&value))
+}
+
+/// Reads Docker's `config.v2.json` (`Config.Image`) or an OCI bundle's annotations, as containerd's
+/// CRI plugin, CRI-O and podman write them.
+fn facts(value: &serde_json::Value) -> ContainerFacts {
+    let text = |value: Option<&serde_json::Value>| value?.as_str().map(str::to_owned);
+    let labels = value.pointer("/Config/Labels");
+    let annotations = value.get("annotations");
+    let find = |names: &[&str]| {
+        names.iter().find_map(|name| {
+            text(annotations.and_then(|all| all.get(name)))
+                .or_else(|| text(labels.and_then(|all| all.get(name))))
+        })
+    };
+    ContainerFacts {
+        image: text(value.pointer("/Config/Image")).or_else(|| {
+            find(&[
+                "io.kubernetes.cri.image-name",
+                "io.kubernetes.cri-o.ImageName",
+                "org.opencontainers.image.base.name",
+                "io.podman.annotations.image",
+                "nerdctl/image",
+            ])
+        }),
+        namespace: find(&["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]),
+        pod: find(&["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]),
+        container: find(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn written(path: &str, json: &str) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join(path);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, json).unwrap();
+        root
+    }
+
+    #[test]
+    fn docker_names_its_image() {
+        let root = written(
+            "var/lib/docker/containers/ab/config.v2.json",
+            r#"{"Name":"/web","Config":{"Image":"nginx:1.27","Labels":{}}}"#,
+        );
+        let facts = describe(root.path(), "ab", Runtime::Docker);
+        assert_eq!(facts.image.as_deref(), Some("nginx:1.27"));
+        assert_eq!(facts.pod, None);
+    }
+
+    #[test]
+    fn a_pod_of_unknown_runtime_is_found_at_containerd() {
+        let root = written(
+            "run/containerd/io.containerd.runtime.v2.task/k8s.io/ab/config.json",
+            r#"{"annotations":{"io.kubernetes.cri.sandbox-namespace":"shop",
+                "io.kubernetes.cri.sandbox-name":"web-0","io.kubernetes.cri.container-name":"c"}}"#,
+        );
+        let facts = describe(root.path(), "ab", Runtime::Unknown);
+        assert_eq!(facts.namespace.as_deref(), Some("shop"));
+        assert_eq!(facts.pod.as_deref(), Some("web-0"));
+        assert_eq!(facts.container.as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn a_missing_or_broken_description_names_nothing() {
+        let root = written("var/lib/docker/containers/ab/config.v2.json", "{");
+        assert_eq!(describe(root.path(), "ab", Runtime::Docker), ContainerFacts::default());
+        assert_eq!(describe(root.path(), "cd", Runtime::Docker), ContainerFacts::default());
+    }
+}

@@ -1,0 +1,9 @@
+//! Who is who: from kernel ids to workloads, programs and subjects.
+
+pub mod cgroup;
+pub mod container;
+pub mod program;
+mod resolver;
+pub mod workload;
+
+pub use resolver::{ExecFacts, ProcessKey, Resolver};

@@ -1,0 +1,198 @@
+//! From an executable's path and arguments to the program it stands for. Pure.
+
+use std::sync::Arc;
+
+use hedgerow_event::Program;
+
+/// The path that every program without a file has: one per workload, whatever its name.
+pub const MEMORY: &str = "memfd";
+
+/// Names the program that runs `path` (as in its own mount namespace, or as `/proc/PID/exe` shows
+/// it) with `arguments`, the first of which is `argv[0]`.
+///
+/// `kernel_script` is the script that the kernel itself ran through an interpreter (`#!`); without
+/// one an interpreter's script is taken from its arguments, which the process chose.
+pub fn name(path: &str, arguments: &[&str], kernel_script: Option<&str>) -> Program {
+    if path.starts_with("/memfd:")
+        || path.starts_with("memfd:")
+        || path.starts_with("/dev/shm/memfd")
+    {
+        return Program::new(MEMORY);
+    }
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    let base = basename(path);
+    if base == "busybox"
+        && let Some(applet) = applet(arguments)
+    {
+        return with_script(path, applet);
+    }
+    if is_loader(base)
+        && let Some(program) = loaded(arguments)
+    {
+        return Program::new(program);
+    }
+    if let Some(script) = kernel_script {
+        return with_script(path, script);
+    }
+    match interpreter(base).and_then(|options| script(arguments, options)) {
+        Some(script) => with_script(path, &script),
+        None => Program::new(path),
+    }
+}
+
+fn with_script(path: &str, script: &str) -> Program {
+    Program { path: path.into(), script: Some(Arc::from(script)) }
+}
+
+fn basename(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+fn applet<'a>(arguments: &[&'a str]) -> Option<&'a str> {
+    let first = basename(arguments.first()?.trim_start_matches('-'));
+    if first != "busybox" {
+        return Some(first);
+    }
+    arguments.get(1).map(|word| basename(word))
+}
+
+/// `ld-linux-x86-64.so.2`, `ld-musl-x86_64.so.1`, `ld-2.31.so`.
+fn is_loader(base: &str) -> bool {
+    base.starts_with("ld-") && base.contains(".so")
+}
+
+/// The program that a dynamic loader was asked to run.
+fn loaded<'a>(arguments: &[&'a str]) -> Option<&'a str> {
+    let mut words = arguments.iter().skip(1);
+    while let Some(word) = words.next() {
+        match *word {
+            "--library-path"
+            | "--preload"
+            | "--audit"
+            | "--argv0"
+            | "--inhibit-rpath"
+            | "--glibc-hwcaps-prepend"
+            | "--glibc-hwcaps-mask" => {
+                words.next();
+            }
+            "--help" | "--list" | "--verify" | "--version" | "--list-tunables"
+            | "--list-diagnostics" => return None,
+            option if option.starts_with("--") => {}
+            program => return Some(program),
+        }
+    }
+    None
+}
+
+/// How an interpreter's arguments are read.
+#[derive(Debug, Clone, Copy)]
+struct Options {
+    /// Letters that take the next word as their value.
+    valued: &'static [&'static str],
+    /// Words after which the program text follows in the arguments.
+    inline: &'static [&'static str],
+    /// Words whose next word names what is run (`-m module`, `-jar file`).
+    named: &'static [&'static str],
+}
+
+fn interpreter(base: &str) -> Option<Options> {
+    let stem = base.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    Some(match stem {
+        "sh" | "bash" | "dash" | "ash" | "zsh" | "ksh" | "mksh" | "fish" => Options {
+            valued: &["-o", "+o", "-O", "+O", "--rcfile", "--init-file"],
+            inline: &["-c", "-lc", "-ec", "-ce", "-xc", "-exc", "-cl"],
+            named: &[],
+        },
+        "python" | "pypy" => {
+            Options { valued: &["-W", "-X", "-Q"], inline: &["-c"], named: &["-m"] }
+        }
+        "perl" => Options { valued: &["-I"], inline: &["-e", "-E", "-ne", "-pe"], named: &[] },
+        "ruby" => Options { valued: &["-I", "-r"], inline: &["-e"], named: &[] },
+        "node" | "nodejs" | "bun" | "deno" => {
+            Options { valued: &["-r", "--require"], inline: &["-e", "--eval", "-p"], named: &[] }
+        }
+        "php" | "php-cgi" => Options { valued: &["-d", "-c"], inline: &["-r"], named: &["-f"] },
+        "java" => Options {
+            valued: &["-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-modules"],
+            inline: &[],
+            named: &["-jar", "-m", "--module"],
+        },
+        "lua" | "luajit" | "tclsh" | "wish" | "Rscript" | "gawk" | "awk" | "expect" => {
+            Options { valued: &["-v", "-F"], inline: &["-e"], named: &["-f"] }
+        }
+        _ => return None,
+    })
+}
+
+/// What an interpreter runs, from its arguments; program text is `-c`, whatever it says.
+fn script(arguments: &[&str], options: Options) -> Option<String> {
+    let mut words = arguments.iter().skip(1);
+    while let Some(word) = words.next() {
+        if options.inline.contains(word) {
+            return Some("-c".to_owned());
+        }
+        if options.named.contains(word) {
+            return words.next().map(|name| format!("{word} {name}"));
+        }
+        if options.valued.contains(word) {
+            words.next();
+        } else if !(word.starts_with('-') || word.starts_with('+')) {
+            return Some((*word).to_owned());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(path: &str, command: &str, kernel_script: Option<&str>, expected: &str) {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        assert_eq!(name(path, &arguments, kernel_script).to_string(), expected, "{command}");
+    }
+
+    #[test]
+    fn a_plain_program_is_its_path() {
+        check("/usr/sbin/nginx", "nginx -g daemon_off", None, "/usr/sbin/nginx");
+        check("/usr/sbin/nginx (deleted)", "nginx", None, "/usr/sbin/nginx");
+    }
+
+    #[test]
+    fn a_script_is_part_of_the_program() {
+        check("/usr/bin/dash", "/bin/sh ./s.sh", Some("./s.sh"), "/usr/bin/dash ./s.sh");
+        check("/usr/bin/bash", "bash -e build.sh x", None, "/usr/bin/bash build.sh");
+        check("/usr/bin/bash", "-bash", None, "/usr/bin/bash");
+        check("/usr/bin/dash", "sh -c ls", None, "/usr/bin/dash -c");
+        check(
+            "/usr/bin/python3.11",
+            "python3 -W ignore app.py",
+            None,
+            "/usr/bin/python3.11 app.py",
+        );
+        check(
+            "/usr/bin/python3.11",
+            "python3 -m http.server",
+            None,
+            "/usr/bin/python3.11 -m http.server",
+        );
+        check("/usr/bin/java", "java -cp /tmp H", None, "/usr/bin/java H");
+        check("/usr/bin/java", "java -jar app.jar", None, "/usr/bin/java -jar app.jar");
+        check("/usr/bin/perl", "perl -e print", None, "/usr/bin/perl -c");
+    }
+
+    #[test]
+    fn loaders_and_busybox_stand_for_what_they_run() {
+        check("/lib64/ld-linux-x86-64.so.2", "ld.so ./prog -x", None, "./prog");
+        check("/lib/ld-musl-x86_64.so.1", "ld --library-path /l ./prog", None, "./prog");
+        check("/bin/busybox", "wget http://x", None, "/bin/busybox wget");
+        check("/bin/busybox", "busybox nc -l", None, "/bin/busybox nc");
+    }
+
+    #[test]
+    fn memory_files_are_one_program() {
+        check("/memfd:a (deleted)", "a", None, "memfd");
+        check("/memfd:b (deleted)", "b", Some("x"), "memfd");
+    }
+}
