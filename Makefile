@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make run` and `make test` are all that a bare Debian 12 with Rust needs; `make help` lists the rest.
+# Each target first installs the Debian packages that it needs and that are missing (scripts/setup).
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+HEDGEROW := $(TARGET_DIR)/debug/hedgerow
+AS_ROOT := $(CURDIR)/scripts/as-root
+LEARN ?= 2m
+
+# Live tests and benchmarks attach to the kernel, so cargo starts them as root.
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-kernels lint fmt demo bench bench-model
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: ## build, then observe this host and learn it for LEARN (default 2m)
+	@scripts/setup build
+	@echo "Building Hedgerow (the first time takes some minutes)"
+	cargo build --locked --bin hedgerow
+	$(AS_ROOT) $(HEDGEROW) run --learn $(LEARN)
+
+test: lint ## lint, then every test; live-kernel tests run as root
+	@scripts/setup build test
+	cargo test --locked --workspace
+
+test-kernels: ## the probe, window and deny tests under Debian's 6.1 and 6.12 kernels (QEMU)
+	@scripts/setup build kernels
+	scripts/test-kernels
+
+lint: ## formatting, clippy and BPF source layout
+	@scripts/setup build lint
+	cargo fmt --all --check
+	git ls-files -z 'bpf/*.c' 'bpf/*.h' | xargs -0r clang-format-19 --dry-run --Werror
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+fmt: ## format Rust and BPF sources
+	@scripts/setup lint
+	cargo fmt --all
+	git ls-files -z 'bpf/*.c' 'bpf/*.h' | xargs -0r clang-format-19 -i
+
+demo: ## learn a PostgreSQL in a lab of its own, attack it, watch the kernel cut it off
+	@scripts/setup build demo
+	@echo "Building Hedgerow and its lab (the first time takes some minutes)"
+	cargo build --locked --bin hedgerow --bin demo
+	$(AS_ROOT) $(TARGET_DIR)/debug/demo --hedgerow $(HEDGEROW)
+
+bench: ## what probes, windows and the deny path cost on this machine
+	@scripts/setup build bench
+	@lscpu | sed -n 's/^Model name: */CPU: /p;s/^CPU(s): */CPUs: /p'
+	cargo bench --locked --workspace --exclude hedgerow-model --bench '*'
+
+bench-model: ## what fitting and scoring cost on this machine
+	@scripts/setup build
+	@lscpu | sed -n 's/^Model name: */CPU: /p;s/^CPU(s): */CPUs: /p'
+	cargo bench --locked -p hedgerow-model --bench '*'
