@@ -1,3 +1,17 @@
 //! Isolation forests in linfa's conventions.
 
 pub mod calibration;
+pub mod isolation_forest;
+pub mod tree;
+
+mod engine;
+mod parallel;
+mod path_length;
+mod rows;
+
+pub use isolation_forest::{
+    IsolationForest, IsolationForestError, IsolationForestParams, IsolationForestParamsError,
+    IsolationForestValidParams, Replacement,
+};
+pub use path_length::average_path_length;
+pub use tree::{Node, Tree, TreeError};
