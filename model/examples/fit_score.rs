@@ -71,9 +71,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
             paths.push(PathBuf::from(arg));
             continue;
         }
-        let value = args
-            .next()
-            .with_context(|| format!("{arg} needs a value\n{USAGE}"))?;
+        let value = args.next().with_context(|| format!("{arg} needs a value\n{USAGE}"))?;
         let number =
             || (value.parse::<u64>()).with_context(|| format!("{arg} {value}: not a number"));
         match arg.as_str() {
@@ -87,12 +85,7 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
     }
     let [train, test, out] = <[PathBuf; 3]>::try_from(paths)
         .map_err(|paths| anyhow::anyhow!("{} paths instead of three\n{USAGE}", paths.len()))?;
-    Ok(Options {
-        train,
-        test,
-        out,
-        ..options
-    })
+    Ok(Options { train, test, out, ..options })
 }
 
 /// Reads either type; f32 rows are the same rows in f64, and the scores keep all their digits.

@@ -35,9 +35,5 @@ pub fn average_path_length(samples: u32) -> f64 {
 #[must_use]
 pub(crate) fn score_of(mean_path_length: f64, sample_size: u32) -> f64 {
     let normaliser = average_path_length(sample_size);
-    if normaliser == 0.0 {
-        0.5
-    } else {
-        (-mean_path_length / normaliser).exp2()
-    }
+    if normaliser == 0.0 { 0.5 } else { (-mean_path_length / normaliser).exp2() }
 }

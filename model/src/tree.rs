@@ -179,13 +179,7 @@ impl Tree {
             if depth > MAX_DEPTH + 1 {
                 return Err(TreeError::TooDeep(index));
             }
-            let Node::Split {
-                left,
-                right,
-                samples,
-                ..
-            } = *node
-            else {
+            let Node::Split { left, right, samples, .. } = *node else {
                 if node.samples() == 0 {
                     return Err(TreeError::BadCount(index));
                 }
@@ -213,16 +207,9 @@ impl Tree {
 }
 
 fn check_split(index: usize, node: &Node, n_features: usize) -> Result<(), TreeError> {
-    if let Node::Split {
-        feature, threshold, ..
-    } = *node
-    {
+    if let Node::Split { feature, threshold, .. } = *node {
         if feature as usize >= n_features {
-            return Err(TreeError::BadFeature {
-                node: index,
-                feature,
-                n_features,
-            });
+            return Err(TreeError::BadFeature { node: index, feature, n_features });
         }
         if !threshold.is_finite() {
             return Err(TreeError::BadThreshold(index));

@@ -25,9 +25,7 @@ fn normals(n_rows: usize, n_columns: usize, seed: u64) -> Array2<f64> {
 }
 
 fn fit(rows: &Array2<f64>, seed: u64) -> IsolationForest {
-    IsolationForest::params_with_rng(rng(seed))
-        .fit(&Dataset::from(rows.clone()))
-        .unwrap()
+    IsolationForest::params_with_rng(rng(seed)).fit(&Dataset::from(rows.clone())).unwrap()
 }
 
 fn scores(forest: &IsolationForest, rows: &Array2<f64>) -> Array1<f64> {
@@ -49,14 +47,8 @@ fn each_parameter_out_of_range_is_named() {
     type Error = IsolationForestParamsError;
     let params = IsolationForest::params;
     assert_eq!(params().n_trees(0).check().unwrap_err(), Error::Trees(0));
-    assert_eq!(
-        params().sample_size(0).check().unwrap_err(),
-        Error::SampleSize(0)
-    );
-    assert_eq!(
-        params().n_threads(0).check().unwrap_err(),
-        Error::Threads(0)
-    );
+    assert_eq!(params().sample_size(0).check().unwrap_err(), Error::SampleSize(0));
+    assert_eq!(params().n_threads(0).check().unwrap_err(), Error::Threads(0));
     for share in [0.0, -1.0, 1.1, f64::NAN] {
         assert!(matches!(
             params().replaced_share(share).check().unwrap_err(),
@@ -121,12 +113,7 @@ fn memory_order_and_strides_do_not_matter() {
 fn any_number_of_threads_gives_the_same_forest_and_scores() {
     let rows = normals(5000, 5, 4);
     let dataset = Dataset::from(rows.clone());
-    let fit = |n| {
-        IsolationForest::params()
-            .n_threads(n)
-            .fit(&dataset)
-            .unwrap()
-    };
+    let fit = |n| IsolationForest::params().n_threads(n).fit(&dataset).unwrap();
     let one = fit(1);
     for n_threads in [2, 3, 7, 64] {
         let many = fit(n_threads);
@@ -147,10 +134,7 @@ fn a_single_row_scores_one_half() {
     let rows = array![[1.0, 2.0]];
     let forest = fit(&rows, 1);
     assert_eq!(forest.sample_size(), 1);
-    assert_eq!(
-        scores(&forest, &array![[1.0, 2.0], [50.0, f64::NAN]]),
-        array![0.5, 0.5]
-    );
+    assert_eq!(scores(&forest, &array![[1.0, 2.0], [50.0, f64::NAN]]), array![0.5, 0.5]);
 }
 
 #[test]
@@ -166,10 +150,7 @@ fn samples_are_drawn_without_replacement() {
     // With all 200 distinct rows drawn once and no depth limit in the way (a chain of 200 would
     // need 8 levels at least), every leaf above the limit holds exactly one row.
     let rows = Array2::from_shape_fn((200, 1), |(i, _)| i as f64);
-    let forest = IsolationForest::params()
-        .sample_size(199)
-        .fit(&Dataset::from(rows))
-        .unwrap();
+    let forest = IsolationForest::params().sample_size(199).fit(&Dataset::from(rows)).unwrap();
     for tree in forest.trees() {
         let depths = tree.depths();
         for (node, depth) in tree.nodes().iter().zip(depths) {
@@ -210,9 +191,7 @@ fn duplicate_columns_leave_the_scores_alone_in_distribution() {
         single += &scores(&fit(&rows, seed), &rows);
         double += &scores(&fit(&doubled, seed), &doubled);
     }
-    let largest = (&single - &double)
-        .iter()
-        .fold(0.0_f64, |most, gap| most.max(gap.abs() / 10.0));
+    let largest = (&single - &double).iter().fold(0.0_f64, |most, gap| most.max(gap.abs() / 10.0));
     assert!(largest < 0.03, "{largest}");
 }
 
@@ -225,11 +204,7 @@ fn infinite_values_count_as_the_largest() {
     let forest = fit(&rows, 1);
     let found = scores(&forest, &rows);
     assert_eq!(
-        scores(
-            &forest,
-            &array![[f64::from(f32::MAX), 0.0], [f64::INFINITY, 0.0]]
-        )
-        .to_vec()[0],
+        scores(&forest, &array![[f64::from(f32::MAX), 0.0], [f64::INFINITY, 0.0]]).to_vec()[0],
         scores(&forest, &array![[f64::INFINITY, 0.0]])[0]
     );
     let median = found.iter().filter(|&&score| score < found[0]).count();
@@ -246,10 +221,7 @@ fn a_missing_value_alone_makes_no_row_anomalous() {
     let shift = holed.mean().unwrap() - whole.mean().unwrap();
     assert!(shift.abs() < 0.01, "{shift}");
     let all_missing = scores(&forest, &Array2::from_elem((1, 8), f64::NAN))[0];
-    assert!(
-        (all_missing - 0.5).abs() < 0.08,
-        "an unknown row is an average one: {all_missing}"
-    );
+    assert!((all_missing - 0.5).abs() < 0.08, "an unknown row is an average one: {all_missing}");
 }
 
 #[test]
@@ -267,13 +239,7 @@ fn training_rows_with_missing_values_are_used() {
 }
 
 fn split(feature: u32, threshold: f32, left: u32, right: u32, samples: u32) -> Node {
-    Node::Split {
-        feature,
-        threshold,
-        left,
-        right,
-        samples,
-    }
+    Node::Split { feature, threshold, left, right, samples }
 }
 
 fn leaf(samples: u32) -> Node {
@@ -299,22 +265,12 @@ fn each_malformed_tree_is_refused() {
     assert_eq!(check(vec![]), TreeError::Empty);
     let bad_child = |child| TreeError::BadChild { node: 0, child };
     assert_eq!(check(vec![split(0, 0.0, 0, 0, 2)]), bad_child(0));
-    assert_eq!(
-        check(vec![split(0, 0.0, 1, u32::MAX, 2), leaf(1)]),
-        bad_child(u32::MAX)
-    );
-    assert_eq!(
-        check(vec![split(0, 0.0, 1, 1, 2), leaf(1)]),
-        TreeError::NotATree(1)
-    );
+    assert_eq!(check(vec![split(0, 0.0, 1, u32::MAX, 2), leaf(1)]), bad_child(u32::MAX));
+    assert_eq!(check(vec![split(0, 0.0, 1, 1, 2), leaf(1)]), TreeError::NotATree(1));
     assert_eq!(check(vec![leaf(1), leaf(1)]), TreeError::NotATree(1));
     assert_eq!(
         check(vec![split(2, 0.0, 1, 2, 2), leaf(1), leaf(1)]),
-        TreeError::BadFeature {
-            node: 0,
-            feature: 2,
-            n_features: 2
-        }
+        TreeError::BadFeature { node: 0, feature: 2, n_features: 2 }
     );
     for threshold in [f32::NAN, f32::INFINITY] {
         assert_eq!(
@@ -323,10 +279,7 @@ fn each_malformed_tree_is_refused() {
         );
     }
     assert_eq!(check(vec![leaf(0)]), TreeError::BadCount(0));
-    assert_eq!(
-        check(vec![split(0, 0.0, 1, 2, 3), leaf(1), leaf(1)]),
-        TreeError::BadCount(0)
-    );
+    assert_eq!(check(vec![split(0, 0.0, 1, 2, 3), leaf(1), leaf(1)]), TreeError::BadCount(0));
     let chain = |depth: u32| {
         let mut nodes = Vec::new();
         for level in 0..depth {
@@ -347,10 +300,7 @@ fn a_forest_too_wide_to_pack_is_refused() {
     let error = IsolationForest::from_trees(2, 1 << 31, vec![tree]).unwrap_err();
     assert!(matches!(
         error,
-        IsolationForestError::Tree {
-            source: TreeError::DoesNotPack { .. },
-            ..
-        }
+        IsolationForestError::Tree { source: TreeError::DoesNotPack { .. }, .. }
     ));
 }
 
@@ -421,9 +371,7 @@ proptest! {
 /// Mean scores over many forests, whose randomness averages out.
 fn averaged(rows: &Array2<f64>, seeds: std::ops::Range<u64>) -> Array1<f64> {
     let n = (seeds.end - seeds.start) as f64;
-    seeds.fold(Array1::zeros(rows.nrows()), |sum, seed| {
-        sum + scores(&fit(rows, seed), rows)
-    }) / n
+    seeds.fold(Array1::zeros(rows.nrows()), |sum, seed| sum + scores(&fit(rows, seed), rows)) / n
 }
 
 fn largest_gap(a: &Array1<f64>, b: &Array1<f64>) -> f64 {

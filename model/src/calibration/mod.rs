@@ -35,11 +35,7 @@ impl Default for CalibrationLimits {
     /// 16 KiB a group and at most 512 groups; a level of one in 100,000 stays exact up to
     /// 10^8 rows.
     fn default() -> Self {
-        CalibrationLimits {
-            tail_capacity: 1024,
-            body_capacity: 1024,
-            group_capacity: 512,
-        }
+        CalibrationLimits { tail_capacity: 1024, body_capacity: 1024, group_capacity: 512 }
     }
 }
 
@@ -201,8 +197,7 @@ impl Calibration {
         if !score.is_finite() {
             return None;
         }
-        self.supporting(group, 1)
-            .map(|(store, _)| store.p_value(score))
+        self.supporting(group, 1).map(|(store, _)| store.p_value(score))
     }
 
     /// The score that a row must be strictly above to be judged [`Judgement::Exceeds`] by the set
@@ -215,8 +210,7 @@ impl Calibration {
 
     /// The largest held-back score of a group, or of all rows where the group has none.
     pub fn maximum(&self, group: Option<&str>) -> Option<f64> {
-        self.supporting(group, 1)
-            .and_then(|(store, _)| store.maximum())
+        self.supporting(group, 1).and_then(|(store, _)| store.maximum())
     }
 
     /// The smallest level that the data support for a group (`1 / (rows + 1)` of the larger of
@@ -233,9 +227,7 @@ impl Calibration {
 
     /// Rows that joined a group; 0 for an unknown group.
     pub fn group_rows(&self, group: Option<&str>) -> u64 {
-        group
-            .and_then(|g| self.groups.get(g))
-            .map_or(0, ScoreStore::rows)
+        group.and_then(|g| self.groups.get(g)).map_or(0, ScoreStore::rows)
     }
 
     /// Rows that joined the pooled set only, because there was no room for their group.
@@ -245,9 +237,7 @@ impl Calibration {
 
     /// The groups that have rows of their own, with the number of rows.
     pub fn groups(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.groups
-            .iter()
-            .map(|(name, store)| (name.as_str(), store.rows()))
+        self.groups.iter().map(|(name, store)| (name.as_str(), store.rows()))
     }
 
     fn supporting(&self, group: Option<&str>, needed: u64) -> Option<(&ScoreStore, Scope)> {

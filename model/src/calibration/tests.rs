@@ -24,10 +24,7 @@ fn the_realised_false_alarm_rate_is_the_asked_one() {
             realised += (1.0 - threshold) / f64::from(repeats);
         }
         let ratio = realised / level;
-        assert!(
-            (0.85..1.15).contains(&ratio),
-            "{rows} rows at {level}: {ratio}"
-        );
+        assert!((0.85..1.15).contains(&ratio), "{rows} rows at {level}: {ratio}");
     }
 }
 
@@ -39,20 +36,14 @@ fn p_values_are_super_uniform_over_new_rows() {
     for level in [0.002, 0.05, 0.5] {
         let alarms = (0..trials)
             .filter(|_| {
-                matches!(
-                    calibration.judge(None, rng.r#gen(), level),
-                    Judgement::Exceeds { .. }
-                )
+                matches!(calibration.judge(None, rng.r#gen(), level), Judgement::Exceeds { .. })
             })
             .count();
         let rate = alarms as f64 / f64::from(trials);
         let deviation = (level / 10_000.0_f64 + level / f64::from(trials)).sqrt();
         // Below the exact tail the count is an estimate from 1,024 sampled rows.
         let sampled = if level > 0.1 { 0.5 / 32.0 } else { 0.0 };
-        assert!(
-            (rate - level).abs() < 4.0 * (deviation + sampled),
-            "{level}: {rate}"
-        );
+        assert!((rate - level).abs() < 4.0 * (deviation + sampled), "{level}: {rate}");
     }
 }
 
@@ -62,29 +53,14 @@ fn a_level_without_the_rows_for_it_is_silent_and_says_what_it_needs() {
     for i in 0..98 {
         calibration.join(Some("a"), f64::from(i));
     }
-    let too_few = Judgement::Silent(Silence::TooFewRows {
-        rows: 98,
-        needed: 99,
-    });
+    let too_few = Judgement::Silent(Silence::TooFewRows { rows: 98, needed: 99 });
     assert_eq!(calibration.judge(Some("a"), 1e9, 0.01), too_few);
     calibration.join(Some("b"), 98.0);
     let judged = calibration.judge(Some("a"), 1e9, 0.01);
-    assert_eq!(
-        judged,
-        Judgement::Exceeds {
-            p_value: 0.01,
-            scope: Scope::Pooled
-        }
-    );
+    assert_eq!(judged, Judgement::Exceeds { p_value: 0.01, scope: Scope::Pooled });
     calibration.join(Some("a"), 99.0);
     let judged = calibration.judge(Some("a"), 1e9, 0.01);
-    assert_eq!(
-        judged,
-        Judgement::Exceeds {
-            p_value: 0.01,
-            scope: Scope::Group
-        }
-    );
+    assert_eq!(judged, Judgement::Exceeds { p_value: 0.01, scope: Scope::Group });
     assert_eq!(calibration.supported_level(Some("a")), 1.0 / 101.0);
     let nan = calibration.judge(None, f64::NAN, 0.5);
     assert_eq!(nan, Judgement::Silent(Silence::NotFinite));
@@ -98,46 +74,22 @@ fn a_group_is_judged_by_its_own_rows() {
         calibration.join(Some("busy"), f64::from(i));
     }
     let quiet = calibration.judge(Some("quiet"), 1.0, 0.01);
-    assert!(matches!(
-        quiet,
-        Judgement::Exceeds {
-            scope: Scope::Group,
-            ..
-        }
-    ));
+    assert!(matches!(quiet, Judgement::Exceeds { scope: Scope::Group, .. }));
     let busy = calibration.judge(Some("busy"), 1.0, 0.01);
-    assert!(matches!(
-        busy,
-        Judgement::Within {
-            scope: Scope::Group,
-            ..
-        }
-    ));
+    assert!(matches!(busy, Judgement::Within { scope: Scope::Group, .. }));
     let stranger = calibration.judge(Some("stranger"), 1.0, 0.01);
-    assert!(matches!(
-        stranger,
-        Judgement::Within {
-            scope: Scope::Pooled,
-            ..
-        }
-    ));
+    assert!(matches!(stranger, Judgement::Within { scope: Scope::Pooled, .. }));
     assert_eq!(calibration.maximum(Some("quiet")), Some(0.199));
 }
 
 #[test]
 fn groups_past_the_limit_join_the_pooled_set_and_are_counted() {
-    let limits = CalibrationLimits {
-        group_capacity: 2,
-        ..CalibrationLimits::default()
-    };
+    let limits = CalibrationLimits { group_capacity: 2, ..CalibrationLimits::default() };
     let mut calibration = Calibration::new(limits);
     for (i, group) in ["a", "b", "c", "d", "a"].into_iter().enumerate() {
         assert!(calibration.join(Some(group), i as f64));
     }
-    assert_eq!(
-        calibration.groups().collect::<Vec<_>>(),
-        [("a", 2), ("b", 1)]
-    );
+    assert_eq!(calibration.groups().collect::<Vec<_>>(), [("a", 2), ("b", 1)]);
     assert_eq!((calibration.rows(), calibration.ungrouped_rows()), (5, 2));
 }
 

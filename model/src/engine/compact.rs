@@ -69,20 +69,12 @@ impl CompactForest {
         while position < order.len() {
             let depth = depths[position];
             match tree.nodes()[order[position] as usize] {
-                Node::Split {
-                    feature,
-                    threshold,
-                    left,
-                    right,
-                    ..
-                } => {
+                Node::Split { feature, threshold, left, right, .. } => {
                     let child = order.len() as u32;
                     order.extend([left, right]);
                     depths.extend([depth + 1; 2]);
-                    self.nodes.push(PackedNode {
-                        threshold,
-                        link: child << self.feature_bits | feature,
-                    });
+                    self.nodes
+                        .push(PackedNode { threshold, link: child << self.feature_bits | feature });
                     self.lengths.push(0);
                 }
                 Node::Leaf { samples } => {

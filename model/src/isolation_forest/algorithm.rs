@@ -40,10 +40,7 @@ const ROWS_PER_THREAD: usize = 1024;
 /// ```
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(
-    feature = "serde",
-    serde(try_from = "StoredForest", into = "StoredForest")
-)]
+#[cfg_attr(feature = "serde", serde(try_from = "StoredForest", into = "StoredForest"))]
 pub struct IsolationForest {
     n_features: usize,
     sample_size: u32,
@@ -86,10 +83,7 @@ impl IsolationForest {
             return Err(IsolationForestError::NoColumns);
         }
         let n_trees = trees.len();
-        IsolationForestParams::new()
-            .n_trees(n_trees)
-            .sample_size(sample_size as usize)
-            .check()?;
+        IsolationForestParams::new().n_trees(n_trees).sample_size(sample_size as usize).check()?;
         for (index, tree) in trees.iter().enumerate() {
             (tree.check(n_features))
                 .map_err(|source| IsolationForestError::Tree { index, source })?;
@@ -106,13 +100,7 @@ impl IsolationForest {
     ) -> Result<Self, IsolationForestError> {
         let engine = CompactForest::new(&trees, n_features)
             .map_err(|(index, source)| IsolationForestError::Tree { index, source })?;
-        Ok(IsolationForest {
-            n_features,
-            sample_size,
-            n_threads,
-            trees,
-            engine,
-        })
+        Ok(IsolationForest { n_features, sample_size, n_threads, trees, engine })
     }
 
     /// Columns that the forest was fitted on.
@@ -179,28 +167,22 @@ impl IsolationForest {
             "the forest was fitted on another number of columns"
         );
         let n_trees = self.trees.len();
-        for_each_part(
-            lengths,
-            self.n_threads,
-            BLOCK_ROWS,
-            ROWS_PER_THREAD,
-            |start, part| {
-                let capacity = BLOCK_ROWS.min(part.len());
-                let mut block = vec![0.0_f32; capacity * self.n_features];
-                let mut sums = [0 as FixedLength; BLOCK_ROWS];
-                for (index, lengths) in part.chunks_mut(BLOCK_ROWS).enumerate() {
-                    let n = lengths.len();
-                    let sums = &mut sums[..n];
-                    sums.fill(0);
-                    let block = &mut block[..n * self.n_features];
-                    let missing = copy_rows(&records, start + index * BLOCK_ROWS, n, block);
-                    self.add_block(block, missing, sums);
-                    for (length, &sum) in lengths.iter_mut().zip(&*sums) {
-                        *length = mean_length(sum, n_trees);
-                    }
+        for_each_part(lengths, self.n_threads, BLOCK_ROWS, ROWS_PER_THREAD, |start, part| {
+            let capacity = BLOCK_ROWS.min(part.len());
+            let mut block = vec![0.0_f32; capacity * self.n_features];
+            let mut sums = [0 as FixedLength; BLOCK_ROWS];
+            for (index, lengths) in part.chunks_mut(BLOCK_ROWS).enumerate() {
+                let n = lengths.len();
+                let sums = &mut sums[..n];
+                sums.fill(0);
+                let block = &mut block[..n * self.n_features];
+                let missing = copy_rows(&records, start + index * BLOCK_ROWS, n, block);
+                self.add_block(block, missing, sums);
+                for (length, &sum) in lengths.iter_mut().zip(&*sums) {
+                    *length = mean_length(sum, n_trees);
                 }
-            },
-        );
+            }
+        });
     }
 
     /// Sums path lengths of a block of rows, leaving rows with missing values to the slow walk.
@@ -208,10 +190,7 @@ impl IsolationForest {
         if any_missing {
             for (row, sum) in block.chunks_exact_mut(self.n_features).zip(&mut *sums) {
                 if row.iter().any(|value| value.is_nan()) {
-                    let lengths = self
-                        .trees
-                        .iter()
-                        .map(|tree| expected_path_length(tree, row));
+                    let lengths = self.trees.iter().map(|tree| expected_path_length(tree, row));
                     *sum = to_fixed(lengths.sum());
                 } else {
                     *sum = self.engine.path_length_of(row);

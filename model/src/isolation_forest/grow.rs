@@ -41,12 +41,7 @@ struct Choice {
 impl<'a, F: Float> Grower<'a, F> {
     pub(super) fn new(records: ArrayView2<'a, F>) -> Self {
         let features = (0..records.ncols() as u32).collect();
-        Grower {
-            records,
-            features,
-            rows: Vec::new(),
-            values: Vec::new(),
-        }
+        Grower { records, features, rows: Vec::new(), values: Vec::new() }
     }
 
     /// Grows a tree on `sample_size` rows drawn without replacement. Everything random comes from
@@ -59,13 +54,8 @@ impl<'a, F: Float> Grower<'a, F> {
         }
         let mut nodes = Vec::with_capacity(2 * sample_size - 1);
         nodes.push(Node::Leaf { samples: 0 });
-        let mut stack = vec![Pending {
-            slot: 0,
-            start: 0,
-            end: sample_size,
-            depth: 0,
-            n_constant: 0,
-        }];
+        let mut stack =
+            vec![Pending { slot: 0, start: 0, end: sample_size, depth: 0, n_constant: 0 }];
         let limit = depth_limit(sample_size);
         while let Some(mut node) = stack.pop() {
             let samples = (node.end - node.start) as u32;
@@ -81,13 +71,8 @@ impl<'a, F: Float> Grower<'a, F> {
             let threshold = draw_threshold(choice.low, choice.high, &mut rng);
             let middle = self.partition(&node, threshold, &mut rng);
             let left = nodes.len() as u32;
-            nodes[node.slot as usize] = Node::Split {
-                feature: choice.feature,
-                threshold,
-                left,
-                right: left + 1,
-                samples,
-            };
+            nodes[node.slot as usize] =
+                Node::Split { feature: choice.feature, threshold, left, right: left + 1, samples };
             nodes.extend([Node::Leaf { samples: 0 }; 2]);
             for (slot, start, end) in [(left + 1, middle, node.end), (left, node.start, middle)] {
                 stack.push(Pending {
@@ -126,11 +111,7 @@ impl<'a, F: Float> Grower<'a, F> {
             for position in node.start..node.end {
                 let row = self.rows[position] as usize;
                 let value = to_f32(self.records[(row, feature as usize)]);
-                let value = if value.is_infinite() {
-                    f32::MAX.copysign(value)
-                } else {
-                    value
-                };
+                let value = if value.is_infinite() { f32::MAX.copysign(value) } else { value };
                 self.values[position] = value;
                 // Comparisons with a missing value are false and leave the range alone.
                 low = if value < low { value } else { low };

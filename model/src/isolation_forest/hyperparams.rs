@@ -151,9 +151,7 @@ impl<R> ParamGuard for IsolationForestParams<R> {
             return Err(IsolationForestParamsError::Threads(params.n_threads));
         }
         if !(params.replaced_share > 0.0 && params.replaced_share <= 1.0) {
-            return Err(IsolationForestParamsError::ReplacedShare(
-                params.replaced_share,
-            ));
+            return Err(IsolationForestParamsError::ReplacedShare(params.replaced_share));
         }
         Ok(params)
     }

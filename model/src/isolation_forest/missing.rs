@@ -15,13 +15,7 @@ pub(super) fn expected_path_length(tree: &Tree, row: &[f32]) -> f64 {
             Node::Leaf { samples } => {
                 expected += weight * (f64::from(depth) + average_path_length(samples));
             }
-            Node::Split {
-                feature,
-                threshold,
-                left,
-                right,
-                samples,
-            } => {
+            Node::Split { feature, threshold, left, right, samples } => {
                 let value = row[feature as usize];
                 if value.is_nan() {
                     for child in [left, right] {
