@@ -1,5 +1,6 @@
 //! Isolation forests in linfa's conventions.
 
+pub mod budget;
 pub mod calibration;
 pub mod isolation_forest;
 pub mod tree;

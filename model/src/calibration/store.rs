@@ -101,6 +101,20 @@ impl ScoreStore {
         self.tail.len().checked_sub(k).map(|at| self.tail[at])
     }
 
+    /// The score that a share of the rows lies at or below (`share` in 0..=1): exact in the tail
+    /// and while every score is kept, else from the body's sample.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let demoted = self.rows - self.tail.len() as u64;
+        let rank = ((share.clamp(0.0, 1.0) * self.rows as f64).ceil() as u64).max(1);
+        if rank > demoted {
+            return self.kth_largest(self.rows - rank.min(self.rows) + 1);
+        }
+        let mut body = self.body.clone();
+        body.sort_unstable_by(f64::total_cmp);
+        let at = (rank as f64 / demoted as f64 * body.len() as f64).ceil() as usize;
+        body.get(at.max(1) - 1).copied()
+    }
+
     /// How many of the rows scored at least `score`: exact from the smallest tail score upwards,
     /// estimated (rounded up) below it.
     pub fn count_at_least(&self, score: f64) -> u64 {
@@ -213,6 +227,12 @@ mod tests {
             let got = store.count_at_least(f64::from(asked));
             if exact <= tail as u64 || scores.len() <= tail + body {
                 prop_assert_eq!(got, exact);
+            }
+            if scores.len() <= tail + body {
+                let mut ascending = scores.clone();
+                ascending.sort_unstable();
+                let median = ascending[scores.len().div_ceil(2) - 1];
+                prop_assert_eq!(store.quantile(0.5), Some(f64::from(median)));
             }
             prop_assert!(got >= exact.min(tail as u64) && got <= scores.len() as u64);
             let mut sorted = scores.clone();
