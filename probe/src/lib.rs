@@ -1,3 +1,4 @@
 //! Loads the sensors, drains their rings and decodes their records into events.
 
+pub mod host_counters;
 pub mod identity;
