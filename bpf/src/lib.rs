@@ -1,1 +1,40 @@
-//! Hedgerow's BPF programs, their skeletons and the wire format they share with user space
+//! Hedgerow's BPF programs, their skeletons and the wire format they share with user space.
+//!
+//! `include/wire.h` is the only definition of what crosses: [`wire`] is generated from it, with a
+//! test of every size and offset; the C side asserts the same sizes.
+
+/// The records of the wire format, as `bindgen` reads `include/wire.h`.
+#[allow(
+    missing_docs,
+    non_camel_case_types,
+    non_upper_case_globals,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks
+)]
+pub mod wire {
+    include!(concat!(env!("OUT_DIR"), "/wire.rs"));
+}
+
+/// System calls, processes, io_uring and flows.
+#[cfg(feature = "skeletons")]
+#[allow(
+    missing_debug_implementations,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used
+)]
+pub mod sensor {
+    include!(concat!(env!("OUT_DIR"), "/sensor.skel.rs"));
+}
+
+/// The hooks that refuse.
+#[cfg(feature = "skeletons")]
+#[allow(
+    missing_debug_implementations,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used
+)]
+pub mod deny {
+    include!(concat!(env!("OUT_DIR"), "/deny.skel.rs"));
+}

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* A thread's row: found, made, brought up to the clock, and delivered. */
+#ifndef HEDGEROW_ROWS_BPF_H
+#define HEDGEROW_ROWS_BPF_H
+
+#include "identity.bpf.h"
+#include "ring.bpf.h"
+
+/* Workload numbers by cgroup id, given by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_WORKLOADS);
+	__type(key, __u64);
+	__type(value, __u32);
+} workloads __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_PROGRAMS);
+	__type(key, struct wire_program_key);
+	__type(value, struct wire_program);
+} programs __weak SEC(".maps");
+
+/* Slots that no program has; filled by user space, popped while learning. */
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, MAX_PROFILES);
+	__type(value, __u32);
+} free_slots __weak SEC(".maps");
+
+/* Sums of buckets that found a full ring. Full itself: `spilled_rest`, which names no program. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, MAX_SPILLED);
+	__type(key, struct wire_spill_key);
+	__type(value, struct wire_counts);
+} spilled __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, struct wire_counts);
+} spilled_rest __weak SEC(".maps");
+
+/* Source of empty counts: 296 bytes are too many for the stack of a deep call. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct wire_counts);
+} no_counts __weak SEC(".maps");
+
+static __always_inline bool counts_empty(const struct wire_counts *counts)
+{
+	return !counts->calls && !counts->lost && !counts->limited;
+}
+
+static __always_inline void counts_add(struct wire_counts *to, const struct wire_counts *from)
+{
+	__u32 *sum = (__u32 *)to;
+	const __u32 *part = (const __u32 *)from;
+
+	for (int i = 0; i < (int)(sizeof(*to) / sizeof(*sum)); i++)
+		sum[i] += part[i];
+}
+
+/* Adds a bucket to the sums of its program on this CPU. */
+static __noinline int row_spill(struct row *row, struct bucket *bucket)
+{
+	struct wire_spill_key key = {
+		.cgroup_id = row->actor.cgroup_id,
+		.program_id = row->actor.program_id,
+		.epoch = bucket->epoch,
+		.slot = row->actor.slot,
+	};
+	struct wire_stats *cpu = cpu_stats();
+	struct wire_counts *sums, *none;
+	__u32 index = 0;
+
+	if (cpu)
+		__sync_fetch_and_add(&cpu->spilled, 1);
+	sums = bpf_map_lookup_elem(&spilled, &key);
+	if (!sums) {
+		none = bpf_map_lookup_elem(&no_counts, &index);
+		if (none)
+			bpf_map_update_elem(&spilled, &key, none, BPF_NOEXIST);
+		sums = bpf_map_lookup_elem(&spilled, &key);
+	}
+	if (!sums) {
+		index = bucket->epoch & 1;
+		sums = bpf_map_lookup_elem(&spilled_rest, &index);
+	}
+	if (sums)
+		counts_add(sums, &bucket->counts);
+	return 0;
+}
+
+/* Who takes a bucket first delivers it. */
+static __always_inline bool bucket_take(struct bucket *bucket)
+{
+	return __sync_val_compare_and_swap(&bucket->taken, 0, 1) == 0;
+}
+
+static __always_inline void row_record(struct wire_row *record, const struct row *row,
+				       const struct bucket *bucket, enum wire_row_reason reason)
+{
+	record->header.epoch = bucket->epoch;
+	record->actor = row->actor;
+	record->counts = bucket->counts;
+	record->reason = reason;
+	record->reserved = 0;
+}
+
+static __noinline int bucket_flush(struct row *row, struct bucket *bucket,
+				   enum wire_row_reason reason)
+{
+	struct wire_row *record;
+
+	if (!bucket->epoch || counts_empty(&bucket->counts) || !bucket_take(bucket))
+		return 0;
+	record = ring_reserve(WIRE_ROW, sizeof(*record), RING_EVIDENCE);
+	if (!record)
+		return row_spill(row, bucket);
+	row_record(record, row, bucket, reason);
+	ring_submit(record);
+	return 0;
+}
+
+static __always_inline void bucket_open(struct bucket *bucket, __u32 epoch)
+{
+	__builtin_memset(&bucket->counts, 0, sizeof(bucket->counts));
+	bucket->epoch = epoch;
+	bucket->taken = 0;
+}
+
+/* Sends what a thread has counted, the older bucket first. */
+static __always_inline void row_flush(struct row *row, enum wire_row_reason reason)
+{
+	__u32 epoch = row->seen.epoch;
+
+	bucket_flush(row, &row->buckets[(epoch + 1) & 1], reason);
+	bucket_flush(row, &row->buckets[epoch & 1], reason);
+	bucket_open(&row->buckets[epoch & 1], epoch);
+}
+
+/* The slot of a program in a workload; a new one while learning. */
+static __noinline __u32 profile_slot(__u64 cgroup_id, __u64 program_id)
+{
+	struct wire_program_key key = {.program_id = program_id};
+	__u32 *workload = bpf_map_lookup_elem(&workloads, &cgroup_id);
+	struct wire_program *program, fresh = {};
+	struct wire_stats *cpu;
+
+	if (!workload || !program_id)
+		return 0;
+	key.workload = *workload;
+	program = bpf_map_lookup_elem(&programs, &key);
+	if (program)
+		return program->slot;
+	if (!control.learning)
+		return 0;
+	if (bpf_map_pop_elem(&free_slots, &fresh.slot)) {
+		cpu = cpu_stats();
+		if (cpu)
+			__sync_fetch_and_add(&cpu->profiles_refused, 1);
+		return 0;
+	}
+	if (bpf_map_update_elem(&programs, &key, &fresh, BPF_NOEXIST) == 0)
+		return fresh.slot;
+	/* Another CPU was faster, or the table is full. */
+	bpf_map_push_elem(&free_slots, &fresh.slot, 0);
+	program = bpf_map_lookup_elem(&programs, &key);
+	return program ? program->slot : 0;
+}
+
+static __always_inline bool task_is_own(struct task_struct *task)
+{
+	return (__u32)task->tgid == own_tgid &&
+	       task->group_leader->start_boottime == own_start_boot_ns;
+}
+
+/* Brings a row up to the clock: opens the epoch's bucket and looks the identity up again. */
+static __noinline int row_refresh(struct row *row, struct task_struct *task)
+{
+	struct wire_clock now = control.clock;
+	struct bucket *bucket = &row->buckets[now.epoch & 1];
+
+	if (bucket->epoch != now.epoch) {
+		if (bucket->epoch && !counts_empty(&bucket->counts) && bucket_take(bucket))
+			row_spill(row, bucket); /* no iterator came by in time */
+		bucket_open(bucket, now.epoch);
+		row->tokens = task_tokens;
+		row->evidence = evidence_tokens;
+	}
+	row->seen = now;
+	row->flags &= ~ROW_PROOF;
+	if (row->actor.tgid == control.proof_tgid)
+		row->flags = ROW_PROOF;
+	if (row->flags & ROW_OWN)
+		return 0;
+	row->actor.cgroup_id = task_cgroup_id(task);
+	row->actor.slot = profile_slot(row->actor.cgroup_id, row->actor.program_id);
+	return 0;
+}
+
+static __always_inline bool row_is_stale(const struct row *row)
+{
+	return *(volatile __u64 *)&control.clock != *(__u64 *)&row->seen;
+}
+
+static __always_inline void actor_fill(struct wire_actor *actor, struct task_struct *task)
+{
+	actor->start_boot_ns = task->group_leader->start_boottime;
+	actor->cgroup_id = task_cgroup_id(task);
+	actor->tgid = task->tgid;
+	actor->tid = task->pid;
+	actor->slot = 0;
+	actor->flags = 0;
+}
+
+/* The row of a task that has none yet. */
+static __noinline struct row *row_create(struct task_struct *task)
+{
+	struct row *row = bpf_task_storage_get(&rows, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!row)
+		return NULL;
+	actor_fill(&row->actor, task);
+	row->actor.program_id = running_program_id(task);
+	row->uid = BPF_CORE_READ(task, cred, euid.val);
+	if (task_is_own(task))
+		row->flags |= ROW_OWN;
+	row_refresh(row, task);
+	return row;
+}
+
+/* The current row of `task`, made where it is missing; NULL where no memory is left. */
+static __always_inline struct row *row_of(struct task_struct *task)
+{
+	struct row *row = bpf_task_storage_get(&rows, task, 0, 0);
+
+	if (!row)
+		return row_create(task);
+	if (row_is_stale(row))
+		row_refresh(row, task);
+	return row;
+}
+
+static __always_inline struct bucket *row_bucket(struct row *row)
+{
+	return &row->buckets[row->seen.epoch & 1];
+}
+
+static __always_inline void hook_hit(const struct row *row, enum wire_hook hook)
+{
+	struct wire_stats *cpu;
+
+	if (!(row->flags & ROW_PROOF))
+		return;
+	cpu = cpu_stats();
+	if (cpu)
+		__sync_fetch_and_add(&cpu->hits[hook], 1);
+}
+
+#endif
