@@ -10,6 +10,7 @@ mod parallel;
 mod path_length;
 mod rows;
 
+pub use engine::Instructions;
 pub use isolation_forest::{
     IsolationForest, IsolationForestError, IsolationForestParams, IsolationForestParamsError,
     IsolationForestValidParams, Replacement,

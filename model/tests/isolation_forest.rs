@@ -2,8 +2,8 @@
 //! The isolation forest's contract: limits, scores, invariances, reproducibility.
 
 use hedgerow_model::{
-    IsolationForest, IsolationForestError, IsolationForestParams, IsolationForestParamsError,
-    IsolationForestValidParams, Node, Tree, TreeError,
+    Instructions, IsolationForest, IsolationForestError, IsolationForestParams,
+    IsolationForestParamsError, IsolationForestValidParams, Node, Tree, TreeError,
 };
 use linfa::ParamGuard;
 use linfa::prelude::*;
@@ -316,6 +316,37 @@ fn serialisation_round_trips_to_the_same_bits() {
     let hostile = text.replacen("\"left\":1,", "\"left\":0,", 1);
     assert_ne!(text, hostile);
     assert!(serde_json::from_str::<IsolationForest>(&hostile).is_err());
+}
+
+/// The processor's fastest instructions and plain Rust, on shapes that take every path of both: one
+/// column (many thresholds each, so several groups), many, trees too large for the block engine,
+/// blocks that are not full, values on thresholds.
+#[test]
+fn every_engine_gives_the_same_bits() {
+    for (n_columns, psi, n_trees) in
+        [(1, 256, 100), (2, 64, 300), (5, 2, 7), (40, 256, 100), (3, 1000, 30), (300, 128, 20)]
+    {
+        let rows = normals(1500, n_columns, 14).mapv(|value| (value * 64.0).round() / 64.0);
+        let forest = IsolationForest::params()
+            .n_trees(n_trees)
+            .sample_size(psi)
+            .fit(&Dataset::from(rows.clone()))
+            .unwrap();
+        let portable = forest.clone().with_instructions(Instructions::Portable);
+        let mut probes = concatenate![Axis(0), rows, &rows * 2.0];
+        for (row, node) in forest.trees().iter().flat_map(Tree::nodes).enumerate().take(3000) {
+            if let Node::Split { feature, threshold, .. } = *node {
+                probes[(row, feature as usize)] = f64::from(threshold);
+            }
+        }
+        probes[(5, 0)] = f64::NAN;
+        probes[(6, 0)] = f64::INFINITY;
+        probes[(7, 0)] = f64::NEG_INFINITY;
+        for n in [1, 15, 16, 17, 127, 128, 129, 3000] {
+            let part = probes.slice(s![..n, ..]).to_owned();
+            assert_eq!(scores(&forest, &part), scores(&portable, &part), "{n_columns} {psi} {n}");
+        }
+    }
 }
 
 proptest! {

@@ -60,6 +60,10 @@ impl CompactForest {
         Ok(forest)
     }
 
+    pub(crate) fn n_features(&self) -> usize {
+        self.n_features
+    }
+
     /// Appends a tree, breadth first so that siblings lie side by side.
     fn push(&mut self, tree: &Tree) {
         let start = self.nodes.len();

@@ -9,14 +9,13 @@ use super::errors::IsolationForestError;
 use super::grow::Grower;
 use super::hyperparams::{IsolationForestParams, IsolationForestValidParams};
 use super::missing::expected_path_length;
-use crate::engine::{CompactForest, FixedLength, mean_length, to_fixed};
+use crate::engine::{
+    BLOCK_ROWS, Engine, FixedLength, Instructions, Scratch, mean_length, to_fixed,
+};
 use crate::parallel::for_each_part;
 use crate::path_length::score_of;
 use crate::rows::copy_rows;
 use crate::tree::Tree;
-
-/// Rows that are scored together: with 32 columns they fill half a first-level cache.
-const BLOCK_ROWS: usize = 128;
 
 /// Fewest rows that are worth a thread of their own.
 const ROWS_PER_THREAD: usize = 1024;
@@ -46,7 +45,7 @@ pub struct IsolationForest {
     sample_size: u32,
     n_threads: usize,
     trees: Vec<Tree>,
-    engine: CompactForest,
+    engine: Engine,
 }
 
 impl PartialEq for IsolationForest {
@@ -98,7 +97,7 @@ impl IsolationForest {
         n_threads: usize,
         trees: Vec<Tree>,
     ) -> Result<Self, IsolationForestError> {
-        let engine = CompactForest::new(&trees, n_features)
+        let engine = Engine::new(&trees, n_features)
             .map_err(|(index, source)| IsolationForestError::Tree { index, source })?;
         Ok(IsolationForest { n_features, sample_size, n_threads, trees, engine })
     }
@@ -131,6 +130,13 @@ impl IsolationForest {
     #[must_use]
     pub fn with_threads(mut self, n_threads: usize) -> Self {
         self.n_threads = n_threads.max(1);
+        self
+    }
+
+    /// Sets the instructions that score (default: the fastest that the processor has).
+    #[must_use]
+    pub fn with_instructions(mut self, instructions: Instructions) -> Self {
+        self.engine.set_instructions(instructions);
         self
     }
 
@@ -171,13 +177,14 @@ impl IsolationForest {
             let capacity = BLOCK_ROWS.min(part.len());
             let mut block = vec![0.0_f32; capacity * self.n_features];
             let mut sums = [0 as FixedLength; BLOCK_ROWS];
+            let mut scratch = Scratch::default();
             for (index, lengths) in part.chunks_mut(BLOCK_ROWS).enumerate() {
                 let n = lengths.len();
                 let sums = &mut sums[..n];
                 sums.fill(0);
                 let block = &mut block[..n * self.n_features];
                 let missing = copy_rows(&records, start + index * BLOCK_ROWS, n, block);
-                self.add_block(block, missing, sums);
+                self.add_block(block, missing, sums, &mut scratch);
                 for (length, &sum) in lengths.iter_mut().zip(&*sums) {
                     *length = mean_length(sum, n_trees);
                 }
@@ -185,19 +192,22 @@ impl IsolationForest {
         });
     }
 
-    /// Sums path lengths of a block of rows, leaving rows with missing values to the slow walk.
-    fn add_block(&self, block: &mut [f32], any_missing: bool, sums: &mut [FixedLength]) {
+    /// Sums path lengths of a block of rows, walking rows with missing values by themselves.
+    fn add_block(
+        &self,
+        block: &[f32],
+        any_missing: bool,
+        sums: &mut [FixedLength],
+        scratch: &mut Scratch,
+    ) {
+        self.engine.add_block(&self.trees, block, sums, scratch);
         if any_missing {
-            for (row, sum) in block.chunks_exact_mut(self.n_features).zip(&mut *sums) {
+            for (row, sum) in block.chunks_exact(self.n_features).zip(sums) {
                 if row.iter().any(|value| value.is_nan()) {
                     let lengths = self.trees.iter().map(|tree| expected_path_length(tree, row));
                     *sum = to_fixed(lengths.sum());
-                } else {
-                    *sum = self.engine.path_length_of(row);
                 }
             }
-        } else {
-            self.engine.add_path_lengths(block, sums);
         }
     }
 }
