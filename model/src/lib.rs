@@ -2,8 +2,11 @@
 
 pub mod budget;
 pub mod calibration;
+#[cfg(feature = "serde")]
+pub mod file;
 pub mod isolation_forest;
 pub mod tree;
+pub mod vectoriser;
 
 mod engine;
 mod parallel;

@@ -1,0 +1,167 @@
+//! What was learned of each program, as plain data.
+
+use serde::{Deserialize, Serialize};
+
+/// Bits of the 2-gram bitmaps.
+pub const TWO_GRAM_BITS: usize = 1 << 14;
+/// Bits of the 3-gram bitmaps.
+pub const THREE_GRAM_BITS: usize = 1 << 15;
+/// Bits of the 6-gram bitmaps.
+pub const SIX_GRAM_BITS: usize = 1 << 17;
+
+/// Most programs in a profile.
+pub const MAX_PROGRAMS: usize = 4096;
+
+/// Profiles of all learned programs, with the key of the n-gram hash that their bits stand for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "RawProfile")]
+pub struct Profile {
+    /// Key of the n-gram hash, drawn anew for every model: with a fixed one, calls that pass for
+    /// known could be searched for in advance.
+    pub gram_hash_key: u64,
+    /// At most [`MAX_PROGRAMS`].
+    pub programs: Vec<ProgramProfile>,
+}
+
+/// What was learned of one program. It names the program by architecture, path and digest, never
+/// by inode, so that a model can move to another host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramProfile {
+    /// Machine name as in `uname -m`: the same path has other calls on another architecture.
+    pub architecture: String,
+    /// Workload that ran it.
+    pub workload: String,
+    /// Path in its own mount namespace, the script included where an interpreter runs one.
+    pub path: String,
+    /// SHA-256 of the file, if it could be read.
+    pub digest: Option<[u8; 32]>,
+    /// Runs of two calls.
+    pub two_grams: GramSet,
+    /// Runs of three calls.
+    pub three_grams: GramSet,
+    /// Runs of six calls.
+    pub six_grams: GramSet,
+    /// Windows in which the program made calls while it was learned.
+    pub windows: u64,
+    /// Calls that it made in them.
+    pub calls: u64,
+}
+
+impl ProgramProfile {
+    /// A profile in which nothing is known yet.
+    pub fn empty(architecture: String, workload: String, path: String) -> Self {
+        ProgramProfile {
+            architecture,
+            workload,
+            path,
+            digest: None,
+            two_grams: GramSet::empty(TWO_GRAM_BITS),
+            three_grams: GramSet::empty(THREE_GRAM_BITS),
+            six_grams: GramSet::empty(SIX_GRAM_BITS),
+            windows: 0,
+            calls: 0,
+        }
+    }
+}
+
+/// n-grams of one length by the hash of the gram: bit `h` of word `h / 64`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GramSet {
+    /// Seen in at least one learning window.
+    pub known: Vec<u64>,
+    /// Seen in exactly one: what Good-Turing forecasts novelty from.
+    pub in_one_window: Vec<u64>,
+    /// Seen in exactly two.
+    pub in_two_windows: Vec<u64>,
+}
+
+impl GramSet {
+    /// No grams, in bitmaps of `bits` bits (a multiple of 64).
+    pub fn empty(bits: usize) -> Self {
+        let words = vec![0; bits / 64];
+        GramSet { known: words.clone(), in_one_window: words.clone(), in_two_windows: words }
+    }
+
+    /// Adds the grams of one more window (a bitmap of the same size; missing words are empty).
+    pub fn add_window(&mut self, grams: &[u64]) {
+        let sets = self.known.iter_mut().zip(&mut self.in_one_window).zip(&mut self.in_two_windows);
+        for (((known, one), two), &seen) in sets.zip(grams) {
+            let again = seen & *known;
+            *two = (*two & !seen) | (again & *one);
+            *one = (*one & !seen) | (seen & !*known);
+            *known |= seen;
+        }
+    }
+
+    /// Share of the bits that are set, 0 to 1. Above .3 a map is saturated: too many unseen grams
+    /// pass for known.
+    pub fn fill(&self) -> f64 {
+        count(&self.known) as f64 / (self.known.len().max(1) * 64) as f64
+    }
+
+    /// Grams seen in exactly one and in exactly two windows (f1, f2).
+    pub fn incidence(&self) -> (u64, u64) {
+        (count(&self.in_one_window), count(&self.in_two_windows))
+    }
+
+    fn check(&self, bits: usize) -> Result<(), &'static str> {
+        let sets = [&self.known, &self.in_one_window, &self.in_two_windows];
+        if sets.iter().any(|set| set.len() != bits / 64) {
+            return Err("profile: a bitmap of the wrong size");
+        }
+        let words = self.known.iter().zip(&self.in_one_window).zip(&self.in_two_windows);
+        for ((known, one), two) in words {
+            if one & two != 0 || (one | two) & !known != 0 {
+                return Err("profile: bitmaps contradict each other");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn count(words: &[u64]) -> u64 {
+    words.iter().map(|w| u64::from(w.count_ones())).sum()
+}
+
+#[derive(Deserialize)]
+struct RawProfile {
+    gram_hash_key: u64,
+    programs: Vec<ProgramProfile>,
+}
+
+impl TryFrom<RawProfile> for Profile {
+    type Error = &'static str;
+
+    fn try_from(raw: RawProfile) -> Result<Self, Self::Error> {
+        if raw.programs.len() > MAX_PROGRAMS {
+            return Err("profile: too many programs");
+        }
+        for program in &raw.programs {
+            program.two_grams.check(TWO_GRAM_BITS)?;
+            program.three_grams.check(THREE_GRAM_BITS)?;
+            program.six_grams.check(SIX_GRAM_BITS)?;
+        }
+        Ok(Profile { gram_hash_key: raw.gram_hash_key, programs: raw.programs })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_counted_once_twice_and_more() {
+        let mut set = GramSet::empty(64);
+        set.add_window(&[0b0111]);
+        set.add_window(&[0b0110]);
+        set.add_window(&[0b1100]);
+        assert_eq!(set.known, [0b1111]);
+        assert_eq!(set.in_one_window, [0b1001]);
+        assert_eq!(set.in_two_windows, [0b0010]);
+        assert_eq!(set.incidence(), (2, 1));
+        set.add_window(&[0b1111]);
+        assert_eq!(set.incidence(), (0, 2));
+        assert_eq!(set.fill(), 4.0 / 64.0);
+        assert_eq!(set.check(64), Ok(()));
+    }
+}

@@ -1,0 +1,231 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::budget::{BudgetParams, Scored};
+use crate::calibration::CalibrationLimits;
+use linfa::prelude::*;
+use ndarray::Array2;
+use proptest::prelude::*;
+
+/// A small model with something in every section.
+fn model() -> ModelFile {
+    let rows = Array2::from_shape_fn((200, 3), |(i, j)| ((i * (j + 2)) as f32 * 0.37).sin());
+    let forest = IsolationForest::params().n_trees(5).sample_size(32);
+    let forest = forest.fit(&Dataset::from(rows.clone())).unwrap();
+    let mut calibration = Calibration::new(CalibrationLimits::default());
+    for i in 0..100 {
+        calibration.join(Some(["web", "db"][i % 2]), i as f64 / 100.0);
+    }
+    let mut budget = Budget::new(BudgetParams::default()).unwrap();
+    let held_back: Vec<_> = (0..3_000)
+        .map(|i| Scored { time_s: i * 60, key: i % 3, score: (i as f64 * 0.7).sin() })
+        .collect();
+    budget.calibrate(&held_back);
+    for i in 0..500 {
+        budget.observe(200_000 + i * 300, i % 7, (i as f64 * 0.9).sin() * 1.2, false);
+    }
+    let (machine, workload) = ("x86_64".to_owned(), "web.service".to_owned());
+    let mut program = ProgramProfile::empty(machine, workload, "/usr/bin/nginx".into());
+    program.digest = Some([7; 32]);
+    program.six_grams.add_window(&[0b101; SIX_GRAM_BITS / 64]);
+    let mut model = ModelFile {
+        summary: TrainingSummary { host: "h".into(), ended_unix_s: 9, ..Default::default() },
+        schema: SchemaId { version: 3, hash: [1; 32], columns: vec!["errors_share".into()] },
+        profile: Profile { gram_hash_key: u64::MAX, programs: vec![program] },
+        vectorisers: [("5s".into(), Vectoriser::fit(rows.view(), &[true, false, true]).unwrap())]
+            .into(),
+        estimators: [("5s".into(), Estimator::IsolationForest(forest))].into(),
+        calibrations: [("5s".into(), calibration)].into(),
+        budget: Some(budget),
+        ..ModelFile::default()
+    };
+    model.attach("first-seen", 1, &vec!["/usr/bin/psql", "10.0.0.7"]).unwrap();
+    model
+}
+
+/// Section lists are what rules about other versions are made of.
+fn with_section(name: &str, version: u16, required: bool) -> Vec<u8> {
+    let mut sections = container::decode(&model().to_bytes().unwrap()).unwrap();
+    sections.retain(|s| s.name != name);
+    sections.push(Section { name: name.into(), version, required, payload: vec![1, 2, 3] });
+    container::encode(&sections).unwrap()
+}
+
+#[test]
+fn a_model_survives_the_way_through_a_file_bit_for_bit() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model");
+    let model = model();
+    model.save(&path).unwrap();
+    let loaded = ModelFile::load(&path).unwrap();
+    assert_eq!(loaded, model);
+    assert_eq!(loaded.to_bytes().unwrap(), model.to_bytes().unwrap());
+    let seen: Vec<String> = loaded.attached("first-seen", 1).unwrap().unwrap();
+    assert_eq!(seen, ["/usr/bin/psql", "10.0.0.7"]);
+    assert_eq!(loaded.attached::<u8>("first-seen", 2).unwrap(), None);
+    // Replacing leaves nothing else in the directory, and the file is private.
+    model.save(&path).unwrap();
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn what_a_crashed_writer_left_is_no_obstacle() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("model");
+    std::fs::write(directory.path().join(".model.tmp"), b"half").unwrap();
+    model().save(&path).unwrap();
+    assert!(ModelFile::load(&path).is_ok());
+}
+
+#[test]
+fn a_failed_save_leaves_the_old_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("no/such/model");
+    assert!(matches!(model().save(&missing), Err(FileError::Io { .. })));
+    // The target is a directory: the rename fails, and the temporary file is cleared away.
+    let target = directory.path().join("taken");
+    std::fs::create_dir_all(target.join("x")).unwrap();
+    assert!(matches!(model().save(&target), Err(FileError::Io { .. })));
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn other_files_are_told_apart_from_damaged_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    assert!(matches!(ModelFile::load(directory.path()), Err(FileError::NotAModelFile)));
+    assert!(matches!(ModelFile::from_bytes(b""), Err(FileError::NotAModelFile)));
+    assert!(matches!(ModelFile::from_bytes(b"PAR1...."), Err(FileError::NotAModelFile)));
+    let mut longer = model().to_bytes().unwrap();
+    longer.push(0);
+    assert!(matches!(ModelFile::from_bytes(&longer), Err(FileError::TrailingBytes(1))));
+}
+
+#[test]
+fn another_major_version_is_refused_with_advice() {
+    for (major, advice) in [(2, "upgrade Hedgerow"), (0, "train again")] {
+        let mut bytes = model().to_bytes().unwrap();
+        bytes[8] = major;
+        let message = ModelFile::from_bytes(&bytes).unwrap_err().to_string();
+        assert!(message.contains(advice), "{message}");
+    }
+}
+
+#[test]
+fn an_unknown_optional_section_is_kept() {
+    let loaded = ModelFile::from_bytes(&with_section("reservoir", 1, false)).unwrap();
+    assert!(loaded.other_sections().any(|s| s == ("reservoir", 1)));
+    let again = ModelFile::from_bytes(&loaded.to_bytes().unwrap()).unwrap();
+    assert_eq!(again, loaded);
+}
+
+#[test]
+fn an_unknown_required_section_is_refused() {
+    let error = ModelFile::from_bytes(&with_section("reservoir", 1, true)).unwrap_err();
+    assert!(matches!(error, FileError::UnknownRequired { version: 1, .. }), "{error}");
+    let error = ModelFile::from_bytes(&with_section("profile", 2, true)).unwrap_err();
+    assert!(matches!(error, FileError::UnknownRequired { version: 2, .. }), "{error}");
+}
+
+#[test]
+fn a_newer_optional_section_is_kept_until_it_is_replaced() {
+    let mut loaded = ModelFile::from_bytes(&with_section("budget", 2, false)).unwrap();
+    assert_eq!(loaded.budget, None);
+    assert!(loaded.other_sections().any(|s| s == ("budget", 2)));
+    loaded.budget = model().budget;
+    let again = ModelFile::from_bytes(&loaded.to_bytes().unwrap()).unwrap();
+    assert_eq!(again.budget, model().budget);
+}
+
+#[test]
+fn a_file_without_a_schema_is_refused() {
+    let mut sections = container::decode(&model().to_bytes().unwrap()).unwrap();
+    sections.retain(|s| s.name != "schema");
+    let bytes = container::encode(&sections).unwrap();
+    assert!(matches!(ModelFile::from_bytes(&bytes), Err(FileError::Missing("schema"))));
+}
+
+#[test]
+fn the_files_own_names_are_not_for_attachments() {
+    for name in ["profile", "", "Upper", "with space", &"x".repeat(33)] {
+        assert!(matches!(model().attach(name, 1, &0u8), Err(FileError::BadName(_))), "{name}");
+    }
+}
+
+#[test]
+fn invariants_are_checked_on_the_way_in() {
+    // A tail out of order: the checksum is right, the content is not.
+    let mut sections = container::decode(&model().to_bytes().unwrap()).unwrap();
+    let at = sections.iter().position(|s| s.name == "calibrations").unwrap();
+    let length = sections[at].payload.len();
+    // Each group ends in an empty body (a zero), its tail before it: swap two scores of it.
+    let tail = length - 2 - 16;
+    let (low, high) = sections[at].payload[tail..].split_at_mut(8);
+    low.swap_with_slice(&mut high[..8]);
+    let bytes = container::encode(&sections).unwrap();
+    let error = ModelFile::from_bytes(&bytes).unwrap_err();
+    assert!(matches!(&error, FileError::Malformed { name, .. } if name == "calibrations"));
+}
+
+#[test]
+fn every_truncation_is_an_error() {
+    let bytes = model().to_bytes().unwrap();
+    for end in (0..bytes.len()).filter(|end| *end < 2_000 || end % 97 == 0) {
+        assert!(ModelFile::from_bytes(&bytes[..end]).is_err(), "truncated to {end}");
+    }
+}
+
+fn valid_bytes() -> &'static [u8] {
+    static BYTES: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    BYTES.get_or_init(|| model().to_bytes().unwrap())
+}
+
+proptest! {
+    #[test]
+    fn every_flipped_bit_is_an_error(at in any::<prop::sample::Index>(), bit in 0u32..8) {
+        let mut bytes = valid_bytes().to_vec();
+        let at = at.index(bytes.len());
+        bytes[at] ^= 1 << bit;
+        prop_assert!(ModelFile::from_bytes(&bytes).is_err());
+    }
+
+    #[test]
+    fn hostile_payloads_with_right_checksums_never_panic(
+        which in any::<prop::sample::Index>(),
+        edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+        cut in proptest::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut sections = container::decode(valid_bytes()).unwrap();
+        let at = which.index(sections.len());
+        let payload = &mut sections[at].payload;
+        for (at, byte) in edits {
+            let length = payload.len();
+            payload[at.index(length)] = byte;
+        }
+        if let Some(cut) = cut {
+            payload.truncate(cut.index(payload.len()));
+        }
+        if let Ok(mut model) = ModelFile::from_bytes(&container::encode(&sections).unwrap()) {
+            // What was accepted must also work.
+            if let Some(budget) = &mut model.budget {
+                for time_s in [0, 400_000, 4_000_000, u64::MAX] {
+                    budget.observe(time_s, 1, 1e9, false);
+                }
+                budget.report();
+            }
+            for calibration in model.calibrations.values_mut() {
+                calibration.join(Some("web"), 0.5);
+                calibration.judge(Some("web"), 0.7, 0.01);
+            }
+            model.to_bytes().unwrap();
+        }
+    }
+
+    #[test]
+    fn noise_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = ModelFile::from_bytes(&bytes);
+        let mut framed = valid_bytes()[..16].to_vec();
+        framed.extend(bytes);
+        let _ = ModelFile::from_bytes(&framed);
+    }
+}
