@@ -44,7 +44,8 @@ fmt: ## format Rust and BPF sources
 demo: ## learn a PostgreSQL in a lab of its own, attack it, watch the kernel cut it off
 	@scripts/setup build demo
 	@echo "Building Hedgerow and its lab (the first time takes some minutes)"
-	cargo build --locked --bin hedgerow --bin demo
+	cargo build --locked --bin hedgerow
+	cargo build --locked -p hedgerow-lab --bin demo
 	$(AS_ROOT) $(TARGET_DIR)/debug/demo --hedgerow $(HEDGEROW)
 
 bench: ## what probes, windows and the deny path cost on this machine

@@ -1,0 +1,223 @@
+//! `make demo`: a PostgreSQL is learned, maintained, attacked, cut off from the attacker, and goes
+//! on serving. Everything happens in a lab of its own, which goes away with the demonstration.
+
+mod daemon;
+mod show;
+
+use std::{
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use daemon::{Daemon, Line};
+use hedgerow_event::{Action, Finding, Mode, Remediation};
+use hedgerow_lab::{Attack, Lab, Maintenance, Outcome, Postgres, Site, Via};
+
+/// How long the shell tries to leak, if nobody stops it.
+const ATTACK_LIMIT: Duration = Duration::from_secs(30);
+/// After each maintenance job: two windows, so that what it did has been judged.
+const SETTLE: Duration = Duration::from_secs(11);
+/// The first entry lasts 60 s and goes when nothing hits it; doubled once, and some slack.
+const RELEASE_LIMIT: Duration = Duration::from_secs(200);
+
+/// Learns a PostgreSQL in a lab of its own, attacks it, and shows the kernel cut the attacker off.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The hedgerow binary
+    #[arg(long)]
+    hedgerow: PathBuf,
+    /// How long to learn
+    #[arg(long, default_value = "90s")]
+    learn: String,
+}
+
+/// What the daemon said so far about the lab, and what it means for the promises.
+#[derive(Debug, Default)]
+struct Seen {
+    findings: Vec<Finding>,
+    blocks: Vec<Remediation>,
+    unblocks: Vec<Remediation>,
+    phase: String,
+}
+
+struct Demo {
+    // Dropped in this order: the daemon lifts its entries before the lab goes.
+    daemon: Daemon,
+    postgres: Postgres,
+    lab: Lab,
+    seen: Seen,
+    kept: Vec<(&'static str, bool)>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    show::phase("1", "The lab: a service, its clients and an attacker, joined by a router");
+    let lab = Lab::up()?;
+    for site in Site::ALL {
+        show::line(&format!("{:9} {:12} {}", site.name(), site.ipv4(), site.ipv6()));
+    }
+    let mut postgres = Postgres::start(&lab)?;
+    postgres.start_clients(&lab)?;
+    show::line("PostgreSQL serves pgbench, 40 transactions a second");
+
+    show::phase("2", &format!("Learning for {}: what this host normally does", arguments.learn));
+    let state = lab.directory().join("state");
+    let log = lab.directory().join("daemon.log");
+    let daemon = Daemon::start(&arguments.hedgerow, &state, &arguments.learn, &log)?;
+    let mut demo = Demo { daemon, postgres, lab, seen: Seen::default(), kept: Vec::new() };
+    demo.learn()?;
+    demo.maintain()?;
+    demo.attack()?;
+    demo.finish()
+}
+
+impl Demo {
+    /// Shows what the daemon says until `done` holds or `limit` has passed; tells which.
+    fn watch(&mut self, limit: Duration, done: impl Fn(&Seen) -> bool) -> anyhow::Result<bool> {
+        let until = Instant::now() + limit;
+        while !done(&self.seen) {
+            match self.daemon.next(until)? {
+                Some(line) => self.seen.take(line),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    fn learn(&mut self) -> anyhow::Result<()> {
+        let limit = Duration::from_secs(600);
+        let learned = self.watch(limit, |seen| seen.phase == "scoring")?;
+        anyhow::ensure!(learned, "the daemon had not finished learning after 10 minutes");
+        Ok(())
+    }
+
+    fn maintain(&mut self) -> anyhow::Result<()> {
+        show::phase("3", "Maintenance that learning has not seen: none of it may be refused");
+        for job in Maintenance::ALL {
+            show::line(job.name());
+            self.postgres.maintain(&self.lab, job)?;
+            self.watch(SETTLE, |_| false)?;
+        }
+        let alerts = self.seen.alerts();
+        show::line(&format!("{} refusals, {alerts} alerts", self.seen.blocks.len()));
+        self.keep("maintenance: nothing refused", self.seen.blocks.is_empty());
+        self.keep("maintenance: at most one alert", alerts <= 1);
+        Ok(())
+    }
+
+    fn attack(&mut self) -> anyhow::Result<()> {
+        show::phase("4", "The attack: COPY ... FROM PROGRAM opens a shell to the attacker");
+        let alerts = self.seen.alerts();
+        let earlier = self.seen.blocks.len();
+        let served = self.postgres.served().0;
+        let outcome = self.while_attacking()?;
+        self.watch(Duration::from_secs(2), |_| false)?;
+        self.keep("attack: found as an alert of its own", self.seen.alerts() > alerts);
+        let entry = self.seen.blocks[earlier..].iter().find(|b| b.mode == Mode::Enforce).cloned();
+        self.keep("attack: refused by the kernel", entry.is_some());
+        let (served_now, rate) = self.postgres.served();
+        show::line(&format!("pgbench meanwhile: {} s served, {rate} tps now", served_now - served));
+        self.keep("service: still serving", served_now > served && rate > 0.0);
+        let Some(entry) = entry else { return Ok(()) };
+        self.show_cut(&entry, &outcome);
+        show::phase("5", "Release: an entry that nothing hits for 60 s goes by itself");
+        let released = self.watch(RELEASE_LIMIT, |seen| {
+            seen.unblocks.iter().any(|unblock| unblock.uid == entry.uid)
+        })?;
+        self.keep("entry: released by itself", released);
+        Ok(())
+    }
+
+    /// Runs the attack on a thread of its own, and shows what the daemon says meanwhile.
+    fn while_attacking(&mut self) -> anyhow::Result<Outcome> {
+        let (lab, daemon, seen) = (&self.lab, &self.daemon, &mut self.seen);
+        thread::scope(|scope| {
+            let attack = scope.spawn(|| Attack::CopyShell.run(lab, Via::Child, ATTACK_LIMIT));
+            while !attack.is_finished() {
+                if let Some(line) = daemon.next(Instant::now() + Duration::from_millis(50))? {
+                    seen.take(line);
+                }
+            }
+            match attack.join() {
+                Ok(outcome) => Ok(outcome?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
+    }
+
+    fn show_cut(&mut self, entry: &Remediation, outcome: &Outcome) {
+        let Some(transcript) = &outcome.transcript else { return };
+        let Some((accepted_ns, ..)) = transcript.accepted else {
+            show::line("the shell never reached the attacker");
+            return;
+        };
+        let (before, after) = transcript.bytes_around(entry.time_ns);
+        let milliseconds = (entry.time_ns - accepted_ns) as f64 / 1e6;
+        show::line(&format!("entry {milliseconds:.0} ms after the shell connected"));
+        show::line(&format!("bytes that left before the entry {before}, after it {after}"));
+        show::line(&format!("the attacker's connection ended by {:?}", transcript.end));
+        self.keep("attack: nothing left after the entry", after == 0);
+    }
+
+    fn keep(&mut self, promise: &'static str, held: bool) {
+        self.kept.push((promise, held));
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        show::phase("6", "What was promised");
+        for (promise, held) in &self.kept {
+            show::promise(promise, *held);
+        }
+        let broken = self.kept.iter().filter(|(_, held)| !held).count();
+        anyhow::ensure!(broken == 0, "{broken} of {} promises not kept", self.kept.len());
+        Ok(())
+    }
+}
+
+impl Seen {
+    /// Shows a line and keeps what the promises are about.
+    fn take(&mut self, line: Line) {
+        match line {
+            Line::Status(status) => {
+                show::status(&status);
+                if let Some(phase) = status["phase"].as_str() {
+                    phase.clone_into(&mut self.phase);
+                }
+            }
+            // Other workloads of this host are watched too, but they are not the subject here.
+            Line::Finding(finding) if !in_lab(&finding.subject.workload.to_string()) => {
+                show::elsewhere(&finding);
+            }
+            Line::Finding(finding) => {
+                show::finding(&finding);
+                self.findings.push(*finding);
+            }
+            Line::Remediation(remediation) => {
+                show::remediation(&remediation);
+                match remediation.action {
+                    Action::Block => self.blocks.push(*remediation),
+                    Action::Unblock => self.unblocks.push(*remediation),
+                }
+            }
+        }
+    }
+
+    /// Episodes that alerted: reports of one episode share their uid.
+    fn alerts(&self) -> usize {
+        let mut uids: Vec<&str> = self
+            .findings
+            .iter()
+            .filter(|finding| finding.disposition.is_alert())
+            .map(|finding| finding.uid.as_str())
+            .collect();
+        uids.sort_unstable();
+        uids.dedup();
+        uids.len()
+    }
+}
+
+fn in_lab(workload: &str) -> bool {
+    workload.starts_with("lab-")
+}

@@ -1,0 +1,118 @@
+//! What a person reads.
+
+use hedgerow_event::{Action, Direction, Disposition, Finding, Remediation, Share};
+
+/// At most this many features of a finding's attribution are shown.
+const SHARES: usize = 5;
+
+pub fn phase(number: &str, text: &str) {
+    println!("\n== {number}. {text}");
+}
+
+pub fn line(text: &str) {
+    println!("   {text}");
+}
+
+pub fn promise(text: &str, held: bool) {
+    println!("   {} {text}", if held { "kept  " } else { "BROKEN" });
+}
+
+/// One line about how the daemon is doing: every field that it reports, in its order.
+pub fn status(status: &serde_json::Value) {
+    let Some(fields) = status.as_object() else { return };
+    let text: Vec<String> = fields
+        .iter()
+        .filter(|(_, value)| !value.is_null() && !value.is_object() && !value.is_array())
+        .map(|(name, value)| match value.as_str() {
+            Some(text) => format!("{name} {text}"),
+            None => format!("{name} {value}"),
+        })
+        .collect();
+    line(&format!("[daemon] {}", text.join(", ")));
+}
+
+/// A finding about something outside the lab.
+pub fn elsewhere(finding: &Finding) {
+    line(&format!("[elsewhere on this host] {}: {}", finding.subject, finding.reason));
+}
+
+pub fn finding(finding: &Finding) {
+    let kind = match finding.disposition {
+        Disposition::Alert => "ALERT",
+        Disposition::AlertOverBudget => "ALERT (over budget)",
+        Disposition::Suppressed => "kept, not alerted",
+    };
+    line(&format!("{kind}: {} [{:?}] {}", finding.subject, finding.activity, finding.uid));
+    line(&format!(
+        "    score {:.3} (threshold {:.3}), {}{}",
+        finding.score,
+        finding.threshold,
+        finding.state,
+        if finding.early { ", before its window closed" } else { "" }
+    ));
+    line(&format!("    {}", finding.reason));
+    for object in &finding.objects {
+        line(&format!("    - {object}"));
+    }
+    if let Some(process) = &finding.process {
+        line(&format!("    process {}: {}", process.pid, process.command_line));
+        line(&format!("    started by {}", process.ancestors.join(" < ")));
+    }
+    for share in finding.attribution.iter().take(SHARES) {
+        line(&format!("    {}", attribution(share)));
+    }
+}
+
+fn attribution(share: &Share) -> String {
+    let usual = match (share.usual_low, share.usual_high) {
+        (Some(low), Some(high)) => format!("usually {low:.4} to {high:.4}"),
+        _ => "never seen while learning".to_owned(),
+    };
+    let direction = match share.direction {
+        Direction::Above => "above",
+        Direction::Below => "below",
+        Direction::Within => "within",
+    };
+    let percent = share.share * 100.0;
+    format!("{percent:4.1} % {} {:.4}, {direction} ({usual})", share.feature, share.value)
+}
+
+pub fn remediation(remediation: &Remediation) {
+    let seconds = (remediation.expires_ns - remediation.time_ns) as f64 / 1e9;
+    match remediation.action {
+        Action::Block => line(&format!(
+            "ENTRY ({}, {:?}): {} for {seconds:.0} s; {} established sockets cut; {}",
+            remediation.mode,
+            remediation.level,
+            remediation.target,
+            remediation.sockets_destroyed,
+            remediation.reason
+        )),
+        Action::Unblock => line(&format!(
+            "RELEASED: {} after {} hits; {}",
+            remediation.target, remediation.hits, remediation.reason
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_reads_as_a_sentence() {
+        let share = Share {
+            feature: "order_unseen6_share".into(),
+            value: 0.3125,
+            usual_low: Some(0.0),
+            usual_high: Some(0.01),
+            direction: Direction::Above,
+            share: 0.421,
+            of: "path surprise (bits)".into(),
+        };
+        assert_eq!(
+            attribution(&share),
+            "42.1 % order_unseen6_share 0.3125, above (usually 0.0000 to 0.0100)"
+        );
+    }
+}
