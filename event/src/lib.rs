@@ -4,6 +4,7 @@
 //! Times named `*_boot_ns` are `CLOCK_BOOTTIME` nanoseconds (`bpf_ktime_get_boot_ns`), the only
 //! clock that events carry; wall time is derived per window for display.
 
+pub mod calls;
 mod event;
 mod finding;
 mod flow;
