@@ -96,6 +96,7 @@ struct wire_stats {
 	__u64 calls_uncounted;  /* no row could be made: counted nowhere else */
 	__u64 spilled;          /* rows added to the sums of their program */
 	__u64 profiles_refused; /* programs that found no free profile slot */
+	__u64 flow_peers_refused; /* packets of peers that found no room, counted without a name */
 	__u64 hits[8]; /* programs run, by enum wire_hook; counted for the marked child only */
 };
 
@@ -106,6 +107,8 @@ enum wire_hook {
 	WIRE_HOOK_EXIT = 3,
 	WIRE_HOOK_URING = 4,
 	WIRE_HOOK_CGROUP = 5,
+	WIRE_HOOK_FLOW = 6,
+	WIRE_HOOK_PACKET = 7,
 };
 
 enum wire_kind {

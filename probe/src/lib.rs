@@ -1,4 +1,5 @@
 //! Loads the sensors, drains their rings and decodes their records into events.
 
+pub mod flows;
 pub mod host_counters;
 pub mod identity;

@@ -1,0 +1,149 @@
+//! The flow hooks of the sensor, loaded and attached for one test, with every record they made in
+//! a network namespace of the test's own.
+
+use std::{
+    cell::RefCell,
+    fs,
+    mem::MaybeUninit,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    process::Command,
+    rc::Rc,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use hedgerow_bpf::{
+    sensor::{SensorSkel, SensorSkelBuilder},
+    wire::wire_flow,
+};
+use hedgerow_probe::flows::{Flows, UseHook, select};
+use libbpf_rs::{
+    MapCore, MapFlags, MapHandle, MapType, OpenObject, RingBuffer, RingBufferBuilder,
+    skel::{OpenSkel, SkelBuilder},
+};
+
+/// How long a test waits for what must come.
+pub const LIMIT: Duration = Duration::from_secs(20);
+const RING_BYTES: u32 = 1 << 20;
+
+/// One sensor at a time: its hooks are of the whole system.
+static ONE: Mutex<()> = Mutex::new(());
+
+pub struct Harness {
+    skel: SensorSkel<'static>,
+    flows: Flows,
+    rings: RingBuffer<'static>,
+    records: Rc<RefCell<Vec<wire_flow>>>,
+    pub netns: u32,
+    _one: MutexGuard<'static, ()>,
+}
+
+fn parse(bytes: &[u8]) -> wire_flow {
+    assert_eq!(bytes.len(), size_of::<wire_flow>());
+    // SAFETY: the sizes are equal and every bit pattern is a valid `wire_flow`.
+    unsafe { bytes.as_ptr().cast::<wire_flow>().read_unaligned() }
+}
+
+impl Harness {
+    /// Moves the calling thread into a new network namespace, which ends with the thread.
+    pub fn new() -> Self {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: no memory is passed.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "needs root");
+        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+        assert!(up.success());
+        let netns = fs::metadata("/proc/thread-self/ns/net").unwrap().ino() as u32;
+
+        let object: &'static mut MaybeUninit<OpenObject> =
+            Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = SensorSkelBuilder::default().open(object).unwrap();
+        let hook = use_hook();
+        for mut program in open.open_object_mut().progs_mut() {
+            let flow = program.name().to_string_lossy().starts_with("on_flow");
+            program.set_autoload(flow);
+        }
+        select(&mut open.progs, hook);
+        let cpus = libbpf_rs::num_possible_cpus().unwrap() as u32;
+        open.maps.rings.set_max_entries(cpus).unwrap();
+        let skel = open.load().unwrap();
+
+        let records = Rc::new(RefCell::new(Vec::new()));
+        let mut builder = RingBufferBuilder::new();
+        let mut handles = Vec::new();
+        for cpu in 0..cpus {
+            let options = libbpf_rs::libbpf_sys::bpf_map_create_opts {
+                sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as _,
+                ..Default::default()
+            };
+            let ring =
+                MapHandle::create(MapType::RingBuf, Some("ring"), 0, 0, RING_BYTES, &options)
+                    .unwrap();
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&ring.as_fd());
+            let rings = &skel.maps.rings;
+            rings.update(&cpu.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY).unwrap();
+            handles.push(ring);
+        }
+        for ring in &handles {
+            let records = Rc::clone(&records);
+            builder
+                .add(ring, move |bytes: &[u8]| {
+                    records.borrow_mut().push(parse(bytes));
+                    0
+                })
+                .unwrap();
+        }
+        let rings = builder.build().unwrap();
+        let root = fs::File::open(cgroup_root()).unwrap();
+        let flows = Flows::attach(&skel.progs, &skel.maps, hook, root.as_fd()).unwrap();
+        let mut harness = Self { skel, flows, rings, records, netns, _one: one };
+        harness.set_epoch(7);
+        harness
+    }
+
+    pub fn set_epoch(&mut self, epoch: u32) {
+        let control = self.skel.maps.data_control_data.as_mut().unwrap();
+        control.control.closing = control.control.clock.epoch;
+        control.control.clock.epoch = epoch;
+    }
+
+    /// Records that came by ring since the last call.
+    pub fn drain(&mut self) -> Vec<wire_flow> {
+        self.rings.consume().unwrap();
+        self.mine(self.records.take())
+    }
+
+    /// Records of the open flows.
+    pub fn interim(&mut self) -> Vec<wire_flow> {
+        let mut records = Vec::new();
+        self.flows
+            .interim(|bytes| records.extend(bytes.chunks(size_of::<wire_flow>()).map(parse)))
+            .unwrap();
+        self.mine(records)
+    }
+
+    fn mine(&self, records: Vec<wire_flow>) -> Vec<wire_flow> {
+        records.into_iter().filter(|record| record.netns == self.netns).collect()
+    }
+
+    /// Drains until `enough` says so.
+    pub fn wait(&mut self, enough: impl Fn(&[wire_flow]) -> bool) -> Vec<wire_flow> {
+        let start = Instant::now();
+        let mut records = self.drain();
+        while !enough(&records) {
+            assert!(start.elapsed() < LIMIT, "only {records:#?}");
+            std::thread::sleep(Duration::from_millis(2));
+            records.extend(self.drain());
+        }
+        records
+    }
+}
+
+fn use_hook() -> UseHook {
+    UseHook::Tracepoint
+}
+
+fn cgroup_root() -> String {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).unwrap();
+    line.split(' ').nth(4).unwrap().to_owned()
+}
