@@ -5,6 +5,7 @@ pub mod calibration;
 #[cfg(feature = "serde")]
 pub mod file;
 pub mod isolation_forest;
+pub mod maturity;
 pub mod tree;
 pub mod vectoriser;
 

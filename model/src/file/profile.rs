@@ -1,5 +1,6 @@
 //! What was learned of each program, as plain data.
 
+use crate::maturity::Incidence;
 use serde::{Deserialize, Serialize};
 
 /// Bits of the 2-gram bitmaps.
@@ -73,13 +74,23 @@ pub struct GramSet {
     pub in_one_window: Vec<u64>,
     /// Seen in exactly two.
     pub in_two_windows: Vec<u64>,
+    /// Windows that were added.
+    pub windows: u64,
+    /// Sum over the windows of the distinct grams in each.
+    pub incidences: u64,
 }
 
 impl GramSet {
     /// No grams, in bitmaps of `bits` bits (a multiple of 64).
     pub fn empty(bits: usize) -> Self {
         let words = vec![0; bits / 64];
-        GramSet { known: words.clone(), in_one_window: words.clone(), in_two_windows: words }
+        GramSet {
+            known: words.clone(),
+            in_one_window: words.clone(),
+            in_two_windows: words,
+            windows: 0,
+            incidences: 0,
+        }
     }
 
     /// Adds the grams of one more window (a bitmap of the same size; missing words are empty).
@@ -90,7 +101,9 @@ impl GramSet {
             *two = (*two & !seen) | (again & *one);
             *one = (*one & !seen) | (seen & !*known);
             *known |= seen;
+            self.incidences += u64::from(seen.count_ones());
         }
+        self.windows += 1;
     }
 
     /// Share of the bits that are set, 0 to 1. Above .3 a map is saturated: too many unseen grams
@@ -99,15 +112,23 @@ impl GramSet {
         count(&self.known) as f64 / (self.known.len().max(1) * 64) as f64
     }
 
-    /// Grams seen in exactly one and in exactly two windows (f1, f2).
-    pub fn incidence(&self) -> (u64, u64) {
-        (count(&self.in_one_window), count(&self.in_two_windows))
+    /// In how many windows grams were seen: what their remaining novelty is forecast from.
+    pub fn incidence(&self) -> Incidence {
+        Incidence {
+            units: self.windows,
+            once: count(&self.in_one_window),
+            twice: count(&self.in_two_windows),
+            total: self.incidences,
+        }
     }
 
     fn check(&self, bits: usize) -> Result<(), &'static str> {
         let sets = [&self.known, &self.in_one_window, &self.in_two_windows];
         if sets.iter().any(|set| set.len() != bits / 64) {
             return Err("profile: a bitmap of the wrong size");
+        }
+        if self.windows > u64::MAX / 2 || self.incidences > u64::MAX / 2 {
+            return Err("profile: a count out of range");
         }
         let words = self.known.iter().zip(&self.in_one_window).zip(&self.in_two_windows);
         for ((known, one), two) in words {
@@ -158,9 +179,9 @@ mod tests {
         assert_eq!(set.known, [0b1111]);
         assert_eq!(set.in_one_window, [0b1001]);
         assert_eq!(set.in_two_windows, [0b0010]);
-        assert_eq!(set.incidence(), (2, 1));
+        assert_eq!(set.incidence(), Incidence { units: 3, once: 2, twice: 1, total: 7 });
         set.add_window(&[0b1111]);
-        assert_eq!(set.incidence(), (0, 2));
+        assert_eq!(set.incidence(), Incidence { units: 4, once: 0, twice: 2, total: 11 });
         assert_eq!(set.fill(), 4.0 / 64.0);
         assert_eq!(set.check(64), Ok(()));
     }
