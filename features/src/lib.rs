@@ -1,1 +1,34 @@
-//! Windows of events as Arrow batches, and batches as matrices
+//! Windows of events as Arrow batches, and batches as matrices.
+//!
+//! [`WindowBuilder`] adds up events by subject and epoch; [`WindowBuilder::close`] turns them into
+//! [`Window`]s, whose columns are defined once, in [`COLUMNS`], with name, meaning and formula.
+//! [`Baseline`] remembers what was seen while learning. [`to_batch`] and [`from_batch`] carry
+//! windows through Arrow, [`matrix()`] hands them to the model. Nothing here does IO or reads a
+//! clock.
+
+mod accumulate;
+mod baseline;
+mod batch;
+mod beacon;
+mod builder;
+mod column;
+mod error;
+mod families;
+mod item;
+mod matrix;
+mod part;
+mod sketch;
+mod window;
+
+pub use accumulate::is_sensitive;
+pub use baseline::{
+    Baseline, DISTRUSTED_LIMIT, Incidence, Known, PENDING_LIMIT, Phase, Set, WORKLOADS_LIMIT,
+};
+pub use batch::{SCHEMA_VERSION, from_batch, schema, schema_hash, to_batch};
+pub use builder::{OPEN_EPOCHS_LIMIT, ROWS_FACTOR, WindowBuilder};
+pub use column::{COLUMNS, COUNT_MAX, Column, Kind, MATRIX_COLUMNS, Sensors, Source, column_index};
+pub use error::Error;
+pub use item::ItemKey;
+pub use matrix::{matrix, matrix_families, matrix_names};
+pub use sketch::SKETCH_LIMIT;
+pub use window::{Config, EPOCH_NS, SUSPEND_LIMIT_NS, Window, WindowTime};

@@ -1,0 +1,175 @@
+//! What a column is: its name, its meaning and its formula, all in one place.
+
+use std::{borrow::Cow, sync::LazyLock};
+
+use hedgerow_event::{Family, Scale};
+
+use crate::{accumulate::Accumulator, baseline::Known, families};
+
+/// How a column's values are stored and what they may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole number from 0, `UInt64`; exact up to 2^53, where it saturates.
+    Count,
+    /// A real number, `Float64`.
+    Measure,
+}
+
+/// The sensor whose hooks a column needs; without them it is unavailable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Per-thread rows of system calls.
+    Rows,
+    /// Exec, fork and exit records.
+    Processes,
+    /// Streamed security-relevant calls.
+    Calls,
+    /// Flow records.
+    Flows,
+    /// The kernel's network counters; only on the host subject.
+    Host,
+}
+
+/// Which sensors deliver. What a host can't deliver is unavailable, not zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sensors {
+    pub rows: bool,
+    pub processes: bool,
+    pub calls: bool,
+    pub flows: bool,
+    pub host: bool,
+}
+
+impl Default for Sensors {
+    fn default() -> Self {
+        Self { rows: true, processes: true, calls: true, flows: true, host: true }
+    }
+}
+
+impl Sensors {
+    pub fn has(self, source: Source) -> bool {
+        match source {
+            Source::Rows => self.rows,
+            Source::Processes => self.processes,
+            Source::Calls => self.calls,
+            Source::Flows => self.flows,
+            Source::Host => self.host,
+        }
+    }
+}
+
+/// What a formula may look at beside the accumulator.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    pub scale: Scale,
+    /// Length of the window for rates; `None` where a suspend makes rates meaningless.
+    pub seconds: Option<f64>,
+    pub sensors: Sensors,
+    /// What is known of the subject's workload; `None` while it is being learned.
+    pub known: Option<Known<'a>>,
+}
+
+/// How a value comes about. NaN means unavailable.
+#[derive(Debug, Clone, Copy)]
+pub enum Formula {
+    Of(fn(&Accumulator, &Context<'_>) -> f64),
+    /// Calls of one class.
+    Class(usize),
+    /// Share of a group of classes, as a bit set of class indices.
+    Group(u64),
+}
+
+/// One column of a window.
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// `family_thing_unit`.
+    pub name: Cow<'static, str>,
+    pub family: Family,
+    pub kind: Kind,
+    pub source: Source,
+    /// The forest sees it; the rest is kept so that nothing is lost.
+    pub matrix: bool,
+    /// The formula for people, and when it is unavailable.
+    pub doc: Cow<'static, str>,
+    pub formula: Formula,
+}
+
+impl Column {
+    pub const fn count(
+        family: Family,
+        source: Source,
+        name: &'static str,
+        doc: &'static str,
+        formula: fn(&Accumulator, &Context<'_>) -> f64,
+    ) -> Self {
+        Self {
+            name: Cow::Borrowed(name),
+            family,
+            kind: Kind::Count,
+            source,
+            matrix: true,
+            doc: Cow::Borrowed(doc),
+            formula: Formula::Of(formula),
+        }
+    }
+
+    pub const fn measure(
+        family: Family,
+        source: Source,
+        name: &'static str,
+        doc: &'static str,
+        formula: fn(&Accumulator, &Context<'_>) -> f64,
+    ) -> Self {
+        let mut column = Self::count(family, source, name, doc, formula);
+        column.kind = Kind::Measure;
+        column
+    }
+
+    /// Kept in the schema, kept from the forest: another column says the same in a better form.
+    pub const fn outside_matrix(mut self) -> Self {
+        self.matrix = false;
+        self
+    }
+
+    /// The column's value; NaN where it is unavailable.
+    pub fn value(&self, accumulator: &Accumulator, context: &Context<'_>) -> f64 {
+        let host_only = self.source == Source::Host;
+        if !context.sensors.has(self.source) || (host_only && accumulator.host.is_none()) {
+            return f64::NAN;
+        }
+        let value = match self.formula {
+            Formula::Of(formula) => formula(accumulator, context),
+            Formula::Class(class) => accumulator.calls.classes[class] as f64,
+            Formula::Group(classes) => {
+                let calls = &accumulator.calls;
+                let members = calls.classes.iter().enumerate();
+                let sum: u64 =
+                    members.filter(|(class, _)| classes >> class & 1 == 1).map(|(_, c)| c).sum();
+                share(sum, calls.calls)
+            }
+        };
+        // Not `min`, which would turn "unavailable" into the largest count.
+        if self.kind == Kind::Count && value > COUNT_MAX { COUNT_MAX } else { value }
+    }
+}
+
+/// The largest count that `f64` and the forest's input hold exactly.
+pub const COUNT_MAX: f64 = (1u64 << 53) as f64;
+
+/// Every column, in the order of the schema.
+pub static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(families::columns);
+
+/// Indices into [`COLUMNS`] of what the forest sees, in order.
+pub static MATRIX_COLUMNS: LazyLock<Vec<usize>> = LazyLock::new(|| {
+    COLUMNS.iter().enumerate().filter(|(_, column)| column.matrix).map(|(at, _)| at).collect()
+});
+
+/// Index of a column by its name.
+pub fn column_index(name: &str) -> Option<usize> {
+    COLUMNS.iter().position(|column| column.name == name)
+}
+
+/// `part / whole`; unavailable where the whole is 0.
+pub(crate) fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { f64::NAN } else { part as f64 / whole as f64 }
+}
