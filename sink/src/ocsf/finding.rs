@@ -1,0 +1,277 @@
+//! Detection Finding (class 2004).
+
+use hedgerow_event::{Activity, Direction, Finding, Maturity, Object, Severity, Share};
+use serde::{Deserialize, Serialize};
+
+use super::object::{
+    AnomalyAnalysis, Endpoint, File, NamedType, Observable, Observation, OcsfProcess, Outcome,
+    Pattern, Timespan,
+};
+use super::{Base, Class, Head, milliseconds};
+
+const CLASS: Class =
+    Class { uid: 2004, name: "Detection Finding", category_uid: 2, category_name: "Findings" };
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DetectionFinding {
+    #[serde(flatten)]
+    pub base: Base,
+    /// The scored window, milliseconds.
+    pub start_time: i64,
+    pub end_time: i64,
+    pub status_id: u8,
+    pub status: String,
+    pub finding_info: FindingInfo,
+    pub is_alert: bool,
+    pub confidence_id: u8,
+    pub confidence: String,
+    /// 100 x (1 - p): the share of held-back windows that are less anomalous.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence_score: Option<u8>,
+    pub risk_level_id: u8,
+    pub risk_level: String,
+    /// 100 x the anomaly score.
+    pub risk_score: u8,
+    pub risk_details: String,
+    #[serde(flatten)]
+    pub outcome: super::object::Outcome,
+    pub anomaly_analyses: Vec<AnomalyAnalysis>,
+    pub evidences: Vec<Evidence>,
+    pub resources: Vec<NamedType>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub observables: Vec<Observable>,
+    pub unmapped: Unmapped,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FindingInfo {
+    /// The same over create, update and close.
+    pub uid: String,
+    pub title: String,
+    pub desc: String,
+    pub types: Vec<String>,
+    pub analytic: Analytic,
+    pub created_time: i64,
+    pub first_seen_time: i64,
+    pub last_seen_time: i64,
+}
+
+/// `type_id` 4 is *Learning (ML/DL)*.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Analytic {
+    pub name: String,
+    pub type_id: u8,
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Id of the model.
+    pub uid: String,
+}
+
+/// One piece of evidence; `data` holds the object in Hedgerow's own terms.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<OcsfProcess>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<File>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dst_endpoint: Option<Endpoint>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Object>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Unmapped {
+    pub finding: Finding,
+}
+
+/// Encodes a finding as an OCSF Detection Finding.
+#[must_use]
+pub fn finding_to_ocsf(finding: &Finding) -> DetectionFinding {
+    let severity = severity(finding.severity);
+    let (status_id, status) = match finding.activity {
+        Activity::Create | Activity::Update => (1, "New"),
+        Activity::Close => (99, "Episode over"),
+    };
+    let (confidence_id, confidence) = match finding.state {
+        Maturity::Learning => (1, "Low"),
+        Maturity::Provisional => (2, "Medium"),
+        Maturity::Mature => (3, "High"),
+    };
+    DetectionFinding {
+        base: CLASS.base(Head {
+            activity: match finding.activity {
+                Activity::Create => (1, "Create"),
+                Activity::Update => (2, "Update"),
+                Activity::Close => (3, "Close"),
+            },
+            severity,
+            time_ns: finding.time_ns,
+            message: title(finding),
+            uid: finding.report_uid(),
+            correlation_uid: Some(finding.uid.clone()),
+            sequence: Some(finding.sequence),
+            host_id: &finding.host_id,
+            boot_id: Some(&finding.boot_id),
+        }),
+        start_time: milliseconds(finding.window_start_ns),
+        end_time: milliseconds(finding.window_end_ns),
+        status_id,
+        status: status.into(),
+        finding_info: info(finding),
+        is_alert: finding.disposition.is_alert() && finding.activity != Activity::Close,
+        confidence_id,
+        confidence: confidence.into(),
+        confidence_score: finding.p_value.map(|p| percent(1.0 - p)),
+        risk_level_id: severity.0 - 1,
+        risk_level: if severity.0 == 1 { "Info" } else { severity.1 }.into(),
+        risk_score: percent(finding.score),
+        risk_details: finding.reason.clone(),
+        outcome: Outcome::observed(),
+        anomaly_analyses: vec![analysis(finding)],
+        evidences: evidences(finding),
+        resources: vec![NamedType {
+            name: finding.subject.workload.to_string(),
+            kind: "workload".into(),
+        }],
+        observables: finding.objects.iter().filter_map(observable).collect(),
+        unmapped: Unmapped { finding: finding.clone() },
+    }
+}
+
+fn severity(severity: Severity) -> (u8, &'static str) {
+    let name = match severity {
+        Severity::Informational => "Informational",
+        Severity::Low => "Low",
+        Severity::Medium => "Medium",
+        Severity::High => "High",
+        Severity::Critical => "Critical",
+    };
+    (severity as u8, name)
+}
+
+fn title(finding: &Finding) -> String {
+    match finding.objects.first() {
+        Some(object) => format!("{}: {object}", finding.subject),
+        None => format!("{}: unusual behaviour", finding.subject),
+    }
+}
+
+fn info(finding: &Finding) -> FindingInfo {
+    FindingInfo {
+        uid: finding.uid.clone(),
+        title: title(finding),
+        desc: finding.reason.clone(),
+        types: finding.families.iter().map(ToString::to_string).collect(),
+        analytic: Analytic {
+            name: "Hedgerow isolation forest".into(),
+            type_id: 4,
+            kind: "Learning (ML/DL)".into(),
+            uid: finding.model_id.clone(),
+        },
+        created_time: milliseconds(finding.time_ns),
+        first_seen_time: milliseconds(finding.window_start_ns),
+        last_seen_time: milliseconds(finding.window_end_ns),
+    }
+}
+
+fn analysis(finding: &Finding) -> AnomalyAnalysis {
+    let window = Timespan::new(finding.window_start_ns, finding.window_end_ns);
+    let score = Pattern {
+        observation_parameter: "anomaly_score".into(),
+        observation_type: "Deviation Analysis".into(),
+        observed_pattern: format!("above the threshold {}", finding.threshold),
+        observations: vec![Observation {
+            value: finding.score.to_string(),
+            timespan: Some(window.clone()),
+        }],
+    };
+    let shares = finding.attribution.iter().map(|share| anomaly(share, &window));
+    AnomalyAnalysis {
+        analysis_targets: vec![NamedType {
+            name: finding.subject.to_string(),
+            kind: "program in workload".into(),
+        }],
+        anomalies: std::iter::once(score).chain(shares).collect(),
+        baselines: finding.attribution.iter().filter_map(baseline).collect(),
+    }
+}
+
+fn anomaly(share: &Share, window: &Timespan) -> Pattern {
+    let direction = match share.direction {
+        Direction::Above => "above usual",
+        Direction::Below => "below usual",
+        Direction::Within => "within usual, unusual together with others",
+    };
+    Pattern {
+        observation_parameter: share.feature.to_string(),
+        observation_type: "Deviation Analysis".into(),
+        observed_pattern: format!("{direction}; {:.1} % of {}", share.share * 100.0, share.of),
+        observations: vec![Observation {
+            value: share.value.to_string(),
+            timespan: Some(window.clone()),
+        }],
+    }
+}
+
+/// The usual range of a feature: its 1 % and 99 % quantiles in training.
+fn baseline(share: &Share) -> Option<Pattern> {
+    let observation = |value: f64| Observation { value: value.to_string(), timespan: None };
+    Some(Pattern {
+        observation_parameter: share.feature.to_string(),
+        observation_type: "Distribution Analysis".into(),
+        observed_pattern: "1 % and 99 % quantile".into(),
+        observations: vec![observation(share.usual_low?), observation(share.usual_high?)],
+    })
+}
+
+fn evidences(finding: &Finding) -> Vec<Evidence> {
+    let process = finding.process.as_ref().map(|process| Evidence {
+        name: "process".into(),
+        process: Some(OcsfProcess::observed(process)),
+        ..Evidence::default()
+    });
+    process.into_iter().chain(finding.objects.iter().map(evidence)).collect()
+}
+
+fn evidence(object: &Object) -> Evidence {
+    let (name, program, peer) = match object {
+        Object::NewProgram { subject } => ("new program", subject, None),
+        Object::NewChild { child, .. } => ("new child", child, None),
+        Object::NewPeer { subject, peer } => ("new peer", subject, Some(peer)),
+        Object::Privilege { subject, .. } => ("privilege change", subject, None),
+        Object::ExecMemory { subject } => ("program from memory", subject, None),
+        Object::ExecWritable { subject } => ("program from a writable place", subject, None),
+        Object::Count { subject, .. } => ("count", subject, None),
+        Object::Replaced { subject } => ("replaced program", subject, None),
+    };
+    Evidence {
+        name: name.into(),
+        process: None,
+        file: (!subject_is_synthetic(program)).then(|| File::regular(&program.program.path)),
+        dst_endpoint: peer
+            .map(|peer| Endpoint { ip: peer.address.to_string(), port: Some(peer.port) }),
+        data: Some(object.clone()),
+    }
+}
+
+/// The host and merged subjects stand for no file.
+fn subject_is_synthetic(subject: &hedgerow_event::Subject) -> bool {
+    subject.program.path.starts_with('(')
+}
+
+fn observable(object: &Object) -> Option<Observable> {
+    match object {
+        Object::NewPeer { peer, .. } => {
+            Some(Observable::address("evidences[].dst_endpoint.ip", peer.address.to_string()))
+        }
+        _ => None,
+    }
+}
+
+/// A fraction as a whole number of percent, clamped to 0..=100.
+fn percent(fraction: f64) -> u8 {
+    // NaN and out-of-range values saturate; the cast itself can't overflow after the clamp.
+    (fraction * 100.0).round().clamp(0.0, 100.0) as u8
+}

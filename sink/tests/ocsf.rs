@@ -1,0 +1,140 @@
+//! The encoding against the schema's required attributes, the crate `ocsf-types` and golden files.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use hedgerow_event::{Action, Activity, Disposition, Level, Mode};
+use hedgerow_sink::ocsf::{
+    DetectionFinding, RemediationActivity, finding_to_ocsf, remediation_to_ocsf,
+};
+use serde::Serialize;
+use serde_json::Value;
+
+/// Required in every class of the schema's base event.
+const BASE: [&str; 9] = [
+    "/activity_id",
+    "/category_uid",
+    "/class_uid",
+    "/type_uid",
+    "/severity_id",
+    "/time",
+    "/metadata/version",
+    "/metadata/product",
+    "/device/type_id",
+];
+
+fn require(event: &Value, pointers: &[&str]) {
+    for pointer in BASE.iter().chain(pointers) {
+        let value = event.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is missing"));
+        assert!(!value.is_null(), "{pointer} is null");
+    }
+}
+
+/// Everything that was written must be known to the schema's types and survive them.
+fn survives<T: serde::de::DeserializeOwned + Serialize>(event: &Value) {
+    let typed: T = serde_json::from_value(event.clone()).unwrap();
+    assert_eq!(&serde_json::to_value(typed).unwrap(), event);
+}
+
+fn golden(name: &str, event: &impl Serialize) {
+    let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = serde_json::to_string_pretty(event).unwrap() + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{path}");
+}
+
+#[test]
+fn a_finding_is_a_detection_finding_of_the_schema() {
+    let finding = common::finding(1);
+    let encoded = finding_to_ocsf(&finding);
+    let event = serde_json::to_value(&encoded).unwrap();
+    require(
+        &event,
+        &[
+            "/finding_info/uid",
+            "/finding_info/title",
+            "/finding_info/analytic/type_id",
+            "/anomaly_analyses/0/analysis_targets/0/name",
+            "/anomaly_analyses/0/anomalies/0/observation_parameter",
+            "/anomaly_analyses/0/anomalies/0/observations/0/value",
+            "/anomaly_analyses/0/baselines/0/observations/1/value",
+        ],
+    );
+    assert_eq!(event["type_uid"], 200_401);
+    assert_eq!(event["finding_info"]["analytic"]["type_id"], 4);
+    assert_eq!(event["finding_info"]["uid"], finding.uid);
+    assert_eq!(event["metadata"]["uid"], finding.report_uid());
+    assert_eq!(event["time"], 1_790_000_001_250_i64);
+    survives::<ocsf_types::DetectionFinding>(&event);
+    golden("finding", &encoded);
+    let back: DetectionFinding = serde_json::from_value(event).unwrap();
+    assert_eq!(back.unmapped.finding, finding);
+}
+
+#[test]
+fn what_is_suppressed_or_over_is_no_alert() {
+    let mut finding = common::finding(1);
+    assert!(finding_to_ocsf(&finding).is_alert);
+    finding.disposition = Disposition::Suppressed;
+    assert!(!finding_to_ocsf(&finding).is_alert);
+    finding.disposition = Disposition::AlertOverBudget;
+    finding.activity = Activity::Close;
+    let close = finding_to_ocsf(&finding);
+    assert!(!close.is_alert);
+    assert_eq!(close.base.type_uid, 200_403);
+    finding.p_value = None;
+    finding.process = None;
+    finding.objects.clear();
+    survives::<ocsf_types::DetectionFinding>(
+        &serde_json::to_value(finding_to_ocsf(&finding)).unwrap(),
+    );
+}
+
+#[test]
+fn peers_are_network_remediations_and_all_else_is_process_remediations() {
+    for (target, name) in common::targets().into_iter().zip(["peer", "task", "program", "cgroup"]) {
+        let remediation = common::remediation(target, Action::Block);
+        let encoded = remediation_to_ocsf(&remediation);
+        let event = serde_json::to_value(&encoded).unwrap();
+        if name == "peer" {
+            require(&event, &["/command_uid", "/connection_info/direction_id"]);
+            assert_eq!(event["type_uid"], 700_401);
+            survives::<ocsf_types::NetworkRemediationActivity>(&event);
+        } else {
+            require(&event, &["/command_uid", "/process"]);
+            assert_eq!(event["type_uid"], 700_301);
+            survives::<ocsf_types::ProcessRemediationActivity>(&event);
+        }
+        assert_eq!(event["metadata"]["uid"], remediation.report_uid());
+        golden(&format!("remediation_{name}"), &encoded);
+        let back: RemediationActivity = serde_json::from_value(event).unwrap();
+        assert_eq!(back.unmapped.remediation, remediation);
+    }
+}
+
+#[test]
+fn the_outcome_says_what_the_kernel_really_does() {
+    let [peer, _, program, _] = common::targets();
+    let outcome = |mode, level, action| {
+        let mut remediation = common::remediation(program.clone(), action);
+        remediation.mode = mode;
+        remediation.level = level;
+        let event = remediation_to_ocsf(&remediation);
+        (event.base.activity_name, event.outcome.action)
+    };
+    let expect = |activity: &str, action: &str| (activity.to_owned(), action.to_owned());
+    assert_eq!(
+        outcome(Mode::Enforce, Level::KillsBeforeFirstInstruction, Action::Block),
+        expect("Evict", "Denied")
+    );
+    assert_eq!(outcome(Mode::Monitor, Level::Counts, Action::Block), expect("Isolate", "Observed"));
+    assert_eq!(outcome(Mode::Enforce, Level::Counts, Action::Block), expect("Isolate", "Observed"));
+    assert_eq!(
+        outcome(Mode::Enforce, Level::Prevents, Action::Unblock),
+        expect("Restore", "Allowed")
+    );
+    let unblock = remediation_to_ocsf(&common::remediation(peer, Action::Unblock));
+    assert_eq!(unblock.base.type_uid, 700_403);
+}
