@@ -2,8 +2,10 @@
 //!
 //! ```sh
 //! cargo run --release -p hedgerow-model --example fit_score -- TRAIN.npy TEST.npy OUT.npy \
-//!     [--algorithm iforest] [--trees N] [--samples N] [--seed N] [--threads N]
+//!     [--algorithm iforest|eif|nn] [--trees N] [--samples N] [--seed N] [--threads N]
 //! ```
+//!
+//! For `nn`, `--trees` is the number of draws.
 //!
 //! The matrices are float32 or float64 in either order, rows x columns; NaN is a missing value.
 //! OUT.npy gets one float64 score a row of TEST.npy, higher for more anomalous rows.
@@ -12,14 +14,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
-use hedgerow_model::IsolationForest;
+use hedgerow_model::{ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble};
 use linfa::prelude::*;
 use ndarray::{Array1, Array2};
 use ndarray_npy::{ReadNpyError, read_npy, write_npy};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-const USAGE: &str = "usage: fit_score TRAIN.npy TEST.npy OUT.npy [--algorithm iforest] \
+const USAGE: &str = "usage: fit_score TRAIN.npy TEST.npy OUT.npy [--algorithm iforest|eif|nn] \
                      [--trees N] [--samples N] [--seed N] [--threads N]";
 
 struct Options {
@@ -114,6 +116,18 @@ fn fit_score(options: &Options, train: Array2<f64>, test: &Array2<f64>) -> Resul
         "iforest" => IsolationForest::params_with_rng(rng)
             .n_trees(options.trees.unwrap_or(100))
             .sample_size(options.samples.unwrap_or(256))
+            .n_threads(options.threads)
+            .fit(&train)?
+            .predict(test),
+        "eif" => ExtendedIsolationForest::params_with_rng(rng)
+            .n_trees(options.trees.unwrap_or(100))
+            .sample_size(options.samples.unwrap_or(256))
+            .n_threads(options.threads)
+            .fit(&train)?
+            .predict(test),
+        "nn" => NearestNeighborEnsemble::params_with_rng(rng)
+            .n_draws(options.trees.unwrap_or(50))
+            .sample_size(options.samples.unwrap_or(16))
             .n_threads(options.threads)
             .fit(&train)?
             .predict(test),

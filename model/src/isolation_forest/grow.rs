@@ -9,7 +9,7 @@ use crate::rows::to_f32;
 use crate::tree::{Node, Tree};
 
 /// Smallest depth at which a balanced tree separates `samples` rows: ceil(log2 samples).
-pub(super) fn depth_limit(samples: usize) -> u32 {
+pub(crate) fn depth_limit(samples: usize) -> u32 {
     samples.max(1).next_power_of_two().trailing_zeros()
 }
 

@@ -26,4 +26,5 @@ mod missing;
 
 pub use algorithm::IsolationForest;
 pub use errors::{IsolationForestError, IsolationForestParamsError};
+pub(crate) use grow::depth_limit;
 pub use hyperparams::{IsolationForestParams, IsolationForestValidParams, Replacement};
