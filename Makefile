@@ -11,7 +11,7 @@ LEARN ?= 2m
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels lint fmt demo bench bench-model
+.PHONY: help run test test-kernels lint fmt demo live-truth bench bench-model
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -47,6 +47,12 @@ demo: ## learn a PostgreSQL in a lab of its own, attack it, watch the kernel cut
 	cargo build --locked --bin hedgerow
 	cargo build --locked -p hedgerow-lab --bin demo
 	$(AS_ROOT) $(TARGET_DIR)/debug/demo --hedgerow $(HEDGEROW)
+
+live-truth: ## learn a benign load in a lab, count false alerts, try every attack (quarter of an hour)
+	@scripts/setup build test
+	cargo build --locked --bin hedgerow
+	cargo build --locked -p hedgerow-lab --bin truth
+	$(AS_ROOT) $(TARGET_DIR)/debug/truth --hedgerow $(HEDGEROW)
 
 bench: ## what probes, windows and the deny path cost on this machine
 	@scripts/setup build bench

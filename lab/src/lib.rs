@@ -20,6 +20,7 @@
 mod attack;
 mod cgroup;
 mod cleanup;
+mod daemon;
 mod error;
 mod lab;
 mod load;
@@ -30,6 +31,7 @@ mod recorder;
 pub use attack::{Attack, Outcome, Via, now_ns};
 pub use cgroup::mount_point as cgroup2_mount_point;
 pub use cleanup::Guard;
+pub use daemon::{Daemon, Line};
 pub use error::{Error, Result};
 pub use lab::{Lab, User};
 pub use load::{APP_PORT, Load, Maintenance, Postgres, Started, WEB_PORT};

@@ -1,7 +1,6 @@
 //! `make demo`: a PostgreSQL is learned, maintained, attacked, cut off from the attacker, and goes
 //! on serving. Everything happens in a lab of its own, which goes away with the demonstration.
 
-mod daemon;
 mod show;
 
 use std::{
@@ -11,9 +10,8 @@ use std::{
 };
 
 use clap::Parser;
-use daemon::{Daemon, Line};
 use hedgerow_event::{Action, Finding, Mode, Remediation};
-use hedgerow_lab::{Attack, Lab, Maintenance, Outcome, Postgres, Site, Via};
+use hedgerow_lab::{Attack, Daemon, Lab, Line, Maintenance, Outcome, Postgres, Site, Via};
 
 /// How long the shell tries to leak, if nobody stops it.
 const ATTACK_LIMIT: Duration = Duration::from_secs(30);
@@ -65,7 +63,17 @@ fn main() -> anyhow::Result<()> {
     show::phase("2", &format!("Learning for {}: what this host normally does", arguments.learn));
     let state = lab.directory().join("state");
     let log = lab.directory().join("daemon.log");
-    let daemon = Daemon::start(&arguments.hedgerow, &state, &arguments.learn, &log)?;
+    let state = state.display().to_string();
+    let options = [
+        "--learn",
+        &arguments.learn,
+        "--mode",
+        "enforce",
+        "--enforce-provisional",
+        "--state",
+        &state,
+    ];
+    let daemon = Daemon::start(&arguments.hedgerow, &options, &log)?;
     let mut demo = Demo { daemon, postgres, lab, seen: Seen::default(), kept: Vec::new() };
     demo.learn()?;
     demo.maintain()?;
