@@ -9,6 +9,8 @@ use std::{
 use hedgerow_bpf::sensor::{OpenSensorProgs, SensorMaps, SensorProgs};
 use libbpf_rs::{Iter, Link};
 
+use crate::support::features;
+
 /// How the process that uses a socket is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UseHook {
@@ -18,6 +20,19 @@ pub enum UseHook {
     Fentry,
     /// Neither loads: a socket stays its maker's, an accepted one its listener's.
     None,
+}
+
+impl UseHook {
+    /// The first that loads.
+    pub fn detect() -> Self {
+        if features::socket_use_tracepoints().is_ok() {
+            Self::Tracepoint
+        } else if features::socket_use_fentry().is_ok() {
+            Self::Fentry
+        } else {
+            Self::None
+        }
+    }
 }
 
 /// Leaves those programs out of the load that this kernel can't take.

@@ -3,3 +3,4 @@
 pub mod flows;
 pub mod host_counters;
 pub mod identity;
+pub mod support;

@@ -16,7 +16,10 @@ use hedgerow_bpf::{
     sensor::{SensorSkel, SensorSkelBuilder},
     wire::wire_flow,
 };
-use hedgerow_probe::flows::{Flows, UseHook, select};
+use hedgerow_probe::{
+    flows::{Flows, UseHook, select},
+    support,
+};
 use libbpf_rs::{
     MapCore, MapFlags, MapHandle, MapType, OpenObject, RingBuffer, RingBufferBuilder,
     skel::{OpenSkel, SkelBuilder},
@@ -57,7 +60,7 @@ impl Harness {
         let object: &'static mut MaybeUninit<OpenObject> =
             Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = SensorSkelBuilder::default().open(object).unwrap();
-        let hook = use_hook();
+        let hook = UseHook::detect();
         for mut program in open.open_object_mut().progs_mut() {
             let flow = program.name().to_string_lossy().starts_with("on_flow");
             program.set_autoload(flow);
@@ -93,7 +96,7 @@ impl Harness {
                 .unwrap();
         }
         let rings = builder.build().unwrap();
-        let root = fs::File::open(cgroup_root()).unwrap();
+        let root = fs::File::open(support::require().unwrap()).unwrap();
         let flows = Flows::attach(&skel.progs, &skel.maps, hook, root.as_fd()).unwrap();
         let mut harness = Self { skel, flows, rings, records, netns, _one: one };
         harness.set_epoch(7);
@@ -122,7 +125,11 @@ impl Harness {
     }
 
     fn mine(&self, records: Vec<wire_flow>) -> Vec<wire_flow> {
-        records.into_iter().filter(|record| record.netns == self.netns).collect()
+        let mut mine: Vec<wire_flow> =
+            records.into_iter().filter(|record| record.netns == self.netns).collect();
+        // Each CPU's ring is in order, not all of them together.
+        mine.sort_by_key(|record| record.header.time_boot_ns);
+        mine
     }
 
     /// Drains until `enough` says so.
@@ -134,16 +141,7 @@ impl Harness {
             std::thread::sleep(Duration::from_millis(2));
             records.extend(self.drain());
         }
+        records.sort_by_key(|record| record.header.time_boot_ns);
         records
     }
-}
-
-fn use_hook() -> UseHook {
-    UseHook::Tracepoint
-}
-
-fn cgroup_root() -> String {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).unwrap();
-    line.split(' ').nth(4).unwrap().to_owned()
 }

@@ -1,0 +1,126 @@
+//! What has to be there around the kernel's BPF: privileges, type information, mounts.
+
+use std::{fs, io, path::PathBuf};
+
+use super::{Error, Result};
+
+/// Type information of the running kernel, by which programs are fitted to it.
+pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Capabilities that loading and attaching take (include/uapi/linux/capability.h).
+const NEEDED: [(u32, &str); 5] = [
+    (1, "CAP_DAC_OVERRIDE"),
+    (12, "CAP_NET_ADMIN"),
+    (21, "CAP_SYS_ADMIN"),
+    (38, "CAP_PERFMON"),
+    (39, "CAP_BPF"),
+];
+/// Stands for the last two where it is held (as before 5.8).
+const SYS_ADMIN: u32 = 21;
+
+/// Names of the capabilities that this process lacks.
+pub fn missing_capabilities() -> Vec<&'static str> {
+    fs::read_to_string("/proc/self/status")
+        .ok()
+        .and_then(|status| effective(&status))
+        .map_or_else(|| NEEDED.map(|(_, name)| name).to_vec(), missing)
+}
+
+/// The effective set in the text of /proc/PID/status.
+fn effective(status: &str) -> Option<u64> {
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(set.trim(), 16).ok()
+}
+
+fn missing(effective: u64) -> Vec<&'static str> {
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    let covered = |bit: u32| has(bit) || bit > SYS_ADMIN && has(SYS_ADMIN);
+    NEEDED.iter().filter(|(bit, _)| !covered(*bit)).map(|(_, name)| *name).collect()
+}
+
+/// Root of the cgroup v2 hierarchy: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` beside v1.
+pub fn cgroup_root() -> Result<PathBuf> {
+    let mounts = mountinfo()?;
+    mount_point(&mounts, "cgroup2").ok_or(Error::NoCgroup2)
+}
+
+/// Where a file system of this type is mounted, if it is.
+pub fn mounted(kind: &str) -> Option<PathBuf> {
+    mount_point(&mountinfo().ok()?, kind)
+}
+
+fn mountinfo() -> Result<String> {
+    fs::read_to_string("/proc/self/mountinfo").map_err(Error::Proc)
+}
+
+/// The first mount of the file system's own root, in the text of /proc/self/mountinfo (proc(5)):
+/// a bind mount of a part of it is none.
+fn mount_point(mountinfo: &str, kind: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, system) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(3);
+        let (root, point) = (fields.next()?, fields.next()?);
+        (system.split(' ').next()? == kind && root == "/").then(|| unescape(point).into())
+    })
+}
+
+/// Octal escapes of mountinfo: space, tab, newline, backslash.
+fn unescape(path: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(path.to_owned(), |path, (escape, character)| path.replace(escape, character))
+}
+
+/// Fails with the first thing that nothing works without.
+pub fn require() -> Result<PathBuf> {
+    let missing = missing_capabilities();
+    if !missing.is_empty() {
+        return Err(Error::Privileges { missing: missing.join(", ") });
+    }
+    match fs::metadata(KERNEL_BTF) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NoBtf),
+        Err(error) => return Err(Error::Btf(error)),
+    }
+    cgroup_root()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HYBRID: &str = "\
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn cgroup_v2_is_found_where_it_is_mounted() {
+        assert_eq!(mount_point(HYBRID, "cgroup2"), Some("/sys/fs/cgroup/unified".into()));
+        let pure = "25 20 0:22 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+        assert_eq!(mount_point(pure, "cgroup2"), Some("/sys/fs/cgroup".into()));
+        assert_eq!(mount_point(HYBRID, "bpf"), None);
+        assert_eq!(mount_point("", "cgroup2"), None);
+    }
+
+    #[test]
+    fn a_bind_mount_of_a_part_is_not_the_root() {
+        let container = "9 2 0:22 /docker/a /mnt rw - cgroup2 cgroup2 rw
+9 2 0:22 / /with\\040space rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(mount_point(container, "cgroup2"), Some("/with space".into()));
+    }
+
+    #[test]
+    fn what_root_has_suffices_and_what_is_missing_is_named() {
+        let root = effective("Name:\tx\nCapEff:\t000001ffffffffff\n");
+        assert_eq!(root.map(missing), Some(vec![]));
+        let nobody = effective("CapEff:\t0000000000000000\n");
+        assert_eq!(nobody.map(missing).map(|names| names.len()), Some(NEEDED.len()));
+        // CAP_SYS_ADMIN covers CAP_BPF and CAP_PERFMON, not the other way round.
+        let old = 1 << 1 | 1 << 12 | 1 << 21;
+        assert_eq!(missing(old), Vec::<&str>::new());
+        assert_eq!(missing(old & !(1 << 21) | 1 << 38 | 1 << 39), ["CAP_SYS_ADMIN"]);
+        assert_eq!(effective("CapEff:\tzz\n"), None);
+    }
+}

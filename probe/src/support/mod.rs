@@ -1,0 +1,155 @@
+//! What this host can do, found by trying: `hedgerow doctor`.
+
+mod environment;
+pub(crate) mod features;
+mod load;
+
+use std::{fs, io, path::PathBuf};
+
+pub use environment::{KERNEL_BTF, cgroup_root, missing_capabilities, mounted, require};
+pub use features::{Feature, Need};
+use hedgerow_event::Level;
+use serde::Serialize;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why Hedgerow can't work here at all, each with what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("not enough privileges: {missing} missing; run as root")]
+    Privileges { missing: String },
+    #[error(
+        "this kernel has no type information ({KERNEL_BTF}); it needs CONFIG_DEBUG_INFO_BTF=y, as \
+         the kernels of distributions have since 5.10"
+    )]
+    NoBtf,
+    #[error("can't read {KERNEL_BTF}")]
+    Btf(#[source] io::Error),
+    #[error(
+        "no cgroup v2 hierarchy is mounted; run: mount -t cgroup2 none /sys/fs/cgroup/unified \
+         (or boot with systemd.unified_cgroup_hierarchy=1)"
+    )]
+    NoCgroup2,
+    #[error("can't read /proc/self/mountinfo; is /proc mounted?")]
+    Proc(#[source] io::Error),
+}
+
+/// How far a kind of deny entry can go here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct RuleLevel {
+    pub rule: &'static str,
+    pub level: Level,
+    /// The hooks that hold it.
+    pub by: &'static str,
+}
+
+/// All of it. Nothing stays loaded or attached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// For the reader: no decision rests on it.
+    pub kernel: String,
+    pub architecture: &'static str,
+    pub missing_capabilities: Vec<&'static str>,
+    pub btf: bool,
+    pub cgroup_root: Option<PathBuf>,
+    /// Where pins are kept; mounted when they are needed.
+    pub bpffs: Option<PathBuf>,
+    pub tracefs: Option<PathBuf>,
+    pub features: Vec<Feature>,
+    pub levels: Vec<RuleLevel>,
+}
+
+impl Report {
+    pub fn feature(&self, name: &str) -> Option<&Feature> {
+        self.features.iter().find(|feature| feature.name == name)
+    }
+
+    /// Whether everything is there that nothing works without.
+    pub fn is_usable(&self) -> bool {
+        self.missing_capabilities.is_empty()
+            && self.btf
+            && self.cgroup_root.is_some()
+            && self.features.iter().all(|f| f.available || f.need != Need::Required)
+    }
+}
+
+/// Tries everything; takes some tens of milliseconds.
+pub fn report() -> Report {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Report {
+        kernel: kernel.trim().to_owned(),
+        architecture: std::env::consts::ARCH,
+        missing_capabilities: missing_capabilities(),
+        btf: fs::metadata(KERNEL_BTF).is_ok(),
+        cgroup_root: cgroup_root().ok(),
+        bpffs: mounted("bpf"),
+        tracefs: mounted("tracefs"),
+        features: features::ask_all(),
+        levels: levels(),
+    }
+}
+
+/// What each kind of deny entry comes to, given what loads.
+pub fn levels() -> Vec<RuleLevel> {
+    let level = |rule, loads: bool, level, by| match loads {
+        true => RuleLevel { rule, level, by },
+        false => RuleLevel { rule, level: Level::Counts, by: "none" },
+    };
+    let connect = features::connect_hooks().is_ok();
+    let kill = features::exec_tracepoint().is_ok() && features::send_signal().is_ok();
+    let cgroup_hooks = "cgroup/connect4, sendmsg4, bind4, sock_create";
+    vec![
+        level("peer", connect, Level::Prevents, "cgroup/connect4, sendmsg4, cgroup_skb"),
+        level("task_tree", connect, Level::Prevents, cgroup_hooks),
+        level("cgroup", connect, Level::Prevents, cgroup_hooks),
+        level(
+            "program",
+            kill,
+            Level::KillsBeforeFirstInstruction,
+            "tp_btf/sched_process_exec + SIGKILL",
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Programs really load here when run as root; without root everything is refused, by name.
+    #[test]
+    fn the_report_says_what_loads() {
+        let report = report();
+        println!("{}", serde_json::to_string(&report).unwrap());
+        // SAFETY: takes and changes nothing.
+        if unsafe { libc::geteuid() } != 0 {
+            assert!(!report.is_usable());
+            assert!(matches!(require(), Err(Error::Privileges { .. })));
+            return;
+        }
+        assert!(report.is_usable(), "{report:#?}");
+        assert_eq!(require().unwrap(), report.cgroup_root.clone().unwrap());
+        for name in ["tracepoint_sockets", "cgroup_connect", "send_signal", "iterator_sockets"] {
+            assert!(report.feature(name).unwrap().available, "{report:#?}");
+        }
+        for feature in &report.features {
+            assert_eq!(feature.available, feature.refusal.is_none(), "{feature:?}");
+            assert_eq!(feature.available, feature.hint.is_none(), "{feature:?}");
+        }
+        assert_eq!(report.levels[0].level, Level::Prevents);
+        assert!(serde_json::to_string(&report).unwrap().contains("tracepoint_calls"));
+    }
+
+    #[test]
+    fn what_no_kernel_has_is_refused() {
+        let symbol = Some("hedgerow_has_no_such_tracepoint");
+        let tiny = load::Tiny {
+            program: libbpf_rs::libbpf_sys::BPF_PROG_TYPE_TRACING,
+            attach: libbpf_rs::libbpf_sys::BPF_TRACE_RAW_TP,
+            symbol,
+            returns: 0,
+        };
+        assert!(tiny.load().is_err());
+        assert!(load::map_type(9999).is_err());
+    }
+}
