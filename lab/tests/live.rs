@@ -26,7 +26,7 @@ fn lab() -> Option<Lab> {
 
 fn leftovers(name: &str) -> Vec<String> {
     let mount = cgroup2_mount_point().unwrap();
-    [mount.as_path(), Path::new("/run/netns"), Path::new("/var/lib")]
+    [mount.as_path(), Path::new("/run/netns"), Path::new("/var/lib"), Path::new("/tmp")]
         .iter()
         .filter_map(|part| fs::read_dir(part).ok())
         .flatten()
@@ -90,6 +90,10 @@ fn attacks_through_the_service_do_what_they_say() {
         assert_eq!(shell.accepted.unwrap().1, Site::Service.ipv4());
         assert!(shell.bytes() > 1_000, "{} bytes", shell.bytes());
         assert_eq!(shell.end, End::Time);
+    }
+    for which in [Attack::DroppedShell, Attack::MemoryShell] {
+        let shell = attack(&lab, which, Via::Child).transcript.unwrap();
+        assert!(shell.bytes() > 1_000, "{which}: {} bytes", shell.bytes());
     }
     let theft = attack(&lab, Attack::Exfiltrate, Via::Thread).transcript.unwrap();
     assert_eq!((theft.bytes(), theft.end), (200 << 20, End::Closed));

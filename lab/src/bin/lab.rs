@@ -33,7 +33,8 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
-    /// Attacks once: copy-shell, reverse-shell, exfiltrate, flood, scan-in, scan-out, rename, forks
+    /// Attacks once: copy-shell, reverse-shell, dropped-shell, memory-shell, exfiltrate, flood,
+    /// scan-in, scan-out, rename, forks
     Attack {
         name: Attack,
         /// Bound for what has no end of its own
