@@ -331,4 +331,6 @@ struct wire_cgroup {
 };
 _Static_assert(sizeof(struct wire_cgroup) == 32, "wire_cgroup");
 
+#include "deny_wire.h"
+
 #endif

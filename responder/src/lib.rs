@@ -1,1 +1,34 @@
-//! Policy, deny maps, expiry and the ledger: what the kernel is told to refuse, and why
+//! Policy, deny maps, expiry and the ledger: what the kernel is told to refuse, and why.
+//!
+//! [`Responder`] installs entries into pinned BPF maps. Every entry has an expiry that the BPF
+//! programs test themselves, so that a dead daemon leaves no permanent block; programs and maps are
+//! pinned, so that a live block survives a dead daemon until it expires. What it did is returned as
+//! [`hedgerow_event::Remediation`]s and written to the [`ledger`].
+
+mod adopt;
+mod allow;
+mod cut;
+pub mod entry;
+mod error;
+mod kernel;
+pub mod ledger;
+mod limits;
+mod responder;
+mod scope;
+mod sockets;
+mod target;
+mod wire;
+
+pub use error::{Error, Refusal};
+pub use kernel::now;
+pub use limits::Limits;
+pub use responder::{DIRECTORY, Options, Request, Responder, disarm, remove_pins};
+
+/// One reading of both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// `CLOCK_BOOTTIME`, by which entries expire.
+    pub boot_ns: u64,
+    /// `CLOCK_REALTIME`, for people.
+    pub wall_ns: i64,
+}

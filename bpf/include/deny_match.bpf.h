@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The one question every hook asks: does a live entry refuse this verb to this process, socket and
+ * peer? Allowed is looked up before denied. An entry in monitor mode is counted and passed over.
+ */
+#ifndef HEDGEROW_DENY_MATCH_BPF_H
+#define HEDGEROW_DENY_MATCH_BPF_H
+
+#include "deny_maps.bpf.h"
+
+struct deny_query {
+	__u64 now;
+	/* Program of the acting process and of the socket's creator; 0 is unknown. */
+	__u64 programs[2];
+	struct deny_file file;
+	__u8 address[16];
+	__u32 verb;
+	bool has_address;
+	/* cgroup ids from the root down, 0 beyond the last; a deeper one takes the last place. */
+	__u64 cgroups[DENY_LEVELS_MAX];
+};
+
+static __always_inline struct deny_control *deny_armed(void)
+{
+	__u32 zero = 0;
+	struct deny_control *control = bpf_map_lookup_elem(&deny_control, &zero);
+
+	return control && control->armed && control->active ? control : NULL;
+}
+
+/* The entry refuses the verb. A live entry is counted, also where it only monitors. */
+static __always_inline bool deny_entry_refuses(__u64 id, __u64 now, __u32 verb)
+{
+	struct deny_entry *entry;
+	struct deny_hits *hits;
+
+	if (!id)
+		return false;
+	entry = bpf_map_lookup_elem(&deny_entries, &id);
+	if (!entry || entry->expiry_boot_ns <= now || !(entry->verbs & verb))
+		return false;
+	hits = bpf_map_lookup_elem(&deny_hits, &id);
+	if (hits) {
+		__sync_fetch_and_add(&hits->hits, 1);
+		hits->last_boot_ns = now;
+	}
+	return entry->mode == DENY_ENFORCE;
+}
+
+static __always_inline void deny_peer_key(struct deny_peer_key *key, const struct deny_query *query,
+					  __u64 cgroup, __u64 program)
+{
+	key->prefixlen = DENY_SCOPE_BITS + 128;
+	key->cgroup[0] = (__u32)cgroup;
+	key->cgroup[1] = cgroup >> 32;
+	key->program[0] = (__u32)program;
+	key->program[1] = program >> 32;
+	__builtin_memcpy(key->address, query->address, sizeof(key->address));
+}
+
+/*
+ * The functions below are global: the verifier checks each once instead of once a call. Weak, as
+ * every file of the object has them.
+ *
+ * An expired or counting longer prefix must not hide a live shorter one: look again, shorter.
+ */
+__weak __u64 deny_peer_refuses(const struct deny_query *query, __u64 cgroup, __u64 program)
+{
+	struct deny_peer_key key;
+
+	if (!query)
+		return 0;
+	deny_peer_key(&key, query, cgroup, program);
+	for (int i = 0; i <= DENY_RETRIES_MAX; i++) {
+		struct deny_peer *peer = bpf_map_lookup_elem(&deny_peers, &key);
+
+		if (!peer)
+			return 0;
+		if (deny_entry_refuses(peer->id, query->now, query->verb))
+			return peer->id;
+		if (peer->plen <= DENY_SCOPE_BITS || peer->plen > DENY_SCOPE_BITS + 128)
+			return 0;
+		key.prefixlen = peer->plen - 1;
+	}
+	return 0;
+}
+
+__weak int deny_scope_allows(const struct deny_query *query, __u64 cgroup)
+{
+	struct deny_scope *scope = bpf_map_lookup_elem(&deny_scopes, &cgroup);
+
+	if (!scope || !query)
+		return false;
+	if (scope->flags & DENY_SCOPE_ALLOWED)
+		return true;
+	if (scope->flags & DENY_SCOPE_ALLOW_PEERS && query->has_address) {
+		struct deny_peer_key key;
+
+		deny_peer_key(&key, query, cgroup, 0);
+		if (bpf_map_lookup_elem(&allow_peers, &key))
+			return true;
+	}
+	if (scope->flags & DENY_SCOPE_ALLOW_PROGRAMS) {
+		struct deny_program_key key = {.cgroup = cgroup, .file = query->file};
+
+		if (bpf_map_lookup_elem(&allow_programs, &key))
+			return true;
+	}
+	return false;
+}
+
+__weak __u64 deny_scope_refuses(const struct deny_query *query, __u64 cgroup)
+{
+	struct deny_scope *scope = bpf_map_lookup_elem(&deny_scopes, &cgroup);
+	__u64 id;
+
+	if (!scope || !query)
+		return 0;
+	if (query->has_address && scope->flags & DENY_SCOPE_PROGRAM_PEERS) {
+		if (query->programs[0]) {
+			id = deny_peer_refuses(query, cgroup, query->programs[0]);
+			if (id)
+				return id;
+		}
+		if (query->programs[1] && query->programs[1] != query->programs[0]) {
+			id = deny_peer_refuses(query, cgroup, query->programs[1]);
+			if (id)
+				return id;
+		}
+	}
+	if (query->has_address && scope->flags & DENY_SCOPE_PEERS) {
+		id = deny_peer_refuses(query, cgroup, 0);
+		if (id)
+			return id;
+	}
+	if (scope->flags & DENY_SCOPE_PROGRAMS) {
+		struct deny_program_key key = {.cgroup = cgroup, .file = query->file};
+		__u64 *program = bpf_map_lookup_elem(&deny_programs, &key);
+
+		if (program && deny_entry_refuses(*program, query->now, query->verb))
+			return *program;
+	}
+	if (deny_entry_refuses(scope->id, query->now, query->verb))
+		return scope->id;
+	return 0;
+}
+
+static __always_inline bool deny_allows(const struct deny_query *query)
+{
+	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
+		__u64 cgroup = query->cgroups[i];
+
+		if (!cgroup)
+			break;
+		if (deny_scope_allows(query, cgroup))
+			return true;
+	}
+	return deny_scope_allows(query, 0);
+}
+
+/* Id of the entry that refuses by peer, program or cgroup; 0 is none. */
+static __always_inline __u64 deny_refuses(const struct deny_query *query)
+{
+	for (int i = DENY_LEVELS_MAX - 1; i >= 0; i--) {
+		__u64 cgroup = query->cgroups[i];
+		__u64 id;
+
+		if (!cgroup)
+			continue;
+		id = deny_scope_refuses(query, cgroup);
+		if (id)
+			return id;
+	}
+	return deny_scope_refuses(query, 0);
+}
+
+static __always_inline bool deny_is_doomed(const struct deny_control *control, __u32 tgid,
+					   __u64 now)
+{
+	__u32 index = tgid / 64;
+	__u64 *word;
+
+	if (control->doomed_until_boot_ns <= now)
+		return false;
+	word = bpf_map_lookup_elem(&deny_doomed, &index);
+	return word && *word & (1ULL << (tgid % 64));
+}
+
+/* Id of the live entry under which this process is denied as part of a tree. */
+static __always_inline __u64 deny_tree_refuses(__u32 tgid, __u64 start_boot_ns, __u64 now,
+					       __u32 verb)
+{
+	struct deny_task *task = bpf_map_lookup_elem(&deny_tasks, &tgid);
+
+	if (!task || task->start_boot_ns != start_boot_ns)
+		return 0;
+	return deny_entry_refuses(task->id, now, verb) ? task->id : 0;
+}
+
+#endif

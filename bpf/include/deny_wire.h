@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the responder writes into the deny maps and reads back. Included by BPF and by bindgen.
+ *
+ * Every index (peers, tasks, programs, scopes, marked sockets) holds the id of an entry; the entry
+ * itself, and with it the expiry, exists once. An index that outlives its entry matches nothing.
+ */
+#ifndef HEDGEROW_DENY_WIRE_H
+#define HEDGEROW_DENY_WIRE_H
+
+/* Layout of the pinned maps; another number is another set of pins. */
+#define DENY_LAYOUT 1
+
+enum deny_limit {
+	DENY_ENTRIES_MAX = 4096,
+	DENY_PEERS_MAX = 8192,
+	DENY_TASKS_MAX = 16384,
+	DENY_PROGRAMS_MAX = 1024,
+	DENY_SCOPES_MAX = 4096,
+	DENY_PROCESSES_MAX = 65536,
+	/* Ancestors that are looked up; an entry for a deeper cgroup is refused in user space. */
+	DENY_LEVELS_MAX = 12,
+	/* An expired or counting prefix is looked up again one bit shorter, at most so often. */
+	DENY_RETRIES_MAX = 4,
+	/* Bits of (cgroup id, program id) ahead of the address in deny_peer_key. */
+	DENY_SCOPE_BITS = 128,
+	/* PID_MAX_LIMIT / 64 */
+	DENY_DOOMED_WORDS = 65536,
+};
+
+enum deny_verb {
+	DENY_CONNECT = 1,
+	DENY_SEND = 2,
+	DENY_BIND = 4,
+	DENY_SOCKET = 8,
+	DENY_PACKET = 16,
+	DENY_EXEC = 32,
+};
+
+enum deny_mode {
+	DENY_MONITOR = 1,
+	DENY_ENFORCE = 2,
+};
+
+/* 0 means expired: nothing in BPF is permanent. */
+struct deny_entry {
+	__u64 expiry_boot_ns;
+	__u32 verbs;
+	__u8 mode;
+	__u8 rule;
+	__u8 plen;
+	__u8 kind;
+};
+
+struct deny_hits {
+	__u64 hits;
+	__u64 last_boot_ns;
+};
+
+/* LPM key: prefixlen counts DENY_SCOPE_BITS too; IPv4 is mapped into ::ffff:0:0/96. */
+struct deny_peer_key {
+	__u32 prefixlen;
+	__u32 cgroup[2];
+	__u32 program[2];
+	__u8 address[16];
+};
+
+struct deny_peer {
+	__u64 id;
+	__u32 plen;
+	__u32 pad;
+};
+
+struct deny_file {
+	__u64 device;
+	__u64 inode;
+	__u32 generation;
+	__u32 pad;
+};
+
+struct deny_program_key {
+	__u64 cgroup;
+	struct deny_file file;
+};
+
+struct deny_task {
+	__u64 start_boot_ns;
+	__u64 id;
+};
+
+/* What a process is, kept for the cgroup hooks, where task storage is missing before 6.18. */
+struct deny_process {
+	__u64 program;
+	struct deny_file file;
+};
+
+enum deny_scope_flag {
+	DENY_SCOPE_PEERS = 1,
+	DENY_SCOPE_PROGRAM_PEERS = 2,
+	DENY_SCOPE_PROGRAMS = 4,
+	DENY_SCOPE_ALLOW_PEERS = 8,
+	DENY_SCOPE_ALLOW_PROGRAMS = 16,
+	DENY_SCOPE_ALLOWED = 32,
+};
+
+/* What is to be looked up for a cgroup; key 0 is every cgroup. */
+struct deny_scope {
+	__u64 id;
+	__u32 flags;
+	__u32 pad;
+};
+
+struct deny_socket {
+	__u64 start_boot_ns;
+	__u64 program;
+	/* Entry that denied this socket; 0 is none. */
+	__u64 id;
+	__u32 tgid;
+	__u32 pad;
+};
+
+/* The kill switch and what happened to the tables. */
+struct deny_control {
+	__u32 armed;
+	__u32 layout;
+	/* Some entry is or was live: 0 spares the lookups. */
+	__u32 active;
+	__u32 pad;
+	/* Children that found no room among the denied tasks: refused everything until then. */
+	__u64 doomed_until_boot_ns;
+	__u64 doomed;
+	/* Processes that found no room: program-scoped entries don't match them. */
+	__u64 unknown;
+};
+
+/* One socket of one process, as the socket iterator reports it. */
+struct deny_socket_record {
+	__u64 cookie;
+	/* Entry that matches by peer, program or cgroup, and by task tree; 0 is none. */
+	__u64 id;
+	__u64 tree_id;
+	__u32 tgid;
+	__u32 fd;
+	__u32 owner_tgid;
+	__u32 netns;
+	__u16 family;
+	__u16 protocol;
+	__u16 local_port;
+	__u16 peer_port;
+	__u8 local[16];
+	__u8 peer[16];
+	__u8 state;
+	__u8 pad[3];
+	__u32 interface; /* that it is bound to; 0: any */
+};
+
+#endif

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Refuses what a process asks of a socket: connect, send, bind, create. These run in the caller's
+ * context, also for io_uring and TCP fast open; 0 is EPERM to the caller.
+ */
+#include "deny_kernel.h"
+#include "deny_match.bpf.h"
+
+static __always_inline __u64 current_start_boot_ns(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+static __always_inline void query_current(struct deny_query *query, __u32 tgid, __u32 verb)
+{
+	struct deny_process *process = bpf_map_lookup_elem(&deny_processes, &tgid);
+
+	query->now = bpf_ktime_get_boot_ns();
+	query->verb = verb;
+	if (process) {
+		query->programs[0] = process->program;
+		query->file = process->file;
+	}
+	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
+		query->cgroups[i] = bpf_get_current_ancestor_cgroup_id(i);
+		if (!query->cgroups[i])
+			break;
+	}
+	if (query->cgroups[DENY_LEVELS_MAX - 1])
+		query->cgroups[DENY_LEVELS_MAX - 1] = bpf_get_current_cgroup_id();
+}
+
+static __always_inline void query_ipv4(struct deny_query *query, __u32 address)
+{
+	query->address[10] = 0xff;
+	query->address[11] = 0xff;
+	__builtin_memcpy(&query->address[12], &address, 4);
+	query->has_address = true;
+}
+
+/* The entry that refuses; 0 is none. */
+static __always_inline __u64 decide(const struct deny_control *control, struct deny_query *query,
+				    __u32 tgid, const struct deny_socket *socket)
+{
+	__u64 id;
+
+	if (socket)
+		query->programs[1] = socket->program;
+	if (deny_allows(query))
+		return 0;
+	if (socket && deny_entry_refuses(socket->id, query->now, query->verb))
+		return socket->id;
+	id = deny_tree_refuses(tgid, current_start_boot_ns(), query->now, query->verb);
+	if (id)
+		return id;
+	if (deny_is_doomed(control, tgid, query->now))
+		return ~0ULL;
+	return deny_refuses(query);
+}
+
+static __always_inline int address_verb(struct bpf_sock_addr *ctx, __u32 verb, bool ipv4)
+{
+	struct deny_control *control = deny_armed();
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct deny_query query = {};
+	struct deny_socket *socket;
+	__u64 id;
+
+	if (!control)
+		return 1;
+	query_current(&query, tgid, verb);
+	if (ipv4) {
+		query_ipv4(&query, ctx->user_ip4);
+	} else {
+		__u32 words[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
+				  ctx->user_ip6[3]};
+
+		__builtin_memcpy(query.address, words, sizeof(words));
+		query.has_address = true;
+	}
+	if (!ctx->sk)
+		return 1;
+	socket = bpf_sk_storage_get(&deny_sockets, ctx->sk, NULL, 0);
+	id = decide(control, &query, tgid, socket);
+	if (!id)
+		return 1;
+	/* The socket stays denied when it is handed to another process. */
+	socket = bpf_sk_storage_get(&deny_sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (socket)
+		socket->id = id;
+	return 0;
+}
+
+/* BPF_CGROUP_RUN_PROG_INET4_CONNECT_LOCK(struct sock *sk, struct sockaddr *uaddr, ...) */
+SEC("cgroup/connect4")
+int deny_connect4(struct bpf_sock_addr *ctx)
+{
+	return address_verb(ctx, DENY_CONNECT, true);
+}
+
+SEC("cgroup/connect6")
+int deny_connect6(struct bpf_sock_addr *ctx)
+{
+	return address_verb(ctx, DENY_CONNECT, false);
+}
+
+SEC("cgroup/sendmsg4")
+int deny_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return address_verb(ctx, DENY_SEND, true);
+}
+
+SEC("cgroup/sendmsg6")
+int deny_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return address_verb(ctx, DENY_SEND, false);
+}
+
+static __always_inline int bind_verb(struct bpf_sock_addr *ctx)
+{
+	struct deny_control *control = deny_armed();
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct deny_query query = {};
+
+	if (!control)
+		return 1;
+	query_current(&query, tgid, DENY_BIND);
+	return !decide(control, &query, tgid, NULL);
+}
+
+SEC("cgroup/bind4")
+int deny_bind4(struct bpf_sock_addr *ctx)
+{
+	return bind_verb(ctx);
+}
+
+SEC("cgroup/bind6")
+int deny_bind6(struct bpf_sock_addr *ctx)
+{
+	return bind_verb(ctx);
+}
+
+/* BPF_CGROUP_RUN_PROG_INET_SOCK(struct sock *sk) from inet_create and inet6_create */
+SEC("cgroup/sock_create")
+int deny_sock_create(struct bpf_sock *ctx)
+{
+	struct deny_control *control = deny_armed();
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct deny_socket *socket;
+
+	if (control) {
+		struct deny_query query = {};
+
+		query_current(&query, tgid, DENY_SOCKET);
+		if (decide(control, &query, tgid, NULL))
+			return 0;
+	}
+	socket = bpf_sk_storage_get(&deny_sockets, ctx, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (socket) {
+		struct deny_process *process = bpf_map_lookup_elem(&deny_processes, &tgid);
+
+		socket->tgid = tgid;
+		socket->start_boot_ns = current_start_boot_ns();
+		socket->program = process ? process->program : 0;
+	}
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Lists the sockets of every process, each with the entry that denies it, so that user space can
+ * mark and destroy what stands when an entry is made.
+ */
+#include "deny_kernel.h"
+#include "deny_match.bpf.h"
+
+#define AF_INET 2
+#define AF_INET6 10
+#define CGROUP_DEPTH_MAX 64
+
+static __always_inline void query_task(struct deny_query *query, struct task_struct *task)
+{
+	struct cgroup___deny *cgroup = (void *)BPF_CORE_READ(task, cgroups, dfl_cgrp);
+	int level = BPF_CORE_READ(cgroup, level);
+
+	for (int i = 0; i < CGROUP_DEPTH_MAX && cgroup; i++) {
+		struct cgroup_subsys_state___deny *parent;
+
+		if (!i && level >= DENY_LEVELS_MAX)
+			query->cgroups[DENY_LEVELS_MAX - 1] = BPF_CORE_READ(cgroup, kn, id);
+		else if (level >= 0 && level < DENY_LEVELS_MAX &&
+			 !query->cgroups[DENY_LEVELS_MAX - 1])
+			query->cgroups[level] = BPF_CORE_READ(cgroup, kn, id);
+		parent = BPF_CORE_READ(cgroup, self.parent);
+		if (!parent)
+			break;
+		cgroup = BPF_CORE_READ(parent, cgroup);
+		level--;
+	}
+}
+
+static __always_inline void map_ipv4(__u8 *out, __u32 address)
+{
+	out[10] = 0xff;
+	out[11] = 0xff;
+	__builtin_memcpy(&out[12], &address, 4);
+}
+
+static __always_inline void tuple(struct deny_socket_record *record, struct sock___deny *sk)
+{
+	record->family = sk->__sk_common.skc_family;
+	record->protocol = sk->sk_protocol;
+	record->state = sk->__sk_common.skc_state;
+	record->interface = sk->__sk_common.skc_bound_dev_if;
+	record->netns = sk->__sk_common.skc_net.net->ns.inum;
+	record->local_port = sk->__sk_common.skc_num;
+	record->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
+	if (record->family == AF_INET) {
+		map_ipv4(record->local, sk->__sk_common.skc_rcv_saddr);
+		map_ipv4(record->peer, sk->__sk_common.skc_daddr);
+	} else {
+		BPF_CORE_READ_INTO(&record->local, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
+		BPF_CORE_READ_INTO(&record->peer, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
+	}
+}
+
+SEC("iter/task_file")
+int deny_list_sockets(struct bpf_iter__task_file___deny *ctx)
+{
+	struct task_struct *task = ctx->task;
+	struct file *file = ctx->file;
+	struct deny_socket_record record = {};
+	struct deny_query query = {};
+	struct deny_process *process;
+	struct deny_socket *marked;
+	struct socket___deny *socket;
+	struct sock___deny *sk;
+	__u32 tgid;
+
+	if (!task || !file)
+		return 0;
+	socket = (void *)bpf_sock_from_file(file);
+	if (!socket)
+		return 0;
+	sk = socket->sk;
+	if (!sk ||
+	    (sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6))
+		return 0;
+	tgid = task->tgid;
+	record.cookie = bpf_get_socket_cookie(sk);
+	record.tgid = tgid;
+	record.fd = ctx->fd;
+	tuple(&record, sk);
+
+	process = bpf_map_lookup_elem(&deny_processes, &tgid);
+	/* Sockets older than the hooks get the first holder that is found for their owner. */
+	marked = bpf_sk_storage_get(&deny_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (marked) {
+		if (!marked->tgid) {
+			marked->tgid = tgid;
+			marked->start_boot_ns = task->group_leader->start_boottime;
+			marked->program = process ? process->program : 0;
+		}
+		query.programs[1] = marked->program;
+		record.owner_tgid = marked->tgid;
+	}
+	if (process) {
+		query.programs[0] = process->program;
+		query.file = process->file;
+	}
+	query.now = bpf_ktime_get_boot_ns();
+	query.verb = DENY_PACKET;
+	query.has_address = record.peer_port != 0;
+	__builtin_memcpy(query.address, record.peer, sizeof(query.address));
+	query_task(&query, task);
+	if (!deny_allows(&query)) {
+		record.id = deny_refuses(&query);
+		record.tree_id = deny_tree_refuses(tgid, task->group_leader->start_boottime,
+						   query.now, DENY_PACKET);
+	}
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	return 0;
+}

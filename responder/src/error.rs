@@ -1,0 +1,68 @@
+//! What can go wrong, and what is refused on purpose.
+
+use std::{io, path::PathBuf};
+
+/// A failure of the machinery.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("{what}: {source}")]
+    Io { what: String, source: io::Error },
+    #[error("{what}: {source}")]
+    Bpf { what: &'static str, source: libbpf_rs::Error },
+    #[error("no cgroup v2 hierarchy in /proc/self/mountinfo; mount one, or boot with cgroup v2")]
+    NoCgroup,
+    #[error(
+        "no BPF file system at {path} and it can't be mounted ({source}); run as root on the host, \
+         or `mount -t bpf bpf {path}`"
+    )]
+    NoBpffs { path: PathBuf, source: io::Error },
+    #[error(
+        "{path} holds deny maps of another layout ({found}, this is {expected}); `hedgerow disarm \
+         --remove` takes them away"
+    )]
+    Layout { path: PathBuf, found: u32, expected: u32 },
+    #[error("nothing is pinned at {path}: no responder has run since boot, or it was removed")]
+    NotPinned { path: PathBuf },
+    #[error("the kernel's answer is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+impl Error {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+    pub(crate) fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {
+        move |source| Self::Bpf { what, source }
+    }
+}
+
+/// Why no entry was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    #[error("{0} is protected")]
+    Protected(String),
+    #[error("a prefix of {length} bits is wider than /{narrowest}")]
+    TooWide { length: u8, narrowest: u8 },
+    #[error("no target: {0}")]
+    BadTarget(String),
+    #[error("the mode of workload {0} is observe")]
+    Observe(String),
+    #[error("disarmed; entries wait for `hedgerow mode`")]
+    Disarmed,
+    #[error("entry {uid} already stops it")]
+    Covered { uid: String },
+    #[error("all {limit} places for {whose} entries are taken; nothing is evicted")]
+    Full { whose: &'static str, limit: usize },
+    #[error(
+        "breaker tripped: workload {workload} asked for more than {per_minute} entries in a \
+         minute; its live entries stay, new ones wait for `hedgerow mode`"
+    )]
+    BreakerTripped { workload: String, per_minute: usize },
+    #[error("the breaker of workload {workload} is open")]
+    BreakerOpen { workload: String },
+    #[error("the kernel refused the entry: {0}")]
+    Kernel(#[from] Error),
+}

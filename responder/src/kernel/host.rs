@@ -1,0 +1,113 @@
+//! Facts about the host that the maps depend on.
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::unix::ffi::OsStrExt,
+    path::{Path, PathBuf},
+};
+
+use crate::{Error, Now};
+
+/// Where cgroup v2 is mounted, by `/proc/self/mountinfo`.
+pub(crate) fn cgroup_root() -> Result<PathBuf, Error> {
+    let text = fs::read_to_string("/proc/self/mountinfo")
+        .map_err(Error::io("can't read /proc/self/mountinfo"))?;
+    mount_point(&text, "cgroup2").ok_or(Error::NoCgroup)
+}
+
+/// Mount point of the first mount of a type whose root is the file system's own root.
+fn mount_point(mountinfo: &str, kind: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        if right.split(' ').next()? != kind {
+            return None;
+        }
+        let mut fields = left.split(' ').skip(3);
+        (fields.next()? == "/").then_some(())?;
+        fields.next().map(|path| PathBuf::from(path.replace("\\040", " ")))
+    })
+}
+
+/// Makes sure that `path` is a BPF file system, mounting one where there is none.
+pub(crate) fn ensure_bpffs(path: &Path) -> Result<(), Error> {
+    let failed = |source| Error::NoBpffs { path: path.to_owned(), source };
+    if is_bpffs(path).unwrap_or(false) {
+        return Ok(());
+    }
+    fs::create_dir_all(path).map_err(failed)?;
+    let target = CString::new(path.as_os_str().as_bytes()).map_err(|e| failed(e.into()))?;
+    // SAFETY: all pointers are NUL-terminated strings that outlive the call; no data is passed.
+    let result = unsafe {
+        libc::mount(
+            c"bpf".as_ptr(),
+            target.as_ptr(),
+            c"bpf".as_ptr(),
+            libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
+            std::ptr::null(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(failed(io::Error::last_os_error())) }
+}
+
+fn is_bpffs(path: &Path) -> io::Result<bool> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: `statfs` is plain data for which zeroes are a value.
+    let mut status: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is NUL-terminated and `status` is writable.
+    if unsafe { libc::statfs(path.as_ptr(), &mut status) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(status.f_type == libc::BPF_FS_MAGIC)
+}
+
+/// Reads both clocks.
+pub fn now() -> Now {
+    let read = |clock| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` is writable; both clocks exist on every kernel that is supported.
+        unsafe { libc::clock_gettime(clock, &mut time) };
+        time.tv_sec * 1_000_000_000 + time.tv_nsec
+    };
+    Now {
+        boot_ns: u64::try_from(read(libc::CLOCK_BOOTTIME)).unwrap_or(0),
+        wall_ns: read(libc::CLOCK_REALTIME),
+    }
+}
+
+/// A key for an entry that nobody can guess or meet twice; never 0 nor the id of the doomed.
+pub(crate) fn random_id() -> Result<u64, Error> {
+    loop {
+        let mut bytes = [0u8; 8];
+        // SAFETY: `bytes` is writable for the length that is passed.
+        let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        if got != 8 {
+            return Err(Error::io("no random numbers")(io::Error::last_os_error()));
+        }
+        let id = u64::from_ne_bytes(bytes);
+        if id != 0 && id != u64::MAX {
+            return Ok(id);
+        }
+    }
+}
+
+/// Names this boot; entries of another one are gone.
+pub(crate) fn boot_id() -> Result<String, Error> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = fs::read_to_string(path).map_err(Error::io(format!("can't read {path}")))?;
+    Ok(text.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cgroup2_is_found_wherever_it_is_mounted() {
+        let hybrid = "30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                      31 30 0:27 / /sys/fs/cgroup/unified rw,relatime shared:5 - cgroup2 cgroup2 rw\n";
+        assert_eq!(mount_point(hybrid, "cgroup2"), Some("/sys/fs/cgroup/unified".into()));
+        let bound = "31 30 0:27 /a /mnt rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(mount_point(bound, "cgroup2"), None);
+    }
+}

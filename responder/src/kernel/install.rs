@@ -1,0 +1,223 @@
+//! Puts entries into the maps and takes them out: hits first, then the index, then the entry that
+//! makes it live; the other way round on the way out.
+
+use hedgerow_bpf::wire;
+use hedgerow_event::{Mode, Target};
+
+use super::{
+    Kernel, Maps,
+    maps::{Insert, delete, get, put, put_bytes},
+};
+use crate::{
+    Error,
+    entry::Entry,
+    wire::{Plain, mapped_length, peer_key, program_key},
+};
+
+/// What a target refuses.
+fn verbs(target: &Target) -> u32 {
+    use wire::{DENY_BIND, DENY_CONNECT, DENY_EXEC, DENY_PACKET, DENY_SEND, DENY_SOCKET};
+    let network = DENY_CONNECT | DENY_SEND | DENY_PACKET;
+    match target {
+        Target::Peer { .. } => network,
+        Target::TaskTree { .. } | Target::Cgroup { .. } => network | DENY_BIND | DENY_SOCKET,
+        Target::Program { .. } => network | DENY_BIND | DENY_SOCKET | DENY_EXEC,
+    }
+}
+
+fn kind(target: &Target) -> u8 {
+    match target {
+        Target::Peer { .. } => 1,
+        Target::TaskTree { .. } => 2,
+        Target::Program { .. } => 3,
+        Target::Cgroup { .. } => 4,
+    }
+}
+
+fn record(entry: &Entry) -> wire::deny_entry {
+    let plen = match entry.target {
+        Target::Peer { address, prefix_length, .. } => mapped_length(address, prefix_length) as u8,
+        _ => 0,
+    };
+    let mode = if entry.mode == Mode::Enforce { wire::DENY_ENFORCE } else { wire::DENY_MONITOR };
+    wire::deny_entry {
+        expiry_boot_ns: entry.expiry_boot_ns,
+        verbs: verbs(&entry.target),
+        mode: mode as u8,
+        rule: entry.rule as u8,
+        plen,
+        kind: kind(&entry.target),
+    }
+}
+
+impl Kernel {
+    /// Makes the entry live. On `Full` nothing is left behind.
+    pub fn install(&self, entry: &Entry) -> Result<Insert, Error> {
+        let key = entry.id.to_ne_bytes();
+        let maps = &self.maps;
+        let installed = (|| {
+            if put(&maps.hits, &key, &wire::deny_hits::default())? == Insert::Full
+                || maps.index(&entry.target, entry.id)? == Insert::Full
+            {
+                return Ok(Insert::Full);
+            }
+            put(&maps.entries, &key, &record(entry))
+        })();
+        if !matches!(installed, Ok(Insert::Done)) {
+            self.uninstall(entry)?;
+            return installed;
+        }
+        maps.set_control(|control| control.active = 1)?;
+        if matches!(entry.target, Target::TaskTree { .. }) {
+            self.spread()?;
+        }
+        Ok(Insert::Done)
+    }
+
+    /// Writes expiry and mode anew. The entry must be installed.
+    pub fn refresh(&self, entry: &Entry) -> Result<(), Error> {
+        match put(&self.maps.entries, &entry.id.to_ne_bytes(), &record(entry))? {
+            Insert::Done => {}
+            Insert::Full => return Err(Error::Malformed("no room for an entry that exists")),
+        }
+        if self.maps.control()?.doomed_until_boot_ns > 0 {
+            self.maps.set_control(|control| {
+                control.doomed_until_boot_ns =
+                    control.doomed_until_boot_ns.max(entry.expiry_boot_ns);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// When an entry expires; 0 where there is none.
+    pub fn expiry(&self, id: u64) -> Result<u64, Error> {
+        let entry: Option<wire::deny_entry> = get(&self.maps.entries, &id.to_ne_bytes())?;
+        Ok(entry.map_or(0, |entry| entry.expiry_boot_ns))
+    }
+
+    /// The entry of the denied tree that a process belongs to.
+    pub fn tree_of(&self, tgid: u32, start_boot_ns: u64) -> Result<Option<u64>, Error> {
+        let task: Option<wire::deny_task> = get(&self.maps.tasks, &tgid.to_ne_bytes())?;
+        Ok(task.filter(|task| task.start_boot_ns == start_boot_ns).map(|task| task.id))
+    }
+
+    /// Removes an entry that nobody can explain; false where it was gone. Its index matches nothing
+    /// from then on.
+    pub fn remove_foreign(&self, id: u64) -> Result<bool, Error> {
+        let there = self.expiry(id)? != 0;
+        delete(&self.maps.entries, &id.to_ne_bytes())?;
+        delete(&self.maps.hits, &id.to_ne_bytes())?;
+        Ok(there)
+    }
+
+    /// Without entries the programs return at once.
+    pub fn set_active(&self, active: bool) -> Result<(), Error> {
+        self.maps.set_control(|control| control.active = u32::from(active))
+    }
+
+    /// Ends the entry at once and clears up behind it.
+    pub fn uninstall(&self, entry: &Entry) -> Result<(), Error> {
+        let key = entry.id.to_ne_bytes();
+        delete(&self.maps.entries, &key)?;
+        self.maps.unindex(&entry.target, entry.id)?;
+        delete(&self.maps.hits, &key)
+    }
+}
+
+impl Maps {
+    fn index(&self, target: &Target, id: u64) -> Result<Insert, Error> {
+        match target {
+            Target::Peer { address, prefix_length, cgroup_id, program_id } => {
+                let key = peer_key(*address, *prefix_length, *cgroup_id, *program_id);
+                put(&self.peers, key.bytes(), &wire::deny_peer { id, plen: key.prefixlen, pad: 0 })
+            }
+            Target::TaskTree { tgid, start_boot_ns } => {
+                let value = wire::deny_task { start_boot_ns: *start_boot_ns, id };
+                put(&self.tasks, &tgid.to_ne_bytes(), &value)
+            }
+            Target::Program { cgroup_id, file, .. } => {
+                put_bytes(&self.programs, program_key(*cgroup_id, *file).bytes(), &id.to_ne_bytes())
+            }
+            // In its scope, see `scope`.
+            Target::Cgroup { .. } => Ok(Insert::Done),
+        }
+    }
+
+    /// Removes what points to the entry; what points to another by now stays.
+    fn unindex(&self, target: &Target, id: u64) -> Result<(), Error> {
+        match target {
+            Target::Peer { address, prefix_length, cgroup_id, program_id } => {
+                let key = peer_key(*address, *prefix_length, *cgroup_id, *program_id);
+                // A lookup finds the longest match: only the same length is this entry.
+                let found: Option<wire::deny_peer> = get(&self.peers, key.bytes())?;
+                if found.is_some_and(|found| found.id == id && found.plen == key.prefixlen) {
+                    delete(&self.peers, key.bytes())?;
+                }
+                Ok(())
+            }
+            Target::TaskTree { .. } => self.forget_tree(id),
+            Target::Program { cgroup_id, file, .. } => {
+                delete(&self.programs, program_key(*cgroup_id, *file).bytes())
+            }
+            Target::Cgroup { .. } => Ok(()),
+        }
+    }
+
+    fn forget_tree(&self, id: u64) -> Result<(), Error> {
+        use libbpf_rs::MapCore;
+        let keys: Vec<Vec<u8>> = self.tasks.keys().collect();
+        for key in keys {
+            let found: Option<wire::deny_task> = get(&self.tasks, &key)?;
+            if found.is_some_and(|found| found.id == id) {
+                delete(&self.tasks, &key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a target through, or no longer.
+    pub fn allow(&self, target: &Target, allowed: bool) -> Result<Insert, Error> {
+        let set = |map, key: &[u8], value: &[u8]| {
+            if allowed {
+                put_bytes(map, key, value)
+            } else {
+                delete(map, key).map(|()| Insert::Done)
+            }
+        };
+        match target {
+            Target::Peer { address, prefix_length, cgroup_id, .. } => {
+                let key = peer_key(*address, *prefix_length, *cgroup_id, 0);
+                let value = wire::deny_peer { id: 0, plen: key.prefixlen, pad: 0 };
+                set(&self.allow_peers, key.bytes(), value.bytes())
+            }
+            Target::Program { cgroup_id, file, .. } => set(
+                &self.allow_programs,
+                program_key(*cgroup_id, *file).bytes(),
+                &0u64.to_ne_bytes(),
+            ),
+            // A cgroup in its scope.
+            Target::Cgroup { .. } | Target::TaskTree { .. } => Ok(Insert::Done),
+        }
+    }
+
+    /// Writes what is to be looked up for a cgroup; nothing removes the key.
+    pub fn set_scope(&self, cgroup_id: u64, id: u64, flags: u32) -> Result<Insert, Error> {
+        let key = cgroup_id.to_ne_bytes();
+        if id == 0 && flags == 0 {
+            return delete(&self.scopes, &key).map(|()| Insert::Done);
+        }
+        put(&self.scopes, &key, &wire::deny_scope { id, flags, pad: 0 })
+    }
+
+    /// Ids of the entries that the kernel holds.
+    pub fn ids(&self) -> Vec<u64> {
+        use libbpf_rs::MapCore;
+        let id = |key: Vec<u8>| key.try_into().ok().map(u64::from_ne_bytes);
+        self.entries.keys().filter_map(id).collect()
+    }
+
+    pub fn hits(&self, id: u64) -> Result<u64, Error> {
+        let hits: Option<wire::deny_hits> = get(&self.hits, &id.to_ne_bytes())?;
+        Ok(hits.map_or(0, |hits| hits.hits))
+    }
+}

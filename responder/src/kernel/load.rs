@@ -1,0 +1,315 @@
+//! Loading, attaching and pinning.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Read,
+    mem::MaybeUninit,
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+};
+
+use hedgerow_bpf::{
+    deny::{DenySkel, DenySkelBuilder, OpenDenyMaps, OpenDenySkel},
+    wire,
+};
+use libbpf_rs::{
+    Iter, Link, MapCore, MapHandle, Program,
+    skel::{OpenSkel, Skel, SkelBuilder},
+};
+
+use super::{
+    Maps, host,
+    maps::{get, put},
+};
+use crate::Error;
+
+/// Places in the maps that tests make small.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sizes {
+    pub entries: u32,
+    pub peers: u32,
+    pub tasks: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            entries: wire::DENY_ENTRIES_MAX,
+            peers: wire::DENY_PEERS_MAX,
+            tasks: wire::DENY_TASKS_MAX,
+        }
+    }
+}
+
+/// The attached programs. Dropping it detaches nothing: the links are pinned.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub maps: Maps,
+    /// Entries of an earlier responder were found.
+    pub adopted: bool,
+    list_sockets: Link,
+    spread: Link,
+    directory: PathBuf,
+}
+
+const LINKS: &str = "links";
+/// Forks that go on meanwhile are entered by the fork hook: passes only catch what it was too
+/// early for.
+const SPREAD_PASSES_MAX: usize = 16;
+
+impl Kernel {
+    /// Loads the programs, takes over pinned maps and links where there are any, and pins the rest
+    /// under `directory`, which must be on a BPF file system.
+    pub fn start(directory: &Path, sizes: Sizes) -> Result<Self, Error> {
+        let parent = directory.parent().unwrap_or(Path::new("/"));
+        host::ensure_bpffs(parent)?;
+        let adopted = check_layout(directory)?;
+        let mut storage = MaybeUninit::uninit();
+        let skel = load(&mut storage, adopted.then_some(directory), sizes)?;
+        let maps = Maps::new(&skel)?;
+        if !adopted {
+            maps.set_control(|control| {
+                control.layout = wire::DENY_LAYOUT;
+                control.armed = 1;
+            })?;
+            pin_maps(&skel, directory)?;
+        }
+        attach(&skel, &directory.join(LINKS))?;
+        let enter = skel
+            .progs
+            .deny_enter_tasks
+            .attach()
+            .map_err(Error::bpf("can't attach the task iterator"))?;
+        drain(&enter)?;
+        let list_sockets = skel
+            .progs
+            .deny_list_sockets
+            .attach()
+            .map_err(Error::bpf("can't attach the socket iterator"))?;
+        let spread = skel
+            .progs
+            .deny_spread
+            .attach()
+            .map_err(Error::bpf("can't attach the task iterator"))?;
+        let kernel = Self { maps, adopted, list_sockets, spread, directory: directory.to_owned() };
+        // Sockets older than the hooks get their owner.
+        kernel.list_sockets()?;
+        Ok(kernel)
+    }
+
+    /// Every IPv4 and IPv6 socket of every process, as raw `deny_socket_record`s.
+    pub fn list_sockets(&self) -> Result<Vec<u8>, Error> {
+        drain(&self.list_sockets)
+    }
+
+    /// Enters the living descendants of denied tasks, until a pass finds no new one.
+    pub fn spread(&self) -> Result<(), Error> {
+        for _ in 0..SPREAD_PASSES_MAX {
+            if drain(&self.spread)?.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches everything and takes the pins away.
+    pub fn remove(self) -> Result<(), Error> {
+        remove(&self.directory)
+    }
+}
+
+/// Detaches and unpins what is pinned under `directory`.
+pub(crate) fn remove(directory: &Path) -> Result<(), Error> {
+    let failed = || Error::io(format!("can't remove {}", directory.display()));
+    for path in [directory.join(LINKS), directory.to_owned()] {
+        let Ok(list) = fs::read_dir(&path) else { continue };
+        for entry in list {
+            let entry = entry.map_err(failed())?;
+            if entry.file_type().map_err(failed())?.is_file() {
+                fs::remove_file(entry.path()).map_err(failed())?;
+            }
+        }
+        fs::remove_dir(&path).map_err(failed())?;
+    }
+    Ok(())
+}
+
+/// The pinned control map of a running, dead or stopped responder.
+fn pinned_control(directory: &Path) -> Result<MapHandle, Error> {
+    let path = directory.join("deny_control");
+    if !path.exists() {
+        return Err(Error::NotPinned { path: directory.to_owned() });
+    }
+    MapHandle::from_pinned_path(&path).map_err(Error::bpf("can't open the pinned control word"))
+}
+
+/// Writes the kill switch through its pin.
+pub(crate) fn disarm(directory: &Path) -> Result<(), Error> {
+    let map = pinned_control(directory)?;
+    let key = 0u32.to_ne_bytes();
+    let mut control: wire::deny_control =
+        get(&map, &key)?.ok_or(Error::Malformed("no control word"))?;
+    control.armed = 0;
+    put(&map, &key, &control).map(|_| ())
+}
+
+/// Whether there are pinned maps to take over; an error where they are of another layout.
+fn check_layout(directory: &Path) -> Result<bool, Error> {
+    if !directory.exists() {
+        return Ok(false);
+    }
+    let control = pinned_control(directory)?;
+    let found = match get::<wire::deny_control>(&control, &0u32.to_ne_bytes()) {
+        Ok(Some(control)) => control.layout,
+        _ => 0,
+    };
+    if found == wire::DENY_LAYOUT {
+        Ok(true)
+    } else {
+        Err(Error::Layout { path: directory.to_owned(), found, expected: wire::DENY_LAYOUT })
+    }
+}
+
+fn load<'obj>(
+    storage: &'obj mut MaybeUninit<libbpf_rs::OpenObject>,
+    adopt: Option<&Path>,
+    sizes: Sizes,
+) -> Result<DenySkel<'obj>, Error> {
+    let mut open: OpenDenySkel<'obj> = DenySkelBuilder::default()
+        .open(storage)
+        .map_err(Error::bpf("can't open the deny programs"))?;
+    resize(&mut open.maps, sizes).map_err(Error::bpf("can't size the deny maps"))?;
+    if let Some(directory) = adopt {
+        reuse(&mut open, directory).map_err(Error::bpf("can't take over the pinned maps"))?;
+    }
+    open.load().map_err(Error::bpf("the kernel refused the deny programs"))
+}
+
+fn resize(maps: &mut OpenDenyMaps<'_>, sizes: Sizes) -> libbpf_rs::Result<()> {
+    maps.deny_entries.set_max_entries(sizes.entries)?;
+    maps.deny_hits.set_max_entries(sizes.entries)?;
+    maps.deny_peers.set_max_entries(sizes.peers)?;
+    maps.deny_tasks.set_max_entries(sizes.tasks)
+}
+
+fn reuse(open: &mut OpenDenySkel<'_>, directory: &Path) -> libbpf_rs::Result<()> {
+    for mut map in open.open_object_mut().maps_mut() {
+        if let Some(pin) = pin_path(directory, map.name()) {
+            let pinned = MapHandle::from_pinned_path(&pin)?;
+            map.set_max_entries(pinned.max_entries())?;
+            map.reuse_pinned_map(&pin)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where a map is pinned; the compiler's own maps (`.rodata`) are not.
+fn pin_path(directory: &Path, name: &OsStr) -> Option<PathBuf> {
+    (!name.to_string_lossy().contains('.')).then(|| directory.join(name))
+}
+
+/// Pins into a directory of another name first and renames it: a crash in between leaves no half
+/// set that looks whole.
+fn pin_maps(skel: &DenySkel<'_>, directory: &Path) -> Result<(), Error> {
+    let fresh = fresh_name(directory);
+    let failed = || Error::io(format!("can't make {}", directory.display()));
+    if fresh.exists() {
+        remove(&fresh)?;
+    }
+    fs::create_dir_all(fresh.join(LINKS)).map_err(failed())?;
+    let pin = || -> libbpf_rs::Result<()> {
+        for map in skel.object().maps() {
+            if let Some(path) = pin_path(&fresh, map.name()) {
+                MapHandle::try_from(&map)?.pin(path)?;
+            }
+        }
+        Ok(())
+    };
+    pin().map_err(Error::bpf("can't pin the deny maps"))?;
+    fs::rename(&fresh, directory).map_err(failed())
+}
+
+/// The name under which something is made before it takes its place; bpffs takes no dots.
+fn fresh_name(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push("-new");
+    path.with_file_name(name)
+}
+
+/// Attaches every hook. The forbidding hooks follow those that keep identity.
+fn attach(skel: &DenySkel<'_>, links: &Path) -> Result<(), Error> {
+    let root = host::cgroup_root()?;
+    let cgroup = fs::File::open(&root)
+        .map_err(Error::io(format!("can't open cgroup {}", root.display())))?;
+    let progs = &skel.progs;
+    for (name, program) in
+        [("exec", &progs.deny_exec), ("fork", &progs.deny_fork), ("exit", &progs.deny_exit)]
+    {
+        replace(&links.join(name), || program.attach())?;
+    }
+    for (name, program) in [
+        ("sock_create", &progs.deny_sock_create),
+        ("connect4", &progs.deny_connect4),
+        ("connect6", &progs.deny_connect6),
+        ("sendmsg4", &progs.deny_sendmsg4),
+        ("sendmsg6", &progs.deny_sendmsg6),
+        ("bind4", &progs.deny_bind4),
+        ("bind6", &progs.deny_bind6),
+        ("egress", &progs.deny_egress),
+        ("ingress", &progs.deny_ingress),
+    ] {
+        let path = links.join(name);
+        if !update(&path, program)? {
+            replace(&path, || program.attach_cgroup(cgroup.as_raw_fd()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the program into a pinned link without a gap; false where there is no link.
+fn update(path: &Path, program: &Program<'_>) -> Result<bool, Error> {
+    if !path.exists() {
+        return Ok(false);
+    }
+    let mut link = Link::open(path).map_err(Error::bpf("can't open a pinned link"))?;
+    link.update_prog(program).map_err(Error::bpf("can't update a pinned link"))?;
+    Ok(true)
+}
+
+/// Attaches a program beside the one that is pinned at `path`, if any, then drops that one: both
+/// deny meanwhile.
+fn replace(path: &Path, attach: impl FnOnce() -> libbpf_rs::Result<Link>) -> Result<(), Error> {
+    let fresh = fresh_name(path);
+    if fresh.exists() {
+        fs::remove_file(&fresh).map_err(Error::io(format!("can't remove {}", fresh.display())))?;
+    }
+    let mut link = attach().map_err(Error::bpf("can't attach a deny program"))?;
+    link.pin(&fresh).map_err(Error::bpf("can't pin a link"))?;
+    fs::rename(&fresh, path).map_err(Error::io(format!("can't pin {}", path.display())))
+}
+
+fn drain(link: &Link) -> Result<Vec<u8>, Error> {
+    let mut iterator = Iter::new(link).map_err(Error::bpf("can't start an iterator"))?;
+    let mut bytes = Vec::new();
+    iterator.read_to_end(&mut bytes).map_err(Error::io("can't read an iterator"))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn loads_attaches_and_leaves_nothing() {
+        let directory = PathBuf::from(format!("/sys/fs/bpf/hedgerow-load-{}", std::process::id()));
+        let kernel = Kernel::start(&directory, Sizes::default()).unwrap();
+        assert!(!kernel.adopted);
+        drop(kernel);
+        let kernel = Kernel::start(&directory, Sizes::default()).unwrap();
+        assert!(kernel.adopted);
+        kernel.remove().unwrap();
+        assert!(!directory.exists());
+    }
+}

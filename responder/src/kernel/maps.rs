@@ -1,0 +1,102 @@
+//! Typed access to the deny maps.
+
+use hedgerow_bpf::{deny::DenySkel, wire};
+use libbpf_rs::{ErrorKind, MapCore, MapFlags, MapHandle};
+
+use crate::{Error, wire::Plain};
+
+/// Handles of all deny maps; they stay valid after the object that made them is gone.
+#[derive(Debug)]
+pub(crate) struct Maps {
+    pub control: MapHandle,
+    pub entries: MapHandle,
+    pub hits: MapHandle,
+    pub peers: MapHandle,
+    pub allow_peers: MapHandle,
+    pub tasks: MapHandle,
+    pub programs: MapHandle,
+    pub allow_programs: MapHandle,
+    pub scopes: MapHandle,
+    pub sockets: MapHandle,
+}
+
+/// What an insertion met.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Insert {
+    Done,
+    Full,
+}
+
+impl Maps {
+    pub fn new(skel: &DenySkel<'_>) -> Result<Self, Error> {
+        let maps = &skel.maps;
+        let handle = |map: &libbpf_rs::MapMut<'_>| {
+            MapHandle::try_from(map).map_err(Error::bpf("can't keep a deny map"))
+        };
+        Ok(Self {
+            control: handle(&maps.deny_control)?,
+            entries: handle(&maps.deny_entries)?,
+            hits: handle(&maps.deny_hits)?,
+            peers: handle(&maps.deny_peers)?,
+            allow_peers: handle(&maps.allow_peers)?,
+            tasks: handle(&maps.deny_tasks)?,
+            programs: handle(&maps.deny_programs)?,
+            allow_programs: handle(&maps.allow_programs)?,
+            scopes: handle(&maps.deny_scopes)?,
+            sockets: handle(&maps.deny_sockets)?,
+        })
+    }
+
+    pub fn control(&self) -> Result<wire::deny_control, Error> {
+        get(&self.control, &0u32.to_ne_bytes())?.ok_or(Error::Malformed("no control word"))
+    }
+
+    /// Changes the control word. The doomed and unknown counters belong to the kernel: an increment
+    /// between the read and the write is lost, a denial is not.
+    pub fn set_control(&self, change: impl FnOnce(&mut wire::deny_control)) -> Result<(), Error> {
+        let mut control = self.control()?;
+        change(&mut control);
+        match put(&self.control, &0u32.to_ne_bytes(), &control)? {
+            Insert::Done => Ok(()),
+            Insert::Full => Err(Error::Malformed("no room for the control word")),
+        }
+    }
+}
+
+pub(crate) fn get<V: Plain>(map: &MapHandle, key: &[u8]) -> Result<Option<V>, Error> {
+    let value = map.lookup(key, MapFlags::ANY).map_err(Error::bpf("can't read a deny map"))?;
+    value
+        .map(|bytes| V::read(&bytes).ok_or(Error::Malformed("a deny map's value is short")))
+        .transpose()
+}
+
+/// Writes a value; a full map is an answer, not an error.
+pub(crate) fn put<V: Plain>(map: &MapHandle, key: &[u8], value: &V) -> Result<Insert, Error> {
+    put_bytes(map, key, value.bytes())
+}
+
+pub(crate) fn put_bytes(map: &MapHandle, key: &[u8], value: &[u8]) -> Result<Insert, Error> {
+    match map.update(key, value, MapFlags::ANY) {
+        Ok(()) => Ok(Insert::Done),
+        Err(error) if is_full(&error) => Ok(Insert::Full),
+        Err(error) => Err(Error::bpf("can't write a deny map")(error)),
+    }
+}
+
+/// E2BIG from hash maps, ENOSPC from tries.
+fn is_full(error: &libbpf_rs::Error) -> bool {
+    error.kind() == ErrorKind::TooBig
+        || std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<std::io::Error>())
+            .is_some_and(|source| source.raw_os_error() == Some(libc::ENOSPC))
+        || error.to_string().contains("os error 28")
+}
+
+/// Removes a key; one that isn't there is fine.
+pub(crate) fn delete(map: &MapHandle, key: &[u8]) -> Result<(), Error> {
+    match map.delete(key) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::bpf("can't remove from a deny map")(error)),
+    }
+}

@@ -1,0 +1,11 @@
+//! The deny programs and their pinned maps: the only place of this crate that touches libbpf.
+
+mod host;
+mod install;
+mod load;
+pub(crate) mod maps;
+
+pub use host::now;
+pub(crate) use host::{boot_id, random_id};
+pub(crate) use load::{Kernel, Sizes, disarm, remove};
+pub(crate) use maps::{Insert, Maps};

@@ -1,0 +1,483 @@
+//! The responder: decides nothing by itself, installs what it is told within its limits, keeps it
+//! alive while it is hit, and says what it did.
+
+use std::{
+    collections::{HashMap, HashSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use hedgerow_event::{Action, Mode, Remediation, Rule, Subject, Target, Workload};
+
+use crate::{
+    Error, Refusal,
+    cut::cut,
+    entry::{Due, Entry},
+    kernel::{self, Insert, Kernel, Sizes},
+    ledger::{Decision, Ledger, Line},
+    limits::{Breaker, Limits},
+    sockets,
+    target::{canonical, same},
+};
+
+/// Where the deny maps and links are pinned.
+pub const DIRECTORY: &str = "/sys/fs/bpf/hedgerow";
+
+/// How a responder is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// A directory on a BPF file system; it is made, and its parent mounted, where missing.
+    pub directory: PathBuf,
+    pub ledger: PathBuf,
+    pub ledger_bytes_max: u64,
+    pub host_id: String,
+    pub limits: Limits,
+    /// The mode of workloads that [`Responder::set_mode`] doesn't name.
+    pub mode: Mode,
+}
+
+impl Options {
+    pub fn new(host_id: impl Into<String>, ledger: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: DIRECTORY.into(),
+            ledger: ledger.into(),
+            ledger_bytes_max: 16 << 20,
+            host_id: host_id.into(),
+            limits: Limits::default(),
+            mode: Mode::Observe,
+        }
+    }
+}
+
+/// What is to be stopped, for how long and why.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub target: Target,
+    pub rule: Rule,
+    pub seconds: u32,
+    pub finding_uid: Option<String>,
+    /// Whose workload's mode and breaker apply; an operator's entry needs none.
+    pub subject: Option<Arc<Subject>>,
+    /// Overrides the workload's mode, for operators.
+    pub mode: Option<Mode>,
+    pub reason: String,
+}
+
+/// Live entries and the pinned maps they stand in. Dropping it leaves both as they are.
+#[derive(Debug)]
+pub struct Responder {
+    kernel: Kernel,
+    pub(crate) ledger: Ledger,
+    options: Options,
+    boot_id: String,
+    modes: HashMap<Workload, Mode>,
+    entries: HashMap<u64, Entry>,
+    allowed: Vec<Target>,
+    breaker: Breaker,
+    /// What was found or given up at start, told by the first tick.
+    pending: Vec<Remediation>,
+}
+
+impl Responder {
+    /// Loads and pins the deny programs, or takes over those of an earlier responder together with
+    /// the entries that the ledger explains; an entry that no ledger line explains is removed.
+    ///
+    /// # Errors
+    /// Not root, no BPF file system or cgroup v2, programs refused by the kernel, pinned maps of
+    /// another layout, a ledger that can't be written.
+    pub fn start(options: Options) -> Result<Self, Error> {
+        Self::start_sized(options, Sizes::default())
+    }
+
+    pub(crate) fn start_sized(options: Options, sizes: Sizes) -> Result<Self, Error> {
+        let boot_id = kernel::boot_id()?;
+        let (lines, _torn) = Ledger::read(&options.ledger)?;
+        let ledger = Ledger::open(&options.ledger, options.ledger_bytes_max)?;
+        let kernel = Kernel::start(&options.directory, sizes)?;
+        let mut responder = Self {
+            kernel,
+            ledger,
+            options,
+            boot_id,
+            modes: HashMap::new(),
+            entries: HashMap::new(),
+            allowed: Vec::new(),
+            breaker: Breaker::default(),
+            pending: Vec::new(),
+        };
+        responder.adopt(crate::adopt::replay(&lines, &responder.boot_id))?;
+        Ok(responder)
+    }
+
+    fn adopt(&mut self, explained: crate::adopt::Replayed) -> Result<(), Error> {
+        let now = kernel::now();
+        let held: HashSet<u64> = self.kernel.maps.ids().into_iter().collect();
+        self.allowed = explained.allowed;
+        for mut entry in explained.entries {
+            let expiry = self.kernel.expiry(entry.id)?;
+            if expiry > now.boot_ns {
+                entry.expiry_boot_ns = expiry;
+                entry.expires_wall_ns = now.wall_ns + (expiry - now.boot_ns) as i64;
+                entry.hits = self.kernel.maps.hits(entry.id)?;
+                entry.hits_before = entry.hits_before.min(entry.hits);
+                self.entries.insert(entry.id, entry);
+            } else {
+                self.kernel.uninstall(&entry)?;
+                let gone = self.report(&entry, Action::Unblock, now, "expired unattended");
+                self.log(now, Decision::Unblock { entry: gone.clone() })?;
+                self.pending.push(gone);
+            }
+        }
+        for id in held {
+            if !self.entries.contains_key(&id) && self.kernel.remove_foreign(id)? {
+                self.log(now, Decision::Foreign { id })?;
+            }
+        }
+        self.rescope_all()?;
+        self.kernel.set_active(!self.entries.is_empty())
+    }
+
+    /// Installs an entry, cuts the sockets that stand, and returns what was done.
+    ///
+    /// # Errors
+    /// A [`Refusal`], written to the ledger; nothing is installed then.
+    pub fn deny(&mut self, request: Request) -> Result<Remediation, Refusal> {
+        let now = kernel::now();
+        let (target, rule, finding_uid) =
+            (request.target.clone(), request.rule, request.finding_uid.clone());
+        self.install(request, now).inspect_err(|refusal| {
+            let reason = refusal.to_string();
+            // The refusal is what counts; a ledger that fails shows at the next decision.
+            let _ = self.log(now, Decision::Refuse { target, rule, finding_uid, reason });
+        })
+    }
+
+    fn install(&mut self, request: Request, now: crate::Now) -> Result<Remediation, Refusal> {
+        let target = canonical(request.target)?;
+        let mode =
+            self.admit(&target, request.rule, request.mode, request.subject.as_deref(), now)?;
+        let id = kernel::random_id()?;
+        let mut entry = Entry {
+            id,
+            uid: crate::adopt::uid(&self.boot_id, id),
+            finding_uid: request.finding_uid,
+            target,
+            subject: request.subject,
+            rule: request.rule,
+            mode,
+            reason: request.reason,
+            expiry_boot_ns: 0,
+            expires_wall_ns: 0,
+            period_s: 0,
+            hits: 0,
+            hits_before: 0,
+            sockets_destroyed: 0,
+        };
+        entry.begin(now, request.seconds);
+        // The ledger goes first: an entry in the kernel is always explained.
+        let planned = self.report(&entry, Action::Block, now, &entry.reason);
+        self.log(now, Decision::Block { entry: planned, period_s: entry.period_s })?;
+        self.entries.insert(id, entry.clone());
+        let installed = self.rescope(&entry.target).and_then(|scope| match scope {
+            Insert::Done => self.kernel.install(&entry),
+            Insert::Full => Ok(Insert::Full),
+        });
+        if !matches!(installed, Ok(Insert::Done)) {
+            self.entries.remove(&id);
+            self.rescope(&entry.target)?;
+            let undone = self.report(&entry, Action::Unblock, now, "could not be installed");
+            self.log(now, Decision::Unblock { entry: undone })?;
+            installed?;
+            return Err(Refusal::Full { whose: "kernel", limit: self.entries.len() });
+        }
+        let mut why = entry.reason.clone();
+        if mode == Mode::Enforce {
+            let standing = sockets::records(&self.kernel.list_sockets()?)?;
+            let result = cut(&self.kernel.maps.sockets, id, sockets::denied(&standing, id));
+            entry.sockets_destroyed = result.destroyed;
+            if result.dropped_only > 0 {
+                why += &format!(
+                    "; {} sockets could not be destroyed, their packets are dropped",
+                    result.dropped_only
+                );
+            }
+        }
+        let report = self.report(&entry, Action::Block, now, &why);
+        self.entries.insert(id, entry);
+        Ok(report)
+    }
+
+    /// The mode of the new entry, or why there may be none.
+    fn admit(
+        &mut self,
+        target: &Target,
+        rule: Rule,
+        mode: Option<Mode>,
+        subject: Option<&Subject>,
+        now: crate::Now,
+    ) -> Result<Mode, Refusal> {
+        if !self.is_armed()? {
+            return Err(Refusal::Disarmed);
+        }
+        if let Some(live) = self.covering(target)? {
+            return Err(Refusal::Covered { uid: live });
+        }
+        let limits = self.options.limits;
+        if rule == Rule::Operator {
+            let limit = limits.automatic + limits.reserve;
+            if self.entries.len() >= limit {
+                return Err(Refusal::Full { whose: "all", limit });
+            }
+            return Ok(mode.unwrap_or(Mode::Enforce));
+        }
+        let host = Workload::host();
+        let workload = subject.map_or(&host, |subject| &subject.workload);
+        let mode = mode.unwrap_or_else(|| self.mode(workload)).min(self.mode(workload));
+        if mode == Mode::Observe {
+            return Err(Refusal::Observe(workload.to_string()));
+        }
+        let automatic = self.entries.values().filter(|entry| entry.is_automatic()).count();
+        if automatic >= limits.automatic {
+            return Err(Refusal::Full { whose: "automatic", limit: limits.automatic });
+        }
+        self.breaker.admit(workload, now.boot_ns, limits.per_minute)?;
+        Ok(mode)
+    }
+
+    /// The live entry that stops the target already.
+    fn covering(&self, target: &Target) -> Result<Option<String>, Error> {
+        if let Some(entry) = self.entries.values().find(|entry| same(&entry.target, target)) {
+            return Ok(Some(entry.uid.clone()));
+        }
+        if let Target::TaskTree { tgid, start_boot_ns } = target {
+            let id = self.kernel.tree_of(*tgid, *start_boot_ns)?;
+            return Ok(id.and_then(|id| self.entries.get(&id)).map(|entry| entry.uid.clone()));
+        }
+        Ok(None)
+    }
+
+    /// Lifts an entry before its time.
+    ///
+    /// # Errors
+    /// The kernel or the ledger fails. `None`: there is no such entry.
+    pub fn remove(&mut self, uid: &str, why: &str) -> Result<Option<Remediation>, Error> {
+        let id = self.entries.values().find(|entry| entry.uid == uid).map(|entry| entry.id);
+        id.map(|id| self.lift(id, kernel::now(), why)).transpose()
+    }
+
+    fn lift(&mut self, id: u64, now: crate::Now, why: &str) -> Result<Remediation, Error> {
+        let mut entry = self.entries.remove(&id).ok_or(Error::Malformed("no such entry"))?;
+        entry.hits = entry.hits.max(self.kernel.maps.hits(id)?);
+        self.kernel.uninstall(&entry)?;
+        self.rescope(&entry.target)?;
+        if self.entries.is_empty() {
+            self.kernel.set_active(false)?;
+        }
+        entry.expires_wall_ns = entry.expires_wall_ns.min(now.wall_ns);
+        let report = self.report(&entry, Action::Unblock, now, why);
+        self.log(now, Decision::Unblock { entry: report.clone() })?;
+        Ok(report)
+    }
+
+    /// Live entries, oldest id first.
+    pub fn entries(&self) -> Vec<&Entry> {
+        let mut list: Vec<_> = self.entries.values().collect();
+        list.sort_by_key(|entry| (entry.expires_wall_ns, entry.id));
+        list
+    }
+
+    /// Extends what was hit and releases what was not. To be called about every second; an entry
+    /// that is missed expires in the kernel by itself.
+    ///
+    /// # Errors
+    /// The kernel or the ledger fails.
+    pub fn tick(&mut self, now: crate::Now) -> Result<Vec<Remediation>, Error> {
+        let mut reports = std::mem::take(&mut self.pending);
+        let ids: Vec<u64> = self.entries.keys().copied().collect();
+        for id in ids {
+            let hits = self.kernel.maps.hits(id)?;
+            let Some(entry) = self.entries.get_mut(&id) else { continue };
+            match entry.due(now.boot_ns, hits) {
+                Due::Nothing => {}
+                Due::Extend => {
+                    let fresh = hits - entry.hits_before;
+                    entry.extend(now);
+                    let entry = entry.clone();
+                    self.kernel.refresh(&entry)?;
+                    let why = format!("hit {fresh} times, lives {} s more", entry.period_s);
+                    let report = self.report(&entry, Action::Block, now, &why);
+                    let period_s = entry.period_s;
+                    self.log(now, Decision::Extend { entry: report.clone(), period_s })?;
+                    reports.push(report);
+                }
+                Due::Release => {
+                    let why = "passed its time without a hit";
+                    reports.push(self.lift(id, now, why)?);
+                }
+            }
+        }
+        Ok(reports)
+    }
+
+    pub fn mode(&self, workload: &Workload) -> Mode {
+        self.modes.get(workload).copied().unwrap_or(self.options.mode)
+    }
+
+    /// Sets a workload's mode and closes its breaker. Live automatic entries of the workload follow:
+    /// `observe` lifts them, the others rewrite what the kernel does with a hit.
+    ///
+    /// # Errors
+    /// The kernel or the ledger fails.
+    pub fn set_mode(&mut self, workload: Workload, mode: Mode) -> Result<Vec<Remediation>, Error> {
+        let now = kernel::now();
+        self.breaker.reset(&workload);
+        self.log(now, Decision::Mode { workload: workload.to_string(), mode })?;
+        let host = Workload::host();
+        let follows =
+            |entry: &Entry| entry.is_automatic() && entry.workload().unwrap_or(&host) == &workload;
+        let ids: Vec<u64> =
+            self.entries.values().filter(|entry| follows(entry)).map(|entry| entry.id).collect();
+        let mut reports = Vec::new();
+        for id in ids {
+            if mode == Mode::Observe {
+                reports.push(self.lift(id, now, "the workload's mode is observe")?);
+            } else if let Some(entry) = self.entries.get_mut(&id) {
+                entry.mode = mode;
+                let entry = entry.clone();
+                self.kernel.refresh(&entry)?;
+            }
+        }
+        self.modes.insert(workload, mode);
+        Ok(reports)
+    }
+
+    /// Lets a peer, a program or a cgroup through whatever entry says otherwise, or no longer.
+    ///
+    /// # Errors
+    /// Not a target that can be allowed (a task tree), or the map is full.
+    pub fn allow(&mut self, target: Target, allowed: bool) -> Result<(), Refusal> {
+        let target = crate::allow::canonical(target)?;
+        if allowed && !self.allowed.iter().any(|other| same(other, &target)) {
+            if self.kernel.maps.allow(&target, true)? == Insert::Full {
+                return Err(Refusal::Full { whose: "allowed", limit: self.allowed.len() });
+            }
+            self.allowed.push(target.clone());
+        } else if !allowed {
+            self.kernel.maps.allow(&target, false)?;
+            self.allowed.retain(|other| !same(other, &target));
+        }
+        self.rescope(&target)?;
+        self.log(kernel::now(), Decision::Allow { target, allowed })?;
+        Ok(())
+    }
+
+    pub fn allowed(&self) -> &[Target] {
+        &self.allowed
+    }
+
+    /// Whether pinned maps of an earlier responder were taken over.
+    pub fn adopted(&self) -> bool {
+        self.kernel.adopted
+    }
+
+    /// Workloads whose breaker has tripped.
+    pub fn tripped(&self) -> Vec<&Workload> {
+        self.breaker.tripped().collect()
+    }
+
+    /// Whether the kill switch lets entries act.
+    ///
+    /// # Errors
+    /// The kernel fails.
+    pub fn is_armed(&self) -> Result<bool, Error> {
+        Ok(self.kernel.maps.control()?.armed != 0)
+    }
+
+    /// Throws the kill switch: every deny program lets everything pass until [`Self::arm`].
+    ///
+    /// # Errors
+    /// The kernel or the ledger fails.
+    pub fn disarm(&mut self) -> Result<(), Error> {
+        self.set_armed(false)
+    }
+
+    /// Lets live entries act again.
+    ///
+    /// # Errors
+    /// The kernel or the ledger fails.
+    pub fn arm(&mut self) -> Result<(), Error> {
+        self.set_armed(true)
+    }
+
+    fn set_armed(&mut self, armed: bool) -> Result<(), Error> {
+        self.kernel.maps.set_control(|control| control.armed = u32::from(armed))?;
+        self.log(kernel::now(), Decision::Armed { armed })
+    }
+
+    /// A clean stop. With `keep` the entries, programs and pins stay, and entries expire by
+    /// themselves; otherwise everything is lifted, detached and unpinned.
+    ///
+    /// # Errors
+    /// The kernel or the ledger fails.
+    pub fn stop(mut self, keep: bool) -> Result<Vec<Remediation>, Error> {
+        let mut reports = std::mem::take(&mut self.pending);
+        if !keep {
+            let now = kernel::now();
+            let ids: Vec<u64> = self.entries.keys().copied().collect();
+            for id in ids {
+                reports.push(self.lift(id, now, "Hedgerow stopped")?);
+            }
+            self.kernel.remove()?;
+        }
+        Ok(reports)
+    }
+
+    /// Writes down that a finding led to no entry, and why.
+    ///
+    /// # Errors
+    /// The ledger fails.
+    pub fn record_report(&mut self, finding_uid: &str, reason: &str) -> Result<(), Error> {
+        let decision =
+            Decision::Report { finding_uid: finding_uid.to_owned(), reason: reason.to_owned() };
+        self.log(kernel::now(), decision)
+    }
+
+    fn report(&self, entry: &Entry, action: Action, now: crate::Now, why: &str) -> Remediation {
+        entry.remediation(action, &self.options.host_id, now, why)
+    }
+
+    fn log(&mut self, now: crate::Now, decision: Decision) -> Result<(), Error> {
+        self.ledger.append(&Line { time_ns: now.wall_ns, boot_id: self.boot_id.clone(), decision })
+    }
+
+    /// Writes what is to be looked up for the target's cgroup by all entries and allowances.
+    fn rescope(&self, target: &Target) -> Result<Insert, Error> {
+        let Some(cgroup_id) = crate::scope::cgroup_of(target) else { return Ok(Insert::Done) };
+        let (id, flags) =
+            crate::scope::scope(cgroup_id, self.entries.values(), self.allowed.iter());
+        self.kernel.maps.set_scope(cgroup_id, id, flags)
+    }
+
+    fn rescope_all(&self) -> Result<(), Error> {
+        for target in self.entries.values().map(|entry| &entry.target).chain(&self.allowed) {
+            self.rescope(target)?;
+        }
+        Ok(())
+    }
+}
+
+/// Throws the kill switch of a responder that runs, is stopped or is dead.
+///
+/// # Errors
+/// Nothing is pinned under `directory`, or not root.
+pub fn disarm(directory: &Path) -> Result<(), Error> {
+    kernel::disarm(directory)
+}
+
+/// Detaches and unpins what a dead responder has left under `directory`.
+///
+/// # Errors
+/// Not root.
+pub fn remove_pins(directory: &Path) -> Result<(), Error> {
+    kernel::remove(directory)
+}

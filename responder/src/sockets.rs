@@ -1,0 +1,150 @@
+//! Which standing sockets an entry cuts. Pure; `cut` does it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use hedgerow_bpf::wire::deny_socket_record;
+
+use crate::{
+    Error,
+    wire::{Plain, unmapped},
+};
+
+const TCP: u16 = libc::IPPROTO_TCP as u16;
+const UDP: u16 = libc::IPPROTO_UDP as u16;
+/// `TCP_ESTABLISHED`, which a connected UDP socket has too.
+const ESTABLISHED: u8 = 1;
+/// `TCP_CLOSE`: no connection yet, or none any more.
+const CLOSE: u8 = 7;
+/// `TCP_LISTEN`.
+const LISTEN: u8 = 10;
+
+/// A socket that an entry denies, and one process that holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Standing {
+    pub cookie: u64,
+    pub tgid: u32,
+    pub fd: u32,
+    pub netns: u32,
+    pub ipv6: bool,
+    pub protocol: u16,
+    pub local: (IpAddr, u16),
+    pub peer: (IpAddr, u16),
+    pub interface: u32,
+    /// It has a peer and its protocol can be destroyed.
+    pub connected: bool,
+}
+
+/// Splits the iterator's bytes.
+///
+/// # Errors
+/// The last record is cut short.
+pub(crate) fn records(bytes: &[u8]) -> Result<Vec<deny_socket_record>, Error> {
+    let size = size_of::<deny_socket_record>();
+    if !bytes.len().is_multiple_of(size) {
+        return Err(Error::Malformed("a socket record is cut short"));
+    }
+    Ok(bytes.chunks_exact(size).filter_map(deny_socket_record::read).collect())
+}
+
+/// The sockets that entry `id` denies, each once.
+///
+/// A socket that a tree shares with processes outside of it, and did not make, is left alone: it is
+/// the service's listener or its client, and cutting it would stop the service.
+pub(crate) fn denied(records: &[deny_socket_record], id: u64) -> Vec<Standing> {
+    let tree: HashSet<u32> =
+        records.iter().filter(|record| record.tree_id == id).map(|record| record.tgid).collect();
+    let mut shared = HashMap::new();
+    for record in records {
+        *shared.entry(record.cookie).or_insert(false) |= !tree.contains(&record.tgid);
+    }
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for record in records {
+        let by_tree = record.tree_id == id
+            && (tree.contains(&record.owner_tgid) || shared.get(&record.cookie) == Some(&false));
+        if (record.id == id || by_tree) && record.state != LISTEN && seen.insert(record.cookie) {
+            found.push(standing(record));
+        }
+    }
+    found
+}
+
+fn standing(record: &deny_socket_record) -> Standing {
+    let ipv6 = i32::from(record.family) == libc::AF_INET6;
+    Standing {
+        cookie: record.cookie,
+        tgid: record.tgid,
+        fd: record.fd,
+        netns: record.netns,
+        ipv6,
+        protocol: record.protocol,
+        local: (unmapped(record.local), record.local_port),
+        peer: (unmapped(record.peer), record.peer_port),
+        interface: record.interface,
+        connected: match record.protocol {
+            TCP => record.state != CLOSE,
+            UDP => record.state == ESTABLISHED,
+            _ => false,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn record(cookie: u64, tgid: u32, owner_tgid: u32, tree_id: u64) -> deny_socket_record {
+        deny_socket_record {
+            cookie,
+            tgid,
+            owner_tgid,
+            tree_id,
+            family: libc::AF_INET as u16,
+            protocol: TCP,
+            state: ESTABLISHED,
+            ..Default::default()
+        }
+    }
+
+    fn cookies(records: &[deny_socket_record], id: u64) -> Vec<u64> {
+        denied(records, id).iter().map(|socket| socket.cookie).collect()
+    }
+
+    #[test]
+    fn a_tree_loses_its_own_sockets_but_not_those_of_the_service_around_it() {
+        let records = [
+            record(1, 10, 10, 0), // the service's client
+            record(1, 11, 10, 7), // inherited by the tree
+            record(2, 11, 11, 7), // the tree's own
+            record(3, 12, 11, 7), // made by the tree, held by its child
+            record(4, 11, 10, 7), // made by the service, held by the tree alone
+        ];
+        assert_eq!(cookies(&records, 7), [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_socket_handed_out_of_the_tree_is_cut_where_the_tree_made_it() {
+        let records = [record(1, 11, 11, 7), record(1, 10, 11, 0)];
+        assert_eq!(cookies(&records, 7), [1]);
+    }
+
+    #[test]
+    fn listeners_stand_and_each_socket_is_cut_once() {
+        let mut listener = record(1, 11, 11, 7);
+        listener.state = LISTEN;
+        let mut by_peer = record(2, 11, 11, 0);
+        by_peer.id = 7;
+        assert_eq!(cookies(&[listener, by_peer, by_peer], 7), [2]);
+        assert_eq!(cookies(&[listener, by_peer], 8), [0u64; 0]);
+    }
+
+    #[test]
+    fn a_cut_record_is_an_error() {
+        assert!(records(&[0; 87]).is_err());
+        assert_eq!(records(&[0; 176]).unwrap().len(), 2);
+    }
+}

@@ -1,0 +1,354 @@
+//! A puppet: the test binary started again, which does what it is told and says what came of it.
+//! Needs nothing but itself, so that it runs in a guest without a shell.
+#![allow(clippy::unwrap_used, dead_code)]
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsRawFd, FromRawFd},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use hedgerow_event::{Mode, Rule, Subject, Target};
+use hedgerow_responder::{Limits, Options, Request, Responder, remove_pins};
+
+const MARK: &str = "HEDGEROW_PUPPET";
+
+/// The deny programs are attached to the whole host: one test at a time.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A responder with pins, ledger and limits of its own; taken away at the end.
+pub struct Bench {
+    pub responder: Option<Responder>,
+    pub options: Options,
+    _directory: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Bench {
+    pub fn new(name: &str) -> Self {
+        let alone = alone();
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = Options::new("test-host", directory.path().join("ledger.jsonl"));
+        options.directory = format!("/sys/fs/bpf/hedgerow-{name}-{}", std::process::id()).into();
+        options.mode = Mode::Enforce;
+        let responder = Some(Responder::start(options.clone()).unwrap());
+        Self { responder, options, _directory: directory, _alone: alone }
+    }
+    pub fn deny(&mut self, target: Target, seconds: u32) -> hedgerow_event::Remediation {
+        self.get().deny(operator(target, seconds)).unwrap()
+    }
+    pub fn get(&mut self) -> &mut Responder {
+        self.responder.as_mut().unwrap()
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.responder = None;
+        remove_pins(&self.options.directory).unwrap();
+    }
+}
+
+pub fn operator(target: Target, seconds: u32) -> Request {
+    Request {
+        target,
+        rule: Rule::Operator,
+        seconds,
+        finding_uid: None,
+        subject: None,
+        mode: None,
+        reason: "a test".into(),
+    }
+}
+
+pub fn peer(address: &str, prefix_length: u8) -> Target {
+    scoped_peer(address, prefix_length, 0)
+}
+
+pub fn scoped_peer(address: &str, prefix_length: u8, cgroup_id: u64) -> Target {
+    Target::Peer { address: address.parse().unwrap(), prefix_length, cgroup_id, program_id: 0 }
+}
+
+/// Polls until `done` or ten seconds have passed.
+pub fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < end, "not within 10 s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A cgroup that is removed with its processes gone.
+pub struct Cgroup(pub PathBuf);
+
+impl Cgroup {
+    pub fn new(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).unwrap();
+        let root = Path::new(line.split(' ').nth(4).unwrap());
+        let path = root.join(format!("hedgerow-test-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+    pub fn child(&self, name: &str) -> Self {
+        let path = self.0.join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+    pub fn id(&self) -> u64 {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(&self.0).unwrap().ino()
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let end = Instant::now() + Duration::from_secs(5);
+        while fs::remove_dir(&self.0).is_err() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// What came of a command: what it says, or the errno.
+pub type Outcome = Result<String, i32>;
+
+pub struct Puppet {
+    pub child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Puppet {
+    /// Starts the test binary `program` (this one, or a copy of it) as a puppet.
+    pub fn start(program: &Path) -> Self {
+        let mut child = Command::new(program)
+            .args(["--exact", "puppet", "--nocapture", "--test-threads=1"])
+            .env(MARK, "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut puppet = Self { child, input, output };
+        assert_eq!(puppet.tell("hello"), Ok(String::new()));
+        puppet
+    }
+    pub fn new() -> Self {
+        Self::start(&std::env::current_exe().unwrap())
+    }
+    pub fn inside(cgroup: &Cgroup) -> Self {
+        let mut puppet = Self::new();
+        puppet.tell(&format!("cgroup {}", cgroup.0.display())).unwrap();
+        puppet
+    }
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+    pub fn tell(&mut self, command: &str) -> Outcome {
+        writeln!(self.input, "{command}").unwrap();
+        let mut line = String::new();
+        loop {
+            line.clear();
+            assert_ne!(self.output.read_line(&mut line).unwrap(), 0, "puppet died at {command}");
+            if let Some(at) = line.find('@') {
+                return parse(line[at + 1..].trim());
+            }
+        }
+    }
+}
+
+impl Drop for Puppet {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn parse(reply: &str) -> Outcome {
+    match reply.split_once(' ').unwrap_or((reply, "")) {
+        ("ok", rest) => Ok(rest.to_owned()),
+        (_, errno) => Err(errno.parse().unwrap_or(-1)),
+    }
+}
+
+/// The puppet's side; returns at once in the test process itself.
+pub fn play() {
+    if std::env::var_os(MARK).is_none() {
+        return;
+    }
+    let mut stage = Stage::default();
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let outcome = stage.act(&line);
+        let reply = match outcome {
+            Ok(text) => format!("@ok {text}"),
+            Err(error) => format!("@err {}", error.raw_os_error().unwrap_or(-1)),
+        };
+        println!("{reply}");
+    }
+}
+
+#[derive(Default)]
+struct Stage {
+    tcp: Option<TcpStream>,
+    udp: Option<UdpSocket>,
+    bound: HashMap<String, UdpSocket>,
+    sub: Option<Puppet>,
+}
+
+impl Stage {
+    fn act(&mut self, line: &str) -> std::io::Result<String> {
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let address = || rest.parse::<SocketAddr>().map_err(std::io::Error::other);
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let any = |to: SocketAddr| if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        match command {
+            "hello" => {}
+            "cgroup" => fs::write(Path::new(rest).join("cgroup.procs"), "0")?,
+            "netns" => new_netns()?,
+            "connect" => self.tcp = Some(TcpStream::connect(address()?)?),
+            "write" => {
+                self.tcp.as_mut().ok_or_else(gone)?.write_all(rest.as_bytes())?;
+            }
+            "read" => {
+                let tcp = self.tcp.as_mut().ok_or_else(gone)?;
+                tcp.set_read_timeout(Some(Duration::from_millis(300)))?;
+                return Ok(tcp.read(&mut [0; 64])?.to_string());
+            }
+            "send" => {
+                UdpSocket::bind(any(address()?))?.send_to(b"datagram", address()?)?;
+            }
+            "udp" => {
+                let udp = UdpSocket::bind(any(address()?))?;
+                udp.connect(address()?)?;
+                self.udp = Some(udp);
+            }
+            "usend" => {
+                self.udp.as_ref().ok_or_else(gone)?.send(rest.as_bytes())?;
+            }
+            "bind" => {
+                self.bound.insert(rest.to_owned(), UdpSocket::bind(address()?)?);
+            }
+            "exec" => {
+                use std::os::unix::process::ExitStatusExt;
+                let status = Command::new(rest)
+                    .env_remove(MARK)
+                    .arg("--list")
+                    .stdout(Stdio::null())
+                    .status()?;
+                return Ok(match status.signal() {
+                    Some(signal) => format!("signal {signal}"),
+                    None => format!("exit {}", status.code().unwrap_or(-1)),
+                });
+            }
+            // A child of its own, which inherits the TCP socket as descriptor 100.
+            "fork" => {
+                if let Some(tcp) = &self.tcp {
+                    // SAFETY: plain system call on an open descriptor; 100 is not in use.
+                    unsafe { libc::dup2(tcp.as_raw_fd(), 100) };
+                }
+                let sub = Puppet::new();
+                let pid = sub.pid();
+                self.sub = Some(sub);
+                return Ok(pid.to_string());
+            }
+            "take" => {
+                // SAFETY: the parent left its socket there for this process to own.
+                self.tcp = Some(unsafe { TcpStream::from_raw_fd(100) });
+            }
+            "drop" => self.tcp = None,
+            "sub" => {
+                let outcome = self.sub.as_mut().ok_or_else(gone)?.tell(rest);
+                return outcome.map_err(std::io::Error::from_raw_os_error);
+            }
+            other => return Err(std::io::Error::other(other.to_owned())),
+        }
+        Ok(String::new())
+    }
+}
+
+/// A network namespace of its own with loopback up, and a listener in it that accepts everything.
+fn new_netns() -> std::io::Result<()> {
+    // SAFETY: plain system calls; the request is initialised and lives over the call.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNET) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        let result = libc::ioctl(socket, libc::SIOCSIFFLAGS, &request);
+        libc::close(socket);
+        if result != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Accepts on an address and counts the bytes that arrive, per connection added up.
+pub struct Sink {
+    pub address: SocketAddr,
+    pub received: std::sync::Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl Sink {
+    pub fn tcp(address: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let local = listener.local_addr().unwrap();
+        let received = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let count = received.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (Ok(mut stream), count) = (stream, count.clone()) else { continue };
+                std::thread::spawn(move || {
+                    let mut buffer = [0; 4096];
+                    while let Ok(size @ 1..) = stream.read(&mut buffer) {
+                        count.fetch_add(size as u64, std::sync::atomic::Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        Self { address: local, received }
+    }
+    pub fn udp(address: &str) -> Self {
+        let socket = UdpSocket::bind((address, 0)).unwrap();
+        let local = socket.local_addr().unwrap();
+        let received = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let count = received.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(size) = socket.recv(&mut buffer) {
+                count.fetch_add(size as u64, std::sync::atomic::Ordering::SeqCst);
+            }
+        });
+        Self { address: local, received }
+    }
+    pub fn bytes(&self) -> u64 {
+        self.received.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+/// Keeps the unused imports of binaries that use a part of this honest.
+pub fn subject(workload: &str, program: &str) -> std::sync::Arc<Subject> {
+    use hedgerow_event::{Program, Workload};
+    std::sync::Arc::new(Subject::new(Workload::new(workload), Program::new(program)))
+}
+
+pub fn limits(automatic: usize, reserve: usize, per_minute: usize) -> Limits {
+    Limits { automatic, reserve, per_minute }
+}
