@@ -1,6 +1,6 @@
 //! What can go wrong in a lab.
 
-use std::{io, path::PathBuf};
+use std::{fmt, io, path::PathBuf, process::ExitCode};
 
 /// The lab's one error type.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,18 @@ pub enum Error {
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// How the lab's programs end: an error is one line on standard error, whatever the environment
+/// says of backtraces.
+pub fn exit_code<E: fmt::Display>(result: std::result::Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Adds what was tried, and on which path.
 pub(crate) trait At<T> {

@@ -32,7 +32,7 @@ pub use attack::{Attack, Outcome, Via, now_ns};
 pub use cgroup::mount_point as cgroup2_mount_point;
 pub use cleanup::Guard;
 pub use daemon::{Daemon, Line};
-pub use error::{Error, Result};
+pub use error::{Error, Result, exit_code};
 pub use lab::{Lab, User};
 pub use load::{APP_PORT, Load, Maintenance, Postgres, Started, WEB_PORT};
 pub use network::Site;

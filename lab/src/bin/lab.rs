@@ -1,9 +1,9 @@
 //! The lab by hand: `lab up`, then loads and attacks in it from other terminals, then `lab down`.
 
-use std::{thread, time::Duration};
+use std::{process::ExitCode, thread, time::Duration};
 
 use clap::{Parser, Subcommand};
-use hedgerow_lab::{Attack, Lab, Load, Outcome, Site, Via};
+use hedgerow_lab::{Attack, Lab, Load, Outcome, Site, Via, exit_code};
 
 /// Benign loads and attacks in network namespaces of their own.
 #[derive(Debug, Parser)]
@@ -46,8 +46,12 @@ enum Command {
     },
 }
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    exit_code(perform(Arguments::parse().command))
+}
+
+fn perform(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Up => {
             let lab = Lab::create_shared()?;
             for site in Site::ALL {

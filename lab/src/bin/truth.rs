@@ -4,13 +4,14 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use hedgerow_event::{Finding, Subject, Workload};
-use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Outcome, Via};
+use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Outcome, Via, exit_code};
 
 /// A started daemon must be scoring within this, beyond the time it learns.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -45,8 +46,11 @@ struct Watcher {
     alerts: Vec<Finding>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    exit_code(perform(&Arguments::parse()))
+}
+
+fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     let lab = Lab::up()?;
     let mut loads = Vec::new();
     for load in Load::ALL {
@@ -54,7 +58,7 @@ fn main() -> anyhow::Result<()> {
         println!("{load} runs");
     }
     let state = lab.directory().join("state");
-    let false_alerts = learn(&lab, &arguments, &state)?;
+    let false_alerts = learn(&lab, arguments, &state)?;
     println!("false alerts while the load went on: {false_alerts} (at most 1)");
 
     let via = if arguments.in_process { Via::Thread } else { Via::Child };

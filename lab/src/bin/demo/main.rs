@@ -5,13 +5,16 @@ mod show;
 
 use std::{
     path::PathBuf,
+    process::ExitCode,
     thread,
     time::{Duration, Instant},
 };
 
 use clap::Parser;
 use hedgerow_event::{Action, Finding, Mode, Remediation};
-use hedgerow_lab::{Attack, Daemon, Lab, Line, Maintenance, Outcome, Postgres, Site, Via};
+use hedgerow_lab::{
+    Attack, Daemon, Lab, Line, Maintenance, Outcome, Postgres, Site, Via, exit_code,
+};
 
 /// How long the shell tries to leak, if nobody stops it.
 const ATTACK_LIMIT: Duration = Duration::from_secs(30);
@@ -49,8 +52,11 @@ struct Demo {
     kept: Vec<(&'static str, bool)>,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
+fn main() -> ExitCode {
+    exit_code(perform(&Arguments::parse()))
+}
+
+fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     show::phase("1", "The lab: a service, its clients and an attacker, joined by a router");
     let lab = Lab::up()?;
     for site in Site::ALL {
