@@ -9,6 +9,8 @@ pub mod file;
 pub mod isolation_forest;
 pub mod maturity;
 pub mod nearest_neighbors;
+#[cfg(feature = "onnx")]
+pub mod onnx;
 pub mod tree;
 pub mod vectoriser;
 

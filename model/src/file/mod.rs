@@ -41,10 +41,10 @@ pub use profile::{
 };
 pub use summary::{SchemaId, TrainingSummary};
 
-use crate::IsolationForest;
 use crate::budget::Budget;
 use crate::calibration::Calibration;
 use crate::vectoriser::Vectoriser;
+use crate::{ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -56,6 +56,10 @@ use std::path::Path;
 pub enum Estimator {
     /// An isolation forest.
     IsolationForest(IsolationForest),
+    /// An extended isolation forest.
+    ExtendedIsolationForest(ExtendedIsolationForest),
+    /// Distances to the nearest of sampled rows.
+    NearestNeighborEnsemble(NearestNeighborEnsemble),
 }
 
 /// Everything that was learned. Vectorisers, estimators and calibrations are keyed by the name of

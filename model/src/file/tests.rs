@@ -11,6 +11,8 @@ fn model() -> ModelFile {
     let rows = Array2::from_shape_fn((200, 3), |(i, j)| ((i * (j + 2)) as f32 * 0.37).sin());
     let forest = IsolationForest::params().n_trees(5).sample_size(32);
     let forest = forest.fit(&Dataset::from(rows.clone())).unwrap();
+    let neighbors = NearestNeighborEnsemble::params().fit(&Dataset::from(rows.clone())).unwrap();
+    let extended = ExtendedIsolationForest::params().fit(&Dataset::from(rows.clone())).unwrap();
     let mut calibration = Calibration::new(CalibrationLimits::default());
     for i in 0..100 {
         calibration.join(Some(["web", "db"][i % 2]), i as f64 / 100.0);
@@ -33,7 +35,12 @@ fn model() -> ModelFile {
         profile: Profile { gram_hash_key: u64::MAX, programs: vec![program] },
         vectorisers: [("5s".into(), Vectoriser::fit(rows.view(), &[true, false, true]).unwrap())]
             .into(),
-        estimators: [("5s".into(), Estimator::IsolationForest(forest))].into(),
+        estimators: [
+            ("forest@5s".into(), Estimator::IsolationForest(forest)),
+            ("extended@5s".into(), Estimator::ExtendedIsolationForest(extended)),
+            ("neighbors@5s".into(), Estimator::NearestNeighborEnsemble(neighbors)),
+        ]
+        .into(),
         calibrations: [("5s".into(), calibration)].into(),
         budget: Some(budget),
         ..ModelFile::default()
