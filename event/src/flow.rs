@@ -10,6 +10,8 @@ pub enum Protocol {
     Tcp,
     Udp,
     Icmp,
+    /// Of a raw socket, by IANA number.
+    Other(u8),
 }
 
 impl Protocol {
@@ -19,6 +21,17 @@ impl Protocol {
             Self::Tcp => 6,
             Self::Udp => 17,
             Self::Icmp => 1,
+            Self::Other(number) => number,
+        }
+    }
+
+    /// The reverse of [`Protocol::number`]; ICMPv6 is [`Protocol::Icmp`].
+    pub fn from_number(number: u8) -> Self {
+        match number {
+            6 => Self::Tcp,
+            17 => Self::Udp,
+            1 | 58 => Self::Icmp,
+            other => Self::Other(other),
         }
     }
 }
@@ -59,7 +72,9 @@ impl fmt::Display for Peer {
     }
 }
 
-/// One report of one socket (or of one peer of an unconnected UDP socket).
+/// One report of one socket (or of one peer of an unconnected UDP socket). Where a socket has more
+/// peers than there is room for, what the rest carried is reported once, under the unspecified
+/// address `::` and port 0.
 ///
 /// Counters are *since the flow's previous report*, so that adding them up over windows counts
 /// every byte once. TCP bytes are payload from `tcp_sock` (SYN and FIN excluded); UDP and ICMP
