@@ -90,6 +90,7 @@ struct deny_task {
 
 /* What a process is, kept for the cgroup hooks, where task storage is missing before 6.18. */
 struct deny_process {
+	__u64 start_boot_ns;
 	__u64 program;
 	struct deny_file file;
 };

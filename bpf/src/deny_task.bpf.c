@@ -76,6 +76,7 @@ int BPF_PROG(deny_fork, struct task_struct *parent, struct task_struct *child)
 	if (process) {
 		struct deny_process copy = *process;
 
+		copy.start_boot_ns = child->start_boottime;
 		enter(tgid, &copy, BPF_ANY);
 	}
 	denied = bpf_map_lookup_elem(&deny_tasks, &parent_tgid);
@@ -107,6 +108,7 @@ int BPF_PROG(deny_exec, struct task_struct *task, int old_pid, struct linux_binp
 
 	if (!identify(&process, bprm->file, script_hash(bprm)))
 		return 0;
+	process.start_boot_ns = task->group_leader->start_boottime;
 	enter(tgid, &process, BPF_ANY);
 	control = deny_armed();
 	if (!control || tgid == 1)
@@ -158,6 +160,7 @@ int deny_enter_tasks(struct bpf_iter__task *ctx)
 
 	if (!task || task->pid != task->tgid)
 		return 0;
+	process.start_boot_ns = task->start_boottime;
 	if (identify(&process, BPF_CORE_READ(task, mm, exe_file), 0))
 		enter(task->tgid, &process, BPF_NOEXIST);
 	return 0;

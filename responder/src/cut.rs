@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
+    fs::{self, File},
     io,
     net::IpAddr,
     os::{
@@ -129,16 +129,22 @@ fn destroy_in(netns: u32, sockets: &[Standing]) -> io::Result<(u32, u32)> {
     Ok((destroyed, failed))
 }
 
+/// Holders that are tried for a way into their namespace, over all of their threads.
+const HOLDERS_MAX: usize = 16;
+
+/// Any thread of a holder may be the one that lives in the socket's namespace.
 fn enter(netns: u32, sockets: &[Standing]) -> io::Result<()> {
-    for socket in sockets {
-        let Ok(file) = File::open(format!("/proc/{}/ns/net", socket.tgid)) else { continue };
-        // The holder may have left the namespace that its socket is in.
-        if file.metadata()?.ino() != u64::from(netns) {
-            continue;
-        }
-        // SAFETY: plain system call; this thread does nothing else afterwards.
-        if unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
-            return Ok(());
+    for socket in sockets.iter().take(HOLDERS_MAX) {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", socket.tgid)) else { continue };
+        for thread in threads.flatten() {
+            let Ok(file) = File::open(thread.path().join("ns/net")) else { continue };
+            if !file.metadata().is_ok_and(|namespace| namespace.ino() == u64::from(netns)) {
+                continue;
+            }
+            // SAFETY: plain system call; this thread does nothing else afterwards.
+            if unsafe { libc::setns(file.as_raw_fd(), libc::CLONE_NEWNET) } == 0 {
+                return Ok(());
+            }
         }
     }
     Err(io::ErrorKind::NotFound.into())

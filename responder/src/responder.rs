@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use hedgerow_event::{Action, Mode, Remediation, Rule, Subject, Target, Workload};
+use hedgerow_event::{Action, FileKey, Mode, Remediation, Rule, Subject, Target, Workload};
 
 use crate::{
     Error, Refusal,
@@ -190,11 +190,20 @@ impl Responder {
             installed?;
             return Err(Refusal::Full { whose: "kernel", limit: self.entries.len() });
         }
+        let why = self.cut(&mut entry)?;
+        let report = self.report(&entry, Action::Block, now, &why);
+        self.entries.insert(id, entry);
+        Ok(report)
+    }
+
+    /// Cuts the sockets that stand, where the entry enforces; returns what is to be said of it.
+    fn cut(&self, entry: &mut Entry) -> Result<String, Error> {
         let mut why = entry.reason.clone();
-        if mode == Mode::Enforce {
+        if entry.mode == Mode::Enforce {
             let standing = sockets::records(&self.kernel.list_sockets()?)?;
-            let result = cut(&self.kernel.maps.sockets, id, sockets::denied(&standing, id));
-            entry.sockets_destroyed = result.destroyed;
+            let denied = sockets::denied(&standing, entry.id);
+            let result = cut(&self.kernel.maps.sockets, entry.id, denied);
+            entry.sockets_destroyed += result.destroyed;
             if result.dropped_only > 0 {
                 why += &format!(
                     "; {} sockets could not be destroyed, their packets are dropped",
@@ -202,9 +211,7 @@ impl Responder {
                 );
             }
         }
-        let report = self.report(&entry, Action::Block, now, &why);
-        self.entries.insert(id, entry);
-        Ok(report)
+        Ok(why)
     }
 
     /// The mode of the new entry, or why there may be none.
@@ -323,7 +330,7 @@ impl Responder {
         self.modes.get(workload).copied().unwrap_or(self.options.mode)
     }
 
-    /// Sets a workload's mode and closes its breaker. Live automatic entries of the workload follow:
+    /// Sets a workload's mode and resets its breaker. Live automatic entries of the workload follow:
     /// `observe` lifts them, the others rewrite what the kernel does with a hit.
     ///
     /// # Errors
@@ -341,10 +348,15 @@ impl Responder {
         for id in ids {
             if mode == Mode::Observe {
                 reports.push(self.lift(id, now, "the workload's mode is observe")?);
-            } else if let Some(entry) = self.entries.get_mut(&id) {
+            } else if let Some(mut entry) = self.entries.get(&id).cloned() {
                 entry.mode = mode;
-                let entry = entry.clone();
                 self.kernel.refresh(&entry)?;
+                let why = self.cut(&mut entry)?;
+                let report = self.report(&entry, Action::Block, now, &why);
+                let period_s = entry.period_s;
+                self.entries.insert(id, entry);
+                self.log(now, Decision::Extend { entry: report.clone(), period_s })?;
+                reports.push(report);
             }
         }
         self.modes.insert(workload, mode);
@@ -378,6 +390,23 @@ impl Responder {
     /// Whether pinned maps of an earlier responder were taken over.
     pub fn adopted(&self) -> bool {
         self.kernel.adopted
+    }
+
+    /// What a live process runs, as peer and program entries name it: its program id and file.
+    /// `None` where the kernel's table had no room for it, or there is no such process.
+    ///
+    /// # Errors
+    /// The kernel fails.
+    pub fn program_of(&self, tgid: u32) -> Result<Option<(u64, FileKey)>, Error> {
+        self.kernel.program_of(tgid)
+    }
+
+    /// When a live process started, as task-tree entries name it.
+    ///
+    /// # Errors
+    /// The kernel fails.
+    pub fn start_of(&self, tgid: u32) -> Result<Option<u64>, Error> {
+        self.kernel.start_of(tgid)
     }
 
     /// Workloads whose breaker has tripped.

@@ -41,6 +41,7 @@ plain! {
     deny_peer: 16,
     deny_program_key: 32,
     deny_task: 16,
+    deny_process: 40,
     deny_scope: 16,
     deny_socket: 32,
     deny_socket_record: 88,

@@ -1,15 +1,25 @@
-//! Denials by effect, live: root, own cgroups, loopback.
+//! Denials by effect, live: root, own cgroups and namespaces, loopback.
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
-use common::{Bench, Puppet, Sink, eventually, peer};
+use common::{Bench, Cgroup, Puppet, Sink, copy_of_self, eventually, peer, scoped_peer, steal};
+use hedgerow_event::{Level, Target};
 
 const EPERM: i32 = libc::EPERM;
 
 #[test]
 fn puppet() {
     common::play();
+}
+
+fn ok() -> common::Outcome {
+    Ok(String::new())
+}
+
+fn tree(bench: &mut Bench, puppet: &Puppet) -> Target {
+    let start_boot_ns = bench.get().start_of(puppet.pid()).unwrap().unwrap();
+    Target::TaskTree { tgid: puppet.pid(), start_boot_ns }
 }
 
 #[test]
@@ -20,9 +30,196 @@ fn a_denied_peer_refuses_connect_until_the_entry_expires_in_the_kernel() {
     puppet.tell(&format!("connect {}", denied.address)).unwrap();
     puppet.tell("drop").unwrap();
     let entry = bench.deny(peer("127.66.1.1", 32), 1);
-    assert_eq!(entry.sockets_destroyed, 0);
+    assert_eq!(entry.level, Level::Prevents);
     assert_eq!(puppet.tell(&format!("connect {}", denied.address)), Err(EPERM));
-    assert_eq!(puppet.tell(&format!("connect {}", other.address)), Ok(String::new()));
+    assert_eq!(puppet.tell(&format!("connect {}", other.address)), ok());
     // Nobody ticks: the programs themselves let it through again.
     eventually("the entry expires", || puppet.tell(&format!("connect {}", denied.address)).is_ok());
+}
+
+#[test]
+fn a_denied_peer_refuses_datagrams_of_both_families() {
+    let mut bench = Bench::new("sendmsg");
+    let cgroup = Cgroup::new("sendmsg");
+    let mut puppet = Puppet::inside(&cgroup);
+    let (v4, v6) = (Sink::udp("127.66.2.1"), Sink::udp("::1"));
+    for sink in [&v4, &v6] {
+        assert_eq!(puppet.tell(&format!("send {}", sink.address)), ok());
+    }
+    bench.deny(scoped_peer("127.66.2.1", 32, cgroup.id()), 60);
+    bench.deny(scoped_peer("::1", 128, cgroup.id()), 60);
+    for sink in [&v4, &v6] {
+        assert_eq!(puppet.tell(&format!("send {}", sink.address)), Err(EPERM));
+        assert_eq!(puppet.tell(&format!("udp {}", sink.address)), Err(EPERM));
+    }
+    let mapped = format!("send [::ffff:127.66.2.1]:{}", v4.address.port());
+    assert_eq!(puppet.tell(&mapped), Err(EPERM));
+    let tcp6 = Sink::tcp("::1");
+    assert_eq!(puppet.tell(&format!("connect {}", tcp6.address)), Err(EPERM));
+    // Other cgroups are not concerned.
+    let mut other = Puppet::new();
+    assert_eq!(other.tell(&format!("send {}", v4.address)), ok());
+}
+
+#[test]
+fn an_established_shell_is_cut_and_no_byte_leaves_afterwards() {
+    let mut bench = Bench::new("shell");
+    let sink = Sink::tcp("127.66.3.1");
+    let mut puppet = Puppet::new();
+    puppet.tell(&format!("connect {}", sink.address)).unwrap();
+    puppet.tell("write before").unwrap();
+    eventually("the bytes before arrive", || sink.bytes() == 6);
+    let entry = bench.deny(peer("127.66.3.1", 32), 60);
+    assert_eq!(entry.sockets_destroyed, 1);
+    assert!(puppet.tell("write after").is_err());
+    let child = puppet.tell("fork");
+    assert!(child.is_ok());
+    puppet.tell("sub take").unwrap();
+    assert!(puppet.tell("sub write after").is_err());
+    assert_eq!(sink.bytes(), 6);
+}
+
+#[test]
+fn a_connection_inside_another_network_namespace_is_cut() {
+    let mut bench = Bench::new("netns");
+    let cgroup = Cgroup::new("netns");
+    let mut puppet = Puppet::inside(&cgroup);
+    puppet.tell("netns").unwrap();
+    let listener = puppet.tell("listen 127.0.0.1").unwrap();
+    puppet.tell(&format!("connect {listener}")).unwrap();
+    puppet.tell("write before").unwrap();
+    let entry = bench.deny(scoped_peer("127.0.0.1", 32, cgroup.id()), 60);
+    assert!((1..=2).contains(&entry.sockets_destroyed), "one end takes the other along");
+    assert!(puppet.tell("write after").is_err());
+    assert_eq!(puppet.tell(&format!("connect {listener}")), Err(EPERM));
+}
+
+#[test]
+fn a_connected_udp_socket_is_cut() {
+    let mut bench = Bench::new("udp");
+    let sink = Sink::udp("127.66.4.1");
+    let mut puppet = Puppet::new();
+    puppet.tell(&format!("udp {}", sink.address)).unwrap();
+    puppet.tell("usend before").unwrap();
+    eventually("the datagram before arrives", || sink.bytes() == 6);
+    let entry = bench.deny(peer("127.66.4.1", 32), 60);
+    assert_eq!(entry.sockets_destroyed, 1);
+    for _ in 0..3 {
+        assert!(puppet.tell("usend after").is_err());
+    }
+    assert_eq!(sink.bytes(), 6);
+}
+
+#[test]
+fn a_task_tree_is_refused_every_verb_with_all_its_descendants() {
+    let mut bench = Bench::new("tree");
+    let sink = Sink::tcp("127.66.5.1");
+    let udp = Sink::udp("127.66.5.1");
+    let (mut puppet, mut bystander) = (Puppet::new(), Puppet::new());
+    puppet.tell("socket").unwrap();
+    puppet.tell("fork").unwrap();
+    puppet.tell("sub fork").unwrap();
+    let target = tree(&mut bench, &puppet);
+    bench.deny(target, 60);
+    let connect = format!("connect {}", sink.address);
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    assert_eq!(puppet.tell("bindit 127.0.0.1:0"), Err(EPERM));
+    assert_eq!(puppet.tell(&format!("sendto {}", udp.address)), Err(EPERM));
+    // Descendants from before, and those that are forked and run another image afterwards.
+    assert_eq!(puppet.tell(&format!("sub {connect}")), Err(EPERM));
+    assert_eq!(puppet.tell(&format!("sub sub {connect}")), Err(EPERM));
+    puppet.tell("fork").unwrap();
+    assert_eq!(puppet.tell(&format!("sub {connect}")), Err(EPERM));
+    assert_eq!(puppet.tell("sub bind 127.0.0.1:0"), Err(EPERM));
+    assert_eq!(bystander.tell(&connect), ok());
+    assert_eq!(udp.bytes(), 0);
+}
+
+#[test]
+fn a_denied_socket_stays_denied_in_other_hands() {
+    let mut bench = Bench::new("handed");
+    let udp = Sink::udp("127.66.6.1");
+    let mut puppet = Puppet::new();
+    puppet.tell("socket").unwrap();
+    let fd = puppet.tell("fd").unwrap().parse().unwrap();
+    let target = tree(&mut bench, &puppet);
+    let ours = steal(puppet.pid(), fd);
+    ours.send_to(b"1", udp.address).unwrap();
+    bench.deny(target, 60);
+    let refused = ours.send_to(b"22", udp.address).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(EPERM));
+    drop(puppet);
+    let refused = ours.send_to(b"22", udp.address).unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(EPERM), "its maker is dead, the mark stays");
+    eventually("the first datagram arrives", || udp.bytes() == 1);
+}
+
+#[test]
+fn a_denied_cgroup_is_not_escaped_into_a_child_cgroup() {
+    let mut bench = Bench::new("cgroup");
+    let cgroup = Cgroup::new("cgroup");
+    let inner = cgroup.child("inner");
+    let innermost = inner.child("innermost");
+    let sink = Sink::tcp("127.66.7.1");
+    let mut puppet = Puppet::inside(&cgroup);
+    let connect = format!("connect {}", sink.address);
+    assert_eq!(puppet.tell(&connect), ok());
+    bench.deny(Target::Cgroup { cgroup_id: cgroup.id(), path: "/test".into() }, 60);
+    assert!(puppet.tell("write cut").is_err());
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    puppet.tell(&format!("cgroup {}", innermost.0.display())).unwrap();
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    assert_eq!(puppet.tell("bind 127.0.0.1:0"), Err(EPERM));
+    assert_eq!(Puppet::new().tell(&connect), ok());
+    drop(puppet);
+}
+
+#[test]
+fn a_denied_program_dies_before_its_first_instruction_in_its_workload_only() {
+    let mut bench = Bench::new("program");
+    let cgroup = Cgroup::new("program");
+    let inner = cgroup.child("inner");
+    let copy = copy_of_self(bench.directory.path());
+    let running = Puppet::start(&copy);
+    let (_, file) = bench.get().program_of(running.pid()).unwrap().unwrap();
+    let mut puppet = Puppet::inside(&inner);
+    let exec = format!("exec {}", copy.display());
+    assert_eq!(puppet.tell(&exec).unwrap(), "exit 0");
+    let path = copy.to_string_lossy().into();
+    let entry = bench.deny(Target::Program { cgroup_id: cgroup.id(), file, path }, 60);
+    assert_eq!(entry.level, Level::KillsBeforeFirstInstruction);
+    assert_eq!(puppet.tell(&exec).unwrap(), "signal 9");
+    let myself = format!("exec {}", std::env::current_exe().unwrap().display());
+    assert_eq!(puppet.tell(&myself).unwrap(), "exit 0", "another program");
+    assert_eq!(Puppet::new().tell(&exec).unwrap(), "exit 0", "another workload");
+    // A hard link is the same program.
+    let link = bench.directory.path().join("link");
+    std::fs::hard_link(&copy, &link).unwrap();
+    assert_eq!(puppet.tell(&format!("exec {}", link.display())).unwrap(), "signal 9");
+}
+
+#[test]
+fn a_peer_for_one_program_leaves_the_others_alone() {
+    let mut bench = Bench::new("narrow");
+    let cgroup = Cgroup::new("narrow");
+    let sink = Sink::tcp("127.66.8.1");
+    let connect = format!("connect {}", sink.address);
+    let copy = copy_of_self(bench.directory.path());
+    let inner = cgroup.child("inner");
+    let mut offender = Puppet::start(&copy);
+    offender.tell(&format!("cgroup {}", inner.0.display())).unwrap();
+    let mut other = Puppet::inside(&cgroup);
+    let mut elsewhere = Puppet::start(&copy);
+    let (program_id, _) = bench.get().program_of(offender.pid()).unwrap().unwrap();
+    offender.tell(&connect).unwrap();
+    other.tell(&connect).unwrap();
+    let address = sink.address.ip();
+    let target = Target::Peer { address, prefix_length: 32, cgroup_id: cgroup.id(), program_id };
+    assert_eq!(bench.deny(target, 60).sockets_destroyed, 1);
+    assert!(offender.tell("write cut").is_err());
+    assert_eq!(offender.tell(&connect), Err(EPERM));
+    assert_eq!(other.tell("write on"), ok());
+    assert_eq!(other.tell(&connect), ok());
+    assert_eq!(elsewhere.tell(&connect), ok());
+    drop(offender);
 }

@@ -2,7 +2,7 @@
 //! makes it live; the other way round on the way out.
 
 use hedgerow_bpf::wire;
-use hedgerow_event::{Mode, Target};
+use hedgerow_event::{FileKey, Mode, Target};
 
 use super::{
     Kernel, Maps,
@@ -99,6 +99,21 @@ impl Kernel {
     pub fn tree_of(&self, tgid: u32, start_boot_ns: u64) -> Result<Option<u64>, Error> {
         let task: Option<wire::deny_task> = get(&self.maps.tasks, &tgid.to_ne_bytes())?;
         Ok(task.filter(|task| task.start_boot_ns == start_boot_ns).map(|task| task.id))
+    }
+
+    fn process(&self, tgid: u32) -> Result<Option<wire::deny_process>, Error> {
+        get(&self.maps.processes, &tgid.to_ne_bytes())
+    }
+
+    pub fn program_of(&self, tgid: u32) -> Result<Option<(u64, FileKey)>, Error> {
+        Ok(self.process(tgid)?.map(|process| {
+            let wire::deny_file { device, inode, generation, .. } = process.file;
+            (process.program, FileKey { device, inode, generation })
+        }))
+    }
+
+    pub fn start_of(&self, tgid: u32) -> Result<Option<u64>, Error> {
+        Ok(self.process(tgid)?.map(|process| process.start_boot_ns))
     }
 
     /// Removes an entry that nobody can explain; false where it was gone. Its index matches nothing

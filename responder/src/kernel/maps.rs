@@ -17,6 +17,7 @@ pub(crate) struct Maps {
     pub programs: MapHandle,
     pub allow_programs: MapHandle,
     pub scopes: MapHandle,
+    pub processes: MapHandle,
     pub sockets: MapHandle,
 }
 
@@ -43,6 +44,7 @@ impl Maps {
             programs: handle(&maps.deny_programs)?,
             allow_programs: handle(&maps.allow_programs)?,
             scopes: handle(&maps.deny_scopes)?,
+            processes: handle(&maps.deny_processes)?,
             sockets: handle(&maps.deny_sockets)?,
         })
     }

@@ -29,7 +29,7 @@ pub fn alone() -> MutexGuard<'static, ()> {
 pub struct Bench {
     pub responder: Option<Responder>,
     pub options: Options,
-    _directory: tempfile::TempDir,
+    pub directory: tempfile::TempDir,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -41,7 +41,7 @@ impl Bench {
         options.directory = format!("/sys/fs/bpf/hedgerow-{name}-{}", std::process::id()).into();
         options.mode = Mode::Enforce;
         let responder = Some(Responder::start(options.clone()).unwrap());
-        Self { responder, options, _directory: directory, _alone: alone }
+        Self { responder, options, directory, _alone: alone }
     }
     pub fn deny(&mut self, target: Target, seconds: u32) -> hedgerow_event::Remediation {
         self.get().deny(operator(target, seconds)).unwrap()
@@ -206,6 +206,7 @@ struct Stage {
     udp: Option<UdpSocket>,
     bound: HashMap<String, UdpSocket>,
     sub: Option<Puppet>,
+    daemon: Option<Responder>,
 }
 
 impl Stage {
@@ -218,6 +219,10 @@ impl Stage {
             "hello" => {}
             "cgroup" => fs::write(Path::new(rest).join("cgroup.procs"), "0")?,
             "netns" => new_netns()?,
+            "listen" => {
+                let sink = Sink::tcp(rest);
+                return Ok(sink.address.to_string());
+            }
             "connect" => self.tcp = Some(TcpStream::connect(address()?)?),
             "write" => {
                 self.tcp.as_mut().ok_or_else(gone)?.write_all(rest.as_bytes())?;
@@ -253,13 +258,36 @@ impl Stage {
                     None => format!("exit {}", status.code().unwrap_or(-1)),
                 });
             }
+            "socket" => self.udp = Some(unbound_udp()?),
+            "bindit" => bind_to(self.udp.as_ref().ok_or_else(gone)?, address()?)?,
+            "sendto" => {
+                self.udp.as_ref().ok_or_else(gone)?.send_to(b"datagram", address()?)?;
+            }
+            "fd" => {
+                let udp = self.udp.as_ref().map(|udp| udp.as_raw_fd());
+                let tcp = self.tcp.as_ref().map(|tcp| tcp.as_raw_fd());
+                return Ok(tcp.or(udp).ok_or_else(gone)?.to_string());
+            }
+            "daemon" => {
+                let (pins, ledger) = rest.split_once(' ').ok_or_else(gone)?;
+                let mut options = Options::new("test-host", ledger);
+                options.directory = pins.into();
+                options.mode = Mode::Enforce;
+                self.daemon = Some(Responder::start(options).map_err(std::io::Error::other)?);
+            }
+            "deny" => {
+                let request = operator(peer(rest, 32), 60);
+                let daemon = self.daemon.as_mut().ok_or_else(gone)?;
+                return Ok(daemon.deny(request).map_err(std::io::Error::other)?.uid);
+            }
             // A child of its own, which inherits the TCP socket as descriptor 100.
             "fork" => {
                 if let Some(tcp) = &self.tcp {
                     // SAFETY: plain system call on an open descriptor; 100 is not in use.
                     unsafe { libc::dup2(tcp.as_raw_fd(), 100) };
                 }
-                let sub = Puppet::new();
+                let sub =
+                    if rest.is_empty() { Puppet::new() } else { Puppet::start(Path::new(rest)) };
                 let pid = sub.pid();
                 self.sub = Some(sub);
                 return Ok(pid.to_string());
@@ -279,7 +307,52 @@ impl Stage {
     }
 }
 
-/// A network namespace of its own with loopback up, and a listener in it that accepts everything.
+fn unbound_udp() -> std::io::Result<UdpSocket> {
+    // SAFETY: plain system call.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { UdpSocket::from_raw_fd(fd) })
+}
+
+fn bind_to(socket: &UdpSocket, address: SocketAddr) -> std::io::Result<()> {
+    let SocketAddr::V4(address) = address else { unimplemented!() };
+    let name = libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: address.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+        sin_zero: [0; 8],
+    };
+    let length = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: `name` is a socket address of the length that is passed.
+    match unsafe { libc::bind(socket.as_raw_fd(), (&raw const name).cast(), length) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// The descriptor `fd` of another process, as a socket of our own.
+pub fn steal(pid: u32, fd: i32) -> UdpSocket {
+    // SAFETY: plain system calls; the last one returns a descriptor that is nobody else's.
+    unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        let stolen = libc::syscall(libc::SYS_pidfd_getfd, process, fd, 0) as i32;
+        libc::close(process as i32);
+        assert!(stolen >= 0);
+        UdpSocket::from_raw_fd(stolen)
+    }
+}
+
+/// A copy of this binary: another inode, so another program.
+pub fn copy_of_self(directory: &Path) -> PathBuf {
+    let copy = directory.join("other-program");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    copy
+}
+
+/// A network namespace of its own with loopback up.
 fn new_netns() -> std::io::Result<()> {
     // SAFETY: plain system calls; the request is initialised and lives over the call.
     unsafe {

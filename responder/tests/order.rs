@@ -1,0 +1,251 @@
+//! What comes first: allow before deny, live before expired, the kill switch before all; and what
+//! outlives the daemon. Live: root, loopback.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use common::{Bench, Cgroup, Puppet, Sink, eventually, operator, peer, scoped_peer, subject};
+use hedgerow_event::{Action, Level, Mode, Rule, Target, Workload};
+use hedgerow_responder::{
+    Error, Refusal, Request, Responder, disarm,
+    ledger::{Decision, Ledger},
+    now,
+};
+
+const EPERM: i32 = libc::EPERM;
+
+#[test]
+fn puppet() {
+    common::play();
+}
+
+fn ok() -> common::Outcome {
+    Ok(String::new())
+}
+
+#[test]
+fn an_expired_long_prefix_does_not_hide_a_live_short_one() {
+    let mut bench = Bench::new("expired");
+    let sink = Sink::tcp("127.67.1.1");
+    let mut puppet = Puppet::new();
+    let connect = format!("connect {}", sink.address);
+    for length in [32, 31, 30, 28] {
+        bench.deny(peer("127.67.1.1", length), 1);
+    }
+    bench.deny(peer("127.67.1.1", 24), 60);
+    eventually("the four longer ones expire", || {
+        let now = now().boot_ns;
+        bench.get().entries().iter().filter(|entry| entry.expiry_boot_ns > now).count() == 1
+    });
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    let hits: Vec<_> = bench.get().tick(now()).unwrap();
+    assert_eq!(hits.len(), 4, "the expired ones are swept");
+    assert!(hits.iter().all(|gone| gone.action == Action::Unblock && gone.hits == 0));
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+}
+
+#[test]
+fn a_counting_long_prefix_does_not_hide_a_refusing_short_one() {
+    let mut bench = Bench::new("counting");
+    let sink = Sink::tcp("127.67.2.1");
+    let mut puppet = Puppet::new();
+    let monitor = Request { mode: Some(Mode::Monitor), ..operator(peer("127.67.2.1", 32), 60) };
+    let counted = bench.get().deny(monitor).unwrap();
+    assert_eq!((counted.level, counted.mode), (Level::Counts, Mode::Monitor));
+    assert_eq!(puppet.tell(&format!("connect {}", sink.address)), ok());
+    bench.deny(peer("127.67.2.0", 24), 60);
+    assert_eq!(puppet.tell(&format!("connect {}", sink.address)), Err(EPERM));
+}
+
+#[test]
+fn monitor_counts_and_refuses_nothing() {
+    let mut bench = Bench::new("monitor");
+    let sink = Sink::tcp("127.67.3.1");
+    let mut puppet = Puppet::new();
+    bench.get().set_mode(Workload::new("web"), Mode::Monitor).unwrap();
+    let automatic = |target| Request {
+        rule: Rule::NewProgramNewPeer,
+        subject: Some(subject("web", "/bin/sh")),
+        finding_uid: Some("f".into()),
+        ..operator(target, 60)
+    };
+    puppet.tell(&format!("connect {}", sink.address)).unwrap();
+    let entry = bench.get().deny(automatic(peer("127.67.3.1", 32))).unwrap();
+    assert_eq!((entry.mode, entry.sockets_destroyed), (Mode::Monitor, 0));
+    for _ in 0..3 {
+        assert_eq!(puppet.tell("write on"), ok());
+        assert_eq!(puppet.tell(&format!("connect {}", sink.address)), ok());
+    }
+    bench.get().tick(now()).unwrap();
+    assert!(bench.get().entries()[0].hits >= 3);
+    // The same entry refuses once the mode says so, and cuts what stands.
+    bench.get().set_mode(Workload::new("web"), Mode::Enforce).unwrap();
+    assert!(puppet.tell("write cut").is_err());
+    assert_eq!(puppet.tell(&format!("connect {}", sink.address)), Err(EPERM));
+    let lifted = bench.get().set_mode(Workload::new("web"), Mode::Observe).unwrap();
+    assert_eq!(lifted.len(), 1);
+    assert_eq!(puppet.tell(&format!("connect {}", sink.address)), ok());
+    let refused = bench.get().deny(automatic(peer("127.67.3.1", 32)));
+    assert!(matches!(refused, Err(Refusal::Observe(_))));
+}
+
+#[test]
+fn allow_comes_before_deny() {
+    let mut bench = Bench::new("allow");
+    let cgroup = Cgroup::new("allow");
+    let (trusted, other) = (Sink::tcp("127.67.4.1"), Sink::tcp("127.67.4.9"));
+    let mut puppet = Puppet::inside(&cgroup);
+    let to_trusted = format!("connect {}", trusted.address);
+    let to_other = format!("connect {}", other.address);
+    bench.deny(peer("127.67.4.0", 24), 60);
+    let start_boot_ns = bench.get().start_of(puppet.pid()).unwrap().unwrap();
+    assert_eq!(puppet.tell(&to_trusted), Err(EPERM));
+    bench.get().allow(peer("127.67.4.0", 29), true).unwrap();
+    assert_eq!(puppet.tell(&to_trusted), ok());
+    assert_eq!(puppet.tell("write on"), ok());
+    assert_eq!(puppet.tell(&to_other), Err(EPERM));
+    bench.get().allow(peer("127.67.4.0", 29), false).unwrap();
+    assert_eq!(puppet.tell(&to_trusted), Err(EPERM));
+    // A cgroup that is allowed, with a task tree in it.
+    let whole = Target::Cgroup { cgroup_id: cgroup.id(), path: "/test".into() };
+    bench.get().allow(whole.clone(), true).unwrap();
+    bench.deny(Target::TaskTree { tgid: puppet.pid(), start_boot_ns }, 60);
+    assert_eq!(puppet.tell(&to_other), ok());
+    bench.get().allow(whole, false).unwrap();
+    assert_eq!(puppet.tell(&to_other), Err(EPERM));
+    // What can't be allowed is said.
+    let tree = Target::TaskTree { tgid: puppet.pid(), start_boot_ns };
+    for target in [tree, peer("0.0.0.0", 0)] {
+        assert!(matches!(bench.get().allow(target, true), Err(Refusal::BadTarget(_))));
+    }
+    drop(puppet);
+}
+
+#[test]
+fn an_entry_lives_while_it_is_hit_and_is_released_after_a_quiet_period() {
+    let mut bench = Bench::new("release");
+    let sink = Sink::tcp("127.67.5.1");
+    let mut puppet = Puppet::new();
+    let connect = format!("connect {}", sink.address);
+    let entry = bench.deny(peer("127.67.5.1", 32), 1);
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    let mut told = Vec::new();
+    eventually("it is extended", || {
+        told.extend(bench.get().tick(now()).unwrap());
+        !told.is_empty()
+    });
+    assert_eq!((told[0].action, &told[0].uid), (Action::Block, &entry.uid));
+    assert!(told[0].expires_ns > entry.expires_ns && told[0].hits >= 1, "{told:?}");
+    assert_eq!(bench.get().entries()[0].period_s, 2);
+    told.clear();
+    eventually("it is released", || {
+        told.extend(bench.get().tick(now()).unwrap());
+        !told.is_empty()
+    });
+    assert_eq!((told[0].action, &told[0].uid), (Action::Unblock, &entry.uid));
+    assert_eq!(puppet.tell(&connect), ok());
+}
+
+#[test]
+fn entries_outlive_a_killed_daemon_and_the_next_one_adopts_them() {
+    let mut bench = Bench::new("killed");
+    // The daemon is another process, with the pins and ledger of this bench.
+    bench.responder = None;
+    hedgerow_responder::remove_pins(&bench.options.directory).unwrap();
+    let sink = Sink::tcp("127.67.6.1");
+    let connect = format!("connect {}", sink.address);
+    let mut puppet = Puppet::new();
+    let mut daemon = Puppet::new();
+    let options = bench.options.clone();
+    daemon
+        .tell(&format!("daemon {} {}", options.directory.display(), options.ledger.display()))
+        .unwrap();
+    let uid = daemon.tell("deny 127.67.6.1").unwrap();
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    drop(daemon); // SIGKILL
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    // The kill switch works with the daemon dead.
+    disarm(&options.directory).unwrap();
+    assert_eq!(puppet.tell(&connect), ok());
+    let mut next = Responder::start(options.clone()).unwrap();
+    assert!(next.adopted() && !next.is_armed().unwrap(), "a start doesn't arm by itself");
+    let refused = next.deny(operator(peer("127.67.6.2", 32), 60));
+    assert!(matches!(refused, Err(Refusal::Disarmed)));
+    next.arm().unwrap();
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    let entries = next.entries();
+    assert_eq!(entries.iter().map(|entry| &entry.uid).collect::<Vec<_>>(), [&uid]);
+    assert!(entries[0].hits >= 2, "hits survive: {}", entries[0].hits);
+    let covered = next.deny(operator(peer("127.67.6.1", 32), 60));
+    assert!(matches!(covered, Err(Refusal::Covered { .. })));
+    let lifted = next.remove(&uid, "a test").unwrap().unwrap();
+    assert_eq!(lifted.action, Action::Unblock);
+    assert_eq!(puppet.tell(&connect), ok());
+    bench.responder = Some(next);
+    let (lines, torn) = Ledger::read(&options.ledger).unwrap();
+    assert_eq!(torn, 0);
+    assert!(matches!(lines[0].decision, Decision::Block { .. }));
+}
+
+#[test]
+fn an_entry_that_no_ledger_explains_is_removed_at_the_next_start() {
+    let mut bench = Bench::new("foreign");
+    let sink = Sink::tcp("127.67.7.1");
+    let connect = format!("connect {}", sink.address);
+    let mut puppet = Puppet::new();
+    bench.deny(peer("127.67.7.1", 32), 60);
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    bench.responder = None;
+    std::fs::remove_file(&bench.options.ledger).unwrap();
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    assert_eq!(puppet.tell(&connect), ok());
+    assert!(bench.get().entries().is_empty());
+    let (lines, _) = Ledger::read(&bench.options.ledger).unwrap();
+    assert!(matches!(lines[0].decision, Decision::Foreign { .. }));
+}
+
+#[test]
+fn a_clean_stop_lifts_everything_unless_it_is_told_to_keep() {
+    let mut bench = Bench::new("stop");
+    let sink = Sink::tcp("127.67.8.1");
+    let connect = format!("connect {}", sink.address);
+    let mut puppet = Puppet::new();
+    bench.deny(peer("127.67.8.1", 32), 60);
+    bench.responder.take().unwrap().stop(true).unwrap();
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    let next = Responder::start(bench.options.clone()).unwrap();
+    let lifted = next.stop(false).unwrap();
+    assert_eq!(lifted.len(), 1);
+    assert!(!bench.options.directory.exists());
+    assert_eq!(puppet.tell(&connect), ok());
+    assert!(matches!(disarm(&bench.options.directory), Err(Error::NotPinned { .. })));
+}
+
+#[test]
+fn while_one_daemon_replaces_another_nothing_slips_through() {
+    let mut bench = Bench::new("upgrade");
+    let sink = Sink::tcp("127.67.9.1");
+    let cgroup = Cgroup::new("upgrade");
+    bench.deny(scoped_peer("127.67.9.1", 32, cgroup.id()), 60);
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (connect, done) = (format!("connect {}", sink.address), stop.clone());
+    let mut puppet = Puppet::inside(&cgroup);
+    let storm = std::thread::spawn(move || {
+        let (mut refused, mut passed) = (0, 0);
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            match puppet.tell(&connect) {
+                Err(EPERM) => refused += 1,
+                _ => passed += 1,
+            }
+        }
+        (refused, passed)
+    });
+    for _ in 0..3 {
+        bench.responder = None;
+        bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    }
+    stop.store(true, std::sync::atomic::Ordering::SeqCst);
+    let (refused, passed) = storm.join().unwrap();
+    assert!(refused > 0);
+    assert_eq!(passed, 0, "of {refused}");
+}
