@@ -1,0 +1,36 @@
+use std::path::{Path, PathBuf};
+
+/// What can go wrong on the way out.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("the spool {0} is in use by another process")]
+    SpoolBusy(PathBuf),
+    #[error("the spool holds {held} of {limit} bytes; nothing more fits until a broker takes some")]
+    SpoolFull { held: u64, limit: u64 },
+    #[error("kafka.{field}: {reason}")]
+    Config { field: &'static str, reason: String },
+    #[error("the Kafka client refuses its configuration: {0}")]
+    Client(#[from] rdkafka::error::KafkaError),
+    #[error("a record of {bytes} bytes exceeds the limit of {limit}")]
+    RecordSize { bytes: usize, limit: usize },
+    #[error("the Kafka queue is full")]
+    QueueFull,
+    #[error("the Kafka thread has stopped")]
+    Stopped,
+    #[error("encoding: {0}")]
+    Encode(#[from] serde_json::Error),
+    #[error("{path}: {reason}")]
+    Parquet { path: PathBuf, reason: String },
+    #[error("{path}: field {field}: {reason}")]
+    Field { path: PathBuf, field: String, reason: String },
+    #[error("{path}: only {free} bytes are free, {least} are kept free; captures wait for room")]
+    CaptureFull { path: PathBuf, free: u64, least: u64 },
+}
+
+impl SinkError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+}

@@ -1,0 +1,373 @@
+//! The `[kafka]` table of the configuration, and its check.
+
+use std::{collections::BTreeMap, fmt, path::PathBuf};
+
+use rdkafka::ClientConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    SinkError,
+    message::Topic,
+    spool::{Fsync, SPOOL_BYTES_LEAST},
+};
+
+/// Where and how records are sent. Only `brokers` and `spool_directory` have no default.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// Bootstrap brokers: `host:port`, separated by commas.
+    pub brokers: String,
+    /// Directory of the records that wait for delivery; created 0700.
+    pub spool_directory: PathBuf,
+    /// Most bytes that wait on disk; beyond, new records are counted as overflow. Default 64 MiB.
+    #[serde(default = "defaults::spool_bytes_limit")]
+    pub spool_bytes_limit: u64,
+    /// When waiting records are forced to the disk: `always` (default) or `never`.
+    #[serde(default)]
+    pub spool_fsync: Fsync,
+    /// Names of the topics.
+    #[serde(default)]
+    pub topics: Topics,
+    /// Most records handed to the client and not yet confirmed; the rest stays on disk. Default
+    /// 1024.
+    #[serde(default = "defaults::in_flight_limit")]
+    pub in_flight_limit: usize,
+    /// How the client names itself to the brokers. Default `hedgerow`.
+    #[serde(default = "defaults::client_id")]
+    pub client_id: String,
+    /// Encrypt the connection.
+    pub tls: Option<Tls>,
+    /// Log in.
+    pub sasl: Option<Sasl>,
+    /// Further librdkafka properties, passed as they are; those that the delivery guarantee rests
+    /// on are refused.
+    #[serde(default)]
+    pub properties: BTreeMap<String, Secret>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Topics {
+    /// Detection findings. Default `hedgerow.findings`.
+    pub findings: String,
+    /// Blocks and unblocks. Default `hedgerow.remediations`.
+    pub remediations: String,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self { findings: "hedgerow.findings".into(), remediations: "hedgerow.remediations".into() }
+    }
+}
+
+impl Topics {
+    pub(super) fn name(&self, topic: Topic) -> &str {
+        match topic {
+            Topic::Findings => &self.findings,
+            Topic::Remediations => &self.remediations,
+        }
+    }
+}
+
+/// TLS; without `ca_file` the system's certificates are trusted.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// PEM file of the authorities that may sign a broker's certificate.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of our own certificate (mutual TLS); needs `key_file`.
+    pub certificate_file: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub key_file: Option<PathBuf>,
+    /// Password of the private key.
+    pub key_password: Option<Secret>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sasl {
+    /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+    pub mechanism: Mechanism,
+    pub username: String,
+    /// The password; better `password_file`.
+    pub password: Option<Secret>,
+    /// File whose first line is the password.
+    pub password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mechanism {
+    #[serde(rename = "PLAIN")]
+    Plain,
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
+impl Mechanism {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "PLAIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::ScramSha512 => "SCRAM-SHA-512",
+        }
+    }
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+mod defaults {
+    pub fn spool_bytes_limit() -> u64 {
+        64 << 20
+    }
+    pub fn in_flight_limit() -> usize {
+        1024
+    }
+    pub fn client_id() -> String {
+        "hedgerow".into()
+    }
+}
+
+/// Properties that the delivery guarantee rests on, or that the fields above set.
+const OWNED: [&str; 15] = [
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "client.id",
+    "enable.idempotence",
+    "acks",
+    "request.required.acks",
+    "message.timeout.ms",
+    "delivery.timeout.ms",
+    "message.max.bytes",
+    "retries",
+    "message.send.max.retries",
+    "statistics.interval.ms",
+    "transactional.id",
+    "queue.buffering.max.messages",
+    "queue.buffering.max.kbytes",
+];
+
+impl KafkaConfig {
+    /// A configuration with every default.
+    pub fn new(brokers: impl Into<String>, spool_directory: impl Into<PathBuf>) -> Self {
+        Self {
+            brokers: brokers.into(),
+            spool_directory: spool_directory.into(),
+            spool_bytes_limit: defaults::spool_bytes_limit(),
+            spool_fsync: Fsync::default(),
+            topics: Topics::default(),
+            in_flight_limit: defaults::in_flight_limit(),
+            client_id: defaults::client_id(),
+            tls: None,
+            sasl: None,
+            properties: BTreeMap::new(),
+        }
+    }
+
+    /// Checks every field and makes the client's configuration of them.
+    ///
+    /// # Errors
+    /// [`SinkError::Config`] names the field and says what is wrong.
+    pub(super) fn client(&self) -> Result<ClientConfig, SinkError> {
+        self.check()?;
+        let mut client = ClientConfig::new();
+        client
+            .set("bootstrap.servers", &self.brokers)
+            .set("client.id", &self.client_id)
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            .set("compression.type", "zstd")
+            .set("linger.ms", "5")
+            // Never give up by time: the spool's limit bounds what waits, and a record that times
+            // out would be overtaken by its successors.
+            .set("message.timeout.ms", "0")
+            .set("reconnect.backoff.max.ms", "2000")
+            .set("socket.connection.setup.timeout.ms", "10000")
+            .set("queue.buffering.max.messages", self.in_flight_limit.to_string())
+            .set("queue.buffering.max.kbytes", "16384")
+            .set("statistics.interval.ms", "1000");
+        for (name, value) in &self.properties {
+            client.set(name, &value.0);
+        }
+        client.set("security.protocol", self.protocol());
+        if let Some(tls) = &self.tls {
+            tls.apply(&mut client);
+        }
+        if let Some(sasl) = &self.sasl {
+            sasl.apply(&mut client)?;
+        }
+        Ok(client)
+    }
+
+    fn protocol(&self) -> &'static str {
+        match (self.tls.is_some(), self.sasl.is_some()) {
+            (false, false) => "plaintext",
+            (true, false) => "ssl",
+            (false, true) => "sasl_plaintext",
+            (true, true) => "sasl_ssl",
+        }
+    }
+
+    fn check(&self) -> Result<(), SinkError> {
+        let fail =
+            |field, reason: &str| Err(SinkError::Config { field, reason: reason.to_owned() });
+        let bad_broker = |broker: &str| {
+            !broker.trim().rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+            })
+        };
+        if self.brokers.split(',').any(bad_broker) {
+            return fail("brokers", "write host:port, several separated by commas");
+        }
+        for (field, name) in [
+            ("topics.findings", &self.topics.findings),
+            ("topics.remediations", &self.topics.remediations),
+        ] {
+            let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+            if name.is_empty() || name.len() > 249 || !name.bytes().all(legal) {
+                return fail(field, "1 to 249 letters, digits, '.', '_' or '-'");
+            }
+        }
+        if self.spool_bytes_limit < SPOOL_BYTES_LEAST {
+            return fail("spool_bytes_limit", "at least 4096");
+        }
+        if !(1..=100_000).contains(&self.in_flight_limit) {
+            return fail("in_flight_limit", "1 to 100000");
+        }
+        if let Some(tls) = &self.tls
+            && tls.certificate_file.is_some() != tls.key_file.is_some()
+        {
+            return fail("tls.key_file", "certificate_file and key_file go together");
+        }
+        if let Some(sasl) = &self.sasl
+            && sasl.password.is_some() == sasl.password_file.is_some()
+        {
+            return fail("sasl.password", "give either password or password_file");
+        }
+        if let Some(name) = self.properties.keys().find(|name| OWNED.contains(&name.as_str())) {
+            let reason = format!("{name} is Hedgerow's own to set");
+            return fail("properties", &reason);
+        }
+        Ok(())
+    }
+}
+
+impl Tls {
+    fn apply(&self, client: &mut ClientConfig) {
+        let files = [
+            ("ssl.ca.location", &self.ca_file),
+            ("ssl.certificate.location", &self.certificate_file),
+            ("ssl.key.location", &self.key_file),
+        ];
+        for (name, file) in files {
+            if let Some(file) = file {
+                client.set(name, file.to_string_lossy());
+            }
+        }
+        if let Some(password) = &self.key_password {
+            client.set("ssl.key.password", &password.0);
+        }
+    }
+}
+
+impl Sasl {
+    fn apply(&self, client: &mut ClientConfig) -> Result<(), SinkError> {
+        let password = match (&self.password, &self.password_file) {
+            (Some(password), _) => password.0.clone(),
+            (None, Some(file)) => {
+                let text = std::fs::read_to_string(file).map_err(SinkError::io(file))?;
+                text.lines().next().unwrap_or_default().to_owned()
+            }
+            (None, None) => String::new(),
+        };
+        client
+            .set("sasl.mechanism", self.mechanism.name())
+            .set("sasl.username", &self.username)
+            .set("sasl.password", password);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(text: &str) -> Result<KafkaConfig, serde_json::Error> {
+        serde_json::from_str(text)
+    }
+
+    #[test]
+    fn defaults_are_filled_and_unknown_keys_refused() {
+        let config = parse(r#"{"brokers": "a:9092", "spool_directory": "/tmp/x"}"#).unwrap();
+        assert_eq!(config, KafkaConfig::new("a:9092", "/tmp/x"));
+        for bad in [
+            r#"{"brokers": "a:9092", "spool_directory": "/tmp/x", "broker": "b"}"#,
+            r#"{"brokers": "a:9092", "spool_directory": "/tmp/x", "tls": {"ca": "x"}}"#,
+            r#"{"brokers": "a:9092", "spool_directory": "/tmp/x", "topics": {"finding": "x"}}"#,
+            r#"{"spool_directory": "/tmp/x"}"#,
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        type Spoil = fn(&mut KafkaConfig);
+        let cases: [(&str, Spoil); 7] = [
+            ("brokers", |config| config.brokers = "nowhere".into()),
+            ("topics.findings", |config| config.topics.findings = "a b".into()),
+            ("spool_bytes_limit", |config| config.spool_bytes_limit = 1),
+            ("in_flight_limit", |config| config.in_flight_limit = 0),
+            ("tls.key_file", |config| {
+                config.tls = Some(Tls { key_file: Some("k".into()), ..Tls::default() });
+            }),
+            ("sasl.password", |config| {
+                config.sasl = Some(Sasl {
+                    mechanism: Mechanism::Plain,
+                    username: "u".into(),
+                    password: None,
+                    password_file: None,
+                });
+            }),
+            ("properties", |config| {
+                config.properties.insert("acks".into(), Secret("0".into()));
+            }),
+        ];
+        for (field, spoil) in cases {
+            let mut config = KafkaConfig::new("a:9092,[::1]:9093", "/tmp/x");
+            config.client().unwrap();
+            spoil(&mut config);
+            let message = config.client().unwrap_err().to_string();
+            assert!(message.starts_with(&format!("kafka.{field}: ")), "{message}");
+        }
+    }
+
+    #[test]
+    fn tls_and_sasl_reach_the_client_and_secrets_stay_out_of_debug_output() {
+        let mut config = KafkaConfig::new("a:9092", "/tmp/x");
+        config.tls = Some(Tls { ca_file: Some("/ca.pem".into()), ..Tls::default() });
+        config.sasl = Some(Sasl {
+            mechanism: Mechanism::ScramSha512,
+            username: "u".into(),
+            password: Some(Secret("hunter2".into())),
+            password_file: None,
+        });
+        let client = config.client().unwrap();
+        assert_eq!(client.get("security.protocol"), Some("sasl_ssl"));
+        assert_eq!(client.get("ssl.ca.location"), Some("/ca.pem"));
+        assert_eq!(client.get("sasl.mechanism"), Some("SCRAM-SHA-512"));
+        assert_eq!(client.get("sasl.password"), Some("hunter2"));
+        assert!(!format!("{config:?}").contains("hunter2"));
+    }
+}

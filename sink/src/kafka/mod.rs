@@ -1,0 +1,130 @@
+//! Kafka: at least once, in order per host, never in the way.
+//!
+//! [`KafkaSink::send`] puts a record into a bounded queue and returns at once. A thread of its own
+//! appends it to the spool, hands it to the client (idempotent, `acks=all`) and takes it out of the
+//! spool when the broker has confirmed it. So whatever happens to the broker or to us, a record
+//! arrives at least once; consumers tell repeats by `metadata.uid`.
+
+mod client;
+mod config;
+mod service;
+mod status;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Sender, TrySendError, bounded};
+
+pub use config::{KafkaConfig, Mechanism, Sasl, Secret, Tls, Topics};
+pub use status::{Connection, KafkaStatus};
+
+use crate::{SinkError, message::Message, spool::Spool};
+use service::Service;
+use status::Shared;
+
+/// Most records between callers and the sink's thread. When full, [`KafkaSink::send`] refuses and
+/// counts; the thread drains it at the speed of the disk, whatever the broker does.
+pub const QUEUE_RECORDS: usize = 4096;
+/// Most bytes in that queue.
+pub const QUEUE_BYTES: usize = 16 << 20;
+
+/// A running sink; stops when dropped, leaving what is not delivered in the spool.
+#[derive(Debug)]
+pub struct KafkaSink {
+    sender: Option<Sender<Message>>,
+    stop: Sender<Instant>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl KafkaSink {
+    /// Checks the configuration, opens the spool and starts the thread. An unreachable broker is no
+    /// error: see [`KafkaSink::wait_connected`].
+    ///
+    /// # Errors
+    /// When a field of the configuration is wrong, or the spool can't be used.
+    pub fn start(config: KafkaConfig) -> Result<Self, SinkError> {
+        let client = config.client()?;
+        let (spool, recovered) =
+            Spool::open(&config.spool_directory, config.spool_bytes_limit, config.spool_fsync)?;
+        let shared = Arc::new(Shared::new(KafkaStatus {
+            brokers: config.brokers.clone(),
+            recovered,
+            waiting: recovered.records,
+            ..KafkaStatus::default()
+        }));
+        let (sender, queue) = bounded(QUEUE_RECORDS);
+        let (stop, stopped) = bounded(1);
+        let service = Service::new(config, client, spool, shared.clone(), queue, stopped)?;
+        let thread = std::thread::Builder::new()
+            .name("kafka-sink".into())
+            .spawn(move || service.run())
+            .map_err(SinkError::io("kafka-sink thread".as_ref()))?;
+        Ok(Self { sender: Some(sender), stop, shared, thread: Some(thread) })
+    }
+
+    /// Hands a record over. Never blocks.
+    ///
+    /// # Errors
+    /// [`SinkError::QueueFull`] (counted as overflow) or [`SinkError::Stopped`].
+    pub fn send(&self, message: Message) -> Result<(), SinkError> {
+        let bytes = message.value.len();
+        let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let result = match &self.sender {
+            Some(_) if queued + bytes > QUEUE_BYTES => Err(SinkError::QueueFull),
+            Some(sender) => sender.try_send(message).map_err(|error| match error {
+                TrySendError::Full(_) => SinkError::QueueFull,
+                TrySendError::Disconnected(_) => SinkError::Stopped,
+            }),
+            None => Err(SinkError::Stopped),
+        };
+        if result.is_err() {
+            self.shared.release(bytes);
+            self.shared.update(|status| status.overflow += 1);
+        }
+        result
+    }
+
+    pub fn status(&self) -> KafkaStatus {
+        self.shared.status()
+    }
+
+    /// Waits until it is known whether a broker answers; the status prints as one line.
+    pub fn wait_connected(&self, timeout: Duration) -> KafkaStatus {
+        self.shared.wait(timeout, |status| status.connection != Connection::Pending)
+    }
+
+    /// Waits until `done` holds or the time is up.
+    pub fn wait(&self, timeout: Duration, done: impl Fn(&KafkaStatus) -> bool) -> KafkaStatus {
+        self.shared.wait(timeout, done)
+    }
+
+    /// Takes no more, delivers what it can until the deadline, and leaves the rest in the spool for
+    /// the next run.
+    pub fn stop(mut self, deadline: Duration) -> KafkaStatus {
+        self.finish(deadline);
+        self.shared.status()
+    }
+
+    fn finish(&mut self, deadline: Duration) {
+        self.sender = None;
+        // A full or closed channel means that the thread stops already.
+        let _ = self.stop.try_send(Instant::now() + deadline);
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            self.shared.update(|status| {
+                status.last_error = Some("the Kafka thread panicked".into());
+            });
+        }
+    }
+}
+
+impl Drop for KafkaSink {
+    fn drop(&mut self) {
+        self.finish(Duration::ZERO);
+    }
+}

@@ -1,0 +1,358 @@
+//! The sink's thread: queue to spool, spool to client, confirmation back.
+//!
+//! Tickets number the records in the order in which they must arrive. At most `in_flight_limit` of
+//! them are in the window; those not handed to the client are `unsent`. After a failure nothing new
+//! is handed over until every report is in, so that what is sent again is sent in order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use rdkafka::{
+    ClientConfig,
+    config::FromClientConfigAndContext,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+
+use super::{
+    KafkaConfig,
+    client::{Context, Report},
+    status::{Connection, Shared},
+};
+use crate::{
+    SinkError,
+    message::Message,
+    spool::{RecordId, Spool},
+};
+
+/// Most records appended to the spool under one sync.
+const BATCH_RECORDS: usize = 256;
+/// How long the thread sleeps when nothing is under way; a new record wakes it.
+const IDLE: Duration = Duration::from_millis(200);
+/// How long it sleeps while reports are due.
+const BUSY: Duration = Duration::from_millis(5);
+/// How long callbacks are served in each round.
+const POLL: Duration = Duration::from_millis(1);
+/// Pause before sending again what failed, and before recreating a producer.
+const BACKOFF: Duration = Duration::from_secs(1);
+
+struct Pending {
+    /// Its place in the spool; `None` where the spool could not take it.
+    origin: Option<RecordId>,
+    message: Message,
+}
+
+pub(super) struct Service {
+    config: KafkaConfig,
+    client: ClientConfig,
+    producer: Option<BaseProducer<Context>>,
+    spool: Spool,
+    shared: Arc<Shared>,
+    queue: Receiver<Message>,
+    stop: Receiver<Instant>,
+    window: BTreeMap<usize, Pending>,
+    unsent: BTreeSet<usize>,
+    next_ticket: usize,
+    /// Nothing is handed over before this time.
+    retry_at: Option<Instant>,
+    counts: Counts,
+}
+
+/// What this round adds to the shared counters.
+#[derive(Default)]
+struct Counts {
+    delivered: u64,
+    resent: u64,
+    overflow: u64,
+    rejected: u64,
+    unspooled: u64,
+    recreated: u64,
+    error: Option<String>,
+}
+
+impl Service {
+    pub fn new(
+        config: KafkaConfig,
+        client: ClientConfig,
+        spool: Spool,
+        shared: Arc<Shared>,
+        queue: Receiver<Message>,
+        stop: Receiver<Instant>,
+    ) -> Result<Self, SinkError> {
+        let producer =
+            BaseProducer::from_config_and_context(&client, Context::new(shared.clone()))?;
+        Ok(Self {
+            config,
+            client,
+            producer: Some(producer),
+            spool,
+            shared,
+            queue,
+            stop,
+            window: BTreeMap::new(),
+            unsent: BTreeSet::new(),
+            next_ticket: 0,
+            retry_at: None,
+            counts: Counts::default(),
+        })
+    }
+
+    pub fn run(mut self) {
+        let mut deadline = None;
+        loop {
+            let open = self.receive();
+            self.fill();
+            self.hand_over();
+            self.sync();
+            self.collect();
+            self.publish();
+            deadline = deadline.or_else(|| self.stop.try_recv().ok());
+            let Some(deadline) = deadline else { continue };
+            let done = !open && self.window.is_empty() && self.spool.waiting() == 0;
+            if done || (!open && Instant::now() >= deadline) {
+                break;
+            }
+        }
+        // Dropping the producer purges what it still holds; the spool has it.
+        self.producer = None;
+        self.collect();
+        self.publish();
+        if let Err(error) = self.spool.close() {
+            self.shared.update(|status| status.last_error = Some(error.to_string()));
+        }
+    }
+
+    fn sent(&self) -> usize {
+        self.window.len() - self.unsent.len()
+    }
+
+    /// Takes records off the queue into the spool; false when the queue is closed and empty.
+    fn receive(&mut self) -> bool {
+        let wait = if self.sent() > 0 { BUSY } else { IDLE };
+        let first = match self.queue.recv_timeout(wait) {
+            Ok(message) => message,
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => {
+                // A closed queue doesn't wait: without a pause this would spin until the deadline.
+                std::thread::sleep(BUSY);
+                return false;
+            }
+        };
+        self.store(first);
+        let queue = self.queue.clone();
+        for message in queue.try_iter().take(BATCH_RECORDS - 1) {
+            self.store(message);
+        }
+        true
+    }
+
+    fn store(&mut self, message: Message) {
+        self.shared.release(message.value.len());
+        let Err(error) = self.spool.append(&message.encode()) else { return };
+        self.counts.error = Some(error.to_string());
+        // A full disk must not silence a working broker: send it from memory while there is room.
+        if self.window.len() < self.config.in_flight_limit {
+            self.counts.unspooled += 1;
+            self.enter(None, message);
+        } else {
+            self.counts.overflow += 1;
+        }
+    }
+
+    fn enter(&mut self, origin: Option<RecordId>, message: Message) {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.window.insert(ticket, Pending { origin, message });
+        self.unsent.insert(ticket);
+    }
+
+    /// Fills the window from the spool.
+    fn fill(&mut self) {
+        while self.window.len() < self.config.in_flight_limit {
+            match self.spool.read_next() {
+                Ok(Some((id, payload))) => match Message::decode(&payload) {
+                    Some(message) => self.enter(Some(id), message),
+                    // Whole by its checksum, yet not ours to read: of another version.
+                    None => self.reject(Some(id), "a record in the spool has an unknown encoding"),
+                },
+                Ok(None) => break,
+                Err(error) => {
+                    self.counts.rejected += 1;
+                    self.counts.error = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Hands what is unsent to the client, in order.
+    fn hand_over(&mut self) {
+        if let Some(time) = self.retry_at {
+            if self.sent() > 0 || Instant::now() < time {
+                return;
+            }
+            self.retry_at = None;
+            self.recreate_if_missing();
+        }
+        while let Some(&ticket) = self.unsent.first() {
+            let (Some(producer), Some(pending)) = (&self.producer, self.window.get(&ticket)) else {
+                return;
+            };
+            match produce(producer, &self.config, ticket, &pending.message) {
+                Ok(()) => {
+                    self.unsent.remove(&ticket);
+                }
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => return,
+                Err(error) if is_final(error.rdkafka_error_code()) => {
+                    let origin = self.leave(ticket);
+                    self.reject(origin, &error.to_string());
+                }
+                Err(error) => {
+                    self.counts.error = Some(error.to_string());
+                    self.retry_at = Some(Instant::now() + BACKOFF);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, ticket: usize) -> Option<RecordId> {
+        self.unsent.remove(&ticket);
+        self.window.remove(&ticket)?.origin
+    }
+
+    fn reject(&mut self, origin: Option<RecordId>, error: &str) {
+        self.counts.rejected += 1;
+        self.counts.error = Some(error.to_owned());
+        self.confirm(origin);
+    }
+
+    fn confirm(&mut self, origin: Option<RecordId>) {
+        if let Some(id) = origin
+            && let Err(error) = self.spool.confirm(id)
+        {
+            self.counts.error = Some(error.to_string());
+        }
+    }
+
+    fn sync(&mut self) {
+        if let Err(error) = self.spool.sync() {
+            self.counts.error = Some(error.to_string());
+        }
+    }
+
+    /// Serves the client's callbacks and acts on them.
+    fn collect(&mut self) {
+        let Some(producer) = &self.producer else { return };
+        producer.poll(POLL);
+        let reports = producer.context().take_reports();
+        let fatal = producer.client().fatal_error();
+        for report in reports {
+            self.report(report);
+        }
+        if let Some((code, reason)) = fatal {
+            self.replace_producer(&format!("fatal {code}: {reason}"));
+        }
+    }
+
+    fn report(&mut self, (ticket, error): Report) {
+        match error {
+            None => {
+                self.counts.delivered += 1;
+                let origin = self.leave(ticket);
+                self.confirm(origin);
+                self.shared_up();
+            }
+            Some(code) if is_final(Some(code)) => {
+                let origin = self.leave(ticket);
+                self.reject(origin, &code.to_string());
+            }
+            Some(code) => {
+                if self.window.contains_key(&ticket) {
+                    self.unsent.insert(ticket);
+                    self.counts.resent += 1;
+                }
+                self.counts.error = Some(code.to_string());
+                self.retry_at = Some(Instant::now() + BACKOFF);
+            }
+        }
+    }
+
+    fn shared_up(&self) {
+        if self.shared.status().connection != Connection::Up {
+            self.shared.update(|status| status.connection = Connection::Up);
+        }
+    }
+
+    /// A fatal error ends a producer for good: all that it held is sent again by a new one.
+    fn replace_producer(&mut self, reason: &str) {
+        self.counts.resent += self.sent() as u64;
+        self.counts.error = Some(reason.to_owned());
+        self.unsent.extend(self.window.keys());
+        self.producer = None;
+        self.retry_at = Some(Instant::now() + BACKOFF);
+    }
+
+    fn recreate_if_missing(&mut self) {
+        if self.producer.is_some() {
+            return;
+        }
+        let context = Context::new(self.shared.clone());
+        match BaseProducer::from_config_and_context(&self.client, context) {
+            Ok(producer) => {
+                self.producer = Some(producer);
+                self.counts.recreated += 1;
+            }
+            Err(error) => {
+                self.counts.error = Some(error.to_string());
+                self.retry_at = Some(Instant::now() + BACKOFF);
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        let counts = std::mem::take(&mut self.counts);
+        let in_memory = self.window.values().filter(|pending| pending.origin.is_none()).count();
+        let waiting = self.spool.waiting() + in_memory as u64;
+        let spool_bytes = self.spool.bytes();
+        self.shared.update(|status| {
+            status.delivered += counts.delivered;
+            status.resent += counts.resent;
+            status.overflow += counts.overflow;
+            status.rejected += counts.rejected;
+            status.unspooled += counts.unspooled;
+            status.recreated += counts.recreated;
+            status.waiting = waiting;
+            status.spool_bytes = spool_bytes;
+            if counts.error.is_some() {
+                status.last_error = counts.error;
+            }
+        });
+    }
+}
+
+/// Errors that no repetition can cure.
+fn is_final(code: Option<RDKafkaErrorCode>) -> bool {
+    matches!(code, Some(RDKafkaErrorCode::MessageSizeTooLarge | RDKafkaErrorCode::InvalidRecord))
+}
+
+fn produce(
+    producer: &BaseProducer<Context>,
+    config: &KafkaConfig,
+    ticket: usize,
+    message: &Message,
+) -> Result<(), KafkaError> {
+    let headers = message.headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+        headers.insert(Header { key, value: Some(value) })
+    });
+    let record = BaseRecord::with_opaque_to(config.topics.name(message.topic), ticket)
+        .key(&message.key)
+        .payload(&message.value)
+        .headers(headers);
+    producer.send(record).map_err(|(error, _)| error)
+}

@@ -1,0 +1,119 @@
+//! How the sink is doing, as the daemon shows it.
+
+use std::{
+    fmt,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::spool::Recovered;
+
+/// Whether a broker answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// Not known yet.
+    #[default]
+    Pending,
+    Up,
+    Down,
+}
+
+/// Counters since the start, and the present state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KafkaStatus {
+    pub brokers: String,
+    pub connection: Connection,
+    /// What an earlier run left in the spool.
+    pub recovered: Recovered,
+    /// Records confirmed by a broker.
+    pub delivered: u64,
+    /// Sent again after a failure or a recreated producer.
+    pub resent: u64,
+    /// Lost, because queue and spool were full.
+    pub overflow: u64,
+    /// Refused by the broker for good (too large, invalid), and dropped.
+    pub rejected: u64,
+    /// Records sent straight from memory because the spool could not take them.
+    pub unspooled: u64,
+    /// Times the producer was recreated after a fatal error.
+    pub recreated: u64,
+    /// Records not yet confirmed, on disk and in memory.
+    pub waiting: u64,
+    /// Bytes of the spool on disk.
+    pub spool_bytes: u64,
+    /// The latest trouble, as the client or the disk told it.
+    pub last_error: Option<String>,
+}
+
+impl fmt::Display for KafkaStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { brokers, delivered, waiting, .. } = self;
+        match self.connection {
+            Connection::Up => {
+                write!(f, "Kafka {brokers}: {delivered} delivered, {waiting} waiting")?
+            }
+            Connection::Pending => write!(f, "Kafka {brokers}: connecting, {waiting} waiting")?,
+            Connection::Down => {
+                let error = self.last_error.as_deref().unwrap_or("no answer");
+                write!(
+                    f,
+                    "Kafka {brokers} is unreachable ({error}): {waiting} records wait in the \
+                     spool and are sent when it answers"
+                )?;
+            }
+        }
+        if self.overflow + self.rejected > 0 {
+            write!(f, ", {} lost to overflow, {} rejected", self.overflow, self.rejected)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the sink's thread and its callers share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    status: Mutex<KafkaStatus>,
+    changed: Condvar,
+    /// Bytes of values in the queue.
+    pub queued_bytes: AtomicUsize,
+}
+
+impl Shared {
+    pub fn new(status: KafkaStatus) -> Self {
+        Self { status: Mutex::new(status), ..Self::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, KafkaStatus> {
+        // The status is plain counters: valid whatever a panicking thread left.
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn status(&self) -> KafkaStatus {
+        self.lock().clone()
+    }
+
+    pub fn update(&self, change: impl FnOnce(&mut KafkaStatus)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+
+    /// Waits until `done` holds or the time is up; returns the status either way.
+    pub fn wait(&self, timeout: Duration, done: impl Fn(&KafkaStatus) -> bool) -> KafkaStatus {
+        let deadline = Instant::now() + timeout;
+        let mut status = self.lock();
+        while !done(&status) {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+            let (guard, _) =
+                self.changed.wait_timeout(status, left).unwrap_or_else(PoisonError::into_inner);
+            status = guard;
+        }
+        status.clone()
+    }
+
+    pub fn release(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,178 @@
+//! A record for Kafka, and how it lies in the spool.
+
+use hedgerow_event::{Finding, Remediation};
+
+use crate::{
+    SinkError,
+    ocsf::{OCSF_VERSION, finding_to_ocsf, remediation_to_ocsf},
+};
+
+/// Largest value of one record; below Kafka's default `message.max.bytes` of 1,000,000.
+pub const RECORD_BYTES_LIMIT: usize = 900_000;
+
+/// Where a record goes; the configuration names the topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Topic {
+    Findings,
+    Remediations,
+}
+
+/// A record: topic, key (host id), headers, value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    pub topic: Topic,
+    pub key: String,
+    pub headers: Vec<(String, String)>,
+    pub value: Vec<u8>,
+}
+
+/// Version of the encoding in the spool.
+const ENCODING: u8 = 1;
+
+impl Message {
+    /// A finding as OCSF Detection Finding.
+    pub fn finding(finding: &Finding) -> Result<Self, SinkError> {
+        let value = serde_json::to_vec(&finding_to_ocsf(finding))?;
+        let mut headers = headers("detection_finding");
+        headers.push(("model-id".into(), finding.model_id.clone()));
+        Self::checked(Topic::Findings, finding.host_id.clone(), headers, value)
+    }
+
+    /// A block or unblock as OCSF remediation activity.
+    pub fn remediation(remediation: &Remediation) -> Result<Self, SinkError> {
+        let event = remediation_to_ocsf(remediation);
+        let schema = if event.connection_info.is_some() {
+            "network_remediation_activity"
+        } else {
+            "process_remediation_activity"
+        };
+        let value = serde_json::to_vec(&event)?;
+        Self::checked(Topic::Remediations, remediation.host_id.clone(), headers(schema), value)
+    }
+
+    fn checked(
+        topic: Topic,
+        key: String,
+        headers: Vec<(String, String)>,
+        value: Vec<u8>,
+    ) -> Result<Self, SinkError> {
+        if value.len() > RECORD_BYTES_LIMIT {
+            return Err(SinkError::RecordSize { bytes: value.len(), limit: RECORD_BYTES_LIMIT });
+        }
+        Ok(Self { topic, key, headers, value })
+    }
+
+    /// Bytes that the record takes in the spool, without its frame.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let text = |text: &str| 4 + text.len();
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| text(name) + text(value)).sum();
+        3 + text(&self.key) + headers + 4 + self.value.len()
+    }
+
+    /// Encoding byte, topic, number of headers, then key, headers and value, each with its length
+    /// in four bytes, little endian.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.encoded_len());
+        let topic = match self.topic {
+            Topic::Findings => 0,
+            Topic::Remediations => 1,
+        };
+        let headers = u8::try_from(self.headers.len()).unwrap_or(u8::MAX);
+        out.extend([ENCODING, topic, headers]);
+        let mut push = |bytes: &[u8]| {
+            out.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+            out.extend(bytes);
+        };
+        push(self.key.as_bytes());
+        for (name, value) in self.headers.iter().take(usize::from(headers)) {
+            push(name.as_bytes());
+            push(value.as_bytes());
+        }
+        push(&self.value);
+        out
+    }
+
+    /// The inverse of [`Message::encode`]; `None` for anything else.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&[encoding, topic, headers], mut rest) = bytes.split_first_chunk::<3>()?;
+        let topic = match topic {
+            0 => Topic::Findings,
+            1 => Topic::Remediations,
+            _ => return None,
+        };
+        if encoding != ENCODING {
+            return None;
+        }
+        let key = take_text(&mut rest)?;
+        let headers = (0..headers)
+            .map(|_| Some((take_text(&mut rest)?, take_text(&mut rest)?)))
+            .collect::<Option<Vec<_>>>()?;
+        let value = take(&mut rest)?.to_vec();
+        rest.is_empty().then_some(Self { topic, key, headers, value })
+    }
+}
+
+fn headers(schema: &str) -> Vec<(String, String)> {
+    vec![
+        ("content-type".into(), "application/json".into()),
+        ("ocsf-version".into(), OCSF_VERSION.into()),
+        ("schema-id".into(), format!("ocsf:{OCSF_VERSION}:{schema}")),
+    ]
+}
+
+fn take<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+    let (bytes, after) = after.split_at_checked(length)?;
+    *rest = after;
+    Some(bytes)
+}
+
+fn take_text(rest: &mut &[u8]) -> Option<String> {
+    String::from_utf8(take(rest)?.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn golden_bytes() {
+        let message = Message {
+            topic: Topic::Remediations,
+            key: "h".into(),
+            headers: vec![("a".into(), "bc".into())],
+            value: b"{}".to_vec(),
+        };
+        let bytes = [
+            1, 1, 1, 1, 0, 0, 0, b'h', 1, 0, 0, 0, b'a', 2, 0, 0, 0, b'b', b'c', 2, 0, 0, 0, b'{',
+            b'}',
+        ];
+        assert_eq!(message.encode(), bytes);
+        assert_eq!(message.encoded_len(), bytes.len());
+        assert_eq!(Message::decode(&bytes).unwrap(), message);
+        for cut in 0..bytes.len() {
+            assert!(Message::decode(&bytes[..cut]).is_none(), "cut at {cut}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_survives(key in ".*", headers in prop::collection::vec((".*", ".*"), 0..5),
+                                value in prop::collection::vec(any::<u8>(), 0..200)) {
+            let message = Message { topic: Topic::Findings, key, headers, value };
+            prop_assert_eq!(Message::decode(&message.encode()), Some(message));
+        }
+
+        #[test]
+        fn any_bytes_are_decoded_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(message) = Message::decode(&bytes) {
+                prop_assert_eq!(message.encode(), bytes);
+            }
+        }
+    }
+}

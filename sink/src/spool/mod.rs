@@ -1,0 +1,281 @@
+//! What waits on disk for a broker: records in order, each kept until its delivery is confirmed.
+//!
+//! A spool is a directory (0700) of numbered segments (0600). A record is appended before it is
+//! sent; a segment goes when all of its records are confirmed. The order of reading is the order of
+//! appending, over restarts too. When the limit is reached the newest record is refused and the
+//! oldest are kept: how an incident began is worth more than how it went on.
+
+mod segment;
+
+use std::{
+    collections::VecDeque,
+    fs::{self, File, OpenOptions},
+    os::fd::AsRawFd,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use segment::Segment;
+
+use crate::SinkError;
+
+/// A segment is closed when it reaches this size.
+pub const SEGMENT_BYTES: u64 = 1 << 20;
+/// The smallest useful limit of a spool.
+pub const SPOOL_BYTES_LEAST: u64 = 4096;
+
+/// When appended records are forced to the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fsync {
+    /// Once per batch of appended records; survives a power cut.
+    #[default]
+    Always,
+    /// Never; survives a crash of the process, not of the machine.
+    Never,
+}
+
+/// Names a record: its segment and its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordId {
+    segment: u64,
+    index: usize,
+}
+
+/// What an earlier run left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Records that wait for delivery.
+    pub records: u64,
+    /// Bytes of torn or damaged records, cut off.
+    pub torn_bytes: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Spool {
+    directory: PathBuf,
+    limit_bytes: u64,
+    fsync: Fsync,
+    segments: VecDeque<Segment>,
+    next_number: u64,
+    /// The next record to read.
+    cursor: RecordId,
+    /// A segment was created since the last sync, so that the directory needs one too.
+    created: bool,
+    written: bool,
+    _lock: File,
+}
+
+impl Spool {
+    /// Opens the spool, creating it if need be, and cuts off what a crash left half written.
+    ///
+    /// # Errors
+    /// When the directory can't be used or another process has it open.
+    pub fn open(
+        directory: &Path,
+        limit_bytes: u64,
+        fsync: Fsync,
+    ) -> Result<(Self, Recovered), SinkError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(SinkError::io(directory))?;
+        let lock = lock(directory)?;
+        let mut recovered = Recovered::default();
+        let mut segments = VecDeque::new();
+        for (number, path) in segment_files(directory)? {
+            let (segment, torn_bytes) = Segment::open(number, path)?;
+            recovered.torn_bytes += torn_bytes;
+            segments.push_back(segment);
+        }
+        let next_number = segments.back().map_or(1, |last| last.number + 1);
+        let mut spool = Self {
+            directory: directory.to_owned(),
+            limit_bytes,
+            fsync,
+            segments,
+            next_number,
+            cursor: RecordId { segment: 0, index: 0 },
+            created: false,
+            written: false,
+            _lock: lock,
+        };
+        spool.skip_confirmed()?;
+        recovered.records = spool.waiting();
+        Ok((spool, recovered))
+    }
+
+    /// Records that are not confirmed.
+    pub fn waiting(&self) -> u64 {
+        self.segments.iter().map(Segment::waiting).sum()
+    }
+
+    /// Bytes on disk, confirmed records of unfinished segments included.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Appends a record. After an error the spool is as it was before.
+    pub fn append(&mut self, payload: &[u8]) -> Result<(), SinkError> {
+        let frame = segment::frame(payload);
+        let held = self.bytes();
+        if held + frame.len() as u64 > self.limit_bytes {
+            return Err(SinkError::SpoolFull { held, limit: self.limit_bytes });
+        }
+        if self.segments.back().is_none_or(|last| last.bytes >= SEGMENT_BYTES) {
+            let path = self.directory.join(format!("{:016}.spool", self.next_number));
+            self.segments.push_back(Segment::create(self.next_number, path)?);
+            self.next_number += 1;
+            self.created = true;
+        }
+        let Some(last) = self.segments.back_mut() else { return Ok(()) };
+        last.append(&frame)?;
+        self.written = true;
+        Ok(())
+    }
+
+    /// Forces what was appended to the disk, as the policy says; call once per batch.
+    pub fn sync(&mut self) -> Result<(), SinkError> {
+        if self.fsync == Fsync::Never || !self.written {
+            return Ok(());
+        }
+        if let Some(last) = self.segments.back() {
+            last.sync()?;
+        }
+        if self.created {
+            File::open(&self.directory)
+                .and_then(|directory| directory.sync_all())
+                .map_err(SinkError::io(&self.directory))?;
+        }
+        self.created = false;
+        self.written = false;
+        Ok(())
+    }
+
+    /// The next record in order that was not read since the spool was opened.
+    pub fn read_next(&mut self) -> Result<Option<(RecordId, Vec<u8>)>, SinkError> {
+        loop {
+            let cursor = self.cursor;
+            let Some(segment) =
+                self.segments.iter().find(|segment| segment.number >= cursor.segment)
+            else {
+                return Ok(None);
+            };
+            let index = if segment.number == cursor.segment { cursor.index } else { 0 };
+            if index < segment.records() {
+                self.cursor = RecordId { segment: segment.number, index: index + 1 };
+                if segment.is_confirmed(index) {
+                    continue;
+                }
+                let id = RecordId { segment: segment.number, index };
+                return Ok(Some((id, segment.read(index)?)));
+            }
+            if self.segments.back().is_none_or(|last| last.number == segment.number) {
+                return Ok(None);
+            }
+            self.cursor = RecordId { segment: segment.number + 1, index: 0 };
+        }
+    }
+
+    /// Confirms a record; its segment goes with its last one.
+    pub fn confirm(&mut self, id: RecordId) -> Result<(), SinkError> {
+        let Some(place) = self.segments.iter().position(|segment| segment.number == id.segment)
+        else {
+            return Ok(());
+        };
+        self.segments[place].confirm(id.index);
+        if self.segments[place].waiting() > 0 {
+            return Ok(());
+        }
+        match self.segments.remove(place) {
+            Some(done) => fs::remove_file(&done.path).map_err(SinkError::io(&done.path)),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes how far the oldest segment is confirmed, so that the next run doesn't resend it.
+    /// Without it (a crash) at most one segment is resent.
+    pub fn close(mut self) -> Result<(), SinkError> {
+        self.sync()?;
+        let path = self.directory.join(CONFIRMED_FILE);
+        let Some(first) = self.segments.front() else {
+            return match fs::remove_file(&path) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(SinkError::io(&path)(error))
+                }
+                _ => Ok(()),
+            };
+        };
+        let part = self.directory.join("confirmed.part");
+        private(OpenOptions::new().create(true).write(true).truncate(true))
+            .open(&part)
+            .and_then(|mut file| {
+                use std::io::Write;
+                writeln!(file, "{} {}", first.number, first.confirmed_prefix())?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&part, &path))
+            .map_err(SinkError::io(&path))
+    }
+
+    fn skip_confirmed(&mut self) -> Result<(), SinkError> {
+        let text = fs::read_to_string(self.directory.join(CONFIRMED_FILE)).unwrap_or_default();
+        if let Some((number, count)) = text.trim().split_once(' ')
+            && let (Ok(segment), Ok(count)) = (number.parse(), count.parse::<usize>())
+        {
+            let known = self.segments.iter().find(|known| known.number == segment);
+            for index in 0..count.min(known.map_or(0, Segment::records)) {
+                self.confirm(RecordId { segment, index })?;
+            }
+        }
+        while let Some(place) = self.segments.iter().position(|segment| segment.waiting() == 0) {
+            if let Some(empty) = self.segments.remove(place) {
+                fs::remove_file(&empty.path).map_err(SinkError::io(&empty.path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+const CONFIRMED_FILE: &str = "confirmed";
+
+fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+    options.mode(0o600)
+}
+
+fn segment_files(directory: &Path) -> Result<Vec<(u64, PathBuf)>, SinkError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).map_err(SinkError::io(directory))? {
+        let path = entry.map_err(SinkError::io(directory))?.path();
+        let number = path
+            .file_name()
+            .and_then(|name| name.to_str()?.strip_suffix(".spool")?.parse::<u64>().ok());
+        if let Some(number) = number {
+            found.push((number, path));
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn lock(directory: &Path) -> Result<File, SinkError> {
+    let path = directory.join("lock");
+    let file = private(OpenOptions::new().create(true).write(true).truncate(false))
+        .open(&path)
+        .map_err(SinkError::io(&path))?;
+    // SAFETY: flock takes no pointers, and the descriptor is open for as long as `file` lives.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        let error = std::io::Error::last_os_error();
+        return Err(if error.kind() == std::io::ErrorKind::WouldBlock {
+            SinkError::SpoolBusy(directory.to_owned())
+        } else {
+            SinkError::io(&path)(error)
+        });
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+#![allow(clippy::unwrap_used)]
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+const LIMIT: u64 = 8 << 20;
+
+fn open(directory: &Path) -> (Spool, Recovered) {
+    Spool::open(directory, LIMIT, Fsync::Always).unwrap()
+}
+
+fn drain(spool: &mut Spool) -> Vec<(RecordId, Vec<u8>)> {
+    std::iter::from_fn(|| spool.read_next().unwrap()).collect()
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    segment_files(directory).unwrap().into_iter().map(|(_, path)| path).collect()
+}
+
+#[test]
+fn what_is_not_confirmed_is_read_again_in_order_by_the_next_run() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut spool, recovered) = open(home.path());
+    assert_eq!(recovered, Recovered::default());
+    for number in 0..10u8 {
+        spool.append(&[number]).unwrap();
+    }
+    spool.sync().unwrap();
+    let read = drain(&mut spool);
+    assert_eq!(read.len(), 10);
+    // 0, 1, 2 and, out of order, 5 are confirmed.
+    for index in [0, 1, 2, 5] {
+        spool.confirm(read[index].0).unwrap();
+    }
+    assert_eq!(spool.waiting(), 6);
+    spool.close().unwrap();
+
+    let (mut spool, recovered) = open(home.path());
+    let values: Vec<u8> = drain(&mut spool).iter().map(|(_, payload)| payload[0]).collect();
+    // 5 comes again: only the confirmed beginning is noted.
+    assert_eq!(values, [3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(recovered, Recovered { records: 7, torn_bytes: 0 });
+}
+
+#[test]
+fn files_are_private_and_go_when_all_is_confirmed() {
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("spool");
+    let (mut spool, _) = open(&directory);
+    let payload = vec![7; 300_000];
+    for _ in 0..10 {
+        spool.append(&payload).unwrap();
+    }
+    assert!(files(&directory).len() >= 2);
+    assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+    for path in files(&directory) {
+        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    for (id, _) in drain(&mut spool) {
+        spool.confirm(id).unwrap();
+    }
+    assert_eq!((spool.waiting(), spool.bytes(), files(&directory).len()), (0, 0, 0));
+    spool.append(b"later").unwrap();
+    assert_eq!(drain(&mut spool).len(), 1);
+}
+
+#[test]
+fn a_torn_tail_is_cut_wherever_the_crash_hit() {
+    for cut in 1..20 {
+        let home = tempfile::tempdir().unwrap();
+        let (mut spool, _) = open(home.path());
+        spool.append(b"whole").unwrap();
+        spool.append(b"half written").unwrap();
+        let whole = spool.bytes();
+        drop(spool);
+        let path = &files(home.path())[0];
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(whole - cut).unwrap();
+
+        let (mut spool, recovered) = open(home.path());
+        assert_eq!(recovered.records, 1, "cut {cut}");
+        assert_eq!(recovered.torn_bytes, 20 - cut);
+        spool.append(b"after").unwrap();
+        let payloads: Vec<_> = drain(&mut spool).into_iter().map(|(_, payload)| payload).collect();
+        assert_eq!(payloads, [b"whole".to_vec(), b"after".to_vec()]);
+    }
+}
+
+#[test]
+fn a_flipped_bit_never_reads_as_a_record() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(home.path());
+    spool.append(b"first").unwrap();
+    spool.append(b"second").unwrap();
+    drop(spool);
+    let path = files(home.path())[0].clone();
+    let good = fs::read(&path).unwrap();
+    for byte in 0..good.len() {
+        let mut bad = good.clone();
+        bad[byte] ^= 0x10;
+        fs::write(&path, &bad).unwrap();
+        let (mut spool, recovered) = open(home.path());
+        assert!(recovered.torn_bytes > 0, "byte {byte}");
+        for (_, payload) in drain(&mut spool) {
+            assert_eq!(payload, b"first");
+        }
+        drop(spool);
+        fs::write(&path, &good).unwrap();
+    }
+}
+
+#[test]
+fn the_limit_refuses_the_newest_and_keeps_the_oldest() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut spool, _) = Spool::open(home.path(), SPOOL_BYTES_LEAST, Fsync::Never).unwrap();
+    let mut appended = 0;
+    while spool.append(&[appended; 100]).is_ok() {
+        appended += 1;
+    }
+    assert!(matches!(spool.append(&[0; 100]), Err(SinkError::SpoolFull { .. })));
+    assert_eq!(u64::from(appended), SPOOL_BYTES_LEAST / 108);
+    let read = drain(&mut spool);
+    assert_eq!(read.len(), usize::from(appended));
+    assert_eq!(read[0].1, [0; 100]);
+}
+
+#[test]
+fn a_spool_has_one_owner() {
+    let home = tempfile::tempdir().unwrap();
+    let (spool, _) = open(home.path());
+    let second = Spool::open(home.path(), LIMIT, Fsync::Always);
+    assert!(matches!(second, Err(SinkError::SpoolBusy(_))));
+    drop(spool);
+    open(home.path());
+}
