@@ -3,6 +3,7 @@
 pub mod budget;
 pub mod calibration;
 pub mod columns;
+pub mod drift;
 pub mod extended_isolation_forest;
 #[cfg(feature = "serde")]
 pub mod file;
