@@ -183,6 +183,9 @@ static __always_inline void flow_packet(struct __sk_buff *skb, bool egress)
 		flow_count(state, &packet, egress);
 		return;
 	}
+	/* The kernel's own sockets (as for ICMP), and older ones until somebody uses them. */
+	if (!state->owner.tgid)
+		return;
 	if (flow_peer_packet(state, &packet, egress, false))
 		return;
 	flow_refuse();

@@ -34,7 +34,6 @@ static __always_inline void flow_adopt(struct sock *sk, struct flow_state *state
 {
 	state->cookie = bpf_get_socket_cookie(sk);
 	flow_set(state, FLOW_STARTED);
-	state->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	if (sk->sk_type != SOCK_STREAM)
 		return;
 	tcp_totals(sk, sk->__sk_common.skc_state, false, &state->reported);
@@ -103,6 +102,8 @@ static __always_inline void flow_used(struct sock *sk)
 		return;
 	if (!state->cookie)
 		flow_adopt(sk, state);
+	if (!state->netns)
+		state->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
 	if (!(state->flags & FLOW_OWNED) ||
 	    state->owner.tgid != (__u32)(bpf_get_current_pid_tgid() >> 32))
 		flow_hand_over(sk, state);

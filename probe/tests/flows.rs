@@ -6,49 +6,11 @@ mod flow_harness;
 
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
 };
 
-use flow_harness::Harness;
-use hedgerow_bpf::wire::{self, wire_flow};
-
-const PHASE_START: u8 = wire::WIRE_FLOW_START as u8;
-const PHASE_INTERIM: u8 = wire::WIRE_FLOW_INTERIM as u8;
-const PHASE_FINAL: u8 = wire::WIRE_FLOW_FINAL as u8;
-const PHASE_FAILED: u8 = wire::WIRE_FLOW_FAILED as u8;
-
-/// Sums of a flow's records.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Sum {
-    bytes_out: u64,
-    bytes_in: u64,
-}
-
-fn sum<'a>(records: impl IntoIterator<Item = &'a wire_flow>) -> Sum {
-    records.into_iter().fold(Sum::default(), |sum, record| Sum {
-        bytes_out: sum.bytes_out + record.bytes_out,
-        bytes_in: sum.bytes_in + record.bytes_in,
-    })
-}
-
-fn side(records: &[wire_flow], inbound: bool) -> Vec<wire_flow> {
-    records.iter().filter(|record| (record.inbound == 1) == inbound).copied().collect()
-}
-
-fn phases(records: &[wire_flow]) -> Vec<u8> {
-    records.iter().map(|record| record.phase).collect()
-}
-
-fn finals(records: &[wire_flow]) -> usize {
-    records.iter().filter(|record| record.phase == PHASE_FINAL).count()
-}
-
-fn mapped(address: std::net::IpAddr) -> [u8; 16] {
-    match address {
-        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
-        std::net::IpAddr::V6(v6) => v6.octets(),
-    }
-}
+use flow_harness::*;
+use hedgerow_bpf::wire::wire_flow;
 
 fn assert_ends(record: &wire_flow, local: SocketAddr, peer: SocketAddr) {
     assert_eq!(record.local_address, mapped(local.ip()));
@@ -79,7 +41,7 @@ fn exchange(listener: &TcpListener, request: usize, response: usize) -> (SocketA
     (local, server)
 }
 
-fn tcp_is_exact(address: std::net::IpAddr) {
+fn tcp_is_exact(address: IpAddr) {
     let mut harness = Harness::new();
     let listener = TcpListener::bind((address, 0)).unwrap();
     let (client, server) = exchange(&listener, 1_234_567, 89_012);
@@ -221,7 +183,7 @@ fn a_thousand_short_connections_are_all_there_once() {
     assert_eq!(all.len(), 4 * CONNECTIONS);
 }
 
-fn udp_is_exact(address: std::net::IpAddr, header: u64) {
+fn udp_is_exact(address: IpAddr, header: u64) {
     let mut harness = Harness::new();
     let server = UdpSocket::bind((address, 0)).unwrap();
     let client = UdpSocket::bind((address, 0)).unwrap();

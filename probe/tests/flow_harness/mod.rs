@@ -1,10 +1,13 @@
 //! The flow hooks of the sensor, loaded and attached for one test, with every record they made in
 //! a network namespace of the test's own.
+// Every test program uses a part of it.
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::{
     cell::RefCell,
     fs,
     mem::MaybeUninit,
+    net::IpAddr,
     os::{fd::AsFd, unix::fs::MetadataExt},
     process::Command,
     rc::Rc,
@@ -14,7 +17,7 @@ use std::{
 
 use hedgerow_bpf::{
     sensor::{SensorSkel, SensorSkelBuilder},
-    wire::wire_flow,
+    wire::{self, wire_flow, wire_stats},
 };
 use hedgerow_probe::{
     flows::{Flows, UseHook, select},
@@ -32,6 +35,45 @@ const RING_BYTES: u32 = 1 << 20;
 /// One sensor at a time: its hooks are of the whole system.
 static ONE: Mutex<()> = Mutex::new(());
 
+pub const PHASE_START: u8 = wire::WIRE_FLOW_START as u8;
+pub const PHASE_INTERIM: u8 = wire::WIRE_FLOW_INTERIM as u8;
+pub const PHASE_FINAL: u8 = wire::WIRE_FLOW_FINAL as u8;
+pub const PHASE_FAILED: u8 = wire::WIRE_FLOW_FAILED as u8;
+
+/// Sums of a flow's records.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sum {
+    pub bytes_out: u64,
+    pub bytes_in: u64,
+}
+
+pub fn sum<'a>(records: impl IntoIterator<Item = &'a wire_flow>) -> Sum {
+    records.into_iter().fold(Sum::default(), |sum, record| Sum {
+        bytes_out: sum.bytes_out + record.bytes_out,
+        bytes_in: sum.bytes_in + record.bytes_in,
+    })
+}
+
+/// The records of the accepting (receiving) or the opening end.
+pub fn side(records: &[wire_flow], inbound: bool) -> Vec<wire_flow> {
+    records.iter().filter(|record| (record.inbound == 1) == inbound).copied().collect()
+}
+
+pub fn phases(records: &[wire_flow]) -> Vec<u8> {
+    records.iter().map(|record| record.phase).collect()
+}
+
+pub fn finals(records: &[wire_flow]) -> usize {
+    records.iter().filter(|record| record.phase == PHASE_FINAL).count()
+}
+
+pub fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
 pub struct Harness {
     skel: SensorSkel<'static>,
     flows: Flows,
@@ -39,6 +81,15 @@ pub struct Harness {
     records: Rc<RefCell<Vec<wire_flow>>>,
     pub netns: u32,
     _one: MutexGuard<'static, ()>,
+}
+
+/// Moves the calling thread into a new network namespace and gives its inode.
+pub fn enter_namespace() -> u32 {
+    // SAFETY: no memory is passed.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "needs root");
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
+    assert!(up.success());
+    fs::metadata("/proc/thread-self/ns/net").unwrap().ino() as u32
 }
 
 fn parse(bytes: &[u8]) -> wire_flow {
@@ -50,13 +101,13 @@ fn parse(bytes: &[u8]) -> wire_flow {
 impl Harness {
     /// Moves the calling thread into a new network namespace, which ends with the thread.
     pub fn new() -> Self {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: no memory is passed.
-        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "needs root");
-        let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
-        assert!(up.success());
-        let netns = fs::metadata("/proc/thread-self/ns/net").unwrap().ino() as u32;
+        let netns = enter_namespace();
+        Self::load(netns)
+    }
 
+    /// Observes the namespace.
+    pub fn load(netns: u32) -> Self {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let object: &'static mut MaybeUninit<OpenObject> =
             Box::leak(Box::new(MaybeUninit::uninit()));
         let mut open = SensorSkelBuilder::default().open(object).unwrap();
@@ -122,6 +173,17 @@ impl Harness {
             .interim(|bytes| records.extend(bytes.chunks(size_of::<wire_flow>()).map(parse)))
             .unwrap();
         self.mine(records)
+    }
+
+    /// Packets of peers that found no room, on all CPUs.
+    pub fn refused(&self) -> u64 {
+        let values = self.skel.maps.stats.lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY);
+        let read = |bytes: &Vec<u8>| {
+            assert_eq!(bytes.len(), size_of::<wire_stats>());
+            // SAFETY: the size is right, and any bytes are valid counters.
+            unsafe { bytes.as_ptr().cast::<wire_stats>().read_unaligned() }
+        };
+        values.unwrap().unwrap().iter().map(|bytes| read(bytes).flow_peers_refused).sum()
     }
 
     fn mine(&self, records: Vec<wire_flow>) -> Vec<wire_flow> {
