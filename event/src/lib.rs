@@ -8,6 +8,7 @@ pub mod calls;
 mod event;
 mod finding;
 mod flow;
+mod grams;
 mod subject;
 mod verdict;
 mod window;
@@ -19,6 +20,7 @@ pub use finding::{
     Activity, Direction, Disposition, Family, Finding, Maturity, Object, Process, Severity, Share,
 };
 pub use flow::{Flow, FlowDirection, FlowPhase, Peer, Protocol};
+pub use grams::{GramReport, Grams};
 pub use subject::{Digest, Program, Subject, Workload};
 pub use verdict::{Action, Evidence, FileKey, Level, Mode, Remediation, Rule, Target, Verdict};
 pub use window::{Epoch, EpochClose, HostCounters, Loss, Scale};

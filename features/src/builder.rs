@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use hedgerow_event::{Epoch, EpochClose, Event, Loss, Scale, Subject};
+use hedgerow_event::{Epoch, EpochClose, Event, Loss, Origin, Scale, Subject};
 
 use crate::{
     accumulate::{Accumulator, HostCounts},
@@ -64,7 +64,11 @@ impl WindowBuilder {
         &self.config
     }
 
+    /// Counts an event. Calls of the full stream count nothing here: rows have counted them.
     pub fn observe(&mut self, event: &Event) {
+        if matches!(event.origin, Origin::Raw(_)) {
+            return;
+        }
         let epoch = event.epoch.0;
         // Before the first close, records of the epoch before the first one seen may still come.
         let first = *self.first.get_or_insert(epoch.saturating_sub(1));

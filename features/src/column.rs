@@ -73,10 +73,10 @@ pub struct Context<'a> {
 #[derive(Debug, Clone, Copy)]
 pub enum Formula {
     Of(fn(&Accumulator, &Context<'_>) -> f64),
-    /// Calls of one class.
-    Class(usize),
-    /// Share of a group of classes, as a bit set of class indices.
-    Group(u64),
+    /// Calls of these classes, a bit set of class indices.
+    Sum(u64),
+    /// Their share of all calls.
+    Share(u64),
 }
 
 /// One column of a window.
@@ -125,6 +125,18 @@ impl Column {
         column
     }
 
+    /// Calls of some classes: from rows, so exact where streamed records are limited.
+    pub const fn calls(
+        family: Family,
+        name: &'static str,
+        doc: &'static str,
+        classes: u64,
+    ) -> Self {
+        let mut column = Self::count(family, Source::Rows, name, doc, |_, _| f64::NAN);
+        column.formula = Formula::Sum(classes);
+        column
+    }
+
     /// Kept in the schema, kept from the forest: another column says the same in a better form.
     pub const fn outside_matrix(mut self) -> Self {
         self.matrix = false;
@@ -139,13 +151,9 @@ impl Column {
         }
         let value = match self.formula {
             Formula::Of(formula) => formula(accumulator, context),
-            Formula::Class(class) => accumulator.calls.classes[class] as f64,
-            Formula::Group(classes) => {
-                let calls = &accumulator.calls;
-                let members = calls.classes.iter().enumerate();
-                let sum: u64 =
-                    members.filter(|(class, _)| classes >> class & 1 == 1).map(|(_, c)| c).sum();
-                share(sum, calls.calls)
+            Formula::Sum(classes) => accumulator.calls.sum(classes) as f64,
+            Formula::Share(classes) => {
+                share(accumulator.calls.sum(classes), accumulator.calls.calls)
             }
         };
         // Not `min`, which would turn "unavailable" into the largest count.

@@ -12,11 +12,15 @@ mod batch;
 mod beacon;
 mod builder;
 mod column;
+mod docs;
 mod error;
 mod families;
 mod item;
 mod matrix;
+mod offline;
 mod part;
+mod read;
+mod records;
 mod sketch;
 mod window;
 
@@ -27,8 +31,11 @@ pub use baseline::{
 pub use batch::{SCHEMA_VERSION, from_batch, schema, schema_hash, to_batch};
 pub use builder::{OPEN_EPOCHS_LIMIT, ROWS_FACTOR, WindowBuilder};
 pub use column::{COLUMNS, COUNT_MAX, Column, Kind, MATRIX_COLUMNS, Sensors, Source, column_index};
+pub use docs::columns_markdown;
 pub use error::Error;
 pub use item::ItemKey;
 pub use matrix::{matrix, matrix_families, matrix_names};
+pub use offline::{Extractor, THREADS_LIMIT};
+pub use records::{RECORDS_VERSION, Record, records_from_batch, records_schema, records_to_batch};
 pub use sketch::SKETCH_LIMIT;
 pub use window::{Config, EPOCH_NS, SUSPEND_LIMIT_NS, Window, WindowTime};

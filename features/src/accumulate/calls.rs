@@ -62,6 +62,12 @@ impl CallCounts {
         }
     }
 
+    /// Calls of the classes in a bit set of indices.
+    pub fn sum(&self, classes: u64) -> u64 {
+        let counts = self.classes.iter().enumerate();
+        counts.filter(|(class, _)| classes >> class & 1 == 1).map(|(_, count)| count).sum()
+    }
+
     pub fn merge(&mut self, other: &Self) {
         for (sum, count) in self.classes.iter_mut().zip(&other.classes) {
             *sum += count;

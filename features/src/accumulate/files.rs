@@ -1,6 +1,6 @@
 //! Streamed security-relevant calls: files, and what was refused.
 
-use hedgerow_event::Call;
+use hedgerow_event::{Call, calls::Class};
 
 use crate::{item::ItemKey, sketch::Sketch};
 
@@ -74,6 +74,8 @@ pub struct FileCounts {
     pub opens_failed: u64,
     /// Successful opens for writing.
     pub opens_write: u64,
+    /// Successful calls that make memory executable or a file in memory.
+    pub code: u64,
     /// Calls on a sensitive path, successful or not.
     pub sensitive: u64,
     /// Paths of streamed calls.
@@ -87,6 +89,8 @@ impl FileCounts {
         self.streamed += 1;
         let denied = [-i64::from(libc::EPERM), -i64::from(libc::EACCES)];
         self.denied += u64::from(denied.contains(&call.result));
+        let code = [Class::Protect.index(), Class::MemoryFile.index()];
+        self.code += u64::from(call.result >= 0 && code.contains(&usize::from(call.class)));
         if let Some(write) = open_for_writing(call) {
             self.opens += 1;
             if call.result < 0 {
@@ -108,6 +112,7 @@ impl FileCounts {
         self.opens += other.opens;
         self.opens_failed += other.opens_failed;
         self.opens_write += other.opens_write;
+        self.code += other.code;
         self.sensitive += other.sensitive;
         self.paths.merge(&other.paths);
         self.prefixes.merge(&other.prefixes);

@@ -83,7 +83,7 @@ impl Accumulator {
             Origin::Call(call) => self.files.observe(call, key),
             Origin::Flow(flow) => self.flows.observe(flow, event.time_boot_ns, key),
             Origin::Signal(_) => self.hard = true,
-            // Counted by the rows; the full stream only rebuilds them.
+            // Rows have counted it.
             Origin::Raw(_) => {}
         }
     }

@@ -1,7 +1,8 @@
-//! Files, from streamed calls.
+//! Files: what they are from streamed calls, how many changes from rows, which no limit thins.
 
-use hedgerow_event::Family::Files;
+use hedgerow_event::{Family::Files, calls::Class};
 
+use super::classes::bits;
 use crate::column::{Column, Source::Calls, share};
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -58,5 +59,30 @@ pub(super) const COLUMNS: &[Column] = &[
         "files_sensitive_count",
         "streamed calls on credentials, keys, and places that decide what runs (`is_sensitive`)",
         |a, _| a.files.sensitive as f64,
+    ),
+    Column::calls(
+        Files,
+        "files_renames_count",
+        "rename calls (`classes_rename_count`)",
+        bits(&[Class::Rename]),
+    ),
+    Column::calls(
+        Files,
+        "files_unlinks_count",
+        "unlink and rmdir calls (`classes_unlink_count`)",
+        bits(&[Class::Unlink]),
+    ),
+    Column::calls(
+        Files,
+        "files_changes_count",
+        "calls that truncate, link, make nodes, or change mode, owner or attributes",
+        bits(&[
+            Class::Truncate,
+            Class::Link,
+            Class::MakeNode,
+            Class::Mode,
+            Class::Owner,
+            Class::Attribute,
+        ]),
     ),
 ];

@@ -1,7 +1,8 @@
 //! The network, from flow records.
 
-use hedgerow_event::Family::Flows as Family;
+use hedgerow_event::{Family::Flows as Family, calls::Class};
 
+use super::classes::bits;
 use crate::column::{Column, Source::Flows, share};
 
 pub(super) const COLUMNS: &[Column] = &[
@@ -130,5 +131,23 @@ pub(super) const COLUMNS: &[Column] = &[
          between its flow starts, at least 0. Unavailable where no peer has 4 starts, or all have \
          more than 64",
         |a, _| a.flows.beacons.regularity().unwrap_or(f64::NAN),
+    ),
+    Column::calls(
+        Family,
+        "flows_connects_count",
+        "connect calls (`classes_connect_count`)",
+        bits(&[Class::Connect]),
+    ),
+    Column::calls(
+        Family,
+        "flows_binds_count",
+        "bind and listen calls (`classes_bind_count`)",
+        bits(&[Class::Bind]),
+    ),
+    Column::calls(
+        Family,
+        "flows_sends_count",
+        "send calls (`classes_send_count`)",
+        bits(&[Class::Send]),
     ),
 ];

@@ -1,8 +1,12 @@
 //! Programs started and processes made.
 
-use hedgerow_event::Family::Processes as Family;
+use hedgerow_event::{Family::Processes as Family, calls::Class};
 
-use crate::column::{Column, Source::Processes};
+use super::classes::{POWER, bits};
+use crate::column::{
+    Column,
+    Source::{Calls, Processes},
+};
 
 pub(super) const COLUMNS: &[Column] = &[
     Column::count(
@@ -64,5 +68,32 @@ pub(super) const COLUMNS: &[Column] = &[
         "execs that raised privileges (set-uid, set-gid, capabilities) or changed the effective \
          user id",
         |a, _| a.processes.privilege_changes as f64,
+    ),
+    Column::calls(
+        Family,
+        "processes_clones_count",
+        "fork, vfork, clone and clone3 calls (`classes_clone_count`)",
+        bits(&[Class::Clone]),
+    ),
+    Column::calls(
+        Family,
+        "processes_kills_count",
+        "signals sent (`classes_kill_count`)",
+        bits(&[Class::Kill]),
+    ),
+    Column::calls(
+        Family,
+        "processes_power_count",
+        "calls that reach beyond the process: credentials, trace, namespaces, mounts, modules, bpf, \
+         keyrings, system",
+        bits(POWER),
+    ),
+    Column::count(
+        Family,
+        Calls,
+        "processes_code_count",
+        "streamed calls that make memory executable (mprotect with `PROT_EXEC`) or a file in memory \
+         (memfd, userfaultfd): where injected code begins, and what just-in-time compilers do",
+        |a, _| a.files.code as f64,
     ),
 ];

@@ -1,4 +1,9 @@
-//! The windows' schema: keys, what is missing, then a column for each feature.
+//! Windows as Arrow batches, and back: keys, what is missing, then a column for each feature.
+//!
+//! One definition serves both ways: a schema's fields, in order, each written from a row and read
+//! by its name. Readers take a column in any Arrow type that casts to the schema's (polars and
+//! DuckDB rewrite strings and integers as they like), ignore columns that they don't know, and name
+//! the column that is wrong.
 
 use std::{
     collections::HashMap,
@@ -18,10 +23,10 @@ use arrow::{
 use hedgerow_event::{Digest, Epoch, Loss, Program, Scale, Subject, Workload};
 use sha2::{Digest as _, Sha256};
 
-use super::read::{Flags, Numbers, Texts};
 use crate::{
     Error,
     column::{COLUMNS, Kind},
+    read::{Flags, Numbers, Texts},
     window::{Window, WindowTime},
 };
 
@@ -36,6 +41,7 @@ struct Key {
     name: &'static str,
     data_type: fn() -> DataType,
     nullable: bool,
+    doc: &'static str,
     write: fn(&[Window]) -> ArrayRef,
 }
 
@@ -67,43 +73,98 @@ fn flags(windows: &[Window], value: fn(&Window) -> bool) -> ArrayRef {
 }
 
 macro_rules! key {
-    ($name:literal, $type:expr, $write:expr) => {
-        Key { name: $name, data_type: || $type, nullable: false, write: $write }
+    ($name:literal, $type:expr, $doc:literal, $write:expr) => {
+        Key { name: $name, data_type: || $type, nullable: false, doc: $doc, write: $write }
     };
-    ($name:literal, null $type:expr, $write:expr) => {
-        Key { name: $name, data_type: || $type, nullable: true, write: $write }
+    ($name:literal, null $type:expr, $doc:literal, $write:expr) => {
+        Key { name: $name, data_type: || $type, nullable: true, doc: $doc, write: $write }
     };
 }
 
 /// The columns before the features, in order.
 const KEYS: &[Key] = &[
-    key!("host", DataType::Utf8, |w| texts(w, |w| Some(&w.host))),
-    key!("workload", DataType::Utf8, |w| texts(w, |w| Some(w.subject.workload.as_str()))),
-    key!("program", DataType::Utf8, |w| texts(w, |w| Some(&w.subject.program.path))),
-    key!("script", null DataType::Utf8, |w| texts(w, |w| w.subject.program.script.as_deref())),
-    key!("scale", DataType::Utf8, |w| texts(w, |w| Some(scale_name(w.time.scale)))),
-    key!("epoch", DataType::UInt32, |w| smalls(w, |w| Some(w.time.epoch.0))),
-    key!("early", null DataType::UInt32, |w| smalls(w, |w| w.early)),
-    key!("start", wall_time(), |w| wall(w, |time| time.start_boot_ns)),
-    key!("end", wall_time(), |w| wall(w, |time| time.end_boot_ns)),
-    key!("start_boot_ns", DataType::UInt64, |w| numbers(w, |w| w.time.start_boot_ns)),
-    key!("end_boot_ns", DataType::UInt64, |w| numbers(w, |w| w.time.end_boot_ns)),
-    key!("realtime_offset_ns", DataType::Int64, |w| {
-        Arc::new(Int64Array::from_iter_values(w.iter().map(|w| w.time.realtime_offset_ns)))
+    key!("host", DataType::Utf8, "the host's id", |w| texts(w, |w| Some(&w.host))),
+    key!("workload", DataType::Utf8, "unit, container or pod, or `host`", |w| {
+        texts(w, |w| Some(w.subject.workload.as_str()))
     }),
-    key!("suspended_ns", DataType::UInt64, |w| numbers(w, |w| w.time.suspended_ns)),
-    key!("parts", DataType::UInt32, |w| smalls(w, |w| Some(w.time.parts))),
-    key!("valid", DataType::Boolean, |w| flags(w, |w| w.time.is_valid())),
-    key!("hard", DataType::Boolean, |w| flags(w, |w| w.hard)),
-    key!("programs", DataType::UInt64, |w| numbers(w, |w| w.programs)),
-    key!("records", DataType::UInt64, |w| numbers(w, |w| w.records)),
-    key!("lost", DataType::UInt64, |w| numbers(w, |w| w.loss.lost)),
-    key!("late", DataType::UInt64, |w| numbers(w, |w| w.loss.late)),
-    key!("limited", DataType::UInt64, |w| numbers(w, |w| w.loss.limited)),
-    key!("unattributed_lost", DataType::UInt64, |w| numbers(w, |w| w.time.unattributed.lost)),
-    key!("unattributed_late", DataType::UInt64, |w| numbers(w, |w| w.time.unattributed.late)),
-    key!("unattributed_limited", DataType::UInt64, |w| numbers(w, |w| w.time.unattributed.limited)),
+    key!(
+        "program",
+        DataType::Utf8,
+        "path; `(other)` for merged subjects, `(kernel)` for the host",
+        |w| { texts(w, |w| Some(&w.subject.program.path)) }
+    ),
+    key!("script", null DataType::Utf8, "script of an interpreter", |w| {
+        texts(w, |w| w.subject.program.script.as_deref())
+    }),
+    key!("scale", DataType::Utf8, "length of the window: 5s, 1m, 1h", |w| {
+        texts(w, |w| Some(scale_name(w.time.scale)))
+    }),
+    key!("epoch", DataType::UInt32, "the kernel's number of the window's first 5 s", |w| {
+        smalls(w, |w| Some(w.time.epoch.0))
+    }),
+    key!("early", null DataType::UInt32, "index of a row made before the window closed", |w| {
+        smalls(w, |w| w.early)
+    }),
+    key!("start", wall_time(), "wall time", |w| wall(w, |time| time.start_boot_ns)),
+    key!("end", wall_time(), "wall time", |w| wall(w, |time| time.end_boot_ns)),
+    key!("start_boot_ns", DataType::UInt64, "`CLOCK_BOOTTIME`", |w| {
+        numbers(w, |w| w.time.start_boot_ns)
+    }),
+    key!("end_boot_ns", DataType::UInt64, "`CLOCK_BOOTTIME`", |w| {
+        numbers(w, |w| w.time.end_boot_ns)
+    }),
+    key!(
+        "realtime_offset_ns",
+        DataType::Int64,
+        "`CLOCK_REALTIME - CLOCK_BOOTTIME` at the end",
+        |w| { Arc::new(Int64Array::from_iter_values(w.iter().map(|w| w.time.realtime_offset_ns))) }
+    ),
+    key!(
+        "suspended_ns",
+        DataType::UInt64,
+        "time suspended; above 100 ms there are no rates",
+        |w| { numbers(w, |w| w.time.suspended_ns) }
+    ),
+    key!("parts", DataType::UInt32, "epochs watched without a suspend", |w| {
+        smalls(w, |w| Some(w.time.parts))
+    }),
+    key!("valid", DataType::Boolean, "`parts` is at least 10/12 of the window", |w| {
+        flags(w, |w| w.time.is_valid())
+    }),
+    key!("hard", DataType::Boolean, "a hard signal was seen; the subject was not merged", |w| {
+        flags(w, |w| w.hard)
+    }),
+    key!("programs", DataType::UInt64, "distinct programs in the row", |w| {
+        numbers(w, |w| w.programs)
+    }),
+    key!("records", DataType::UInt64, "events counted in the row", |w| numbers(w, |w| w.records)),
+    key!("lost", DataType::UInt64, "records of the row's threads that found a full ring", |w| {
+        numbers(w, |w| w.loss.lost)
+    }),
+    key!("late", DataType::UInt64, "records in the row that belong to another window", |w| {
+        numbers(w, |w| w.loss.late)
+    }),
+    key!("limited", DataType::UInt64, "records that a token bucket held back by design", |w| {
+        numbers(w, |w| w.loss.limited)
+    }),
+    key!(
+        "unattributed_lost",
+        DataType::UInt64,
+        "lost records of the host, charged to no thread",
+        |w| { numbers(w, |w| w.time.unattributed.lost) }
+    ),
+    key!("unattributed_late", DataType::UInt64, "the same, late", |w| {
+        numbers(w, |w| w.time.unattributed.late)
+    }),
+    key!("unattributed_limited", DataType::UInt64, "the same, limited", |w| {
+        numbers(w, |w| w.time.unattributed.limited)
+    }),
 ];
+
+/// Name, type and meaning of the key columns.
+pub(crate) fn key_docs() -> impl Iterator<Item = (&'static str, String, &'static str)> {
+    KEYS.iter().map(|key| (key.name, (key.data_type)().to_string(), key.doc))
+}
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let keys = KEYS.iter().map(|key| Field::new(key.name, (key.data_type)(), key.nullable));
@@ -133,7 +194,7 @@ pub fn schema_hash() -> String {
     SCHEMA.metadata().get(HASH_KEY).cloned().unwrap_or_default()
 }
 
-pub(super) fn fields_hash(fields: &[Field]) -> String {
+fn fields_hash(fields: &[Field]) -> String {
     let mut hash = Sha256::new();
     for field in fields {
         let line = format!("{}:{}:{}\n", field.name(), field.data_type(), field.is_nullable());

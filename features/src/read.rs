@@ -1,18 +1,21 @@
 //! Columns of a batch by name, in the type that the schema says, or a clear error.
 
+use std::sync::Arc;
+
 use arrow::{
     array::{
-        Array, ArrayRef, ArrowPrimitiveType, BooleanArray, PrimitiveArray, RecordBatch, StringArray,
+        Array, ArrayRef, ArrowPrimitiveType, BooleanArray, ListArray, PrimitiveArray, RecordBatch,
+        StringArray,
     },
     compute::CastOptions,
     compute::cast_with_options,
-    datatypes::DataType,
+    datatypes::{DataType, Field},
 };
 
 use crate::Error;
 
 /// A column cast to the type in which it is read.
-pub(super) fn column(
+pub(crate) fn column(
     batch: &RecordBatch,
     name: &str,
     wanted: &DataType,
@@ -35,22 +38,14 @@ fn wrong_type(name: &str, found: &ArrayRef, wanted: &DataType) -> Error {
 }
 
 /// A column of numbers.
-pub(super) struct Numbers<T: ArrowPrimitiveType> {
+pub(crate) struct Numbers<T: ArrowPrimitiveType> {
     name: String,
     array: PrimitiveArray<T>,
 }
 
 impl<T: ArrowPrimitiveType> Numbers<T> {
-    pub(super) fn open(batch: &RecordBatch, name: &str) -> Result<Self, Error> {
-        Self::open_as(batch, name, &T::DATA_TYPE)
-    }
-
-    /// Opens with a type that carries parameters beside the native one (a time zone).
-    pub(super) fn open_as(
-        batch: &RecordBatch,
-        name: &str,
-        wanted: &DataType,
-    ) -> Result<Self, Error> {
+    pub(crate) fn open(batch: &RecordBatch, name: &str) -> Result<Self, Error> {
+        let wanted = &T::DATA_TYPE;
         let array = column(batch, name, wanted)?;
         let array = array
             .as_any()
@@ -59,15 +54,15 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
         Ok(Self { name: name.to_owned(), array: array.clone() })
     }
 
-    pub(super) fn maybe(&self, row: usize) -> Option<T::Native> {
+    pub(crate) fn maybe(&self, row: usize) -> Option<T::Native> {
         self.array.is_valid(row).then(|| self.array.value(row))
     }
 
-    pub(super) fn get(&self, row: usize) -> Result<T::Native, Error> {
+    pub(crate) fn get(&self, row: usize) -> Result<T::Native, Error> {
         self.maybe(row).ok_or_else(|| Error::Null { column: self.name.clone(), row })
     }
 
-    pub(super) fn bad(&self, row: usize, problem: &'static str) -> Error
+    pub(crate) fn bad(&self, row: usize, problem: &'static str) -> Error
     where
         T::Native: std::fmt::Display,
     {
@@ -77,13 +72,13 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
 }
 
 /// A column of text.
-pub(super) struct Texts {
+pub(crate) struct Texts {
     name: String,
     array: StringArray,
 }
 
 impl Texts {
-    pub(super) fn open(batch: &RecordBatch, name: &str) -> Result<Self, Error> {
+    pub(crate) fn open(batch: &RecordBatch, name: &str) -> Result<Self, Error> {
         let array = column(batch, name, &DataType::Utf8)?;
         let array = array
             .as_any()
@@ -92,28 +87,28 @@ impl Texts {
         Ok(Self { name: name.to_owned(), array: array.clone() })
     }
 
-    pub(super) fn maybe(&self, row: usize) -> Option<&str> {
+    pub(crate) fn maybe(&self, row: usize) -> Option<&str> {
         self.array.is_valid(row).then(|| self.array.value(row))
     }
 
-    pub(super) fn get(&self, row: usize) -> Result<&str, Error> {
+    pub(crate) fn get(&self, row: usize) -> Result<&str, Error> {
         self.maybe(row).ok_or_else(|| Error::Null { column: self.name.clone(), row })
     }
 
-    pub(super) fn bad(&self, row: usize, problem: &'static str) -> Error {
+    pub(crate) fn bad(&self, row: usize, problem: &'static str) -> Error {
         let value = self.maybe(row).unwrap_or_default().to_owned();
         Error::Value { column: self.name.clone(), row, value, problem }
     }
 }
 
 /// A column of truths.
-pub(super) struct Flags {
+pub(crate) struct Flags {
     name: String,
     array: BooleanArray,
 }
 
 impl Flags {
-    pub(super) fn open(batch: &RecordBatch, name: &str) -> Result<Self, Error> {
+    pub(crate) fn open(batch: &RecordBatch, name: &str) -> Result<Self, Error> {
         let array = column(batch, name, &DataType::Boolean)?;
         let array = array
             .as_any()
@@ -122,11 +117,59 @@ impl Flags {
         Ok(Self { name: name.to_owned(), array: array.clone() })
     }
 
-    pub(super) fn get(&self, row: usize) -> Result<bool, Error> {
+    pub(crate) fn get(&self, row: usize) -> Result<bool, Error> {
         if self.array.is_valid(row) {
             Ok(self.array.value(row))
         } else {
             Err(Error::Null { column: self.name.clone(), row })
         }
+    }
+}
+
+/// A column of lists of numbers.
+pub(crate) struct Lists<T: ArrowPrimitiveType> {
+    name: String,
+    array: ListArray,
+    values: PrimitiveArray<T>,
+}
+
+impl<T: ArrowPrimitiveType> Lists<T> {
+    pub(crate) fn open(batch: &RecordBatch, name: &str) -> Result<Self, Error> {
+        let wanted = DataType::List(Arc::new(Field::new_list_field(T::DATA_TYPE, true)));
+        let array = column(batch, name, &wanted)?;
+        let list = array
+            .as_any()
+            .downcast_ref::<ListArray>()
+            .ok_or_else(|| wrong_type(name, &array, &wanted))?;
+        let values = list
+            .values()
+            .as_any()
+            .downcast_ref::<PrimitiveArray<T>>()
+            .ok_or_else(|| wrong_type(name, &array, &wanted))?;
+        Ok(Self { name: name.to_owned(), array: list.clone(), values: values.clone() })
+    }
+
+    /// A list of any length.
+    pub(crate) fn all(&self, row: usize) -> Result<&[T::Native], Error> {
+        if self.array.is_null(row) {
+            return Err(Error::Null { column: self.name.clone(), row });
+        }
+        let offsets = self.array.value_offsets();
+        let range = offsets[row] as usize..offsets[row + 1] as usize;
+        if range.clone().any(|at| self.values.is_null(at)) {
+            return Err(self.bad(row, range.len(), "a list with an empty place"));
+        }
+        Ok(&self.values.values()[range])
+    }
+
+    /// A list of exactly `N` numbers.
+    pub(crate) fn get<const N: usize>(&self, row: usize) -> Result<[T::Native; N], Error> {
+        let list = self.all(row)?;
+        list.try_into().map_err(|_| self.bad(row, list.len(), "a list of another length"))
+    }
+
+    fn bad(&self, row: usize, length: usize, problem: &'static str) -> Error {
+        let value = format!("{length} numbers");
+        Error::Value { column: self.name.clone(), row, value, problem }
     }
 }
