@@ -3,21 +3,17 @@
 #ifndef HEDGEROW_CALLS_BPF_H
 #define HEDGEROW_CALLS_BPF_H
 
-#include "rows.bpf.h"
+#include "grams.bpf.h"
 
 #define ERESTARTSYS 512
 #define ERESTART_RESTARTBLOCK 516
 #define MAX_ERRNO 4095
 
-/* The newest six codes of nine bits, the newest lowest; 0 is "none yet". */
-#define HISTORY_BITS 9
-#define HISTORY_MASK ((1ULL << 54) - 1)
-#define HISTORY_COMPAT (1ULL << 62)
-
 struct call {
 	__s64 result;
 	__s32 number; /* as the task used it; io_uring: the opcode */
 	bool compat;
+	bool uring;
 };
 
 static __noinline int call_uncounted(void)
@@ -29,36 +25,82 @@ static __noinline int call_uncounted(void)
 	return 0;
 }
 
-/* Pushes a code; false where it repeats the one before. 32-bit calls are a stream of their own. */
-static __always_inline bool history_push(__u64 *history, __u16 code, bool compat)
+static __always_inline struct wire_call_info call_info(const struct call *call)
 {
-	__u64 stream = compat ? HISTORY_COMPAT : 0;
-	__u64 old = *history;
+	struct wire_call_info info = {.code = WIRE_CODE_ODD, .class = WIRE_CLASS_ODD};
+	__u32 number = call->number;
 
-	if ((old & HISTORY_COMPAT) != stream)
-		old = stream;
-	if ((old & ((1 << HISTORY_BITS) - 1)) == code)
-		return false;
-	*history = (((old << HISTORY_BITS) | code) & HISTORY_MASK) | stream;
-	return true;
+	if (call->uring) {
+		if (number < 64)
+			info = *(const struct wire_call_info *)&calls_uring[number];
+		return info;
+	}
+	if (!call->compat) {
+		if (number == (__u32)-1)
+			number = WIRE_SIGRETURN;
+		if (number < WIRE_TABLE_SIZE)
+			info = *(const struct wire_call_info *)&calls_native[number];
+		return info;
+	}
+	if (number == (__u32)-1)
+		info = *(const struct wire_call_info *)&calls_native[WIRE_SIGRETURN];
+	else if (number < WIRE_TABLE_SIZE)
+		info = *(const struct wire_call_info *)&calls_compat[number];
+	info.class = WIRE_CLASS_COMPAT;
+	return info;
 }
 
-static __always_inline void call_count(struct row *row, const struct call *call)
+/* One of the full stream. */
+static __noinline int call_raw(struct row *row, const struct call *call, bool streamed)
+{
+	struct wire_raw *raw = ring_reserve(WIRE_RAW, sizeof(*raw), RING_COMMON);
+
+	if (!raw) {
+		ring_lost(row);
+		return 0;
+	}
+	raw->start_boot_ns = row->actor.start_boot_ns;
+	raw->result = call->result;
+	raw->tgid = row->actor.tgid;
+	raw->tid = row->actor.tid;
+	raw->number = call->number;
+	raw->flags = (call->compat ? WIRE_CALL_COMPAT : 0) | (call->uring ? WIRE_CALL_URING : 0) |
+		     (row->history & HISTORY_MASK ? 0 : WIRE_CALL_FRESH) |
+		     (streamed ? WIRE_CALL_STREAMED : 0);
+	raw->slot = row->actor.slot;
+	ring_submit(raw);
+	return 0;
+}
+
+/* The kernel will make the call again: neither a call nor an error. */
+static __always_inline bool call_restarts(const struct call *call)
+{
+	return call->number != -1 && call->result <= -ERESTARTSYS &&
+	       call->result >= -ERESTART_RESTARTBLOCK;
+}
+
+/* Counts a call that doesn't restart, takes it into the history and checks its n-grams. */
+static __always_inline void call_count(struct row *row, const struct call *call,
+				       struct wire_call_info info)
 {
 	struct wire_counts *counts = &row_bucket(row)->counts;
-	struct wire_call_info info;
-	__s32 number = call->number;
 
-	if (number == -1) {
-		number = WIRE_SIGRETURN;
-	} else if (call->result < 0 && call->result >= -MAX_ERRNO) {
-		if (call->result <= -ERESTARTSYS && call->result >= -ERESTART_RESTARTBLOCK)
-			return;
-		counts->errors++;
-	}
-	(void)info;
-	counts->classes[number & 63]++;
 	counts->calls++;
+	if (call->number != -1 && call->result < 0 && call->result >= -MAX_ERRNO)
+		counts->errors++;
+	if (info.flags & WIRE_INFO_FORK && !call->result) {
+		info.code = WIRE_CODE_BORN;
+		if (!call->compat)
+			info.class = WIRE_CLASS_BORN;
+	}
+	counts->classes[info.class & (WIRE_CLASSES - 1)]++;
+	if (!info.code)
+		return;
+	if (!history_push(&row->history, info.code, call->compat)) {
+		counts->collapsed++;
+		return;
+	}
+	grams_check(row, counts);
 }
 
 #endif

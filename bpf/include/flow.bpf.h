@@ -91,7 +91,7 @@ static __always_inline bool flow_current_owner(struct wire_actor *owner)
 		return true;
 	hook_hit(row, WIRE_HOOK_FLOW);
 	*owner = row->actor;
-	return !(row->flags & ROW_OWN);
+	return !row_is_skipped(row);
 }
 
 static __always_inline void flow_set(struct flow_state *state, __u32 flags)

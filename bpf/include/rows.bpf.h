@@ -176,8 +176,12 @@ static __noinline __u32 profile_slot(__u64 cgroup_id, __u64 program_id)
 
 static __always_inline bool task_is_own(struct task_struct *task)
 {
-	return (__u32)task->tgid == own_tgid &&
-	       task->group_leader->start_boottime == own_start_boot_ns;
+	return (__u32)task->tgid == own_tgid;
+}
+
+static __always_inline bool row_is_skipped(const struct row *row)
+{
+	return (row->flags & (ROW_OWN | ROW_PROOF)) == ROW_OWN;
 }
 
 /* Brings a row up to the clock: opens the epoch's bucket and looks the identity up again. */
@@ -195,9 +199,12 @@ static __noinline int row_refresh(struct row *row, struct task_struct *task)
 	}
 	row->seen = now;
 	row->flags &= ~ROW_PROOF;
-	if (row->actor.tgid == control.proof_tgid)
-		row->flags = ROW_PROOF;
-	if (row->flags & ROW_OWN)
+	row->actor.flags &= ~WIRE_ACTOR_PROOF;
+	if (row->actor.tgid == control.proof_tgid) {
+		row->flags |= ROW_PROOF;
+		row->actor.flags |= WIRE_ACTOR_PROOF;
+	}
+	if (row_is_skipped(row))
 		return 0;
 	row->actor.cgroup_id = task_cgroup_id(task);
 	row->actor.slot = profile_slot(row->actor.cgroup_id, row->actor.program_id);

@@ -19,22 +19,13 @@ const volatile struct wire_call_info calls_compat[WIRE_TABLE_SIZE] __weak = {};
 const volatile struct wire_call_info calls_uring[64] __weak = {};
 const volatile __u64 gram_multiplier[3] __weak = {1, 1, 1}; /* for 2-, 3- and 6-grams; odd */
 const volatile bool full __weak = false;
-const volatile __u32 own_tgid __weak = 0;
-const volatile __u64 own_start_boot_ns __weak = 0;
+const volatile __u32 own_tgid __weak = 0; /* ours as long as we live, so its start needs no look */
 const volatile __u32 ring_bytes __weak = 1 << 20;
 const volatile __u32 task_tokens __weak = 512;     /* streamed calls of a thread in an epoch */
 const volatile __u32 cgroup_tokens __weak = 20000; /* streamed calls of a cgroup in an epoch */
 const volatile __u32 evidence_tokens __weak = 256; /* of evidence, of a thread in an epoch */
 
-/* Written by user space while running. */
-struct control {
-	struct wire_clock clock;
-	__u32 closing;    /* the epoch that the iterator takes out */
-	__u32 learning;   /* programs get a slot at exec */
-	__u32 proof_tgid; /* our marked child */
-	__u32 reserved;
-};
-struct control control __weak SEC(".data.control");
+struct wire_control control __weak SEC(".data.control");
 
 struct bucket {
 	__u32 epoch; /* 0: never used */
@@ -44,7 +35,7 @@ struct bucket {
 
 enum row_flags {
 	ROW_OWN = 1,   /* of Hedgerow's own process tree: nothing is observed */
-	ROW_PROOF = 2, /* the marked child */
+	ROW_PROOF = 2, /* the marked child: observed although it is our own */
 };
 
 /* Everything about a thread. The thread is the only writer of its counts: who takes a bucket out

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The records that cross from the kernel to user space: the only definition. All integers are in
- * host byte order, all padding is explicit, sizes are multiples of 8. Addresses are 16 bytes in
+ * host byte order, all padding is explicit. Fixed parts are
+ * multiples of 8 bytes. Addresses are 16 bytes in
  * network order (v4 as v4-mapped v6), ports are host order. */
 #ifndef HEDGEROW_WIRE_H
 #define HEDGEROW_WIRE_H
@@ -23,20 +24,23 @@
 
 /* One entry of those tables. */
 struct wire_call_info {
-	__u16 code; /* 9 bits; 0 stays out of the history */
+	__u16 code;  /* 9 bits; 0 stays out of the history */
+	__u16 flags; /* enum wire_info_flags */
 	__u8 class;
-	__u8 flags; /* enum wire_info_flags */
+	__u8 reserved[3];
 };
+_Static_assert(sizeof(struct wire_call_info) == 8, "wire_call_info");
 
 enum wire_info_flags {
 	WIRE_INFO_STREAM = 1,     /* streamed as a call record */
-	WIRE_INFO_EVIDENCE = 2,   /* streamed from a bucket of its own and into a ring half full */
+	WIRE_INFO_EVIDENCE = 2,   /* streamed from a bucket of its own, into a ring half full */
 	WIRE_INFO_IF_EXEC = 4,    /* streamed only where argument 2 has PROT_EXEC */
 	WIRE_INFO_DESCRIPTOR = 8, /* a success returns a descriptor whose dentry names the file */
 	WIRE_INFO_PATH_0 = 16,    /* argument 0 points to a path (claimed) */
 	WIRE_INFO_PATH_1 = 32,    /* argument 1 points to a path (claimed) */
 	WIRE_INFO_FORK = 64,      /* returning 0 means: born */
-	WIRE_INFO_CREDENTIALS = 128, /* may change the effective user */
+	WIRE_INFO_CREDENTIALS = 128,  /* may change the effective user */
+	WIRE_INFO_IF_NAMESPACE = 256, /* streamed only where argument 0 has CLONE_NEW* */
 };
 
 /* n-gram bitmaps: 2^14, 2^15 and 2^17 bits. */
@@ -67,6 +71,15 @@ struct wire_clock {
 	__u32 generation; /* rows look their identity up again when it moves */
 };
 
+/* Written by user space while running. */
+struct wire_control {
+	struct wire_clock clock;
+	__u32 closing;    /* the epoch that the iterators take out */
+	__u32 learning;   /* programs get a slot at exec */
+	__u32 proof_tgid; /* our marked child */
+	__u32 reserved;
+};
+
 /* Key and value of the map of programs: a program in a workload. */
 struct wire_program_key {
 	__u32 workload;
@@ -93,9 +106,9 @@ struct wire_stats {
 	__u64 lost;      /* found it full */
 	__u64 uncharged; /* of those: could not be charged to a row */
 	__u64 signals;
-	__u64 calls_uncounted;  /* no row could be made: counted nowhere else */
-	__u64 spilled;          /* rows added to the sums of their program */
-	__u64 profiles_refused; /* programs that found no free profile slot */
+	__u64 calls_uncounted;    /* no row could be made: counted nowhere else */
+	__u64 spilled;            /* rows added to the sums of their program */
+	__u64 profiles_refused;   /* programs that found no free profile slot */
 	__u64 flow_peers_refused; /* packets of peers that found no room, counted without a name */
 	__u64 hits[8]; /* programs run, by enum wire_hook; counted for the marked child only */
 };
@@ -223,7 +236,7 @@ struct wire_exec {
 	__u16 filename_size;  /* as given to execve (the script); claimed */
 	__u16 arguments_size; /* argv, separated by zero bytes; claimed */
 	__u16 reserved;
-	/* path, filename and arguments follow without gaps; the record is padded to 8 bytes */
+	/* path, filename and arguments follow without gaps */
 };
 _Static_assert(sizeof(struct wire_exec) == 152, "wire_exec");
 
@@ -258,13 +271,13 @@ struct wire_call {
 	struct wire_actor actor;
 	__s64 result;
 	__u64 arguments[6];
-	__s32 number; /* native; -1: none */
+	__s32 number; /* as the task used it; io_uring: the opcode */
 	__u16 flags;  /* enum wire_call_flags */
 	__u8 class;
 	__u8 reserved;
 	__u16 path_size;
 	__u16 reserved2[3];
-	/* the path follows; the record is padded to 8 bytes */
+	/* the path follows */
 };
 _Static_assert(sizeof(struct wire_call) == 128, "wire_call");
 
@@ -327,7 +340,7 @@ struct wire_cgroup {
 	__u32 removed;
 	__u16 path_size;
 	__u16 reserved;
-	/* the path below the cgroup root follows; the record is padded to 8 bytes */
+	/* the path below the cgroup root follows */
 };
 _Static_assert(sizeof(struct wire_cgroup) == 32, "wire_cgroup");
 

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Where records of variable size are put together before they go to the ring. */
+#ifndef HEDGEROW_SCRATCH_BPF_H
+#define HEDGEROW_SCRATCH_BPF_H
+
+#include "ring.bpf.h"
+
+#define PATH_END 512 /* a path ends here, so that what precedes it can be put in front */
+
+/* A record under construction: its head ends where its path begins. */
+struct scratch {
+	__u32 start; /* of the path */
+	__u32 cut;   /* the head of the path is missing */
+	__u8 bytes[2048];
+};
+
+/* Per CPU, used with preemption off and never by softirqs. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratches __weak SEC(".maps");
+
+static __always_inline struct scratch *scratch_get(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratches, &zero);
+}
+
+/* Sends the record that begins `size` of head before the path and has `tail` bytes after it. */
+static __always_inline bool scratch_send(struct scratch *scratch, __u32 head, __u32 tail,
+					 enum ring_priority priority)
+{
+	__u32 start = (scratch->start - head) & (PATH_END - 1);
+	__u32 size = (PATH_END - start + tail) & 1023;
+
+	return ring_output(&scratch->bytes[start], size, priority);
+}
+
+#endif

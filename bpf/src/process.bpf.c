@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: GPL-2.0-only
+// Processes: exec, fork and exit, where rows are cut and identities change.
+
+#include "calls.bpf.h"
+#include "path.bpf.h"
+
+#define EXEC_NAME_MAX 128
+#define OVERFLOW_LOGIN_UID (~0U)
+
+static __always_inline __u32 task_login_uid(struct task_struct *task)
+{
+	if (!bpf_core_field_exists(task->loginuid))
+		return OVERFLOW_LOGIN_UID;
+	return BPF_CORE_READ(task, loginuid.val);
+}
+
+/* Name and arguments as they were claimed, after PATH_END; sets the sizes in `exec`. */
+static __always_inline __u32 exec_strings(struct task_struct *task, struct linux_binprm *bprm,
+					  struct scratch *scratch, struct wire_exec *exec)
+{
+	unsigned long from = BPF_CORE_READ(task, mm, arg_start);
+	unsigned long size = BPF_CORE_READ(task, mm, arg_end) - from;
+	long name = bpf_probe_read_kernel_str(&scratch->bytes[PATH_END], EXEC_NAME_MAX,
+					      BPF_CORE_READ(bprm, filename));
+
+	name = name > 1 ? (name - 1) & (EXEC_NAME_MAX - 1) : 0;
+	if (size > WIRE_ARGUMENTS_MAX - 1)
+		size = WIRE_ARGUMENTS_MAX - 1;
+	size &= WIRE_ARGUMENTS_MAX - 1;
+	if (bpf_probe_read_user(&scratch->bytes[PATH_END + name], size, (void *)from))
+		size = 0;
+	exec->filename_size = name;
+	exec->arguments_size = size;
+	return name + size;
+}
+
+static __always_inline __u32 exec_flags(struct linux_binprm *bprm)
+{
+	__u32 flags = 0;
+
+	if (BPF_CORE_READ(bprm, interp) != BPF_CORE_READ(bprm, filename))
+		flags |= WIRE_EXEC_SCRIPT;
+	if (BPF_CORE_READ_BITFIELD_PROBED(bprm, secureexec))
+		flags |= WIRE_EXEC_PRIVILEGED;
+	return flags;
+}
+
+static __noinline int exec_send(struct row *row, struct task_struct *task,
+				struct linux_binprm *bprm, struct wire_exec *exec)
+{
+	struct task_struct *parent = BPF_CORE_READ(task, real_parent, group_leader);
+	struct scratch *scratch = scratch_get();
+	struct wire_exec *record;
+	__u32 tail;
+
+	if (!scratch)
+		return 0;
+	path_walk(BPF_CORE_READ(bprm, file), scratch);
+	exec->path_size = PATH_END - scratch->start;
+	if (scratch->cut)
+		exec->flags |= WIRE_EXEC_PATH_CUT;
+	tail = exec_strings(task, bprm, scratch, exec);
+	exec->actor = row->actor;
+	exec->parent_start_boot_ns = BPF_CORE_READ(parent, start_boottime);
+	exec->parent_tgid = BPF_CORE_READ(parent, tgid);
+	exec->uid = row->uid;
+	exec->login_uid = task_login_uid(task);
+	header_fill(&exec->header, WIRE_EXEC, sizeof(*exec) + exec->path_size + tail);
+	record = (void *)&scratch->bytes[(scratch->start - sizeof(*record)) & (PATH_END - 1)];
+	*record = *exec;
+	if (!scratch_send(scratch, sizeof(*record), tail, RING_EVIDENCE))
+		ring_lost(row);
+	return 0;
+}
+
+/*
+ * sched_process_exec: void (struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
+ * The task has its new image and credentials; what it counted belongs to the old program.
+ */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	struct row *row = row_of(task);
+	struct wire_exec exec = {};
+
+	if (!row)
+		return 0;
+	if (!row_is_skipped(row))
+		row_flush(row, WIRE_ROW_EXEC);
+	exec.previous_program_id = row->actor.program_id;
+	exec.uid_before = row->uid;
+	exec.old_tid = old_pid;
+	exec.flags = exec_flags(bprm);
+	file_key(BPF_CORE_READ(bprm, file), &exec.file);
+	actor_fill(&row->actor, task);
+	row->actor.program_id = program_id(&exec.file, script_hash(bprm));
+	row->uid = BPF_CORE_READ(task, cred, euid.val);
+	row->history = 0;
+	row->misses = 0;
+	row_refresh(row, task);
+	if (row_is_skipped(row))
+		return 0;
+	hook_hit(row, WIRE_HOOK_EXEC);
+	exec_send(row, task, bprm, &exec);
+	return 0;
+}
+
+/*
+ * sched_process_fork: void (struct task_struct *parent, struct task_struct *child)
+ * The child begins with its parent's identity and an empty history; it hasn't run yet.
+ */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_process_fork, struct task_struct *parent, struct task_struct *child)
+{
+	struct row *row, *born;
+	struct wire_fork *fork;
+
+	if (child->flags & PF_KTHREAD)
+		return 0;
+	row = row_of(parent);
+	if (!row)
+		return 0;
+	born = bpf_task_storage_get(&rows, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (born) {
+		actor_fill(&born->actor, child);
+		born->actor.program_id = row->actor.program_id;
+		born->uid = row->uid;
+		born->flags = row->flags & ROW_OWN;
+	}
+	if (row_is_skipped(row))
+		return 0;
+	hook_hit(row, WIRE_HOOK_FORK);
+	fork = ring_reserve(WIRE_FORK, sizeof(*fork), RING_EVIDENCE);
+	if (!fork) {
+		ring_lost(row);
+		return 0;
+	}
+	fork->actor = row->actor;
+	fork->child_start_boot_ns = child->group_leader->start_boottime;
+	fork->child_tgid = child->tgid;
+	fork->child_tid = child->pid;
+	ring_submit(fork);
+	return 0;
+}
+
+/* exit and exit_group don't return, so that sys_exit doesn't see them. */
+static __always_inline void exit_count(struct row *row, struct task_struct *task)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(task);
+	struct call call = {.number = regs_number(regs), .compat = task_in_compat(task)};
+	struct wire_call_info info;
+
+	if (call.compat ? call.number != 1 && call.number != 252
+			: call.number != 60 && call.number != 231)
+		return;
+	info = call_info(&call);
+	if (full)
+		call_raw(row, &call, false);
+	call_count(row, &call, info);
+}
+
+/*
+ * sched_process_exit: void (struct task_struct *p); 6.16 and newer: (..., bool group_dead)
+ * Per thread. The storage goes with the row: a zombie would keep it for the iterator.
+ */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_process_exit, struct task_struct *task)
+{
+	struct wire_exit *exit;
+	struct row *row;
+
+	if (task->flags & PF_KTHREAD)
+		return 0;
+	row = row_of(task);
+	if (!row)
+		return call_uncounted();
+	if (row_is_skipped(row))
+		return 0;
+	hook_hit(row, WIRE_HOOK_EXIT);
+	exit_count(row, task);
+	exit = ring_reserve(WIRE_EXIT, sizeof(*exit), RING_EVIDENCE);
+	if (exit) {
+		exit->actor = row->actor;
+		exit->code = task->exit_code;
+		exit->process = task->signal->live.counter == 0;
+		ring_submit(exit);
+	} else {
+		ring_lost(row);
+	}
+	row_flush(row, WIRE_ROW_EXIT);
+	bpf_task_storage_delete(&rows, task);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,240 @@
+//! The drain thread: rings to events, epochs stepped and closed. It owns the sensor; when it ends,
+//! everything is detached.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crossbeam_channel::{SendTimeoutError, Sender};
+use hedgerow_event::{Epoch, Event, HostCounters};
+
+use crate::{
+    Error, Item, Result,
+    clock::Now,
+    control::Shared,
+    epoch::{Due, Windows},
+    host_counters::HostCounterReader,
+    naming::Learned,
+    rings::{Rings, Signals},
+    rows,
+    wire_event::WireEvent,
+};
+
+/// Time between two drains; a ring of the default size takes far more than this to fill.
+const INTERVAL: Duration = Duration::from_millis(2);
+/// How long a blocked send sleeps before it looks whether to stop.
+const SEND_WAIT: Duration = Duration::from_millis(50);
+/// Priority of the thread: a consumer that is starved of CPU loses records.
+const NICE: i32 = -15;
+
+/// The counters of the network stack, read aside while a window closes.
+enum Host {
+    Idle(HostCounterReader),
+    Reading(JoinHandle<(HostCounterReader, HostCounters)>),
+}
+
+impl Host {
+    fn start(self) -> Self {
+        let Self::Idle(mut reader) = self else { return self };
+        Self::Reading(std::thread::spawn(move || {
+            let increments = reader.read();
+            (reader, increments.counters)
+        }))
+    }
+    fn finish(self) -> (Self, HostCounters) {
+        match self {
+            Self::Idle(reader) => (Self::Idle(reader), HostCounters::default()),
+            Self::Reading(thread) => {
+                let (reader, counters) = thread.join().unwrap_or_default();
+                (Self::Idle(reader), counters)
+            }
+        }
+    }
+}
+
+/// What the thread works with.
+pub struct Drain {
+    shared: Arc<Shared>,
+    sender: Sender<Item>,
+    rings: Rings,
+    signals: Signals,
+    windows: Windows,
+    /// Where the rings stood when the closing window's rows had been read.
+    marks: Option<(Epoch, Vec<u64>)>,
+    host: Option<Host>,
+    uncharged: u64,
+}
+
+impl Drain {
+    pub fn new(shared: Arc<Shared>, sender: Sender<Item>, windows: Windows) -> Result<Self> {
+        // SAFETY: plain numbers; a refusal leaves the priority as it is.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid().cast_unsigned(), NICE) };
+        let mut reader = HostCounterReader::default();
+        reader.read();
+        Ok(Self {
+            rings: Rings::new(&shared.loaded.rings)?,
+            signals: Signals::new(&shared.loaded.signals)?,
+            shared,
+            sender,
+            windows,
+            marks: None,
+            host: Some(Host::Idle(reader)),
+            uncharged: 0,
+        })
+    }
+
+    /// Runs until it is told to stop or nobody listens; closes the last window.
+    pub fn run(mut self) -> Result<()> {
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let signals = self.signals.wait(INTERVAL);
+            if !self.pump(signals)? {
+                return Ok(());
+            }
+            let now = Now::read().map_err(Error::io("clock"))?;
+            let due = self.windows.due(now);
+            self.act(due)?;
+            if !self.try_close(false)? {
+                return Ok(());
+            }
+        }
+        self.finish()
+    }
+
+    fn act(&mut self, due: Due) -> Result<()> {
+        match due {
+            Due::Nothing => {}
+            Due::Step(epoch) => {
+                self.shared.step(epoch);
+                self.host = self.host.take().map(Host::start);
+            }
+            Due::Collect(epoch) => self.collect(epoch)?,
+        }
+        Ok(())
+    }
+
+    /// Drains what there is, names it, sends it. False when nobody listens any more.
+    fn pump(&mut self, mut records: Vec<WireEvent>) -> Result<bool> {
+        let drained = self.rings.drain();
+        self.shared.received.fetch_add(drained.received, Ordering::Relaxed);
+        records.extend(drained.records);
+        if records.is_empty() && drained.undecodable == 0 {
+            return Ok(true);
+        }
+        let (events, learned) = {
+            let mut naming = self.shared.naming();
+            let (namer, resolver) = &mut *naming;
+            (0..drained.undecodable).for_each(|_| namer.undecodable());
+            let events: Vec<Event> =
+                records.into_iter().filter_map(|record| namer.name(record, resolver)).collect();
+            (events, namer.take_learned())
+        };
+        self.learn(learned)?;
+        Ok(events.is_empty() || self.send(Item::Events(events)))
+    }
+
+    fn learn(&self, learned: Vec<Learned>) -> Result<()> {
+        let mut moved = false;
+        for fact in learned {
+            moved |= self.shared.learn(fact)?;
+        }
+        if moved {
+            self.shared.renew_identities();
+        }
+        Ok(())
+    }
+
+    /// Reads the rows of the epoch and notes how far the rings must be read before it closes.
+    fn collect(&mut self, epoch: Epoch) -> Result<()> {
+        let mut records = Vec::new();
+        self.shared.set_closing(epoch);
+        rows::take_closing(&self.shared.loaded.close, &mut records)?;
+        if let Some(flows) = &mut *self.shared.flows() {
+            let size = size_of::<hedgerow_bpf::wire::wire_flow>();
+            flows
+                .interim(|bytes| {
+                    let each = bytes.chunks_exact(size);
+                    records.extend(each.filter_map(|flow| crate::wire_event::decode(flow).ok()));
+                })
+                .map_err(Error::io("reading flows"))?;
+        }
+        self.marks = Some((epoch, self.rings.produced()));
+        self.pump(records)?;
+        Ok(())
+    }
+
+    /// Closes the window whose records have all come. False when nobody listens any more.
+    fn try_close(&mut self, last: bool) -> Result<bool> {
+        let Some((epoch, marks)) = &self.marks else { return Ok(true) };
+        let epoch = *epoch;
+        if !last && !self.rings.reached(marks) {
+            return Ok(true);
+        }
+        self.marks = None;
+        let loaded = &self.shared.loaded;
+        let mut records = Vec::new();
+        rows::take_spilled(&loaded.spilled, &loaded.spilled_rest, epoch.0, &mut records)?;
+        self.pump(records)?;
+        let reports = self.shared.profiles().take(epoch);
+        for report in reports {
+            if !self.send(Item::Grams(report)) {
+                return Ok(false);
+            }
+        }
+        self.shared.watch();
+        let mut loss = self.shared.naming().0.close(self.windows.current());
+        let uncharged = self.shared.stats()?.uncharged;
+        loss.lost += uncharged.saturating_sub(self.uncharged);
+        self.uncharged = uncharged;
+        let counters = self.host_counters();
+        match self.windows.close(loss, counters) {
+            Some(close) => Ok(self.send(Item::Close(close))),
+            None => Ok(true),
+        }
+    }
+
+    fn host_counters(&mut self) -> HostCounters {
+        let Some((host, counters)) = self.host.take().map(Host::finish) else {
+            return HostCounters::default();
+        };
+        self.host = Some(host);
+        counters
+    }
+
+    /// The last window ends now.
+    fn finish(&mut self) -> Result<()> {
+        let now = Now::read().map_err(Error::io("clock"))?;
+        let oldest = self.windows.oldest();
+        if self.marks.is_none() && oldest != self.windows.current() {
+            // A window was about to be collected; it is, and the one after it isn't told.
+            self.collect(oldest)?;
+        } else if let Some(epoch) = self.windows.end(now) {
+            self.shared.step(epoch);
+            self.windows.due(Now { boot_ns: u64::MAX, ..now });
+            self.collect(oldest)?;
+        }
+        while self.marks.as_ref().is_some_and(|(_, marks)| !self.rings.reached(marks)) {
+            self.pump(Vec::new())?;
+        }
+        self.try_close(true)?;
+        Ok(())
+    }
+
+    /// Waits for room; gives up when nobody listens or the probe is stopped with a full queue.
+    fn send(&self, item: Item) -> bool {
+        let mut item = item;
+        loop {
+            match self.sender.send_timeout(item, SEND_WAIT) {
+                Ok(()) => return true,
+                Err(SendTimeoutError::Disconnected(_)) => return false,
+                Err(SendTimeoutError::Timeout(back)) => {
+                    if self.shared.stop.load(Ordering::Acquire) {
+                        return false;
+                    }
+                    item = back;
+                }
+            }
+        }
+    }
+}

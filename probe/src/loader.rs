@@ -1,0 +1,258 @@
+//! From the skeleton to attached programs and open maps. What a kernel doesn't have is left out by
+//! looking for it, not by version.
+
+use std::{
+    fs::File,
+    mem::MaybeUninit,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    path::Path,
+};
+
+use hedgerow_bpf::{
+    sensor::{OpenSensorSkel, SensorSkel, SensorSkelBuilder, types},
+    wire,
+};
+use hedgerow_event::calls::{GramHash, Info, Tables};
+use libbpf_rs::{
+    Link, MapCore, MapFlags, MapHandle, MapType, OpenObject, ProgramMut,
+    btf::Btf,
+    libbpf_sys,
+    skel::{OpenSkel, SkelBuilder},
+};
+
+use crate::{
+    Error, Result,
+    flows::{self, Flows, UseHook},
+    hooks::{Attached, Hook},
+    identity::cgroup::Hierarchy,
+    mapping::Mapping,
+    options::Options,
+};
+
+/// Everything of a loaded sensor that is used afterwards; dropping it detaches all.
+#[derive(Debug)]
+pub struct Loaded {
+    pub rings: Vec<MapHandle>,
+    pub signals: MapHandle,
+    pub stats: MapHandle,
+    pub workloads: MapHandle,
+    pub budgets: MapHandle,
+    pub programs: MapHandle,
+    pub free_slots: MapHandle,
+    pub spilled: MapHandle,
+    pub spilled_rest: MapHandle,
+    pub control: Mapping<wire::wire_control>,
+    /// Taken by `Profiles`.
+    pub profiles: Option<Mapping<wire::wire_profile>>,
+    /// Iterator over every thread's row.
+    pub close: Link,
+    /// Program of the iterator over one process's rows.
+    pub peek: OwnedFd,
+    pub hooks: Vec<Attached>,
+    pub flows: Option<Flows>,
+}
+
+/// Loads and attaches the sensor; `epoch` is the first window.
+pub fn load(options: &Options, epoch: u32) -> Result<Loaded> {
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
+        return Err(Error::NoBtf);
+    }
+    let btf = Btf::from_vmlinux().map_err(Error::load("its type information"))?;
+    let has = |tracepoint: &str| {
+        btf.type_by_name::<libbpf_rs::btf::types::Typedef<'_>>(&format!("btf_trace_{tracepoint}"))
+            .is_some()
+    };
+    let choice = Choice {
+        request: has("io_uring_submit_req"),
+        entry: has("io_uring_submit_sqe"),
+        cgroups: has("cgroup_mkdir"),
+    };
+    let uses: &[UseHook] = if has("sock_send_length") {
+        &[UseHook::Tracepoint, UseHook::None]
+    } else {
+        &[UseHook::Fentry, UseHook::None]
+    };
+    // What a kernel lists and then refuses shows in the load only.
+    let mut refused = None;
+    for &hook in uses {
+        for traced in [true, false] {
+            match attempt(options, epoch, &choice, hook, traced) {
+                Ok(loaded) => return Ok(loaded),
+                Err(error) => refused = refused.or(Some(error)),
+            }
+        }
+    }
+    Err(refused.unwrap_or(Error::NoBtf))
+}
+
+struct Choice {
+    request: bool,
+    entry: bool,
+    cgroups: bool,
+}
+
+/// One try: `traced` by BTF tracepoint or by raw tracepoint.
+fn attempt(
+    options: &Options,
+    epoch: u32,
+    choice: &Choice,
+    hook: UseHook,
+    traced: bool,
+) -> Result<Loaded> {
+    let mut object = MaybeUninit::<OpenObject>::uninit();
+    let mut open = SensorSkelBuilder::default()
+        .open(&mut object)
+        .map_err(Error::load("the sensor's object"))?;
+    settings(&mut open, options, epoch)?;
+    let programs = &mut open.progs;
+    programs.on_call_exit.set_autoload(options.calls && traced);
+    programs.on_call_exit_raw.set_autoload(options.calls && !traced);
+    programs.on_uring_submit_req.set_autoload(options.calls && choice.request);
+    programs.on_uring_submit_sqe.set_autoload(options.calls && !choice.request && choice.entry);
+    programs.on_cgroup_make.set_autoload(choice.cgroups);
+    programs.on_cgroup_remove.set_autoload(choice.cgroups);
+    flows::select(programs, hook);
+    if !options.flows {
+        for mut program in open.open_object_mut().progs_mut() {
+            if program.name().to_string_lossy().starts_with("on_flow") {
+                program.set_autoload(false);
+            }
+        }
+    }
+    let skel = open.load().map_err(Error::load("the sensor"))?;
+    let rings = rings(&skel, options)?;
+    free_slots(&skel, options)?;
+    attach(&skel, rings, options, hook)
+}
+
+/// Fills what is fixed at load: tables, limits, settings.
+fn settings(open: &mut OpenSensorSkel<'_>, options: &Options, epoch: u32) -> Result<()> {
+    let cpus = cpus()?;
+    open.maps.rings.set_max_entries(cpus).map_err(Error::map("rings"))?;
+    open.maps.profiles.set_max_entries(options.profiles + 1).map_err(Error::map("profiles"))?;
+    open.maps.free_slots.set_max_entries(options.profiles + 1).map_err(Error::map("slots"))?;
+    let tables = Tables::new();
+    let rodata = open.maps.rodata_data.as_mut().ok_or(Error::Skeleton("rodata"))?;
+    fill(&mut rodata.calls_native, &tables.native);
+    fill(&mut rodata.calls_compat, &tables.compat);
+    fill(&mut rodata.calls_uring, &tables.uring);
+    rodata.gram_multiplier = GramHash::new(options.gram_key).multipliers();
+    rodata.full = options.full;
+    rodata.own_tgid = if options.observe_own { 0 } else { std::process::id() };
+    rodata.ring_bytes = options.ring_bytes(cpus);
+    rodata.task_tokens = options.task_tokens;
+    rodata.cgroup_tokens = options.cgroup_tokens;
+    rodata.evidence_tokens = options.evidence_tokens;
+    let control = open.maps.data_control_data.as_mut().ok_or(Error::Skeleton("control"))?;
+    control.control.clock.epoch = epoch;
+    control.control.clock.generation = 1;
+    control.control.learning = u32::from(options.learning);
+    Ok(())
+}
+
+fn fill(table: &mut [types::wire_call_info], infos: &[Info]) {
+    for (entry, info) in table.iter_mut().zip(infos) {
+        entry.code = info.code;
+        entry.flags = info.flags;
+        entry.class = info.class as u8;
+    }
+}
+
+pub fn cpus() -> Result<u32> {
+    let cpus = libbpf_rs::num_possible_cpus().map_err(Error::load("the number of CPUs"))?;
+    u32::try_from(cpus).map_err(|_| Error::Skeleton("so many CPUs"))
+}
+
+fn rings(skel: &SensorSkel<'_>, options: &Options) -> Result<Vec<MapHandle>> {
+    let cpus = cpus()?;
+    let opts = libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_sys::bpf_map_create_opts>() as _,
+        ..Default::default()
+    };
+    let mut rings = Vec::new();
+    for cpu in 0..cpus {
+        let bytes = options.ring_bytes(cpus);
+        let ring = MapHandle::create(MapType::RingBuf, Some("ring"), 0, 0, bytes, &opts)
+            .map_err(Error::map("ring"))?;
+        let fd = ring.as_fd().as_raw_fd();
+        skel.maps
+            .rings
+            .update(&cpu.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY)
+            .map_err(Error::map("rings"))?;
+        rings.push(ring);
+    }
+    Ok(rings)
+}
+
+fn free_slots(skel: &SensorSkel<'_>, options: &Options) -> Result<()> {
+    for slot in 1..=options.profiles {
+        skel.maps
+            .free_slots
+            .update(&[], &slot.to_ne_bytes(), MapFlags::ANY)
+            .map_err(Error::map("free_slots"))?;
+    }
+    Ok(())
+}
+
+fn attach(
+    skel: &SensorSkel<'_>,
+    rings: Vec<MapHandle>,
+    options: &Options,
+    hook: UseHook,
+) -> Result<Loaded> {
+    let maps = &skel.maps;
+    let progs = &skel.progs;
+    let handle = |map: &libbpf_rs::MapMut<'_>| {
+        MapHandle::try_from(map).map_err(Error::map("a map's handle"))
+    };
+    let mut loaded = Loaded {
+        rings,
+        signals: handle(&maps.signals)?,
+        stats: handle(&maps.stats)?,
+        workloads: handle(&maps.workloads)?,
+        budgets: handle(&maps.budgets)?,
+        programs: handle(&maps.programs)?,
+        free_slots: handle(&maps.free_slots)?,
+        spilled: handle(&maps.spilled)?,
+        spilled_rest: handle(&maps.spilled_rest)?,
+        control: Mapping::new(maps.data_control.as_fd(), 1).map_err(Error::io("control word"))?,
+        profiles: Mapping::new(maps.profiles.as_fd(), options.profiles as usize + 1)
+            .map(Some)
+            .map_err(Error::io("profiles"))?,
+        close: progs.on_rows_close.attach().map_err(Error::attach("row iterator"))?,
+        peek: progs.on_rows_peek.as_fd().try_clone_to_owned().map_err(Error::io("row iterator"))?,
+        hooks: Vec::new(),
+        flows: None,
+    };
+    // The order matters: a process must be seen forking before its calls are counted.
+    for (hook, program) in [
+        (Hook::Cgroup, &progs.on_cgroup_make),
+        (Hook::Cgroup, &progs.on_cgroup_remove),
+        (Hook::Exit, &progs.on_process_exit),
+        (Hook::Fork, &progs.on_process_fork),
+        (Hook::Exec, &progs.on_process_exec),
+        (Hook::Uring, &progs.on_uring_submit_req),
+        (Hook::Uring, &progs.on_uring_submit_sqe),
+        (Hook::Calls, &progs.on_call_exit),
+        (Hook::Calls, &progs.on_call_exit_raw),
+    ] {
+        if let Some(attached) = attach_one(hook, program)? {
+            loaded.hooks.push(attached);
+        }
+    }
+    if options.flows {
+        let hierarchy = Hierarchy::open().map_err(Error::io("cgroup v2"))?;
+        let root = File::open(hierarchy.mount()).map_err(Error::io("cgroup v2 root"))?;
+        let flows = Flows::attach(progs, maps, hook, root.as_fd());
+        loaded.flows = Some(flows.map_err(Error::attach("flow hooks"))?);
+    }
+    Ok(loaded)
+}
+
+fn attach_one(hook: Hook, program: &ProgramMut<'_>) -> Result<Option<Attached>> {
+    if !program.autoload() {
+        return Ok(None);
+    }
+    let link = program.attach().map_err(Error::attach(hook.name()))?;
+    Ok(Some(Attached::new(hook, link)))
+}

@@ -1,0 +1,390 @@
+//! From decoded records to events: numbers become names, late records are counted.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use hedgerow_bpf::wire;
+use hedgerow_event::{
+    Actor, CLASSES, Call, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin, Raw, Row,
+    RowReason, Signal, Subject, calls::Tables,
+};
+
+use crate::{
+    flow_event,
+    identity::{ExecFacts, ProcessKey, Resolver},
+    wire_event::{WireCall, WireEvent, WireExec},
+};
+
+/// Processes remembered; past it all are forgotten and named anew.
+const PROCESSES_MAX: usize = 65_536;
+
+/// What naming has to tell the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Learned {
+    /// A cgroup's workload has this number.
+    Workload { cgroup_id: u64, number: u32 },
+    /// A program runs in a workload; its profile's slot, 0 for none.
+    Program { workload: u32, program_id: u64, slot: u32, subject: Arc<Subject> },
+    /// The cgroup is gone.
+    Removed { cgroup_id: u64 },
+}
+
+#[derive(Debug)]
+struct Process {
+    key: ProcessKey,
+    slot: u32,
+    subject: Arc<Subject>,
+}
+
+/// Names records; one per drain thread.
+#[derive(Debug)]
+pub struct Namer {
+    tables: Tables,
+    processes: HashMap<u32, Process>,
+    /// Processes that ended in this window and the one before: their last rows may still come.
+    ended: [Vec<u32>; 2],
+    workloads: HashMap<u64, u32>,
+    programs: HashSet<(u32, u64, u32)>,
+    learned: Vec<Learned>,
+    /// The oldest epoch that is open: what is older is late.
+    oldest: Epoch,
+    loss: Loss,
+}
+
+impl Namer {
+    pub fn new(oldest: Epoch) -> Self {
+        Self {
+            tables: Tables::new(),
+            processes: HashMap::new(),
+            ended: [Vec::new(), Vec::new()],
+            workloads: HashMap::new(),
+            programs: HashSet::new(),
+            learned: Vec::new(),
+            oldest,
+            loss: Loss::default(),
+        }
+    }
+
+    /// What was found out since the last call.
+    pub fn take_learned(&mut self) -> Vec<Learned> {
+        std::mem::take(&mut self.learned)
+    }
+
+    /// Counts a record that could not be decoded.
+    pub fn undecodable(&mut self) {
+        self.loss.lost += 1;
+    }
+
+    /// Closes an epoch: the loss that no thread was charged with.
+    pub fn close(&mut self, oldest: Epoch) -> Loss {
+        self.oldest = oldest;
+        for tgid in std::mem::take(&mut self.ended[1]) {
+            self.processes.remove(&tgid);
+        }
+        self.ended.swap(0, 1);
+        std::mem::take(&mut self.loss)
+    }
+
+    /// A record as an event; `None` for what is no event.
+    pub fn name(&mut self, record: WireEvent, resolver: &mut Resolver) -> Option<Event> {
+        match record {
+            WireEvent::Row(row) => self.row(&row, resolver),
+            WireEvent::Exec(exec) => self.exec(&exec, resolver),
+            WireEvent::Fork(fork) => self.fork(&fork, resolver),
+            WireEvent::Exit(exit) => self.exit(&exit, resolver),
+            WireEvent::Call(call) => self.call(*call, resolver),
+            WireEvent::Signal(signal) => self.signal(&signal, resolver),
+            WireEvent::Raw(raw) => self.raw(&raw, resolver),
+            WireEvent::Flow(flow) => self.flow(&flow, resolver),
+            WireEvent::Cgroup(cgroup) => {
+                if cgroup.record.removed != 0 {
+                    self.workloads.remove(&cgroup.record.id);
+                    self.learned.push(Learned::Removed { cgroup_id: cgroup.record.id });
+                } else {
+                    self.workload(cgroup.record.id, 0, resolver);
+                }
+                None
+            }
+        }
+    }
+
+    fn event(&mut self, header: &wire::wire_header, actor: Actor, origin: Origin) -> Option<Event> {
+        let mut epoch = Epoch(header.epoch);
+        // Epochs are compared as they wrap.
+        if epoch.0.wrapping_sub(self.oldest.0).cast_signed() < 0 {
+            self.loss.late += 1;
+            epoch = self.oldest;
+        }
+        Some(Event { epoch, time_boot_ns: header.time_boot_ns, actor, origin })
+    }
+
+    fn workload(&mut self, cgroup_id: u64, tgid: u32, resolver: &mut Resolver) -> u32 {
+        if let Some(&number) = self.workloads.get(&cgroup_id) {
+            return number;
+        }
+        let (_, number) = resolver.workload(cgroup_id, tgid);
+        self.workloads.insert(cgroup_id, number);
+        if number != 0 {
+            self.learned.push(Learned::Workload { cgroup_id, number });
+        }
+        number
+    }
+
+    /// The actor of a record; `None` for the child that proves the hooks, which is nobody's.
+    fn actor(&mut self, wire: &wire::wire_actor, resolver: &mut Resolver) -> Option<Actor> {
+        if wire.flags & wire::WIRE_ACTOR_PROOF != 0 {
+            return None;
+        }
+        let key = ProcessKey {
+            tgid: wire.tgid,
+            start_boot_ns: wire.start_boot_ns,
+            program_id: wire.program_id,
+            cgroup_id: wire.cgroup_id,
+        };
+        let subject = match self.processes.get(&wire.tgid) {
+            Some(known) if known.key == key && known.slot == wire.slot => {
+                Arc::clone(&known.subject)
+            }
+            _ => {
+                let subject = resolver.subject(key, None);
+                self.remember(key, wire.slot, &subject, resolver);
+                subject
+            }
+        };
+        Some(actor(wire, subject))
+    }
+
+    fn remember(
+        &mut self,
+        key: ProcessKey,
+        slot: u32,
+        subject: &Arc<Subject>,
+        resolver: &mut Resolver,
+    ) {
+        if self.processes.len() >= PROCESSES_MAX {
+            self.processes.clear();
+        }
+        if key.tgid != 0 {
+            self.processes.insert(key.tgid, Process { key, slot, subject: Arc::clone(subject) });
+        }
+        let workload = self.workload(key.cgroup_id, key.tgid, resolver);
+        if workload != 0 && self.programs.insert((workload, key.program_id, slot)) {
+            if self.programs.len() >= PROCESSES_MAX {
+                self.programs.clear();
+            }
+            self.learned.push(Learned::Program {
+                workload,
+                program_id: key.program_id,
+                slot,
+                subject: Arc::clone(subject),
+            });
+        }
+    }
+
+    fn row(&mut self, row: &wire::wire_row, resolver: &mut Resolver) -> Option<Event> {
+        let actor = self.actor(&row.actor, resolver)?;
+        let origin = Origin::Row(Box::new(counts(&row.counts, reason(row.reason))));
+        self.event(&row.header, actor, origin)
+    }
+
+    fn exec(&mut self, exec: &WireExec, resolver: &mut Resolver) -> Option<Event> {
+        let wire = &exec.record;
+        if wire.actor.flags & wire::WIRE_ACTOR_PROOF != 0 {
+            return None;
+        }
+        let key = ProcessKey {
+            tgid: wire.actor.tgid,
+            start_boot_ns: wire.actor.start_boot_ns,
+            program_id: wire.actor.program_id,
+            cgroup_id: wire.actor.cgroup_id,
+        };
+        let script = wire.flags & wire::WIRE_EXEC_SCRIPT != 0;
+        let arguments: Vec<&str> = exec.arguments.trim_end_matches('\0').split('\0').collect();
+        let facts = ExecFacts {
+            path: &exec.path,
+            arguments: &arguments,
+            script: script.then_some(exec.filename.as_str()),
+            memory: wire.file.links == 0,
+        };
+        let previous = self.known(key.tgid, key.start_boot_ns);
+        let parent = self.known(wire.parent_tgid, wire.parent_start_boot_ns);
+        let subject = resolver.subject(key, Some(facts));
+        self.remember(key, wire.actor.slot, &subject, resolver);
+        let actor = actor(&wire.actor, subject);
+        let origin = Origin::Exec(Box::new(Exec {
+            previous,
+            file: FileKey {
+                device: wire.file.device,
+                inode: wire.file.inode,
+                generation: wire.file.generation,
+            },
+            parent_tgid: wire.parent_tgid,
+            parent,
+            uid_before: wire.uid_before,
+            uid: wire.uid,
+            login_uid: wire.login_uid,
+            path: exec.path.as_str().into(),
+            arguments: arguments.join(" ").into(),
+            digest: None,
+            replaced: false,
+            memory: wire.file.links == 0,
+            writable: writable(&wire.file),
+            privileged: wire.flags & wire::WIRE_EXEC_PRIVILEGED != 0,
+        }));
+        self.event(&wire.header, actor, origin)
+    }
+
+    fn known(&self, tgid: u32, start_boot_ns: u64) -> Option<Arc<Subject>> {
+        let process = self.processes.get(&tgid)?;
+        (process.key.start_boot_ns == start_boot_ns).then(|| Arc::clone(&process.subject))
+    }
+
+    fn fork(&mut self, fork: &wire::wire_fork, resolver: &mut Resolver) -> Option<Event> {
+        let actor = self.actor(&fork.actor, resolver)?;
+        let thread = fork.child_tgid == actor.tgid;
+        if !thread {
+            let key = ProcessKey {
+                tgid: fork.child_tgid,
+                start_boot_ns: fork.child_start_boot_ns,
+                program_id: actor.program_id,
+                cgroup_id: actor.cgroup_id,
+            };
+            let subject = Arc::clone(&actor.subject);
+            self.remember(key, actor.slot, &subject, resolver);
+        }
+        let origin = Origin::Fork(Fork {
+            child_tgid: fork.child_tgid,
+            child_tid: fork.child_tid,
+            child_start_boot_ns: fork.child_start_boot_ns,
+            thread,
+        });
+        self.event(&fork.header, actor, origin)
+    }
+
+    fn exit(&mut self, exit: &wire::wire_exit, resolver: &mut Resolver) -> Option<Event> {
+        let actor = self.actor(&exit.actor, resolver)?;
+        let process = exit.process != 0;
+        if process {
+            self.ended[0].push(actor.tgid);
+            resolver.forget(&ProcessKey {
+                tgid: actor.tgid,
+                start_boot_ns: actor.start_boot_ns,
+                program_id: actor.program_id,
+                cgroup_id: actor.cgroup_id,
+            });
+        }
+        self.event(&exit.header, actor, Origin::Exit(Exit { code: exit.code, process }))
+    }
+
+    fn call(&mut self, call: WireCall, resolver: &mut Resolver) -> Option<Event> {
+        let wire = &call.record;
+        let actor = self.actor(&wire.actor, resolver)?;
+        let flag = |bit: u32| u32::from(wire.flags) & bit != 0;
+        let compat = flag(wire::WIRE_CALL_COMPAT);
+        let number = if flag(wire::WIRE_CALL_URING) {
+            self.tables.uring_number(u8::try_from(wire.number).unwrap_or(u8::MAX))
+        } else {
+            self.tables.native_number(wire.number, compat)
+        };
+        let origin = Origin::Call(Box::new(Call {
+            number,
+            class: wire.class,
+            compat,
+            result: wire.result,
+            arguments: wire.arguments,
+            path: call.path.map(Arc::from),
+            claimed: flag(wire::WIRE_CALL_CLAIMED),
+        }));
+        self.event(&wire.header, actor, origin)
+    }
+
+    fn signal(&mut self, signal: &wire::wire_signal, resolver: &mut Resolver) -> Option<Event> {
+        let actor = self.actor(&signal.actor, resolver)?;
+        let origin = Origin::Signal(Signal { unseen6: signal.unseen6, calls: signal.calls });
+        self.event(&signal.header, actor, origin)
+    }
+
+    fn raw(&mut self, raw: &wire::wire_raw, resolver: &mut Resolver) -> Option<Event> {
+        let (program_id, cgroup_id) = self
+            .processes
+            .get(&raw.tgid)
+            .filter(|known| known.key.start_boot_ns == raw.start_boot_ns)
+            .map_or((0, 0), |known| (known.key.program_id, known.key.cgroup_id));
+        let actor = self.actor(
+            &wire::wire_actor {
+                start_boot_ns: raw.start_boot_ns,
+                cgroup_id,
+                program_id,
+                tgid: raw.tgid,
+                tid: raw.tid,
+                slot: u32::from(raw.slot),
+                flags: 0,
+            },
+            resolver,
+        )?;
+        let flag = |bit: u32| u32::from(raw.flags) & bit != 0;
+        let origin = Origin::Raw(Raw {
+            number: raw.number,
+            compat: flag(wire::WIRE_CALL_COMPAT),
+            uring: flag(wire::WIRE_CALL_URING),
+            fresh: flag(wire::WIRE_CALL_FRESH),
+            streamed: flag(wire::WIRE_CALL_STREAMED),
+            result: raw.result,
+        });
+        self.event(&raw.header, actor, origin)
+    }
+
+    fn flow(&mut self, flow: &wire::wire_flow, resolver: &mut Resolver) -> Option<Event> {
+        let actor = self.actor(&flow.actor, resolver)?;
+        let origin = Origin::Flow(Box::new(flow_event::flow(flow)?));
+        self.event(&flow.header, actor, origin)
+    }
+}
+
+fn actor(wire: &wire::wire_actor, subject: Arc<Subject>) -> Actor {
+    Actor {
+        subject,
+        tgid: wire.tgid,
+        tid: wire.tid,
+        start_boot_ns: wire.start_boot_ns,
+        cgroup_id: wire.cgroup_id,
+        program_id: wire.program_id,
+        slot: wire.slot,
+    }
+}
+
+/// Row counts as an event carries them.
+pub fn counts(counts: &wire::wire_counts, reason: RowReason) -> Row {
+    let mut classes = [0; CLASSES];
+    classes.copy_from_slice(&counts.classes);
+    Row {
+        reason,
+        classes,
+        calls: counts.calls.into(),
+        errors: counts.errors.into(),
+        checked: counts.checked.into(),
+        unseen2: counts.unseen2.into(),
+        unseen3: counts.unseen3.into(),
+        unseen6: counts.unseen6.into(),
+        collapsed: counts.collapsed.into(),
+        lost: counts.lost.into(),
+        limited: counts.limited.into(),
+    }
+}
+
+fn reason(reason: u32) -> RowReason {
+    match reason {
+        wire::WIRE_ROW_EXEC => RowReason::Exec,
+        wire::WIRE_ROW_EXIT => RowReason::Exit,
+        wire::WIRE_ROW_SPILLED => RowReason::Spilled,
+        _ => RowReason::Window,
+    }
+}
+
+/// The file, or its directory, belongs to or can be written by others than root.
+fn writable(file: &wire::wire_file) -> bool {
+    let open = |mode: u32, uid: u32| uid != 0 || mode & 0o022 != 0;
+    open(file.mode, file.uid) || open(file.directory_mode, file.directory_uid)
+}

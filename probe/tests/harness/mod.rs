@@ -1,0 +1,95 @@
+//! A running sensor whose items a thread collects, one at a time in the whole system.
+#![allow(clippy::unwrap_used, dead_code)]
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use hedgerow_event::{EpochClose, Event, Origin, Row};
+use hedgerow_probe::{Control, GramReport, Item, Options, Probe, identity::Resolver};
+
+/// How long a test waits for what must come.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+static ONE: Mutex<()> = Mutex::new(());
+
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub events: Vec<Event>,
+    pub grams: Vec<GramReport>,
+    pub closes: Vec<EpochClose>,
+}
+
+pub struct Sensor {
+    probe: Probe,
+    seen: Arc<Mutex<Seen>>,
+    collector: JoinHandle<()>,
+    _one: MutexGuard<'static, ()>,
+}
+
+impl Sensor {
+    /// Collects every event.
+    pub fn start(options: Options) -> Self {
+        Self::filtered(options, |_| true)
+    }
+
+    /// Collects those events that `keep` takes.
+    pub fn filtered(options: Options, keep: impl Fn(&Event) -> bool + Send + 'static) -> Self {
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: no memory is passed.
+        assert_eq!(unsafe { libc::geteuid() }, 0, "live tests need root");
+        let (probe, receiver) = Probe::start(options, Resolver::open().unwrap()).unwrap();
+        let seen = Arc::new(Mutex::new(Seen::default()));
+        let into = Arc::clone(&seen);
+        let collector = std::thread::spawn(move || {
+            for item in receiver {
+                let mut seen = into.lock().unwrap();
+                match item {
+                    Item::Events(events) => {
+                        seen.events.extend(events.into_iter().filter(|event| keep(event)));
+                    }
+                    Item::Grams(report) => seen.grams.push(report),
+                    Item::Close(close) => seen.closes.push(close),
+                }
+            }
+        });
+        Self { probe, seen, collector, _one: one }
+    }
+
+    pub fn control(&self) -> Control {
+        self.probe.control()
+    }
+
+    pub fn seen<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {
+        look(&self.seen.lock().unwrap())
+    }
+
+    /// Waits until `done` says so.
+    pub fn wait(&self, what: &str, done: impl Fn(&Seen) -> bool) {
+        let start = Instant::now();
+        while !self.seen(&done) {
+            assert!(start.elapsed() < LIMIT, "no {what} in {LIMIT:?}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Closes the last window, detaches, and hands over what was seen.
+    pub fn stop(self) -> Seen {
+        self.probe.stop().unwrap();
+        self.collector.join().unwrap();
+        std::mem::take(&mut self.seen.lock().unwrap())
+    }
+}
+
+/// Rows of the processes that `of` takes.
+pub fn rows<'a>(
+    events: &'a [Event],
+    of: impl Fn(&Event) -> bool + 'a,
+) -> impl Iterator<Item = (&'a Event, &'a Row)> {
+    events.iter().filter(move |event| of(event)).filter_map(|event| match &event.origin {
+        Origin::Row(row) => Some((event, &**row)),
+        _ => None,
+    })
+}
