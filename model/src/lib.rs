@@ -1,8 +1,10 @@
 //! Isolation forests in linfa's conventions.
 
+pub mod attribution;
 pub mod budget;
 pub mod calibration;
 pub mod columns;
+pub mod combiner;
 pub mod drift;
 pub mod extended_isolation_forest;
 #[cfg(feature = "serde")]
@@ -20,6 +22,7 @@ mod parallel;
 mod path_length;
 mod rows;
 
+pub use combiner::CombinedDetector;
 pub use engine::Instructions;
 pub use extended_isolation_forest::{
     ExtendedIsolationForest, ExtendedIsolationForestError, ExtendedIsolationForestParams,
