@@ -85,11 +85,12 @@ fn sockets_older_than_the_sensor_are_picked_up_when_used() {
     let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     sender.send_to(&[0; 72], server.local_addr().unwrap()).unwrap();
     server.recv(&mut body).unwrap();
-    drop((client, accepted, server));
-    let records = harness.wait(|records| finals(records) == 3);
+    let port = sender.local_addr().unwrap().port();
+    drop((client, accepted, server, sender));
+    let records = harness.wait(|records| finals(records) == 4);
     let starts: Vec<_> = records.iter().filter(|r| r.phase == PHASE_START).collect();
     assert_eq!(starts.len(), 1, "only the sender is new: {records:#?}");
-    assert_eq!(starts[0].local_port, sender.local_addr().unwrap().port());
+    assert_eq!(starts[0].local_port, port);
     let udp: Vec<_> = side(&records, true).into_iter().filter(|r| r.protocol == 17).collect();
     assert_eq!(sum(&udp), Sum { bytes_out: 0, bytes_in: 100 });
 }
