@@ -25,6 +25,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     message::Headers,
     mocking::MockCluster,
+    producer::DefaultProducerContext,
     types::{RDKafkaApiKey, RDKafkaRespErr},
 };
 use serde_json::Value;
@@ -139,6 +140,7 @@ fn a_real_broker() {
     let broker = Broker::start("sink");
     records_arrive_with_key_and_headers(&broker);
     the_example_prints_each_finding_once(&broker);
+    a_full_disk_does_not_silence_a_working_broker(&broker);
     a_broker_killed_in_mid_stream_costs_no_record(&broker);
     a_broker_down_at_the_start_is_one_warning(&broker);
 }
@@ -190,6 +192,19 @@ fn the_example_prints_each_finding_once(broker: &Broker) {
     let first = text.lines().next().unwrap();
     assert!(first.contains("ALERT High     Create"), "{first}");
     assert!(first.contains("order_unseen6_share = 0.75 (75 %)"), "{first}");
+}
+
+fn a_full_disk_does_not_silence_a_working_broker(broker: &Broker) {
+    let home = tempfile::tempdir().unwrap();
+    let mut config = config(&broker.address, home.path(), "full");
+    // Smaller than one finding: no record can be spooled.
+    config.spool_bytes_limit = 4096;
+    let sink = KafkaSink::start(config).unwrap();
+    send(&sink, 0..30);
+    let status = sink.stop(PATIENCE);
+    assert_eq!((status.delivered, status.unspooled, status.overflow), (30, 30, 0), "{status:?}");
+    assert!(status.last_error.unwrap().contains("spool holds 0 of 4096 bytes"));
+    assert_all_arrived(&read_all(&broker.address, "full.findings"), 0..30);
 }
 
 fn a_broker_killed_in_mid_stream_costs_no_record(broker: &Broker) {
@@ -271,21 +286,57 @@ fn what_fits_nowhere_is_counted() {
 
 #[test]
 fn a_fatal_error_recreates_the_producer_and_sends_again() {
-    let cluster = MockCluster::new(1).unwrap();
     let home = tempfile::tempdir().unwrap();
-    let sink =
-        KafkaSink::start(config(&cluster.bootstrap_servers(), home.path(), "fatal")).unwrap();
-    send(&sink, 0..10);
-    let status = sink.wait(PATIENCE, |status| status.delivered == 10);
-    assert_eq!(status.delivered, 10, "{status:?}");
-    cluster.request_errors(
-        RDKafkaApiKey::Produce,
-        &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER],
-    );
+    let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
+    let (cluster, sink) = failing_once(home.path(), "fatal", error);
     send(&sink, 10..60);
     let status = sink.wait(PATIENCE, |status| status.delivered >= 60);
     assert_eq!((status.delivered, status.waiting), (60, 0), "{status:?}");
     assert!(status.recreated >= 1, "{status:?}");
     sink.stop(PATIENCE);
     assert_all_arrived(&read_all(&cluster.bootstrap_servers(), "fatal.findings"), 0..60);
+}
+
+/// A sink on a mock cluster that has taken ten records and answers the next request with `error`.
+fn failing_once(
+    home: &Path,
+    topic: &str,
+    error: RDKafkaRespErr,
+) -> (MockCluster<'static, DefaultProducerContext>, KafkaSink) {
+    let cluster = MockCluster::new(1).unwrap();
+    let sink = KafkaSink::start(config(&cluster.bootstrap_servers(), home, topic)).unwrap();
+    send(&sink, 0..10);
+    let status = sink.wait(PATIENCE, |status| status.delivered == 10);
+    assert_eq!(status.delivered, 10, "{status:?}");
+    cluster.request_errors(RDKafkaApiKey::Produce, &[error]);
+    (cluster, sink)
+}
+
+#[test]
+fn what_the_broker_refuses_for_good_is_counted_and_holds_no_other() {
+    let home = tempfile::tempdir().unwrap();
+    let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE;
+    let (cluster, sink) = failing_once(home.path(), "rejected", error);
+    send(&sink, 10..11);
+    let status = sink.wait(PATIENCE, |status| status.rejected == 1);
+    assert_eq!((status.rejected, status.delivered), (1, 10), "{status:?}");
+    send(&sink, 11..20);
+    let status = sink.stop(PATIENCE);
+    assert_eq!((status.delivered, status.waiting), (19, 0), "{status:?}");
+    assert_eq!(read_all(&cluster.bootstrap_servers(), "rejected.findings").len(), 19);
+}
+
+#[test]
+fn what_the_broker_refuses_for_now_is_sent_again_in_order() {
+    let home = tempfile::tempdir().unwrap();
+    let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    let (cluster, sink) = failing_once(home.path(), "again", error);
+    send(&sink, 10..60);
+    let status = sink.wait(PATIENCE, |status| status.delivered >= 60);
+    assert_eq!((status.delivered, status.waiting, status.rejected), (60, 0, 0), "{status:?}");
+    assert!(status.resent > 0, "{status:?}");
+    sink.stop(PATIENCE);
+    let received = read_all(&cluster.bootstrap_servers(), "again.findings");
+    assert_all_arrived(&received, 0..60);
+    assert_in_order(&received);
 }

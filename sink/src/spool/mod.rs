@@ -10,6 +10,7 @@ mod segment;
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
+    io::{self, Write},
     os::fd::AsRawFd,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
@@ -154,7 +155,8 @@ impl Spool {
         Ok(())
     }
 
-    /// The next record in order that was not read since the spool was opened.
+    /// The next record in order that was not read since the spool was opened. One that can't be
+    /// read is given up with the error.
     pub fn read_next(&mut self) -> Result<Option<(RecordId, Vec<u8>)>, SinkError> {
         loop {
             let cursor = self.cursor;
@@ -170,7 +172,12 @@ impl Spool {
                     continue;
                 }
                 let id = RecordId { segment: segment.number, index };
-                return Ok(Some((id, segment.read(index)?)));
+                let payload = segment.read(index);
+                if payload.is_err() {
+                    // It can't be read later either, and would hold its segment for ever.
+                    self.confirm(id)?;
+                }
+                return payload.map(|payload| Some((id, payload)));
             }
             if self.segments.back().is_none_or(|last| last.number == segment.number) {
                 return Ok(None);
@@ -199,20 +206,12 @@ impl Spool {
     /// Without it (a crash) at most one segment is resent.
     pub fn close(mut self) -> Result<(), SinkError> {
         self.sync()?;
-        let path = self.directory.join(CONFIRMED_FILE);
-        let Some(first) = self.segments.front() else {
-            return match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    Err(SinkError::io(&path)(error))
-                }
-                _ => Ok(()),
-            };
-        };
+        let Some(first) = self.segments.front() else { return Ok(()) };
         let part = self.directory.join("confirmed.part");
+        let path = self.directory.join(CONFIRMED_FILE);
         private(OpenOptions::new().create(true).write(true).truncate(true))
             .open(&part)
             .and_then(|mut file| {
-                use std::io::Write;
                 writeln!(file, "{} {}", first.number, first.confirmed_prefix())?;
                 file.sync_all()
             })
@@ -220,8 +219,15 @@ impl Spool {
             .map_err(SinkError::io(&path))
     }
 
+    /// Applies what [`Spool::close`] noted. The note is good for one run only: numbers of segments
+    /// are used again once all are gone.
     fn skip_confirmed(&mut self) -> Result<(), SinkError> {
-        let text = fs::read_to_string(self.directory.join(CONFIRMED_FILE)).unwrap_or_default();
+        let note = self.directory.join(CONFIRMED_FILE);
+        let text = match fs::read_to_string(&note) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(SinkError::io(&note)(error)),
+        };
         if let Some((number, count)) = text.trim().split_once(' ')
             && let (Ok(segment), Ok(count)) = (number.parse(), count.parse::<usize>())
         {
@@ -235,7 +241,7 @@ impl Spool {
                 fs::remove_file(&empty.path).map_err(SinkError::io(&empty.path))?;
             }
         }
-        Ok(())
+        if text.is_empty() { Ok(()) } else { fs::remove_file(&note).map_err(SinkError::io(&note)) }
     }
 }
 
@@ -267,8 +273,8 @@ fn lock(directory: &Path) -> Result<File, SinkError> {
         .map_err(SinkError::io(&path))?;
     // SAFETY: flock takes no pointers, and the descriptor is open for as long as `file` lives.
     if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        let error = std::io::Error::last_os_error();
-        return Err(if error.kind() == std::io::ErrorKind::WouldBlock {
+        let error = io::Error::last_os_error();
+        return Err(if error.kind() == io::ErrorKind::WouldBlock {
             SinkError::SpoolBusy(directory.to_owned())
         } else {
             SinkError::io(&path)(error)

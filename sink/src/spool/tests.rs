@@ -133,3 +133,44 @@ fn a_spool_has_one_owner() {
     drop(spool);
     open(home.path());
 }
+
+#[test]
+fn a_note_of_what_was_confirmed_is_good_for_one_run() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(home.path());
+    spool.append(b"one").unwrap();
+    spool.append(b"two").unwrap();
+    let read = drain(&mut spool);
+    spool.confirm(read[0].0).unwrap();
+    spool.close().unwrap();
+    // The next run delivers the rest and crashes; the one after begins with segment 1 again.
+    let (mut spool, recovered) = open(home.path());
+    assert_eq!(recovered.records, 1);
+    for (id, _) in drain(&mut spool) {
+        spool.confirm(id).unwrap();
+    }
+    drop(spool);
+    let (mut spool, _) = open(home.path());
+    spool.append(b"three").unwrap();
+    drop(spool);
+    let (mut spool, recovered) = open(home.path());
+    assert_eq!(recovered.records, 1);
+    assert_eq!(drain(&mut spool)[0].1, b"three");
+}
+
+#[test]
+fn a_record_that_rots_is_given_up_and_holds_no_other() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(home.path());
+    spool.append(b"first").unwrap();
+    spool.append(b"second").unwrap();
+    let path = files(home.path())[0].clone();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(spool.read_next().is_err());
+    let (id, payload) = spool.read_next().unwrap().unwrap();
+    assert_eq!(payload, b"second");
+    spool.confirm(id).unwrap();
+    assert_eq!((spool.waiting(), files(home.path()).len()), (0, 0));
+}
