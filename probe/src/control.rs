@@ -16,7 +16,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use crate::{
     Error, Result,
     flows::Flows,
-    hooks::{Hook, HookStatus, Proof},
+    hooks::{Attached, Hook, HookStatus, Proof},
     identity::Resolver,
     loader::Loaded,
     mapping::Mapping,
@@ -54,6 +54,7 @@ pub struct Shared {
     pub loaded: Loaded,
     pub stop: AtomicBool,
     pub received: AtomicU64,
+    hooks: Mutex<Vec<Attached>>,
     flows: Mutex<Option<Flows>>,
     naming: Mutex<(Namer, Resolver)>,
     profiles: Mutex<Profiles>,
@@ -81,6 +82,7 @@ impl Shared {
         profiles: Mapping<wire::wire_profile>,
     ) -> Self {
         Self {
+            hooks: Mutex::new(std::mem::take(&mut loaded.hooks)),
             flows: Mutex::new(loaded.flows.take()),
             loaded,
             stop: AtomicBool::new(false),
@@ -220,9 +222,18 @@ impl Shared {
         Ok(stats)
     }
 
+    /// No program runs from here on; what has been counted can still be read.
+    pub fn detach(&self) {
+        lock(&self.hooks).clear();
+        if let Some(flows) = &mut *self.flows() {
+            flows.detach();
+        }
+    }
+
     /// Notes hooks that are no longer attached.
     pub fn watch(&self) {
-        let gone = self.loaded.hooks.iter().filter(|hook| !hook.is_attached());
+        let hooks = lock(&self.hooks);
+        let gone = hooks.iter().filter(|hook| !hook.is_attached());
         *lock(&self.gone) = gone.map(|hook| hook.hook).collect();
     }
 
@@ -234,9 +245,8 @@ impl Shared {
         let proved = lock(&self.proved);
         let gone = lock(&self.gone);
         let flows = self.flows().is_some();
-        let loaded = |hook| {
-            self.loaded.hooks.iter().any(|one| one.hook == hook) || hook == Hook::Flow && flows
-        };
+        let hooks = lock(&self.hooks);
+        let loaded = |hook| hooks.iter().any(|one| one.hook == hook) || hook == Hook::Flow && flows;
         let proof = |hook| match hook {
             hook if !loaded(hook) => Proof::Absent,
             hook if gone.contains(&hook) => Proof::Gone,

@@ -17,7 +17,7 @@ use crate::{
     epoch::{Due, Windows},
     host_counters::HostCounterReader,
     naming::Learned,
-    rings::{Rings, Signals},
+    rings::{Drained, Rings, Signals},
     rows,
     wire_event::WireEvent,
 };
@@ -65,10 +65,16 @@ pub struct Drain {
     marks: Option<(Epoch, Vec<u64>)>,
     host: Option<Host>,
     uncharged: u64,
+    drains: bool,
 }
 
 impl Drain {
-    pub fn new(shared: Arc<Shared>, sender: Sender<Item>, windows: Windows) -> Result<Self> {
+    pub fn new(
+        shared: Arc<Shared>,
+        sender: Sender<Item>,
+        windows: Windows,
+        drains: bool,
+    ) -> Result<Self> {
         // SAFETY: plain numbers; a refusal leaves the priority as it is.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid().cast_unsigned(), NICE) };
         let mut reader = HostCounterReader::default();
@@ -82,6 +88,7 @@ impl Drain {
             marks: None,
             host: Some(Host::Idle(reader)),
             uncharged: 0,
+            drains,
         })
     }
 
@@ -95,7 +102,7 @@ impl Drain {
             let now = Now::read().map_err(Error::io("clock"))?;
             let due = self.windows.due(now);
             self.act(due)?;
-            if !self.try_close(false)? {
+            if !self.try_close()? {
                 return Ok(());
             }
         }
@@ -115,8 +122,8 @@ impl Drain {
     }
 
     /// Drains what there is, names it, sends it. False when nobody listens any more.
-    fn pump(&mut self, mut records: Vec<WireEvent>) -> Result<bool> {
-        let drained = self.rings.drain();
+    fn pump(&self, mut records: Vec<WireEvent>) -> Result<bool> {
+        let drained = if self.drains { self.rings.drain() } else { Drained::default() };
         self.shared.received.fetch_add(drained.received, Ordering::Relaxed);
         records.extend(drained.records);
         if records.is_empty() && drained.undecodable == 0 {
@@ -165,10 +172,10 @@ impl Drain {
     }
 
     /// Closes the window whose records have all come. False when nobody listens any more.
-    fn try_close(&mut self, last: bool) -> Result<bool> {
+    fn try_close(&mut self) -> Result<bool> {
         let Some((epoch, marks)) = &self.marks else { return Ok(true) };
         let epoch = *epoch;
-        if !last && !self.rings.reached(marks) {
+        if self.drains && !self.rings.reached(marks) {
             return Ok(true);
         }
         self.marks = None;
@@ -202,23 +209,31 @@ impl Drain {
         counters
     }
 
-    /// The last window ends now.
+    /// Detaches, then delivers what has been counted: a window that was closing, and the last one,
+    /// which ends now.
     fn finish(&mut self) -> Result<()> {
-        let now = Now::read().map_err(Error::io("clock"))?;
-        let oldest = self.windows.oldest();
-        if self.marks.is_none() && oldest != self.windows.current() {
-            // A window was about to be collected; it is, and the one after it isn't told.
-            self.collect(oldest)?;
-        } else if let Some(epoch) = self.windows.end(now) {
-            self.shared.step(epoch);
-            self.windows.due(Now { boot_ns: u64::MAX, ..now });
-            self.collect(oldest)?;
+        self.shared.detach();
+        self.drains = true;
+        loop {
+            let oldest = self.windows.oldest();
+            let last = oldest == self.windows.current();
+            if last {
+                let now = Now::read().map_err(Error::io("clock"))?;
+                if let Some(epoch) = self.windows.end(now) {
+                    self.shared.step(epoch);
+                }
+            }
+            if self.marks.is_none() {
+                self.windows.collect_now();
+                self.collect(oldest)?;
+            }
+            while self.marks.as_ref().is_some_and(|(_, marks)| !self.rings.reached(marks)) {
+                self.pump(Vec::new())?;
+            }
+            if !self.try_close()? || last {
+                return Ok(());
+            }
         }
-        while self.marks.as_ref().is_some_and(|(_, marks)| !self.rings.reached(marks)) {
-            self.pump(Vec::new())?;
-        }
-        self.try_close(true)?;
-        Ok(())
     }
 
     /// Waits for room; gives up when nobody listens or the probe is stopped with a full queue.

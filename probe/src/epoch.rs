@@ -4,6 +4,9 @@ use hedgerow_event::{Epoch, EpochClose, HostCounters, Loss};
 
 use crate::clock::Now;
 
+/// Two clocks are not read at the same instant; less than this is no suspend.
+const CLOCK_SLACK_NS: u64 = 1_000_000;
+
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -75,6 +78,13 @@ impl Windows {
         None
     }
 
+    /// The closing window is collected at once; for the last ones.
+    pub fn collect_now(&mut self) {
+        if let Some(closing) = &mut self.closing {
+            closing.collected = true;
+        }
+    }
+
     fn step(&mut self, now: Now) -> Due {
         self.closing =
             Some(Closing { epoch: self.open, start: self.opened, end: now, collected: false });
@@ -93,7 +103,9 @@ impl Windows {
             start_boot_ns: closing.start.boot_ns,
             end_boot_ns: closing.end.boot_ns,
             realtime_offset_ns: closing.end.realtime_offset_ns(),
-            suspended_ns: boot_ns.saturating_sub(awake_ns),
+            suspended_ns: Some(boot_ns.saturating_sub(awake_ns))
+                .filter(|&suspended_ns| suspended_ns > CLOCK_SLACK_NS)
+                .unwrap_or(0),
             loss,
             host,
         })

@@ -50,7 +50,7 @@ pub fn select(programs: &mut OpenSensorProgs<'_>, hook: UseHook) {
 /// The attached flow hooks; dropping it detaches them.
 #[derive(Debug)]
 pub struct Flows {
-    _hooks: Vec<Link>,
+    hooks: Vec<Link>,
     sockets: Link,
     peers: Link,
     buffer: Vec<u8>,
@@ -87,11 +87,16 @@ impl Flows {
             hooks.push(program.attach_trace()?);
         }
         Ok(Self {
-            _hooks: hooks,
+            hooks,
             sockets: programs.on_flow_interim.attach_iter(maps.flows.as_fd())?,
             peers: programs.on_flow_peer_interim.attach_iter(maps.flow_peers.as_fd())?,
             buffer: vec![0; 64 << 10],
         })
+    }
+
+    /// Detaches the hooks; open flows can still be read.
+    pub fn detach(&mut self) {
+        self.hooks.clear();
     }
 
     /// Hands over the records (`wire_flow`, one after the other) of what every open flow did

@@ -37,6 +37,9 @@ pub struct Options {
     pub evidence_tokens: u32,
     /// Observe Hedgerow's own process tree, too.
     pub observe_own: bool,
+    /// Read the rings. Without, they fill up and every record is lost but the rows, which are
+    /// summed up by program: for tests of the accounting of loss.
+    pub drain: bool,
     /// Batches that may wait for the consumer; when they are full the drain thread waits, the
     /// kernel's rings fill, and what finds them full is counted as lost.
     pub queue: usize,
@@ -59,6 +62,7 @@ impl Default for Options {
             cgroup_tokens: 20_000,
             evidence_tokens: 256,
             observe_own: false,
+            drain: true,
             queue: 64,
         }
     }

@@ -126,6 +126,6 @@ fn start(
     let profiles = loaded.profiles.take().ok_or(Error::Skeleton("profiles"))?;
     let shared = Arc::new(Shared::new(loaded, Namer::new(first), resolver, profiles));
     let windows = Windows::new(first, now, window_ns, delay_ns);
-    let drain = Drain::new(Arc::clone(&shared), sender, windows)?;
+    let drain = Drain::new(Arc::clone(&shared), sender, windows, options.drain)?;
     Ok((shared, drain))
 }

@@ -3,8 +3,63 @@
 
 mod harness;
 
-use harness::Sensor;
+use std::time::Duration;
+
+use harness::{Sensor, rows};
+use hedgerow_event::{Origin, RowReason, calls::Class};
 use hedgerow_probe::{Hook, Options, Proof};
+
+/// A call that nothing else here makes: it fails, and is of class `ipc`.
+fn mark(times: usize) {
+    for _ in 0..times {
+        // SAFETY: an invalid identifier and no operations.
+        unsafe { libc::syscall(libc::SYS_semop, -1, 0, 0) };
+    }
+}
+
+/// Ours, or the sums of our program.
+fn marks(seen: &harness::Seen) -> (u64, u64) {
+    let ipc = Class::Ipc.index();
+    let mut total = 0;
+    let mut spilled = 0;
+    for (_, row) in rows(&seen.events, |_| true) {
+        let calls = u64::from(row.classes[ipc]);
+        total += calls;
+        if row.reason == RowReason::Spilled {
+            spilled += calls;
+        }
+    }
+    (total, spilled)
+}
+
+fn only_rows(event: &hedgerow_event::Event) -> bool {
+    matches!(event.origin, Origin::Row(_))
+}
+
+/// Threads and processes that end inside windows, while the rows are read all the time.
+fn short_lives(threads: usize, processes: usize) -> u64 {
+    let mut made = 0;
+    for batch in 0..threads / 50 {
+        let handles: Vec<_> =
+            (0..50).map(|i| std::thread::spawn(move || mark(1 + (batch + i) % 7))).collect();
+        made += (0..50).map(|i| 1 + (batch + i) % 7).sum::<usize>();
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+    }
+    for process in 0..processes {
+        let times = 1 + process % 5;
+        // SAFETY: the child makes plain system calls and ends.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            mark(times);
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(0) };
+        }
+        // SAFETY: our own child.
+        unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        made += times;
+    }
+    made as u64
+}
 
 #[test]
 fn every_hook_is_proved() {
@@ -14,5 +69,98 @@ fn every_hook_is_proved() {
         let status = hooks.iter().find(|status| status.hook == hook).unwrap();
         assert_eq!(status.proof, Proof::Proved, "{hook:?} in {hooks:?}");
     }
-    sensor.stop();
+    let seen = sensor.stop();
+    let own = std::process::id();
+    assert!(!seen.events.iter().any(|event| event.actor.tgid == own), "we don't see ourselves");
+}
+
+#[test]
+fn calls_of_ten_thousand_short_lives_are_counted_to_the_last() {
+    let options = Options {
+        window: Duration::from_millis(200),
+        close_delay: Duration::from_millis(20),
+        observe_own: true,
+        ..Options::default()
+    };
+    let sensor = Sensor::filtered(options, only_rows);
+    let made = short_lives(10_000, 1_000);
+    let seen = sensor.stop();
+    assert!(seen.closes.len() > 5, "the iterator ran {} times", seen.closes.len());
+    assert_eq!(marks(&seen).0, made);
+}
+
+#[test]
+fn calls_are_counted_to_the_last_with_rings_that_nobody_drains() {
+    let options = Options {
+        window: Duration::from_millis(200),
+        close_delay: Duration::from_millis(20),
+        observe_own: true,
+        rings_bytes: 8192,
+        drain: false,
+        ..Options::default()
+    };
+    let sensor = Sensor::filtered(options, only_rows);
+    let made = short_lives(10_000, 1_000);
+    let stats = sensor.control().stats().unwrap();
+    let seen = sensor.stop();
+    let (total, spilled) = marks(&seen);
+    assert_eq!(total, made, "{stats:?}");
+    assert!(spilled > made / 2, "{spilled} of {made} found a full ring");
+    assert!(stats.lost > 0 && stats.received == 0, "{stats:?}");
+}
+
+#[test]
+fn every_record_is_received_or_counted_as_lost() {
+    let options = Options {
+        window: Duration::from_millis(200),
+        observe_own: true,
+        rings_bytes: 2 * 64 << 10,
+        full: true,
+        ..Options::default()
+    };
+    let sensor = Sensor::filtered(options, only_rows);
+    for _ in 0..200_000 {
+        // SAFETY: no arguments.
+        unsafe { libc::getppid() };
+    }
+    let control = sensor.control();
+    let seen = sensor.stop();
+    let stats = control.stats().unwrap();
+    assert_eq!(stats.sent, stats.received, "{stats:?}");
+    assert!(stats.lost > 0, "the rings were to overflow: {stats:?}");
+    let charged: u64 = rows(&seen.events, |_| true).map(|(_, row)| row.lost).sum();
+    assert_eq!(charged + stats.uncharged, stats.lost, "{stats:?}");
+}
+
+#[test]
+fn what_the_token_bucket_holds_back_is_limited_and_not_lost() {
+    let options = Options {
+        window: Duration::from_secs(30),
+        observe_own: true,
+        task_tokens: 10,
+        ..Options::default()
+    };
+    let sensor = Sensor::start(options);
+    let opens = 1000;
+    let worker = std::thread::spawn(move || {
+        for _ in 0..opens {
+            // SAFETY: a valid path; the descriptor isn't used.
+            unsafe {
+                libc::close(libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY));
+            }
+        }
+        // SAFETY: no arguments.
+        unsafe { libc::gettid() }
+    });
+    let tid = worker.join().unwrap().cast_unsigned();
+    let seen = sensor.stop();
+    let mine = |event: &hedgerow_event::Event| event.actor.tid == tid;
+    let streamed = seen
+        .events
+        .iter()
+        .filter(|event| mine(event) && matches!(event.origin, Origin::Call(_)))
+        .count();
+    let limited: u64 = rows(&seen.events, mine).map(|(_, row)| row.limited).sum();
+    let lost: u64 = rows(&seen.events, mine).map(|(_, row)| row.lost).sum();
+    assert_eq!((streamed, limited, lost), (10, opens - 10, 0));
 }
