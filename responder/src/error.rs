@@ -42,7 +42,7 @@ impl Error {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    #[error("{0} is protected")]
+    #[error("protected: {0}")]
     Protected(String),
     #[error("a prefix of {length} bits is wider than /{narrowest}")]
     TooWide { length: u8, narrowest: u8 },

@@ -70,7 +70,11 @@ fn monitor_counts_and_refuses_nothing() {
         ..operator(target, 60)
     };
     puppet.tell(&format!("connect {}", sink.address)).unwrap();
-    let entry = bench.get().deny(automatic(peer("127.67.3.1", 32))).unwrap();
+    let loopback = bench.get().deny(automatic(peer("127.67.3.1", 32)));
+    assert!(matches!(loopback, Err(Refusal::Protected(_))), "{loopback:?}");
+    let start_boot_ns = bench.get().start_of(puppet.pid()).unwrap().unwrap();
+    let tree = Target::TaskTree { tgid: puppet.pid(), start_boot_ns };
+    let entry = bench.get().deny(automatic(tree.clone())).unwrap();
     assert_eq!((entry.mode, entry.sockets_destroyed), (Mode::Monitor, 0));
     for _ in 0..3 {
         assert_eq!(puppet.tell("write on"), ok());
@@ -85,7 +89,7 @@ fn monitor_counts_and_refuses_nothing() {
     let lifted = bench.get().set_mode(Workload::new("web"), Mode::Observe).unwrap();
     assert_eq!(lifted.len(), 1);
     assert_eq!(puppet.tell(&format!("connect {}", sink.address)), ok());
-    let refused = bench.get().deny(automatic(peer("127.67.3.1", 32)));
+    let refused = bench.get().deny(automatic(tree));
     assert!(matches!(refused, Err(Refusal::Observe(_))));
 }
 

@@ -295,21 +295,3 @@ fn drain(link: &Link) -> Result<Vec<u8>, Error> {
     iterator.read_to_end(&mut bytes).map_err(Error::io("can't read an iterator"))?;
     Ok(bytes)
 }
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn loads_attaches_and_leaves_nothing() {
-        let directory = PathBuf::from(format!("/sys/fs/bpf/hedgerow-load-{}", std::process::id()));
-        let kernel = Kernel::start(&directory, Sizes::default()).unwrap();
-        assert!(!kernel.adopted);
-        drop(kernel);
-        let kernel = Kernel::start(&directory, Sizes::default()).unwrap();
-        assert!(kernel.adopted);
-        kernel.remove().unwrap();
-        assert!(!directory.exists());
-    }
-}

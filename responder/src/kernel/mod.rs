@@ -6,6 +6,9 @@ mod load;
 pub(crate) mod maps;
 
 pub use host::now;
-pub(crate) use host::{boot_id, random_id};
+pub(crate) use host::{boot_id, cgroup_root, random_id};
 pub(crate) use load::{Kernel, Sizes, disarm, remove};
 pub(crate) use maps::{Insert, Maps};
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! The responder: decides nothing by itself, installs what it is told within its limits, keeps it
 //! alive while it is hit, and says what it did.
 
+mod admit;
+mod control;
+
 use std::{
     collections::{HashMap, HashSet},
     path::{Path, PathBuf},
@@ -16,8 +19,10 @@ use crate::{
     kernel::{self, Insert, Kernel, Sizes},
     ledger::{Decision, Ledger, Line},
     limits::{Breaker, Limits},
+    own::Own,
+    protected::ProtectedSet,
     sockets,
-    target::{canonical, same},
+    target::canonical,
 };
 
 /// Where the deny maps and links are pinned.
@@ -74,6 +79,8 @@ pub struct Responder {
     entries: HashMap<u64, Entry>,
     allowed: Vec<Target>,
     breaker: Breaker,
+    protected: ProtectedSet,
+    own: Own,
     /// What was found or given up at start, told by the first tick.
     pending: Vec<Remediation>,
 }
@@ -103,8 +110,12 @@ impl Responder {
             entries: HashMap::new(),
             allowed: Vec::new(),
             breaker: Breaker::default(),
+            protected: ProtectedSet::default(),
+            own: Own::read(&kernel::cgroup_root()?),
             pending: Vec::new(),
         };
+        let path = std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned());
+        responder.protected.set_own(responder.own.tgids.clone(), path);
         responder.adopt(crate::adopt::replay(&lines, &responder.boot_id))?;
         Ok(responder)
     }
@@ -214,55 +225,6 @@ impl Responder {
         Ok(why)
     }
 
-    /// The mode of the new entry, or why there may be none.
-    fn admit(
-        &mut self,
-        target: &Target,
-        rule: Rule,
-        mode: Option<Mode>,
-        subject: Option<&Subject>,
-        now: crate::Now,
-    ) -> Result<Mode, Refusal> {
-        if !self.is_armed()? {
-            return Err(Refusal::Disarmed);
-        }
-        if let Some(live) = self.covering(target)? {
-            return Err(Refusal::Covered { uid: live });
-        }
-        let limits = self.options.limits;
-        if rule == Rule::Operator {
-            let limit = limits.automatic + limits.reserve;
-            if self.entries.len() >= limit {
-                return Err(Refusal::Full { whose: "all", limit });
-            }
-            return Ok(mode.unwrap_or(Mode::Enforce));
-        }
-        let host = Workload::host();
-        let workload = subject.map_or(&host, |subject| &subject.workload);
-        let mode = mode.unwrap_or_else(|| self.mode(workload)).min(self.mode(workload));
-        if mode == Mode::Observe {
-            return Err(Refusal::Observe(workload.to_string()));
-        }
-        let automatic = self.entries.values().filter(|entry| entry.is_automatic()).count();
-        if automatic >= limits.automatic {
-            return Err(Refusal::Full { whose: "automatic", limit: limits.automatic });
-        }
-        self.breaker.admit(workload, now.boot_ns, limits.per_minute)?;
-        Ok(mode)
-    }
-
-    /// The live entry that stops the target already.
-    fn covering(&self, target: &Target) -> Result<Option<String>, Error> {
-        if let Some(entry) = self.entries.values().find(|entry| same(&entry.target, target)) {
-            return Ok(Some(entry.uid.clone()));
-        }
-        if let Target::TaskTree { tgid, start_boot_ns } = target {
-            let id = self.kernel.tree_of(*tgid, *start_boot_ns)?;
-            return Ok(id.and_then(|id| self.entries.get(&id)).map(|entry| entry.uid.clone()));
-        }
-        Ok(None)
-    }
-
     /// Lifts an entry before its time.
     ///
     /// # Errors
@@ -326,65 +288,14 @@ impl Responder {
         Ok(reports)
     }
 
-    pub fn mode(&self, workload: &Workload) -> Mode {
-        self.modes.get(workload).copied().unwrap_or(self.options.mode)
+    /// What no automatic entry may name; the daemon keeps it up to date, see
+    /// [`crate::protected::gather`].
+    pub fn protected(&self) -> &ProtectedSet {
+        &self.protected
     }
 
-    /// Sets a workload's mode and resets its breaker. Live automatic entries of the workload follow:
-    /// `observe` lifts them, the others rewrite what the kernel does with a hit.
-    ///
-    /// # Errors
-    /// The kernel or the ledger fails.
-    pub fn set_mode(&mut self, workload: Workload, mode: Mode) -> Result<Vec<Remediation>, Error> {
-        let now = kernel::now();
-        self.breaker.reset(&workload);
-        self.log(now, Decision::Mode { workload: workload.to_string(), mode })?;
-        let host = Workload::host();
-        let follows =
-            |entry: &Entry| entry.is_automatic() && entry.workload().unwrap_or(&host) == &workload;
-        let ids: Vec<u64> =
-            self.entries.values().filter(|entry| follows(entry)).map(|entry| entry.id).collect();
-        let mut reports = Vec::new();
-        for id in ids {
-            if mode == Mode::Observe {
-                reports.push(self.lift(id, now, "the workload's mode is observe")?);
-            } else if let Some(mut entry) = self.entries.get(&id).cloned() {
-                entry.mode = mode;
-                self.kernel.refresh(&entry)?;
-                let why = self.cut(&mut entry)?;
-                let report = self.report(&entry, Action::Block, now, &why);
-                let period_s = entry.period_s;
-                self.entries.insert(id, entry);
-                self.log(now, Decision::Extend { entry: report.clone(), period_s })?;
-                reports.push(report);
-            }
-        }
-        self.modes.insert(workload, mode);
-        Ok(reports)
-    }
-
-    /// Lets a peer, a program or a cgroup through whatever entry says otherwise, or no longer.
-    ///
-    /// # Errors
-    /// Not a target that can be allowed (a task tree), or the map is full.
-    pub fn allow(&mut self, target: Target, allowed: bool) -> Result<(), Refusal> {
-        let target = crate::allow::canonical(target)?;
-        if allowed && !self.allowed.iter().any(|other| same(other, &target)) {
-            if self.kernel.maps.allow(&target, true)? == Insert::Full {
-                return Err(Refusal::Full { whose: "allowed", limit: self.allowed.len() });
-            }
-            self.allowed.push(target.clone());
-        } else if !allowed {
-            self.kernel.maps.allow(&target, false)?;
-            self.allowed.retain(|other| !same(other, &target));
-        }
-        self.rescope(&target)?;
-        self.log(kernel::now(), Decision::Allow { target, allowed })?;
-        Ok(())
-    }
-
-    pub fn allowed(&self) -> &[Target] {
-        &self.allowed
+    pub fn protected_mut(&mut self) -> &mut ProtectedSet {
+        &mut self.protected
     }
 
     /// Whether pinned maps of an earlier responder were taken over.
@@ -407,40 +318,6 @@ impl Responder {
     /// The kernel fails.
     pub fn start_of(&self, tgid: u32) -> Result<Option<u64>, Error> {
         self.kernel.start_of(tgid)
-    }
-
-    /// Workloads whose breaker has tripped.
-    pub fn tripped(&self) -> Vec<&Workload> {
-        self.breaker.tripped().collect()
-    }
-
-    /// Whether the kill switch lets entries act.
-    ///
-    /// # Errors
-    /// The kernel fails.
-    pub fn is_armed(&self) -> Result<bool, Error> {
-        Ok(self.kernel.maps.control()?.armed != 0)
-    }
-
-    /// Throws the kill switch: every deny program lets everything pass until [`Self::arm`].
-    ///
-    /// # Errors
-    /// The kernel or the ledger fails.
-    pub fn disarm(&mut self) -> Result<(), Error> {
-        self.set_armed(false)
-    }
-
-    /// Lets live entries act again.
-    ///
-    /// # Errors
-    /// The kernel or the ledger fails.
-    pub fn arm(&mut self) -> Result<(), Error> {
-        self.set_armed(true)
-    }
-
-    fn set_armed(&mut self, armed: bool) -> Result<(), Error> {
-        self.kernel.maps.set_control(|control| control.armed = u32::from(armed))?;
-        self.log(kernel::now(), Decision::Armed { armed })
     }
 
     /// A clean stop. With `keep` the entries, programs and pins stay, and entries expire by
@@ -492,6 +369,23 @@ impl Responder {
             self.rescope(target)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+impl Responder {
+    /// Turns counting entries into refusing ones in the kernel, and nothing else.
+    pub(crate) fn force_enforce(&mut self) {
+        for entry in self.entries.values_mut() {
+            entry.mode = Mode::Enforce;
+            self.kernel.refresh(entry).expect("an entry is rewritten");
+        }
+    }
+    pub(crate) fn kernel_hits(&self, id: u64) -> u64 {
+        self.kernel.maps.hits(id).expect("hits are readable")
+    }
+    pub(crate) fn doomed(&self) -> u64 {
+        self.kernel.maps.control().expect("the control word is readable").doomed
     }
 }
 

@@ -1,0 +1,187 @@
+//! What needs small tables, or an entry without the socket destruction that goes with it.
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use hedgerow_event::{Mode, Rule, Target};
+
+use super::*;
+use crate::{Limits, Options, Refusal, Request, Responder};
+
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Bench {
+    responder: Responder,
+    options: Options,
+    _directory: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Bench {
+    fn new(name: &str, sizes: Sizes, limits: Limits) -> Self {
+        let _alone = alone();
+        let _directory = tempfile::tempdir().unwrap();
+        let mut options = Options::new("test-host", _directory.path().join("ledger.jsonl"));
+        options.directory = format!("/sys/fs/bpf/hedgerow-{name}-{}", std::process::id()).into();
+        options.limits = limits;
+        options.mode = Mode::Enforce;
+        let responder = Responder::start_sized(options.clone(), sizes).unwrap();
+        Self { responder, options, _directory, _alone }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        remove(&self.options.directory).unwrap();
+    }
+}
+
+fn peer(address: &str) -> Target {
+    let address = address.parse().unwrap();
+    Target::Peer { address, prefix_length: 32, cgroup_id: 0, program_id: 0 }
+}
+
+fn request(target: Target, rule: Rule) -> Request {
+    Request {
+        target,
+        rule,
+        seconds: 60,
+        finding_uid: None,
+        subject: None,
+        mode: None,
+        reason: "a test".into(),
+    }
+}
+
+#[test]
+fn loads_attaches_and_leaves_nothing() {
+    let _alone = alone();
+    let directory = format!("/sys/fs/bpf/hedgerow-load-{}", std::process::id());
+    let directory = std::path::Path::new(&directory);
+    assert!(!Kernel::start(directory, Sizes::default()).unwrap().adopted);
+    let kernel = Kernel::start(directory, Sizes::default()).unwrap();
+    assert!(kernel.adopted);
+    kernel.remove().unwrap();
+    assert!(!directory.exists());
+}
+
+#[test]
+fn a_full_map_refuses_and_evicts_nothing() {
+    let sizes = Sizes { peers: 2, ..Sizes::default() };
+    let mut bench = Bench::new("full", sizes, Limits::default());
+    for address in ["127.68.1.1", "127.68.1.2"] {
+        bench.responder.deny(request(peer(address), Rule::Operator)).unwrap();
+    }
+    for _ in 0..2 {
+        let refused = bench.responder.deny(request(peer("127.68.1.3"), Rule::Operator));
+        assert!(matches!(refused, Err(Refusal::Full { whose: "kernel", .. })), "{refused:?}");
+    }
+    assert_eq!(bench.responder.entries().len(), 2);
+    assert_eq!(TcpStream::connect("127.68.1.1:9").unwrap_err().raw_os_error(), Some(libc::EPERM));
+    assert_ne!(TcpStream::connect("127.68.1.3:9").unwrap_err().raw_os_error(), Some(libc::EPERM));
+    // A place that is given back can be taken.
+    let uid = bench.responder.entries()[0].uid.clone();
+    bench.responder.remove(&uid, "a test").unwrap().unwrap();
+    bench.responder.deny(request(peer("127.68.1.3"), Rule::Operator)).unwrap();
+    assert_eq!(TcpStream::connect("127.68.1.3:9").unwrap_err().raw_os_error(), Some(libc::EPERM));
+}
+
+#[test]
+fn the_reserve_is_kept_for_operators_and_the_breaker_holds_the_rest() {
+    let limits = Limits { automatic: 3, reserve: 1, per_minute: 100 };
+    let mut bench = Bench::new("reserve", Sizes::default(), limits);
+    let address = |n: u8| peer(&format!("203.0.113.{n}"));
+    for n in 1..=3 {
+        bench.responder.deny(request(address(n), Rule::NewProgramNewPeer)).unwrap();
+    }
+    let refused = bench.responder.deny(request(address(4), Rule::NewProgramNewPeer));
+    assert!(matches!(refused, Err(Refusal::Full { whose: "automatic", limit: 3 })), "{refused:?}");
+    bench.responder.deny(request(address(4), Rule::Operator)).unwrap();
+    let refused = bench.responder.deny(request(address(5), Rule::Operator));
+    assert!(matches!(refused, Err(Refusal::Full { whose: "all", limit: 4 })), "{refused:?}");
+}
+
+#[test]
+fn a_tripped_breaker_keeps_the_live_entries() {
+    let limits = Limits { per_minute: 2, ..Limits::default() };
+    let mut bench = Bench::new("breaker", Sizes::default(), limits);
+    let address = |n: u8| request(peer(&format!("203.0.113.{n}")), Rule::NewProgramNewPeer);
+    for n in 1..=2 {
+        bench.responder.deny(address(n)).unwrap();
+    }
+    assert!(matches!(bench.responder.deny(address(3)), Err(Refusal::BreakerTripped { .. })));
+    assert!(matches!(bench.responder.deny(address(3)), Err(Refusal::BreakerOpen { .. })));
+    assert_eq!(bench.responder.entries().len(), 2);
+    assert_eq!(bench.responder.tripped().len(), 1);
+    let host = hedgerow_event::Workload::host();
+    bench.responder.set_mode(host, Mode::Enforce).unwrap();
+    bench.responder.deny(address(3)).unwrap();
+}
+
+/// The packet hooks alone: the socket is not destroyed, yet nothing gets through either way.
+#[test]
+fn packets_of_a_standing_connection_are_dropped_both_ways() {
+    let mut bench = Bench::new("packets", Sizes::default(), Limits::default());
+    let listener = TcpListener::bind("127.68.2.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"before").unwrap();
+    let mut buffer = [0; 64];
+    assert_eq!(server.read(&mut buffer).unwrap(), 6);
+    // Only in the kernel: no list of sockets, no destruction.
+    let monitored =
+        Request { mode: Some(Mode::Monitor), ..request(peer("127.68.2.1"), Rule::Operator) };
+    bench.responder.deny(monitored).unwrap();
+    bench.responder.force_enforce();
+    for stream in [&server, &client] {
+        stream.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    }
+    let _ = client.write_all(b"after");
+    assert!(server.read(&mut buffer).is_err(), "egress is dropped");
+    let _ = server.write_all(b"after");
+    assert!(client.read(&mut buffer).is_err(), "ingress is dropped");
+    let entry = bench.responder.entries()[0].id;
+    assert!(bench.responder.kernel_hits(entry) >= 2);
+}
+
+/// A child of a denied process that finds no room in the table is refused and killed all the same.
+#[test]
+fn a_child_without_room_is_refused_and_dies_at_its_next_exec() {
+    let sizes = Sizes { tasks: 1, ..Sizes::default() };
+    let mut bench = Bench::new("doomed", sizes, Limits::default());
+    // A shell that forks a child, which tries to run something.
+    let mut shell = Command::new("/bin/sh")
+        .args(["-c", "read go; (/bin/true; exit $?); echo $?; read end"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let start_boot_ns = bench.responder.start_of(shell.id()).unwrap().unwrap();
+    let tree = Target::TaskTree { tgid: shell.id(), start_boot_ns };
+    bench.responder.deny(request(tree, Rule::Operator)).unwrap();
+    shell.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
+    let said = first_line(&mut shell);
+    shell.kill().unwrap();
+    shell.wait().unwrap();
+    assert_eq!(said, "137", "the child of the shell was killed");
+    assert!(bench.responder.doomed() >= 1);
+}
+
+fn first_line(child: &mut Child) -> String {
+    let mut text = String::new();
+    let mut byte = [0; 1];
+    let output = child.stdout.as_mut().unwrap();
+    while output.read(&mut byte).unwrap() == 1 && byte[0] != b'\n' {
+        text.push(byte[0] as char);
+    }
+    text
+}

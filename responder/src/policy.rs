@@ -1,0 +1,232 @@
+//! Whether a finding leads to a denial, and of what. Pure: no IO, no clock.
+//!
+//! Level and rule are fixed; feedback never lowers them. A denial needs a window above every
+//! held-back one of its workload, complete evidence from kernel-owned copies, two families that
+//! agree, and a strong object. A never-seen program alone is reported, no more: `pg_dump` is one.
+
+use std::collections::{HashSet, VecDeque};
+
+use hedgerow_event::{Evidence, FileKey, Maturity, Mode, Object, Peer, Rule, Target, Verdict};
+
+use crate::{entry::PERIOD_FIRST_S, protected::ProtectedSet};
+
+/// Families that must agree.
+const FAMILIES_MIN: usize = 2;
+/// Distinct offenders before a target is widened.
+const OFFENDERS_MIN: usize = 3;
+/// Offences that are remembered; the oldest go first.
+const OFFENCES_MAX: usize = 1024;
+
+/// What the decision depends on beside the evidence.
+#[derive(Debug, Clone, Copy)]
+pub struct Context<'a> {
+    /// The workload's mode.
+    pub mode: Mode,
+    pub state: Maturity,
+    /// Enforce on a provisional profile: for demonstrations.
+    pub enforce_provisional: bool,
+    pub protected: &'a ProtectedSet,
+    pub offenders: &'a Offenders,
+    /// No other workload has run the offender's file, and its key stands for one program only;
+    /// `false` where it isn't known.
+    pub file_exclusive: bool,
+    /// Wall time, Unix nanoseconds.
+    pub now_wall_ns: i64,
+}
+
+/// One denied offender, as it counts for widening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Offence {
+    cgroup_id: u64,
+    program_id: u64,
+    tgid: u32,
+    start_boot_ns: u64,
+    file: Option<FileKey>,
+    peer: Option<Peer>,
+}
+
+/// Offenders of the recent past, by which a target is widened.
+#[derive(Debug, Clone, Default)]
+pub struct Offenders {
+    recent: VecDeque<Offence>,
+}
+
+impl Offenders {
+    /// Remembers an offender that was denied.
+    pub fn add(&mut self, evidence: &Evidence) {
+        let offence = offence(evidence);
+        if self.recent.contains(&offence) {
+            return;
+        }
+        if self.recent.len() >= OFFENCES_MAX {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(offence);
+    }
+
+    /// Distinct programs of the cgroup, this one included, that used the peer's address.
+    fn programs_at(&self, now: Offence, peer: Peer) -> usize {
+        let at_peer = |other: &&Offence| {
+            other.cgroup_id == now.cgroup_id
+                && other.peer.is_some_and(|other| other.address == peer.address)
+        };
+        let programs = self.recent.iter().filter(at_peer).map(|other| other.program_id);
+        programs.chain([now.program_id]).collect::<HashSet<_>>().len()
+    }
+
+    /// Distinct processes of the cgroup, this one included, that ran the file.
+    fn processes_of(&self, now: Offence, file: FileKey) -> usize {
+        let same = |other: &&Offence| other.cgroup_id == now.cgroup_id && other.file == Some(file);
+        let processes =
+            self.recent.iter().filter(same).map(|other| (other.tgid, other.start_boot_ns));
+        processes.chain([(now.tgid, now.start_boot_ns)]).collect::<HashSet<_>>().len()
+    }
+}
+
+fn offence(evidence: &Evidence) -> Offence {
+    Offence {
+        cgroup_id: evidence.cgroup_id,
+        program_id: evidence.program_id,
+        tgid: evidence.tgid,
+        start_boot_ns: evidence.start_boot_ns,
+        file: evidence.file,
+        peer: evidence.peer,
+    }
+}
+
+/// Decides. The same evidence and context always give the same verdict.
+pub fn decide(evidence: &Evidence, context: &Context<'_>) -> Verdict {
+    match refusal(evidence, context) {
+        Some(reason) => Verdict::Report { reason },
+        None => match strong_object(evidence) {
+            Some((rule, object)) => deny(evidence, context, rule, object),
+            None => Verdict::Report { reason: weak_object(evidence).to_owned() },
+        },
+    }
+}
+
+/// Why there can be no denial whatever the object is.
+fn refusal(evidence: &Evidence, context: &Context<'_>) -> Option<String> {
+    let state_forbids = match context.state {
+        Maturity::Learning => true,
+        Maturity::Provisional => context.mode == Mode::Enforce && !context.enforce_provisional,
+        Maturity::Mature => false,
+    };
+    let families: HashSet<_> = evidence.families.iter().collect();
+    let reason = if context.mode == Mode::Observe {
+        "the workload's mode is observe".to_owned()
+    } else if state_forbids {
+        format!("the profile is {}; {} needs a mature one", context.state, context.mode)
+    } else if !evidence.above_held_back {
+        "a held-back window of normal life scored as high".to_owned()
+    } else if !evidence.complete {
+        "the evidence has holes: records were lost, late or limited".to_owned()
+    } else if !evidence.kernel_owned {
+        "a fact was read from user memory, which the process could rewrite".to_owned()
+    } else if families.len() < FAMILIES_MIN {
+        "no second family of features agrees".to_owned()
+    } else {
+        return context.protected.subject(evidence).map(|what| format!("{what} is protected"));
+    };
+    Some(reason)
+}
+
+/// The strong object that the denial rests on, by the narrowest target that it leads to.
+fn strong_object(evidence: &Evidence) -> Option<(Rule, &Object)> {
+    let objects = || evidence.objects.iter();
+    let new_program = |subject| {
+        objects()
+            .any(|object| matches!(object, Object::NewProgram { subject: new } if new == subject))
+    };
+    // The narrowest target first: a peer stops less than a task tree.
+    objects()
+        .find(|object| match object {
+            Object::NewPeer { subject, peer } => {
+                subject == &evidence.subject && new_program(subject) && evidence.peer == Some(*peer)
+            }
+            _ => false,
+        })
+        .map(|object| (Rule::NewProgramNewPeer, object))
+        .or_else(|| {
+            objects()
+                .find(|o| matches!(o, Object::ExecMemory { .. } | Object::ExecWritable { .. }))
+                .map(|object| (Rule::ExecUntrusted, object))
+        })
+        .or_else(|| {
+            objects()
+                .find(|object| matches!(object, Object::Privilege { .. }))
+                .map(|object| (Rule::PrivilegeChange, object))
+        })
+}
+
+fn weak_object(evidence: &Evidence) -> &'static str {
+    let has = |kind: fn(&Object) -> bool| evidence.objects.iter().any(kind);
+    if has(|object| matches!(object, Object::NewPeer { .. })) {
+        "a known program with a new peer is reported, no more"
+    } else if has(|object| matches!(object, Object::NewProgram { .. })) {
+        "a never-seen program alone is reported, no more"
+    } else {
+        "there is no object to deny"
+    }
+}
+
+fn deny(evidence: &Evidence, context: &Context<'_>, rule: Rule, object: &Object) -> Verdict {
+    let mut reason = format!("{object}, above every held-back window");
+    let target = match (rule, evidence.peer) {
+        (Rule::NewProgramNewPeer, Some(peer)) => {
+            let workload = &evidence.subject.workload;
+            match context.protected.peer(workload, peer.address, context.now_wall_ns) {
+                None if evidence.program_id != 0 && evidence.cgroup_id != 0 => {
+                    peer_target(evidence, context, peer)
+                }
+                None => tree_target(evidence, context),
+                Some(what) => {
+                    reason += &format!("; {peer} is {what}, so the process is denied instead");
+                    tree_target(evidence, context)
+                }
+            }
+        }
+        _ => tree_target(evidence, context),
+    };
+    match target {
+        Ok(target) => Verdict::Deny { target, rule, seconds: PERIOD_FIRST_S, reason },
+        Err(why) => Verdict::Report { reason: format!("{reason}; {why}") },
+    }
+}
+
+/// The address for this program in this workload; for all its programs once several have used it.
+fn peer_target(
+    evidence: &Evidence,
+    context: &Context<'_>,
+    peer: Peer,
+) -> Result<Target, &'static str> {
+    let several = context.offenders.programs_at(offence(evidence), peer) >= OFFENDERS_MIN;
+    Ok(Target::Peer {
+        address: peer.address.to_canonical(),
+        prefix_length: if peer.address.to_canonical().is_ipv4() { 32 } else { 128 },
+        cgroup_id: evidence.cgroup_id,
+        program_id: if several { 0 } else { evidence.program_id },
+    })
+}
+
+/// The process with what it forks; the program in its workload once several processes ran it.
+fn tree_target(evidence: &Evidence, context: &Context<'_>) -> Result<Target, &'static str> {
+    if let Some(what) = context.protected.task(evidence.tgid) {
+        return Err(what);
+    }
+    if let Some(file) = evidence.file {
+        let several = context.offenders.processes_of(offence(evidence), file) >= OFFENDERS_MIN;
+        let own_cgroup = evidence.cgroup_id > crate::target::ROOT_CGROUP;
+        if several && own_cgroup && context.file_exclusive {
+            let path = evidence.subject.program.path.clone();
+            return Ok(Target::Program { cgroup_id: evidence.cgroup_id, file, path });
+        }
+    }
+    if evidence.start_boot_ns == 0 {
+        return Err("its process is not known for certain");
+    }
+    Ok(Target::TaskTree { tgid: evidence.tgid, start_boot_ns: evidence.start_boot_ns })
+}
+
+#[cfg(test)]
+mod tests;

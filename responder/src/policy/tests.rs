@@ -1,0 +1,230 @@
+#![allow(clippy::unwrap_used)]
+use std::sync::Arc;
+
+use hedgerow_event::{Family, Program, Subject, Workload};
+use proptest::prelude::*;
+
+use super::*;
+
+fn subject() -> Arc<Subject> {
+    Arc::new(Subject::new(Workload::new("postgresql.service"), Program::new("/usr/bin/sh")))
+}
+
+fn peer(address: &str) -> Peer {
+    Peer { address: address.parse().unwrap(), port: 4444 }
+}
+
+/// A shell under a database that connects out: everything a denial needs.
+fn shell() -> Evidence {
+    let subject = subject();
+    let peer = peer("203.0.113.9");
+    Evidence {
+        above_held_back: true,
+        complete: true,
+        kernel_owned: true,
+        families: vec![Family::Novelty, Family::Order],
+        objects: vec![
+            Object::NewProgram { subject: subject.clone() },
+            Object::NewPeer { subject: subject.clone(), peer },
+        ],
+        subject,
+        tgid: 4242,
+        start_boot_ns: 77,
+        cgroup_id: 900,
+        program_id: 0xabc,
+        file: Some(FileKey { device: 1, inode: 2, generation: 3 }),
+        peer: Some(peer),
+        uid: 106,
+        login_uid: None,
+    }
+}
+
+fn exec(object: Object) -> Evidence {
+    Evidence { objects: vec![object], peer: None, ..shell() }
+}
+
+fn decided(evidence: &Evidence, change: impl FnOnce(&mut Context<'_>)) -> Verdict {
+    let (protected, offenders) = (ProtectedSet::default(), Offenders::default());
+    let mut context = Context {
+        mode: Mode::Enforce,
+        state: Maturity::Mature,
+        enforce_provisional: false,
+        protected: &protected,
+        offenders: &offenders,
+        file_exclusive: true,
+        now_wall_ns: 0,
+    };
+    change(&mut context);
+    decide(evidence, &context)
+}
+
+fn report(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Report { reason } => reason,
+        Verdict::Deny { .. } => panic!("denied: {verdict:?}"),
+    }
+}
+
+fn target(verdict: Verdict) -> (Target, Rule) {
+    match verdict {
+        Verdict::Deny { target, rule, seconds: PERIOD_FIRST_S, .. } => (target, rule),
+        _ => panic!("not denied: {verdict:?}"),
+    }
+}
+
+#[test]
+fn a_shell_that_connects_out_loses_its_peer_and_nothing_else() {
+    let (target, rule) = target(decided(&shell(), |_| {}));
+    assert_eq!(rule, Rule::NewProgramNewPeer);
+    assert_eq!(
+        target,
+        Target::Peer {
+            address: "203.0.113.9".parse().unwrap(),
+            prefix_length: 32,
+            cgroup_id: 900,
+            program_id: 0xabc,
+        }
+    );
+}
+
+#[test]
+fn exec_from_memory_and_a_privilege_change_deny_the_task_tree() {
+    for (object, rule) in [
+        (Object::ExecMemory { subject: subject() }, Rule::ExecUntrusted),
+        (Object::ExecWritable { subject: subject() }, Rule::ExecUntrusted),
+        (Object::Privilege { subject: subject(), uid_from: 106, uid_to: 0 }, Rule::PrivilegeChange),
+    ] {
+        let tree = Target::TaskTree { tgid: 4242, start_boot_ns: 77 };
+        assert_eq!(target(decided(&exec(object), |_| {})), (tree, rule));
+    }
+}
+
+#[test]
+fn each_missing_piece_of_evidence_only_reports() {
+    type Take = fn(&mut Evidence);
+    let pieces: [(&str, Take); 8] = [
+        ("held-back", |e| e.above_held_back = false),
+        ("holes", |e| e.complete = false),
+        ("user memory", |e| e.kernel_owned = false),
+        ("second family", |e| e.families = vec![Family::Novelty, Family::Novelty]),
+        ("second family", |e| e.families.clear()),
+        ("never-seen program alone", |e| e.objects.truncate(1)),
+        ("known program", |e| drop(e.objects.remove(0))),
+        ("no object", |e| e.objects.clear()),
+    ];
+    for (expected, take) in pieces {
+        let mut evidence = shell();
+        take(&mut evidence);
+        let reason = report(decided(&evidence, |_| {}));
+        assert!(reason.contains(expected), "{expected}: {reason}");
+    }
+}
+
+#[test]
+fn a_new_peer_of_another_program_does_not_count() {
+    let mut evidence = shell();
+    let other = Subject::new(Workload::new("web"), Program::new("/usr/bin/curl"));
+    evidence.objects[0] = Object::NewProgram { subject: Arc::new(other) };
+    report(decided(&evidence, |_| {}));
+    // Nor one that the offender's own sockets didn't use.
+    let evidence = Evidence { peer: Some(peer("203.0.113.10")), ..shell() };
+    report(decided(&evidence, |_| {}));
+}
+
+#[test]
+fn mode_and_state_decide_first() {
+    report(decided(&shell(), |c| c.mode = Mode::Observe));
+    report(decided(&shell(), |c| c.state = Maturity::Learning));
+    report(decided(&shell(), |c| {
+        c.state = Maturity::Learning;
+        c.enforce_provisional = true;
+    }));
+    report(decided(&shell(), |c| c.state = Maturity::Provisional));
+    target(decided(&shell(), |c| {
+        c.state = Maturity::Provisional;
+        c.enforce_provisional = true;
+    }));
+    target(decided(&shell(), |c| {
+        c.state = Maturity::Provisional;
+        c.mode = Mode::Monitor;
+    }));
+}
+
+#[test]
+fn a_protected_peer_costs_the_task_and_not_the_address() {
+    let mut protected = ProtectedSet::default();
+    protected.add_address("203.0.113.9".parse().unwrap(), 32, "the gateway");
+    let verdict = decide(
+        &shell(),
+        &Context {
+            mode: Mode::Enforce,
+            state: Maturity::Mature,
+            enforce_provisional: false,
+            protected: &protected,
+            offenders: &Offenders::default(),
+            file_exclusive: true,
+            now_wall_ns: 0,
+        },
+    );
+    assert_eq!(target(verdict).0, Target::TaskTree { tgid: 4242, start_boot_ns: 77 });
+}
+
+#[test]
+fn a_target_is_widened_by_several_distinct_offenders_only() {
+    let mut offenders = Offenders::default();
+    // The same one again and again is one offender.
+    for _ in 0..5 {
+        offenders.add(&shell());
+    }
+    let with = |evidence: &Evidence, offenders: &Offenders, exclusive| {
+        let protected = ProtectedSet::default();
+        let context = Context {
+            mode: Mode::Enforce,
+            state: Maturity::Mature,
+            enforce_provisional: false,
+            protected: &protected,
+            offenders,
+            file_exclusive: exclusive,
+            now_wall_ns: 0,
+        };
+        target(decide(evidence, &context)).0
+    };
+    assert!(matches!(with(&shell(), &offenders, true), Target::Peer { program_id: 0xabc, .. }));
+    offenders.add(&Evidence { program_id: 2, ..shell() });
+    offenders.add(&Evidence { program_id: 3, ..shell() });
+    assert!(matches!(
+        with(&shell(), &offenders, true),
+        Target::Peer { program_id: 0, cgroup_id: 900, .. }
+    ));
+    // Processes of one file, unless the file is used elsewhere too.
+    let memory = |tgid| Evidence { tgid, ..exec(Object::ExecMemory { subject: subject() }) };
+    let mut offenders = Offenders::default();
+    offenders.add(&memory(1001));
+    assert!(matches!(with(&memory(1002), &offenders, true), Target::TaskTree { .. }));
+    offenders.add(&memory(1002));
+    assert!(matches!(with(&memory(1003), &offenders, true), Target::Program { .. }));
+    assert!(matches!(with(&memory(1003), &offenders, false), Target::TaskTree { .. }));
+    let at_root = Evidence { cgroup_id: 1, ..memory(1003) };
+    assert!(matches!(with(&at_root, &offenders, true), Target::TaskTree { .. }));
+}
+
+proptest! {
+    /// Whatever else is claimed: incomplete or claimed evidence never denies.
+    #[test]
+    fn evidence_with_holes_never_denies(
+        above in any::<bool>(), complete in any::<bool>(), owned in any::<bool>(),
+        objects in 0usize..4, families in 0usize..4,
+    ) {
+        let mut evidence = shell();
+        evidence.above_held_back = above;
+        evidence.complete = complete;
+        evidence.kernel_owned = owned;
+        evidence.objects.push(Object::ExecMemory { subject: subject() });
+        evidence.objects.truncate(objects);
+        evidence.families =
+            [Family::Novelty, Family::Order, Family::Flows][..families.min(3)].to_vec();
+        let denied = matches!(decided(&evidence, |_| {}), Verdict::Deny { .. });
+        let may = above && complete && owned && families >= 2 && objects >= 2;
+        prop_assert_eq!(denied, may);
+    }
+}

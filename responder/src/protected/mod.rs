@@ -1,0 +1,329 @@
+//! What is never denied automatically. Pure; [`gather`] reads the host's own part of it.
+
+pub mod gather;
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use hedgerow_event::{Evidence, Object, Subject, Workload};
+
+use crate::target::mask;
+
+/// Workloads that use a private address before it counts as infrastructure.
+const SHARED_BY: usize = 3;
+/// A successful admin login protects its source for so long: 30 days.
+const ADMIN_NS: i64 = 30 * 24 * 3600 * 1_000_000_000;
+/// Addresses of the baseline that are remembered over all workloads. When full, every peer of a
+/// workload that has more is protected.
+const BASELINE_MAX: usize = 65_536;
+/// Private addresses whose users are counted. When full, further ones count as shared.
+const SHARED_MAX: usize = 16_384;
+
+/// Programs that keep the host reachable and repairable: refusing them locks the operator out. They
+/// are named by full path, never by name, and only while they are where they belong.
+const PROGRAMS: [(&str, &[&str]); 7] = [
+    ("init", &["/sbin/init", "/usr/lib/systemd/systemd", "/lib/systemd/systemd"]),
+    (
+        "a login",
+        &[
+            "/usr/sbin/sshd",
+            "/usr/lib/openssh/sshd-session",
+            "/usr/libexec/openssh/sshd-session",
+            "/usr/lib/openssh/sshd-auth",
+            "/usr/bin/login",
+            "/bin/login",
+            "/usr/sbin/agetty",
+            "/sbin/agetty",
+            "/usr/sbin/getty",
+            "/sbin/getty",
+            "/usr/lib/systemd/systemd-logind",
+            "/lib/systemd/systemd-logind",
+        ],
+    ),
+    (
+        "a package manager",
+        &[
+            "/usr/bin/apt",
+            "/usr/bin/apt-get",
+            "/usr/lib/apt/methods/http",
+            "/usr/lib/apt/methods/https",
+            "/usr/bin/dpkg",
+            "/usr/bin/unattended-upgrade",
+            "/usr/bin/dnf",
+            "/usr/bin/dnf5",
+            "/usr/bin/yum",
+            "/usr/bin/rpm",
+            "/usr/bin/zypper",
+            "/usr/bin/pacman",
+            "/sbin/apk",
+            "/usr/lib/snapd/snapd",
+        ],
+    ),
+    (
+        "a container runtime",
+        &[
+            "/usr/bin/containerd",
+            "/usr/bin/containerd-shim-runc-v2",
+            "/usr/bin/dockerd",
+            "/usr/bin/runc",
+            "/usr/sbin/runc",
+            "/usr/bin/crun",
+            "/usr/bin/crio",
+            "/usr/bin/conmon",
+            "/usr/bin/podman",
+        ],
+    ),
+    ("kubelet", &["/usr/bin/kubelet", "/usr/local/bin/kubelet", "/usr/local/bin/k3s"]),
+    (
+        "a cloud agent",
+        &[
+            "/usr/bin/amazon-ssm-agent",
+            "/usr/bin/cloud-init",
+            "/usr/sbin/waagent",
+            "/usr/bin/google_guest_agent",
+            "/usr/bin/google_osconfig_agent",
+            "/usr/bin/oracle-cloud-agent",
+        ],
+    ),
+    ("bpftool", &["/usr/sbin/bpftool", "/usr/bin/bpftool"]),
+];
+
+/// Peers, programs and processes that no automatic entry may name.
+#[derive(Debug, Clone)]
+pub struct ProtectedSet {
+    /// Prefixes with the reason, from the host and from the configuration.
+    addresses: Vec<(IpAddr, u8, &'static str)>,
+    baseline: HashMap<Workload, HashSet<IpAddr>>,
+    baseline_size: usize,
+    overflowed: HashSet<Workload>,
+    private_users: HashMap<IpAddr, HashSet<Workload>>,
+    /// Wall time of the last successful admin login from there.
+    admin_logins: HashMap<IpAddr, i64>,
+    /// Hedgerow's process and those above it.
+    own: HashSet<u32>,
+    /// Hedgerow's own path.
+    own_path: Option<String>,
+}
+
+impl Default for ProtectedSet {
+    /// What holds on every host.
+    fn default() -> Self {
+        let mut set = Self {
+            addresses: Vec::new(),
+            baseline: HashMap::new(),
+            baseline_size: 0,
+            overflowed: HashSet::new(),
+            private_users: HashMap::new(),
+            admin_logins: HashMap::new(),
+            own: HashSet::from([1]),
+            own_path: None,
+        };
+        set.reset_addresses();
+        set
+    }
+}
+
+impl ProtectedSet {
+    fn reset_addresses(&mut self) {
+        use std::net::{Ipv4Addr, Ipv6Addr};
+        self.addresses.clear();
+        let v4 = |a, b, c, d| IpAddr::from(Ipv4Addr::new(a, b, c, d));
+        for (address, length, reason) in [
+            (v4(127, 0, 0, 0), 8, "loopback"),
+            (v4(0, 0, 0, 0), 8, "this host"),
+            (v4(169, 254, 0, 0), 16, "link-local (the metadata service)"),
+            (v4(224, 0, 0, 0), 4, "multicast"),
+            (v4(255, 255, 255, 255), 32, "broadcast"),
+            (IpAddr::from(Ipv6Addr::LOCALHOST), 128, "loopback"),
+            (IpAddr::from(Ipv6Addr::UNSPECIFIED), 128, "this host"),
+            (IpAddr::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10, "link-local"),
+            (IpAddr::from(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8, "multicast"),
+            (
+                IpAddr::from(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+                128,
+                "the metadata service",
+            ),
+            // Alibaba, Oracle and Azure have theirs outside of link-local.
+            (v4(100, 100, 100, 200), 32, "the metadata service"),
+            (v4(192, 0, 0, 192), 32, "the metadata service"),
+            (v4(168, 63, 129, 16), 32, "the metadata service"),
+        ] {
+            self.addresses.push((address, length, reason));
+        }
+    }
+
+    /// Protects a prefix: a broker, a cluster's API, what the configuration names.
+    pub fn add_address(&mut self, address: IpAddr, prefix_length: u8, reason: &'static str) {
+        let address = address.to_canonical();
+        let entry = (mask(address, prefix_length), prefix_length, reason);
+        if !self.addresses.contains(&entry) {
+            self.addresses.push(entry);
+        }
+    }
+
+    /// Replaces what the host and the configuration named by a fresh reading.
+    pub fn refresh(&mut self, addresses: impl IntoIterator<Item = (IpAddr, u8, &'static str)>) {
+        self.reset_addresses();
+        for (address, prefix_length, reason) in addresses {
+            self.add_address(address, prefix_length, reason);
+        }
+    }
+
+    /// A peer of the learned baseline.
+    pub fn learn_peer(&mut self, workload: &Workload, address: IpAddr) {
+        let address = address.to_canonical();
+        if self.baseline_size < BASELINE_MAX {
+            if self.baseline.entry(workload.clone()).or_default().insert(address) {
+                self.baseline_size += 1;
+            }
+        } else if !self.baseline.get(workload).is_some_and(|known| known.contains(&address)) {
+            self.overflowed.insert(workload.clone());
+        }
+        self.use_peer(workload, address);
+    }
+
+    /// A peer that a workload used, learned or not: shared private addresses are infrastructure.
+    pub fn use_peer(&mut self, workload: &Workload, address: IpAddr) {
+        let address = address.to_canonical();
+        if !is_private(address) {
+            return;
+        }
+        let room = self.private_users.len() < SHARED_MAX;
+        if let Some(users) = self.private_users.get_mut(&address) {
+            if users.len() < SHARED_BY {
+                users.insert(workload.clone());
+            }
+        } else if room {
+            self.private_users.insert(address, HashSet::from([workload.clone()]));
+        }
+    }
+
+    /// An admin logged in from there.
+    pub fn add_admin_login(&mut self, source: IpAddr, wall_ns: i64) {
+        self.admin_logins.retain(|_, last| wall_ns.saturating_sub(*last) < ADMIN_NS);
+        let last = self.admin_logins.entry(source.to_canonical()).or_insert(wall_ns);
+        *last = (*last).max(wall_ns);
+    }
+
+    /// Hedgerow itself: its process, the ones above it, and its program.
+    pub fn set_own(&mut self, tgids: impl IntoIterator<Item = u32>, path: Option<String>) {
+        self.own = tgids.into_iter().chain([1]).collect();
+        self.own_path = path;
+    }
+
+    /// Why a peer's address may not be denied to a workload.
+    pub fn peer(&self, workload: &Workload, address: IpAddr, now_wall_ns: i64) -> Option<String> {
+        let address = address.to_canonical();
+        let named = |(prefix, length, _): &&(IpAddr, u8, &str)| {
+            prefix.is_ipv4() == address.is_ipv4() && mask(address, *length) == *prefix
+        };
+        if let Some((_, _, reason)) = self.addresses.iter().find(named) {
+            return Some((*reason).to_owned());
+        }
+        if self.baseline.get(workload).is_some_and(|known| known.contains(&address)) {
+            return Some("a peer of the baseline".into());
+        }
+        if self.overflowed.contains(workload) {
+            return Some("a peer of a workload with too many to remember".into());
+        }
+        if is_private(address) {
+            match self.private_users.get(&address) {
+                Some(users) if users.len() >= SHARED_BY => {
+                    return Some(format!("a private address that {SHARED_BY} workloads use"));
+                }
+                None if self.private_users.len() >= SHARED_MAX => {
+                    return Some("one of too many private addresses to count".into());
+                }
+                _ => {}
+            }
+        }
+        let login = self.admin_logins.get(&address)?;
+        (now_wall_ns.saturating_sub(*login) < ADMIN_NS)
+            .then(|| "the source of an admin's login".into())
+    }
+
+    /// Why a prefix may not be denied to a workload: it is, holds, or lies in something protected.
+    pub fn prefix(
+        &self,
+        workload: &Workload,
+        address: IpAddr,
+        prefix_length: u8,
+        now_wall_ns: i64,
+    ) -> Option<String> {
+        let inside = |other: IpAddr| {
+            other.is_ipv4() == address.is_ipv4()
+                && mask(other, prefix_length) == mask(address, prefix_length)
+        };
+        let named = self.addresses.iter().find(|(prefix, ..)| inside(*prefix));
+        if let Some((_, _, reason)) = named {
+            return Some((*reason).to_owned());
+        }
+        let known = self.baseline.get(workload).into_iter().flatten();
+        let mut others = known.chain(self.private_users.keys()).chain(self.admin_logins.keys());
+        let whole = if address.is_ipv4() { 32 } else { 128 };
+        if prefix_length == whole {
+            return self.peer(workload, address, now_wall_ns);
+        }
+        others
+            .find_map(|other| {
+                inside(*other).then(|| self.peer(workload, *other, now_wall_ns)).flatten()
+            })
+            .or_else(|| self.peer(workload, address, now_wall_ns))
+    }
+
+    /// Why the offender may not be denied at all.
+    pub fn subject(&self, evidence: &Evidence) -> Option<String> {
+        if is_login_session(&evidence.subject.workload, evidence.login_uid) {
+            return Some("a login session".into());
+        }
+        if self.own.contains(&evidence.tgid) {
+            return Some("Hedgerow, or init".into());
+        }
+        // What lies where others can write is not the package manager that its path claims.
+        let untrusted = |object: &Object| {
+            matches!(object, Object::ExecMemory { .. } | Object::ExecWritable { .. })
+        };
+        if evidence.objects.iter().any(untrusted) {
+            return None;
+        }
+        self.program(&evidence.subject)
+    }
+
+    fn program(&self, subject: &Subject) -> Option<String> {
+        let path = &*subject.program.path;
+        if self.own_path.as_deref() == Some(path) {
+            return Some("Hedgerow".into());
+        }
+        let (what, _) = PROGRAMS.iter().find(|(_, paths)| paths.contains(&path))?;
+        Some(format!("{what} ({path})"))
+    }
+
+    /// Why a process and its children may not be denied.
+    pub fn task(&self, tgid: u32) -> Option<&'static str> {
+        self.own.contains(&tgid).then_some("it is Hedgerow, above it, or init")
+    }
+}
+
+/// The session of a person who logged in: `session-12.scope` with its number stripped, or the user's
+/// own service manager.
+fn is_login_session(workload: &Workload, login_uid: Option<u32>) -> bool {
+    let name = workload.as_str();
+    let unit = name.rsplit('/').next().unwrap_or(name);
+    login_uid.is_some()
+        && ((unit.starts_with("session") && unit.ends_with(".scope")) || unit.starts_with("user@"))
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            // RFC 6598, shared address space, is used as private by clouds and clusters.
+            v4.is_private() || (v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
