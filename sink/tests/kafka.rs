@@ -18,7 +18,7 @@ use broker::Broker;
 use hedgerow_event::Action;
 use hedgerow_sink::{
     Message, SinkError,
-    kafka::{Connection, KafkaConfig, KafkaSink, Topics},
+    kafka::{Connection, KafkaConfig, KafkaSink, Mechanism, Sasl, Secret, Tls, Topics},
 };
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -138,11 +138,21 @@ fn assert_in_order(received: &[Received]) {
 #[test]
 fn a_real_broker() {
     let broker = Broker::start("sink");
+    let begun = Instant::now();
+    let step = |name: &str| eprintln!("{:5.1} s: {name}", begun.elapsed().as_secs_f64());
+    step("records arrive with key and headers");
     records_arrive_with_key_and_headers(&broker);
+    step("the example prints each finding once");
     the_example_prints_each_finding_once(&broker);
+    step("tls and sasl let the right password in");
+    tls_and_sasl_let_the_right_password_in(&broker);
+    step("a full disk does not silence a working broker");
     a_full_disk_does_not_silence_a_working_broker(&broker);
+    step("a broker killed in mid stream costs no record");
     a_broker_killed_in_mid_stream_costs_no_record(&broker);
+    step("a broker down at the start is one warning");
     a_broker_down_at_the_start_is_one_warning(&broker);
+    step("done");
 }
 
 fn records_arrive_with_key_and_headers(broker: &Broker) {
@@ -192,6 +202,41 @@ fn the_example_prints_each_finding_once(broker: &Broker) {
     let first = text.lines().next().unwrap();
     assert!(first.contains("ALERT High     Create"), "{first}");
     assert!(first.contains("order_unseen6_share = 0.75 (75 %)"), "{first}");
+}
+
+fn tls_and_sasl_let_the_right_password_in(broker: &Broker) {
+    let [address, certificate, username, password] = broker.secure();
+    let home = tempfile::tempdir().unwrap();
+    let mut config = config(&address, home.path(), "secure");
+    let sasl = |password: &str| {
+        Some(Sasl {
+            mechanism: Mechanism::Plain,
+            username: username.clone(),
+            password: Some(Secret(password.to_owned())),
+            password_file: None,
+        })
+    };
+    config.tls = Some(Tls { ca_file: Some(certificate.into()), ..Tls::default() });
+    config.sasl = sasl("wrong");
+    let sink = KafkaSink::start(config.clone()).unwrap();
+    send(&sink, 0..5);
+    let status =
+        sink.wait(PATIENCE, |status| status.connection == Connection::Down && status.waiting == 5);
+    let line = status.to_string();
+    assert!(line.contains("unreachable") && line.contains("uthentication failed"), "{line}");
+    assert_eq!(sink.stop(Duration::ZERO).waiting, 5);
+
+    config.sasl = sasl(&password);
+    let sink = KafkaSink::start(config.clone()).unwrap();
+    let status = sink.stop(PATIENCE);
+    assert_eq!((status.delivered, status.waiting), (5, 0), "{status:?}");
+    assert_all_arrived(&read_all(&broker.address, "secure.findings"), 0..5);
+
+    // A certificate that nobody we trust has signed.
+    config.tls = Some(Tls::default());
+    let sink = KafkaSink::start(config).unwrap();
+    let line = sink.wait_connected(PATIENCE).to_string();
+    assert!(line.contains("unreachable") && line.contains("certificate"), "{line}");
 }
 
 fn a_full_disk_does_not_silence_a_working_broker(broker: &Broker) {

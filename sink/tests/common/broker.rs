@@ -24,6 +24,11 @@ impl Broker {
     pub fn stop(&self) {
         self.script("stop");
     }
+    /// Address, certificate file, user and password of its TLS and SASL listener.
+    pub fn secure(&self) -> [String; 4] {
+        let text = self.script("secure");
+        text.split(' ').map(str::to_owned).collect::<Vec<_>>().try_into().unwrap()
+    }
     fn script(&self, command: &str) -> String {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/kafka");
         let output = Command::new(script).args([command, "--name", &self.name]).output().unwrap();
