@@ -54,6 +54,7 @@ struct flow_state {
 	__u32 netns;
 	__u32 handed_over; /* epoch of the last change of owner */
 	__u64 cookie;
+	__u64 exec_id; /* the owner's task_struct::self_exec_id: it is another program after exec */
 	struct wire_actor owner;
 	struct flow_ends ends;
 	struct flow_counts seen; /* what cgroup_skb counted; TCP counts in tcp_sock */

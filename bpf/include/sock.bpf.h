@@ -41,6 +41,10 @@ struct inet_sock {
 	__be16 inet_sport;
 };
 
+struct task_struct___exec {
+	__u64 self_exec_id;
+};
+
 struct tcp_sock {
 	__u32 segs_in;
 	__u32 segs_out;
@@ -106,6 +110,12 @@ enum {
 	TCP_LISTEN,
 	TCP_CLOSING,
 };
+
+/* Counts the execs of the running task. */
+static __always_inline __u64 current_exec_id(void)
+{
+	return ((struct task_struct___exec *)bpf_get_current_task_btf())->self_exec_id;
+}
 
 static __always_inline bool is_inet(const struct sock *sk)
 {

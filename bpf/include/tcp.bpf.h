@@ -35,4 +35,17 @@ static __always_inline __u32 tcp_totals(struct sock *sk, int state, bool syn,
 	return rtt_us ?: RTT_UNAVAILABLE;
 }
 
+/* Takes the payload of one send or receive, just done, back out of `total`: of what was sent,
+ * that part which is acknowledged already. */
+static __always_inline void tcp_without(struct sock *sk, struct flow_counts *total, __u64 sent,
+					__u64 received)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	__u32 unacked = tp ? tp->write_seq - tp->snd_una : 0;
+	__u64 acked = sent > unacked ? sent - unacked : 0;
+
+	total->bytes_out -= acked < total->bytes_out ? acked : total->bytes_out;
+	total->bytes_in -= received < total->bytes_in ? received : total->bytes_in;
+}
+
 #endif

@@ -51,9 +51,11 @@ static __always_inline __u32 flow_totals(struct sock *sk, struct flow_state *sta
 	return RTT_UNAVAILABLE;
 }
 
-/* Gives the flow to the running task. What its previous user did is reported first, at most once
- * in an epoch: processes that share a socket must not flood the ring. */
-static __always_inline void flow_hand_over(struct sock *sk, struct flow_state *state)
+/* Gives the flow to the running task, which may be its previous user after an exec. What that one
+ * did is reported first, at most once in an epoch: processes that share a socket must not flood
+ * the ring. */
+static __always_inline void flow_hand_over(struct sock *sk, struct flow_state *state, __u64 sent,
+					   __u64 received)
 {
 	struct flow_counts total = {};
 	struct wire_actor owner = {};
@@ -64,6 +66,8 @@ static __always_inline void flow_hand_over(struct sock *sk, struct flow_state *s
 			return;
 		state->handed_over = control.clock.epoch;
 		rtt_us = flow_totals(sk, state, &total);
+		if (sk->sk_type == SOCK_STREAM)
+			tcp_without(sk, &total, sent, received);
 		if (state->flags & FLOW_PEER)
 			flow_report(state, &total, WIRE_FLOW_INTERIM, rtt_us);
 	}
@@ -72,6 +76,7 @@ static __always_inline void flow_hand_over(struct sock *sk, struct flow_state *s
 	bpf_spin_lock(&state->lock);
 	state->owner = owner;
 	bpf_spin_unlock(&state->lock);
+	state->exec_id = current_exec_id();
 	flow_set(state, FLOW_OWNED);
 }
 
@@ -86,8 +91,8 @@ static __always_inline void flow_start_fresh(struct flow_state *state)
 		flow_report(peer, &peer->seen, WIRE_FLOW_START, RTT_UNAVAILABLE);
 }
 
-/* The running task sent or received. */
-static __always_inline void flow_used(struct sock *sk)
+/* The running task sent or received so many bytes, or (both 0) is about to. */
+static __always_inline void flow_used(struct sock *sk, __u64 sent, __u64 received)
 {
 	struct flow_counts total = {};
 	struct flow_state *state;
@@ -104,9 +109,9 @@ static __always_inline void flow_used(struct sock *sk)
 		flow_adopt(sk, state);
 	if (!state->netns)
 		state->netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);
-	if (!(state->flags & FLOW_OWNED) ||
+	if (!(state->flags & FLOW_OWNED) || state->exec_id != current_exec_id() ||
 	    state->owner.tgid != (__u32)(bpf_get_current_pid_tgid() >> 32))
-		flow_hand_over(sk, state);
+		flow_hand_over(sk, state, sent, received);
 	if (state->fresh.cookie)
 		flow_start_fresh(state);
 	if (state->flags & FLOW_PEER && !(state->flags & (FLOW_STARTED | FLOW_ENDED | FLOW_OWN))) {
@@ -117,17 +122,17 @@ static __always_inline void flow_used(struct sock *sk)
 
 /* void trace_sock_send_length(struct sock *sk, int ret, int flags), 6.3 and newer */
 SEC("tp_btf/sock_send_length")
-int BPF_PROG(on_flow_send, struct sock *sk)
+int BPF_PROG(on_flow_send, struct sock *sk, int result)
 {
-	flow_used(sk);
+	flow_used(sk, result > 0 ? result : 0, 0);
 	return 0;
 }
 
 /* void trace_sock_recv_length(struct sock *sk, int ret, int flags), 6.3 and newer */
 SEC("tp_btf/sock_recv_length")
-int BPF_PROG(on_flow_recv, struct sock *sk)
+int BPF_PROG(on_flow_recv, struct sock *sk, int result)
 {
-	flow_used(sk);
+	flow_used(sk, 0, result > 0 ? result : 0);
 	return 0;
 }
 
@@ -136,7 +141,7 @@ int BPF_PROG(on_flow_recv, struct sock *sk)
 SEC("fentry/inet_sendmsg")
 int BPF_PROG(on_flow_inet_sendmsg, struct socket *sock)
 {
-	flow_used(sock->sk);
+	flow_used(sock->sk, 0, 0);
 	return 0;
 }
 
@@ -144,7 +149,7 @@ int BPF_PROG(on_flow_inet_sendmsg, struct socket *sock)
 SEC("fentry/inet6_sendmsg")
 int BPF_PROG(on_flow_inet6_sendmsg, struct socket *sock)
 {
-	flow_used(sock->sk);
+	flow_used(sock->sk, 0, 0);
 	return 0;
 }
 
@@ -152,7 +157,7 @@ int BPF_PROG(on_flow_inet6_sendmsg, struct socket *sock)
 SEC("fentry/inet_recvmsg")
 int BPF_PROG(on_flow_inet_recvmsg, struct socket *sock)
 {
-	flow_used(sock->sk);
+	flow_used(sock->sk, 0, 0);
 	return 0;
 }
 
@@ -160,7 +165,7 @@ int BPF_PROG(on_flow_inet_recvmsg, struct socket *sock)
 SEC("fentry/inet6_recvmsg")
 int BPF_PROG(on_flow_inet6_recvmsg, struct socket *sock)
 {
-	flow_used(sock->sk);
+	flow_used(sock->sk, 0, 0);
 	return 0;
 }
 

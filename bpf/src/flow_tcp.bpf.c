@@ -19,6 +19,7 @@ static __always_inline void flow_connect(struct sock *sk, struct flow_state *sta
 	state->owner = owner;
 	state->reported = before;
 	bpf_spin_unlock(&state->lock);
+	state->exec_id = current_exec_id();
 	state->cookie = bpf_get_socket_cookie(sk);
 	flow_set_ends(state, sk);
 }

@@ -5,6 +5,7 @@
 mod flow_harness;
 
 use std::{
+    ffi::CString,
     io::{Read, Write},
     mem,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
@@ -55,8 +56,40 @@ fn a_socket_that_is_handed_on_counts_for_each_user() {
     let records = side(&harness.wait(|records| finals(records) == 2), false);
     let parent = of(&records, std::process::id());
     assert_eq!(phases(&parent), [PHASE_START, PHASE_INTERIM], "{records:#?}");
-    assert_eq!(sum(&parent).bytes_out + sum(&of(&records, child)).bytes_out, 130);
+    assert_eq!(sum(&parent), Sum { bytes_out: 100, bytes_in: 0 });
+    assert_eq!(sum(&of(&records, child)), Sum { bytes_out: 30, bytes_in: 0 });
     assert_eq!(phases(&of(&records, child)), [PHASE_FINAL]);
+}
+
+#[test]
+fn a_socket_that_survives_an_exec_belongs_to_the_new_program() {
+    let mut harness = Harness::new();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let program = |name: &str| CString::new(name).unwrap();
+    let arguments = [program("sh"), program("-c"), program("echo hello >&9")];
+    let mut pointers: Vec<_> = arguments.iter().map(|text| text.as_ptr()).collect();
+    pointers.push(std::ptr::null());
+    let shell = program("/bin/sh");
+    // As a reverse shell does it: connect, then become a shell.
+    let child = in_child(|| {
+        let client = TcpStream::connect(address).unwrap();
+        write(client.as_raw_fd(), b"before");
+        // SAFETY: the strings are terminated, the array ends with a null pointer.
+        unsafe {
+            libc::dup2(client.as_raw_fd(), 9);
+            libc::execv(shell.as_ptr(), pointers.as_ptr());
+        }
+    });
+    let (mut accepted, _) = listener.accept().unwrap();
+    let mut body = String::new();
+    accepted.read_to_string(&mut body).unwrap();
+    assert_eq!(body, "beforehello\n");
+    drop(accepted);
+    let records = side(&harness.wait(|records| finals(records) == 2), false);
+    assert_eq!(phases(&records), [PHASE_START, PHASE_INTERIM, PHASE_FINAL]);
+    assert!(records.iter().all(|record| record.actor.tgid == child));
+    assert_eq!((records[1].bytes_out, records[2].bytes_out), (6, 6));
 }
 
 #[test]
