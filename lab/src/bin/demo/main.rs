@@ -16,6 +16,8 @@ use hedgerow_lab::{
     Attack, Daemon, Lab, Line, Maintenance, Outcome, Postgres, Site, Via, exit_code,
 };
 
+/// The daemon's phase once it has learned.
+const SCORING: &str = "scoring";
 /// How long the shell tries to leak, if nobody stops it.
 const ATTACK_LIMIT: Duration = Duration::from_secs(30);
 /// After each maintenance job: two windows, so that what it did has been judged.
@@ -102,7 +104,7 @@ impl Demo {
 
     fn learn(&mut self) -> anyhow::Result<()> {
         let limit = Duration::from_secs(600);
-        let learned = self.watch(limit, |seen| seen.phase == "scoring")?;
+        let learned = self.watch(limit, |seen| seen.phase == SCORING)?;
         anyhow::ensure!(learned, "the daemon had not finished learning after 10 minutes");
         Ok(())
     }
@@ -195,10 +197,12 @@ impl Seen {
     fn take(&mut self, line: Line) {
         match line {
             Line::Status(status) => {
-                show::status(&status);
-                if let Some(phase) = status["phase"].as_str() {
-                    phase.clone_into(&mut self.phase);
+                let phase = status["phase"].as_str().unwrap_or_default();
+                // While it scores, findings say more.
+                if phase != SCORING || self.phase != SCORING {
+                    show::status(&status);
                 }
+                phase.clone_into(&mut self.phase);
             }
             // Other workloads of this host are watched too, but they are not the subject here.
             Line::Finding(finding) if !in_lab(&finding.subject.workload.to_string()) => {

@@ -17,18 +17,22 @@ pub fn promise(text: &str, held: bool) {
     println!("   {} {text}", if held { "kept  " } else { "BROKEN" });
 }
 
-/// One line about how the daemon is doing: every field that it reports, in its order.
+/// One line about how the daemon is doing.
 pub fn status(status: &serde_json::Value) {
-    let Some(fields) = status.as_object() else { return };
-    let text: Vec<String> = fields
-        .iter()
-        .filter(|(_, value)| !value.is_null() && !value.is_object() && !value.is_array())
-        .map(|(name, value)| match value.as_str() {
-            Some(text) => format!("{name} {text}"),
-            None => format!("{name} {value}"),
-        })
-        .collect();
-    line(&format!("[daemon] {}", text.join(", ")));
+    let phase = status["phase"].as_str().unwrap_or("?");
+    let mut text = format!("[daemon] {phase}");
+    let fields = [
+        ("seconds_left", " s left"),
+        ("programs", " programs"),
+        ("events_per_second", " events/s"),
+        ("lost", " lost"),
+    ];
+    for (field, unit) in fields {
+        if let Some(number) = status[field].as_f64() {
+            text.push_str(&format!(", {number:.0}{unit}"));
+        }
+    }
+    line(&text);
 }
 
 /// A finding about something outside the lab.
