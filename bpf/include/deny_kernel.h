@@ -7,15 +7,10 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-struct cgroup_subsys_state___deny {
-	struct cgroup___deny *cgroup;
-	struct cgroup_subsys_state___deny *parent;
-};
-
 struct cgroup___deny {
-	struct cgroup_subsys_state___deny self;
-	struct kernfs_node *kn;
 	int level;
+	struct kernfs_node *kn;
+	struct cgroup___deny *ancestors[];
 };
 
 struct net___deny {

@@ -8,27 +8,19 @@
 
 #define AF_INET 2
 #define AF_INET6 10
-#define CGROUP_DEPTH_MAX 64
 
 static __always_inline void query_task(struct deny_query *query, struct task_struct *task)
 {
 	struct cgroup___deny *cgroup = (void *)BPF_CORE_READ(task, cgroups, dfl_cgrp);
 	int level = BPF_CORE_READ(cgroup, level);
 
-	for (int i = 0; i < CGROUP_DEPTH_MAX && cgroup; i++) {
-		struct cgroup_subsys_state___deny *parent;
-
-		if (!i && level >= DENY_LEVELS_MAX)
-			query->cgroups[DENY_LEVELS_MAX - 1] = BPF_CORE_READ(cgroup, kn, id);
-		else if (level >= 0 && level < DENY_LEVELS_MAX &&
-			 !query->cgroups[DENY_LEVELS_MAX - 1])
-			query->cgroups[level] = BPF_CORE_READ(cgroup, kn, id);
-		parent = BPF_CORE_READ(cgroup, self.parent);
-		if (!parent)
-			break;
-		cgroup = BPF_CORE_READ(parent, cgroup);
-		level--;
+	for (int i = 0; i < DENY_LEVELS_MAX - 1; i++) {
+		if (i > level)
+			return;
+		query->cgroups[i] = BPF_CORE_READ(cgroup, ancestors[i], kn, id);
 	}
+	if (level >= DENY_LEVELS_MAX - 1)
+		query->cgroups[DENY_LEVELS_MAX - 1] = BPF_CORE_READ(cgroup, kn, id);
 }
 
 static __always_inline void map_ipv4(__u8 *out, __u32 address)

@@ -22,6 +22,12 @@ static __always_inline bool identify(struct deny_process *process, struct file *
 	return true;
 }
 
+/* Out of line, so that its buffers don't add to the stack of the look-ups that follow. */
+static __noinline bool identify_image(struct deny_process *process, struct linux_binprm *bprm)
+{
+	return identify(process, bprm->file, script_hash(bprm));
+}
+
 static __always_inline struct deny_control *control_word(void)
 {
 	__u32 zero = 0;
@@ -106,7 +112,7 @@ int BPF_PROG(deny_exec, struct task_struct *task, int old_pid, struct linux_binp
 	struct deny_query query = {};
 	__u32 tgid = task->tgid;
 
-	if (!identify(&process, bprm->file, script_hash(bprm)))
+	if (!identify_image(&process, bprm))
 		return 0;
 	process.start_boot_ns = task->group_leader->start_boottime;
 	enter(tgid, &process, BPF_ANY);
