@@ -1,1 +1,8 @@
+//! The `hedgerow` binary: command line, configuration and the daemon's pipeline. The only room
+//! that knows all others.
+
+mod cli;
+mod control;
+mod exit;
+
 fn main() {}

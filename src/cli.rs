@@ -1,0 +1,308 @@
+//! The command line.
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use hedgerow_event::Mode;
+
+/// Where the model, findings, ledger and spool live unless told otherwise.
+pub const STATE_DIRECTORY: &str = "/var/lib/hedgerow";
+
+/// Learns what this host normally does, reports what is not, and lets the kernel refuse it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "hedgerow",
+    version,
+    after_help = "Examples:\n  hedgerow run --learn 2m          try it: learn for two minutes, then score\n  \
+                  hedgerow doctor                  what this kernel can do\n  \
+                  hedgerow findings list           what was found\n  \
+                  hedgerow deny list --why         what is refused, and why\n\n\
+                  Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 this host or user \
+                  can't, 4 a file is unreadable or corrupt, 5 the daemon isn't running, 6 the broker \
+                  can't be reached."
+)]
+pub struct Cli {
+    /// Print JSON for machines instead of text for people.
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Observe this host, learn, score, report and, told to, refuse.
+    #[command(after_help = "Examples:\n  hedgerow run --learn 2m\n  \
+        hedgerow run --kafka localhost:9092\n  \
+        hedgerow run --learn 2m --capture /var/tmp/capture --full\n\n\
+        Ctrl-C lifts live entries, detaches every probe and prints a summary.")]
+    Run(Run),
+    /// Write windows and records to rotating Parquet files, without learning or scoring.
+    #[command(after_help = "Example:\n  hedgerow capture /var/tmp/capture --seconds 600")]
+    Capture(Capture),
+    /// Learn a model from captured Parquet files.
+    #[command(after_help = "Example:\n  hedgerow train /var/tmp/capture --model host.hedgerow")]
+    Train(Train),
+    /// Score captured Parquet files with a model.
+    #[command(
+        after_help = "Example:\n  hedgerow score /var/tmp/capture --model host.hedgerow --out scores"
+    )]
+    Score(Score),
+    /// List, show and accept findings.
+    #[command(subcommand)]
+    Findings(Findings),
+    /// List, add and remove what the kernel refuses.
+    #[command(subcommand)]
+    Deny(Deny),
+    /// Never refuse an address or prefix, whatever is found.
+    #[command(after_help = "Example:\n  hedgerow allow 192.0.2.0/24")]
+    Allow { prefix: Prefix },
+    /// Show or set how far the responder may go.
+    #[command(after_help = "Examples:\n  hedgerow mode\n  hedgerow mode monitor\n  \
+        hedgerow mode enforce --workload nginx.service")]
+    Mode {
+        mode: Option<ModeArgument>,
+        /// Only this workload; without it, the default of all.
+        #[arg(long)]
+        workload: Option<String>,
+    },
+    /// Refuse nothing any more, at once; works with the daemon dead. Lasts until `hedgerow mode`.
+    Disarm,
+    /// Make a harmless incident and show it end to end.
+    Test,
+    /// Show what this kernel can do, by loading tiny probes.
+    Doctor,
+    /// Print a completion script for a shell.
+    Completions { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Run {
+    /// Configuration file (TOML); every key can be given by its option instead.
+    #[arg(long)]
+    pub config: Option<PathBuf>,
+    /// Learn anew for this long (2m, 90s, 1d). Without it a saved model is used, and a host without
+    /// one learns for a day.
+    #[arg(long, value_parser = duration)]
+    pub learn: Option<Duration>,
+    /// Directory of the model, findings, ledger and spool [default: /var/lib/hedgerow].
+    #[arg(long)]
+    pub state: Option<PathBuf>,
+    /// How far the responder may go [default: observe].
+    #[arg(long)]
+    pub mode: Option<ModeArgument>,
+    /// Enforce before the model is mature; for demonstrations only.
+    #[arg(long)]
+    pub enforce_provisional: bool,
+    /// Alert episodes a day that are acceptable when nothing is wrong [default: 1].
+    #[arg(long)]
+    pub budget: Option<f64>,
+    /// Send findings and remediations to these Kafka brokers (host:port,...).
+    #[arg(long)]
+    pub kafka: Option<String>,
+    /// Write windows and records to Parquet files in this directory.
+    #[arg(long)]
+    pub capture: Option<PathBuf>,
+    /// Stream every system call (with --capture: store it, so that everything can be recomputed).
+    #[arg(long)]
+    pub full: bool,
+    /// Don't observe system calls, only flows and processes.
+    #[arg(long)]
+    pub no_syscalls: bool,
+    /// Seed of the forest and of the n-gram hash; random without it.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Leave live entries in the kernel at exit, until they expire.
+    #[arg(long)]
+    pub keep_entries: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Capture {
+    /// Directory to write to.
+    pub directory: PathBuf,
+    /// Stop after this many seconds; without it, at Ctrl-C.
+    #[arg(long)]
+    pub seconds: Option<u64>,
+    /// Store every system call.
+    #[arg(long)]
+    pub full: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Train {
+    /// Directory that `run --capture` or `capture` wrote.
+    pub directory: PathBuf,
+    /// Model file to write.
+    #[arg(long, default_value = "model.hedgerow")]
+    pub model: PathBuf,
+    /// Seed of the forest; the capture's own without it.
+    #[arg(long)]
+    pub seed: Option<u64>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Score {
+    /// Directory that `run --capture` or `capture` wrote.
+    pub directory: PathBuf,
+    /// Model file to score with.
+    #[arg(long, default_value = "model.hedgerow")]
+    pub model: PathBuf,
+    /// Directory for scores (Parquet) and findings (JSON lines); without it they are printed.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+}
+
+/// Where a running daemon's state is; every command that reads or steers it takes this.
+#[derive(Debug, Clone, Args)]
+pub struct State {
+    /// The daemon's state directory.
+    #[arg(long, default_value = STATE_DIRECTORY)]
+    pub state: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Findings {
+    /// One line a finding, newest last.
+    List {
+        #[command(flatten)]
+        state: State,
+        /// Show suppressed findings, too.
+        #[arg(long)]
+        all: bool,
+    },
+    /// One finding, whole.
+    Show {
+        /// Its uid, or an unambiguous beginning of it.
+        uid: String,
+        #[command(flatten)]
+        state: State,
+    },
+    /// Say that a finding is normal here: it is learned and no longer reported.
+    Accept { uid: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Deny {
+    /// What the kernel refuses now.
+    List {
+        /// Show the finding and the rule behind each entry.
+        #[arg(long)]
+        why: bool,
+    },
+    /// Refuse an address or prefix.
+    Add {
+        prefix: Prefix,
+        /// For this long.
+        #[arg(long = "for", default_value = "1h", value_parser = duration)]
+        duration: Duration,
+    },
+    /// Lift an entry; an automatic one puts its workload back to monitor.
+    Remove { uid: String },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArgument {
+    Observe,
+    Monitor,
+    Enforce,
+}
+
+impl From<ModeArgument> for Mode {
+    fn from(mode: ModeArgument) -> Self {
+        match mode {
+            ModeArgument::Observe => Self::Observe,
+            ModeArgument::Monitor => Self::Monitor,
+            ModeArgument::Enforce => Self::Enforce,
+        }
+    }
+}
+
+/// An address with a prefix length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    pub address: IpAddr,
+    pub length: u8,
+}
+
+impl std::str::FromStr for Prefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr =
+            address.parse().map_err(|_| format!("`{address}` is not an IPv4 or IPv6 address"))?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            None => most,
+            Some(length) => length
+                .parse()
+                .ok()
+                .filter(|length| *length <= most)
+                .ok_or_else(|| format!("`/{length}` is not a prefix length from 0 to {most}"))?,
+        };
+        Ok(Self { address, length })
+    }
+}
+
+/// Parses `90s`, `2m`, `12h`, `1d` or their sums (`1h30m`).
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("`{text}` is not a duration such as 90s, 2m, 12h or 1d");
+    let mut seconds = 0u64;
+    let mut number = String::new();
+    for letter in text.chars() {
+        if letter.is_ascii_digit() {
+            number.push(letter);
+            continue;
+        }
+        let unit = match letter {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            _ => return Err(wrong()),
+        };
+        let count: u64 = number.parse().map_err(|_| wrong())?;
+        seconds =
+            count.checked_mul(unit).and_then(|part| seconds.checked_add(part)).ok_or_else(wrong)?;
+        number.clear();
+    }
+    if !number.is_empty() || seconds == 0 {
+        return Err(wrong());
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_with_units_only() {
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("1d"), Ok(Duration::from_secs(86_400)));
+        for wrong in ["", "2", "m", "0s", "2 m", "-1s", "99999999999999999999d"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn prefixes_default_to_one_address() {
+        assert_eq!("192.0.2.1".parse::<Prefix>().unwrap().length, 32);
+        assert_eq!("2001:db8::/32".parse::<Prefix>().unwrap().length, 32);
+        for wrong in ["192.0.2.1/33", "host", "192.0.2.1/", "/8"] {
+            assert!(wrong.parse::<Prefix>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Configuration: raw TOML and command line, checked once into what the daemon runs with.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context;
+use hedgerow_event::Mode;
+use serde::Deserialize;
+
+use crate::{cli, exit::Failure};
+
+/// The configuration file as written; unknown keys are refused.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    /// Directory of the model, findings, ledger and spool.
+    state: Option<PathBuf>,
+    /// How long a host without a model learns: "1d".
+    learn: Option<String>,
+    /// Alert episodes a day that are acceptable when nothing is wrong.
+    budget: Option<f64>,
+    /// "observe", "monitor" or "enforce".
+    mode: Option<Mode>,
+    /// Most memory for all rings together, in MiB.
+    ring_mib: Option<u32>,
+    /// Don't observe system calls.
+    no_syscalls: Option<bool>,
+    /// The Kafka sink, as the sink's own documentation describes its keys.
+    kafka: Option<hedgerow_sink::kafka::RawConfig>,
+}
+
+/// What the daemon runs with: every value checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub state: PathBuf,
+    /// Learn for this long; `relearn` says that a saved model is not used.
+    pub learn: Duration,
+    pub relearn: bool,
+    pub budget_per_day: f64,
+    pub mode: Mode,
+    pub enforce_provisional: bool,
+    pub ring_bytes: u32,
+    pub syscalls: bool,
+    pub full: bool,
+    pub capture: Option<PathBuf>,
+    pub kafka: Option<hedgerow_sink::kafka::Config>,
+    pub seed: Option<u64>,
+    pub keep_entries: bool,
+    pub json: bool,
+}
+
+/// A host without a model learns for a day.
+const LEARN_DEFAULT: Duration = Duration::from_secs(86_400);
+/// Fewer windows than this can't be divided into fill, fit and calibrate.
+const LEARN_LEAST: Duration = Duration::from_secs(60);
+const RING_MIB_DEFAULT: u32 = 32;
+
+impl Config {
+    /// Joins the command line over the file named by `--config`, and checks every value.
+    pub fn load(run: &cli::Run, json: bool) -> anyhow::Result<Self> {
+        let raw = match &run.config {
+            Some(path) => read(path)?,
+            None => Raw::default(),
+        };
+        let learn = match (run.learn, &raw.learn) {
+            (Some(learn), _) => learn,
+            (None, Some(text)) => {
+                cli::duration(text).map_err(|why| Failure::Usage(format!("learn: {why}")))?
+            }
+            (None, None) => LEARN_DEFAULT,
+        };
+        if learn < LEARN_LEAST {
+            return Err(Failure::Usage(format!(
+                "learn: {} s is too short to learn from; give at least {} s",
+                learn.as_secs(),
+                LEARN_LEAST.as_secs()
+            ))
+            .into());
+        }
+        let budget_per_day = run.budget.or(raw.budget).unwrap_or(1.0);
+        if !(budget_per_day.is_finite() && budget_per_day > 0.0) {
+            return Err(Failure::Usage(format!(
+                "budget: {budget_per_day} is not a number of episodes a day above 0"
+            ))
+            .into());
+        }
+        let ring_mib = raw.ring_mib.unwrap_or(RING_MIB_DEFAULT);
+        if !(1..=1024).contains(&ring_mib) {
+            return Err(Failure::Usage(format!("ring_mib: {ring_mib} is not from 1 to 1024")).into());
+        }
+        let kafka = kafka(run.kafka.as_deref(), raw.kafka)?;
+        Ok(Self {
+            state: run
+                .state
+                .clone()
+                .or(raw.state)
+                .unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY)),
+            learn,
+            relearn: run.learn.is_some(),
+            budget_per_day,
+            mode: run.mode.map(Mode::from).or(raw.mode).unwrap_or_default(),
+            enforce_provisional: run.enforce_provisional,
+            ring_bytes: ring_mib << 20,
+            syscalls: !(run.no_syscalls || raw.no_syscalls.unwrap_or(false)),
+            full: run.full,
+            capture: run.capture.clone(),
+            kafka,
+            seed: run.seed,
+            keep_entries: run.keep_entries,
+            json,
+        })
+    }
+}
+
+fn kafka(
+    brokers: Option<&str>,
+    raw: Option<hedgerow_sink::kafka::RawConfig>,
+) -> anyhow::Result<Option<hedgerow_sink::kafka::Config>> {
+    let raw = match (brokers, raw) {
+        (None, None) => return Ok(None),
+        (None, Some(raw)) => raw,
+        (Some(brokers), raw) => {
+            let mut raw = raw.unwrap_or_default();
+            raw.brokers = Some(brokers.to_owned());
+            raw
+        }
+    };
+    let config = raw.check().map_err(|why| Failure::Usage(format!("kafka: {why}")))?;
+    Ok(Some(config))
+}
+
+fn read(path: &Path) -> anyhow::Result<Raw> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("can't read {}", path.display()))
+        .map_err(Failure::file)?;
+    toml::from_str(&text).map_err(|why| Failure::Usage(format!("{}: {why}", path.display())).into())
+}

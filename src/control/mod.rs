@@ -1,0 +1,36 @@
+//! How commands reach the daemon: HTTP with JSON over a Unix socket that only root can open.
+//!
+//! `POST /` takes a [`Request`] and answers with its result, or with `{"error": "..."}` and a
+//! status of 4xx; `GET /` is the request `status`, so that
+//! `curl --unix-socket /run/hedgerow.sock http://hedgerow/` shows a daemon's health.
+
+mod client;
+mod server;
+
+use std::net::IpAddr;
+
+use hedgerow_event::Mode;
+use serde::{Deserialize, Serialize};
+
+pub use client::call;
+pub use server::{Control, Pending};
+
+/// The daemon's socket, mode 0600.
+pub const SOCKET: &str = "/run/hedgerow.sock";
+
+/// What a command asks of the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    Status,
+    Entries,
+    Deny { address: IpAddr, prefix_length: u8, seconds: u32 },
+    Remove { uid: String },
+    Allow { address: IpAddr, prefix_length: u8 },
+    Modes,
+    SetMode { mode: Mode, workload: Option<String> },
+    Accept { uid: String },
+}
+
+/// A request's result: JSON, or why it was refused.
+pub type Reply = Result<serde_json::Value, String>;
