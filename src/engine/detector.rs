@@ -1,0 +1,146 @@
+//! One scale's detectors: forest and nearest neighbours over deviation rows, calibrated on windows
+//! that neither saw.
+
+use std::sync::Arc;
+
+use hedgerow_event::{Share, Subject};
+use hedgerow_features::{COLUMNS, Window};
+use hedgerow_model::{
+    IsolationForest, NearestNeighborEnsemble,
+    attribution::path_surprise,
+    calibration::{Calibration, CalibrationLimits},
+};
+use linfa::{Dataset, prelude::*};
+use ndarray::{Array2, ArrayView1, Axis};
+use rand::{SeedableRng, rngs::SmallRng};
+use serde::{Deserialize, Serialize};
+
+use super::reference::{DEVIATIONS, Deviation, FAMILIES, Reference};
+
+const TREES: usize = 100;
+const SAMPLE_MAX: usize = 256;
+/// Draws of the nearest-neighbour ensemble, and rows of each.
+const DRAWS: usize = 50;
+const NEIGHBORS_MAX: usize = 16;
+/// Windows of *fit* kept for the forest: a uniform sample of more.
+pub const FIT_ROWS_MAX: usize = 20_000;
+/// Fewer rows than this make no forest: the scale stays silent.
+pub const FIT_ROWS_LEAST: usize = 16;
+
+/// Fitted detectors of one scale.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Detector {
+    forest: IsolationForest,
+    neighbors: NearestNeighborEnsemble<f32>,
+    /// Median distance of the fitted rows to their neighbours: the scale on which distance counts.
+    distance_median: f64,
+    pub calibration: Calibration,
+}
+
+/// A scored window.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    /// In (0, 1]: the mean of the forest's score (Liu 2008) and of d / (d + d50) of the mean
+    /// distance d to the nearest neighbours. A forest alone can't tell far from farther: beyond
+    /// its outermost split all rows score the same.
+    pub score: f64,
+    pub deviation: Deviation,
+}
+
+impl Detector {
+    /// Fits forest and neighbours on rows of *fit*; the same rows and seed give the same detector.
+    pub fn fit(rows: &Array2<f32>, seed: u64) -> anyhow::Result<Self> {
+        let dataset = Dataset::from(rows.clone());
+        let forest = IsolationForest::params_with_rng(SmallRng::seed_from_u64(seed))
+            .n_trees(TREES)
+            .sample_size(SAMPLE_MAX.min(rows.nrows()))
+            .fit(&dataset)?;
+        let filled = Dataset::from(rows.mapv(available));
+        let neighbors = NearestNeighborEnsemble::params_with_rng(SmallRng::seed_from_u64(seed ^ 1))
+            .n_draws(DRAWS)
+            .sample_size(NEIGHBORS_MAX.min(rows.nrows()))
+            .fit(&filled)?;
+        let mut distances = neighbors.predict(filled.records()).to_vec();
+        distances.sort_by(f64::total_cmp);
+        let distance_median = distances[distances.len() / 2].max(f64::MIN_POSITIVE);
+        Ok(Self {
+            forest,
+            neighbors,
+            distance_median,
+            calibration: Calibration::new(CalibrationLimits::default()),
+        })
+    }
+
+    /// Scores windows, in order.
+    pub fn score(&self, reference: &Reference, windows: &[Window]) -> Vec<Scored> {
+        if windows.is_empty() {
+            return Vec::new();
+        }
+        let deviations: Vec<Deviation> =
+            windows.iter().map(|window| reference.deviation(window)).collect();
+        let rows = rows(deviations.iter());
+        let forest = self.forest.predict(&rows);
+        let distances = self.neighbors.predict(&rows.mapv(available));
+        deviations
+            .into_iter()
+            .zip(forest.iter().zip(&distances))
+            .map(|(deviation, (forest, distance))| {
+                let far = distance / (distance + self.distance_median);
+                Scored { score: (forest + far) / 2.0, deviation }
+            })
+            .collect()
+    }
+
+    /// What made a window's score, largest share first: the forest's path surprise by deviation,
+    /// told as the column behind it. The shares add up to 1.
+    pub fn attribution(&self, reference: &Reference, window: &Window, scored: &Scored) -> Vec<Share> {
+        let row = ArrayView1::from(&scored.deviation.row);
+        let surprise = path_surprise(&self.forest, row);
+        let whole: f64 = surprise.iter().map(|bits| bits.max(0.0)).sum();
+        let mut shares: Vec<Share> = Vec::new();
+        for (at, bits) in surprise.iter().enumerate() {
+            let part = bits.max(0.0) / whole;
+            let Some(column) = scored.deviation.column[at].filter(|_| part > 0.0) else { continue };
+            let name = &COLUMNS[column].name;
+            if let Some(share) = shares.iter_mut().find(|share| *share.feature == **name) {
+                share.share += part;
+            } else {
+                shares.push(share(reference, &window.subject, column, window.values[column], part));
+            }
+        }
+        shares.sort_by(|a, b| b.share.total_cmp(&a.share));
+        shares
+    }
+}
+
+fn share(reference: &Reference, subject: &Subject, column: usize, value: f64, part: f64) -> Share {
+    let beside = reference.beside(subject, column, value);
+    Share {
+        feature: Arc::from(&*COLUMNS[column].name),
+        value,
+        usual_low: beside.low,
+        usual_high: beside.high,
+        direction: beside.direction,
+        share: part,
+        of: "path surprise (bits)".into(),
+    }
+}
+
+/// Deviation rows as a matrix.
+pub fn rows<'a>(deviations: impl ExactSizeIterator<Item = &'a Deviation>) -> Array2<f32> {
+    let mut rows = Array2::zeros((deviations.len(), DEVIATIONS));
+    for (mut row, deviation) in rows.axis_iter_mut(Axis(0)).zip(deviations) {
+        row.assign(&ArrayView1::from(&deviation.row));
+    }
+    rows
+}
+
+/// Neighbours need a number: what is unavailable doesn't deviate.
+fn available(value: f32) -> f32 {
+    if value.is_nan() { 0.0 } else { value }
+}
+
+/// The excess of each family in a deviation row.
+pub fn excesses(deviation: &Deviation) -> impl Iterator<Item = (hedgerow_event::Family, f32)> {
+    FAMILIES.iter().enumerate().map(|(at, family)| (*family, deviation.row[2 * at + 1]))
+}

@@ -1,0 +1,146 @@
+//! Findings that belong together are one episode: of one process tree, or of one workload with the
+//! same objects, with gaps of at most five minutes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use hedgerow_event::{Object, Subject, Workload};
+
+/// Windows further apart than this are episodes of their own.
+pub const GAP_NS: u64 = 300_000_000_000;
+/// Open episodes; past it the one seen longest ago is closed.
+const OPEN_MAX: usize = 1024;
+/// Processes remembered of an episode's tree.
+const TREE_MAX: usize = 1024;
+
+/// An episode that can still grow.
+#[derive(Debug, Clone)]
+pub struct Episode {
+    pub uid: String,
+    pub subjects: BTreeSet<Arc<Subject>>,
+    pub workload: Workload,
+    pub objects: BTreeSet<Object>,
+    pub processes: BTreeSet<u32>,
+    pub score: f64,
+    pub last_boot_ns: u64,
+    pub sequence: u32,
+    /// What was last reported, repeated when the episode closes.
+    pub reported: Option<Box<hedgerow_event::Finding>>,
+}
+
+/// Open episodes by their number.
+#[derive(Debug, Default)]
+pub struct Episodes {
+    open: BTreeMap<u64, Episode>,
+    next: u64,
+}
+
+/// What a window brings to an episode.
+#[derive(Debug)]
+pub struct Part<'a> {
+    pub subject: &'a Arc<Subject>,
+    pub objects: &'a BTreeSet<Object>,
+    /// Offending processes and their parents.
+    pub processes: &'a BTreeSet<u32>,
+    pub parents: &'a BTreeSet<u32>,
+    pub score: f64,
+    pub time_boot_ns: u64,
+}
+
+/// Where a window's finding went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    New,
+    /// It brought an object, or a subject, that the episode didn't have.
+    Grown,
+    Same,
+}
+
+impl Episodes {
+    /// Puts a finding into the episode it belongs to, or into a new one with the uid that `name`
+    /// makes. A deed never seen in an episode of the same workload is a new episode, so that a
+    /// benign one doesn't hide it; within one process tree it is the same.
+    pub fn join(&mut self, part: &Part<'_>, name: impl FnOnce() -> String) -> (u64, Joined) {
+        let found = self.open.iter().find(|(_, episode)| belongs(episode, part)).map(|(id, _)| *id);
+        let Some(id) = found else {
+            return (self.open(part, name()), Joined::New);
+        };
+        let Some(episode) = self.open.get_mut(&id) else {
+            return (self.open(part, name()), Joined::New);
+        };
+        let before = (episode.objects.len(), episode.subjects.len());
+        episode.objects.extend(part.objects.iter().cloned());
+        episode.subjects.insert(Arc::clone(part.subject));
+        if episode.processes.len() < TREE_MAX {
+            episode.processes.extend(part.processes);
+        }
+        episode.score = episode.score.max(part.score);
+        episode.last_boot_ns = part.time_boot_ns;
+        let grown = before != (episode.objects.len(), episode.subjects.len());
+        (id, if grown { Joined::Grown } else { Joined::Same })
+    }
+
+    fn open(&mut self, part: &Part<'_>, uid: String) -> u64 {
+        if self.open.len() >= OPEN_MAX {
+            let oldest = self.open.iter().min_by_key(|(_, episode)| episode.last_boot_ns);
+            if let Some(id) = oldest.map(|(id, _)| *id) {
+                self.open.remove(&id);
+            }
+        }
+        let id = self.next;
+        self.next += 1;
+        let episode = Episode {
+            uid,
+            subjects: BTreeSet::from([Arc::clone(part.subject)]),
+            workload: part.subject.workload.clone(),
+            objects: part.objects.clone(),
+            processes: part.processes.clone(),
+            score: part.score,
+            last_boot_ns: part.time_boot_ns,
+            sequence: 0,
+            reported: None,
+        };
+        self.open.insert(id, episode);
+        id
+    }
+
+    pub fn get_mut(&mut self, id: u64) -> Option<&mut Episode> {
+        self.open.get_mut(&id)
+    }
+
+    /// A subject of an open episode: its windows are neither learned nor calibrated on.
+    pub fn involves(&self, subject: &Subject) -> bool {
+        self.open.values().any(|episode| episode.subjects.contains(subject))
+    }
+
+    /// Takes out the episodes that are over at a time.
+    pub fn expire(&mut self, now_boot_ns: u64) -> Vec<Episode> {
+        let over: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(_, episode)| episode.last_boot_ns + GAP_NS < now_boot_ns)
+            .map(|(id, _)| *id)
+            .collect();
+        over.iter().filter_map(|id| self.open.remove(id)).collect()
+    }
+
+    /// Takes out all of them, at the end.
+    pub fn drain(&mut self) -> Vec<Episode> {
+        std::mem::take(&mut self.open).into_values().collect()
+    }
+}
+
+fn belongs(episode: &Episode, part: &Part<'_>) -> bool {
+    if part.time_boot_ns > episode.last_boot_ns.saturating_add(GAP_NS) {
+        return false;
+    }
+    let same_tree = part
+        .processes
+        .iter()
+        .chain(part.parents)
+        .any(|process| *process > 1 && episode.processes.contains(process));
+    same_tree
+        || (episode.workload == part.subject.workload && part.objects.is_subset(&episode.objects))
+}

@@ -1,0 +1,442 @@
+//! From events to findings: the same steps for the live stream and for captured Parquet. Reads no
+//! clock and does no IO; what is to be done outside comes back as [`Outcome`]s.
+//!
+//! Learning has three parts in time order: *fill* (60 %: n-grams, first-seen sets and ranges are
+//! collected, nothing is judged), *fit* (20 %: the detectors) and *calibrate* (20 %: scores are
+//! held back). What fill learned is frozen before fit begins; the epoch between the two, in which
+//! the kernel gets to know it, is used for neither.
+
+mod detector;
+mod episodes;
+mod finding;
+mod grams;
+mod objects;
+mod persist;
+mod reference;
+mod scale;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use hedgerow_event::{
+    EpochClose, Event, Evidence, Finding, Maturity, Origin, Scale, Subject,
+};
+use hedgerow_features::{Baseline, Config, ItemKey, Sensors, Window, WindowBuilder};
+use hedgerow_model::{
+    budget::{Budget, BudgetParams, Scored as HeldBack},
+    file::Profile,
+};
+use hedgerow_probe::GramReport;
+use serde::{Deserialize, Serialize};
+
+use self::{
+    detector::Scored,
+    episodes::Episodes,
+    grams::GramLearner,
+    objects::{FirstSeen, Objects},
+    scale::{Counts, Learned, Learning},
+};
+pub use self::{grams::known, persist::SavedModel};
+
+/// Length of an epoch.
+pub const EPOCH_SECONDS: u64 = 5;
+/// First-seen incidence is counted by hours, in a short trial by parts of it.
+const INCIDENCE_UNITS: u64 = 24;
+const HOUR_NS: u64 = 3_600_000_000_000;
+/// Subjects that are looked at before their window closes, in one epoch.
+const EARLY_SUBJECTS_MAX: usize = 64;
+/// Held-back scores that the budget's floor is solved from.
+const HELD_BACK_MAX: usize = 1 << 20;
+
+/// Where learning stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Fill,
+    Fit,
+    Calibrate,
+    Scoring,
+}
+
+/// Epochs of each part of learning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    pub fill: u32,
+    /// The first of them is the transition.
+    pub fit: u32,
+    pub calibrate: u32,
+}
+
+impl Schedule {
+    /// Divides a learning time: 60 %, 20 %, 20 %, each part of three epochs at least.
+    pub fn of(seconds: u64) -> Self {
+        let epochs = u32::try_from(seconds / EPOCH_SECONDS).unwrap_or(u32::MAX);
+        let fifth = (epochs / 5).max(3);
+        Self { fill: epochs.saturating_sub(2 * fifth).max(3), fit: fifth, calibrate: fifth }
+    }
+    pub fn epochs(self) -> u32 {
+        self.fill + self.fit + self.calibrate
+    }
+}
+
+/// What an engine needs to know of its host and its operator's wishes.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub host_id: Arc<str>,
+    pub boot_id: String,
+    pub schedule: Schedule,
+    pub budget_per_day: f64,
+    pub seed: u64,
+    pub sensors: Sensors,
+}
+
+/// What is to be done outside.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The kernel is to take the profile's grams for known.
+    Arm(Profile),
+    Phase(Phase),
+    /// Closed windows and early rows, for capture.
+    Windows(Vec<Window>),
+    /// A report; with evidence where the responder may be asked.
+    Finding(Box<Finding>, Option<Box<Evidence>>),
+}
+
+/// The pipeline's state.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    builder: WindowBuilder,
+    baseline: Baseline,
+    grams: GramLearner,
+    profile: Option<Profile>,
+    phase: Phase,
+    /// Epochs closed in this phase.
+    closed: u32,
+    learning: BTreeMap<Scale, Learning>,
+    learned: BTreeMap<Scale, Learned>,
+    counts: BTreeMap<Scale, Counts>,
+    held_back: Vec<HeldBack>,
+    first_seen: FirstSeen,
+    budget: Budget,
+    objects: Objects,
+    episodes: Episodes,
+    /// Subjects to look at early in the open epoch, with the processes that made them so.
+    hard: BTreeMap<Arc<Subject>, BTreeSet<u32>>,
+    /// Highest early score of a subject in the open epoch.
+    early: BTreeMap<Arc<Subject>, (f64, Scored)>,
+    realtime_offset_ns: i64,
+    model_id: String,
+}
+
+impl Engine {
+    /// An engine that learns.
+    pub fn learning(settings: Settings) -> anyhow::Result<Self> {
+        let key = ItemKey(settings.seed ^ 0x6974_656d_6b65_7921);
+        let learn_ns = u64::from(settings.schedule.epochs()) * EPOCH_SECONDS * 1_000_000_000;
+        let unit_ns = (learn_ns / INCIDENCE_UNITS).clamp(1, HOUR_NS);
+        let scales = [Scale::Seconds5, Scale::Minute];
+        Ok(Self {
+            builder: builder(&settings, key),
+            baseline: Baseline::new(key, unit_ns),
+            grams: GramLearner::new(),
+            profile: None,
+            phase: Phase::Fill,
+            closed: 0,
+            learning: scales.iter().map(|s| (*s, Learning::new(settings.seed))).collect(),
+            learned: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            held_back: Vec::new(),
+            first_seen: FirstSeen::default(),
+            budget: budget(settings.budget_per_day)?,
+            objects: Objects::default(),
+            episodes: Episodes::default(),
+            hard: BTreeMap::new(),
+            early: BTreeMap::new(),
+            realtime_offset_ns: 0,
+            model_id: String::new(),
+            settings,
+        })
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Epochs until scoring starts; 0 once it has.
+    pub fn epochs_left(&self) -> u32 {
+        let Schedule { fill, fit, calibrate } = self.settings.schedule;
+        match self.phase {
+            Phase::Fill => (fill + fit + calibrate).saturating_sub(self.closed),
+            Phase::Fit => (fit + calibrate).saturating_sub(self.closed),
+            Phase::Calibrate => calibrate.saturating_sub(self.closed),
+            Phase::Scoring => 0,
+        }
+    }
+
+    /// Programs being profiled, with (windows seen, grams seen in one window only, grams known).
+    pub fn programs(&self) -> Vec<(String, u64, u64, u64)> {
+        self.grams
+            .programs()
+            .map(|(subject, profile)| {
+                let known = profile.six_grams.known.iter().map(|word| u64::from(word.count_ones()));
+                let once = profile.six_grams.incidence().0;
+                (subject.to_string(), profile.windows, once, known.sum())
+            })
+            .collect()
+    }
+
+    pub fn model_id(&self) -> &str {
+        &self.model_id
+    }
+
+    pub fn baseline(&self) -> &Baseline {
+        &self.baseline
+    }
+
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    pub fn state(&self) -> Maturity {
+        match self.phase {
+            Phase::Scoring if self.budget.support().supported => Maturity::Mature,
+            Phase::Scoring => Maturity::Provisional,
+            _ => Maturity::Learning,
+        }
+    }
+
+    /// Takes one event.
+    pub fn observe(&mut self, event: &Event) {
+        self.builder.observe(event);
+        let new = self.objects.observe(event, &self.baseline);
+        let signal = matches!(event.origin, Origin::Signal(_));
+        // A process that belongs to a subject already looked at may bring more.
+        let subject = &event.actor.subject;
+        if new || signal {
+            self.builder.mark_hard(subject, event.epoch);
+            let watched = self.hard.len();
+            if watched < EARLY_SUBJECTS_MAX || self.hard.contains_key(subject) {
+                let processes = self.hard.entry(Arc::clone(subject)).or_default();
+                processes.insert(event.actor.tgid);
+            }
+        }
+        self.baseline.observe(event);
+    }
+
+    /// Takes one program's grams of one window.
+    pub fn grams(&mut self, report: &GramReport) {
+        if self.phase == Phase::Fill {
+            self.grams.add(report);
+        }
+    }
+
+    /// Closes an epoch.
+    pub fn close(&mut self, close: &EpochClose) -> anyhow::Result<Vec<Outcome>> {
+        self.realtime_offset_ns = close.realtime_offset_ns;
+        let windows = self.builder.close(close, &self.baseline);
+        let mut outcomes = Vec::new();
+        match self.phase {
+            Phase::Fill => self.learn(&windows),
+            // The kernel got to know the profile somewhere inside the first epoch of fit.
+            Phase::Fit if self.closed == 0 => {}
+            Phase::Fit => {
+                self.learn(&windows);
+                self.count_first_seen();
+            }
+            Phase::Calibrate => {
+                self.hold_back(&windows);
+                self.count_first_seen();
+            }
+            Phase::Scoring => self.judge_closed(&windows, close, &mut outcomes),
+        }
+        outcomes.insert(0, Outcome::Windows(windows));
+        self.closed += 1;
+        self.advance(&mut outcomes)?;
+        self.objects.close(close.epoch);
+        self.hard.clear();
+        self.early.clear();
+        Ok(outcomes)
+    }
+
+    fn learn(&mut self, windows: &[Window]) {
+        for window in windows.iter().filter(|window| window.time.is_valid()) {
+            if let Some(learning) = self.learning.get_mut(&window.time.scale) {
+                learning.add(window);
+            }
+            self.counts.entry(window.time.scale).or_default().add(window);
+        }
+    }
+
+    fn count_first_seen(&mut self) {
+        let subjects: Vec<_> = self.objects.subjects().cloned().collect();
+        for subject in subjects {
+            for object in objects::distinct(self.objects.of(&subject).iter()) {
+                self.first_seen.count(&object);
+            }
+        }
+    }
+
+    /// Scores windows, as they stood at their highest.
+    fn scored(&self, scale: Scale, windows: &[Window]) -> Vec<Scored> {
+        let Some(learned) = self.learned.get(&scale) else { return Vec::new() };
+        let mut scored = learned.detector.score(&learned.reference, windows);
+        if scale == Scale::Seconds5 {
+            for (scored, window) in scored.iter_mut().zip(windows) {
+                if let Some((score, early)) = self.early.get(&window.subject)
+                    && *score > scored.score
+                {
+                    *scored = early.clone();
+                }
+            }
+        }
+        scored
+    }
+
+    fn hold_back(&mut self, windows: &[Window]) {
+        for scale in [Scale::Seconds5, Scale::Minute] {
+            let part: Vec<Window> = valid(windows, scale);
+            let scored = self.scored(scale, &part);
+            for (window, scored) in part.iter().zip(&scored) {
+                if let Some(learned) = self.learned.get_mut(&scale) {
+                    learned.hold_back(window, scored);
+                    learned.counts.add(window);
+                }
+                if scale == Scale::Seconds5 && self.held_back.len() < HELD_BACK_MAX {
+                    self.held_back.push(HeldBack {
+                        time_s: self.unix_s(window.time.end_boot_ns),
+                        key: finding::subject_key(&window.subject),
+                        score: scored.score,
+                    });
+                }
+            }
+        }
+    }
+
+    /// Goes on to the next part of learning when this one has had its epochs.
+    fn advance(&mut self, outcomes: &mut Vec<Outcome>) -> anyhow::Result<()> {
+        let schedule = self.settings.schedule;
+        let seed = self.settings.seed;
+        match self.phase {
+            Phase::Fill if self.closed >= schedule.fill => {
+                let profile = self.grams.profile(seed);
+                self.profile = Some(profile.clone());
+                outcomes.push(Outcome::Arm(profile));
+                self.enter(Phase::Fit, outcomes);
+            }
+            Phase::Fit if self.closed == 1 => {
+                self.baseline.freeze();
+                let learning = std::mem::take(&mut self.learning);
+                self.learning =
+                    learning.into_iter().map(|(scale, l)| (scale, l.end_fill(seed))).collect();
+            }
+            Phase::Fit if self.closed >= schedule.fit => {
+                for (scale, learning) in std::mem::take(&mut self.learning) {
+                    let counts = self.counts.remove(&scale).unwrap_or_default();
+                    if let Some(learned) = learning.end_fit(seed, counts)? {
+                        self.learned.insert(scale, learned);
+                    }
+                }
+                self.enter(Phase::Calibrate, outcomes);
+            }
+            Phase::Calibrate if self.closed >= schedule.calibrate => {
+                self.budget.calibrate(&self.held_back);
+                self.model_id = self.name_model();
+                self.enter(Phase::Scoring, outcomes);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, phase: Phase, outcomes: &mut Vec<Outcome>) {
+        self.phase = phase;
+        self.closed = 0;
+        outcomes.push(Outcome::Phase(phase));
+    }
+
+    fn unix_s(&self, boot_ns: u64) -> u64 {
+        u64::try_from(self.unix_ns(boot_ns) / 1_000_000_000).unwrap_or(0)
+    }
+
+    fn unix_ns(&self, boot_ns: u64) -> i64 {
+        i64::try_from(boot_ns).unwrap_or(i64::MAX).saturating_add(self.realtime_offset_ns)
+    }
+
+    /// Looks at the subjects with a hard signal before their window closes. `rows_of` reads the
+    /// rows of a process out of the kernel without taking them.
+    pub fn look_early(
+        &mut self,
+        now_boot_ns: u64,
+        mut rows_of: impl FnMut(u32) -> Vec<Event>,
+    ) -> Vec<Outcome> {
+        if !matches!(self.phase, Phase::Calibrate | Phase::Scoring) {
+            return Vec::new();
+        }
+        let mut outcomes = Vec::new();
+        let hard: Vec<_> = self.hard.iter().map(|(s, p)| (Arc::clone(s), p.clone())).collect();
+        for (subject, processes) in hard {
+            let live: Vec<Event> = processes.iter().flat_map(|tgid| rows_of(*tgid)).collect();
+            let Some(window) = self.builder.early(&subject, now_boot_ns, &live, &self.baseline)
+            else {
+                continue;
+            };
+            self.judge_early(window, now_boot_ns, &mut outcomes);
+        }
+        outcomes
+    }
+
+    /// Judges one early row, live or captured.
+    pub fn judge_early(&mut self, window: Window, now_boot_ns: u64, outcomes: &mut Vec<Outcome>) {
+        let scored = self.scored_early(&window);
+        if let Some(scored) = scored {
+            let subject = Arc::clone(&window.subject);
+            let highest = self.early.get(&subject).is_none_or(|(score, _)| scored.score > *score);
+            if self.phase == Phase::Scoring {
+                self.judge(&window, &scored, now_boot_ns, outcomes);
+            }
+            if highest {
+                self.early.insert(subject, (scored.score, scored));
+            }
+        }
+        outcomes.push(Outcome::Windows(vec![window]));
+    }
+
+    fn scored_early(&self, window: &Window) -> Option<Scored> {
+        let learned = self.learned.get(&Scale::Seconds5)?;
+        learned.detector.score(&learned.reference, std::slice::from_ref(window)).pop()
+    }
+
+    /// Learns what an operator says is normal.
+    pub fn accept(&mut self, finding: &Finding) {
+        for object in &finding.objects {
+            self.baseline.accept(object);
+        }
+    }
+
+    /// Ends the stream: what is open closes.
+    pub fn finish(&mut self, now_boot_ns: u64) -> Vec<Outcome> {
+        let over = self.episodes.drain();
+        over.into_iter().filter_map(|episode| self.closing(episode, now_boot_ns)).collect()
+    }
+}
+
+fn valid(windows: &[Window], scale: Scale) -> Vec<Window> {
+    windows
+        .iter()
+        .filter(|window| window.time.scale == scale && window.time.is_valid())
+        .cloned()
+        .collect()
+}
+
+fn builder(settings: &Settings, key: ItemKey) -> WindowBuilder {
+    let mut config = Config::new(Arc::clone(&settings.host_id));
+    config.sensors = settings.sensors;
+    WindowBuilder::new(config, key)
+}
+
+fn budget(per_day: f64) -> anyhow::Result<Budget> {
+    Ok(Budget::new(BudgetParams { episodes_per_day: per_day, ..BudgetParams::default() })?)
+}

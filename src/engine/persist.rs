@@ -1,0 +1,162 @@
+//! What was learned, as a model file, and back.
+
+use std::collections::BTreeMap;
+
+use hedgerow_event::{Scale, Subject};
+use hedgerow_features::{Baseline, COLUMNS, SCHEMA_VERSION, schema_hash};
+use hedgerow_model::file::{ModelFile, SchemaId, TrainingSummary};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{
+    Engine, Phase, Settings, budget, builder, episodes::Episodes, grams::GramLearner,
+    objects::{FirstSeen, Objects}, scale::Learned,
+};
+use crate::exit::Failure;
+
+/// Name and version of the section that holds what isn't the model crate's.
+const SECTION: &str = "hedgerow.learned";
+const VERSION: u16 = 1;
+
+/// A loaded model file.
+#[derive(Debug)]
+pub struct SavedModel {
+    pub file: ModelFile,
+    learned: LearnedSection,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct LearnedSection {
+    model_id: String,
+    seed: u64,
+    baseline: Baseline,
+    first_seen: FirstSeen,
+    scales: BTreeMap<Scale, Learned>,
+}
+
+/// The schema that models of this build are learned on.
+fn schema() -> SchemaId {
+    SchemaId {
+        version: SCHEMA_VERSION,
+        hash: Sha256::digest(schema_hash().as_bytes()).into(),
+        columns: COLUMNS.iter().map(|column| column.name.to_string()).collect(),
+    }
+}
+
+impl SavedModel {
+    /// Reads a model file, and refuses one of another schema.
+    pub fn load(path: &std::path::Path) -> anyhow::Result<Self> {
+        let broken = |why: String| Failure::File(format!("{}: {why}", path.display()));
+        let file = ModelFile::load(path).map_err(|why| broken(why.to_string()))?;
+        if file.schema != schema() {
+            return Err(broken(format!(
+                "the model was learned on another set of columns (schema {}, this build has {}); \
+                 learn anew with `hedgerow run --learn 1d` or `hedgerow train`",
+                file.schema.version, SCHEMA_VERSION
+            ))
+            .into());
+        }
+        let learned: Option<LearnedSection> =
+            file.attached(SECTION, VERSION).map_err(|why| broken(why.to_string()))?;
+        let learned = learned.ok_or_else(|| broken("it has no learned section".to_owned()))?;
+        Ok(Self { file, learned })
+    }
+
+    pub fn model_id(&self) -> &str {
+        &self.learned.model_id
+    }
+
+    /// The key of the n-gram hash, and the seed of the forest.
+    pub fn seed(&self) -> u64 {
+        self.learned.seed
+    }
+}
+
+impl Engine {
+    /// What was learned, for saving; `None` before scoring starts.
+    pub fn save(&self) -> anyhow::Result<Option<ModelFile>> {
+        let (Phase::Scoring, Some(profile)) = (self.phase, &self.profile) else { return Ok(None) };
+        let mut file = ModelFile::new(schema(), profile.clone());
+        file.summary = self.summary();
+        file.budget = Some(self.budget.clone());
+        for (scale, learned) in &self.learned {
+            let name = format!("windows.{}", hedgerow_features::scale_name(*scale));
+            file.calibrations.insert(name, learned.detector.calibration.clone());
+        }
+        let section = LearnedSection {
+            model_id: self.model_id.clone(),
+            seed: self.settings.seed,
+            baseline: self.baseline.clone(),
+            first_seen: self.first_seen.clone(),
+            scales: self.learned.clone(),
+        };
+        file.attach(SECTION, VERSION, true, &section)?;
+        Ok(Some(file))
+    }
+
+    fn summary(&self) -> TrainingSummary {
+        let schedule = self.settings.schedule;
+        let seconds = |epochs: u32| u64::from(epochs) * super::EPOCH_SECONDS;
+        let mut summary = TrainingSummary {
+            written_by: format!("hedgerow {}", env!("CARGO_PKG_VERSION")),
+            host: self.settings.host_id.to_string(),
+            ..TrainingSummary::default()
+        };
+        summary.part_s = BTreeMap::from([
+            ("fill".to_owned(), seconds(schedule.fill)),
+            ("fit".to_owned(), seconds(schedule.fit)),
+            ("calibrate".to_owned(), seconds(schedule.calibrate)),
+        ]);
+        let programs = self.profile.as_ref().map_or(0, |profile| profile.programs.len());
+        summary.counts = BTreeMap::from([
+            ("programs".to_owned(), programs as u64),
+            ("held_back_windows".to_owned(), self.held_back.len() as u64),
+        ]);
+        summary.notices =
+            self.baseline.distrusted().iter().map(|object| object.to_string()).collect();
+        summary
+    }
+
+    /// An engine that scores with a saved model.
+    pub fn scoring(mut settings: Settings, saved: SavedModel) -> anyhow::Result<Self> {
+        let SavedModel { file, learned } = saved;
+        settings.seed = learned.seed;
+        let budget = match file.budget {
+            Some(budget) => budget,
+            None => budget(settings.budget_per_day)?,
+        };
+        Ok(Self {
+            builder: builder(&settings, learned.baseline.key()),
+            baseline: learned.baseline,
+            grams: GramLearner::new(),
+            profile: Some(file.profile),
+            phase: Phase::Scoring,
+            closed: 0,
+            learning: BTreeMap::new(),
+            learned: learned.scales,
+            counts: BTreeMap::new(),
+            held_back: Vec::new(),
+            first_seen: learned.first_seen,
+            budget,
+            objects: Objects::default(),
+            episodes: Episodes::default(),
+            hard: BTreeMap::new(),
+            early: BTreeMap::new(),
+            realtime_offset_ns: 0,
+            model_id: learned.model_id,
+            settings,
+        })
+    }
+
+    /// The profile in force, for the kernel; `None` before the end of fill.
+    pub fn profile(&self) -> Option<&hedgerow_model::file::Profile> {
+        self.profile.as_ref()
+    }
+
+    /// Whether a subject was profiled.
+    pub fn is_profiled(&self, subject: &Subject) -> bool {
+        self.profile.iter().flat_map(|profile| &profile.programs).any(|program| {
+            program.workload == subject.workload.as_str() && program.path == *subject.program.path
+        })
+    }
+}

@@ -1,0 +1,312 @@
+//! What is usual: each column's range for a subject, its workload and the host, learned from the
+//! windows of *fill*; and how far a window lies from it.
+//!
+//! A forest over raw columns of all programs together would learn which program a window belongs
+//! to. It reads deviations instead: for each family of columns how far the window lies from the
+//! subject's usual values (`spread`), and how far beyond everything seen (`excess`). Ranges are
+//! frozen before *fit*, so that the forest's and the calibration's rows are out of sample.
+
+use std::collections::BTreeMap;
+
+use hedgerow_event::{Direction, Family, Subject, Workload};
+use hedgerow_features::{COLUMNS, Kind, Window};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+use serde::{Deserialize, Serialize};
+
+/// Families in the order of the deviation row's columns.
+pub const FAMILIES: [Family; 10] = [
+    Family::Volume,
+    Family::Errors,
+    Family::Classes,
+    Family::Shape,
+    Family::Order,
+    Family::Processes,
+    Family::Files,
+    Family::Flows,
+    Family::Novelty,
+    Family::Host,
+];
+/// A spread and an excess for each family.
+pub const DEVIATIONS: usize = 2 * FAMILIES.len();
+/// Windows that a group's median and deviation are estimated from, sampled uniformly; smallest and
+/// largest values are exact.
+const SAMPLE_MAX: usize = 64;
+/// A group with fewer windows is judged by its workload, then by the host.
+const WINDOWS_LEAST: u32 = 8;
+/// Groups with ranges of their own; a subject past them is judged by its workload.
+const GROUPS_MAX: usize = 1024;
+/// What one unit of deviation is at least: counts are compared as ln(1 + n), so that .35 is about
+/// 40 %; measures are mostly shares.
+const COUNT_UNIT: f32 = 0.35;
+const MEASURE_UNIT: f32 = 0.1;
+
+/// A column's usual values, as compared (see [`transformed`]).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Range {
+    pub smallest: f32,
+    pub largest: f32,
+    pub low: f32,
+    pub high: f32,
+    pub median: f32,
+    /// Median absolute deviation, scaled to a standard deviation.
+    pub deviation: f32,
+}
+
+/// Ranges of one group; `None` where a column was never available.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Group {
+    windows: u32,
+    ranges: Vec<Option<Range>>,
+}
+
+/// Frozen ranges.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reference {
+    subjects: BTreeMap<String, Group>,
+    workloads: BTreeMap<Workload, Group>,
+    host: Group,
+}
+
+/// Ranges in the making.
+#[derive(Debug)]
+pub struct ReferenceBuilder {
+    subjects: BTreeMap<String, Sample>,
+    workloads: BTreeMap<Workload, Sample>,
+    host: Sample,
+    rng: SmallRng,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Sample {
+    windows: u32,
+    smallest: Vec<f32>,
+    largest: Vec<f32>,
+    rows: Vec<Box<[f32]>>,
+}
+
+/// A window beside what is usual for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deviation {
+    /// (spread, excess) of each family of [`FAMILIES`], in units; NaN where unavailable.
+    pub row: [f32; DEVIATIONS],
+    /// The column behind each of them, as an index into [`COLUMNS`].
+    pub column: [Option<usize>; DEVIATIONS],
+}
+
+/// What a column's value looks like beside its range.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Beside {
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    pub direction: Direction,
+}
+
+/// Counts are compared as ln(1 + n), measures as they are.
+fn transformed(value: f64, kind: Kind) -> f32 {
+    match kind {
+        Kind::Count => value.ln_1p() as f32,
+        Kind::Measure => value as f32,
+    }
+}
+
+fn untransformed(value: f32, kind: Kind) -> f64 {
+    match kind {
+        Kind::Count => f64::from(value).exp_m1().round(),
+        Kind::Measure => f64::from(value),
+    }
+}
+
+fn unit(kind: Kind) -> f32 {
+    match kind {
+        Kind::Count => COUNT_UNIT,
+        Kind::Measure => MEASURE_UNIT,
+    }
+}
+
+impl ReferenceBuilder {
+    pub fn new(seed: u64) -> Self {
+        Self {
+            subjects: BTreeMap::new(),
+            workloads: BTreeMap::new(),
+            host: Sample::default(),
+            rng: SmallRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Adds a closed window of *fill*.
+    pub fn add(&mut self, window: &Window) {
+        let row: Box<[f32]> = COLUMNS
+            .iter()
+            .zip(&window.values)
+            .map(|(column, value)| transformed(*value, column.kind))
+            .collect();
+        let name = window.subject.to_string();
+        if self.subjects.contains_key(&name) || self.subjects.len() < GROUPS_MAX {
+            self.subjects.entry(name).or_default().add(&row, &mut self.rng);
+        }
+        // The host's own row has columns that no process has.
+        if window.subject.is_host() {
+            return;
+        }
+        let workload = &window.subject.workload;
+        if self.workloads.contains_key(workload) || self.workloads.len() < GROUPS_MAX {
+            self.workloads.entry(workload.clone()).or_default().add(&row, &mut self.rng);
+        }
+        self.host.add(&row, &mut self.rng);
+    }
+
+    pub fn freeze(self) -> Reference {
+        Reference {
+            subjects: self.subjects.into_iter().map(|(name, sample)| (name, sample.freeze())).collect(),
+            workloads: self
+                .workloads
+                .into_iter()
+                .map(|(workload, sample)| (workload, sample.freeze()))
+                .collect(),
+            host: self.host.freeze(),
+        }
+    }
+}
+
+impl Sample {
+    fn add(&mut self, row: &[f32], rng: &mut SmallRng) {
+        if self.windows == 0 {
+            self.smallest = row.to_vec();
+            self.largest = row.to_vec();
+        }
+        for ((smallest, largest), value) in self.smallest.iter_mut().zip(&mut self.largest).zip(row) {
+            // `min` and `max` pass over NaN.
+            *smallest = smallest.min(*value);
+            *largest = largest.max(*value);
+        }
+        self.windows += 1;
+        if self.rows.len() < SAMPLE_MAX {
+            self.rows.push(row.into());
+        } else {
+            let at = rng.gen_range(0..self.windows as usize);
+            if let Some(place) = self.rows.get_mut(at) {
+                *place = row.into();
+            }
+        }
+    }
+
+    fn freeze(self) -> Group {
+        let ranges = (0..self.smallest.len()).map(|column| {
+            let mut values: Vec<f32> =
+                self.rows.iter().map(|row| row[column]).filter(|value| !value.is_nan()).collect();
+            values.sort_by(f32::total_cmp);
+            let quantile = |values: &[f32], share: f32| {
+                values[((values.len() - 1) as f32 * share).round() as usize]
+            };
+            if values.is_empty() {
+                return None;
+            }
+            let median = quantile(&values, 0.5);
+            let mut distances: Vec<f32> = values.iter().map(|value| (value - median).abs()).collect();
+            distances.sort_by(f32::total_cmp);
+            Some(Range {
+                smallest: self.smallest[column],
+                largest: self.largest[column],
+                low: quantile(&values, 0.01),
+                high: quantile(&values, 0.99),
+                median,
+                deviation: 1.4826 * quantile(&distances, 0.5),
+            })
+        });
+        Group { windows: self.windows, ranges: ranges.collect() }
+    }
+}
+
+impl Reference {
+    /// The narrowest group with enough windows to judge a subject by.
+    fn group(&self, subject: &Subject) -> &Group {
+        let enough = |group: &&Group| group.windows >= WINDOWS_LEAST;
+        self.subjects
+            .get(&subject.to_string())
+            .filter(enough)
+            .or_else(|| self.workloads.get(&subject.workload).filter(enough))
+            .unwrap_or(&self.host)
+    }
+
+    /// Subjects with ranges of their own.
+    pub fn subjects(&self) -> usize {
+        self.subjects.values().filter(|group| group.windows >= WINDOWS_LEAST).count()
+    }
+
+    /// How far a window lies from what is usual for its subject. A column that was never available
+    /// during fill (order, novelty) is usually 0.
+    pub fn deviation(&self, window: &Window) -> Deviation {
+        let group = self.group(&window.subject);
+        let mut deviation = Deviation { row: [f32::NAN; DEVIATIONS], column: [None; DEVIATIONS] };
+        for (at, family) in FAMILIES.iter().enumerate() {
+            let mut sum = 0.0f32;
+            let mut count = 0u32;
+            let mut farthest = (0.0f32, None);
+            let mut beyond = (0.0f32, None);
+            for (index, column) in COLUMNS.iter().enumerate() {
+                if column.family != *family || window.values[index].is_nan() {
+                    continue;
+                }
+                let value = transformed(window.values[index], column.kind);
+                let (distance, excess) = beside(value, column.kind, range(group, index));
+                sum += distance * distance;
+                count += 1;
+                if distance > farthest.0 {
+                    farthest = (distance, Some(index));
+                }
+                if excess > beyond.0 {
+                    beyond = (excess, Some(index));
+                }
+            }
+            if count > 0 {
+                deviation.row[2 * at] = (sum / count as f32).sqrt().ln_1p();
+                deviation.row[2 * at + 1] = beyond.0.ln_1p();
+                deviation.column[2 * at] = farthest.1;
+                deviation.column[2 * at + 1] = beyond.1.or(farthest.1);
+            }
+        }
+        deviation
+    }
+
+    /// Where a column's value lies in the usual range of a subject.
+    pub fn beside(&self, subject: &Subject, column: usize, value: f64) -> Beside {
+        let kind = COLUMNS[column].kind;
+        let Some(range) = range(self.group(subject), column) else {
+            return Beside { low: None, high: None, direction: Direction::Above };
+        };
+        let (low, high) = (untransformed(range.low, kind), untransformed(range.high, kind));
+        let direction = if value > high {
+            Direction::Above
+        } else if value < low {
+            Direction::Below
+        } else {
+            Direction::Within
+        };
+        Beside { low: Some(low), high: Some(high), direction }
+    }
+
+    /// The largest value of a column in any window of fill of the subject's group.
+    pub fn largest(&self, subject: &Subject, column: usize) -> Option<f64> {
+        let kind = COLUMNS[column].kind;
+        range(self.group(subject), column).map(|range| untransformed(range.largest, kind))
+    }
+}
+
+fn range(group: &Group, column: usize) -> Option<Range> {
+    group.ranges.get(column).copied().flatten()
+}
+
+/// (distance from the median, distance beyond everything seen), in units. Counts below their
+/// smallest value are no excess: less than usual is told by the spread.
+fn beside(value: f32, kind: Kind, range: Option<Range>) -> (f32, f32) {
+    let unit = unit(kind);
+    let Some(range) = range else {
+        return (value.abs() / unit, value.max(0.0) / unit);
+    };
+    let distance = (value - range.median).abs() / (range.deviation + unit);
+    let excess = match kind {
+        Kind::Count => value - range.largest,
+        Kind::Measure => (value - range.largest).max(range.smallest - value),
+    };
+    (distance, excess.max(0.0) / unit)
+}
