@@ -3,6 +3,7 @@
 
 mod cli;
 mod control;
+mod engine;
 mod exit;
 
 fn main() {}

@@ -7,7 +7,6 @@ use hedgerow_event::{Share, Subject};
 use hedgerow_features::{COLUMNS, Window};
 use hedgerow_model::{
     IsolationForest, NearestNeighborEnsemble,
-    attribution::path_surprise,
     calibration::{Calibration, CalibrationLimits},
 };
 use linfa::{Dataset, prelude::*};
@@ -31,7 +30,7 @@ pub const FIT_ROWS_LEAST: usize = 16;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Detector {
     forest: IsolationForest,
-    neighbors: NearestNeighborEnsemble<f32>,
+    neighbors: NearestNeighborEnsemble,
     /// Median distance of the fitted rows to their neighbours: the scale on which distance counts.
     distance_median: f64,
     pub calibration: Calibration,
@@ -50,6 +49,7 @@ pub struct Scored {
 impl Detector {
     /// Fits forest and neighbours on rows of *fit*; the same rows and seed give the same detector.
     pub fn fit(rows: &Array2<f32>, seed: u64) -> anyhow::Result<Self> {
+        let rows = &guarded(rows);
         let dataset = Dataset::from(rows.clone());
         let forest = IsolationForest::params_with_rng(SmallRng::seed_from_u64(seed))
             .n_trees(TREES)
@@ -60,7 +60,7 @@ impl Detector {
             .n_draws(DRAWS)
             .sample_size(NEIGHBORS_MAX.min(rows.nrows()))
             .fit(&filled)?;
-        let mut distances = neighbors.predict(filled.records()).to_vec();
+        let mut distances = neighbors.mean_distances(filled.records().view()).to_vec();
         distances.sort_by(f64::total_cmp);
         let distance_median = distances[distances.len() / 2].max(f64::MIN_POSITIVE);
         Ok(Self {
@@ -79,27 +79,33 @@ impl Detector {
         let deviations: Vec<Deviation> =
             windows.iter().map(|window| reference.deviation(window)).collect();
         let rows = rows(deviations.iter());
-        let forest = self.forest.predict(&rows);
-        let distances = self.neighbors.predict(&rows.mapv(available));
+        let lengths = self.forest.mean_path_lengths(rows.view());
+        let distances = self.neighbors.mean_distances(rows.mapv(available).view());
         deviations
             .into_iter()
-            .zip(forest.iter().zip(&distances))
-            .map(|(deviation, (forest, distance))| {
+            .zip(lengths.iter().zip(&distances))
+            .map(|(deviation, (length, distance))| {
+                let forest = self.forest.score_of_path_length(*length);
                 let far = distance / (distance + self.distance_median);
                 Scored { score: (forest + far) / 2.0, deviation }
             })
             .collect()
     }
 
-    /// What made a window's score, largest share first: the forest's path surprise by deviation,
-    /// told as the column behind it. The shares add up to 1.
-    pub fn attribution(&self, reference: &Reference, window: &Window, scored: &Scored) -> Vec<Share> {
-        let row = ArrayView1::from(&scored.deviation.row);
-        let surprise = path_surprise(&self.forest, row);
-        let whole: f64 = surprise.iter().map(|bits| bits.max(0.0)).sum();
+    /// What made a window's score, largest share first: the distance to its nearest neighbours by
+    /// deviation, told as the column behind it. The shares add up to 1.
+    pub fn attribution(
+        &self,
+        reference: &Reference,
+        window: &Window,
+        scored: &Scored,
+    ) -> Vec<Share> {
+        let row = scored.deviation.row.map(available);
+        let distances = self.neighbors.distance_by_column(ArrayView1::from(&row));
+        let whole: f64 = distances.sum();
         let mut shares: Vec<Share> = Vec::new();
-        for (at, bits) in surprise.iter().enumerate() {
-            let part = bits.max(0.0) / whole;
+        for (at, distance) in distances.iter().enumerate() {
+            let part = distance / whole;
             let Some(column) = scored.deviation.column[at].filter(|_| part > 0.0) else { continue };
             let name = &COLUMNS[column].name;
             if let Some(share) = shares.iter_mut().find(|share| *share.feature == **name) {
@@ -122,8 +128,21 @@ fn share(reference: &Reference, subject: &Subject, column: usize, value: f64, pa
         usual_high: beside.high,
         direction: beside.direction,
         share: part,
-        of: "path surprise (bits)".into(),
+        of: "distance to the nearest learned windows".into(),
     }
+}
+
+/// Rows with one more for each column, a unit beyond the largest fitted value: a direction in
+/// which normal life never deviated is still a direction, though no tree could split it and no
+/// distance scale it.
+fn guarded(rows: &Array2<f32>) -> Array2<f32> {
+    let mut guarded = Array2::zeros((rows.nrows() + rows.ncols(), rows.ncols()));
+    guarded.slice_mut(ndarray::s![..rows.nrows(), ..]).assign(rows);
+    for column in 0..rows.ncols() {
+        let largest = rows.column(column).iter().copied().fold(0.0, f32::max);
+        guarded[(rows.nrows() + column, column)] = largest + 1.0;
+    }
+    guarded
 }
 
 /// Deviation rows as a matrix.

@@ -227,7 +227,8 @@ impl Engine {
             disposition: Disposition::Alert,
             score: scored.score,
             threshold: threshold.unwrap_or(1.0),
-            p_value: calibration.and_then(|calibration| calibration.p_value(workload, scored.score)),
+            p_value: calibration
+                .and_then(|calibration| calibration.p_value(workload, scored.score)),
             level_supported: calibration.map_or(1.0, |c| c.supported_level(workload)),
             families: case.families.iter().copied().collect(),
             objects: case.objects.iter().cloned().collect(),

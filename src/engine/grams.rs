@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use hedgerow_event::Subject;
+use hedgerow_event::{GramReport, Grams, Subject};
 use hedgerow_model::file::{GramSet, Profile, ProgramProfile};
-use hedgerow_probe::{GramReport, Grams};
 
 /// Programs with a profile; a program past them stays unprofiled, and is counted.
 pub const PROFILES_MAX: usize = 255;

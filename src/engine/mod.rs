@@ -14,6 +14,8 @@ mod objects;
 mod persist;
 mod reference;
 mod scale;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,14 +23,13 @@ use std::{
 };
 
 use hedgerow_event::{
-    EpochClose, Event, Evidence, Finding, Maturity, Origin, Scale, Subject,
+    EpochClose, Event, Evidence, Finding, GramReport, Maturity, Origin, Scale, Subject,
 };
 use hedgerow_features::{Baseline, Config, ItemKey, Sensors, Window, WindowBuilder};
 use hedgerow_model::{
     budget::{Budget, BudgetParams, Scored as HeldBack},
     file::Profile,
 };
-use hedgerow_probe::GramReport;
 use serde::{Deserialize, Serialize};
 
 use self::{
@@ -182,8 +183,9 @@ impl Engine {
             .programs()
             .map(|(subject, profile)| {
                 let known = profile.six_grams.known.iter().map(|word| u64::from(word.count_ones()));
-                let once = profile.six_grams.incidence().0;
-                (subject.to_string(), profile.windows, once, known.sum())
+                let once =
+                    profile.six_grams.in_one_window.iter().map(|w| u64::from(w.count_ones()));
+                (subject.to_string(), profile.windows, once.sum(), known.sum())
             })
             .collect()
     }

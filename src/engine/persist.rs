@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Engine, Phase, Settings, budget, builder, episodes::Episodes, grams::GramLearner,
-    objects::{FirstSeen, Objects}, scale::Learned,
+    Engine, Phase, Settings, budget, builder,
+    episodes::Episodes,
+    grams::GramLearner,
+    objects::{FirstSeen, Objects},
+    scale::Learned,
 };
 use crate::exit::Failure;
 
@@ -56,9 +59,11 @@ impl SavedModel {
             ))
             .into());
         }
-        let learned: Option<LearnedSection> =
+        let section: Option<Vec<u8>> =
             file.attached(SECTION, VERSION).map_err(|why| broken(why.to_string()))?;
-        let learned = learned.ok_or_else(|| broken("it has no learned section".to_owned()))?;
+        let section = section.ok_or_else(|| broken("it has no learned section".to_owned()))?;
+        let learned: LearnedSection = ciborium::from_reader(section.as_slice())
+            .map_err(|why| broken(format!("its learned section: {why}")))?;
         Ok(Self { file, learned })
     }
 
@@ -76,11 +81,13 @@ impl Engine {
     /// What was learned, for saving; `None` before scoring starts.
     pub fn save(&self) -> anyhow::Result<Option<ModelFile>> {
         let (Phase::Scoring, Some(profile)) = (self.phase, &self.profile) else { return Ok(None) };
-        let mut file = ModelFile::new(schema(), profile.clone());
+        let mut file = ModelFile::default();
         file.summary = self.summary();
+        file.schema = schema();
+        file.profile = profile.clone();
         file.budget = Some(self.budget.clone());
         for (scale, learned) in &self.learned {
-            let name = format!("windows.{}", hedgerow_features::scale_name(*scale));
+            let name = format!("windows.{}_epochs", scale.epochs());
             file.calibrations.insert(name, learned.detector.calibration.clone());
         }
         let section = LearnedSection {
@@ -90,7 +97,10 @@ impl Engine {
             first_seen: self.first_seen.clone(),
             scales: self.learned.clone(),
         };
-        file.attach(SECTION, VERSION, true, &section)?;
+        // CBOR, since the nouns of the event crate describe themselves (tags, absent fields).
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&section, &mut bytes)?;
+        file.attach(SECTION, VERSION, &bytes)?;
         Ok(Some(file))
     }
 

@@ -157,7 +157,11 @@ impl ReferenceBuilder {
 
     pub fn freeze(self) -> Reference {
         Reference {
-            subjects: self.subjects.into_iter().map(|(name, sample)| (name, sample.freeze())).collect(),
+            subjects: self
+                .subjects
+                .into_iter()
+                .map(|(name, sample)| (name, sample.freeze()))
+                .collect(),
             workloads: self
                 .workloads
                 .into_iter()
@@ -174,7 +178,8 @@ impl Sample {
             self.smallest = row.to_vec();
             self.largest = row.to_vec();
         }
-        for ((smallest, largest), value) in self.smallest.iter_mut().zip(&mut self.largest).zip(row) {
+        for ((smallest, largest), value) in self.smallest.iter_mut().zip(&mut self.largest).zip(row)
+        {
             // `min` and `max` pass over NaN.
             *smallest = smallest.min(*value);
             *largest = largest.max(*value);
@@ -202,7 +207,8 @@ impl Sample {
                 return None;
             }
             let median = quantile(&values, 0.5);
-            let mut distances: Vec<f32> = values.iter().map(|value| (value - median).abs()).collect();
+            let mut distances: Vec<f32> =
+                values.iter().map(|value| (value - median).abs()).collect();
             distances.sort_by(f32::total_cmp);
             Some(Range {
                 smallest: self.smallest[column],

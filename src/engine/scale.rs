@@ -151,7 +151,9 @@ impl Learned {
     /// Holds back a scored window: nothing was fitted on it.
     pub fn hold_back(&mut self, window: &Window, scored: &Scored) {
         self.detector.calibration.join(Some(window.subject.workload.as_str()), scored.score);
-        for (largest, (_, excess)) in self.excess_largest.iter_mut().zip(excesses(&scored.deviation)) {
+        for (largest, (_, excess)) in
+            self.excess_largest.iter_mut().zip(excesses(&scored.deviation))
+        {
             *largest = largest.max(excess);
         }
     }

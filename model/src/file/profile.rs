@@ -32,8 +32,10 @@ pub struct ProgramProfile {
     pub architecture: String,
     /// Workload that ran it.
     pub workload: String,
-    /// Path in its own mount namespace, the script included where an interpreter runs one.
+    /// Path in its own mount namespace.
     pub path: String,
+    /// The script, where an interpreter runs one.
+    pub script: Option<String>,
     /// SHA-256 of the file, if it could be read.
     pub digest: Option<[u8; 32]>,
     /// Runs of two calls.
@@ -55,6 +57,7 @@ impl ProgramProfile {
             architecture,
             workload,
             path,
+            script: None,
             digest: None,
             two_grams: GramSet::empty(TWO_GRAM_BITS),
             three_grams: GramSet::empty(THREE_GRAM_BITS),

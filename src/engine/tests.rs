@@ -1,0 +1,250 @@
+#![allow(clippy::unwrap_used)]
+
+use hedgerow_event::{
+    Actor, CLASSES, Epoch, Exec, FileKey, Flow, FlowDirection, FlowPhase, HostCounters, Loss,
+    Object, Peer, Program, Protocol, Row, RowReason, Workload,
+};
+
+use super::*;
+
+/// A host with a web server that is called a little more or less in each epoch.
+struct Host {
+    epoch: u32,
+    rng: u64,
+}
+
+fn settings(epochs: u64) -> Settings {
+    Settings {
+        host_id: "h".into(),
+        boot_id: "b".into(),
+        schedule: Schedule::of(epochs * EPOCH_SECONDS),
+        budget_per_day: 1.0,
+        seed: 7,
+        sensors: Sensors::default(),
+    }
+}
+
+impl Host {
+    fn new() -> Self {
+        Self { epoch: 10, rng: 1 }
+    }
+
+    fn random(&mut self, below: u64) -> u64 {
+        self.rng = self.rng.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (self.rng >> 33) % below
+    }
+
+    fn event(&self, program: &str, tgid: u32, origin: Origin) -> Event {
+        let subject = Subject::new(Workload::new("web.service"), Program::new(program));
+        Event {
+            epoch: Epoch(self.epoch),
+            time_boot_ns: u64::from(self.epoch) * 5_000_000_000 + 1,
+            actor: Actor {
+                subject: Arc::new(subject),
+                tgid,
+                tid: tgid,
+                start_boot_ns: 5,
+                cgroup_id: 9,
+                program_id: u64::from(tgid),
+                slot: 0,
+            },
+            origin,
+        }
+    }
+
+    fn row(&self, program: &str, tgid: u32, calls: &[(usize, u32)]) -> Event {
+        let mut classes = [0; CLASSES];
+        calls.iter().for_each(|(class, count)| classes[*class] = *count);
+        let total = classes.iter().map(|count| u64::from(*count)).sum();
+        let row = Row {
+            reason: RowReason::Window,
+            classes,
+            calls: total,
+            errors: 0,
+            checked: 0,
+            unseen2: 0,
+            unseen3: 0,
+            unseen6: 0,
+            collapsed: 0,
+            lost: 0,
+            limited: 0,
+        };
+        self.event(program, tgid, Origin::Row(Box::new(row)))
+    }
+
+    fn flow(&self, program: &str, tgid: u32, peer: [u8; 4], bytes_out: u64) -> Event {
+        let flow = Flow {
+            cookie: u64::from(self.epoch),
+            phase: FlowPhase::Start,
+            protocol: Protocol::Tcp,
+            direction: FlowDirection::Outbound,
+            local: Peer { address: [10, 0, 0, 1].into(), port: 40_000 },
+            peer: Peer { address: peer.into(), port: 443 },
+            bytes_out,
+            bytes_in: 100,
+            packets_out: 2,
+            packets_in: 2,
+            retransmits: 0,
+            rtt_us: None,
+            netns: 1,
+        };
+        self.event(program, tgid, Origin::Flow(Box::new(flow)))
+    }
+
+    fn exec(&self, program: &str, tgid: u32, parent: &str) -> Event {
+        let parent = Subject::new(Workload::new("web.service"), Program::new(parent));
+        let exec = Exec {
+            previous: None,
+            file: FileKey::default(),
+            parent_tgid: 100,
+            parent: Some(Arc::new(parent)),
+            uid_before: 0,
+            uid: 0,
+            login_uid: u32::MAX,
+            path: program.into(),
+            arguments: program.into(),
+            digest: None,
+            replaced: false,
+            memory: false,
+            writable: false,
+            privileged: false,
+        };
+        self.event(program, tgid, Origin::Exec(Box::new(exec)))
+    }
+
+    /// One epoch of ordinary life.
+    fn live(&mut self, engine: &mut Engine) {
+        for (program, tgid) in [("/usr/sbin/web", 100), ("/usr/bin/worker", 101)] {
+            let calls = [(3, 900 + self.random(200) as u32), (4, 400 + self.random(100) as u32)];
+            engine.observe(&self.row(program, tgid, &calls));
+        }
+        let bytes = 1000 + self.random(500);
+        engine.observe(&self.flow("/usr/sbin/web", 100, [10, 0, 0, 2], bytes));
+    }
+
+    fn close(&mut self, engine: &mut Engine) -> Vec<Outcome> {
+        let start = u64::from(self.epoch) * 5_000_000_000;
+        let close = EpochClose {
+            epoch: Epoch(self.epoch),
+            start_boot_ns: start,
+            end_boot_ns: start + 5_000_000_000,
+            realtime_offset_ns: 1_700_000_000_000_000_000,
+            suspended_ns: 0,
+            loss: Loss::default(),
+            host: HostCounters::default(),
+        };
+        self.epoch += 1;
+        engine.close(&close).unwrap()
+    }
+
+    fn learn(&mut self, epochs: u64) -> Engine {
+        let mut engine = Engine::learning(settings(epochs)).unwrap();
+        while engine.phase() != Phase::Scoring {
+            self.live(&mut engine);
+            self.close(&mut engine);
+        }
+        engine
+    }
+}
+
+fn findings(outcomes: Vec<Outcome>) -> Vec<(Finding, Option<Box<Evidence>>)> {
+    outcomes
+        .into_iter()
+        .filter_map(|outcome| match outcome {
+            Outcome::Finding(finding, evidence) => Some((*finding, evidence)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_schedule_divides_time_in_order() {
+    assert_eq!(Schedule::of(120), Schedule { fill: 16, fit: 4, calibrate: 4 });
+    assert_eq!(Schedule::of(60).epochs(), 12);
+    assert_eq!(Schedule::of(86_400).epochs(), 17_280);
+}
+
+#[test]
+fn ordinary_life_goes_on_in_silence() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    assert_eq!(engine.state(), Maturity::Provisional);
+    for _ in 0..60 {
+        host.live(&mut engine);
+        assert_eq!(findings(host.close(&mut engine)), vec![]);
+    }
+}
+
+#[test]
+fn a_shell_that_calls_out_is_found_early_with_its_evidence() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    engine.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
+    engine.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
+    let early = engine.look_early(u64::from(host.epoch) * 5_000_000_000 + 3, |_| {
+        vec![host.row("/bin/bash", 200, &[(3, 20)])]
+    });
+    let mut early = findings(early);
+    assert_eq!(early.len(), 1);
+    let (finding, evidence) = early.remove(0);
+    assert!(finding.early && finding.disposition.is_alert());
+    assert!(finding.objects.iter().any(|object| matches!(object, Object::NewPeer { .. })));
+    let total: f64 = finding.attribution.iter().map(|share| share.share).sum();
+    assert!((0.5..=1.0 + 1e-9).contains(&total), "{total}");
+    let evidence = evidence.unwrap();
+    assert_eq!((evidence.tgid, evidence.cgroup_id), (200, 9));
+    assert!(evidence.above_held_back && evidence.complete);
+    assert_eq!(evidence.peer.unwrap().address, std::net::IpAddr::from([192, 0, 2, 9]));
+    // The closed window belongs to the same episode: no second alert.
+    let closed = findings(host.close(&mut engine));
+    assert!(closed.iter().all(|(finding, _)| finding.activity != Activity::Create), "{closed:?}");
+}
+
+#[test]
+fn a_burst_of_a_call_never_made_is_found() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
+    let found = findings(host.close(&mut engine));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(&*found[0].0.subject.program.path, "/usr/bin/worker");
+}
+
+#[test]
+fn two_hundred_megabytes_to_a_new_peer_are_found() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    engine.observe(&host.flow("/usr/sbin/web", 100, [192, 0, 2, 9], 200_000_000));
+    assert_eq!(findings(host.close(&mut engine)).len(), 1);
+}
+
+#[test]
+fn a_saved_model_judges_alike() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.hedgerow");
+    engine.save().unwrap().unwrap().save(&path).unwrap();
+    let saved = SavedModel::load(&path).unwrap();
+    assert_eq!(saved.model_id(), engine.model_id());
+    let mut again = Engine::scoring(settings(60), saved).unwrap();
+    let judge = |engine: &mut Engine, host: &mut Host| {
+        host.live(engine);
+        engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
+        findings(host.close(engine)).remove(0).0
+    };
+    let mut twin = Host { epoch: host.epoch, rng: host.rng };
+    assert_eq!(judge(&mut engine, &mut host), judge(&mut again, &mut twin));
+}
+
+#[test]
+fn a_corrupt_model_is_refused_with_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.hedgerow");
+    std::fs::write(&path, b"not a model").unwrap();
+    let why = SavedModel::load(&path).unwrap_err();
+    assert!(why.to_string().contains("m.hedgerow"), "{why}");
+}
