@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::Context;
 use hedgerow_event::Mode;
+use hedgerow_sink::kafka::KafkaConfig;
 use serde::Deserialize;
 
 use crate::{cli, exit::Failure};
@@ -28,7 +29,7 @@ struct Raw {
     /// Don't observe system calls.
     no_syscalls: Option<bool>,
     /// The Kafka sink, as the sink's own documentation describes its keys.
-    kafka: Option<hedgerow_sink::kafka::RawConfig>,
+    kafka: Option<toml::Table>,
 }
 
 /// What the daemon runs with: every value checked.
@@ -45,7 +46,7 @@ pub struct Config {
     pub syscalls: bool,
     pub full: bool,
     pub capture: Option<PathBuf>,
-    pub kafka: Option<hedgerow_sink::kafka::Config>,
+    pub kafka: Option<KafkaConfig>,
     pub seed: Option<u64>,
     pub keep_entries: bool,
     pub json: bool,
@@ -90,13 +91,11 @@ impl Config {
         if !(1..=1024).contains(&ring_mib) {
             return Err(Failure::Usage(format!("ring_mib: {ring_mib} is not from 1 to 1024")).into());
         }
-        let kafka = kafka(run.kafka.as_deref(), raw.kafka)?;
+        let state = run.state.clone().or(raw.state);
+        let state = state.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY));
+        let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state)?;
         Ok(Self {
-            state: run
-                .state
-                .clone()
-                .or(raw.state)
-                .unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY)),
+            state,
             learn,
             relearn: run.learn.is_some(),
             budget_per_day,
@@ -114,20 +113,23 @@ impl Config {
     }
 }
 
+/// Brokers from the command line win over the file's; the spool is in the state directory unless
+/// the file says otherwise.
 fn kafka(
     brokers: Option<&str>,
-    raw: Option<hedgerow_sink::kafka::RawConfig>,
-) -> anyhow::Result<Option<hedgerow_sink::kafka::Config>> {
-    let raw = match (brokers, raw) {
-        (None, None) => return Ok(None),
-        (None, Some(raw)) => raw,
-        (Some(brokers), raw) => {
-            let mut raw = raw.unwrap_or_default();
-            raw.brokers = Some(brokers.to_owned());
-            raw
-        }
-    };
-    let config = raw.check().map_err(|why| Failure::Usage(format!("kafka: {why}")))?;
+    table: Option<toml::Table>,
+    state: &Path,
+) -> anyhow::Result<Option<KafkaConfig>> {
+    if brokers.is_none() && table.is_none() {
+        return Ok(None);
+    }
+    let mut table = table.unwrap_or_default();
+    if let Some(brokers) = brokers {
+        table.insert("brokers".to_owned(), brokers.into());
+    }
+    let spool = state.join("spool").to_string_lossy().into_owned();
+    table.entry("spool_directory").or_insert_with(|| spool.into());
+    let config = table.try_into().map_err(|why| Failure::Usage(format!("kafka: {why}")))?;
     Ok(Some(config))
 }
 

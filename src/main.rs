@@ -2,8 +2,25 @@
 //! that knows all others.
 
 mod cli;
+mod commands;
+mod config;
 mod control;
+mod daemon;
 mod engine;
 mod exit;
+mod host;
+mod text;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match commands::run(cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("hedgerow: {why:#}");
+            exit::code(&why)
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `hedgerow capture`: windows and records to Parquet, without a model.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{RecvTimeoutError, after, select};
+use hedgerow_features::{Baseline, Config as Windows, ItemKey, Record, WindowBuilder};
+use hedgerow_probe::{Item, Options, Probe, identity::Resolver, support};
+
+use crate::{
+    cli, daemon::{Capture, grams_of},
+    exit::Failure,
+    host::{self, Host},
+};
+
+/// First-seen incidence is not learned here; any unit will do.
+const UNIT_NS: u64 = 3_600_000_000_000;
+
+/// Captures until the time is up or Ctrl-C.
+pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
+    support::require().map_err(Failure::host)?;
+    let host = Host::read()?;
+    let signals = host::signals()?;
+    let seed: u64 = rand::random();
+    let mut capture = Capture::start(&arguments.directory, &host, seed)?;
+    let key = ItemKey(seed);
+    let mut builder = WindowBuilder::new(Windows::new(host.id.as_str()), key);
+    let baseline = Baseline::new(key, UNIT_NS);
+    let options = Options {
+        gram_key: seed,
+        learning: true,
+        full: arguments.full,
+        ..Options::default()
+    };
+    let (probe, items) = Probe::start(options, Resolver::open()?).map_err(Failure::host)?;
+    let started = Instant::now();
+    let end = match arguments.seconds {
+        Some(seconds) => after(Duration::from_secs(seconds)),
+        None => crossbeam_channel::never(),
+    };
+    if !json {
+        eprintln!("Capturing to {}; Ctrl-C ends it.", arguments.directory.display());
+    }
+    let mut records = 0u64;
+    loop {
+        select! {
+            recv(items) -> item => {
+                let Ok(item) = item else { break };
+                records += take(item, &mut builder, &baseline, &mut capture);
+            }
+            recv(end) -> _ => break,
+            recv(signals) -> _ => break,
+        }
+    }
+    let drain = std::thread::spawn(move || {
+        let mut left = Vec::new();
+        loop {
+            match items.recv_timeout(Duration::from_secs(10)) {
+                Ok(item) => left.push(item),
+                Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return left,
+            }
+        }
+    });
+    let stats = probe.control().stats().unwrap_or_default();
+    probe.stop().map_err(Failure::host)?;
+    for item in drain.join().unwrap_or_default() {
+        records += take(item, &mut builder, &baseline, &mut capture);
+    }
+    let (status, dropped, failure) = capture.finish();
+    if json {
+        println!(
+            "{}",
+            serde_json::json!({ "records": records, "rows": status.rows, "files": status.files,
+                "lost": stats.lost, "not_written": status.rows_lost + dropped })
+        );
+    } else {
+        eprintln!(
+            "Captured {records} records in {:.0} s: {} rows in {} files, {} lost in the kernel, {} \
+             not written.",
+            started.elapsed().as_secs_f64(),
+            status.rows,
+            status.files,
+            stats.lost,
+            status.rows_lost + dropped
+        );
+    }
+    failure.map_or(Ok(()), |why| Err(Failure::File(why).into()))
+}
+
+fn take(
+    item: Item,
+    builder: &mut WindowBuilder,
+    baseline: &Baseline,
+    capture: &mut Capture,
+) -> u64 {
+    match item {
+        Item::Events(events) => {
+            events.iter().for_each(|event| builder.observe(event));
+            let count = events.len() as u64;
+            capture.records(events.into_iter().map(Record::Event).collect());
+            count
+        }
+        Item::Grams(report) => {
+            capture.records(vec![Record::Grams(grams_of(report))]);
+            1
+        }
+        Item::Close(close) => {
+            capture.records(vec![Record::Close(close.clone())]);
+            capture.windows(builder.close(&close, baseline));
+            0
+        }
+    }
+}

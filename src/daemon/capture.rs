@@ -1,0 +1,166 @@
+//! Windows and records to Parquet, on a thread of its own.
+
+use std::{collections::BTreeMap, path::Path, thread::JoinHandle};
+
+use anyhow::Context;
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use hedgerow_event::EpochClose;
+use hedgerow_features::{Record, Window, records_to_batch, to_batch};
+use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
+
+use crate::{engine::Phase, exit::Failure, host::Host};
+
+/// Batches that may wait for the disk. When they are full the next ones are dropped and counted:
+/// detection and response never wait for a capture.
+const QUEUE: usize = 1024;
+/// Records are written in batches of this many.
+const BATCH: usize = 65_536;
+
+/// Streams of a capture.
+pub const WINDOWS: &str = "windows";
+pub const EARLY: &str = "early";
+pub const RECORDS: &str = "records";
+/// Metadata keys of a capture's files.
+pub const SEED: &str = "hedgerow.seed";
+pub const EDGES: &str = "hedgerow.phases";
+
+enum Part {
+    Records(Vec<Record>),
+    Windows(Vec<Window>),
+    Metadata(String, String),
+}
+
+/// A running capture.
+pub struct Capture {
+    parts: Sender<Part>,
+    thread: JoinHandle<(ParquetStatus, Option<String>)>,
+    dropped: u64,
+    edges: BTreeMap<u32, Phase>,
+}
+
+impl Capture {
+    pub fn start(directory: &Path, host: &Host, seed: u64) -> anyhow::Result<Self> {
+        let mut sink = ParquetSink::open(ParquetConfig::new(directory, host.id.as_str()))
+            .with_context(|| format!("can't capture to {}", directory.display()))
+            .map_err(Failure::file)?;
+        sink.set_metadata(SEED, seed.to_string());
+        sink.set_metadata("hedgerow.host", host.id.clone());
+        sink.set_metadata("hedgerow.boot", host.boot_id.clone());
+        let (parts, receiver) = bounded::<Part>(QUEUE);
+        let thread = std::thread::Builder::new().name("capture".into()).spawn(move || {
+            let mut writer = Writer { sink, waiting: Vec::new(), time_ns: 0, failure: None };
+            for part in receiver {
+                writer.take(part);
+            }
+            writer.end()
+        })?;
+        Ok(Self { parts, thread, dropped: 0, edges: BTreeMap::new() })
+    }
+
+    pub fn records(&mut self, records: Vec<Record>) {
+        let count = records.len() as u64;
+        self.send(Part::Records(records), count);
+    }
+
+    pub fn windows(&mut self, windows: Vec<Window>) {
+        let count = windows.len() as u64;
+        self.send(Part::Windows(windows), count);
+    }
+
+    /// Notes that a phase began after an epoch.
+    pub fn phase(&mut self, phase: Phase, close: Option<&EpochClose>) {
+        self.edges.insert(close.map_or(0, |close| close.epoch.0), phase);
+        let edges = serde_json::to_string(&self.edges).unwrap_or_default();
+        self.send(Part::Metadata(EDGES.to_owned(), edges), 0);
+    }
+
+    fn send(&mut self, part: Part, count: u64) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.parts.try_send(part)
+        {
+            self.dropped += count;
+        }
+    }
+
+    /// Writes what waits and finishes the files: what was written, what found no room, and the
+    /// first failure.
+    pub fn finish(self) -> (ParquetStatus, u64, Option<String>) {
+        drop(self.parts);
+        match self.thread.join() {
+            Ok((status, failure)) => (status, self.dropped, failure),
+            Err(_) => (
+                ParquetStatus::default(),
+                self.dropped,
+                Some("the capture thread panicked; its last files are lost".to_owned()),
+            ),
+        }
+    }
+}
+
+struct Writer {
+    sink: ParquetSink,
+    waiting: Vec<Record>,
+    /// Wall time of the newest window, by which files are dated.
+    time_ns: i64,
+    failure: Option<String>,
+}
+
+impl Writer {
+    fn take(&mut self, part: Part) {
+        match part {
+            Part::Records(records) => {
+                for record in &records {
+                    if let Record::Close(close) = record {
+                        self.time_ns = i64::try_from(close.end_boot_ns).unwrap_or(i64::MAX)
+                            + close.realtime_offset_ns;
+                    }
+                }
+                self.waiting.extend(records);
+                if self.waiting.len() >= BATCH {
+                    self.flush();
+                }
+            }
+            Part::Windows(windows) => {
+                let (early, closed): (Vec<Window>, Vec<Window>) =
+                    windows.into_iter().partition(|window| window.early.is_some());
+                self.write_windows(WINDOWS, &closed);
+                self.write_windows(EARLY, &early);
+            }
+            Part::Metadata(key, value) => self.sink.set_metadata(key, value),
+        }
+    }
+
+    fn write_windows(&mut self, stream: &str, windows: &[Window]) {
+        if windows.is_empty() {
+            return;
+        }
+        let written = to_batch(windows)
+            .map_err(anyhow::Error::from)
+            .and_then(|batch| Ok(self.sink.write(stream, &batch, self.time_ns)?));
+        self.note(written);
+    }
+
+    fn flush(&mut self) {
+        let records = std::mem::take(&mut self.waiting);
+        if records.is_empty() {
+            return;
+        }
+        let written = records_to_batch(&records)
+            .map_err(anyhow::Error::from)
+            .and_then(|batch| Ok(self.sink.write(RECORDS, &batch, self.time_ns)?));
+        self.note(written);
+    }
+
+    /// Keeps the first failure; what it lost is counted by the sink.
+    fn note(&mut self, written: anyhow::Result<()>) {
+        if let Err(why) = written {
+            self.failure.get_or_insert_with(|| format!("{why:#}"));
+        }
+    }
+
+    fn end(mut self) -> (ParquetStatus, Option<String>) {
+        self.flush();
+        let finished = self.sink.finish().map(drop).map_err(anyhow::Error::from);
+        self.note(finished);
+        (self.sink.status(), self.failure)
+    }
+}

@@ -1,0 +1,306 @@
+//! The daemon: sensors, engine, responder and sinks on one screen.
+//!
+//! One loop owns engine and responder and never waits for a sink: findings go to bounded queues of
+//! threads that deliver them, captures to a thread that writes them.
+
+mod act;
+mod answer;
+mod capture;
+mod process;
+mod report;
+mod status;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, never, select, tick};
+use hedgerow_event::{EpochClose, Event, GramReport, Grams};
+use hedgerow_features::{Record, Sensors};
+use hedgerow_model::file::Profile;
+use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
+
+pub use self::capture::{Capture, EARLY as EARLY_STREAM, EDGES, RECORDS, SEED, WINDOWS};
+use self::{act::Actor, report::Reporter};
+use crate::{
+    config::Config,
+    control::{Control, SOCKET},
+    engine::{Engine, Outcome, Phase, SavedModel, Schedule, Settings, known},
+    exit::Failure,
+    host::{self, Host},
+};
+
+/// Subjects with a hard signal are looked at this often before their window closes.
+const EARLY: Duration = Duration::from_millis(100);
+/// Entries are swept and extended this often.
+const SWEEP: Duration = Duration::from_secs(1);
+/// A model in service is saved this often, with its budget and calibration.
+const SAVE_EPOCHS: u32 = 720;
+
+/// Name of the model in the state directory.
+pub const MODEL: &str = "model.hedgerow";
+/// Name of the findings' log in the state directory.
+pub const FINDINGS: &str = "findings.jsonl";
+/// Name of the responder's ledger in the state directory.
+pub const LEDGER: &str = "ledger.jsonl";
+
+/// Everything that the loop owns.
+struct Daemon {
+    config: Config,
+    engine: Engine,
+    sensor: Sensor,
+    actor: Actor,
+    reporter: Reporter,
+    capture: Option<Capture>,
+    epochs: u32,
+    last_close: Option<EpochClose>,
+}
+
+/// Runs until Ctrl-C or SIGTERM.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    support::require().map_err(Failure::host)?;
+    host::make_state(&config.state)?;
+    let host = Host::read()?;
+    let control = Control::listen(SOCKET.as_ref())?;
+    let signals = host::signals()?;
+    let saved = saved_model(&config)?;
+    let seed = saved.as_ref().map_or_else(|| config.seed.unwrap_or_else(rand::random), SavedModel::seed);
+    let settings = Settings {
+        host_id: host.id.as_str().into(),
+        boot_id: host.boot_id.clone(),
+        schedule: Schedule::of(config.learn.as_secs()),
+        budget_per_day: config.budget_per_day,
+        seed,
+        sensors: Sensors { rows: config.syscalls, calls: config.syscalls, ..Sensors::default() },
+    };
+    let learning = saved.is_none();
+    let engine = match saved {
+        Some(saved) => Engine::scoring(settings, saved)?,
+        None => Engine::learning(settings)?,
+    };
+    let mut reporter = Reporter::new(&config, &host)?;
+    let actor = Actor::start(&config, &host, &mut reporter)?;
+    let capture = config.capture.as_ref().map(|directory| Capture::start(directory, &host, seed));
+    let capture = capture.transpose()?;
+    let options = Options {
+        gram_key: seed,
+        learning,
+        full: config.full,
+        calls: config.syscalls,
+        rings_bytes: config.ring_bytes,
+        ..Options::default()
+    };
+    let resolver = Resolver::open().context("can't read the cgroup hierarchy").map_err(Failure::host)?;
+    let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
+    let sensor = probe.control();
+    let mut daemon =
+        Daemon { config, engine, sensor, actor, reporter, capture, epochs: 0, last_close: None };
+    daemon.arm()?;
+    daemon.reporter.started(&daemon.sensor, &daemon.engine);
+    let ended = daemon.pump(&items, &control, &signals);
+    daemon.stop(probe, &items, ended)
+}
+
+/// The saved model, unless the operator wants to learn anew.
+fn saved_model(config: &Config) -> anyhow::Result<Option<SavedModel>> {
+    let path = config.state.join(MODEL);
+    if config.relearn || !path.exists() {
+        return Ok(None);
+    }
+    SavedModel::load(&path).map(Some)
+}
+
+impl Daemon {
+    /// The loop: whatever comes next, until a signal.
+    fn pump(
+        &mut self,
+        items: &Receiver<Item>,
+        control: &Control,
+        signals: &Receiver<i32>,
+    ) -> anyhow::Result<()> {
+        let early = tick(EARLY);
+        let sweep = tick(SWEEP);
+        let live = if self.reporter.is_live() { tick(SWEEP) } else { never() };
+        loop {
+            select! {
+                recv(items) -> item => match item {
+                    Ok(item) => self.take(item)?,
+                    // The drain thread ended; stopping it says why.
+                    Err(_) => return Ok(()),
+                },
+                recv(control.requests) -> pending => if let Ok(pending) = pending {
+                    let reply = self.answer(&pending.request);
+                    pending.answer(reply);
+                },
+                recv(early) -> _ => self.look_early()?,
+                recv(sweep) -> _ => self.actor.sweep(&mut self.reporter),
+                recv(live) -> _ => self.reporter.live(&self.engine, &self.sensor),
+                recv(signals) -> _ => return Ok(()),
+            }
+        }
+    }
+
+    fn take(&mut self, item: Item) -> anyhow::Result<()> {
+        match item {
+            Item::Events(events) => {
+                for event in &events {
+                    self.engine.observe(event);
+                    self.actor.observe(event);
+                }
+                self.reporter.count(events.len());
+                if let Some(capture) = &mut self.capture {
+                    capture.records(events.into_iter().map(Record::Event).collect());
+                }
+            }
+            Item::Grams(report) => {
+                let report = grams_of(report);
+                self.engine.grams(&report);
+                if let Some(capture) = &mut self.capture {
+                    capture.records(vec![Record::Grams(report)]);
+                }
+            }
+            Item::Close(close) => self.close(close)?,
+        }
+        Ok(())
+    }
+
+    fn close(&mut self, close: EpochClose) -> anyhow::Result<()> {
+        if let Some(capture) = &mut self.capture {
+            capture.records(vec![Record::Close(close.clone())]);
+        }
+        let outcomes = self.engine.close(&close)?;
+        self.last_close = Some(close);
+        self.epochs += 1;
+        for outcome in outcomes {
+            self.handle(outcome)?;
+        }
+        self.reporter.epoch(&self.engine, &self.sensor, &self.actor);
+        if self.engine.phase() == Phase::Scoring && self.epochs.is_multiple_of(SAVE_EPOCHS) {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    fn look_early(&mut self) -> anyhow::Result<()> {
+        let sensor = self.sensor.clone();
+        let rows_of = |tgid| -> Vec<Event> { sensor.rows_of(tgid).unwrap_or_default() };
+        for outcome in self.engine.look_early(hedgerow_responder::now().boot_ns, rows_of) {
+            self.handle(outcome)?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, outcome: Outcome) -> anyhow::Result<()> {
+        match outcome {
+            Outcome::Arm(profile) => self.arm_with(&profile)?,
+            Outcome::Phase(phase) => {
+                if let Some(capture) = &mut self.capture {
+                    capture.phase(phase, self.last_close.as_ref());
+                }
+                if phase == Phase::Scoring {
+                    self.save()?;
+                }
+                self.reporter.phase(phase, &self.engine, &self.sensor);
+            }
+            Outcome::Windows(windows) => {
+                if let Some(capture) = &mut self.capture {
+                    capture.windows(windows);
+                }
+            }
+            Outcome::Finding(mut finding, evidence) => {
+                process::describe(&mut finding);
+                // The verdict first: no sink may hold it up.
+                let state = finding.state;
+                let done = evidence.map(|evidence| self.actor.act(&finding.uid, &evidence, state));
+                self.actor.publish(&finding, &mut self.reporter);
+                if let Some(done) = done {
+                    self.actor.done(done, &mut self.reporter);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the kernel what a saved model knows.
+    fn arm(&mut self) -> anyhow::Result<()> {
+        match self.engine.profile().cloned() {
+            Some(profile) => self.arm_with(&profile),
+            None => Ok(()),
+        }
+    }
+
+    fn arm_with(&mut self, profile: &Profile) -> anyhow::Result<()> {
+        for (subject, grams) in known(profile) {
+            self.sensor.set_known(&subject, positions(&grams))?;
+        }
+        self.sensor.set_learning(false);
+        Ok(())
+    }
+
+    fn save(&mut self) -> anyhow::Result<()> {
+        let Some(model) = self.engine.save()? else { return Ok(()) };
+        let path = self.config.state.join(MODEL);
+        match model.save(&path) {
+            Ok(()) => self.reporter.saved(&path),
+            // A full disk must not end detection: it goes on with what is in memory.
+            Err(why) => self.reporter.warn(&format!("the model was not saved: {why}")),
+        }
+        Ok(())
+    }
+
+    /// Detaches everything, lifts entries, delivers what waits, and sums up.
+    fn stop(
+        mut self,
+        probe: Probe,
+        items: &Receiver<Item>,
+        ended: anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let items = items.clone();
+        let drain = std::thread::spawn(move || items.iter().for_each(drop));
+        let stats = self.sensor.stats().ok();
+        let stopped = probe.stop().map_err(Failure::host);
+        drop(drain.join());
+        let now = hedgerow_responder::now().boot_ns;
+        for outcome in self.engine.finish(now) {
+            if let Outcome::Finding(finding, _) = outcome {
+                self.actor.publish(&finding, &mut self.reporter);
+            }
+        }
+        self.save()?;
+        self.actor.stop(self.config.keep_entries, &mut self.reporter);
+        if let Some(capture) = self.capture.take() {
+            let (status, dropped, failure) = capture.finish();
+            if let Some(failure) = failure {
+                self.reporter.warn(&format!("capture: {failure}"));
+            }
+            self.reporter.captured(&status, dropped);
+        }
+        self.reporter.summary(&self.engine, stats);
+        ended?;
+        Ok(stopped?)
+    }
+}
+
+fn positions(grams: &Grams) -> hedgerow_probe::Grams {
+    let set = |words: &[u64]| -> Vec<u32> {
+        let bits = words.iter().enumerate().flat_map(|(at, word)| {
+            (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at as u32 * 64 + bit)
+        });
+        bits.collect()
+    };
+    hedgerow_probe::Grams {
+        grams2: set(&grams.grams2),
+        grams3: set(&grams.grams3),
+        grams6: set(&grams.grams6),
+    }
+}
+
+/// The sensor's report as the engine and captures know it.
+pub fn grams_of(report: hedgerow_probe::GramReport) -> GramReport {
+    GramReport {
+        epoch: report.epoch,
+        subject: report.subject,
+        grams2: report.grams.grams2,
+        grams3: report.grams.grams3,
+        grams6: report.grams.grams6,
+    }
+}

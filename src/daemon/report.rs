@@ -1,0 +1,295 @@
+//! What a person, or a machine, sees of a running daemon.
+
+use std::{
+    io::{IsTerminal, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use hedgerow_event::{Action, Activity, Disposition, Finding, Level, Remediation};
+use hedgerow_probe::{Control as Sensor, Proof, Stats};
+use hedgerow_sink::parquet::ParquetStatus;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use super::{act::Actor, status};
+use crate::{
+    config::Config,
+    engine::{EPOCH_SECONDS, Engine, Phase},
+    host::Host,
+    text,
+};
+
+/// Without a terminal, a line about progress is printed this often.
+const QUIET: Duration = Duration::from_secs(30);
+
+pub struct Reporter {
+    json: bool,
+    /// A line that is renewed, on a terminal only.
+    line: Option<ProgressBar>,
+    events: u64,
+    /// Events and time at the last live line.
+    last: (u64, Instant),
+    last_quiet: Instant,
+    started: Instant,
+    host: String,
+    findings: u64,
+}
+
+impl Reporter {
+    pub fn new(config: &Config, host: &Host) -> anyhow::Result<Self> {
+        let terminal = std::io::stderr().is_terminal() && !config.json;
+        let line = terminal.then(ProgressBar::new_spinner);
+        if let Some(line) = &line {
+            line.set_style(ProgressStyle::with_template("{spinner} {wide_msg}")?);
+        }
+        let now = Instant::now();
+        Ok(Self {
+            json: config.json,
+            line,
+            events: 0,
+            last: (0, now),
+            last_quiet: now,
+            started: now,
+            host: host.name.clone(),
+            findings: 0,
+        })
+    }
+
+    /// A terminal shows a line that is renewed every second.
+    pub fn is_live(&self) -> bool {
+        self.line.is_some()
+    }
+
+    pub fn count(&mut self, events: usize) {
+        self.events += events as u64;
+    }
+
+    /// Prints to standard output without tearing the live line.
+    fn print(&self, text: &str) {
+        let print = || {
+            // A closed pipe is no reason to stop protecting the host.
+            drop(writeln!(std::io::stdout().lock(), "{text}"));
+        };
+        match &self.line {
+            Some(line) => line.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// Notices go to standard error.
+    fn note(&self, text: &str) {
+        match &self.line {
+            Some(line) => line.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    pub fn warn(&mut self, text: &str) {
+        self.note(&format!("hedgerow: warning: {text}"));
+    }
+
+    fn status(&self, value: serde_json::Value) {
+        self.print(&json!({ "status": value }).to_string());
+    }
+
+    /// What is attached, before anything was observed.
+    pub fn started(&mut self, sensor: &Sensor, engine: &Engine) {
+        let hooks = sensor.hooks();
+        let named = |proof: Proof| -> Vec<String> {
+            let with = hooks.iter().filter(|status| status.proof == proof);
+            with.map(|status| format!("{:?}", status.hook).to_lowercase()).collect()
+        };
+        if self.json {
+            return self.status(json!({
+                "phase": engine.phase(),
+                "proved": named(Proof::Proved),
+                "unproved": named(Proof::Unproved),
+                "absent": named(Proof::Absent),
+            }));
+        }
+        self.note(&format!("Observing {}. Proved: {}.", self.host, named(Proof::Proved).join(", ")));
+        let unproved = named(Proof::Unproved);
+        if !unproved.is_empty() {
+            self.note(&format!("Loaded, unproved: {}.", unproved.join(", ")));
+        }
+        let absent = named(Proof::Absent);
+        if !absent.is_empty() {
+            self.note(&format!("Not available here: {} (see hedgerow doctor).", absent.join(", ")));
+        }
+        match engine.phase() {
+            Phase::Scoring => self.note(&format!("Scoring with model {}.", engine.model_id())),
+            _ => self.note(&format!(
+                "Learning what is normal here; scoring starts in {}.",
+                text::seconds(u64::from(engine.epochs_left()) * EPOCH_SECONDS)
+            )),
+        }
+    }
+
+    fn rate(&mut self) -> f64 {
+        let now = Instant::now();
+        let (events, then) = std::mem::replace(&mut self.last, (self.events, now));
+        (self.events - events) as f64 / now.duration_since(then).as_secs_f64().max(1e-3)
+    }
+
+    fn progress(&mut self, engine: &Engine, sensor: &Sensor) -> String {
+        let stats = sensor.stats().unwrap_or_default();
+        let programs = engine.programs();
+        let rate = self.rate();
+        let flow = format!("{} events/s, {} lost", text::count(rate), stats.lost);
+        match engine.phase() {
+            Phase::Scoring => {
+                format!("{} ({}): {flow}, {} findings", "scoring", engine.state(), self.findings)
+            }
+            phase => {
+                let left = u64::from(engine.epochs_left()) * EPOCH_SECONDS;
+                let complete = programs.iter().filter(|(_, windows, once, known)| {
+                    *windows >= 10 && (*once as f64) < 0.05 * *known as f64
+                });
+                format!(
+                    "learning ({}), {} left: {} programs, {} nearly complete, {flow}",
+                    text::phase(phase),
+                    text::seconds(left),
+                    programs.len(),
+                    complete.count()
+                )
+            }
+        }
+    }
+
+    /// Renews the live line.
+    pub fn live(&mut self, engine: &Engine, sensor: &Sensor) {
+        let text = self.progress(engine, sensor);
+        if let Some(line) = &self.line {
+            line.set_message(text);
+            line.tick();
+        }
+    }
+
+    /// After each epoch: a status for machines, now and then a line where there is no terminal.
+    pub fn epoch(&mut self, engine: &Engine, sensor: &Sensor, actor: &Actor) {
+        if self.json {
+            let mut value = status::status(engine, sensor, actor);
+            value["events_per_second"] = json!(self.rate().round());
+            return self.status(value);
+        }
+        if self.line.is_none() && self.last_quiet.elapsed() >= QUIET {
+            self.last_quiet = Instant::now();
+            let text = self.progress(engine, sensor);
+            self.note(&text);
+        }
+    }
+
+    pub fn phase(&mut self, phase: Phase, engine: &Engine, sensor: &Sensor) {
+        if self.json {
+            let programs = engine.programs().len();
+            return self.status(json!({ "phase": phase, "programs": programs }));
+        }
+        match phase {
+            Phase::Fill | Phase::Fit => {}
+            Phase::Calibrate => self.note("Detectors fitted; holding windows back to calibrate."),
+            Phase::Scoring => self.armed(engine, sensor),
+        }
+    }
+
+    fn armed(&self, engine: &Engine, sensor: &Sensor) {
+        let support = engine.budget().support();
+        self.note(&format!(
+            "Scoring starts: {} programs profiled, state {}. The held-back data is {:.2} days; the \
+             alert budget needs {:.0}, until then only what exceeds all of it alerts.",
+            engine.programs().len(),
+            engine.state(),
+            support.held_back_days,
+            (1.0 / engine.budget().report().asked_per_day).max(1.0),
+        ));
+        let saturated = sensor.fill().iter().filter(|fill| fill.saturated).count();
+        if saturated > 0 {
+            self.note(&format!("{saturated} profiles are saturated: their order says little."));
+        }
+        let distrusted = engine.baseline().distrusted();
+        for object in distrusted.iter().take(5) {
+            self.note(&format!("Seen while learning, but not trusted until accepted: {object}"));
+        }
+    }
+
+    pub fn saved(&mut self, path: &Path) {
+        if !self.json {
+            self.note(&format!("Model saved to {}.", path.display()));
+        }
+    }
+
+    pub fn finding(&mut self, finding: &Finding) {
+        if finding.activity == Activity::Create && finding.disposition != Disposition::Suppressed {
+            self.findings += 1;
+        }
+        if self.json {
+            return self.print(&json!({ "finding": finding }).to_string());
+        }
+        if finding.disposition == Disposition::Suppressed || finding.activity == Activity::Close {
+            return;
+        }
+        self.print(&text::finding(finding));
+    }
+
+    pub fn not_denied(&mut self, why: &str) {
+        if !self.json {
+            self.print(&format!("  not denied: {why}"));
+        }
+    }
+
+    pub fn remediation(&mut self, remediation: &Remediation) {
+        if self.json {
+            return self.print(&json!({ "remediation": remediation }).to_string());
+        }
+        let what = match (remediation.action, remediation.level) {
+            (Action::Block, Level::Counts) => "WOULD DENY",
+            (Action::Block, _) => "DENIED",
+            (Action::Unblock, _) => "RELEASED",
+        };
+        self.print(&format!(
+            "{} {what} {} ({}), {} hits, {} sockets cut [{}]",
+            text::time(remediation.time_ns),
+            remediation.target,
+            remediation.reason,
+            remediation.hits,
+            remediation.sockets_destroyed,
+            remediation.uid,
+        ));
+    }
+
+    pub fn captured(&mut self, status: &ParquetStatus, dropped: u64) {
+        let lost = status.rows_lost + dropped;
+        if self.json {
+            return self.status(json!({ "captured_rows": status.rows, "capture_lost": lost }));
+        }
+        self.note(&format!("Captured {} rows in {} files, {lost} lost.", status.rows, status.files));
+    }
+
+    pub fn summary(&mut self, engine: &Engine, stats: Option<Stats>) {
+        let stats = stats.unwrap_or_default();
+        let seconds = self.started.elapsed().as_secs();
+        if let Some(line) = self.line.take() {
+            line.finish_and_clear();
+        }
+        if self.json {
+            return self.status(json!({
+                "phase": "stopped",
+                "seconds": seconds,
+                "records": stats.received,
+                "lost": stats.lost,
+                "findings": self.findings,
+            }));
+        }
+        let report = engine.budget().report();
+        eprintln!(
+            "Observed {} for {}: {} records, {} lost, {} alerts (asked for at most {} a day when \
+             nothing is wrong).",
+            self.host,
+            text::seconds(seconds),
+            stats.received,
+            stats.lost,
+            self.findings,
+            report.asked_per_day,
+        );
+    }
+}

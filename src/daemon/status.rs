@@ -1,0 +1,33 @@
+//! The daemon's health as JSON, for `--json` and the control socket.
+
+use hedgerow_probe::{Control as Sensor, Proof};
+use serde_json::{Value, json};
+
+use super::act::Actor;
+use crate::engine::{EPOCH_SECONDS, Engine};
+
+pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
+    let stats = sensor.stats().unwrap_or_default();
+    let programs = engine.programs();
+    let support = engine.budget().support();
+    let hooks: Vec<Value> = sensor
+        .hooks()
+        .into_iter()
+        .filter(|status| status.proof != Proof::Absent)
+        .map(|status| json!({ "hook": format!("{:?}", status.hook), "proof": format!("{:?}", status.proof) }))
+        .collect();
+    json!({
+        "phase": engine.phase(),
+        "state": engine.state(),
+        "seconds_left": u64::from(engine.epochs_left()) * EPOCH_SECONDS,
+        "programs": programs.len(),
+        "records": stats.received,
+        "lost": stats.lost,
+        "alerts": actor.alerts,
+        "suppressed": actor.suppressed,
+        "blocks": actor.blocks,
+        "model": engine.model_id(),
+        "held_back_days": support.held_back_days,
+        "hooks": hooks,
+    })
+}

@@ -1,0 +1,61 @@
+//! What a daemon needs to know of its host.
+
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, bounded};
+use signal_hook::{
+    consts::{SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use crate::exit::Failure;
+
+/// Names that make findings of this host and boot unique.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// `/etc/machine-id`, or the host's name where there is none.
+    pub id: String,
+    pub boot_id: String,
+    pub name: String,
+}
+
+impl Host {
+    pub fn read() -> anyhow::Result<Self> {
+        let line = |path: &str| -> Option<String> {
+            let text = fs::read_to_string(path).ok()?;
+            let text = text.trim();
+            (!text.is_empty()).then(|| text.to_owned())
+        };
+        let name = line("/proc/sys/kernel/hostname").unwrap_or_else(|| "localhost".to_owned());
+        let boot_id = line("/proc/sys/kernel/random/boot_id")
+            .context("can't read /proc/sys/kernel/random/boot_id; is /proc mounted?")
+            .map_err(Failure::host)?;
+        let id = line("/etc/machine-id").unwrap_or_else(|| name.clone());
+        Ok(Self { id, boot_id, name })
+    }
+}
+
+/// Makes the state directory, for root only.
+pub fn make_state(path: &Path) -> anyhow::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .with_context(|| format!("can't make the state directory {}", path.display()))
+        .map_err(|why| Failure::file(why).into())
+}
+
+/// Delivers SIGINT and SIGTERM.
+pub fn signals() -> anyhow::Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let (sender, receiver) = bounded(4);
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            if sender.send(signal).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}

@@ -1,0 +1,133 @@
+//! Words for people.
+
+use std::io::IsTerminal;
+
+use chrono::DateTime;
+use hedgerow_event::{Activity, Direction, Disposition, Finding, Scale, Severity};
+
+use crate::engine::Phase;
+
+/// Features shown with a finding in a list of them.
+const SHARES: usize = 4;
+
+/// `1 d 2 h`, `3 m 5 s`, `12 s`.
+pub fn seconds(seconds: u64) -> String {
+    let parts = [(86_400, "d"), (3600, "h"), (60, "m"), (1, "s")];
+    let mut rest = seconds;
+    let mut words = Vec::new();
+    for (size, unit) in parts {
+        if rest >= size && words.len() < 2 {
+            words.push(format!("{} {unit}", rest / size));
+            rest %= size;
+        }
+    }
+    if words.is_empty() { "0 s".to_owned() } else { words.join(" ") }
+}
+
+/// A rounded rate: `870`, `12.3 k`, `1.4 M`.
+pub fn count(value: f64) -> String {
+    match value {
+        value if value >= 1e6 => format!("{:.1} M", value / 1e6),
+        value if value >= 1e4 => format!("{:.1} k", value / 1e3),
+        value => format!("{value:.0}"),
+    }
+}
+
+/// UTC, `2026-11-23 01:02:03`.
+pub fn time(unix_ns: i64) -> String {
+    DateTime::from_timestamp_nanos(unix_ns).format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+pub fn phase(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Fill => "fill",
+        Phase::Fit => "fit",
+        Phase::Calibrate => "calibrate",
+        Phase::Scoring => "scoring",
+    }
+}
+
+/// A finding on a few lines, in colour on a terminal.
+pub fn finding(finding: &Finding) -> String {
+    let what = match (finding.activity, finding.disposition) {
+        (Activity::Update, _) => "UPDATE",
+        (Activity::Close, _) => "CLOSED",
+        (Activity::Create, Disposition::AlertOverBudget) => "ALERT (over budget)",
+        (Activity::Create, Disposition::Alert) => "ALERT",
+        (Activity::Create, Disposition::Suppressed) => "suppressed",
+    };
+    let what = painted(what, finding);
+    let when = match (finding.early, finding.scale) {
+        (true, _) => "early".to_owned(),
+        (_, Scale::Seconds5) => "5 s".to_owned(),
+        (_, scale) => format!("{} s", scale.epochs() * 5),
+    };
+    let mut lines = vec![format!(
+        "{} {what} {} [{}]",
+        time(finding.time_ns),
+        finding.subject,
+        finding.uid
+    )];
+    lines.push(format!(
+        "  score {:.3} (threshold {:.3}, {}, {when}), {}: {}",
+        finding.score,
+        finding.threshold,
+        finding.p_value.map_or("no p-value yet".to_owned(), |p| format!("p {p:.2e}")),
+        finding.state,
+        finding.reason
+    ));
+    if let Some(process) = &finding.process {
+        let user = process.user.clone().unwrap_or_else(|| process.user_id.to_string());
+        lines.push(format!("  process {} of {user}: {}", process.pid, process.command_line));
+        if !process.ancestors.is_empty() {
+            lines.push(format!("  started by {}", process.ancestors.join(" < ")));
+        }
+    }
+    for share in finding.attribution.iter().take(SHARES) {
+        let usual = match (share.usual_low, share.usual_high) {
+            (Some(low), Some(high)) => format!("usually {low:.6} to {high:.6}"),
+            _ => "never seen before".to_owned(),
+        };
+        let direction = match share.direction {
+            Direction::Above => "above",
+            Direction::Below => "below",
+            Direction::Within => "within",
+        };
+        lines.push(format!(
+            "  {:>3.0} % {} = {} ({direction}; {usual})",
+            100.0 * share.share,
+            share.feature,
+            share.value
+        ));
+    }
+    lines.join("\n")
+}
+
+fn painted(what: &str, finding: &Finding) -> String {
+    if !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some() {
+        return what.to_owned();
+    }
+    let colour = match finding.severity {
+        Severity::High | Severity::Critical => 31,
+        Severity::Medium => 33,
+        Severity::Low | Severity::Informational => 36,
+    };
+    format!("\u{1b}[1;{colour}m{what}\u{1b}[0m")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_counts_read_well() {
+        assert_eq!(time(0), "1970-01-01 00:00:00");
+        assert_eq!(time(1_795_391_999_000_000_000), "2026-11-22 23:59:59");
+        assert_eq!(time(951_782_400_000_000_000), "2000-02-29 00:00:00");
+        assert_eq!(seconds(90), "1 m 30 s");
+        assert_eq!(seconds(0), "0 s");
+        assert_eq!(seconds(86_400), "1 d");
+        assert_eq!(count(12_345.0), "12.3 k");
+        assert_eq!(count(870.4), "870");
+    }
+}
