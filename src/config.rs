@@ -127,7 +127,7 @@ fn kafka(
     if let Some(brokers) = brokers {
         table.insert("brokers".to_owned(), brokers.into());
     }
-    let spool = state.join("spool").to_string_lossy().into_owned();
+    let spool = state.join("kafka").to_string_lossy().into_owned();
     table.entry("spool_directory").or_insert_with(|| spool.into());
     let config = table.try_into().map_err(|why| Failure::Usage(format!("kafka: {why}")))?;
     Ok(Some(config))
