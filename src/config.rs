@@ -89,7 +89,9 @@ impl Config {
         }
         let ring_mib = raw.ring_mib.unwrap_or(RING_MIB_DEFAULT);
         if !(1..=1024).contains(&ring_mib) {
-            return Err(Failure::Usage(format!("ring_mib: {ring_mib} is not from 1 to 1024")).into());
+            return Err(
+                Failure::Usage(format!("ring_mib: {ring_mib} is not from 1 to 1024")).into()
+            );
         }
         let state = run.state.clone().or(raw.state);
         let state = state.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY));

@@ -62,12 +62,8 @@ pub fn finding(finding: &Finding) -> String {
         (_, Scale::Seconds5) => "5 s".to_owned(),
         (_, scale) => format!("{} s", scale.epochs() * 5),
     };
-    let mut lines = vec![format!(
-        "{} {what} {} [{}]",
-        time(finding.time_ns),
-        finding.subject,
-        finding.uid
-    )];
+    let mut lines =
+        vec![format!("{} {what} {} [{}]", time(finding.time_ns), finding.subject, finding.uid)];
     lines.push(format!(
         "  score {:.3} (threshold {:.3}, {}, {when}), {}: {}",
         finding.score,

@@ -7,7 +7,8 @@ use hedgerow_features::{Baseline, Config as Windows, ItemKey, Record, WindowBuil
 use hedgerow_probe::{Item, Options, Probe, identity::Resolver, support};
 
 use crate::{
-    cli, daemon::{Capture, grams_of},
+    cli,
+    daemon::{Capture, grams_of},
     exit::Failure,
     host::{self, Host},
 };
@@ -21,16 +22,12 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
     let host = Host::read()?;
     let signals = host::signals()?;
     let seed: u64 = rand::random();
-    let mut capture = Capture::start(&arguments.directory, &host, seed)?;
+    let mut capture = Capture::start(&arguments.directory, &host, seed, None)?;
     let key = ItemKey(seed);
     let mut builder = WindowBuilder::new(Windows::new(host.id.as_str()), key);
     let baseline = Baseline::new(key, UNIT_NS);
-    let options = Options {
-        gram_key: seed,
-        learning: true,
-        full: arguments.full,
-        ..Options::default()
-    };
+    let options =
+        Options { gram_key: seed, learning: true, full: arguments.full, ..Options::default() };
     let (probe, items) = Probe::start(options, Resolver::open()?).map_err(Failure::host)?;
     let started = Instant::now();
     let end = match arguments.seconds {

@@ -3,6 +3,7 @@
 mod capture;
 mod doctor;
 pub mod findings;
+mod offline;
 mod steer;
 mod test;
 
@@ -20,6 +21,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(run) => daemon::run(Config::load(&run, json)?),
         Command::Capture(capture) => capture::capture(&capture, json),
+        Command::Train(train) => offline::train(&train, json),
+        Command::Score(score) => offline::score(&score, json),
         Command::Findings(command) => findings::run(&command, json),
         Command::Deny(command) => steer::deny(&command, json),
         Command::Allow { prefix } => steer::allow(prefix, json),

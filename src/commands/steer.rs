@@ -24,7 +24,12 @@ pub fn deny(command: &cli::Deny, json: bool) -> anyhow::Result<()> {
                 return Ok(());
             }
             let done: Remediation = serde_json::from_value(answer)?;
-            println!("Denied {} until {} [{}].", done.target, text::time(done.expires_ns), done.uid);
+            println!(
+                "Denied {} until {} [{}].",
+                done.target,
+                text::time(done.expires_ns),
+                done.uid
+            );
             Ok(())
         }
         cli::Deny::Remove { uid } => {

@@ -40,7 +40,9 @@ pub fn run(json: bool) -> anyhow::Result<()> {
     let started = Instant::now();
     incident()?;
     if !json {
-        eprintln!("Ran a program from memory that connected to 127.0.0.1; waiting for the finding.");
+        eprintln!(
+            "Ran a program from memory that connected to 127.0.0.1; waiting for the finding."
+        );
     }
     while started.elapsed() < PATIENCE {
         let now = call(SOCKET.as_ref(), &Request::Status)?;

@@ -1,6 +1,6 @@
 //! From a finding to what the kernel refuses, and to whoever wants to know.
 
-use std::{collections::BTreeSet, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use hedgerow_event::{
     Event, Evidence, Finding, Maturity, Mode, Origin, Remediation, Rule, Subject, Target, Verdict,
@@ -9,7 +9,7 @@ use hedgerow_event::{
 use hedgerow_responder::{
     Options, Request, Responder, now,
     policy::{self, Context, Offenders},
-    protected::{ProtectedSet, gather},
+    protected::gather::gather,
 };
 use hedgerow_sink::{JsonLinesSink, Message, Rotation, kafka::KafkaSink};
 
@@ -27,7 +27,6 @@ const FILES_MAX: usize = 65_536;
 pub struct Actor {
     /// `None` where the deny hooks can't be loaded: sensing goes on.
     pub responder: Option<Responder>,
-    protected: ProtectedSet,
     offenders: Offenders,
     enforce_provisional: bool,
     findings: JsonLinesSink,
@@ -65,13 +64,8 @@ impl Actor {
             Some(kafka) => Some(connect(kafka, reporter)?),
             None => None,
         };
-        let mut protected = ProtectedSet::default();
-        let exe = std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned());
-        protected.set_own([std::process::id()], exe);
-        protected.refresh(gather([1, std::process::id()]).into_iter());
         Ok(Self {
             responder,
-            protected,
             offenders: Offenders::default(),
             enforce_provisional: config.enforce_provisional,
             findings,
@@ -84,22 +78,24 @@ impl Actor {
         })
     }
 
-    /// Notes what the protected set and the exclusiveness of files depend on.
-    pub fn observe(&mut self, event: &Event) {
+    /// Notes what the protected set and the exclusiveness of files depend on; what is used while
+    /// learning is a peer of the baseline.
+    pub fn observe(&mut self, event: &Event, learning: bool) {
         match &event.origin {
             Origin::Exec(exec) if self.files.len() < FILES_MAX => {
                 self.files.insert((exec.file, event.actor.subject.workload.clone()));
             }
             Origin::Flow(flow) => {
-                self.protected.use_peer(&event.actor.subject.workload, flow.peer.address);
+                let Some(responder) = &mut self.responder else { return };
+                let protected = responder.protected_mut();
+                let workload = &event.actor.subject.workload;
+                protected.use_peer(workload, flow.peer.address);
+                if learning {
+                    protected.learn_peer(workload, flow.peer.address);
+                }
             }
             _ => {}
         }
-    }
-
-    /// Peers of the baseline are never denied by address.
-    pub fn protect_peer(&mut self, workload: &Workload, address: IpAddr) {
-        self.protected.learn_peer(workload, address);
     }
 
     /// Asks the policy, and does what it says.
@@ -116,7 +112,7 @@ impl Actor {
             mode: responder.mode(workload),
             state,
             enforce_provisional: self.enforce_provisional,
-            protected: &self.protected,
+            protected: responder.protected(),
             offenders: &self.offenders,
             file_exclusive,
             now_wall_ns: now().wall_ns,
@@ -174,11 +170,7 @@ impl Actor {
         reporter.remediation(remediation);
     }
 
-    fn send(
-        &self,
-        message: Result<Message, hedgerow_sink::SinkError>,
-        reporter: &mut Reporter,
-    ) {
+    fn send(&self, message: Result<Message, hedgerow_sink::SinkError>, reporter: &mut Reporter) {
         let Some(kafka) = &self.kafka else { return };
         if let Err(why) = message.and_then(|message| kafka.send(message)) {
             reporter.warn(&format!("not sent to Kafka: {why}"));
@@ -188,10 +180,10 @@ impl Actor {
     /// Extends entries that are being hit, reports those that ended.
     pub fn sweep(&mut self, reporter: &mut Reporter) {
         self.sweeps += 1;
-        if self.sweeps.is_multiple_of(GATHER_SWEEPS) {
-            self.protected.refresh(gather([1, std::process::id()]).into_iter());
-        }
         let Some(responder) = &mut self.responder else { return };
+        if self.sweeps.is_multiple_of(GATHER_SWEEPS) {
+            responder.protected_mut().refresh(gather([1, std::process::id()]));
+        }
         match responder.tick(now()) {
             Ok(remediations) => {
                 for remediation in remediations {

@@ -8,7 +8,11 @@ use hedgerow_event::EpochClose;
 use hedgerow_features::{Record, Window, records_to_batch, to_batch};
 use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
 
-use crate::{engine::Phase, exit::Failure, host::Host};
+use crate::{
+    engine::{Phase, Schedule},
+    exit::Failure,
+    host::Host,
+};
 
 /// Batches that may wait for the disk. When they are full the next ones are dropped and counted:
 /// detection and response never wait for a capture.
@@ -22,7 +26,9 @@ pub const EARLY: &str = "early";
 pub const RECORDS: &str = "records";
 /// Metadata keys of a capture's files.
 pub const SEED: &str = "hedgerow.seed";
-pub const EDGES: &str = "hedgerow.phases";
+pub const SCHEDULE: &str = "hedgerow.schedule";
+/// The epochs after which each phase began.
+const EDGES: &str = "hedgerow.phases";
 
 enum Part {
     Records(Vec<Record>),
@@ -39,11 +45,20 @@ pub struct Capture {
 }
 
 impl Capture {
-    pub fn start(directory: &Path, host: &Host, seed: u64) -> anyhow::Result<Self> {
+    /// `schedule` is that of the learning that goes on meanwhile.
+    pub fn start(
+        directory: &Path,
+        host: &Host,
+        seed: u64,
+        schedule: Option<Schedule>,
+    ) -> anyhow::Result<Self> {
         let mut sink = ParquetSink::open(ParquetConfig::new(directory, host.id.as_str()))
             .with_context(|| format!("can't capture to {}", directory.display()))
             .map_err(Failure::file)?;
         sink.set_metadata(SEED, seed.to_string());
+        if let Some(schedule) = schedule {
+            sink.set_metadata(SCHEDULE, serde_json::to_string(&schedule)?);
+        }
         sink.set_metadata("hedgerow.host", host.id.clone());
         sink.set_metadata("hedgerow.boot", host.boot_id.clone());
         let (parts, receiver) = bounded::<Part>(QUEUE);
@@ -75,7 +90,8 @@ impl Capture {
     }
 
     fn send(&mut self, part: Part, count: u64) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.parts.try_send(part)
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.parts.try_send(part)
         {
             self.dropped += count;
         }

@@ -19,7 +19,7 @@ use hedgerow_features::{Record, Sensors};
 use hedgerow_model::file::Profile;
 use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
 
-pub use self::capture::{Capture, EARLY as EARLY_STREAM, EDGES, RECORDS, SEED, WINDOWS};
+pub use self::capture::{Capture, EARLY as EARLY_STREAM, RECORDS, SCHEDULE, SEED};
 use self::{act::Actor, report::Reporter};
 use crate::{
     config::Config,
@@ -63,7 +63,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let control = Control::listen(SOCKET.as_ref())?;
     let signals = host::signals()?;
     let saved = saved_model(&config)?;
-    let seed = saved.as_ref().map_or_else(|| config.seed.unwrap_or_else(rand::random), SavedModel::seed);
+    let seed =
+        saved.as_ref().map_or_else(|| config.seed.unwrap_or_else(rand::random), SavedModel::seed);
     let settings = Settings {
         host_id: host.id.as_str().into(),
         boot_id: host.boot_id.clone(),
@@ -79,7 +80,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     };
     let mut reporter = Reporter::new(&config, &host)?;
     let actor = Actor::start(&config, &host, &mut reporter)?;
-    let capture = config.capture.as_ref().map(|directory| Capture::start(directory, &host, seed));
+    let learns = learning.then(|| Schedule::of(config.learn.as_secs()));
+    let capture =
+        config.capture.as_ref().map(|directory| Capture::start(directory, &host, seed, learns));
     let capture = capture.transpose()?;
     let options = Options {
         gram_key: seed,
@@ -89,7 +92,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         rings_bytes: config.ring_bytes,
         ..Options::default()
     };
-    let resolver = Resolver::open().context("can't read the cgroup hierarchy").map_err(Failure::host)?;
+    let resolver =
+        Resolver::open().context("can't read the cgroup hierarchy").map_err(Failure::host)?;
     let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
     let sensor = probe.control();
     let mut daemon =
@@ -142,9 +146,10 @@ impl Daemon {
     fn take(&mut self, item: Item) -> anyhow::Result<()> {
         match item {
             Item::Events(events) => {
+                let learning = self.engine.phase() != Phase::Scoring;
                 for event in &events {
                     self.engine.observe(event);
-                    self.actor.observe(event);
+                    self.actor.observe(event, learning);
                 }
                 self.reporter.count(events.len());
                 if let Some(capture) = &mut self.capture {

@@ -10,7 +10,15 @@ const ANCESTORS_MAX: usize = 16;
 const COMMAND_MAX: usize = 1024;
 /// Words whose next word, or whose part behind `=` or `:`, is a secret.
 const SECRETS: [&str; 10] = [
-    "password", "passwd", "pwd", "secret", "token", "apikey", "api-key", "api_key", "credential",
+    "password",
+    "passwd",
+    "pwd",
+    "secret",
+    "token",
+    "apikey",
+    "api-key",
+    "api_key",
+    "credential",
     "private-key",
 ];
 

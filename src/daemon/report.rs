@@ -108,7 +108,11 @@ impl Reporter {
                 "absent": named(Proof::Absent),
             }));
         }
-        self.note(&format!("Observing {}. Proved: {}.", self.host, named(Proof::Proved).join(", ")));
+        self.note(&format!(
+            "Observing {}. Proved: {}.",
+            self.host,
+            named(Proof::Proved).join(", ")
+        ));
         let unproved = named(Proof::Unproved);
         if !unproved.is_empty() {
             self.note(&format!("Loaded, unproved: {}.", unproved.join(", ")));
@@ -262,7 +266,10 @@ impl Reporter {
         if self.json {
             return self.status(json!({ "captured_rows": status.rows, "capture_lost": lost }));
         }
-        self.note(&format!("Captured {} rows in {} files, {lost} lost.", status.rows, status.files));
+        self.note(&format!(
+            "Captured {} rows in {} files, {lost} lost.",
+            status.rows, status.files
+        ));
     }
 
     pub fn summary(&mut self, engine: &Engine, stats: Option<Stats>) {

@@ -49,6 +49,26 @@ impl Responder {
         Ok(reports)
     }
 
+    /// Sets the mode of all workloads, those that had one of their own included; live automatic
+    /// entries follow.
+    ///
+    /// # Errors
+    /// The kernel or the ledger fails.
+    pub fn set_default_mode(&mut self, mode: Mode) -> Result<Vec<Remediation>, Error> {
+        self.log(kernel::now(), Decision::Mode { workload: "*".to_owned(), mode })?;
+        let mut workloads: Vec<Workload> =
+            self.modes.drain().map(|(workload, _)| workload).collect();
+        workloads.extend(self.entries.values().filter_map(|entry| entry.workload().cloned()));
+        workloads.sort();
+        workloads.dedup();
+        self.options.mode = mode;
+        let mut reports = Vec::new();
+        for workload in workloads {
+            reports.extend(self.set_mode(workload, mode)?);
+        }
+        Ok(reports)
+    }
+
     /// Lets a peer, a program or a cgroup through whatever entry says otherwise, or no longer.
     ///
     /// # Errors
