@@ -5,6 +5,8 @@ use hedgerow_event::{
     Object, Peer, Program, Protocol, Row, RowReason, Workload,
 };
 
+use hedgerow_event::Activity;
+
 use super::*;
 
 /// A host with a web server that is called a little more or less in each epoch.
