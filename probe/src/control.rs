@@ -44,6 +44,8 @@ pub struct Stats {
     pub spilled: u64,
     /// Programs that found no free profile.
     pub profiles_refused: u64,
+    /// Packets of peers of unconnected sockets that found no room: counted, but without a name.
+    pub flow_peers_refused: u64,
     /// Programs run for the marked child, by [`Hook::index`].
     pub(crate) hits: [u64; 8],
 }
@@ -215,6 +217,7 @@ impl Shared {
             stats.calls_uncounted += cpu.calls_uncounted;
             stats.spilled += cpu.spilled;
             stats.profiles_refused += cpu.profiles_refused;
+            stats.flow_peers_refused += cpu.flow_peers_refused;
             for (sum, hits) in stats.hits.iter_mut().zip(cpu.hits) {
                 *sum += hits;
             }

@@ -13,7 +13,7 @@ use hedgerow_event::{Epoch, Event, HostCounters};
 use crate::{
     Error, Item, Result,
     clock::Now,
-    control::Shared,
+    control::{Shared, Stats},
     epoch::{Due, Windows},
     host_counters::HostCounterReader,
     naming::Learned,
@@ -64,7 +64,8 @@ pub struct Drain {
     /// Where the rings stood when the closing window's rows had been read.
     marks: Option<(Epoch, Vec<u64>)>,
     host: Option<Host>,
-    uncharged: u64,
+    /// When the last window closed.
+    stats: Stats,
     drains: bool,
 }
 
@@ -87,7 +88,7 @@ impl Drain {
             windows,
             marks: None,
             host: Some(Host::Idle(reader)),
-            uncharged: 0,
+            stats: Stats::default(),
             drains,
         })
     }
@@ -113,7 +114,7 @@ impl Drain {
         match due {
             Due::Nothing => {}
             Due::Step(epoch) => {
-                self.shared.step(epoch);
+                self.step(epoch)?;
                 self.host = self.host.take().map(Host::start);
             }
             Due::Collect(epoch) => self.collect(epoch)?,
@@ -152,20 +153,30 @@ impl Drain {
         Ok(())
     }
 
+    /// Begins an epoch, and takes what the open flows did in the one before: they have no second
+    /// bucket that could wait.
+    fn step(&mut self, epoch: Epoch) -> Result<()> {
+        let ended = self.windows.oldest();
+        self.shared.step(epoch);
+        self.shared.set_closing(ended);
+        let mut records = Vec::new();
+        if let Some(flows) = &mut *self.shared.flows() {
+            flows
+                .interim(|bytes| {
+                    let each = bytes.chunks_exact(size_of::<hedgerow_bpf::wire::wire_flow>());
+                    records.extend(each.filter_map(|flow| crate::wire_event::decode(flow).ok()));
+                })
+                .map_err(Error::io("reading flows"))?;
+        }
+        self.pump(records)?;
+        Ok(())
+    }
+
     /// Reads the rows of the epoch and notes how far the rings must be read before it closes.
     fn collect(&mut self, epoch: Epoch) -> Result<()> {
         let mut records = Vec::new();
         self.shared.set_closing(epoch);
         rows::take_closing(&self.shared.loaded.close, &mut records)?;
-        if let Some(flows) = &mut *self.shared.flows() {
-            let size = size_of::<hedgerow_bpf::wire::wire_flow>();
-            flows
-                .interim(|bytes| {
-                    let each = bytes.chunks_exact(size);
-                    records.extend(each.filter_map(|flow| crate::wire_event::decode(flow).ok()));
-                })
-                .map_err(Error::io("reading flows"))?;
-        }
         self.marks = Some((epoch, self.rings.produced()));
         self.pump(records)?;
         Ok(())
@@ -191,9 +202,10 @@ impl Drain {
         }
         self.shared.watch();
         let mut loss = self.shared.naming().0.close(self.windows.current());
-        let uncharged = self.shared.stats()?.uncharged;
-        loss.lost += uncharged.saturating_sub(self.uncharged);
-        self.uncharged = uncharged;
+        let stats = self.shared.stats()?;
+        loss.lost += stats.uncharged.saturating_sub(self.stats.uncharged);
+        loss.limited += stats.flow_peers_refused.saturating_sub(self.stats.flow_peers_refused);
+        self.stats = stats;
         let counters = self.host_counters();
         match self.windows.close(loss, counters) {
             Some(close) => Ok(self.send(Item::Close(close))),
@@ -220,7 +232,7 @@ impl Drain {
             if last {
                 let now = Now::read().map_err(Error::io("clock"))?;
                 if let Some(epoch) = self.windows.end(now) {
-                    self.shared.step(epoch);
+                    self.step(epoch)?;
                 }
             }
             if self.marks.is_none() {

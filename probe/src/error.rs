@@ -1,5 +1,7 @@
 use std::io;
 
+use crate::support;
+
 /// What can go wrong between loading the sensor and stopping it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -11,10 +13,8 @@ pub enum Error {
     Map { what: &'static str, source: libbpf_rs::Error },
     #[error("{what}: {source}")]
     Io { what: &'static str, source: io::Error },
-    #[error(
-        "the kernel has no type information (/sys/kernel/btf/vmlinux); it needs CONFIG_DEBUG_INFO_BTF"
-    )]
-    NoBtf,
+    #[error(transparent)]
+    Support(#[from] support::Error),
     #[error("the skeleton has no {0}: it was built from other sources")]
     Skeleton(&'static str),
     #[error("the drain thread ended: {0}")]

@@ -5,7 +5,6 @@ use std::{
     fs::File,
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, OwnedFd},
-    path::Path,
 };
 
 use hedgerow_bpf::{
@@ -27,6 +26,7 @@ use crate::{
     identity::cgroup::Hierarchy,
     mapping::Mapping,
     options::Options,
+    support,
 };
 
 /// Everything of a loaded sensor that is used afterwards; dropping it detaches all.
@@ -54,9 +54,7 @@ pub struct Loaded {
 
 /// Loads and attaches the sensor; `epoch` is the first window.
 pub fn load(options: &Options, epoch: u32) -> Result<Loaded> {
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        return Err(Error::NoBtf);
-    }
+    support::require()?;
     let btf = Btf::from_vmlinux().map_err(Error::load("its type information"))?;
     let has = |tracepoint: &str| {
         btf.type_by_name::<libbpf_rs::btf::types::Typedef<'_>>(&format!("btf_trace_{tracepoint}"))
@@ -67,22 +65,15 @@ pub fn load(options: &Options, epoch: u32) -> Result<Loaded> {
         entry: has("io_uring_submit_sqe"),
         cgroups: has("cgroup_mkdir"),
     };
-    let uses: &[UseHook] = if has("sock_send_length") {
-        &[UseHook::Tracepoint, UseHook::None]
-    } else {
-        &[UseHook::Fentry, UseHook::None]
-    };
-    // What a kernel lists and then refuses shows in the load only.
-    let mut refused = None;
-    for &hook in uses {
-        for traced in [true, false] {
-            match attempt(options, epoch, &choice, hook, traced) {
-                Ok(loaded) => return Ok(loaded),
-                Err(error) => refused = refused.or(Some(error)),
-            }
-        }
-    }
-    Err(refused.unwrap_or(Error::NoBtf))
+    let hook = UseHook::detect();
+    // What a kernel lists and then refuses shows in the load only. The first refusal is the one
+    // that says why.
+    attempt(options, epoch, &choice, hook, true).or_else(|refused| {
+        let rest = [(hook, false), (UseHook::None, true), (UseHook::None, false)];
+        rest.into_iter()
+            .find_map(|(hook, traced)| attempt(options, epoch, &choice, hook, traced).ok())
+            .ok_or(refused)
+    })
 }
 
 struct Choice {

@@ -229,7 +229,7 @@ fn a_raw_icmp_socket_is_a_flow() {
 
 #[test]
 fn a_full_table_of_peers_loses_names_and_no_bytes() {
-    const PEERS: u16 = 20_000;
+    const PEERS: u16 = 17_000;
     let mut harness = Harness::new();
     let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = sender.local_addr().unwrap().port();
@@ -260,7 +260,7 @@ fn a_full_table_of_peers_loses_names_and_no_bytes() {
 
 #[test]
 fn reading_while_it_flows_counts_every_byte_once() {
-    const BYTES: usize = 48 << 20;
+    const BYTES: usize = 16 << 20;
     let mut harness = Harness::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

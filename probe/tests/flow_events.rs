@@ -1,0 +1,101 @@
+//! Flows as the running probe delivers them: named, in their windows, adding up. Needs root.
+#![allow(clippy::unwrap_used)]
+
+mod harness;
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::fs::MetadataExt,
+    process::Command,
+    time::Duration,
+};
+
+use harness::Sensor;
+use hedgerow_event::{Event, Flow, FlowDirection, FlowPhase, Origin};
+use hedgerow_probe::Options;
+
+const ROUNDS: u64 = 20;
+const CHUNK: usize = 10_000;
+
+fn options() -> Options {
+    Options {
+        window: Duration::from_millis(200),
+        calls: false,
+        observe_own: true,
+        ..Options::default()
+    }
+}
+
+/// Moves the calling thread into a network namespace of its own.
+fn enter_namespace() -> u32 {
+    // SAFETY: no memory is passed.
+    assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0);
+    assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
+    std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino() as u32
+}
+
+fn flows(events: &[Event], netns: u32) -> Vec<(&Event, &Flow)> {
+    events
+        .iter()
+        .filter_map(|event| match &event.origin {
+            Origin::Flow(flow) if flow.netns == netns => Some((event, &**flow)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_flow_over_many_windows_is_named_and_adds_up() {
+    let netns = enter_namespace();
+    let sensor = Sensor::start(options());
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut accepted, _) = listener.accept().unwrap();
+    let mut body = vec![0; CHUNK];
+    for _ in 0..ROUNDS {
+        client.write_all(&body).unwrap();
+        accepted.read_exact(&mut body).unwrap();
+        let closes = sensor.seen(|seen| seen.closes.len());
+        sensor.wait("window", |seen| seen.closes.len() > closes);
+    }
+    drop((client, accepted));
+    let is_final = |flow: &Flow| flow.phase == FlowPhase::Final;
+    sensor.wait("final records", |seen| {
+        flows(&seen.events, netns).iter().filter(|(_, flow)| is_final(flow)).count() == 2
+    });
+    let seen = sensor.stop();
+    let executable = std::env::current_exe().unwrap();
+    for direction in [FlowDirection::Outbound, FlowDirection::Inbound] {
+        let records: Vec<_> = flows(&seen.events, netns)
+            .into_iter()
+            .filter(|(_, flow)| flow.direction == direction)
+            .collect();
+        let (out, into) = records
+            .iter()
+            .fold((0, 0), |sum, (_, flow)| (sum.0 + flow.bytes_out, sum.1 + flow.bytes_in));
+        let payload = ROUNDS * CHUNK as u64;
+        let expected =
+            if direction == FlowDirection::Outbound { (payload, 0) } else { (0, payload) };
+        assert_eq!((out, into), expected);
+        let phases: Vec<_> = records.iter().map(|(_, flow)| flow.phase).collect();
+        assert_eq!(phases.first(), Some(&FlowPhase::Start));
+        assert_eq!(phases.last(), Some(&FlowPhase::Final));
+        let interim = phases.iter().filter(|phase| **phase == FlowPhase::Interim).count() as u64;
+        assert_eq!(interim, phases.len() as u64 - 2);
+        assert!(interim >= ROUNDS / 2, "{phases:?}");
+        // Every window has its bytes: none holds much more than a round.
+        assert!(records.iter().all(|(_, flow)| flow.bytes_out <= 2 * CHUNK as u64));
+        for (event, _) in &records {
+            assert_eq!(event.actor.tgid, std::process::id());
+            assert_eq!(&*event.actor.subject.program.path, executable.to_str().unwrap());
+            assert_ne!(event.actor.program_id, 0);
+        }
+        let mut epochs: Vec<_> = records.iter().map(|(event, _)| event.epoch).collect();
+        assert!(epochs.is_sorted());
+        epochs.dedup();
+        assert!(epochs.len() as u64 >= ROUNDS / 2);
+    }
+    let lost: u64 = seen.closes.iter().map(|close| close.loss.lost).sum();
+    assert_eq!(lost, 0);
+}
