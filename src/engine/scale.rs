@@ -118,7 +118,10 @@ impl Counts {
         let mut found: Vec<(f64, Object, CountEvidence)> = Vec::new();
         for (at, column) in COLUMNS.iter().enumerate() {
             let value = window.values[at];
-            if column.kind != Kind::Count || value.is_nan() || value < COUNT_LEAST {
+            // What was never seen has a rule of its own; its largest value knows only the end of
+            // learning.
+            let counted = column.kind == Kind::Count && column.family != Family::Novelty;
+            if !counted || value.is_nan() || value < COUNT_LEAST {
                 continue;
             }
             let held_back_max = largest.get(at).copied().unwrap_or(0.0);
