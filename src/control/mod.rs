@@ -13,7 +13,7 @@ use hedgerow_event::Mode;
 use serde::{Deserialize, Serialize};
 
 pub use client::call;
-pub use server::{Control, Pending};
+pub use server::Control;
 
 /// The daemon's socket, mode 0600.
 pub const SOCKET: &str = "/run/hedgerow.sock";

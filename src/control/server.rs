@@ -68,7 +68,8 @@ impl Control {
 impl Drop for Control {
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
-            drop(stop.send(()));
+            // The server may have ended by itself.
+            let _ = stop.send(());
         }
         if let Some(thread) = self.thread.take() {
             drop(thread.join());

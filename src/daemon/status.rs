@@ -21,6 +21,7 @@ pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
         "state": engine.state(),
         "seconds_left": u64::from(engine.epochs_left()) * EPOCH_SECONDS,
         "programs": programs.len(),
+        "programs_refused": engine.programs_refused(),
         "records": stats.received,
         "lost": stats.lost,
         "alerts": actor.alerts,

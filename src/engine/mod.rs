@@ -190,6 +190,11 @@ impl Engine {
             .collect()
     }
 
+    /// Reports of programs that found no room for a profile.
+    pub fn programs_refused(&self) -> u64 {
+        self.grams.refused()
+    }
+
     pub fn model_id(&self) -> &str {
         &self.model_id
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hedgerow_event::{Scale, Subject};
+use hedgerow_event::Scale;
 use hedgerow_features::{Baseline, COLUMNS, SCHEMA_VERSION, schema_hash};
 use hedgerow_model::file::{ModelFile, SchemaId, TrainingSummary};
 use serde::{Deserialize, Serialize};
@@ -65,10 +65,6 @@ impl SavedModel {
         let learned: LearnedSection = ciborium::from_reader(section.as_slice())
             .map_err(|why| broken(format!("its learned section: {why}")))?;
         Ok(Self { file, learned })
-    }
-
-    pub fn model_id(&self) -> &str {
-        &self.learned.model_id
     }
 
     /// The key of the n-gram hash, and the seed of the forest.
@@ -161,12 +157,5 @@ impl Engine {
     /// The profile in force, for the kernel; `None` before the end of fill.
     pub fn profile(&self) -> Option<&hedgerow_model::file::Profile> {
         self.profile.as_ref()
-    }
-
-    /// Whether a subject was profiled.
-    pub fn is_profiled(&self, subject: &Subject) -> bool {
-        self.profile.iter().flat_map(|profile| &profile.programs).any(|program| {
-            program.workload == subject.workload.as_str() && program.path == *subject.program.path
-        })
     }
 }

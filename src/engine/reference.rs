@@ -234,11 +234,6 @@ impl Reference {
             .unwrap_or(&self.host)
     }
 
-    /// Subjects with ranges of their own.
-    pub fn subjects(&self) -> usize {
-        self.subjects.values().filter(|group| group.windows >= WINDOWS_LEAST).count()
-    }
-
     /// How far a window lies from what is usual for its subject. A column that was never available
     /// during fill (order, novelty) is usually 0.
     pub fn deviation(&self, window: &Window) -> Deviation {
@@ -289,12 +284,6 @@ impl Reference {
             Direction::Within
         };
         Beside { low: Some(low), high: Some(high), direction }
-    }
-
-    /// The largest value of a column in any window of fill of the subject's group.
-    pub fn largest(&self, subject: &Subject, column: usize) -> Option<f64> {
-        let kind = COLUMNS[column].kind;
-        range(self.group(subject), column).map(|range| untransformed(range.largest, kind))
     }
 }
 

@@ -231,8 +231,8 @@ fn a_saved_model_judges_alike() {
     let path = directory.path().join("m.hedgerow");
     engine.save().unwrap().unwrap().save(&path).unwrap();
     let saved = SavedModel::load(&path).unwrap();
-    assert_eq!(saved.model_id(), engine.model_id());
     let mut again = Engine::scoring(settings(60), saved).unwrap();
+    assert_eq!(again.model_id(), engine.model_id());
     let judge = |engine: &mut Engine, host: &mut Host| {
         host.live(engine);
         engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
