@@ -59,6 +59,7 @@ static __noinline int call_raw(struct row *row, const struct call *call, bool st
 		ring_lost(row);
 		return 0;
 	}
+	raw->header.epoch = row->seen.epoch;
 	raw->start_boot_ns = row->actor.start_boot_ns;
 	raw->result = call->result;
 	raw->tgid = row->actor.tgid;
@@ -66,7 +67,8 @@ static __noinline int call_raw(struct row *row, const struct call *call, bool st
 	raw->number = call->number;
 	raw->flags = (call->compat ? WIRE_CALL_COMPAT : 0) | (call->uring ? WIRE_CALL_URING : 0) |
 		     (row->history & HISTORY_MASK ? 0 : WIRE_CALL_FRESH) |
-		     (streamed ? WIRE_CALL_STREAMED : 0);
+		     (streamed ? WIRE_CALL_STREAMED : 0) |
+		     (row->flags & ROW_PROOF ? WIRE_CALL_PROOF : 0);
 	raw->slot = row->actor.slot;
 	ring_submit(raw);
 	return 0;

@@ -207,7 +207,9 @@ static __noinline int row_refresh(struct row *row, struct task_struct *task)
 	if (row_is_skipped(row))
 		return 0;
 	row->actor.cgroup_id = task_cgroup_id(task);
-	row->actor.slot = profile_slot(row->actor.cgroup_id, row->actor.program_id);
+	row->actor.slot = row->flags & ROW_PROOF
+				  ? 0
+				  : profile_slot(row->actor.cgroup_id, row->actor.program_id);
 	return 0;
 }
 

@@ -120,6 +120,7 @@ static __noinline int stream_call(struct row *row, struct task_struct *task,
 	size = (PATH_END - scratch->start + claimed) & (PATH_END - 1);
 	record = (void *)&scratch->bytes[(scratch->start - sizeof(*record)) & (PATH_END - 1)];
 	header_fill(&record->header, WIRE_CALL, sizeof(*record) + size);
+	record->header.epoch = row->seen.epoch; /* as it was counted */
 	record->actor = row->actor;
 	record->result = call->result;
 	for (int i = 0; i < 6; i++)

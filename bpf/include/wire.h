@@ -264,6 +264,7 @@ enum wire_call_flags {
 	WIRE_CALL_PATH_CUT = 8,
 	WIRE_CALL_FRESH = 16,    /* raw only: the history was reset before this call */
 	WIRE_CALL_STREAMED = 32, /* raw only: also of the kind that is streamed as a call */
+	WIRE_CALL_PROOF = 64,    /* raw only: of the marked child that proves the hooks */
 };
 
 struct wire_call {

@@ -123,10 +123,14 @@ impl Drain {
     }
 
     /// Drains what there is, names it, sends it. False when nobody listens any more.
-    fn pump(&self, mut records: Vec<WireEvent>) -> Result<bool> {
-        let drained = if self.drains { self.rings.drain() } else { Drained::default() };
+    ///
+    /// `others` are records that came by other ways, and go behind.
+    fn pump(&self, others: Vec<WireEvent>) -> Result<bool> {
+        let now = Now::read().map_err(Error::io("clock"))?;
+        let drained = if self.drains { self.rings.drain(now.boot_ns) } else { Drained::default() };
         self.shared.received.fetch_add(drained.received, Ordering::Relaxed);
-        records.extend(drained.records);
+        let mut records = drained.records;
+        records.extend(others);
         if records.is_empty() && drained.undecodable == 0 {
             return Ok(true);
         }
@@ -192,6 +196,8 @@ impl Drain {
         self.marks = None;
         let loaded = &self.shared.loaded;
         let mut records = Vec::new();
+        // What was held back to be put in order is older than this turn.
+        self.pump(Vec::new())?;
         rows::take_spilled(&loaded.spilled, &loaded.spilled_rest, epoch.0, &mut records)?;
         self.pump(records)?;
         let reports = self.shared.profiles().take(epoch);

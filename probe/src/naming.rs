@@ -306,24 +306,34 @@ impl Namer {
         self.event(&signal.header, actor, origin)
     }
 
+    /// Raw records name no cgroup and no program: the process's other records do.
     fn raw(&mut self, raw: &wire::wire_raw, resolver: &mut Resolver) -> Option<Event> {
-        let (program_id, cgroup_id) = self
-            .processes
-            .get(&raw.tgid)
-            .filter(|known| known.key.start_boot_ns == raw.start_boot_ns)
-            .map_or((0, 0), |known| (known.key.program_id, known.key.cgroup_id));
-        let actor = self.actor(
-            &wire::wire_actor {
-                start_boot_ns: raw.start_boot_ns,
-                cgroup_id,
-                program_id,
-                tgid: raw.tgid,
-                tid: raw.tid,
-                slot: u32::from(raw.slot),
-                flags: 0,
-            },
-            resolver,
-        )?;
+        if u32::from(raw.flags) & wire::WIRE_CALL_PROOF != 0 {
+            return None;
+        }
+        let known = self.processes.get(&raw.tgid);
+        let (key, subject) =
+            match known.filter(|known| known.key.start_boot_ns == raw.start_boot_ns) {
+                Some(known) => (known.key, Arc::clone(&known.subject)),
+                None => {
+                    let key = ProcessKey {
+                        tgid: raw.tgid,
+                        start_boot_ns: raw.start_boot_ns,
+                        program_id: 0,
+                        cgroup_id: 0,
+                    };
+                    (key, resolver.subject(key, None))
+                }
+            };
+        let actor = Actor {
+            subject,
+            tgid: raw.tgid,
+            tid: raw.tid,
+            start_boot_ns: raw.start_boot_ns,
+            cgroup_id: key.cgroup_id,
+            program_id: key.program_id,
+            slot: u32::from(raw.slot),
+        };
         let flag = |bit: u32| u32::from(raw.flags) & bit != 0;
         let origin = Origin::Raw(Raw {
             number: raw.number,

@@ -6,7 +6,7 @@ use libbpf_rs::{AsRawLibbpf, MapHandle, RingBuffer, RingBufferBuilder, libbpf_sy
 
 use crate::{
     Error, Result,
-    wire_event::{WireEvent, decode},
+    wire_event::{WireEvent, decode, time_boot_ns},
 };
 
 /// Records taken from one ring before the next has its turn.
@@ -15,9 +15,19 @@ const TURN: u64 = 4096;
 /// What was drained.
 #[derive(Debug, Default)]
 pub struct Drained {
+    /// In the order of their times, so that a thread's records are in the order of its doings
+    /// whatever CPUs it ran on, and a child's come after its fork.
     pub records: Vec<WireEvent>,
     pub received: u64,
     pub undecodable: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    /// With their times; what is newer than the last drain's start is held back.
+    records: Vec<(u64, WireEvent)>,
+    received: u64,
+    undecodable: u64,
 }
 
 /// The rings of all CPUs; stays on the thread that made it.
@@ -25,22 +35,22 @@ pub struct Drained {
 pub struct Rings {
     buffer: RingBuffer<'static>,
     count: u32,
-    drained: Rc<RefCell<Drained>>,
+    inbox: Rc<RefCell<Inbox>>,
 }
 
 impl Rings {
     pub fn new(maps: &[MapHandle]) -> Result<Self> {
-        let drained = Rc::new(RefCell::new(Drained::default()));
+        let inbox = Rc::new(RefCell::new(Inbox::default()));
         let mut builder = RingBufferBuilder::new();
         for map in maps {
-            let drained = Rc::clone(&drained);
+            let inbox = Rc::clone(&inbox);
             builder
                 .add(map, move |bytes: &[u8]| {
-                    let mut drained = drained.borrow_mut();
-                    drained.received += 1;
-                    match decode(bytes) {
-                        Ok(record) => drained.records.push(record),
-                        Err(_) => drained.undecodable += 1,
+                    let mut inbox = inbox.borrow_mut();
+                    inbox.received += 1;
+                    match (time_boot_ns(bytes), decode(bytes)) {
+                        (Some(time), Ok(record)) => inbox.records.push((time, record)),
+                        _ => inbox.undecodable += 1,
                     }
                     0
                 })
@@ -48,7 +58,7 @@ impl Rings {
         }
         let buffer = builder.build().map_err(Error::map("rings"))?;
         let count = u32::try_from(maps.len()).unwrap_or(u32::MAX);
-        Ok(Self { buffer, count, drained })
+        Ok(Self { buffer, count, inbox })
     }
 
     fn ring(&self, index: u32) -> *mut libbpf_sys::ring {
@@ -56,16 +66,35 @@ impl Rings {
         unsafe { libbpf_sys::ring_buffer__ring(self.buffer.as_libbpf_object().as_ptr(), index) }
     }
 
-    /// Takes a turn at every ring.
-    pub fn drain(&self) -> Drained {
+    /// Takes a turn at every ring, which began at `now_ns` (`CLOCK_BOOTTIME`).
+    ///
+    /// A thread that changed its CPU may have written to a ring that was read already, and then to
+    /// one that is read next. So what is newer than the turn, or than the last record of a ring
+    /// that was not emptied, waits for the next turn.
+    pub fn drain(&self, now_ns: u64) -> Drained {
+        let mut until = now_ns;
         for index in 0..self.count {
             let ring = self.ring(index);
-            if !ring.is_null() {
-                // SAFETY: a ring of our buffer.
-                unsafe { libbpf_sys::ring__consume_n(ring, TURN) };
+            if ring.is_null() {
+                continue;
+            }
+            // SAFETY: a ring of our buffer.
+            let taken = unsafe { libbpf_sys::ring__consume_n(ring, TURN) };
+            if u64::try_from(taken) == Ok(TURN) {
+                let last = self.inbox.borrow().records.last().map(|(time, _)| *time);
+                until = last.map_or(until, |last| until.min(last));
             }
         }
-        self.drained.take()
+        let mut inbox = self.inbox.borrow_mut();
+        inbox.records.sort_by_key(|(time, _)| *time);
+        let ready = inbox.records.partition_point(|(time, _)| *time <= until);
+        let held = inbox.records.split_off(ready);
+        let ready = std::mem::replace(&mut inbox.records, held);
+        Drained {
+            records: ready.into_iter().map(|(_, record)| record).collect(),
+            received: std::mem::take(&mut inbox.received),
+            undecodable: std::mem::take(&mut inbox.undecodable),
+        }
     }
 
     /// Where each ring's producer stands.

@@ -141,9 +141,9 @@ pub fn decode(bytes: &[u8]) -> Result<WireEvent, DecodeError> {
     })
 }
 
-/// The epoch of a record, without decoding the rest.
-pub fn epoch(bytes: &[u8]) -> Option<u32> {
-    head::<wire::wire_header>(bytes).map(|(header, _)| header.epoch)
+/// The time of a record, without decoding the rest.
+pub fn time_boot_ns(bytes: &[u8]) -> Option<u64> {
+    head::<wire::wire_header>(bytes).map(|(header, _)| header.time_boot_ns)
 }
 
 fn at_most(kind: u16, value: u32, most: u32) -> Result<(), DecodeError> {

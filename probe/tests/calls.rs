@@ -114,7 +114,7 @@ fn every_record_is_received_or_counted_as_lost() {
     let options = Options {
         window: Duration::from_millis(200),
         observe_own: true,
-        rings_bytes: 2 * 64 << 10,
+        rings_bytes: 128 << 10,
         full: true,
         ..Options::default()
     };
