@@ -14,6 +14,7 @@ pub mod maturity;
 pub mod nearest_neighbors;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+pub mod reservoir;
 pub mod tree;
 pub mod vectoriser;
 

@@ -3,10 +3,11 @@
 
 use hedgerow_model::{
     Instructions, IsolationForest, IsolationForestError, IsolationForestParams,
-    IsolationForestParamsError, IsolationForestValidParams, Node, Tree, TreeError,
+    IsolationForestParamsError, IsolationForestValidParams, Node, Replacement, Tree, TreeError,
 };
 use linfa::ParamGuard;
 use linfa::prelude::*;
+use linfa::traits::FitWith;
 use ndarray::{Array1, Array2, Axis, ShapeBuilder, array, concatenate, s};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng};
@@ -316,6 +317,48 @@ fn serialisation_round_trips_to_the_same_bits() {
     let hostile = text.replacen("\"left\":1,", "\"left\":0,", 1);
     assert!(text != hostile);
     assert!(serde_json::from_str::<IsolationForest>(&hostile).is_err());
+}
+
+#[test]
+fn an_update_replaces_the_asked_share_of_trees() {
+    let old = Dataset::from(normals(1000, 2, 20));
+    let new = Dataset::from(normals(1000, 2, 21) + 6.0);
+    let params = IsolationForest::params();
+    let forest = params.fit(&old).unwrap();
+    assert!(params.fit_with(None, &old).unwrap() == forest);
+    let updated = params.fit_with(Some(forest.clone()), &new).unwrap();
+    assert_eq!(updated.trees()[..80], forest.trees()[20..]);
+    let again = params.fit_with(Some(updated.clone()), &new).unwrap();
+    assert_eq!(again.trees()[..60], forest.trees()[40..]);
+    assert!(again.trees()[80..] != again.trees()[60..80], "every update draws new seeds");
+
+    // Judged by the new rows, the trees of the old rows are the worst: after five updates hardly
+    // one is left, although some of the new ones are older by then than the latest.
+    let params = params.replacement(Replacement::Worst);
+    let mut changing = updated.clone();
+    for _ in 0..4 {
+        changing = params.fit_with(Some(changing), &new).unwrap();
+    }
+    let left = forest.trees().iter().filter(|tree| changing.trees().contains(tree)).count();
+    assert!(left <= 5, "{left}");
+    let score = |forest: &IsolationForest| scores(forest, &array![[6.0, 6.0]])[0];
+    assert!(score(&changing) < 0.5 && score(&forest) > 0.6);
+    assert!(score(&updated) < score(&forest));
+}
+
+#[test]
+fn updates_refuse_other_columns_and_too_few_rows() {
+    let params = IsolationForest::params();
+    let forest = params.fit(&Dataset::from(normals(1000, 2, 22))).unwrap();
+    let update = |rows| params.fit_with(Some(forest.clone()), &Dataset::from(rows)).unwrap_err();
+    assert!(matches!(
+        update(normals(500, 3, 1)),
+        IsolationForestError::ColumnMismatch { expected: 2, found: 3 }
+    ));
+    assert!(matches!(
+        update(normals(100, 2, 1)),
+        IsolationForestError::TooFewRows { needed: 256, found: 100 }
+    ));
 }
 
 /// The processor's fastest instructions and plain Rust, on shapes that take every path of both: one

@@ -76,6 +76,10 @@ impl Engine {
         self.instructions = instructions;
     }
 
+    pub(crate) fn instructions(&self) -> Instructions {
+        self.instructions
+    }
+
     /// Adds the path lengths of at most [`BLOCK_ROWS`] rows without missing values to `sums`.
     pub(crate) fn add_block(
         &self,

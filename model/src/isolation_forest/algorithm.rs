@@ -17,6 +17,10 @@ use crate::path_length::score_of;
 use crate::rows::copy_rows;
 use crate::tree::Tree;
 
+/// Most trees that are counted as grown: a million updates of 100 trees.
+#[cfg(feature = "serde")]
+const MAX_TREES_GROWN: u64 = 100_000_000;
+
 /// Fewest rows that are worth a thread of their own.
 const ROWS_PER_THREAD: usize = 1024;
 
@@ -45,6 +49,8 @@ pub struct IsolationForest {
     sample_size: u32,
     n_threads: usize,
     trees: Vec<Tree>,
+    /// Trees grown so far, replaced ones included: how far the seeds are used up.
+    trees_grown: u64,
     engine: Engine,
 }
 
@@ -99,7 +105,8 @@ impl IsolationForest {
     ) -> Result<Self, IsolationForestError> {
         let engine = Engine::new(&trees, n_features)
             .map_err(|(index, source)| IsolationForestError::Tree { index, source })?;
-        Ok(IsolationForest { n_features, sample_size, n_threads, trees, engine })
+        let trees_grown = trees.len() as u64;
+        Ok(IsolationForest { n_features, sample_size, n_threads, trees, trees_grown, engine })
     }
 
     /// Columns that the forest was fitted on.
@@ -118,6 +125,29 @@ impl IsolationForest {
     #[must_use]
     pub fn trees(&self) -> &[Tree] {
         &self.trees
+    }
+
+    /// Trees grown so far, those that updates replaced included.
+    pub(super) fn trees_grown(&self) -> u64 {
+        self.trees_grown
+    }
+
+    /// Drops the trees at the positions in `leaving` and appends others.
+    pub(super) fn replace_trees(
+        self,
+        leaving: &[usize],
+        grown: Vec<Tree>,
+    ) -> Result<Self, IsolationForestError> {
+        let IsolationForest { n_features, sample_size, n_threads, trees, trees_grown, engine } =
+            self;
+        let trees_grown = trees_grown + grown.len() as u64;
+        let mut index = 0..trees.len();
+        let mut trees = trees;
+        trees.retain(|_| !index.next().is_some_and(|index| leaving.contains(&index)));
+        trees.extend(grown);
+        let mut forest = Self::assemble(sample_size, n_features, n_threads, trees)?;
+        forest.engine.set_instructions(engine.instructions());
+        Ok(IsolationForest { trees_grown, ..forest })
     }
 
     /// Threads that score.
@@ -240,7 +270,7 @@ where
 }
 
 /// Psi for these records: as asked, but no more than there are rows.
-fn checked_sample_size<F>(
+pub(super) fn checked_sample_size<F>(
     records: &ArrayView2<'_, F>,
     asked: usize,
 ) -> Result<usize, IsolationForestError> {
@@ -258,7 +288,7 @@ fn checked_sample_size<F>(
 }
 
 /// Grows one tree for each seed.
-fn grow_trees<F: Float>(
+pub(super) fn grow_trees<F: Float>(
     records: ArrayView2<'_, F>,
     sample_size: usize,
     seeds: &[u64],
@@ -302,6 +332,9 @@ where
 struct StoredForest {
     n_features: usize,
     sample_size: u32,
+    /// At least the trees there are; forests from elsewhere leave it out.
+    #[serde(default)]
+    trees_grown: u64,
     trees: Vec<Tree>,
 }
 
@@ -311,6 +344,7 @@ impl From<IsolationForest> for StoredForest {
         StoredForest {
             n_features: forest.n_features,
             sample_size: forest.sample_size,
+            trees_grown: forest.trees_grown,
             trees: forest.trees,
         }
     }
@@ -321,6 +355,10 @@ impl TryFrom<StoredForest> for IsolationForest {
     type Error = IsolationForestError;
 
     fn try_from(stored: StoredForest) -> Result<Self, Self::Error> {
-        IsolationForest::from_trees(stored.sample_size, stored.n_features, stored.trees)
+        let StoredForest { n_features, sample_size, trees_grown, trees } = stored;
+        let mut forest = IsolationForest::from_trees(sample_size, n_features, trees)?;
+        // A hostile count would have updates skip seeds for ever.
+        forest.trees_grown = trees_grown.clamp(forest.trees_grown, MAX_TREES_GROWN);
+        Ok(forest)
     }
 }

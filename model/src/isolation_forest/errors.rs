@@ -34,6 +34,14 @@ pub enum IsolationForestError {
     /// More rows than can be numbered in 32 bits.
     #[error("{0} rows, more than 2^32 - 1")]
     TooManyRows(usize),
+    /// An update needs at least psi rows.
+    #[error("{found} rows can't replace trees of {needed}")]
+    TooFewRows {
+        /// Psi of the model.
+        needed: usize,
+        /// Rows of the update.
+        found: usize,
+    },
     /// The rows don't have the columns that the model was fitted on.
     #[error("the model has {expected} columns, the rows have {found}")]
     ColumnMismatch {

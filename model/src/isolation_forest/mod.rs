@@ -23,6 +23,7 @@ mod errors;
 mod grow;
 mod hyperparams;
 mod missing;
+mod update;
 
 pub use algorithm::IsolationForest;
 pub use errors::{IsolationForestError, IsolationForestParamsError};
