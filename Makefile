@@ -11,7 +11,7 @@ LEARN ?= 2m
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels lint fmt demo live-truth bench bench-model
+.PHONY: help run test test-kernels lint fmt demo live-truth bench bench-model eval-model
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -63,3 +63,7 @@ bench-model: ## what fitting and scoring cost on this machine
 	@scripts/setup build
 	@lscpu | sed -n 's/^Model name: */CPU: /p;s/^CPU(s): */CPUs: /p'
 	cargo bench --locked -p hedgerow-model --bench '*'
+
+eval-model: ## detection, ONNX, SHAP and maturity beside scikit-learn and others, on DATA (default ../shared/data)
+	@scripts/setup build
+	scripts/eval-model $(DATA)

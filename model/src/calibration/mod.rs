@@ -14,7 +14,6 @@
 
 mod store;
 
-pub(crate) use store::split_mix;
 pub use store::{MAX_CAPACITY, ScoreStore};
 
 use std::collections::BTreeMap;

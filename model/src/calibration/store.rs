@@ -136,7 +136,7 @@ impl ScoreStore {
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014) of a counter.
-pub(crate) fn split_mix(counter: u64) -> u64 {
+fn split_mix(counter: u64) -> u64 {
     let mut z = counter.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

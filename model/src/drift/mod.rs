@@ -4,12 +4,10 @@
 //! - [`compare`]: does a challenger replace the champion? A pure function of what both said about
 //!   the same windows, of the budget and of drift: a slow ramp is not learned in silence.
 //! - [`Quarantine`]: rows of an alerted episode are not learned; an operator's `accept` learns them.
-//! - [`SlidingReservoir`]: the recent clean rows from which trees are replaced.
 
 mod champion;
 mod psi;
 mod quarantine;
-mod reservoir;
 
 pub use champion::{KeepReason, PromotionRule, TrialWindow, Verdict, compare};
 pub use psi::{
@@ -17,4 +15,3 @@ pub use psi::{
     PsiReference,
 };
 pub use quarantine::{Quarantine, QuarantineLimits};
-pub use reservoir::SlidingReservoir;

@@ -44,7 +44,7 @@ pub use summary::{SchemaId, TrainingSummary};
 use crate::budget::Budget;
 use crate::calibration::Calibration;
 use crate::vectoriser::Vectoriser;
-use crate::{ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble};
+use crate::{CombinedDetector, ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -60,6 +60,8 @@ pub enum Estimator {
     ExtendedIsolationForest(ExtendedIsolationForest),
     /// Distances to the nearest of sampled rows.
     NearestNeighborEnsemble(NearestNeighborEnsemble),
+    /// All three, joined by conformal p-values.
+    Combined(Box<CombinedDetector>),
 }
 
 /// Everything that was learned. Vectorisers, estimators and calibrations are keyed by the name of

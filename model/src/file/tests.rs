@@ -11,8 +11,12 @@ fn model() -> ModelFile {
     let rows = Array2::from_shape_fn((200, 3), |(i, j)| ((i * (j + 2)) as f32 * 0.37).sin());
     let forest = IsolationForest::params().n_trees(5).sample_size(32);
     let forest = forest.fit(&Dataset::from(rows.clone())).unwrap();
-    let neighbors = NearestNeighborEnsemble::params().fit(&Dataset::from(rows.clone())).unwrap();
-    let extended = ExtendedIsolationForest::params().fit(&Dataset::from(rows.clone())).unwrap();
+    let neighbors =
+        NearestNeighborEnsemble::params().n_draws(3).fit(&Dataset::from(rows.clone())).unwrap();
+    let extended =
+        ExtendedIsolationForest::params().n_trees(3).fit(&Dataset::from(rows.clone())).unwrap();
+    let combined = CombinedDetector::params().n_trees(3).n_draws(3).calibration_rows(50);
+    let combined = combined.fit(&Dataset::from(rows.clone())).unwrap();
     let mut calibration = Calibration::new(CalibrationLimits::default());
     for i in 0..100 {
         calibration.join(Some(["web", "db"][i % 2]), i as f64 / 100.0);
@@ -39,6 +43,7 @@ fn model() -> ModelFile {
             ("forest@5s".into(), Estimator::IsolationForest(forest)),
             ("extended@5s".into(), Estimator::ExtendedIsolationForest(extended)),
             ("neighbors@5s".into(), Estimator::NearestNeighborEnsemble(neighbors)),
+            ("combined@5s".into(), Estimator::Combined(Box::new(combined))),
         ]
         .into(),
         calibrations: [("5s".into(), calibration)].into(),
