@@ -236,8 +236,9 @@ impl Shared {
     /// Notes hooks that are no longer attached.
     pub fn watch(&self) {
         let hooks = lock(&self.hooks);
-        let gone = hooks.iter().filter(|hook| !hook.is_attached());
-        *lock(&self.gone) = gone.map(|hook| hook.hook).collect();
+        let gone = hooks.iter().filter(|hook| !hook.is_attached()).map(|hook| hook.hook);
+        let flows = self.flows();
+        *lock(&self.gone) = gone.chain(flows.iter().flat_map(Flows::gone)).collect();
     }
 
     pub fn set_proved(&self, hooks: Vec<Hook>) {
@@ -249,7 +250,10 @@ impl Shared {
         let gone = lock(&self.gone);
         let flows = self.flows().is_some();
         let hooks = lock(&self.hooks);
-        let loaded = |hook| hooks.iter().any(|one| one.hook == hook) || hook == Hook::Flow && flows;
+        let loaded = |hook| {
+            let flow = matches!(hook, Hook::Flow | Hook::Packet);
+            hooks.iter().any(|one| one.hook == hook) || flow && flows
+        };
         let proof = |hook| match hook {
             hook if !loaded(hook) => Proof::Absent,
             hook if gone.contains(&hook) => Proof::Gone,

@@ -9,7 +9,10 @@ use std::{
 use hedgerow_bpf::sensor::{OpenSensorProgs, SensorMaps, SensorProgs};
 use libbpf_rs::{Iter, Link};
 
-use crate::support::features;
+use crate::{
+    hooks::{Attached, Hook},
+    support::features,
+};
 
 /// How the process that uses a socket is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +53,7 @@ pub fn select(programs: &mut OpenSensorProgs<'_>, hook: UseHook) {
 /// The attached flow hooks; dropping it detaches them.
 #[derive(Debug)]
 pub struct Flows {
-    hooks: Vec<Link>,
+    hooks: Vec<Attached>,
     sockets: Link,
     peers: Link,
     buffer: Vec<u8>,
@@ -66,13 +69,16 @@ impl Flows {
         cgroup_root: BorrowedFd<'_>,
     ) -> libbpf_rs::Result<Self> {
         let root = cgroup_root.as_raw_fd();
-        let mut hooks = vec![
-            programs.on_flow_create.attach_cgroup(root)?,
-            programs.on_flow_release.attach_cgroup(root)?,
-            programs.on_flow_tcp_state.attach_trace()?,
-            programs.on_flow_packet_in.attach_cgroup(root)?,
-            programs.on_flow_packet_out.attach_cgroup(root)?,
-        ];
+        let mut hooks = Vec::new();
+        for (hook, program) in [
+            (Hook::Flow, &programs.on_flow_create),
+            (Hook::Flow, &programs.on_flow_release),
+            (Hook::Packet, &programs.on_flow_packet_in),
+            (Hook::Packet, &programs.on_flow_packet_out),
+        ] {
+            hooks.push(Attached::new(hook, program.attach_cgroup(root)?));
+        }
+        hooks.push(Attached::new(Hook::Flow, programs.on_flow_tcp_state.attach_trace()?));
         let uses = match hook {
             UseHook::Tracepoint => vec![&programs.on_flow_send, &programs.on_flow_recv],
             UseHook::Fentry => vec![
@@ -84,7 +90,7 @@ impl Flows {
             UseHook::None => Vec::new(),
         };
         for program in uses {
-            hooks.push(program.attach_trace()?);
+            hooks.push(Attached::new(Hook::Flow, program.attach_trace()?));
         }
         Ok(Self {
             hooks,
@@ -97,6 +103,11 @@ impl Flows {
     /// Detaches the hooks; open flows can still be read.
     pub fn detach(&mut self) {
         self.hooks.clear();
+    }
+
+    /// Those hooks that are no longer attached, or run another program.
+    pub fn gone(&self) -> impl Iterator<Item = Hook> {
+        self.hooks.iter().filter(|hook| !hook.is_attached()).map(|hook| hook.hook)
     }
 
     /// Hands over the records (`wire_flow`, one after the other) of what every open flow did

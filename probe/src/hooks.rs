@@ -13,11 +13,20 @@ pub enum Hook {
     Uring,
     Cgroup,
     Flow,
+    Packet,
 }
 
 impl Hook {
-    pub const ALL: [Self; 7] =
-        [Self::Calls, Self::Exec, Self::Fork, Self::Exit, Self::Uring, Self::Cgroup, Self::Flow];
+    pub const ALL: [Self; 8] = [
+        Self::Calls,
+        Self::Exec,
+        Self::Fork,
+        Self::Exit,
+        Self::Uring,
+        Self::Cgroup,
+        Self::Flow,
+        Self::Packet,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -28,6 +37,7 @@ impl Hook {
             Self::Uring => "io_uring",
             Self::Cgroup => "cgroups",
             Self::Flow => "flows",
+            Self::Packet => "packets",
         }
     }
 
@@ -41,6 +51,7 @@ impl Hook {
             Self::Uring => wire::WIRE_HOOK_URING,
             Self::Cgroup => wire::WIRE_HOOK_CGROUP,
             Self::Flow => wire::WIRE_HOOK_FLOW,
+            Self::Packet => wire::WIRE_HOOK_PACKET,
         }) as usize
     }
 }

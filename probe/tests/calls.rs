@@ -65,7 +65,7 @@ fn short_lives(threads: usize, processes: usize) -> u64 {
 fn every_hook_is_proved() {
     let sensor = Sensor::start(Options::default());
     let hooks = sensor.control().hooks();
-    for hook in [Hook::Calls, Hook::Exec, Hook::Fork, Hook::Exit, Hook::Flow] {
+    for hook in [Hook::Calls, Hook::Exec, Hook::Fork, Hook::Exit, Hook::Flow, Hook::Packet] {
         let status = hooks.iter().find(|status| status.hook == hook).unwrap();
         assert_eq!(status.proof, Proof::Proved, "{hook:?} in {hooks:?}");
     }
