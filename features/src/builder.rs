@@ -35,6 +35,7 @@ pub struct WindowBuilder {
     /// First epoch that can still take events.
     first: Option<u32>,
     last_end_boot_ns: Option<u64>,
+    realtime_offset_ns: i64,
     rollups: Vec<Rollup>,
 }
 
@@ -56,6 +57,7 @@ impl WindowBuilder {
             open: BTreeMap::new(),
             first: None,
             last_end_boot_ns: None,
+            realtime_offset_ns: 0,
             rollups: Vec::new(),
         }
     }
@@ -71,8 +73,8 @@ impl WindowBuilder {
         }
         let epoch = event.epoch.0;
         // Before the first close, records of the epoch before the first one seen may still come.
-        let first = *self.first.get_or_insert(epoch.saturating_sub(1));
-        let target = epoch.clamp(first, first.saturating_add(OPEN_EPOCHS_LIMIT - 1));
+        self.first.get_or_insert(epoch.saturating_sub(1));
+        let Some(target) = self.target(epoch) else { return };
         let part = open_part(&mut self.open, target, &self.config, self.key);
         part.observe(event, target != epoch);
     }
@@ -80,8 +82,8 @@ impl WindowBuilder {
     /// Marks a subject in the epoch, so that it is not merged: something that only the caller
     /// knows (a first-seen item, say) makes it a row of its own.
     pub fn mark_hard(&mut self, subject: &Arc<Subject>, epoch: Epoch) {
-        let first = *self.first.get_or_insert(epoch.0.saturating_sub(1));
-        let target = epoch.0.clamp(first, first.saturating_add(OPEN_EPOCHS_LIMIT - 1));
+        self.first.get_or_insert(epoch.0.saturating_sub(1));
+        let Some(target) = self.target(epoch.0) else { return };
         open_part(&mut self.open, target, &self.config, self.key).row(subject).hard = true;
     }
 
@@ -107,6 +109,7 @@ impl WindowBuilder {
         }
         self.first = Some(epoch.saturating_add(1));
         self.last_end_boot_ns = Some(close.end_boot_ns);
+        self.realtime_offset_ns = close.realtime_offset_ns;
         let time = WindowTime {
             scale: Scale::Seconds5,
             epoch: close.epoch,
@@ -137,9 +140,10 @@ impl WindowBuilder {
         windows
     }
 
-    /// A subject's window as it stands at `now_boot_ns`, in the newest epoch in which it was seen,
-    /// without closing it. `live` are rows of its tasks that were read but not taken out of the
-    /// kernel; they count in this row only. `None` where nothing was seen of the subject.
+    /// A subject's window as it stands at `now_boot_ns`, in the newest epoch that has anything of
+    /// it, without closing it. `live` are rows of its tasks that were read but not taken out of the
+    /// kernel; they count in this row only, and those of another epoch not at all. `None` where
+    /// nothing was seen of the subject.
     pub fn early(
         &mut self,
         subject: &Arc<Subject>,
@@ -147,32 +151,44 @@ impl WindowBuilder {
         live: &[Event],
         baseline: &Baseline,
     ) -> Option<Window> {
-        let newest = self.open.iter_mut().rev().find(|(_, part)| part.find(subject).is_some());
-        let (&epoch, part) = newest?;
-        let (at, row) = part.find(subject)?;
-        let mut row = row.clone();
-        for event in live.iter().filter(|event| event.actor.subject == *subject) {
+        let first = self.first?;
+        let live: Vec<&Event> = live
+            .iter()
+            .filter(|event| event.actor.subject == *subject && event.epoch.0 >= first)
+            .collect();
+        let counted = self.open.iter().rev().find(|(_, part)| part.has(subject));
+        let newest = live.iter().map(|event| event.epoch.0).max();
+        let epoch = counted.map(|(epoch, _)| *epoch).max(newest)?;
+        let target = self.target(epoch)?;
+        let part = open_part(&mut self.open, target, &self.config, self.key);
+        let early = part.next_early(subject);
+        let mut row = part.row(subject).clone();
+        for event in live.into_iter().filter(|event| event.epoch.0 == epoch) {
             row.observe(event, self.key);
         }
-        let early = part.next_early(at);
-        let first = self.first.unwrap_or(epoch);
         let start_boot_ns = match self.last_end_boot_ns {
-            Some(end) => end + u64::from(epoch.saturating_sub(first)) * EPOCH_NS,
+            Some(end) => end + u64::from(target - first) * EPOCH_NS,
             None => part.first_boot_ns().unwrap_or(now_boot_ns),
         };
         let time = WindowTime {
             scale: Scale::Seconds5,
-            epoch: Epoch(epoch),
+            epoch: Epoch(target),
             parts: 1,
             start_boot_ns,
             end_boot_ns: now_boot_ns.max(start_boot_ns),
-            realtime_offset_ns: 0,
+            realtime_offset_ns: self.realtime_offset_ns,
             suspended_ns: 0,
             unattributed: Loss::default(),
         };
         let mut context = self.context(&row, &time, baseline);
         context.seconds = Some(EPOCH_NS as f64 / 1e9);
         Some(Window::new(&self.config.host, &row, time, Some(early), &context))
+    }
+
+    /// The open epoch that takes what belongs to `epoch`; `None` before anything came.
+    fn target(&self, epoch: u32) -> Option<u32> {
+        let first = self.first?;
+        Some(epoch.clamp(first, first.saturating_add(OPEN_EPOCHS_LIMIT - 1)))
     }
 
     /// The rows of a part with the host's own, before small ones merge.

@@ -62,13 +62,17 @@ impl Part {
         &mut self.rows[at]
     }
 
-    pub(crate) fn find(&self, subject: &Subject) -> Option<(usize, &Accumulator)> {
-        self.by_subject.get(subject).map(|at| (*at, &self.rows[*at]))
+    /// Something of the subject was counted under its own name.
+    pub(crate) fn has(&self, subject: &Subject) -> bool {
+        self.by_subject.contains_key(subject)
     }
 
     /// The next index of an early row of a subject's row.
-    pub(crate) fn next_early(&mut self, row: usize) -> u32 {
-        let next = self.early.entry(row).or_default();
+    pub(crate) fn next_early(&mut self, subject: &Arc<Subject>) -> u32 {
+        let next = {
+            let row = self.index(subject);
+            self.early.entry(row).or_default()
+        };
         *next += 1;
         *next - 1
     }

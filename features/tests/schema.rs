@@ -14,7 +14,8 @@ use common::*;
 use hedgerow_event::Family;
 use hedgerow_features::{
     Baseline, COLUMNS, Config, Error, ItemKey, SCHEMA_VERSION, Window, WindowBuilder,
-    columns_markdown, from_batch, matrix, matrix_families, matrix_names, schema_hash, to_batch,
+    columns_markdown, from_batch, matrix, matrix_families, matrix_names, records_markdown,
+    schema_hash, to_batch,
 };
 
 fn windows() -> Vec<Window> {
@@ -80,17 +81,18 @@ fn columns_are_named_after_their_family_and_unit() {
 
 #[test]
 fn the_documentation_is_that_of_the_columns() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/columns.md");
-    let text = columns_markdown();
-    if std::env::var_os("HEDGEROW_UPDATE_DOCS").is_some() {
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, &text).unwrap();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    for (name, text) in [("columns.md", columns_markdown()), ("records.md", records_markdown())] {
+        let path = docs.join(name);
+        if std::env::var_os("HEDGEROW_UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == text,
+            "docs/{name} is out of date: HEDGEROW_UPDATE_DOCS=1 cargo test -p hedgerow-features"
+        );
     }
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        found == text,
-        "docs/columns.md is out of date: HEDGEROW_UPDATE_DOCS=1 cargo test -p hedgerow-features"
-    );
 }
 
 #[test]

@@ -235,8 +235,11 @@ fn early_rows_are_numbered_and_close_nothing() {
     let now = EPOCH_NS + 250_000_000;
     assert!(builder.early(&a, now, &[], &known).is_none());
     builder.observe(&event(&a, 1, 4, rows(&[(1, 10)])));
-    let live =
-        [event(&a, 1, 8, rows(&[(1, 40)])), event(&subject("b", "/b"), 1, 8, rows(&[(1, 9)]))];
+    let live = [
+        event(&a, 1, 8, rows(&[(1, 40)])),
+        event(&a, 0, 8, rows(&[(1, 7)])),
+        event(&subject("b", "/b"), 1, 8, rows(&[(1, 9)])),
+    ];
     let first = builder.early(&a, now, &live, &known).unwrap();
     let second = builder.early(&a, now + 250_000_000, &[], &known).unwrap();
     assert_eq!((first.early, second.early), (Some(0), Some(1)));
@@ -246,6 +249,12 @@ fn early_rows_are_numbered_and_close_nothing() {
     let closed = builder.close(&close(1), &known);
     assert_eq!(find(&closed, &a).value("volume_calls_count"), Some(10.0));
     assert_eq!(find(&closed, &a).early, None);
+    // Rows of the new epoch alone, before anything of it was delivered.
+    let live = [event(&a, 2, 8, rows(&[(1, 3)])), event(&a, 1, 8, rows(&[(1, 90)]))];
+    let third = builder.early(&a, now + EPOCH_NS, &live, &known).unwrap();
+    assert_eq!((third.early, third.time.epoch.0), (Some(0), 2));
+    assert_eq!(third.value("volume_calls_count"), Some(3.0));
+    assert!(builder.early(&a, now + EPOCH_NS, &[], &known).unwrap().early == Some(1));
 }
 
 #[test]

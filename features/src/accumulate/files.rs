@@ -4,9 +4,10 @@ use hedgerow_event::{Call, calls::Class};
 
 use crate::{item::ItemKey, sketch::Sketch};
 
-/// Directories whose files hold secrets or decide what runs; opened by few programs.
+/// Beginnings of paths that hold secrets or decide what runs; opened by few programs.
 const SENSITIVE_DIRECTORIES: &[&str] = &[
     "/root/.ssh/",
+    "/etc/ssh/ssh_host_",
     "/etc/sudoers.d/",
     "/etc/pam.d/",
     "/etc/cron.d/",
@@ -37,11 +38,10 @@ const SENSITIVE_FILES: &[&str] = &[
     "/proc/sys/kernel/core_pattern",
     "/proc/sysrq-trigger",
 ];
-/// Parts of a path that mark a secret wherever it lies.
-const SENSITIVE_PARTS: &[&str] = &[
+/// Secrets wherever they lie, from the slash before their hidden name.
+const SENSITIVE_HIDDEN: &[&str] = &[
     "/.ssh/id_",
     "/.ssh/authorized_keys",
-    "/ssh_host_",
     "/.aws/credentials",
     "/.kube/config",
     "/.docker/config.json",
@@ -55,13 +55,20 @@ const SENSITIVE_PARTS: &[&str] = &[
 pub fn is_sensitive(path: &str) -> bool {
     SENSITIVE_DIRECTORIES.iter().any(|directory| path.starts_with(directory))
         || SENSITIVE_FILES.contains(&path)
-        || SENSITIVE_PARTS.iter().any(|part| path.contains(part))
+        || is_hidden_secret(path)
         || path.strip_prefix("/proc/").is_some_and(|rest| {
             rest.split_once('/').is_some_and(|(process, file)| {
                 process.bytes().all(|byte| byte.is_ascii_digit())
                     && matches!(file, "mem" | "environ" | "maps")
             })
         })
+}
+
+/// One pass over the path: a search for each secret would cost more than all other counting.
+fn is_hidden_secret(path: &str) -> bool {
+    let pairs = path.as_bytes().windows(2).enumerate();
+    let mut hidden = pairs.filter(|(_, pair)| *pair == b"/.");
+    hidden.any(|(at, _)| SENSITIVE_HIDDEN.iter().any(|secret| path[at..].starts_with(secret)))
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -144,12 +151,22 @@ mod tests {
             "/etc/shadow",
             "/home/a/.ssh/id_ed25519",
             "/root/.ssh/known_hosts",
+            "/home/b/.x/.pgpass",
+            "/etc/ssh/ssh_host_rsa_key",
             "/proc/77/mem",
             "/etc/cron.d/x",
         ] {
             assert!(is_sensitive(path), "{path}");
         }
-        for path in ["/etc/passwd", "/usr/lib/libc.so.6", "/proc/self/maps", "/proc/77/stat", ""] {
+        for path in [
+            "/etc/passwd",
+            "/usr/lib/libc.so.6",
+            "/proc/self/maps",
+            "/proc/77/stat",
+            "/.",
+            "/é/.ssh",
+            "",
+        ] {
             assert!(!is_sensitive(path), "{path}");
         }
     }

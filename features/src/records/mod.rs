@@ -7,7 +7,7 @@
 mod read;
 mod write;
 
-use std::sync::Arc;
+use std::{fmt::Write, sync::Arc};
 
 use arrow::{
     array::{RecordBatch, new_null_array},
@@ -135,4 +135,24 @@ pub fn records_from_batch(batch: &RecordBatch) -> Result<Vec<Record>, Error> {
     }
     let mut reader = Reader::open(batch)?;
     (0..batch.num_rows()).map(|row| reader.record(row)).collect()
+}
+
+/// Markdown that lists the columns of records, in order.
+pub fn records_markdown() -> String {
+    let mut text = format!(
+        "# Columns of a record\n\n\
+         Records version {RECORDS_VERSION}: one row for each thing that the sensors delivered, in the \
+         order of delivery. A column is empty in rows of other kinds. What the values mean is said at \
+         the types of the crate `hedgerow-event` that carry the kinds' names. This file is generated \
+         and checked like `columns.md`.\n\n\
+         | column | type | kinds |\n|---|---|---|\n"
+    );
+    for column in COLUMNS {
+        let kinds = Kind::ALL.iter().filter(|(kind, _)| column.kinds & *kind as u16 != 0);
+        let names: Vec<&str> = kinds.map(|(_, name)| *name).collect();
+        let kinds = if column.is_nullable() { names.join(", ") } else { "all".to_owned() };
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "| `{}` | {} | {kinds} |", column.name, (column.data_type)());
+    }
+    text
 }
