@@ -19,9 +19,9 @@ use crate::{
     recorder::{Recorder, Transcript},
 };
 
-/// What the reverse shells are told to do: leak files for as long as they may.
+/// What the reverse shells are told to do: leak files until nobody takes them any more.
 const SHELL_TEXT: &str =
-    "id\nuname -a\nwhile :; do cat /etc/passwd /etc/services; sleep 0.05; done\n";
+    "id\nuname -a\nwhile cat /etc/passwd /etc/services; do sleep 0.05; done\nexit\n";
 const SHELL_PORT: u16 = 4444;
 const DROP_PORT: u16 = 4443;
 /// 200 MB and a little more.

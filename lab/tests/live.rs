@@ -47,6 +47,10 @@ fn poll(what: &str, mut ready: impl FnMut() -> bool) {
     }
 }
 
+fn processes(cgroup: &Path) -> usize {
+    fs::read_to_string(cgroup.join("cgroup.procs")).unwrap().lines().count()
+}
+
 #[test]
 fn a_dropped_lab_leaves_nothing() {
     let Some(lab) = lab() else { return };
@@ -95,6 +99,8 @@ fn attacks_through_the_service_do_what_they_say() {
         let shell = attack(&lab, which, Via::Child).transcript.unwrap();
         assert!(shell.bytes() > 1_000, "{which}: {} bytes", shell.bytes());
     }
+    // A shell that outlives its attack would be found in the next one.
+    poll("every shell ends", || processes(&lab.cgroup("app").unwrap()) == 1);
     let theft = attack(&lab, Attack::Exfiltrate, Via::Thread).transcript.unwrap();
     assert_eq!((theft.bytes(), theft.end), (200 << 20, End::Closed));
 
