@@ -20,44 +20,58 @@ fn id_of(uid: &str, boot_id: &str) -> Option<u64> {
     u64::from_str_radix(id, 16).ok()
 }
 
-/// What was live when the last responder wrote its last line.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What was so when the last responder wrote its last line.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Replayed {
+    /// Live entries of this boot.
     pub entries: Vec<Entry>,
+    /// Entries that were live when another boot ended: their maps are gone.
+    pub lost: Vec<Entry>,
     pub allowed: Vec<Target>,
+    pub armed: bool,
 }
 
-/// Plays the lines of this boot; those of another one concern maps that are gone.
+/// Plays the lines. Only what is of this boot can still be in the kernel.
 pub(crate) fn replay(lines: &[Line], boot_id: &str) -> Replayed {
     let mut live = BTreeMap::new();
     let mut allowed: Vec<Target> = Vec::new();
-    for line in lines.iter().filter(|line| line.boot_id == boot_id) {
+    let mut armed = true;
+    for line in lines {
         match &line.decision {
             Decision::Block { entry, period_s } | Decision::Extend { entry, period_s } => {
-                if let Some(id) = id_of(&entry.uid, boot_id) {
-                    live.insert(id, rebuild(id, entry, *period_s));
-                }
+                live.insert(entry.uid.clone(), rebuild(entry, *period_s));
             }
             Decision::Unblock { entry } => {
-                if let Some(id) = id_of(&entry.uid, boot_id) {
-                    live.remove(&id);
-                }
+                live.remove(&entry.uid);
             }
-            Decision::Allow { target, allowed: through } => {
+            // Ids of cgroups and files are of their boot.
+            Decision::Allow { target, allowed: through } if line.boot_id == boot_id => {
                 allowed.retain(|other| !same(other, target));
                 if *through {
                     allowed.push(target.clone());
                 }
             }
+            Decision::Armed { armed: now } => armed = *now,
             _ => {}
         }
     }
-    Replayed { entries: live.into_values().collect(), allowed }
+    let (mut entries, mut lost) = (Vec::new(), Vec::new());
+    for mut entry in live.into_values() {
+        match id_of(&entry.uid, boot_id) {
+            Some(id) => {
+                entry.id = id;
+                entries.push(entry);
+            }
+            None => lost.push(entry),
+        }
+    }
+    Replayed { entries, lost, allowed, armed }
 }
 
-fn rebuild(id: u64, told: &Remediation, period_s: u32) -> Entry {
+fn rebuild(told: &Remediation, period_s: u32) -> Entry {
     Entry {
-        id,
+        // By its uid.
+        id: 0,
         uid: told.uid.clone(),
         finding_uid: told.finding_uid.clone(),
         target: told.target.clone(),
@@ -72,5 +86,70 @@ fn rebuild(id: u64, told: &Remediation, period_s: u32) -> Entry {
         hits: told.hits,
         hits_before: told.hits,
         sockets_destroyed: told.sockets_destroyed,
+        exec_prevents: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hedgerow_event::{Action, Level, Mode, Rule};
+
+    use super::*;
+
+    fn line(boot_id: &str, decision: Decision) -> Line {
+        Line { time_ns: 0, boot_id: boot_id.into(), decision }
+    }
+
+    fn told(boot_id: &str, id: u64) -> Remediation {
+        Remediation {
+            uid: uid(boot_id, id),
+            finding_uid: None,
+            action: Action::Block,
+            target: Target::TaskTree { tgid: 7, start_boot_ns: 8 },
+            subject: None,
+            rule: Rule::ExecUntrusted,
+            mode: Mode::Enforce,
+            level: Level::Prevents,
+            host_id: "h".into(),
+            time_ns: 0,
+            expires_ns: 60,
+            hits: 3,
+            sockets_destroyed: 0,
+            reason: "why".into(),
+        }
+    }
+
+    #[test]
+    fn what_was_not_lifted_is_live_and_what_another_boot_left_is_lost() {
+        let block = |boot, id| line(boot, Decision::Block { entry: told(boot, id), period_s: 60 });
+        let lines = [
+            block("old", 1),
+            block("old", 2),
+            line("old", Decision::Unblock { entry: told("old", 1) }),
+            block("new", 3),
+            block("new", 0xffff_ffff_0000_0004),
+            line("new", Decision::Extend { entry: told("new", 3), period_s: 120 }),
+        ];
+        let replayed = replay(&lines, "new");
+        let live: Vec<_> = replayed.entries.iter().map(|e| (e.id, e.period_s, e.hits)).collect();
+        assert_eq!(live, [(3, 120, 3), (0xffff_ffff_0000_0004, 60, 3)]);
+        assert_eq!(replayed.lost.iter().map(|e| &e.uid).collect::<Vec<_>>(), [&uid("old", 2)]);
+        // Once told, it isn't told again.
+        let mut lines = lines.to_vec();
+        lines.push(line("new", Decision::Unblock { entry: told("old", 2) }));
+        assert!(replay(&lines, "new").lost.is_empty());
+    }
+
+    #[test]
+    fn the_kill_switch_and_this_boots_allowances_are_remembered() {
+        let target = Target::Cgroup { cgroup_id: 9, path: "/a".into() };
+        let allow = |boot, allowed| line(boot, Decision::Allow { target: target.clone(), allowed });
+        assert!(replay(&[], "b").armed);
+        let lines = [allow("a", true), line("a", Decision::Armed { armed: false })];
+        let replayed = replay(&lines, "b");
+        assert!(!replayed.armed && replayed.allowed.is_empty());
+        assert_eq!(replay(&[allow("b", true)], "b").allowed, vec![target.clone()]);
+        assert!(replay(&[allow("b", true), allow("b", false)], "b").allowed.is_empty());
     }
 }

@@ -34,6 +34,8 @@ pub struct Entry {
     /// Hits when the running period began.
     pub hits_before: u64,
     pub sockets_destroyed: u32,
+    /// A program's exec is refused; otherwise the new image is killed.
+    pub exec_prevents: bool,
 }
 
 /// What is due for an entry.
@@ -88,7 +90,9 @@ impl Entry {
     pub fn level(&self) -> Level {
         match (self.mode, &self.target) {
             (Mode::Observe | Mode::Monitor, _) => Level::Counts,
-            (Mode::Enforce, Target::Program { .. }) => Level::KillsBeforeFirstInstruction,
+            (Mode::Enforce, Target::Program { .. }) if !self.exec_prevents => {
+                Level::KillsBeforeFirstInstruction
+            }
             (Mode::Enforce, _) => Level::Prevents,
         }
     }
@@ -133,6 +137,7 @@ mod tests {
             hits: 0,
             hits_before: 0,
             sockets_destroyed: 0,
+            exec_prevents: false,
         };
         entry.begin(Now { boot_ns: 0, wall_ns: 0 }, PERIOD_FIRST_S);
         entry

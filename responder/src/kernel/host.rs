@@ -61,6 +61,15 @@ fn is_bpffs(path: &Path) -> io::Result<bool> {
     Ok(status.f_type == libc::BPF_FS_MAGIC)
 }
 
+/// BPF LSM programs load and are called: the kernel takes one (a host can list `bpf` and refuse it),
+/// and `bpf` is among the active LSMs (a kernel can take one that it never calls).
+pub(crate) fn lsm_works() -> bool {
+    let active = Path::new("/sys/kernel/security/lsm");
+    let listed = || fs::read_to_string(active).unwrap_or_default();
+    let read = || listed().trim().split(',').any(|name| name == "bpf");
+    libbpf_rs::ProgramType::Lsm.is_supported().unwrap_or(false) && read()
+}
+
 /// Reads both clocks.
 pub fn now() -> Now {
     let read = |clock| {

@@ -48,6 +48,8 @@ pub(crate) struct Kernel {
     pub maps: Maps,
     /// Entries of an earlier responder were found.
     pub adopted: bool,
+    /// A denied exec is refused; otherwise the new image is killed.
+    pub exec_prevents: bool,
     list_sockets: Link,
     spread: Link,
     directory: PathBuf,
@@ -66,7 +68,8 @@ impl Kernel {
         host::ensure_bpffs(parent)?;
         let adopted = check_layout(directory)?;
         let mut storage = MaybeUninit::uninit();
-        let skel = load(&mut storage, adopted.then_some(directory), sizes)?;
+        let exec_prevents = host::lsm_works();
+        let skel = load(&mut storage, adopted.then_some(directory), sizes, exec_prevents)?;
         let maps = Maps::new(&skel)?;
         if !adopted {
             maps.set_control(|control| {
@@ -75,7 +78,7 @@ impl Kernel {
             })?;
             pin_maps(&skel, directory)?;
         }
-        attach(&skel, &directory.join(LINKS))?;
+        attach(&skel, &directory.join(LINKS), exec_prevents)?;
         let enter = skel
             .progs
             .deny_enter_tasks
@@ -92,7 +95,14 @@ impl Kernel {
             .deny_spread
             .attach()
             .map_err(Error::bpf("can't attach the task iterator"))?;
-        let kernel = Self { maps, adopted, list_sockets, spread, directory: directory.to_owned() };
+        let kernel = Self {
+            maps,
+            adopted,
+            exec_prevents,
+            list_sockets,
+            spread,
+            directory: directory.to_owned(),
+        };
         // Sockets older than the hooks get their owner.
         kernel.list_sockets()?;
         Ok(kernel)
@@ -175,10 +185,12 @@ fn load<'obj>(
     storage: &'obj mut MaybeUninit<libbpf_rs::OpenObject>,
     adopt: Option<&Path>,
     sizes: Sizes,
+    lsm: bool,
 ) -> Result<DenySkel<'obj>, Error> {
     let mut open: OpenDenySkel<'obj> = DenySkelBuilder::default()
         .open(storage)
         .map_err(Error::bpf("can't open the deny programs"))?;
+    open.progs.deny_bprm.set_autoload(lsm);
     resize(&mut open.maps, sizes).map_err(Error::bpf("can't size the deny maps"))?;
     if let Some(directory) = adopt {
         reuse(&mut open, directory).map_err(Error::bpf("can't take over the pinned maps"))?;
@@ -238,7 +250,7 @@ fn fresh_name(path: &Path) -> PathBuf {
 }
 
 /// Attaches every hook. The forbidding hooks follow those that keep identity.
-fn attach(skel: &DenySkel<'_>, links: &Path) -> Result<(), Error> {
+fn attach(skel: &DenySkel<'_>, links: &Path, lsm: bool) -> Result<(), Error> {
     let root = host::cgroup_root()?;
     let cgroup = fs::File::open(&root)
         .map_err(Error::io(format!("can't open cgroup {}", root.display())))?;
@@ -247,6 +259,9 @@ fn attach(skel: &DenySkel<'_>, links: &Path) -> Result<(), Error> {
         [("exec", &progs.deny_exec), ("fork", &progs.deny_fork), ("exit", &progs.deny_exit)]
     {
         replace(&links.join(name), || program.attach())?;
+    }
+    if lsm {
+        replace(&links.join("bprm"), || progs.deny_bprm.attach_lsm())?;
     }
     for (name, program) in [
         ("sock_create", &progs.deny_sock_create),

@@ -106,7 +106,8 @@ impl Responder {
         Ok(self.kernel.maps.control()?.armed != 0)
     }
 
-    /// Throws the kill switch: every deny program lets everything pass until [`Self::arm`].
+    /// Throws the kill switch: every deny program lets everything pass until [`Self::arm`], also
+    /// over a stop and start.
     ///
     /// # Errors
     /// The kernel or the ledger fails.
@@ -124,6 +125,16 @@ impl Responder {
 
     fn set_armed(&mut self, armed: bool) -> Result<(), Error> {
         self.kernel.maps.set_control(|control| control.armed = u32::from(armed))?;
-        self.log(kernel::now(), Decision::Armed { armed })
+        self.note_armed()
+    }
+
+    /// Writes the kill switch down where it was thrown since: a stop and start must not undo it.
+    pub(super) fn note_armed(&mut self) -> Result<(), Error> {
+        let armed = self.is_armed()?;
+        if armed != self.armed {
+            self.armed = armed;
+            self.log(kernel::now(), Decision::Armed { armed })?;
+        }
+        Ok(())
     }
 }

@@ -81,6 +81,8 @@ pub struct Responder {
     breaker: Breaker,
     protected: ProtectedSet,
     own: Own,
+    /// The kill switch as the ledger has it; others can throw it through the pin.
+    armed: bool,
     /// What was found or given up at start, told by the first tick.
     pending: Vec<Remediation>,
 }
@@ -111,6 +113,7 @@ impl Responder {
             allowed: Vec::new(),
             breaker: Breaker::default(),
             protected: ProtectedSet::default(),
+            armed: true,
             own: Own::read(&kernel::cgroup_root()?),
             pending: Vec::new(),
         };
@@ -123,11 +126,21 @@ impl Responder {
     fn adopt(&mut self, explained: crate::adopt::Replayed) -> Result<(), Error> {
         let now = kernel::now();
         let held: HashSet<u64> = self.kernel.maps.ids().into_iter().collect();
+        if !self.kernel.adopted && !explained.armed {
+            self.kernel.maps.set_control(|control| control.armed = 0)?;
+        }
+        self.armed = self.is_armed()?;
+        for entry in explained.lost {
+            let gone = self.report(&entry, Action::Unblock, now, "gone with the reboot");
+            self.log(now, Decision::Unblock { entry: gone.clone() })?;
+            self.pending.push(gone);
+        }
         self.allowed = explained.allowed;
         for mut entry in explained.entries {
             let expiry = self.kernel.expiry(entry.id)?;
             if expiry > now.boot_ns {
                 entry.expiry_boot_ns = expiry;
+                entry.exec_prevents = self.kernel.exec_prevents;
                 entry.expires_wall_ns = now.wall_ns + (expiry - now.boot_ns) as i64;
                 entry.hits = self.kernel.maps.hits(entry.id)?;
                 entry.hits_before = entry.hits_before.min(entry.hits);
@@ -183,6 +196,7 @@ impl Responder {
             hits: 0,
             hits_before: 0,
             sockets_destroyed: 0,
+            exec_prevents: self.kernel.exec_prevents,
         };
         entry.begin(now, request.seconds);
         // The ledger goes first: an entry in the kernel is always explained.
@@ -201,7 +215,10 @@ impl Responder {
             installed?;
             return Err(Refusal::Full { whose: "kernel", limit: self.entries.len() });
         }
-        let why = self.cut(&mut entry)?;
+        // The entry is live whatever comes of the sockets.
+        let why = self.cut(&mut entry).unwrap_or_else(|error| {
+            format!("{}; what stands could not be destroyed: {error}", entry.reason)
+        });
         let report = self.report(&entry, Action::Block, now, &why);
         self.entries.insert(id, entry);
         Ok(report)
@@ -261,6 +278,7 @@ impl Responder {
     /// # Errors
     /// The kernel or the ledger fails.
     pub fn tick(&mut self, now: crate::Now) -> Result<Vec<Remediation>, Error> {
+        self.note_armed()?;
         let mut reports = std::mem::take(&mut self.pending);
         let ids: Vec<u64> = self.entries.keys().copied().collect();
         for id in ids {
@@ -326,6 +344,7 @@ impl Responder {
     /// # Errors
     /// The kernel or the ledger fails.
     pub fn stop(mut self, keep: bool) -> Result<Vec<Remediation>, Error> {
+        self.note_armed()?;
         let mut reports = std::mem::take(&mut self.pending);
         if !keep {
             let now = kernel::now();
