@@ -94,16 +94,16 @@ fn a_socket_that_survives_an_exec_belongs_to_the_new_program() {
 
 #[test]
 fn sockets_older_than_the_sensor_are_picked_up_when_used() {
-    let netns = enter_namespace();
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-    let (mut accepted, _) = listener.accept().unwrap();
-    let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut body = [0; 1000];
-    client.write_all(&body).unwrap();
-    accepted.read_exact(&mut body).unwrap();
-
-    let mut harness = Harness::load(netns);
+    let (mut harness, (mut client, mut accepted, server)) = Harness::after(|| {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        let server = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        client.write_all(&body).unwrap();
+        accepted.read_exact(&mut body).unwrap();
+        (client, accepted, server)
+    });
     // The first use only makes them known.
     client.write_all(&body[..10]).unwrap();
     accepted.read_exact(&mut body[..10]).unwrap();

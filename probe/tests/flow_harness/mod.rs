@@ -8,7 +8,10 @@ use std::{
     fs,
     mem::MaybeUninit,
     net::IpAddr,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::MetadataExt,
+    },
     process::Command,
     rc::Rc,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -32,8 +35,9 @@ use libbpf_rs::{
 pub const LIMIT: Duration = Duration::from_secs(20);
 const RING_BYTES: u32 = 1 << 20;
 
-/// One sensor at a time: its hooks are of the whole system.
-static ONE: Mutex<()> = Mutex::new(());
+/// Loaded once, since that takes far longer than a test, and attached by one test at a time, since
+/// the hooks are of the whole system.
+static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
 pub const PHASE_START: u8 = wire::WIRE_FLOW_START as u8;
 pub const PHASE_INTERIM: u8 = wire::WIRE_FLOW_INTERIM as u8;
@@ -74,17 +78,26 @@ pub fn mapped(address: IpAddr) -> [u8; 16] {
     }
 }
 
-pub struct Harness {
+struct Loaded {
     skel: SensorSkel<'static>,
-    flows: Flows,
+    hook: UseHook,
     rings: RingBuffer<'static>,
     records: Rc<RefCell<Vec<wire_flow>>>,
+}
+
+// SAFETY: libbpf's objects belong to no thread, and one thread at a time, which holds the lock,
+// uses them and the records.
+unsafe impl Send for Loaded {}
+
+pub struct Harness {
+    flows: Flows,
     pub netns: u32,
-    _one: MutexGuard<'static, ()>,
+    refused_before: u64,
+    loaded: MutexGuard<'static, Option<Loaded>>,
 }
 
 /// Moves the calling thread into a new network namespace and gives its inode.
-pub fn enter_namespace() -> u32 {
+fn enter_namespace() -> u32 {
     // SAFETY: no memory is passed.
     assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "needs root");
     let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap();
@@ -101,69 +114,41 @@ fn parse(bytes: &[u8]) -> wire_flow {
 impl Harness {
     /// Moves the calling thread into a new network namespace, which ends with the thread.
     pub fn new() -> Self {
-        let netns = enter_namespace();
-        Self::load(netns)
+        Self::after(|| ()).0
     }
 
-    /// Observes the namespace.
-    pub fn load(netns: u32) -> Self {
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let object: &'static mut MaybeUninit<OpenObject> =
-            Box::leak(Box::new(MaybeUninit::uninit()));
-        let mut open = SensorSkelBuilder::default().open(object).unwrap();
-        let hook = UseHook::detect();
-        for mut program in open.open_object_mut().progs_mut() {
-            let flow = program.name().to_string_lossy().starts_with("on_flow");
-            program.set_autoload(flow);
-        }
-        select(&mut open.progs, hook);
-        let cpus = libbpf_rs::num_possible_cpus().unwrap() as u32;
-        open.maps.rings.set_max_entries(cpus).unwrap();
-        let skel = open.load().unwrap();
-
-        let records = Rc::new(RefCell::new(Vec::new()));
-        let mut builder = RingBufferBuilder::new();
-        let mut handles = Vec::new();
-        for cpu in 0..cpus {
-            let options = libbpf_rs::libbpf_sys::bpf_map_create_opts {
-                sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as _,
-                ..Default::default()
-            };
-            let ring =
-                MapHandle::create(MapType::RingBuf, Some("ring"), 0, 0, RING_BYTES, &options)
-                    .unwrap();
-            let fd = std::os::fd::AsRawFd::as_raw_fd(&ring.as_fd());
-            let rings = &skel.maps.rings;
-            rings.update(&cpu.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY).unwrap();
-            handles.push(ring);
-        }
-        for ring in &handles {
-            let records = Rc::clone(&records);
-            builder
-                .add(ring, move |bytes: &[u8]| {
-                    records.borrow_mut().push(parse(bytes));
-                    0
-                })
-                .unwrap();
-        }
-        let rings = builder.build().unwrap();
+    /// The same after `before`, of which nothing is observed.
+    pub fn after<T>(before: impl FnOnce() -> T) -> (Self, T) {
+        let mut guard = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = guard.get_or_insert_with(Loaded::new);
+        let netns = enter_namespace();
+        let made = before();
+        loaded.rings.consume().unwrap();
+        loaded.records.take();
+        loaded.skel.maps.data_control_data.as_mut().unwrap().control.clock.epoch = 7;
         let root = fs::File::open(support::require().unwrap()).unwrap();
-        let flows = Flows::attach(&skel.progs, &skel.maps, hook, root.as_fd()).unwrap();
-        let mut harness = Self { skel, flows, rings, records, netns, _one: one };
-        harness.set_epoch(7);
-        harness
+        let skel = &loaded.skel;
+        let flows = Flows::attach(&skel.progs, &skel.maps, loaded.hook, root.as_fd()).unwrap();
+        let refused_before = loaded.refused();
+        (Self { flows, netns, refused_before, loaded: guard }, made)
+    }
+
+    fn loaded(&mut self) -> &mut Loaded {
+        self.loaded.as_mut().unwrap()
     }
 
     pub fn set_epoch(&mut self, epoch: u32) {
-        let control = self.skel.maps.data_control_data.as_mut().unwrap();
-        control.control.closing = control.control.clock.epoch;
-        control.control.clock.epoch = epoch;
+        let data = self.loaded().skel.maps.data_control_data.as_mut().unwrap();
+        data.control.closing = data.control.clock.epoch;
+        data.control.clock.epoch = epoch;
     }
 
     /// Records that came by ring since the last call.
     pub fn drain(&mut self) -> Vec<wire_flow> {
-        self.rings.consume().unwrap();
-        self.mine(self.records.take())
+        let loaded = self.loaded();
+        loaded.rings.consume().unwrap();
+        let records = loaded.records.take();
+        self.mine(records)
     }
 
     /// Records of the open flows.
@@ -177,13 +162,7 @@ impl Harness {
 
     /// Packets of peers that found no room, on all CPUs.
     pub fn refused(&self) -> u64 {
-        let values = self.skel.maps.stats.lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY);
-        let read = |bytes: &Vec<u8>| {
-            assert_eq!(bytes.len(), size_of::<wire_stats>());
-            // SAFETY: the size is right, and any bytes are valid counters.
-            unsafe { bytes.as_ptr().cast::<wire_stats>().read_unaligned() }
-        };
-        values.unwrap().unwrap().iter().map(|bytes| read(bytes).flow_peers_refused).sum()
+        self.loaded.as_ref().unwrap().refused() - self.refused_before
     }
 
     fn mine(&self, records: Vec<wire_flow>) -> Vec<wire_flow> {
@@ -206,4 +185,59 @@ impl Harness {
         records.sort_by_key(|record| record.header.time_boot_ns);
         records
     }
+}
+
+impl Loaded {
+    fn new() -> Self {
+        let object: &'static mut MaybeUninit<OpenObject> =
+            Box::leak(Box::new(MaybeUninit::uninit()));
+        let mut open = SensorSkelBuilder::default().open(object).unwrap();
+        let hook = UseHook::detect();
+        for mut program in open.open_object_mut().progs_mut() {
+            let flow = program.name().to_string_lossy().starts_with("on_flow");
+            program.set_autoload(flow);
+        }
+        select(&mut open.progs, hook);
+        let cpus = libbpf_rs::num_possible_cpus().unwrap() as u32;
+        open.maps.rings.set_max_entries(cpus).unwrap();
+        let skel = open.load().unwrap();
+
+        let records = Rc::new(RefCell::new(Vec::new()));
+        let mut builder = RingBufferBuilder::new();
+        let handles: Vec<MapHandle> = (0..cpus).map(|cpu| ring(&skel, cpu)).collect();
+        for ring in &handles {
+            let records = Rc::clone(&records);
+            builder
+                .add(ring, move |bytes: &[u8]| {
+                    records.borrow_mut().push(parse(bytes));
+                    0
+                })
+                .unwrap();
+        }
+        let rings = builder.build().unwrap();
+        Self { skel, hook, rings, records }
+    }
+
+    fn refused(&self) -> u64 {
+        let values = self.skel.maps.stats.lookup_percpu(&0u32.to_ne_bytes(), MapFlags::ANY);
+        let read = |bytes: &Vec<u8>| {
+            assert_eq!(bytes.len(), size_of::<wire_stats>());
+            // SAFETY: the size is right, and any bytes are valid counters.
+            unsafe { bytes.as_ptr().cast::<wire_stats>().read_unaligned() }
+        };
+        values.unwrap().unwrap().iter().map(|bytes| read(bytes).flow_peers_refused).sum()
+    }
+}
+
+/// A ring for this CPU.
+fn ring(skel: &SensorSkel<'_>, cpu: u32) -> MapHandle {
+    let options = libbpf_rs::libbpf_sys::bpf_map_create_opts {
+        sz: size_of::<libbpf_rs::libbpf_sys::bpf_map_create_opts>() as _,
+        ..Default::default()
+    };
+    let ring =
+        MapHandle::create(MapType::RingBuf, Some("ring"), 0, 0, RING_BYTES, &options).unwrap();
+    let fd = ring.as_fd().as_raw_fd();
+    skel.maps.rings.update(&cpu.to_ne_bytes(), &fd.to_ne_bytes(), MapFlags::ANY).unwrap();
+    ring
 }
