@@ -94,7 +94,8 @@ impl Engine {
         let Some(case) = self.case(window, scored) else { return false };
         let second_family = case.families.len() >= 2;
         let bypass = !case.strong.is_empty() && second_family;
-        let reason = match self.state() {
+        let state = self.state_of(&window.subject);
+        let reason = match state {
             Maturity::Mature => {
                 let threshold = self.budget.threshold().unwrap_or(f64::INFINITY);
                 (scored.score > threshold).then(|| mature_reason(&case))
@@ -196,7 +197,7 @@ impl Engine {
         now_boot_ns: u64,
         reason: String,
     ) -> Finding {
-        let state = self.state();
+        let state = self.state_of(&window.subject);
         let workload = Some(window.subject.workload.as_str());
         let learned = self.learned.get(&window.time.scale);
         let calibration = learned.map(|learned| &learned.detector.calibration);

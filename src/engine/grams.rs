@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use hedgerow_event::{GramReport, Grams, Subject};
-use hedgerow_model::file::{GramSet, Profile, ProgramProfile};
+use hedgerow_model::{
+    file::{GramSet, Profile, ProgramProfile},
+    maturity::Incidence,
+};
 
 /// Programs with a profile; a program past them stays unprofiled, and is counted.
 pub const PROFILES_MAX: usize = 255;
@@ -65,6 +68,16 @@ fn add_window(set: &mut GramSet, positions: &[u32]) {
         }
     }
     set.add_window(&words);
+}
+
+/// In how many windows a subject's 6-grams were seen; `None` for one without a profile.
+pub fn incidence(profile: &Profile, of: &Subject) -> Option<Incidence> {
+    let found = profile.programs.iter().find(|program| {
+        program.workload == of.workload.as_str()
+            && program.path == *of.program.path
+            && program.script.as_deref() == of.program.script.as_deref()
+    });
+    found.map(|program| program.six_grams.incidence())
 }
 
 /// What the kernel is to take for known, by subject.

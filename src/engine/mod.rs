@@ -29,6 +29,7 @@ use hedgerow_features::{Baseline, Config, ItemKey, Sensors, Window, WindowBuilde
 use hedgerow_model::{
     budget::{Budget, BudgetParams, Scored as HeldBack},
     file::Profile,
+    maturity::{self, Incidence, MaturityRule},
 };
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,7 @@ pub use self::{grams::known, persist::SavedModel};
 pub const EPOCH_SECONDS: u64 = 5;
 /// First-seen incidence is counted by hours, in a short trial by parts of it.
 const INCIDENCE_UNITS: u64 = 24;
+const EPOCHS_AN_HOUR: u32 = 720;
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// Subjects that are looked at before their window closes, in one epoch.
 const EARLY_SUBJECTS_MAX: usize = 64;
@@ -207,11 +209,39 @@ impl Engine {
         &self.budget
     }
 
+    /// The state of the host as a whole: mature once the held-back windows support the budget.
     pub fn state(&self) -> Maturity {
         match self.phase {
             Phase::Scoring if self.budget.support().supported => Maturity::Mature,
             Phase::Scoring => Maturity::Provisional,
             _ => Maturity::Learning,
+        }
+    }
+
+    /// How sure the learning of one subject is: its program's n-grams and, where they were counted
+    /// by hours, its workload's first-seen things must have little novelty left to bring.
+    fn state_of(&self, subject: &Subject) -> Maturity {
+        let by_hours = self.settings.schedule.epochs() >= INCIDENCE_UNITS as u32 * EPOCHS_AN_HOUR;
+        let first_seen = by_hours.then(|| {
+            let seen = self.baseline.incidence(&subject.workload);
+            Incidence {
+                units: u64::from(seen.units_learned),
+                once: seen.once,
+                twice: seen.twice,
+                total: seen.items,
+            }
+        });
+        let learned = maturity::Learned {
+            frozen: self.phase == Phase::Scoring,
+            level_supported: self.budget.support().supported,
+            grams: self.profile.as_ref().and_then(|profile| grams::incidence(profile, subject)),
+            first_seen,
+        };
+        match maturity::maturity(&learned, &MaturityRule::for_budget(self.settings.budget_per_day))
+        {
+            maturity::Maturity::Learning => Maturity::Learning,
+            maturity::Maturity::Provisional => Maturity::Provisional,
+            maturity::Maturity::Mature => Maturity::Mature,
         }
     }
 
