@@ -23,6 +23,8 @@ pub struct Episode {
     pub workload: Workload,
     pub objects: BTreeSet<Object>,
     pub processes: BTreeSet<u32>,
+    /// Who started them.
+    pub parents: BTreeSet<u32>,
     pub score: f64,
     pub last_boot_ns: u64,
     pub sequence: u32,
@@ -75,6 +77,7 @@ impl Episodes {
         episode.subjects.insert(Arc::clone(part.subject));
         if episode.processes.len() < TREE_MAX {
             episode.processes.extend(part.processes);
+            episode.parents.extend(part.parents);
         }
         episode.score = episode.score.max(part.score);
         episode.last_boot_ns = part.time_boot_ns;
@@ -97,6 +100,7 @@ impl Episodes {
             workload: part.subject.workload.clone(),
             objects: part.objects.clone(),
             processes: part.processes.clone(),
+            parents: part.parents.clone(),
             score: part.score,
             last_boot_ns: part.time_boot_ns,
             sequence: 0,
@@ -136,11 +140,9 @@ fn belongs(episode: &Episode, part: &Part<'_>) -> bool {
     if part.time_boot_ns > episode.last_boot_ns.saturating_add(GAP_NS) {
         return false;
     }
-    let same_tree = part
-        .processes
-        .iter()
-        .chain(part.parents)
-        .any(|process| *process > 1 && episode.processes.contains(process));
-    same_tree
+    let of_tree = |process: &u32| *process > 1 && episode.processes.contains(process);
+    let starter = |process: &u32| *process > 1 && episode.parents.contains(process);
+    part.processes.iter().chain(part.parents).any(of_tree)
+        || part.processes.iter().any(starter)
         || (episode.workload == part.subject.workload && part.objects.is_subset(&episode.objects))
 }

@@ -22,6 +22,7 @@ use super::{
     detector::Scored,
     episodes::{Episode, Joined, Part},
     objects::{self, Witness},
+    scale::group,
     valid,
 };
 
@@ -56,7 +57,8 @@ impl Engine {
         outcomes: &mut Vec<Outcome>,
     ) {
         for scale in [Scale::Seconds5, Scale::Minute] {
-            let part = valid(windows, scale);
+            let mut part = valid(windows, scale);
+            part.sort_by_key(|window| self.objects.first_of(&window.subject));
             let scored = self.scored(scale, &part);
             for (window, scored) in part.iter().zip(&scored) {
                 let clean = !self.judge(window, scored, close.end_boot_ns, outcomes);
@@ -75,7 +77,7 @@ impl Engine {
     /// Clean windows go on joining the calibration: that is how a day's level is reached.
     fn join_calibration(&mut self, window: &Window, scored: &Scored) {
         if let Some(learned) = self.learned.get_mut(&window.time.scale) {
-            learned.detector.calibration.join(Some(window.subject.workload.as_str()), scored.score);
+            learned.detector.calibration.join(Some(group(&window.subject)), scored.score);
         }
         if window.time.scale == Scale::Seconds5 {
             let now_s = self.unix_s(window.time.end_boot_ns);
@@ -198,7 +200,7 @@ impl Engine {
         reason: String,
     ) -> Finding {
         let state = self.state_of(&window.subject);
-        let workload = Some(window.subject.workload.as_str());
+        let group = Some(group(&window.subject));
         let learned = self.learned.get(&window.time.scale);
         let calibration = learned.map(|learned| &learned.detector.calibration);
         let mut attribution = learned.map_or_else(Vec::new, |learned| {
@@ -228,9 +230,8 @@ impl Engine {
             disposition: Disposition::Alert,
             score: scored.score,
             threshold: threshold.unwrap_or(1.0),
-            p_value: calibration
-                .and_then(|calibration| calibration.p_value(workload, scored.score)),
-            level_supported: calibration.map_or(1.0, |c| c.supported_level(workload)),
+            p_value: calibration.and_then(|calibration| calibration.p_value(group, scored.score)),
+            level_supported: calibration.map_or(1.0, |c| c.supported_level(group)),
             families: case.families.iter().copied().collect(),
             objects: case.objects.iter().cloned().collect(),
             attribution,

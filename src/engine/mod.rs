@@ -413,7 +413,9 @@ impl Engine {
             return Vec::new();
         }
         let mut outcomes = Vec::new();
-        let hard: Vec<_> = self.hard.iter().map(|(s, p)| (Arc::clone(s), p.clone())).collect();
+        let mut hard: Vec<_> = self.hard.iter().map(|(s, p)| (Arc::clone(s), p.clone())).collect();
+        // Who began comes first, so that what it started joins its episode.
+        hard.sort_by_key(|(subject, _)| self.objects.first_of(subject));
         for (subject, processes) in hard {
             let live: Vec<Event> = processes.iter().flat_map(|tgid| rows_of(*tgid)).collect();
             let Some(window) = self.builder.early(&subject, now_boot_ns, &live, &self.baseline)

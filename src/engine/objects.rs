@@ -21,6 +21,7 @@ const PROCESSES_MAX: usize = 16_384;
 pub struct Witness {
     pub object: Object,
     pub epoch: Epoch,
+    pub time_boot_ns: u64,
     pub tgid: u32,
     pub parent_tgid: u32,
     pub start_boot_ns: u64,
@@ -113,6 +114,7 @@ impl Objects {
         list.push(Witness {
             object,
             epoch: event.epoch,
+            time_boot_ns: event.time_boot_ns,
             tgid: *tgid,
             parent_tgid: image.map_or(0, |image| image.parent_tgid),
             start_boot_ns: *start_boot_ns,
@@ -129,6 +131,11 @@ impl Objects {
     /// What a subject did that was new, in its open epochs.
     pub fn of(&self, subject: &Subject) -> &[Witness] {
         self.witnesses.get(subject).map_or(&[], Vec::as_slice)
+    }
+
+    /// When a subject's first new thing was seen; later than all others where there is none.
+    pub fn first_of(&self, subject: &Subject) -> u64 {
+        self.of(subject).iter().map(|witness| witness.time_boot_ns).min().unwrap_or(u64::MAX)
     }
 
     /// Subjects with something new.

@@ -19,8 +19,10 @@ const GROUP_WINDOWS_LEAST: u64 = 5;
 const COUNT_WINDOWS_LEAST: u32 = 8;
 /// Subjects and workloads with largest counts of their own.
 const GROUPS_MAX: usize = 2048;
-/// Counts compared are at least this large: a handful of rare events is no burst.
-const COUNT_LEAST: f64 = 50.0;
+/// Counts compared are at least this large: a handful of rare events is no burst, a few
+/// kilobytes are no exfiltration.
+const COUNT_LEAST: f64 = 100.0;
+const BYTES_LEAST: f64 = 1e6;
 
 /// What is learned for one window length.
 #[derive(Debug)]
@@ -121,7 +123,8 @@ impl Counts {
             // What was never seen has a rule of its own; its largest value knows only the end of
             // learning.
             let counted = column.kind == Kind::Count && column.family != Family::Novelty;
-            if !counted || value.is_nan() || value < COUNT_LEAST {
+            let least = if column.name.ends_with("_bytes") { BYTES_LEAST } else { COUNT_LEAST };
+            if !counted || value.is_nan() || value < least {
                 continue;
             }
             let held_back_max = largest.get(at).copied().unwrap_or(0.0);
@@ -150,10 +153,16 @@ fn raise(largest: &mut Vec<f64>, window: &Window) {
     }
 }
 
+/// Whose held-back windows judge a subject: its workload's; the kernel's own counters are judged by
+/// themselves, not by the programs that run in no unit.
+pub fn group(subject: &Subject) -> &str {
+    if subject.is_host() { Subject::KERNEL } else { subject.workload.as_str() }
+}
+
 impl Learned {
     /// Holds back a scored window: nothing was fitted on it.
     pub fn hold_back(&mut self, window: &Window, scored: &Scored) {
-        self.detector.calibration.join(Some(window.subject.workload.as_str()), scored.score);
+        self.detector.calibration.join(Some(group(&window.subject)), scored.score);
         for (largest, (_, excess)) in
             self.excess_largest.iter_mut().zip(excesses(&scored.deviation))
         {
@@ -165,9 +174,9 @@ impl Learned {
     /// often enough, of all otherwise.
     pub fn held_back_max(&self, subject: &Subject) -> Option<f64> {
         let calibration = &self.detector.calibration;
-        let workload = Some(subject.workload.as_str());
-        if calibration.group_rows(workload) >= GROUP_WINDOWS_LEAST {
-            return calibration.maximum(workload);
+        let group = Some(group(subject));
+        if calibration.group_rows(group) >= GROUP_WINDOWS_LEAST {
+            return calibration.maximum(group);
         }
         calibration.maximum(None)
     }

@@ -123,7 +123,7 @@ impl HostCounts {
     }
 }
 
-/// `(other)` and `(kernel)` name no program.
+/// `(other)`, `(kernel)`, `(unknown)` and `(kernel thread)` name no program.
 pub(crate) fn names_a_program(program: &Program) -> bool {
-    !matches!(&*program.path, Subject::OTHER | Subject::KERNEL)
+    !program.path.starts_with('(')
 }
