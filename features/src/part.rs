@@ -52,7 +52,9 @@ impl Part {
         if let Origin::Exec(exec) = &event.origin
             && let Some(parent) = parent_of(event, exec)
         {
-            self.row(parent).processes.observe_child(parent, &event.actor.subject, key);
+            let child = &event.actor.subject;
+            self.row(child).processes.observe_parent(parent, child, key);
+            self.row(parent).processes.observe_child(parent, child, key);
         }
     }
 

@@ -67,6 +67,7 @@ fn a_shell_under_a_service_that_connects_out_shows_on_both() {
     assert_eq!(service.value("processes_children_count"), Some(1.0));
     assert_eq!(service.records, 0, "the exec is the shell's own record");
     let window = one_window(&attack, &baseline, &shell);
+    assert_eq!(window.value("novelty_parents_count"), Some(1.0));
     assert_eq!(window.value("novelty_programs_count"), Some(1.0));
     assert_eq!(window.value("novelty_peers_count"), Some(1.0));
     assert_eq!(window.value("novelty_ports_count"), Some(1.0));

@@ -41,7 +41,7 @@ pub struct HostCounts {
     pub counters: HostCounters,
     /// Subjects that were active, summed over the window's epochs.
     pub subjects: u64,
-    /// Subjects that were merged into their workload's `other`, summed over the epochs.
+    /// Subjects of the window that were merged into their workload's `other`.
     pub merged: u64,
 }
 

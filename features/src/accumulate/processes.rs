@@ -19,6 +19,8 @@ pub struct ProcessCounts {
     pub children: u64,
     /// (this program, child program) of those.
     pub child_pairs: Sketch,
+    /// (parent program, this program) of execs that made this subject.
+    pub parent_pairs: Sketch,
     pub forks: u64,
     pub threads: u64,
     pub exits: u64,
@@ -47,6 +49,11 @@ impl ProcessCounts {
         self.child_pairs.add(key.child(&parent.program, &child.program), 1);
     }
 
+    /// The child's side of the same exec.
+    pub fn observe_parent(&mut self, parent: &Subject, child: &Subject, key: ItemKey) {
+        self.parent_pairs.add(key.child(&parent.program, &child.program), 1);
+    }
+
     pub fn observe_fork(&mut self, fork: &Fork) {
         self.threads += u64::from(fork.thread);
         self.forks += u64::from(!fork.thread);
@@ -69,6 +76,7 @@ impl ProcessCounts {
         self.privileges.merge(&other.privileges);
         self.children += other.children;
         self.child_pairs.merge(&other.child_pairs);
+        self.parent_pairs.merge(&other.parent_pairs);
         self.forks += other.forks;
         self.threads += other.threads;
         self.exits += other.exits;

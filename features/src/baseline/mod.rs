@@ -132,7 +132,12 @@ impl Baseline {
         for seen in self.workloads.values_mut() {
             removed.extend(seen.end_learning(key));
         }
-        for (_, object) in removed {
+        for (hash, object) in removed {
+            if let Object::NewChild { child, .. } = &object
+                && let Some(seen) = self.workloads.get_mut(&child.workload)
+            {
+                seen.forget(Set::Children, hash);
+            }
             self.push_distrusted(object);
         }
     }
@@ -193,6 +198,7 @@ impl Baseline {
                 let hash = key.child(&parent.program, &child.program);
                 let text = format!("{} starts {}", parent.program, child.program);
                 add(&parent.workload, Set::Children, hash, &text);
+                add(&child.workload, Set::Children, hash, &text);
             }
             Object::NewPeer { subject, peer } => {
                 let address = peer.address.to_string();
@@ -368,6 +374,10 @@ fn visit_items(key: ItemKey, event: &Event, visit: &mut Visit<'_>) {
                 let hash = key.child(&parent.program, &subject.program);
                 let text = || format!("{} starts {}", parent.program, subject.program);
                 visit(&parent.workload, Set::Children, hash, &text);
+                // The child's row asks its own workload.
+                if parent.workload != *workload {
+                    visit(workload, Set::Children, hash, &text);
+                }
             }
             if exec.privileged || exec.uid_before != exec.uid {
                 let hash = key.privilege(&subject.program, exec.uid_before, exec.uid);

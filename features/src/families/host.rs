@@ -74,7 +74,7 @@ pub(super) const COLUMNS: &[Column] = &[
         Family,
         Host,
         "host_merged_count",
-        "subjects that were merged into their workload's `(other)`, summed over the epochs",
+        "subjects of this window that were merged into their workload's `(other)`",
         |a, _| of(a, |host| host.merged as f64),
     )
     .outside_matrix(),

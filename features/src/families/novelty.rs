@@ -49,6 +49,13 @@ pub(super) const COLUMNS: &[Column] = &[
     Column::count(
         Novelty,
         Processes,
+        "novelty_parents_count",
+        "distinct programs that were never seen to start this program",
+        |a, c| unseen(&a.processes.parent_pairs, Set::Children, c),
+    ),
+    Column::count(
+        Novelty,
+        Processes,
         "novelty_privileges_count",
         "distinct (program, user id before, after) never seen",
         |a, c| unseen(&a.processes.privileges, Set::Privileges, c),
