@@ -38,3 +38,15 @@ pub mod sensor {
 pub mod deny {
     include!(concat!(env!("OUT_DIR"), "/deny.skel.rs"));
 }
+
+/// An empty probe, by which the cost of the others is measured.
+#[cfg(feature = "skeletons")]
+#[allow(
+    missing_debug_implementations,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used
+)]
+pub mod bench {
+    include!(concat!(env!("OUT_DIR"), "/bench.skel.rs"));
+}
