@@ -63,10 +63,13 @@ fn with_empty_probe() -> [f64; 2] {
     measured
 }
 
+/// What was unseen, window by window.
+type Reports = Arc<std::sync::Mutex<Vec<(Arc<Subject>, Grams)>>>;
+
 struct Running {
     probe: Probe,
     collector: std::thread::JoinHandle<()>,
-    grams: Arc<std::sync::Mutex<Vec<(Arc<Subject>, Grams)>>>,
+    grams: Reports,
 }
 
 impl Running {

@@ -30,7 +30,7 @@ fn options() -> Options {
     }
 }
 
-fn calls<'a>(events: &'a [Event], tid: u32) -> impl Iterator<Item = &'a Call> {
+fn calls(events: &[Event], tid: u32) -> impl Iterator<Item = &Call> {
     events.iter().filter(move |event| event.actor.tid == tid).filter_map(|event| {
         match &event.origin {
             Origin::Call(call) => Some(&**call),
