@@ -81,7 +81,8 @@ pub fn finding(finding: &Finding) -> String {
     }
     for share in finding.attribution.iter().take(SHARES) {
         let usual = match (share.usual_low, share.usual_high) {
-            (Some(low), Some(high)) => format!("usually {low:.6} to {high:.6}"),
+            (Some(low), Some(high)) if low == high => format!("usually {}", number(low)),
+            (Some(low), Some(high)) => format!("usually {} to {}", number(low), number(high)),
             _ => "never seen before".to_owned(),
         };
         let direction = match share.direction {
@@ -93,10 +94,15 @@ pub fn finding(finding: &Finding) -> String {
             "  {:>3.0} % {} = {} ({direction}; {usual})",
             100.0 * share.share,
             share.feature,
-            share.value
+            number(share.value)
         ));
     }
     lines.join("\n")
+}
+
+/// Whole numbers as they are, others with three decimals.
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
 
 fn painted(what: &str, finding: &Finding) -> String {
@@ -125,5 +131,6 @@ mod tests {
         assert_eq!(seconds(86_400), "1 d");
         assert_eq!(count(12_345.0), "12.3 k");
         assert_eq!(count(870.4), "870");
+        assert_eq!([number(3.0), number(0.12345)], ["3", "0.123"]);
     }
 }

@@ -125,6 +125,18 @@ impl Host {
     }
 
     fn close(&mut self, engine: &mut Engine) -> Vec<Outcome> {
+        let packets = 700 + self.random(200);
+        self.close_with(engine, packets, 0, 0)
+    }
+
+    /// Closes the epoch with what the kernel counted of the network.
+    fn close_with(
+        &mut self,
+        engine: &mut Engine,
+        tcp: u64,
+        closed_ports: u64,
+        udp: u64,
+    ) -> Vec<Outcome> {
         let start = u64::from(self.epoch) * 5_000_000_000;
         let close = EpochClose {
             epoch: Epoch(self.epoch),
@@ -133,7 +145,15 @@ impl Host {
             realtime_offset_ns: 1_700_000_000_000_000_000,
             suspended_ns: 0,
             loss: Loss::default(),
-            host: HostCounters::default(),
+            host: HostCounters {
+                syn_cookies: Some(0),
+                listen_overflows: Some(0),
+                closed_ports: Some(closed_ports),
+                icmp_in: Some(closed_ports / 100),
+                udp_in: Some(udp),
+                tcp_in_segments: Some(tcp),
+                packets_in: Some(tcp + udp + closed_ports),
+            },
         };
         self.epoch += 1;
         engine.close(&close).unwrap()
@@ -221,6 +241,18 @@ fn two_hundred_megabytes_to_a_new_peer_are_found() {
     host.live(&mut engine);
     engine.observe(&host.flow("/usr/sbin/web", 100, [192, 0, 2, 9], 200_000_000));
     assert_eq!(findings(host.close(&mut engine)).len(), 1);
+}
+
+#[test]
+fn floods_and_scans_are_found_by_the_kernels_own_counters() {
+    for (closed_ports, udp) in [(20_000, 0), (0, 50_000), (1000, 0)] {
+        let mut host = Host::new();
+        let mut engine = host.learn(60);
+        host.live(&mut engine);
+        let found = findings(host.close_with(&mut engine, 800, closed_ports, udp));
+        assert_eq!(found.len(), 1, "{closed_ports} {udp}");
+        assert!(found[0].0.subject.is_host());
+    }
 }
 
 #[test]
