@@ -25,6 +25,9 @@ pub(crate) unsafe trait Plain: Copy + Default {
     }
 }
 
+// SAFETY: an integer.
+unsafe impl Plain for u64 {}
+
 macro_rules! plain {
     ($($name:ident: $size:literal),+ $(,)?) => {$(
         // SAFETY: C structs of integers with explicit padding; the size is the fields' sum.

@@ -199,13 +199,56 @@ fn an_entry_that_no_ledger_explains_is_removed_at_the_next_start() {
     let mut puppet = Puppet::new();
     bench.deny(peer("127.67.7.1", 32), 60);
     assert_eq!(puppet.tell(&connect), Err(EPERM));
+    bench.get().allow(peer("127.67.7.0", 24), true).unwrap();
     bench.responder = None;
     std::fs::remove_file(&bench.options.ledger).unwrap();
     bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    bench.get().allow(peer("127.67.7.0", 24), false).unwrap();
     assert_eq!(puppet.tell(&connect), ok());
     assert!(bench.get().entries().is_empty());
     let (lines, _) = Ledger::read(&bench.options.ledger).unwrap();
     assert!(matches!(lines[0].decision, Decision::Foreign { .. }));
+}
+
+#[test]
+fn an_allowance_that_no_ledger_explains_is_gone_after_a_start() {
+    let mut bench = Bench::new("allowance");
+    let cgroup = Cgroup::new("allowance");
+    let sink = Sink::tcp("127.67.10.1");
+    let connect = format!("connect {}", sink.address);
+    let mut puppet = Puppet::inside(&cgroup);
+    let whole = Target::Cgroup { cgroup_id: cgroup.id(), path: "/test".into() };
+    for kept in [true, false] {
+        if kept {
+            for target in [peer("127.67.10.1", 32), whole.clone()] {
+                bench.get().allow(target, true).unwrap();
+            }
+        } else {
+            std::fs::remove_file(&bench.options.ledger).unwrap();
+        }
+        bench.responder = None;
+        bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+        assert_eq!(bench.get().allowed().len(), if kept { 2 } else { 0 });
+        let entry = bench.deny(peer("127.67.10.1", 32), 60);
+        assert_eq!(puppet.tell(&connect), if kept { ok() } else { Err(EPERM) });
+        bench.get().remove(&entry.uid, "a test").unwrap().unwrap();
+    }
+    drop(puppet);
+}
+
+#[test]
+fn a_reused_process_number_is_nobodys_task_tree() {
+    let mut bench = Bench::new("reused");
+    let puppet = Puppet::new();
+    let start_boot_ns = bench.get().start_of(puppet.pid()).unwrap().unwrap();
+    let stale = Target::TaskTree { tgid: puppet.pid(), start_boot_ns: start_boot_ns - 1 };
+    let refused = bench.get().deny(operator(stale, 60));
+    assert!(matches!(refused, Err(Refusal::BadTarget(_))), "{refused:?}");
+    let myself = std::process::id();
+    let start_boot_ns = bench.get().start_of(myself).unwrap().unwrap();
+    let own = Target::TaskTree { tgid: myself, start_boot_ns };
+    let refused = bench.get().deny(operator(own, 60));
+    assert!(matches!(refused, Err(Refusal::Protected(_))), "{refused:?}");
 }
 
 #[test]

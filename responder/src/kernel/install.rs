@@ -1,12 +1,14 @@
 //! Puts entries into the maps and takes them out: hits first, then the index, then the entry that
 //! makes it live; the other way round on the way out.
 
+use std::collections::HashSet;
+
 use hedgerow_bpf::wire;
 use hedgerow_event::{FileKey, Mode, Target};
 
 use super::{
     Kernel, Maps,
-    maps::{Insert, delete, get, put, put_bytes},
+    maps::{Insert, delete, get, put, put_bytes, retain},
 };
 use crate::{
     Error,
@@ -139,6 +141,24 @@ impl Kernel {
     }
 }
 
+fn peer_bytes(target: &Target) -> Option<Vec<u8>> {
+    match target {
+        Target::Peer { address, prefix_length, cgroup_id, .. } => {
+            Some(peer_key(*address, *prefix_length, *cgroup_id, 0).bytes().to_vec())
+        }
+        _ => None,
+    }
+}
+
+fn program_bytes(target: &Target) -> Option<Vec<u8>> {
+    match target {
+        Target::Program { cgroup_id, file, .. } => {
+            Some(program_key(*cgroup_id, *file).bytes().to_vec())
+        }
+        _ => None,
+    }
+}
+
 impl Maps {
     fn index(&self, target: &Target, id: u64) -> Result<Insert, Error> {
         match target {
@@ -213,6 +233,27 @@ impl Maps {
             // A cgroup in its scope.
             Target::Cgroup { .. } | Target::TaskTree { .. } => Ok(Insert::Done),
         }
+    }
+
+    /// Takes out what no live entry and no allowance stands behind: leavings of a dead responder,
+    /// or a foreign hand's. What is live is not touched.
+    pub fn sweep(
+        &self,
+        live: &HashSet<u64>,
+        scopes: &HashSet<u64>,
+        allowed: &[Target],
+    ) -> Result<(), Error> {
+        let id = |bytes: &[u8]| u64::read(bytes).unwrap_or(0);
+        let peer_id = |bytes: &[u8]| wire::deny_peer::read(bytes).map_or(0, |peer| peer.id);
+        let task_id = |bytes: &[u8]| wire::deny_task::read(bytes).map_or(0, |task| task.id);
+        retain(&self.peers, |_, value| live.contains(&peer_id(value)))?;
+        retain(&self.tasks, |_, value| live.contains(&task_id(value)))?;
+        retain(&self.programs, |_, value| live.contains(&id(value)))?;
+        retain(&self.scopes, |key, _| scopes.contains(&id(key)))?;
+        let peers: HashSet<Vec<u8>> = allowed.iter().filter_map(peer_bytes).collect();
+        let programs: HashSet<Vec<u8>> = allowed.iter().filter_map(program_bytes).collect();
+        retain(&self.allow_peers, |key, _| peers.contains(key))?;
+        retain(&self.allow_programs, |key, _| programs.contains(key))
     }
 
     /// Writes what is to be looked up for a cgroup; nothing removes the key.

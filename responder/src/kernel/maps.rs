@@ -102,3 +102,15 @@ pub(crate) fn delete(map: &MapHandle, key: &[u8]) -> Result<(), Error> {
         Err(error) => Err(Error::bpf("can't remove from a deny map")(error)),
     }
 }
+
+/// Removes every key for which `keep` says no.
+pub(crate) fn retain(map: &MapHandle, keep: impl Fn(&[u8], &[u8]) -> bool) -> Result<(), Error> {
+    let keys: Vec<Vec<u8>> = map.keys().collect();
+    for key in keys {
+        let value = map.lookup(&key, MapFlags::ANY).map_err(Error::bpf("can't read a deny map"))?;
+        if value.is_some_and(|value| !keep(&key, &value)) {
+            delete(map, &key)?;
+        }
+    }
+    Ok(())
+}

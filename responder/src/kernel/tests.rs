@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    fs::File,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
+    os::fd::AsRawFd,
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -14,16 +16,23 @@ use hedgerow_event::{Mode, Rule, Target};
 use super::*;
 use crate::{Limits, Options, Refusal, Request, Responder};
 
-fn alone() -> MutexGuard<'static, ()> {
+/// The deny programs are attached to the whole host: one test at a time, over all processes.
+struct Alone(#[allow(dead_code)] File, #[allow(dead_code)] MutexGuard<'static, ()>);
+
+fn alone() -> Alone {
     static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = File::create(std::env::temp_dir().join("hedgerow-deny-tests.lock")).unwrap();
+    // SAFETY: plain system call on an open descriptor; closing it unlocks.
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
+    Alone(file, guard)
 }
 
 struct Bench {
     responder: Responder,
     options: Options,
     _directory: tempfile::TempDir,
-    _alone: MutexGuard<'static, ()>,
+    _alone: Alone,
 }
 
 impl Bench {

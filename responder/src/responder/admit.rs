@@ -24,6 +24,12 @@ impl Responder {
         if let Some(what) = self.own.inside(target) {
             return Err(Refusal::Protected(what.into()));
         }
+        if let Target::TaskTree { tgid, start_boot_ns } = target {
+            // An unknown process is one that the table had no room for.
+            if self.start_of(*tgid)?.is_some_and(|start| start != *start_boot_ns) {
+                return Err(Refusal::BadTarget(format!("process {tgid} is another by now")));
+            }
+        }
         if let Some(live) = self.covering(target)? {
             return Err(Refusal::Covered { uid: live });
         }

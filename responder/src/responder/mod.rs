@@ -157,6 +157,10 @@ impl Responder {
                 self.log(now, Decision::Foreign { id })?;
             }
         }
+        let live = self.entries.keys().copied().collect();
+        let targets = self.entries.values().map(|entry| &entry.target).chain(&self.allowed);
+        let scopes = targets.filter_map(crate::scope::cgroup_of).collect();
+        self.kernel.maps.sweep(&live, &scopes, &self.allowed)?;
         self.rescope_all()?;
         self.kernel.set_active(!self.entries.is_empty())
     }

@@ -19,10 +19,16 @@ use hedgerow_responder::{Limits, Options, Request, Responder, remove_pins};
 
 const MARK: &str = "HEDGEROW_PUPPET";
 
-/// The deny programs are attached to the whole host: one test at a time.
-pub fn alone() -> MutexGuard<'static, ()> {
+/// The deny programs are attached to the whole host: one test at a time, over all processes.
+pub struct Alone(fs::File, MutexGuard<'static, ()>);
+
+pub fn alone() -> Alone {
     static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let file = fs::File::create(std::env::temp_dir().join("hedgerow-deny-tests.lock")).unwrap();
+    // SAFETY: plain system call on an open descriptor; closing it unlocks.
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) }, 0);
+    Alone(file, guard)
 }
 
 /// A responder with pins, ledger and limits of its own; taken away at the end.
@@ -30,7 +36,7 @@ pub struct Bench {
     pub responder: Option<Responder>,
     pub options: Options,
     pub directory: tempfile::TempDir,
-    _alone: MutexGuard<'static, ()>,
+    _alone: Alone,
 }
 
 impl Bench {
