@@ -4,16 +4,17 @@
 mod show;
 
 use std::{
-    path::PathBuf,
-    process::ExitCode,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
     thread,
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use clap::Parser;
 use hedgerow_event::{Action, Finding, Mode, Remediation};
 use hedgerow_lab::{
-    Attack, Daemon, Lab, Line, Maintenance, Outcome, Postgres, Site, Via, exit_code,
+    Attack, Daemon, Lab, Line, Maintenance, Outcome, Postgres, Site, Via, exit_code, now_ns,
 };
 
 /// The daemon's phase once it has learned.
@@ -40,8 +41,11 @@ struct Arguments {
 #[derive(Debug, Default)]
 struct Seen {
     findings: Vec<Finding>,
-    blocks: Vec<Remediation>,
+    /// Each with the time at which the daemon reported it: its entry stands by then (Unix ns).
+    blocks: Vec<(Remediation, i64)>,
     unblocks: Vec<Remediation>,
+    /// Findings about other workloads of this host.
+    elsewhere: usize,
     phase: String,
 }
 
@@ -84,9 +88,23 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     let daemon = Daemon::start(&arguments.hedgerow, &options, &log)?;
     let mut demo = Demo { daemon, postgres, lab, seen: Seen::default(), kept: Vec::new() };
     demo.learn()?;
+    // The rest of this host is observed only.
+    enforce(&arguments.hedgerow)?;
     demo.maintain()?;
     demo.attack()?;
     demo.finish()
+}
+
+/// Lets the daemon refuse in the demonstration's own workload.
+fn enforce(hedgerow: &Path) -> anyhow::Result<()> {
+    let output = Command::new(hedgerow)
+        .args(["mode", "enforce", "--workload", &workload()])
+        .output()
+        .with_context(|| format!("run {}", hedgerow.display()))?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "hedgerow mode enforce: {errors}");
+    show::line(&format!("[mode] enforce in {}, observe elsewhere", workload()));
+    Ok(())
 }
 
 impl Demo {
@@ -131,13 +149,14 @@ impl Demo {
         let outcome = self.while_attacking()?;
         self.watch(Duration::from_secs(2), |_| false)?;
         self.keep("attack: found as an alert of its own", self.seen.alerts() > alerts);
-        let entry = self.seen.blocks[earlier..].iter().find(|b| b.mode == Mode::Enforce).cloned();
+        let mut entries = self.seen.blocks[earlier..].iter();
+        let entry = entries.find(|(block, _)| block.mode == Mode::Enforce).cloned();
         self.keep("attack: refused by the kernel", entry.is_some());
         let (served_now, rate) = self.postgres.served();
         show::line(&format!("pgbench meanwhile: {} s served, {rate} tps now", served_now - served));
         self.keep("service: still serving", served_now > served && rate > 0.0);
-        let Some(entry) = entry else { return Ok(()) };
-        self.show_cut(&entry, &outcome);
+        let Some((entry, stood_ns)) = entry else { return Ok(()) };
+        self.show_cut(&entry, stood_ns, &outcome);
         show::phase("5", "Release: an entry that nothing hits for 60 s goes by itself");
         let released = self.watch(RELEASE_LIMIT, |seen| {
             seen.unblocks.iter().any(|unblock| unblock.uid == entry.uid)
@@ -163,18 +182,26 @@ impl Demo {
         })
     }
 
-    fn show_cut(&mut self, entry: &Remediation, outcome: &Outcome) {
+    fn show_cut(&mut self, entry: &Remediation, stood_ns: i64, outcome: &Outcome) {
         let Some(transcript) = &outcome.transcript else { return };
         let Some((accepted_ns, ..)) = transcript.accepted else {
             show::line("the shell never reached the attacker");
             return;
         };
-        let (before, after) = transcript.bytes_around(entry.time_ns);
-        let milliseconds = (entry.time_ns - accepted_ns) as f64 / 1e6;
-        show::line(&format!("entry {milliseconds:.0} ms after the shell connected"));
-        show::line(&format!("bytes that left before the entry {before}, after it {after}"));
+        let after_ms = |time_ns: i64| (time_ns - accepted_ns) as f64 / 1e6;
+        let (decided, stood) = (after_ms(entry.time_ns), after_ms(stood_ns));
+        let (before, later) = transcript.bytes_around(entry.time_ns);
+        let after = transcript.bytes_around(stood_ns).1;
+        show::line(&format!(
+            "{decided:.0} ms after the shell connected the entry was decided, after {stood:.0} ms \
+             it stood"
+        ));
+        show::line(&format!(
+            "bytes that left: {before} before the decision, {} until the entry stood, {after} after",
+            later - after
+        ));
         show::line(&format!("the attacker's connection ended by {:?}", transcript.end));
-        self.keep("attack: nothing left after the entry", after == 0);
+        self.keep("attack: nothing left once the entry stood", after == 0);
     }
 
     fn keep(&mut self, promise: &'static str, held: bool) {
@@ -183,6 +210,7 @@ impl Demo {
 
     fn finish(self) -> anyhow::Result<()> {
         show::phase("6", "What was promised");
+        show::line(&format!("({} findings elsewhere on this host)", self.seen.elsewhere));
         for (promise, held) in &self.kept {
             show::promise(promise, *held);
         }
@@ -205,8 +233,8 @@ impl Seen {
                 phase.clone_into(&mut self.phase);
             }
             // Other workloads of this host are watched too, but they are not the subject here.
-            Line::Finding(finding) if !in_lab(&finding.subject.workload.to_string()) => {
-                show::elsewhere(&finding);
+            Line::Finding(finding) if finding.subject.workload.as_str() != workload() => {
+                self.elsewhere += 1;
             }
             Line::Finding(finding) => {
                 show::finding(&finding);
@@ -215,7 +243,7 @@ impl Seen {
             Line::Remediation(remediation) => {
                 show::remediation(&remediation);
                 match remediation.action {
-                    Action::Block => self.blocks.push(*remediation),
+                    Action::Block => self.blocks.push((*remediation, now_ns())),
                     Action::Unblock => self.unblocks.push(*remediation),
                 }
             }
@@ -236,6 +264,7 @@ impl Seen {
     }
 }
 
-fn in_lab(workload: &str) -> bool {
-    workload.starts_with("lab-")
+/// The workload that is learned, attacked and defended.
+fn workload() -> String {
+    Lab::workload("postgresql")
 }

@@ -35,11 +35,6 @@ pub fn status(status: &serde_json::Value) {
     line(&text);
 }
 
-/// A finding about something outside the lab.
-pub fn elsewhere(finding: &Finding) {
-    line(&format!("[elsewhere on this host] {}: {}", finding.subject, finding.reason));
-}
-
 pub fn finding(finding: &Finding) {
     let kind = match finding.disposition {
         Disposition::Alert => "ALERT",
