@@ -65,5 +65,5 @@ bench-model: ## what fitting and scoring cost on this machine
 	cargo bench --locked -p hedgerow-model --bench '*'
 
 eval-model: ## detection, ONNX, SHAP and maturity beside scikit-learn and others, on DATA (default ../shared/data)
-	@scripts/setup build
+	@scripts/setup build model
 	scripts/eval-model $(DATA)
