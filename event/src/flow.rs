@@ -10,28 +10,29 @@ pub enum Protocol {
     Tcp,
     Udp,
     Icmp,
-    /// Of a raw socket, by IANA number.
-    Other(u8),
+    /// Any other, of a raw socket.
+    Other,
 }
 
 impl Protocol {
-    /// IANA protocol number (ICMPv6 is 58, reported as [`Protocol::Icmp`]).
+    /// IANA protocol number (ICMPv6 is 58, reported as [`Protocol::Icmp`]; the others are 255,
+    /// which is reserved).
     pub fn number(self) -> u8 {
         match self {
             Self::Tcp => 6,
             Self::Udp => 17,
             Self::Icmp => 1,
-            Self::Other(number) => number,
+            Self::Other => 255,
         }
     }
 
-    /// The reverse of [`Protocol::number`]; ICMPv6 is [`Protocol::Icmp`].
+    /// The protocol of an IANA number.
     pub fn from_number(number: u8) -> Self {
         match number {
             6 => Self::Tcp,
             17 => Self::Udp,
             1 | 58 => Self::Icmp,
-            other => Self::Other(other),
+            _ => Self::Other,
         }
     }
 }
@@ -97,4 +98,11 @@ pub struct Flow {
     pub rtt_us: Option<u32>,
     /// Inode of the socket's network namespace.
     pub netns: u32,
+}
+
+impl Flow {
+    /// Whether `peer` is one: what found no room of its own is reported under no name.
+    pub fn has_peer(&self) -> bool {
+        !self.peer.address.is_unspecified()
+    }
 }

@@ -130,9 +130,11 @@ mod tests {
     }
 
     #[test]
-    fn the_unspecified_peer_stays_unspecified() {
-        let flow = flow(&read(&golden([mapped([10, 0, 0, 1]), [0; 16]]))).unwrap();
-        assert!(flow.peer.address.is_unspecified());
+    fn a_peer_without_room_is_none() {
+        let rest = flow(&read(&golden([mapped([10, 0, 0, 1]), [0; 16]]))).unwrap();
+        assert!(!rest.has_peer());
+        let named = flow(&read(&golden([mapped([10, 0, 0, 1]), mapped([10, 0, 0, 2])]))).unwrap();
+        assert!(named.has_peer());
     }
 
     proptest! {

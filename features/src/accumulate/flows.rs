@@ -56,6 +56,9 @@ impl FlowCounts {
         self.packets_out += flow.packets_out;
         self.packets_in += flow.packets_in;
         self.retransmits += u64::from(flow.retransmits);
+        if !flow.has_peer() {
+            return;
+        }
         let address = key.address(flow.peer.address);
         if outbound {
             self.peers.add(address, flow.bytes_out);

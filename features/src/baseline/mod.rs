@@ -159,6 +159,7 @@ impl Baseline {
             Origin::Exec(exec) => self.novel_exec(event, exec, known, &mut objects),
             Origin::Flow(flow)
                 if flow.direction == FlowDirection::Outbound
+                    && flow.has_peer()
                     && known.is_new(Set::Peers, self.key.address(flow.peer.address)) =>
             {
                 objects.push(Object::NewPeer { subject: subject.clone(), peer: flow.peer });
@@ -391,7 +392,7 @@ fn visit_items(key: ItemKey, event: &Event, visit: &mut Visit<'_>) {
                 visit(workload, Set::Paths, key.path_prefix(path), &text);
             }
         }
-        Origin::Flow(flow) => {
+        Origin::Flow(flow) if flow.has_peer() => {
             let (peer, protocol) = (flow.peer, flow.protocol);
             let address = || peer.address.to_string();
             let port = |port| move || format!("{protocol:?} {port}");

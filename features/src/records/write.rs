@@ -130,8 +130,12 @@ pub(super) const PHASES: [(FlowPhase, &str); 4] = [
     (FlowPhase::Final, "final"),
     (FlowPhase::Failed, "failed"),
 ];
-pub(super) const PROTOCOLS: [(Protocol, &str); 3] =
-    [(Protocol::Tcp, "tcp"), (Protocol::Udp, "udp"), (Protocol::Icmp, "icmp")];
+pub(super) const PROTOCOLS: [(Protocol, &str); 4] = [
+    (Protocol::Tcp, "tcp"),
+    (Protocol::Udp, "udp"),
+    (Protocol::Icmp, "icmp"),
+    (Protocol::Other, "other"),
+];
 pub(super) const DIRECTIONS: [(FlowDirection, &str); 2] =
     [(FlowDirection::Outbound, "outbound"), (FlowDirection::Inbound, "inbound")];
 
