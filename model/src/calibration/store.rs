@@ -158,7 +158,8 @@ impl TryFrom<RawScoreStore> for ScoreStore {
         if raw.tail.iter().chain(&raw.body).any(|s| !s.is_finite()) {
             return Err("score store: a score is not finite");
         }
-        if !raw.tail.is_sorted() || raw.body.iter().any(|&s| s > raw.tail[0]) {
+        let smallest = raw.tail.first().copied().unwrap_or(f64::NEG_INFINITY);
+        if !raw.tail.is_sorted() || raw.body.iter().any(|&s| s > smallest) {
             return Err("score store: scores out of order");
         }
         let kept = (raw.tail.len() + raw.body.len()) as u64;
@@ -187,6 +188,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_stored_body_without_a_tail_is_refused() {
+        let text = r#"{"tail_capacity":1,"body_capacity":1,"rows":1,"tail":[],"body":[0.5]}"#;
+        assert!(serde_json::from_str::<ScoreStore>(text).is_err());
+    }
 
     #[test]
     fn not_finite_scores_do_not_join() {
