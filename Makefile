@@ -59,10 +59,9 @@ bench: ## what probes, windows and the deny path cost on this machine
 	@lscpu | sed -n 's/^Model name: */CPU: /p;s/^CPU(s): */CPUs: /p'
 	cargo bench --locked --workspace --exclude hedgerow-model --bench '*'
 
-bench-model: ## what fitting and scoring cost on this machine
+bench-model: ## the forest beside scikit-learn, isotree, coniferest and onnxruntime, on this machine
 	@scripts/setup build
-	@lscpu | sed -n 's/^Model name: */CPU: /p;s/^CPU(s): */CPUs: /p'
-	cargo bench --locked -p hedgerow-model --bench '*'
+	@scripts/bench-model
 
 eval-model: ## detection, ONNX, SHAP and maturity beside scikit-learn and others, on DATA (default ../shared/data)
 	@scripts/setup build model

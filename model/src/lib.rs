@@ -1,4 +1,39 @@
-//! Isolation forests in linfa's conventions.
+//! Isolation forests in linfa's conventions: true to the papers, fast, calibrated, explained,
+//! exchangeable.
+//!
+//! ```
+//! use hedgerow_model::IsolationForest;
+//! use linfa::prelude::*;
+//! use ndarray::{Array2, array};
+//!
+//! let rows = Array2::from_shape_fn((1000, 2), |(i, j)| ((i * (j + 3)) as f64 * 0.7).sin());
+//! let forest = IsolationForest::params().n_trees(100).sample_size(256).fit(&Dataset::from(rows))?;
+//! let scores = forest.predict(&array![[0.0, 0.0], [5.0, -5.0]]);
+//! assert!(scores[1] > 0.6 && scores[0] < 0.5);
+//! # Ok::<(), hedgerow_model::IsolationForestError>(())
+//! ```
+//!
+//! # Detectors
+//! All take (n rows, d columns) of f32 or f64 and give n scores, higher for more anomalous rows.
+//!
+//! | estimator | score of a row x | range |
+//! |---|---|---|
+//! | [`IsolationForest`] (Liu, Ting, Zhou 2008) | 2^(-E\[h(x)\] / c(psi)) | (0, 1\] |
+//! | [`ExtendedIsolationForest`] (Hariri, Kind, Brunner 2021) | the same, over random hyperplanes | (0, 1\] |
+//! | [`NearestNeighborEnsemble`] (Sugiyama, Borgwardt 2013) | mean distance to the nearest of psi random rows | \[0, ∞) |
+//! | [`CombinedDetector`] | Fisher's statistic of the three's conformal p-values | \[0, ∞) |
+//!
+//! h(x) is the depth of x's leaf + [c](average_path_length)(rows in it); the mean is over the trees.
+//! Each module states its formulas, its rule for missing values and where it departs from its paper.
+//!
+//! # From scores to decisions
+//! [`calibration`] turns scores into conformal p-values, [`budget`] holds alert episodes a day below
+//! a ceiling, [`maturity`] forecasts what normal life will still bring, [`attribution`] says which
+//! columns made a row anomalous, [`drift`] and [`reservoir`] keep a model current.
+//!
+//! # Determinism
+//! A model depends on its rows and its seed, not on threads, memory order or processor; an isolation
+//! forest's scores are the same bits from every engine ([`Instructions`]).
 
 pub mod attribution;
 pub mod budget;

@@ -87,16 +87,24 @@ impl<'a, F: Float> Grower<'a, F> {
         Tree::from_grown(nodes)
     }
 
+    /// Draws distinct rows, each set of them with equal probability.
     fn draw_rows(&mut self, sample_size: usize, rng: &mut Xoshiro256PlusPlus) {
         self.rows.clear();
+        self.values.resize(sample_size, 0.0);
         let n_rows = self.records.nrows();
-        if sample_size == n_rows {
-            self.rows.extend(0..n_rows as u32);
-        } else {
+        if n_rows / 4 < sample_size {
             let drawn = rand::seq::index::sample(rng, n_rows, sample_size);
             self.rows.extend(drawn.iter().map(|row| row as u32));
+            return;
         }
-        self.values.resize(sample_size, 0.0);
+        // Few of many: replacing what was drawn twice is cheaper than a set, and memory is read in
+        // order.
+        while self.rows.len() < sample_size {
+            let missing = sample_size - self.rows.len();
+            self.rows.extend((0..missing).map(|_| rng.gen_range(0..n_rows as u32)));
+            self.rows.sort_unstable();
+            self.rows.dedup();
+        }
     }
 
     /// Draws columns without replacement until one has two distinct values in the node, and leaves
