@@ -4,7 +4,10 @@
 //! ([`crate::Lab::up`]).
 
 use std::{
-    sync::{Mutex, MutexGuard, Once, PoisonError},
+    sync::{
+        Mutex, MutexGuard, Once, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
 };
 
@@ -27,6 +30,8 @@ struct Registry {
 
 static REGISTRY: Mutex<Registry> = Mutex::new(Registry { next_id: 0, entries: Vec::new() });
 static SIGNALS: Once = Once::new();
+/// A signal came: its thread undoes everything and ends the process.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Runs its action when dropped, or when SIGINT, SIGTERM or SIGHUP ends the process.
 #[derive(Debug)]
@@ -50,6 +55,12 @@ impl Drop for Guard {
     fn drop(&mut self) {
         let action = {
             let mut registry = registry();
+            // The owner must not return, and end the process, while the signal's thread still works.
+            while INTERRUPTED.load(Ordering::Acquire) {
+                drop(registry);
+                thread::park();
+                registry = self::registry();
+            }
             let index = registry.entries.iter().position(|e| e.id == self.id);
             index.map(|i| registry.entries.remove(i).action)
         };
@@ -69,8 +80,11 @@ fn watch_signals() {
     };
     let watch = move || {
         if let Some(signal) = signals.forever().next() {
-            // The lock is held while an action is taken out, not while it runs: a second thread
-            // that drops its guard meanwhile waits for nothing and finds its action gone.
+            {
+                // Under the lock, so that every drop comes wholly before or sees it.
+                let _registry = registry();
+                INTERRUPTED.store(true, Ordering::Release);
+            }
             while let Some(entry) = { registry().entries.pop() } {
                 (entry.action)();
             }
