@@ -6,10 +6,13 @@
 
 static __always_inline int cgroup_send(struct cgroup *cgroup, const char *path, __u32 removed)
 {
+	struct row *row = row_of(bpf_get_current_task_btf());
 	struct scratch *scratch = scratch_get();
 	struct wire_cgroup *record;
 	long size;
 
+	if (row)
+		hook_hit(row, WIRE_HOOK_CGROUP);
 	if (!scratch)
 		return 0;
 	record = (void *)&scratch->bytes[PATH_END - sizeof(*record)];

@@ -2,13 +2,13 @@
 //! show it. The child is our own process otherwise, so nothing else sees it.
 
 use std::{
-    ffi::CStr,
+    ffi::{CStr, CString},
     io,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     time::{Duration, Instant},
 };
 
-use crate::{control::Shared, hooks::Hook};
+use crate::{control::Shared, hooks::Hook, identity::cgroup::Hierarchy};
 
 /// How long the child may take; then it is killed, and what it hasn't shown stays unproved.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -60,6 +60,7 @@ pub fn hooks(shared: &Shared) {
 
 fn run_child(shared: &Shared) -> io::Result<()> {
     let image = image()?;
+    let cgroup = cgroup();
     let mut pipe = [0; 2];
     // SAFETY: `pipe` has room for two descriptors.
     if unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
@@ -74,13 +75,22 @@ fn run_child(shared: &Shared) -> io::Result<()> {
     }
     if child == 0 {
         // SAFETY: in the child; the descriptors are valid there.
-        unsafe { act(wait.as_raw_fd(), image.as_raw_fd()) };
+        unsafe { act(wait.as_raw_fd(), image.as_raw_fd(), &cgroup) };
     }
     shared.set_proof(child.cast_unsigned());
     let byte = [0u8];
     // SAFETY: one byte of ours into our pipe.
     unsafe { libc::write(go.as_raw_fd(), byte.as_ptr().cast(), 1) };
     reap(child)
+}
+
+/// Where the child makes a cgroup for a moment; nowhere if there is no hierarchy.
+fn cgroup() -> CString {
+    let path = Hierarchy::open().map(|hierarchy| {
+        let name = format!("hedgerow-proof-{}", std::process::id());
+        hierarchy.mount().join(name).into_os_string().into_encoded_bytes()
+    });
+    path.ok().and_then(|path| CString::new(path).ok()).unwrap_or_default()
 }
 
 /// A memfd with [`PROGRAM`].
@@ -101,17 +111,22 @@ fn image() -> io::Result<OwnedFd> {
     Ok(image)
 }
 
-/// What the hooks watch, each once: calls, a fork, an exit, a datagram to itself, an exec.
+/// What the hooks watch, each once: calls, a cgroup, an io_uring request, a datagram to itself, a
+/// fork, an exit, an exec.
 ///
 /// # Safety
 /// For a forked child only; never returns.
-unsafe fn act(wait: i32, image: i32) -> ! {
+unsafe fn act(wait: i32, image: i32, cgroup: &CStr) -> ! {
     const ARGV0: &CStr = c"hedgerow-proof";
     // SAFETY: async-signal-safe calls on descriptors and stack memory of this process.
     unsafe {
         let mut byte = 0u8;
         libc::read(wait, (&raw mut byte).cast(), 1);
         libc::getppid();
+        if libc::mkdir(cgroup.as_ptr(), 0o755) == 0 {
+            libc::rmdir(cgroup.as_ptr());
+        }
+        request();
         datagram();
         let grandchild = libc::fork();
         if grandchild == 0 {
@@ -122,6 +137,46 @@ unsafe fn act(wait: i32, image: i32) -> ! {
         let envp = [std::ptr::null()];
         libc::fexecve(image, argv.as_ptr(), envp.as_ptr());
         libc::_exit(1);
+    }
+}
+
+/// One io_uring request that does nothing.
+///
+/// # Safety
+/// As [`act`].
+unsafe fn request() {
+    /// `struct io_uring_params`, include/uapi/linux/io_uring.h, with its offsets of the queue.
+    #[repr(C)]
+    struct Params {
+        head: [u32; 10],
+        /// head, tail, ring_mask, ring_entries, flags, dropped, array, and two more.
+        submission: [u32; 10],
+        completion: [u32; 10],
+    }
+    const ENTRIES: usize = 1;
+    const REQUEST_BYTES: usize = 64;
+    const OFFSET_REQUESTS: libc::off_t = 0x1000_0000;
+    // SAFETY: system calls only; the queue's words are written where the kernel said they are, and
+    // a request of zeroes is IORING_OP_NOP.
+    unsafe {
+        let mut params: Params = std::mem::zeroed();
+        let ring = libc::syscall(libc::SYS_io_uring_setup, ENTRIES, &raw mut params) as i32;
+        if ring < 0 {
+            return;
+        }
+        let [_, tail, _, _, _, _, array, ..] = params.submission;
+        let bytes = array as usize + ENTRIES * size_of::<u32>();
+        let map = |bytes, offset| {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            libc::mmap(std::ptr::null_mut(), bytes, protection, libc::MAP_SHARED, ring, offset)
+        };
+        let queue = map(bytes, 0);
+        if queue == libc::MAP_FAILED || map(REQUEST_BYTES, OFFSET_REQUESTS) == libc::MAP_FAILED {
+            return;
+        }
+        queue.byte_add(array as usize).cast::<u32>().write_volatile(0);
+        queue.byte_add(tail as usize).cast::<u32>().write_volatile(1);
+        libc::syscall(libc::SYS_io_uring_enter, ring, 1, 0, 0, 0, 0);
     }
 }
 
