@@ -61,11 +61,19 @@ fn short_lives(threads: usize, processes: usize) -> u64 {
     made as u64
 }
 
+/// Ten thousand threads and a thousand processes; a tenth of it on an emulated CPU.
+fn many() -> (usize, usize) {
+    let emulated = std::fs::read_to_string("/proc/cpuinfo").unwrap().contains("TCG");
+    if emulated { (1_000, 100) } else { (10_000, 1_000) }
+}
+
 #[test]
 fn every_hook_is_proved() {
     let sensor = Sensor::start(Options::default());
     let hooks = sensor.control().hooks();
-    for hook in [Hook::Calls, Hook::Exec, Hook::Fork, Hook::Exit, Hook::Flow, Hook::Packet] {
+    let disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled");
+    let uring = !disabled.is_ok_and(|word| word.trim() != "0");
+    for hook in Hook::ALL.into_iter().filter(|&hook| hook != Hook::Uring || uring) {
         let status = hooks.iter().find(|status| status.hook == hook).unwrap();
         assert_eq!(status.proof, Proof::Proved, "{hook:?} in {hooks:?}");
     }
@@ -83,9 +91,10 @@ fn calls_of_ten_thousand_short_lives_are_counted_to_the_last() {
         ..Options::default()
     };
     let sensor = Sensor::filtered(options, only_rows);
-    let made = short_lives(10_000, 1_000);
+    let (threads, processes) = many();
+    let made = short_lives(threads, processes);
     let seen = sensor.stop();
-    assert!(seen.closes.len() > 5, "the iterator ran {} times", seen.closes.len());
+    assert!(seen.closes.len() > 3, "the iterator ran {} times", seen.closes.len());
     assert_eq!(marks(&seen).0, made);
 }
 
@@ -100,7 +109,8 @@ fn calls_are_counted_to_the_last_with_rings_that_nobody_drains() {
         ..Options::default()
     };
     let sensor = Sensor::filtered(options, only_rows);
-    let made = short_lives(10_000, 1_000);
+    let (threads, processes) = many();
+    let made = short_lives(threads, processes);
     let stats = sensor.control().stats().unwrap();
     let seen = sensor.stop();
     let (total, spilled) = marks(&seen);
