@@ -22,6 +22,7 @@ pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
         "seconds_left": u64::from(engine.epochs_left()) * EPOCH_SECONDS,
         "programs": programs.len(),
         "programs_refused": engine.programs_refused(),
+        "sent": stats.sent,
         "records": stats.received,
         "lost": stats.lost,
         "alerts": actor.alerts,

@@ -1,0 +1,93 @@
+//! The whole way on the running kernel: a benign load is learned, a shell under a service connects
+//! out, the finding opens a deny entry, and nothing leaves after it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use hedgerow_event::{Action, Finding, Mode, Object, Remediation};
+use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Via};
+
+const LEARN: &str = "60s";
+/// Learning, and what a loaded machine adds to it.
+const LEARN_LIMIT: Duration = Duration::from_secs(180);
+/// The load goes on, unchanged, before the attack.
+const CALM: Duration = Duration::from_secs(15);
+const ATTACK_LIMIT: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+struct Seen {
+    scoring: bool,
+    findings: Vec<Finding>,
+    remediations: Vec<Remediation>,
+}
+
+impl Seen {
+    fn take(&mut self, line: Line) {
+        match line {
+            Line::Status(status) => self.scoring |= status["phase"] == "scoring",
+            Line::Finding(finding) => self.findings.push(*finding),
+            Line::Remediation(remediation) => self.remediations.push(*remediation),
+        }
+    }
+
+    fn watch(&mut self, daemon: &Daemon, limit: Duration, done: impl Fn(&Self) -> bool) {
+        let until = Instant::now() + limit;
+        while !done(self) {
+            match daemon.next(until).unwrap() {
+                Some(line) => self.take(line),
+                None => return,
+            }
+        }
+    }
+
+    /// Blocks of the lab's service; other programs of this host are not the subject here.
+    fn blocks(&self) -> impl Iterator<Item = &Remediation> {
+        self.remediations.iter().filter(|remediation| {
+            let subject = remediation.subject.as_ref();
+            remediation.action == Action::Block
+                && subject.is_some_and(|subject| subject.workload.as_str() == Lab::workload("app"))
+        })
+    }
+}
+
+#[test]
+fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
+    let lab = Lab::up().unwrap();
+    let _loads = [Load::Web.start(&lab).unwrap(), Load::App.start(&lab).unwrap()];
+    let state = lab.directory().join("state").display().to_string();
+    let log = lab.directory().join("daemon.log");
+    let arguments =
+        ["--learn", LEARN, "--mode", "enforce", "--enforce-provisional", "--state", &state];
+    let program = Path::new(env!("CARGO_BIN_EXE_hedgerow"));
+    let daemon = Daemon::start(program, &arguments, &log).unwrap();
+    let mut seen = Seen::default();
+    seen.watch(&daemon, LEARN_LIMIT, |seen| seen.scoring);
+    assert!(seen.scoring, "it never began to score");
+    seen.watch(&daemon, CALM, |_| false);
+    assert_eq!(seen.blocks().count(), 0, "a benign load was denied");
+
+    let outcome = thread::scope(|scope| {
+        let attack = scope.spawn(|| Attack::ReverseShell.run(&lab, Via::Child, ATTACK_LIMIT));
+        while !attack.is_finished() {
+            seen.watch(&daemon, Duration::from_millis(50), |_| false);
+        }
+        attack.join().unwrap().unwrap()
+    });
+    seen.watch(&daemon, Duration::from_secs(6), |_| false);
+
+    let entry = seen.blocks().find(|block| block.mode == Mode::Enforce).expect("a deny entry");
+    let finding = seen.findings.iter().find(|f| Some(&f.uid) == entry.finding_uid.as_ref());
+    let finding = finding.expect("the finding that the entry names");
+    assert!(finding.disposition.is_alert());
+    assert!(finding.objects.iter().any(|object| matches!(object, Object::NewPeer { .. })));
+    let whole: f64 = finding.attribution.iter().map(|share| share.share).sum();
+    assert!(whole > 0.5 && whole <= 1.0 + 1e-9, "the shares shown add up to {whole}");
+    let transcript = outcome.transcript.expect("what the attacker received");
+    let (_, after) = transcript.bytes_around(entry.time_ns);
+    assert_eq!(after, 0, "bytes left after the entry");
+}
