@@ -84,7 +84,8 @@ fn a_minute_of_stress_neither_ends_nor_grows_the_daemon() {
     stress.wait().unwrap();
     let settled = settled.unwrap();
     assert!(last * 10 <= settled * 11, "resident {settled} KiB after 10 s, {last} KiB at the end");
-    let number = |name: &str| status[name].as_u64().unwrap_or_else(|| panic!("no {name}: {status}"));
+    let number =
+        |name: &str| status[name].as_u64().unwrap_or_else(|| panic!("no {name}: {status}"));
     assert!(number("records") > 1000, "{status}");
     // What was written to the rings came out of them; what found no room is told beside it.
     assert!(number("sent") >= number("records"), "{status}");

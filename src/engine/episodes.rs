@@ -144,5 +144,17 @@ fn belongs(episode: &Episode, part: &Part<'_>) -> bool {
     let starter = |process: &u32| *process > 1 && episode.parents.contains(process);
     part.processes.iter().chain(part.parents).any(of_tree)
         || part.processes.iter().any(starter)
-        || (episode.workload == part.subject.workload && part.objects.is_subset(&episode.objects))
+        || (episode.workload == part.subject.workload
+            && part.objects.iter().all(|object| is_covered(object, episode)))
+}
+
+/// An episode covers an object that it has. A new program and a count are also covered by another of
+/// these: one piece of unusual work starts several programs and makes several bursts, and each
+/// report of it still names them. A new peer, an exec from memory or a writable place and a change
+/// of privileges are covered only by themselves, so that such work doesn't hide them.
+fn is_covered(object: &Object, episode: &Episode) -> bool {
+    let is_weak = |object: &Object| {
+        matches!(object, Object::NewProgram { .. } | Object::NewChild { .. } | Object::Count { .. })
+    };
+    episode.objects.contains(object) || (is_weak(object) && episode.objects.iter().any(is_weak))
 }

@@ -120,9 +120,10 @@ impl Counts {
         let mut found: Vec<(f64, Object, CountEvidence)> = Vec::new();
         for (at, column) in COLUMNS.iter().enumerate() {
             let value = window.values[at];
-            // What was never seen has a rule of its own; its largest value knows only the end of
-            // learning.
-            let counted = column.kind == Kind::Count && column.family != Family::Novelty;
+            // What was never seen has a rule of its own, and unseen n-grams are weak evidence: rare
+            // benign work makes more of them than an attack.
+            let counted = column.kind == Kind::Count
+                && !matches!(column.family, Family::Novelty | Family::Order);
             let least = if column.name.ends_with("_bytes") { BYTES_LEAST } else { COUNT_LEAST };
             if !counted || value.is_nan() || value < least {
                 continue;
