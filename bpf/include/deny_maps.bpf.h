@@ -13,6 +13,14 @@ struct {
 	__type(value, struct deny_control);
 } deny_control __weak SEC(".maps");
 
+/* The kill switch: 0 lets everything through. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} deny_switch __weak SEC(".maps");
+
 /* When full: the responder refuses the new entry; nothing is evicted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -20,12 +20,23 @@ struct deny_query {
 	__u64 cgroups[DENY_LEVELS_MAX];
 };
 
+static __always_inline bool deny_is_switched_on(void)
+{
+	__u32 zero = 0;
+	const __u32 *on = bpf_map_lookup_elem(&deny_switch, &zero);
+
+	return on && *on;
+}
+
 static __always_inline struct deny_control *deny_armed(void)
 {
 	__u32 zero = 0;
-	struct deny_control *control = bpf_map_lookup_elem(&deny_control, &zero);
+	struct deny_control *control;
 
-	return control && control->armed && control->active ? control : NULL;
+	if (!deny_is_switched_on())
+		return NULL;
+	control = bpf_map_lookup_elem(&deny_control, &zero);
+	return control && control->active ? control : NULL;
 }
 
 /* The entry refuses the verb. A live entry is counted, also where it only monitors. */

@@ -9,7 +9,7 @@
 #define HEDGEROW_DENY_WIRE_H
 
 /* Layout of the pinned maps; another number is another set of pins. */
-#define DENY_LAYOUT 1
+#define DENY_LAYOUT 2
 
 enum deny_limit {
 	DENY_ENTRIES_MAX = 4096,
@@ -120,13 +120,12 @@ struct deny_socket {
 	__u32 pad;
 };
 
-/* The kill switch and what happened to the tables. */
+/* What happened to the tables. The kill switch is a word and a map of its own, so that nothing
+ * written here at the same time can turn it. */
 struct deny_control {
-	__u32 armed;
 	__u32 layout;
 	/* Some entry is or was live: 0 spares the lookups. */
 	__u32 active;
-	__u32 pad;
 	/* Children that found no room among the denied tasks: refused everything until then. */
 	__u64 doomed_until_boot_ns;
 	__u64 doomed;

@@ -97,7 +97,7 @@ int BPF_PROG(deny_fork, struct task_struct *parent, struct task_struct *child)
 
 		if (word)
 			__sync_fetch_and_or(word, 1ULL << (tgid % 64));
-		if (control->armed)
+		if (deny_is_switched_on())
 			bpf_send_signal(SIGKILL);
 	}
 	return 0;

@@ -37,7 +37,7 @@ macro_rules! plain {
 }
 
 plain! {
-    deny_control: 40,
+    deny_control: 32,
     deny_entry: 16,
     deny_hits: 16,
     deny_peer_key: 36,

@@ -20,7 +20,7 @@ use libbpf_rs::{
 
 use super::{
     Maps, host,
-    maps::{get, put},
+    maps::{get, turn},
 };
 use crate::Error;
 
@@ -72,10 +72,8 @@ impl Kernel {
         let skel = load(&mut storage, adopted.then_some(directory), sizes, exec_prevents)?;
         let maps = Maps::new(&skel)?;
         if !adopted {
-            maps.set_control(|control| {
-                control.layout = wire::DENY_LAYOUT;
-                control.armed = 1;
-            })?;
+            maps.set_control(|control| control.layout = wire::DENY_LAYOUT)?;
+            maps.set_armed(true)?;
             pin_maps(&skel, directory)?;
         }
         attach(&skel, &directory.join(LINKS), exec_prevents)?;
@@ -145,23 +143,18 @@ pub(crate) fn remove(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The pinned control map of a running, dead or stopped responder.
-fn pinned_control(directory: &Path) -> Result<MapHandle, Error> {
-    let path = directory.join("deny_control");
+/// A pinned map of a running, dead or stopped responder.
+fn pinned(directory: &Path, name: &str) -> Result<MapHandle, Error> {
+    let path = directory.join(name);
     if !path.exists() {
         return Err(Error::NotPinned { path: directory.to_owned() });
     }
-    MapHandle::from_pinned_path(&path).map_err(Error::bpf("can't open the pinned control word"))
+    MapHandle::from_pinned_path(&path).map_err(Error::bpf("can't open a pinned deny map"))
 }
 
-/// Writes the kill switch through its pin.
+/// Turns the kill switch off through its pin.
 pub(crate) fn disarm(directory: &Path) -> Result<(), Error> {
-    let map = pinned_control(directory)?;
-    let key = 0u32.to_ne_bytes();
-    let mut control: wire::deny_control =
-        get(&map, &key)?.ok_or(Error::Malformed("no control word"))?;
-    control.armed = 0;
-    put(&map, &key, &control).map(|_| ())
+    turn(&pinned(directory, "deny_switch")?, false)
 }
 
 /// Whether there are pinned maps to take over; an error where they are of another layout.
@@ -169,7 +162,7 @@ fn check_layout(directory: &Path) -> Result<bool, Error> {
     if !directory.exists() {
         return Ok(false);
     }
-    let control = pinned_control(directory)?;
+    let control = pinned(directory, "deny_control")?;
     let found = match get::<wire::deny_control>(&control, &0u32.to_ne_bytes()) {
         Ok(Some(control)) => control.layout,
         _ => 0,

@@ -8,6 +8,7 @@ use crate::{Error, wire::Plain};
 /// Handles of all deny maps; they stay valid after the object that made them is gone.
 #[derive(Debug)]
 pub(crate) struct Maps {
+    pub switch: MapHandle,
     pub control: MapHandle,
     pub entries: MapHandle,
     pub hits: MapHandle,
@@ -35,6 +36,7 @@ impl Maps {
             MapHandle::try_from(map).map_err(Error::bpf("can't keep a deny map"))
         };
         Ok(Self {
+            switch: handle(&maps.deny_switch)?,
             control: handle(&maps.deny_control)?,
             entries: handle(&maps.deny_entries)?,
             hits: handle(&maps.deny_hits)?,
@@ -47,6 +49,17 @@ impl Maps {
             processes: handle(&maps.deny_processes)?,
             sockets: handle(&maps.deny_sockets)?,
         })
+    }
+
+    /// Whether the kill switch lets entries refuse anything.
+    pub fn is_armed(&self) -> Result<bool, Error> {
+        let word = self.switch.lookup(&0u32.to_ne_bytes(), MapFlags::ANY);
+        let word = word.map_err(Error::bpf("can't read the kill switch"))?;
+        Ok(word.ok_or(Error::Malformed("no kill switch"))?.iter().any(|byte| *byte != 0))
+    }
+
+    pub fn set_armed(&self, armed: bool) -> Result<(), Error> {
+        turn(&self.switch, armed)
     }
 
     pub fn control(&self) -> Result<wire::deny_control, Error> {
@@ -62,6 +75,14 @@ impl Maps {
             Insert::Done => Ok(()),
             Insert::Full => Err(Error::Malformed("no room for the control word")),
         }
+    }
+}
+
+/// Turns the kill switch: one word, written whole.
+pub(crate) fn turn(switch: &MapHandle, armed: bool) -> Result<(), Error> {
+    match put_bytes(switch, &0u32.to_ne_bytes(), &u32::from(armed).to_ne_bytes())? {
+        Insert::Done => Ok(()),
+        Insert::Full => Err(Error::Malformed("no room for the kill switch")),
     }
 }
 

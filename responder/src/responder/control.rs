@@ -103,7 +103,7 @@ impl Responder {
     /// # Errors
     /// The kernel fails.
     pub fn is_armed(&self) -> Result<bool, Error> {
-        Ok(self.kernel.maps.control()?.armed != 0)
+        self.kernel.maps.is_armed()
     }
 
     /// Throws the kill switch: every deny program lets everything pass until [`Self::arm`], also
@@ -124,7 +124,7 @@ impl Responder {
     }
 
     fn set_armed(&mut self, armed: bool) -> Result<(), Error> {
-        self.kernel.maps.set_control(|control| control.armed = u32::from(armed))?;
+        self.kernel.maps.set_armed(armed)?;
         self.note_armed()
     }
 

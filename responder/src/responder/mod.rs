@@ -127,7 +127,7 @@ impl Responder {
         let now = kernel::now();
         let held: HashSet<u64> = self.kernel.maps.ids().into_iter().collect();
         if !self.kernel.adopted && !explained.armed {
-            self.kernel.maps.set_control(|control| control.armed = 0)?;
+            self.kernel.maps.set_armed(false)?;
         }
         self.armed = self.is_armed()?;
         for entry in explained.lost {
