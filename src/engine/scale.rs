@@ -15,6 +15,9 @@ use super::{
 
 /// A group with fewer held-back windows than this is judged by all of them.
 const GROUP_WINDOWS_LEAST: u64 = 5;
+/// The kernel's own counters have one window an epoch and are like no program's: they are judged by
+/// themselves from the shortest calibration on.
+const KERNEL_WINDOWS_LEAST: u64 = 3;
 /// Windows that a subject must have had for its own largest counts to be compared with.
 const COUNT_WINDOWS_LEAST: u32 = 8;
 /// Subjects and workloads with largest counts of their own.
@@ -176,7 +179,8 @@ impl Learned {
     pub fn held_back_max(&self, subject: &Subject) -> Option<f64> {
         let calibration = &self.detector.calibration;
         let group = Some(group(subject));
-        if calibration.group_rows(group) >= GROUP_WINDOWS_LEAST {
+        let least = if subject.is_host() { KERNEL_WINDOWS_LEAST } else { GROUP_WINDOWS_LEAST };
+        if calibration.group_rows(group) >= least {
             return calibration.maximum(group);
         }
         calibration.maximum(None)
