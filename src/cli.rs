@@ -56,7 +56,11 @@ pub enum Command {
     Deny(Deny),
     /// Never refuse an address or prefix, whatever is found.
     #[command(after_help = "Example:\n  hedgerow allow 192.0.2.0/24")]
-    Allow { prefix: Prefix },
+    Allow {
+        prefix: Prefix,
+        #[command(flatten)]
+        state: State,
+    },
     /// Show or set how far the responder may go.
     #[command(after_help = "Examples:\n  hedgerow mode\n  hedgerow mode monitor\n  \
         hedgerow mode enforce --workload nginx.service")]
@@ -65,11 +69,13 @@ pub enum Command {
         /// Only this workload; without it, the default of all.
         #[arg(long)]
         workload: Option<String>,
+        #[command(flatten)]
+        state: State,
     },
     /// Refuse nothing any more, at once; works with the daemon dead. Lasts until `hedgerow mode`.
-    Disarm,
+    Disarm(State),
     /// Make a harmless incident and show it end to end.
-    Test,
+    Test(State),
     /// Show what this kernel can do, by loading tiny probes.
     Doctor,
     /// Print a completion script for a shell.
@@ -136,9 +142,14 @@ pub struct Train {
     /// Model file to write.
     #[arg(long, default_value = "model.hedgerow")]
     pub model: PathBuf,
-    /// Seed of the forest; the capture's own without it.
+    /// Seed of the forest and of the n-gram hash; the capture's own without it. Another one needs a
+    /// capture of every call (--full).
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Recompute rows and n-grams from every captured call instead of taking them as the kernel
+    /// counted them; needs a capture of every call (--full).
+    #[arg(long)]
+    pub recompute: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -151,6 +162,10 @@ pub struct Score {
     /// Directory for scores (Parquet) and findings (JSON lines); without it they are printed.
     #[arg(long)]
     pub out: Option<PathBuf>,
+    /// Recompute rows from every captured call instead of taking them as the kernel counted them;
+    /// needs a capture of every call (--full). A model with another seed does this anyway.
+    #[arg(long)]
+    pub recompute: bool,
 }
 
 /// Where a running daemon's state is; every command that reads or steers it takes this.
@@ -179,7 +194,11 @@ pub enum Findings {
         state: State,
     },
     /// Say that a finding is normal here: it is learned and no longer reported.
-    Accept { uid: String },
+    Accept {
+        uid: String,
+        #[command(flatten)]
+        state: State,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -189,6 +208,8 @@ pub enum Deny {
         /// Show the finding and the rule behind each entry.
         #[arg(long)]
         why: bool,
+        #[command(flatten)]
+        state: State,
     },
     /// Refuse an address or prefix.
     Add {
@@ -196,9 +217,15 @@ pub enum Deny {
         /// For this long.
         #[arg(long = "for", default_value = "1h", value_parser = duration)]
         duration: Duration,
+        #[command(flatten)]
+        state: State,
     },
     /// Lift an entry; an automatic one puts its workload back to monitor.
-    Remove { uid: String },
+    Remove {
+        uid: String,
+        #[command(flatten)]
+        state: State,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

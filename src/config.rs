@@ -56,6 +56,8 @@ pub struct Config {
 const LEARN_DEFAULT: Duration = Duration::from_secs(86_400);
 /// Fewer windows than this can't be divided into fill, fit and calibrate.
 const LEARN_LEAST: Duration = Duration::from_secs(60);
+/// Alert episodes a day that are acceptable when nothing is wrong.
+pub const BUDGET_PER_DAY_DEFAULT: f64 = 1.0;
 const RING_MIB_DEFAULT: u32 = 32;
 
 impl Config {
@@ -80,7 +82,7 @@ impl Config {
             ))
             .into());
         }
-        let budget_per_day = run.budget.or(raw.budget).unwrap_or(1.0);
+        let budget_per_day = run.budget.or(raw.budget).unwrap_or(BUDGET_PER_DAY_DEFAULT);
         if !(budget_per_day.is_finite() && budget_per_day > 0.0) {
             return Err(Failure::Usage(format!(
                 "budget: {budget_per_day} is not a number of episodes a day above 0"

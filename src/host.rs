@@ -1,15 +1,21 @@
 //! What a daemon needs to know of its host.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
+use std::{
+    fs,
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded};
+use hedgerow_responder::DIRECTORY;
+use sha2::{Digest, Sha256};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
     iterator::Signals,
 };
 
-use crate::exit::Failure;
+use crate::{cli::STATE_DIRECTORY, exit::Failure};
 
 /// Names that make findings of this host and boot unique.
 #[derive(Debug, Clone)]
@@ -44,6 +50,19 @@ pub fn make_state(path: &Path) -> anyhow::Result<()> {
         .create(path)
         .with_context(|| format!("can't make the state directory {}", path.display()))
         .map_err(|why| Failure::file(why).into())
+}
+
+/// Where the deny programs of the daemon with this state directory are pinned: daemons with states
+/// of their own must not share live entries.
+pub fn pins(state: &Path) -> PathBuf {
+    let whole = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if whole(state) == whole(Path::new(STATE_DIRECTORY)) {
+        return DIRECTORY.into();
+    }
+    // Names on a BPF file system hold no dots.
+    let digest = Sha256::digest(whole(state).as_os_str().as_encoded_bytes());
+    let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{DIRECTORY}-{name}").into()
 }
 
 /// Delivers SIGINT and SIGTERM.

@@ -101,6 +101,10 @@ impl Extractor {
         let event = match record {
             Record::Event(event) => event,
             Record::Grams(_) => return,
+            Record::Early(_) => {
+                out.push(record);
+                return;
+            }
             Record::Close(close) => {
                 self.flush(close.epoch, out);
                 out.push(Record::Close(close));

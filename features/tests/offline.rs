@@ -304,6 +304,7 @@ fn windows(records: &[Record]) -> (Vec<Window>, Vec<GramReport>) {
         match record {
             Record::Event(event) => builder.observe(event),
             Record::Grams(report) => grams.push(report.clone()),
+            Record::Early(_) => {}
             Record::Close(close) => windows.extend(builder.close(close, &baseline)),
         }
     }

@@ -8,7 +8,8 @@ use hedgerow_probe::{Item, Options, Probe, identity::Resolver, support};
 
 use crate::{
     cli,
-    daemon::{Capture, grams_of},
+    config::BUDGET_PER_DAY_DEFAULT,
+    daemon::{Capture, Run, grams_of},
     exit::Failure,
     host::{self, Host},
 };
@@ -22,7 +23,14 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
     let host = Host::read()?;
     let signals = host::signals()?;
     let seed: u64 = rand::random();
-    let mut capture = Capture::start(&arguments.directory, &host, seed, None)?;
+    let run = Run {
+        seed,
+        schedule: None,
+        budget_per_day: BUDGET_PER_DAY_DEFAULT,
+        full: arguments.full,
+        syscalls: true,
+    };
+    let mut capture = Capture::start(&arguments.directory, &host, run)?;
     let key = ItemKey(seed);
     let mut builder = WindowBuilder::new(Windows::new(host.id.as_str()), key);
     let baseline = Baseline::new(key, UNIT_NS);

@@ -11,7 +11,7 @@ use hedgerow_event::{Activity, Disposition, Finding};
 
 use crate::{
     cli,
-    control::{Request, SOCKET, call},
+    control::{Request, call, socket},
     daemon::FINDINGS,
     exit::Failure,
     text,
@@ -37,8 +37,8 @@ pub fn run(command: &cli::Findings, json: bool) -> anyhow::Result<()> {
     match command {
         cli::Findings::List { state, all } => list(&state.state.join(FINDINGS), *all, json),
         cli::Findings::Show { uid, state } => show(&state.state.join(FINDINGS), uid, json),
-        cli::Findings::Accept { uid } => {
-            let answer = call(SOCKET.as_ref(), &Request::Accept { uid: uid.clone() })?;
+        cli::Findings::Accept { uid, state } => {
+            let answer = call(&socket(&state.state), &Request::Accept { uid: uid.clone() })?;
             if json {
                 println!("{answer}");
             } else {

@@ -4,6 +4,8 @@ mod capture;
 mod doctor;
 pub mod findings;
 mod offline;
+mod replay;
+mod scores;
 mod steer;
 mod test;
 
@@ -25,10 +27,10 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Score(score) => offline::score(&score, json),
         Command::Findings(command) => findings::run(&command, json),
         Command::Deny(command) => steer::deny(&command, json),
-        Command::Allow { prefix } => steer::allow(prefix, json),
-        Command::Mode { mode, workload } => steer::mode(mode, workload, json),
-        Command::Disarm => steer::disarm(json),
-        Command::Test => test::run(json),
+        Command::Allow { prefix, state } => steer::allow(prefix, &state.state, json),
+        Command::Mode { mode, workload, state } => steer::mode(mode, workload, &state.state, json),
+        Command::Disarm(state) => steer::disarm(&state.state, json),
+        Command::Test(state) => test::run(&state.state, json),
         Command::Doctor => doctor::run(json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hedgerow", &mut std::io::stdout());

@@ -1,24 +1,26 @@
 //! `hedgerow deny`, `allow`, `mode` and `disarm`: an operator's word to the responder.
 
+use std::path::Path;
+
 use hedgerow_event::Remediation;
 
 use crate::{
     cli::{self, ModeArgument, Prefix},
-    control::{Request, SOCKET, call},
+    control::{Request, call, socket},
     exit::Failure,
-    text,
+    host, text,
 };
 
 pub fn deny(command: &cli::Deny, json: bool) -> anyhow::Result<()> {
     match command {
-        cli::Deny::List { why } => list(*why, json),
-        cli::Deny::Add { prefix, duration } => {
+        cli::Deny::List { why, state } => list(*why, &state.state, json),
+        cli::Deny::Add { prefix, duration, state } => {
             let request = Request::Deny {
                 address: prefix.address,
                 prefix_length: prefix.length,
                 seconds: u32::try_from(duration.as_secs()).unwrap_or(u32::MAX),
             };
-            let answer = call(SOCKET.as_ref(), &request)?;
+            let answer = call(&socket(&state.state), &request)?;
             if json {
                 println!("{answer}");
                 return Ok(());
@@ -32,8 +34,8 @@ pub fn deny(command: &cli::Deny, json: bool) -> anyhow::Result<()> {
             );
             Ok(())
         }
-        cli::Deny::Remove { uid } => {
-            let answer = call(SOCKET.as_ref(), &Request::Remove { uid: uid.clone() })?;
+        cli::Deny::Remove { uid, state } => {
+            let answer = call(&socket(&state.state), &Request::Remove { uid: uid.clone() })?;
             if json {
                 println!("{answer}");
             } else {
@@ -44,8 +46,8 @@ pub fn deny(command: &cli::Deny, json: bool) -> anyhow::Result<()> {
     }
 }
 
-fn list(why: bool, json: bool) -> anyhow::Result<()> {
-    let answer = call(SOCKET.as_ref(), &Request::Entries)?;
+fn list(why: bool, state: &Path, json: bool) -> anyhow::Result<()> {
+    let answer = call(&socket(state), &Request::Entries)?;
     if json {
         println!("{answer}");
         return Ok(());
@@ -71,9 +73,9 @@ fn list(why: bool, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub fn allow(prefix: Prefix, json: bool) -> anyhow::Result<()> {
+pub fn allow(prefix: Prefix, state: &Path, json: bool) -> anyhow::Result<()> {
     let request = Request::Allow { address: prefix.address, prefix_length: prefix.length };
-    let answer = call(SOCKET.as_ref(), &request)?;
+    let answer = call(&socket(state), &request)?;
     if json {
         println!("{answer}");
     } else {
@@ -85,13 +87,14 @@ pub fn allow(prefix: Prefix, json: bool) -> anyhow::Result<()> {
 pub fn mode(
     mode: Option<ModeArgument>,
     workload: Option<String>,
+    state: &Path,
     json: bool,
 ) -> anyhow::Result<()> {
     let request = match mode {
         Some(mode) => Request::SetMode { mode: mode.into(), workload },
         None => Request::Modes,
     };
-    let answer = call(SOCKET.as_ref(), &request)?;
+    let answer = call(&socket(state), &request)?;
     if json {
         println!("{answer}");
     } else {
@@ -101,8 +104,8 @@ pub fn mode(
 }
 
 /// Works on the pinned word itself, so that it needs no daemon.
-pub fn disarm(json: bool) -> anyhow::Result<()> {
-    match hedgerow_responder::disarm(hedgerow_responder::DIRECTORY.as_ref()) {
+pub fn disarm(state: &Path, json: bool) -> anyhow::Result<()> {
+    match hedgerow_responder::disarm(&host::pins(state)) {
         Ok(()) if json => println!("{}", serde_json::json!({ "disarmed": true })),
         Ok(()) => println!("Disarmed: nothing is refused until `hedgerow mode`."),
         Err(hedgerow_responder::Error::NotPinned { .. }) if json => {

@@ -8,6 +8,7 @@ use std::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::process::CommandExt,
     },
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use std::{
 use anyhow::Context;
 
 use crate::{
-    control::{Request, SOCKET, call},
+    control::{Request, call, socket},
     exit::Failure,
 };
 
@@ -24,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs a copy of `true`'s kind from memory that connects to this process over loopback, and waits
 /// for the daemon to notice.
-pub fn run(json: bool) -> anyhow::Result<()> {
-    let before = call(SOCKET.as_ref(), &Request::Status)?;
+pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
+    let before = call(&socket(state), &Request::Status)?;
     if before["phase"] != "scoring" {
         let left = before["seconds_left"].as_u64().unwrap_or(0);
         return Err(Failure::NoDaemon(format!(
@@ -45,7 +46,7 @@ pub fn run(json: bool) -> anyhow::Result<()> {
         );
     }
     while started.elapsed() < PATIENCE {
-        let now = call(SOCKET.as_ref(), &Request::Status)?;
+        let now = call(&socket(state), &Request::Status)?;
         if count(&now) > count(&before) {
             let milliseconds = started.elapsed().as_millis();
             if json {

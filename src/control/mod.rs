@@ -2,12 +2,15 @@
 //!
 //! `POST /` takes a [`Request`] and answers with its result, or with `{"error": "..."}` and a
 //! status of 4xx; `GET /` is the request `status`, so that
-//! `curl --unix-socket /run/hedgerow.sock http://hedgerow/` shows a daemon's health.
+//! `curl --unix-socket /var/lib/hedgerow/control.sock http://hedgerow/` shows a daemon's health.
 
 mod client;
 mod server;
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use hedgerow_event::Mode;
 use serde::{Deserialize, Serialize};
@@ -15,8 +18,10 @@ use serde::{Deserialize, Serialize};
 pub use client::call;
 pub use server::Control;
 
-/// The daemon's socket, mode 0600.
-pub const SOCKET: &str = "/run/hedgerow.sock";
+/// The socket of the daemon with this state directory, mode 0600.
+pub fn socket(state: &Path) -> PathBuf {
+    state.join("control.sock")
+}
 
 /// What a command asks of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

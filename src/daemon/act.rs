@@ -14,7 +14,11 @@ use hedgerow_responder::{
 use hedgerow_sink::{JsonLinesSink, Message, Rotation, kafka::KafkaSink};
 
 use super::{FINDINGS, LEDGER, report::Reporter};
-use crate::{config::Config, exit::Failure, host::Host};
+use crate::{
+    config::Config,
+    exit::Failure,
+    host::{self, Host},
+};
 
 /// Waiting records get this long at the end; what is left stays in the spool.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -50,6 +54,7 @@ impl Actor {
     pub fn start(config: &Config, host: &Host, reporter: &mut Reporter) -> anyhow::Result<Self> {
         let mut options = Options::new(&host.id, config.state.join(LEDGER));
         options.mode = config.mode;
+        options.directory = host::pins(&config.state);
         let responder = match Responder::start(options) {
             Ok(responder) => Some(responder),
             Err(why) if config.mode == Mode::Observe => {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, thread::JoinHandle};
 use anyhow::Context;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use hedgerow_event::EpochClose;
-use hedgerow_features::{Record, Window, records_to_batch, to_batch};
+use hedgerow_features::{EarlyLook, Record, Window, records_to_batch, to_batch};
 use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
 
 use crate::{
@@ -27,8 +27,29 @@ pub const RECORDS: &str = "records";
 /// Metadata keys of a capture's files.
 pub const SEED: &str = "hedgerow.seed";
 pub const SCHEDULE: &str = "hedgerow.schedule";
+pub const BUDGET: &str = "hedgerow.budget_per_day";
+/// Whether every call is in the records, and whether calls were observed at all.
+pub const FULL: &str = "hedgerow.full";
+pub const SYSCALLS: &str = "hedgerow.syscalls";
 /// The epochs after which each phase began.
 const EDGES: &str = "hedgerow.phases";
+
+/// The epoch after which the daemon of a capture began to score, by the files' metadata.
+pub fn scoring_after(metadata: &BTreeMap<String, String>) -> Option<u32> {
+    let edges: BTreeMap<u32, Phase> = serde_json::from_str(metadata.get(EDGES)?).ok()?;
+    edges.into_iter().find(|(_, phase)| *phase == Phase::Scoring).map(|(epoch, _)| epoch)
+}
+
+/// What a capture's metadata says of the run that it is made in.
+#[derive(Debug, Clone, Copy)]
+pub struct Run {
+    pub seed: u64,
+    /// Of the learning that goes on meanwhile.
+    pub schedule: Option<Schedule>,
+    pub budget_per_day: f64,
+    pub full: bool,
+    pub syscalls: bool,
+}
 
 enum Part {
     Records(Vec<Record>),
@@ -45,18 +66,15 @@ pub struct Capture {
 }
 
 impl Capture {
-    /// `schedule` is that of the learning that goes on meanwhile.
-    pub fn start(
-        directory: &Path,
-        host: &Host,
-        seed: u64,
-        schedule: Option<Schedule>,
-    ) -> anyhow::Result<Self> {
+    pub fn start(directory: &Path, host: &Host, run: Run) -> anyhow::Result<Self> {
         let mut sink = ParquetSink::open(ParquetConfig::new(directory, host.id.as_str()))
             .with_context(|| format!("can't capture to {}", directory.display()))
             .map_err(Failure::file)?;
-        sink.set_metadata(SEED, seed.to_string());
-        if let Some(schedule) = schedule {
+        sink.set_metadata(SEED, run.seed.to_string());
+        sink.set_metadata(BUDGET, run.budget_per_day.to_string());
+        sink.set_metadata(FULL, run.full.to_string());
+        sink.set_metadata(SYSCALLS, run.syscalls.to_string());
+        if let Some(schedule) = run.schedule {
             sink.set_metadata(SCHEDULE, serde_json::to_string(&schedule)?);
         }
         sink.set_metadata("hedgerow.host", host.id.clone());
@@ -139,6 +157,9 @@ impl Writer {
                 let (early, closed): (Vec<Window>, Vec<Window>) =
                     windows.into_iter().partition(|window| window.early.is_some());
                 self.write_windows(WINDOWS, &closed);
+                // Their place among the records is what a replay judges them at.
+                let looks = early.iter().map(|window| Record::Early(EarlyLook::from(window)));
+                self.waiting.extend(looks);
                 self.write_windows(EARLY, &early);
             }
             Part::Metadata(key, value) => self.sink.set_metadata(key, value),

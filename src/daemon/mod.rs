@@ -19,11 +19,14 @@ use hedgerow_features::{Record, Sensors};
 use hedgerow_model::file::Profile;
 use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
 
-pub use self::capture::{Capture, EARLY as EARLY_STREAM, RECORDS, SCHEDULE, SEED};
+pub use self::capture::{
+    BUDGET, Capture, EARLY as EARLY_STREAM, FULL, RECORDS, Run, SCHEDULE, SEED, SYSCALLS,
+    scoring_after,
+};
 use self::{act::Actor, report::Reporter};
 use crate::{
     config::Config,
-    control::{Control, SOCKET},
+    control::{Control, socket},
     engine::{Engine, Outcome, Phase, SavedModel, Schedule, Settings, known},
     exit::Failure,
     host::{self, Host},
@@ -60,7 +63,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     support::require().map_err(Failure::host)?;
     host::make_state(&config.state)?;
     let host = Host::read()?;
-    let control = Control::listen(SOCKET.as_ref())?;
+    let control = Control::listen(&socket(&config.state))?;
     let signals = host::signals()?;
     let saved = saved_model(&config)?;
     let seed =
@@ -80,9 +83,14 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     };
     let mut reporter = Reporter::new(&config, &host)?;
     let actor = Actor::start(&config, &host, &mut reporter)?;
-    let learns = learning.then(|| Schedule::of(config.learn.as_secs()));
-    let capture =
-        config.capture.as_ref().map(|directory| Capture::start(directory, &host, seed, learns));
+    let run = Run {
+        seed,
+        schedule: learning.then(|| Schedule::of(config.learn.as_secs())),
+        budget_per_day: config.budget_per_day,
+        full: config.full,
+        syscalls: config.syscalls,
+    };
+    let capture = config.capture.as_deref().map(|path| Capture::start(path, &host, run));
     let capture = capture.transpose()?;
     let options = Options {
         gram_key: seed,
@@ -211,6 +219,7 @@ impl Daemon {
                     capture.windows(windows);
                 }
             }
+            Outcome::Scored(_) => {}
             Outcome::Finding(mut finding, evidence) => {
                 process::describe(&mut finding);
                 // The verdict first: no sink may hold it up.

@@ -110,6 +110,10 @@ impl Episodes {
         id
     }
 
+    pub fn uid(&self, id: u64) -> Option<&str> {
+        self.open.get(&id).map(|episode| episode.uid.as_str())
+    }
+
     pub fn get_mut(&mut self, id: u64) -> Option<&mut Episode> {
         self.open.get_mut(&id)
     }

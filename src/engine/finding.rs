@@ -18,7 +18,7 @@ use hedgerow_model::budget::{
 use sha2::{Digest, Sha256};
 
 use super::{
-    Engine, Outcome,
+    Engine, Outcome, WindowScore,
     detector::Scored,
     episodes::{Episode, Joined, Part},
     objects::{self, Witness},
@@ -61,8 +61,9 @@ impl Engine {
             part.sort_by_key(|window| self.objects.first_of(&window.subject));
             let scored = self.scored(scale, &part);
             for (window, scored) in part.iter().zip(&scored) {
-                let clean = !self.judge(window, scored, close.end_boot_ns, outcomes);
-                if clean && !self.episodes.involves(&window.subject) {
+                let found = self.judge(window, scored, close.end_boot_ns, outcomes);
+                outcomes.push(Outcome::Scored(self.window_score(window, scored, found)));
+                if found.is_none() && !self.episodes.involves(&window.subject) {
                     self.join_calibration(window, scored);
                 }
             }
@@ -85,15 +86,15 @@ impl Engine {
         }
     }
 
-    /// Judges one scored window; tells whether it is part of a finding.
+    /// Judges one scored window; gives the number of the episode that it is part of.
     pub(super) fn judge(
         &mut self,
         window: &Window,
         scored: &Scored,
         now_boot_ns: u64,
         outcomes: &mut Vec<Outcome>,
-    ) -> bool {
-        let Some(case) = self.case(window, scored) else { return false };
+    ) -> Option<u64> {
+        let case = self.case(window, scored)?;
         let second_family = case.families.len() >= 2;
         let bypass = !case.strong.is_empty() && second_family;
         let state = self.state_of(&window.subject);
@@ -111,7 +112,7 @@ impl Engine {
             })
             .map(|why| provisional_reason(why, &case)),
         };
-        let Some(reason) = reason else { return false };
+        let reason = reason?;
         let (id, joined) = self.join_episode(window, scored, &case, now_boot_ns);
         let decision = self.budget.admit(self.unix_s(now_boot_ns), id, scored.score, bypass);
         let (activity, disposition) = match (decision, joined) {
@@ -123,14 +124,41 @@ impl Engine {
             (Decision::Suppressed, Joined::New | Joined::Grown) => {
                 (Activity::Create, Disposition::Suppressed)
             }
-            _ => return true,
+            _ => return Some(id),
         };
         let mut finding = self.finding(window, scored, &case, now_boot_ns, reason);
         finding.activity = activity;
         finding.disposition = disposition;
         let evidence = self.evidence(window, scored, &case);
         self.report(id, finding, evidence.map(Box::new), outcomes);
-        true
+        Some(id)
+    }
+
+    /// How a window was judged, with the episode that it is part of.
+    pub(super) fn window_score(
+        &self,
+        window: &Window,
+        scored: &Scored,
+        episode: Option<u64>,
+    ) -> WindowScore {
+        let learned = self.learned.get(&window.time.scale);
+        let workload = Some(window.subject.workload.as_str());
+        WindowScore {
+            subject: Arc::clone(&window.subject),
+            scale: window.time.scale,
+            epoch: window.time.epoch.0,
+            early: window.early,
+            window_start_ns: self.unix_ns(window.time.start_boot_ns),
+            window_end_ns: self.unix_ns(window.time.end_boot_ns),
+            score: scored.score,
+            p_value: learned
+                .and_then(|learned| learned.detector.calibration.p_value(workload, scored.score)),
+            threshold: match self.state() {
+                Maturity::Mature => self.budget.threshold(),
+                _ => learned.and_then(|learned| learned.held_back_max(&window.subject)),
+            },
+            finding_uid: episode.and_then(|id| self.episodes.uid(id)).map(str::to_owned),
+        }
     }
 
     fn case(&self, window: &Window, scored: &Scored) -> Option<Case> {

@@ -95,6 +95,26 @@ pub struct Settings {
     pub sensors: Sensors,
 }
 
+/// How one window, or early row, was judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowScore {
+    pub subject: Arc<Subject>,
+    pub scale: Scale,
+    pub epoch: u32,
+    pub early: Option<u32>,
+    /// Wall time since the Unix epoch.
+    pub window_start_ns: i64,
+    pub window_end_ns: i64,
+    /// In (0, 1].
+    pub score: f64,
+    /// Share of held-back windows that score as high; `None` before any was held back.
+    pub p_value: Option<f64>,
+    /// The score that an alert must exceed; `None` where nothing was held back.
+    pub threshold: Option<f64>,
+    /// The finding that the window is part of.
+    pub finding_uid: Option<String>,
+}
+
 /// What is to be done outside.
 #[derive(Debug)]
 pub enum Outcome {
@@ -103,6 +123,8 @@ pub enum Outcome {
     Phase(Phase),
     /// Closed windows and early rows, for capture.
     Windows(Vec<Window>),
+    /// How a window was judged.
+    Scored(WindowScore),
     /// A report; with evidence where the responder may be asked.
     Finding(Box<Finding>, Option<Box<Evidence>>),
 }
@@ -118,6 +140,8 @@ pub struct Engine {
     phase: Phase,
     /// Epochs closed in this phase.
     closed: u32,
+    /// The first epoch of fit, in which the kernel gets to know the profile.
+    transition: Option<u32>,
     learning: BTreeMap<Scale, Learning>,
     learned: BTreeMap<Scale, Learned>,
     counts: BTreeMap<Scale, Counts>,
@@ -148,6 +172,7 @@ impl Engine {
             profile: None,
             phase: Phase::Fill,
             closed: 0,
+            transition: None,
             learning: scales.iter().map(|s| (*s, Learning::new(settings.seed))).collect(),
             learned: BTreeMap::new(),
             counts: BTreeMap::new(),
@@ -195,6 +220,11 @@ impl Engine {
     /// Reports of programs that found no room for a profile.
     pub fn programs_refused(&self) -> u64 {
         self.grams.refused()
+    }
+
+    /// Of the forest and of the n-gram hash.
+    pub fn seed(&self) -> u64 {
+        self.settings.seed
     }
 
     pub fn model_id(&self) -> &str {
@@ -278,7 +308,7 @@ impl Engine {
         match self.phase {
             Phase::Fill => self.learn(&windows),
             // The kernel got to know the profile somewhere inside the first epoch of fit.
-            Phase::Fit if self.closed == 0 => {}
+            Phase::Fit if self.closed == 0 => self.transition = Some(close.epoch.0),
             Phase::Fit => {
                 self.learn(&windows);
                 self.count_first_seen();
@@ -299,12 +329,22 @@ impl Engine {
     }
 
     fn learn(&mut self, windows: &[Window]) {
-        for window in windows.iter().filter(|window| window.time.is_valid()) {
+        for window in windows {
+            if !window.time.is_valid() || self.in_transition(window) {
+                continue;
+            }
             if let Some(learning) = self.learning.get_mut(&window.time.scale) {
                 learning.add(window);
             }
             self.counts.entry(window.time.scale).or_default().add(window);
         }
+    }
+
+    /// A longer window that holds the epoch of the transition is used no more than that itself.
+    fn in_transition(&self, window: &Window) -> bool {
+        let first = window.time.epoch.0;
+        let end = first.saturating_add(window.time.scale.epochs());
+        self.transition.is_some_and(|epoch| (first..end).contains(&epoch))
     }
 
     fn count_first_seen(&mut self) {
@@ -334,7 +374,8 @@ impl Engine {
 
     fn hold_back(&mut self, windows: &[Window]) {
         for scale in [Scale::Seconds5, Scale::Minute] {
-            let part: Vec<Window> = valid(windows, scale);
+            let mut part: Vec<Window> = valid(windows, scale);
+            part.retain(|window| !self.in_transition(window));
             let scored = self.scored(scale, &part);
             for (window, scored) in part.iter().zip(&scored) {
                 if let Some(learned) = self.learned.get_mut(&scale) {
@@ -350,6 +391,16 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Closes an epoch that was judged elsewhere: what reaches beyond it is kept up, nothing is
+    /// judged.
+    pub fn pass(&mut self, close: &EpochClose) {
+        self.realtime_offset_ns = close.realtime_offset_ns;
+        self.builder.close(close, &self.baseline);
+        self.objects.close(close.epoch);
+        self.hard.clear();
+        self.early.clear();
     }
 
     /// Goes on to the next part of learning when this one has had its epochs.
@@ -422,19 +473,21 @@ impl Engine {
             else {
                 continue;
             };
-            self.judge_early(window, now_boot_ns, &mut outcomes);
+            self.judge_early(window, &mut outcomes);
         }
         outcomes
     }
 
     /// Judges one early row, live or captured.
-    pub fn judge_early(&mut self, window: Window, now_boot_ns: u64, outcomes: &mut Vec<Outcome>) {
+    pub fn judge_early(&mut self, window: Window, outcomes: &mut Vec<Outcome>) {
+        let now_boot_ns = window.time.end_boot_ns;
         let scored = self.scored_early(&window);
         if let Some(scored) = scored {
             let subject = Arc::clone(&window.subject);
             let highest = self.early.get(&subject).is_none_or(|(score, _)| scored.score > *score);
             if self.phase == Phase::Scoring {
-                self.judge(&window, &scored, now_boot_ns, outcomes);
+                let found = self.judge(&window, &scored, now_boot_ns, outcomes);
+                outcomes.push(Outcome::Scored(self.window_score(&window, &scored, found)));
             }
             if highest {
                 self.early.insert(subject, (scored.score, scored));

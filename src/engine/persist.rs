@@ -138,6 +138,7 @@ impl Engine {
             profile: Some(file.profile),
             phase: Phase::Scoring,
             closed: 0,
+            transition: None,
             learning: BTreeMap::new(),
             learned: learned.scales,
             counts: BTreeMap::new(),

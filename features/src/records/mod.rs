@@ -13,9 +13,9 @@ use arrow::{
     array::{RecordBatch, new_null_array},
     datatypes::{Field, Schema, SchemaRef},
 };
-use hedgerow_event::{EpochClose, Event, GramReport, Origin};
+use hedgerow_event::{Epoch, EpochClose, Event, GramReport, Origin, Subject};
 
-use crate::Error;
+use crate::{Error, Window};
 use read::Reader;
 use write::COLUMNS;
 
@@ -31,6 +31,28 @@ pub enum Record {
     Grams(GramReport),
     /// An epoch was closed here: what follows of it is late.
     Close(EpochClose),
+    /// A subject's window was looked at here, before its epoch closed: the row that was judged is
+    /// the one at the same place in the stream of early rows.
+    Early(EarlyLook),
+}
+
+/// When a subject was looked at early.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EarlyLook {
+    pub epoch: Epoch,
+    pub time_boot_ns: u64,
+    pub subject: Arc<Subject>,
+}
+
+impl From<&Window> for EarlyLook {
+    /// The look that gave an early row.
+    fn from(early: &Window) -> Self {
+        Self {
+            epoch: early.time.epoch,
+            time_boot_ns: early.time.end_boot_ns,
+            subject: early.subject.clone(),
+        }
+    }
 }
 
 impl From<Event> for Record {
@@ -53,10 +75,11 @@ enum Kind {
     Raw = 128,
     Grams = 256,
     Close = 512,
+    Early = 1024,
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 10] = [
+    const ALL: [(Self, &'static str); 11] = [
         (Self::Row, "row"),
         (Self::Exec, "exec"),
         (Self::Fork, "fork"),
@@ -67,6 +90,7 @@ impl Kind {
         (Self::Raw, "raw"),
         (Self::Grams, "grams"),
         (Self::Close, "close"),
+        (Self::Early, "early"),
     ];
 
     fn of(record: &Record) -> Self {
@@ -74,6 +98,7 @@ impl Kind {
             Record::Event(event) => event,
             Record::Grams(_) => return Self::Grams,
             Record::Close(_) => return Self::Close,
+            Record::Early(_) => return Self::Early,
         };
         match event.origin {
             Origin::Row(_) => Self::Row,

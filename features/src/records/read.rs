@@ -12,7 +12,7 @@ use hedgerow_event::{
 };
 
 use super::{
-    Kind, Record,
+    EarlyLook, Kind, Record,
     write::{DIRECTIONS, PHASES, PROTOCOLS, REASONS},
 };
 use crate::{
@@ -99,6 +99,11 @@ impl Reader {
                 let [grams2, grams3, grams6] = self.grams.each_ref().map(|grams| grams.all(row));
                 let (grams2, grams3, grams6) = (grams2?.into(), grams3?.into(), grams6?.into());
                 return Ok(Record::Grams(GramReport { epoch, subject, grams2, grams3, grams6 }));
+            }
+            Kind::Early => {
+                let subject = self.actor.subject(row, &mut self.subjects)?;
+                let time_boot_ns = self.time.get(row)?;
+                return Ok(Record::Early(EarlyLook { epoch, time_boot_ns, subject }));
             }
             Kind::Close => return Ok(Record::Close(self.close.read(row, epoch)?)),
             Kind::Row => Origin::Row(Box::new(self.row.read(row)?)),

@@ -15,15 +15,17 @@ use hedgerow_event::{
 };
 
 use super::{
+    EarlyLook,
     Kind::{self, Call as CALL, Close as CLOSE, Exec as EXEC, Exit as EXIT, Flow as FLOW},
-    Kind::{Fork as FORK, Grams as GRAMS, Raw as RAW, Row as ROW, Signal as SIGNAL},
+    Kind::{Early, Fork as FORK, Grams as GRAMS, Raw as RAW, Row as ROW, Signal as SIGNAL},
     Record,
 };
 
 /// Every event has an actor.
 const ACTOR: u16 = 255;
 /// Kinds that name a subject.
-const NAMED: u16 = ACTOR | GRAMS as u16;
+const NAMED: u16 = ACTOR | GRAMS as u16 | EARLY;
+const EARLY: u16 = Early as u16;
 const ALL: u16 = NAMED | CLOSE as u16;
 
 pub(super) struct Column {
@@ -46,6 +48,10 @@ fn event(record: &Record) -> Option<&Event> {
 
 fn close(record: &Record) -> Option<&EpochClose> {
     if let Record::Close(close) = record { Some(close) } else { None }
+}
+
+fn early(record: &Record) -> Option<&EarlyLook> {
+    if let Record::Early(early) = record { Some(early) } else { None }
 }
 
 fn actor(record: &Record) -> Option<&Actor> {
@@ -102,6 +108,7 @@ fn subject_of(record: &Record) -> Option<&Subject> {
     match record {
         Record::Event(event) => Some(&event.actor.subject),
         Record::Grams(grams) => Some(&grams.subject),
+        Record::Early(early) => Some(&early.subject),
         Record::Close(_) => None,
     }
 }
@@ -162,8 +169,11 @@ pub(super) const COLUMNS: &[Column] = columns! {
         Record::Event(event) => event.epoch.0,
         Record::Grams(grams) => grams.epoch.0,
         Record::Close(close) => close.epoch.0,
+        Record::Early(early) => early.epoch.0,
     }));
-    "time_boot_ns" UInt64, ACTOR, u64s(|r| Some(event(r)?.time_boot_ns));
+    "time_boot_ns" UInt64, ACTOR | EARLY, u64s(|r| {
+        early(r).map(|early| early.time_boot_ns).or_else(|| Some(event(r)?.time_boot_ns))
+    });
     "workload" name_type(), NAMED, names(|r| Some(subject_of(r)?.workload.as_str()));
     "program" name_type(), NAMED, names(|r| Some(&*subject_of(r)?.program.path));
     "script" name_type(), NAMED, names(|r| subject_of(r)?.program.script.as_deref());

@@ -75,6 +75,11 @@ impl ParquetReader {
         self.files.iter().flat_map(|file| file.metadata.clone()).collect()
     }
 
+    /// The file that the last batch came from.
+    pub fn path(&self) -> Option<&Path> {
+        self.current.as_ref().map(|(path, _)| path.as_path())
+    }
+
     fn try_next(&mut self) -> Result<Option<RecordBatch>, SinkError> {
         loop {
             if let Some((path, reader)) = &mut self.current {
