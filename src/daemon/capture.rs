@@ -1,6 +1,14 @@
 //! Windows and records to Parquet, on a thread of its own.
 
-use std::{collections::BTreeMap, path::Path, thread::JoinHandle};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
 
 use anyhow::Context;
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -14,9 +22,10 @@ use crate::{
     host::Host,
 };
 
-/// Batches that may wait for the disk. When they are full the next ones are dropped and counted:
-/// detection and response never wait for a capture.
-const QUEUE: usize = 1024;
+/// Records that may wait for the disk, and batches of whatever they hold. When they are full the
+/// next ones are dropped and counted: detection and response never wait for a capture.
+const WAITING_MAX: u64 = 1 << 19;
+const QUEUE: usize = 1 << 15;
 /// Records are written in batches of this many.
 const BATCH: usize = 65_536;
 
@@ -62,6 +71,8 @@ pub struct Capture {
     parts: Sender<Part>,
     thread: JoinHandle<(ParquetStatus, Option<String>)>,
     dropped: u64,
+    /// Records that wait for the thread.
+    waiting: Arc<AtomicU64>,
     edges: BTreeMap<u32, Phase>,
 }
 
@@ -80,18 +91,28 @@ impl Capture {
         sink.set_metadata("hedgerow.host", host.id.clone());
         sink.set_metadata("hedgerow.boot", host.boot_id.clone());
         let (parts, receiver) = bounded::<Part>(QUEUE);
+        let waiting = Arc::new(AtomicU64::new(0));
+        let waits = Arc::clone(&waiting);
         let thread = std::thread::Builder::new().name("capture".into()).spawn(move || {
             let mut writer = Writer { sink, waiting: Vec::new(), time_ns: 0, failure: None };
             for part in receiver {
+                if let Part::Records(records) = &part {
+                    waits.fetch_sub(records.len() as u64, Ordering::Relaxed);
+                }
                 writer.take(part);
             }
             writer.end()
         })?;
-        Ok(Self { parts, thread, dropped: 0, edges: BTreeMap::new() })
+        Ok(Self { parts, thread, dropped: 0, waiting, edges: BTreeMap::new() })
     }
 
     pub fn records(&mut self, records: Vec<Record>) {
         let count = records.len() as u64;
+        if self.waiting.load(Ordering::Relaxed) + count > WAITING_MAX {
+            self.dropped += count;
+            return;
+        }
+        self.waiting.fetch_add(count, Ordering::Relaxed);
         self.send(Part::Records(records), count);
     }
 

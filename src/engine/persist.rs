@@ -50,7 +50,8 @@ impl SavedModel {
     /// Reads a model file, and refuses one of another schema.
     pub fn load(path: &std::path::Path) -> anyhow::Result<Self> {
         let broken = |why: String| Failure::File(format!("{}: {why}", path.display()));
-        let file = ModelFile::load(path).map_err(|why| broken(why.to_string()))?;
+        let file = ModelFile::load(path)
+            .map_err(|why| broken(format!("{:#}", anyhow::Error::from(why))))?;
         if file.schema != schema() {
             return Err(broken(format!(
                 "the model was learned on another set of columns (schema {}, this build has {}); \
