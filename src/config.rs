@@ -141,5 +141,9 @@ fn read(path: &Path) -> anyhow::Result<Raw> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("can't read {}", path.display()))
         .map_err(Failure::file)?;
-    toml::from_str(&text).map_err(|why| Failure::Usage(format!("{}: {why}", path.display())).into())
+    toml::from_str(&text).map_err(|why: toml::de::Error| {
+        let start = why.span().map_or(0, |span| span.start);
+        let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+        Failure::Usage(format!("{} line {line}: {}", path.display(), why.message())).into()
+    })
 }
