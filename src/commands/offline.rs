@@ -70,18 +70,20 @@ pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
 fn divide(directory: &Path) -> anyhow::Result<Schedule> {
     use polars::prelude::*;
     let pattern = directory.join(RECORDS).join("**/*.parquet");
-    let epochs = LazyFrame::scan_parquet(
-        PlRefPath::new(pattern.to_string_lossy().as_ref()),
-        ScanArgsParquet::default(),
-    )
-    .and_then(|frame| {
-        let closes = col("kind").cast(DataType::String).eq(lit("close"));
-        frame.filter(closes).select([len()]).collect()
-    })
-    .and_then(|frame| {
-        frame.column("len")?.u32()?.get(0).ok_or_else(|| polars_err!(NoData: "no rows"))
-    })
-    .map_err(|why| Failure::File(format!("{}: {why}", directory.display())))?;
+    // The partitions of the path tell nothing about epochs.
+    let mut options = ScanArgsParquet::default();
+    options.hive_options.enabled = Some(false);
+    options.hive_options.try_parse_dates = false;
+    let path = PlRefPath::new(pattern.to_string_lossy().as_ref());
+    let epochs = LazyFrame::scan_parquet(path, options)
+        .and_then(|frame| {
+            let closes = col("kind").cast(DataType::String).eq(lit("close"));
+            frame.filter(closes).select([len()]).collect()
+        })
+        .and_then(|frame| {
+            frame.column("len")?.u32()?.get(0).ok_or_else(|| polars_err!(NoData: "no rows"))
+        })
+        .map_err(|why| Failure::File(format!("{}: {why}", directory.display())))?;
     Ok(Schedule::of(u64::from(epochs) * crate::engine::EPOCH_SECONDS))
 }
 
