@@ -111,8 +111,8 @@ impl ScoreStore {
         }
         let mut body = self.body.clone();
         body.sort_unstable_by(f64::total_cmp);
-        let at = (rank as f64 / demoted as f64 * body.len() as f64).ceil() as usize;
-        body.get(at.max(1) - 1).copied()
+        let at = scale_up(rank, body.len(), demoted);
+        body.get((at as usize).max(1) - 1).copied()
     }
 
     /// How many of the rows scored at least `score`: exact from the smallest tail score upwards,
@@ -125,14 +125,18 @@ impl ScoreStore {
         }
         let demoted = self.rows - self.tail.len() as u64;
         let sampled = self.body.iter().filter(|&&kept| kept >= score).count();
-        let share = sampled as f64 / self.body.len() as f64;
-        in_tail + ((share * demoted as f64).ceil() as u64).min(demoted)
+        in_tail + scale_up(demoted, sampled, self.body.len() as u64)
     }
 
     /// Split conformal p-value: `(1 + #{held-back >= score}) / (rows + 1)`, in (0, 1].
     pub fn p_value(&self, score: f64) -> f64 {
         (1 + self.count_at_least(score)) as f64 / (self.rows + 1) as f64
     }
+}
+
+/// ceil(count * part / whole), in integers: in floats 14 / 25 * 25 is more than 14.
+fn scale_up(count: u64, part: usize, whole: u64) -> u64 {
+    (u128::from(count) * part as u128).div_ceil(u128::from(whole)) as u64
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014) of a counter.
