@@ -29,6 +29,8 @@ pub(super) struct Grower<'a, F> {
     features: Vec<u32>,
     rows: Vec<u32>,
     values: Vec<f32>,
+    nodes: Vec<Node>,
+    stack: Vec<Pending>,
 }
 
 /// A column with at least two distinct values in a node, and their range.
@@ -41,7 +43,14 @@ struct Choice {
 impl<'a, F: Float> Grower<'a, F> {
     pub(super) fn new(records: ArrayView2<'a, F>) -> Self {
         let features = (0..records.ncols() as u32).collect();
-        Grower { records, features, rows: Vec::new(), values: Vec::new() }
+        Grower {
+            records,
+            features,
+            rows: Vec::new(),
+            values: Vec::new(),
+            nodes: Vec::new(),
+            stack: Vec::new(),
+        }
     }
 
     /// Grows a tree on `sample_size` rows drawn without replacement. Everything random comes from
@@ -52,12 +61,12 @@ impl<'a, F: Float> Grower<'a, F> {
         for (feature, slot) in self.features.iter_mut().enumerate() {
             *slot = feature as u32;
         }
-        let mut nodes = Vec::with_capacity(2 * sample_size - 1);
-        nodes.push(Node::Leaf { samples: 0 });
-        let mut stack =
-            vec![Pending { slot: 0, start: 0, end: sample_size, depth: 0, n_constant: 0 }];
+        self.nodes.clear();
+        self.nodes.push(Node::Leaf { samples: 0 });
+        self.stack.clear();
+        self.stack.push(Pending { slot: 0, start: 0, end: sample_size, depth: 0, n_constant: 0 });
         let limit = depth_limit(sample_size);
-        while let Some(mut node) = stack.pop() {
+        while let Some(mut node) = self.stack.pop() {
             let samples = (node.end - node.start) as u32;
             let choice = if node.depth < limit && samples > 1 {
                 self.choose(&mut node, &mut rng)
@@ -65,17 +74,17 @@ impl<'a, F: Float> Grower<'a, F> {
                 None
             };
             let Some(choice) = choice else {
-                nodes[node.slot as usize] = Node::Leaf { samples };
+                self.nodes[node.slot as usize] = Node::Leaf { samples };
                 continue;
             };
             let threshold = draw_threshold(choice.low, choice.high, &mut rng);
             let middle = self.partition(&node, threshold, &mut rng);
-            let left = nodes.len() as u32;
-            nodes[node.slot as usize] =
+            let left = self.nodes.len() as u32;
+            self.nodes[node.slot as usize] =
                 Node::Split { feature: choice.feature, threshold, left, right: left + 1, samples };
-            nodes.extend([Node::Leaf { samples: 0 }; 2]);
+            self.nodes.extend([Node::Leaf { samples: 0 }; 2]);
             for (slot, start, end) in [(left + 1, middle, node.end), (left, node.start, middle)] {
-                stack.push(Pending {
+                self.stack.push(Pending {
                     slot,
                     start,
                     end,
@@ -84,7 +93,8 @@ impl<'a, F: Float> Grower<'a, F> {
                 });
             }
         }
-        Tree::from_grown(nodes)
+        // A copy takes only the memory that the nodes need.
+        Tree::from_grown(self.nodes.clone())
     }
 
     /// Draws distinct rows, each set of them with equal probability.
@@ -116,11 +126,11 @@ impl<'a, F: Float> Grower<'a, F> {
             let drawn = rng.gen_range(node.n_constant..self.features.len());
             let feature = self.features[drawn];
             let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
-            for position in node.start..node.end {
-                let row = self.rows[position] as usize;
-                let value = to_f32(self.records[(row, feature as usize)]);
+            let values = &mut self.values[node.start..node.end];
+            for (slot, &row) in values.iter_mut().zip(&self.rows[node.start..node.end]) {
+                let value = to_f32(self.records[(row as usize, feature as usize)]);
                 let value = if value.is_infinite() { f32::MAX.copysign(value) } else { value };
-                self.values[position] = value;
+                *slot = value;
                 // Comparisons with a missing value are false and leave the range alone.
                 low = if value < low { value } else { low };
                 high = if value > high { value } else { high };
