@@ -43,6 +43,33 @@ def run(binary, *args):
     return done.stdout
 
 
+# Data: Parquet with a column `label`, or the files as their authors publish them
+
+
+def labelled_set(path):
+    """Rows and labels (1: anomaly) of a set."""
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return arrays["X"].astype(float), arrays["y"].astype(int)
+    table = pd.read_parquet(path)
+    return table.drop(columns="label").to_numpy(float), table["label"].to_numpy(int)
+
+
+def labelled_sets(folder):
+    """Paths of ADBench's sets (`<number>_<name>`), by number."""
+    paths = [*folder.glob("*.parquet"), *folder.glob("*.npz")]
+    return sorted(paths, key=lambda path: int(path.stem.split("_")[0]))
+
+
+def normal_traces(folder):
+    """ADFA-LD's normal traces: lists of system-call numbers."""
+    if (folder / "traces.parquet").exists():
+        table = pd.read_parquet(folder / "traces.parquet")
+        return list(table[table["label"] == 0]["syscalls"])
+    files = [*folder.glob("Training_Data_Master/*.txt"), *folder.glob("Validation_Data_Master/*.txt")]
+    return [path.read_text().split() for path in sorted(files)]
+
+
 # Detection
 
 
@@ -62,9 +89,7 @@ def splits(rows, labels, protocol, seed):
 
 def one_run(path, protocol, seed, fit_score, scratch):
     """AUROC of scikit-learn and of each of our detectors, on the same rows and with one seed."""
-    table = pd.read_parquet(path)
-    labels = table["label"].to_numpy(int)
-    rows = table.drop(columns="label").to_numpy(float)
+    rows, labels = labelled_set(path)
     train, test, truth = splits(rows, labels, protocol, seed)
     forest = IsolationForest(n_estimators=100, random_state=seed).fit(train)
     result = {"scikit-learn": roc_auc_score(truth, -forest.score_samples(test))}
@@ -123,7 +148,7 @@ def compare_with_record(runs, data):
 
 
 def detection(args, check):
-    paths = sorted((args.data / "adbench").glob("*.parquet"), key=lambda p: int(p.stem.split("_")[0]))
+    paths = labelled_sets(args.data / "adbench")
     for protocol in ["transductive", "one-class"]:
         # The largest first, so that no worker is left alone with it.
         jobs = sorted(((p, s) for p in paths for s in range(args.seeds)), key=lambda j: -j[0].stat().st_size)
@@ -253,12 +278,11 @@ def attribution(args, check):
 
 
 def maturity(args, check):
-    table = pd.read_parquet(args.data / "adfa_ld" / "traces.parquet")
-    normal = table[table["label"] == 0]
+    traces = normal_traces(args.data / "adfa_ld")
     print("\nADFA-LD, normal traces: share of new n-grams in the next 100 traces, median of 20 orders")
     with tempfile.TemporaryDirectory() as scratch:
         path = pathlib.Path(scratch) / "traces.txt"
-        path.write_text("\n".join(" ".join(map(str, calls)) for calls in normal["syscalls"]))
+        path.write_text("\n".join(" ".join(map(str, calls)) for calls in traces))
         for gram in [6, 3]:
             out = run(args.binaries / "forecast_novelty", path, gram, "500,1000,2000,4000", 20)
             lines = [line.split(",") for line in out.splitlines()]

