@@ -39,9 +39,9 @@ pub struct Detector {
 /// A scored window.
 #[derive(Debug, Clone)]
 pub struct Scored {
-    /// In (0, 1]: the mean of the forest's score (Liu 2008) and of d / (d + d50) of the mean
-    /// distance d to the nearest neighbours. A forest alone can't tell far from farther: beyond
-    /// its outermost split all rows score the same.
+    /// In (0, 1]: the mean of the forest's score (Liu 2008) and of l / (1 + l), l = ln(1 + d / d50),
+    /// of the mean distance d to the nearest neighbours. A forest alone can't tell far from
+    /// farther: beyond its outermost split all rows score the same.
     pub score: f64,
     pub deviation: Deviation,
 }
@@ -86,8 +86,8 @@ impl Detector {
             .zip(lengths.iter().zip(&distances))
             .map(|(deviation, (length, distance))| {
                 let forest = self.forest.score_of_path_length(*length);
-                let far = distance / (distance + self.distance_median);
-                Scored { score: (forest + far) / 2.0, deviation }
+                let far = (distance / self.distance_median).ln_1p();
+                Scored { score: (forest + far / (1.0 + far)) / 2.0, deviation }
             })
             .collect()
     }
