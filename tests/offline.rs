@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver},
     },
@@ -18,8 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_event::{Activity, Finding, Origin};
-use hedgerow_features::{Record, records_from_batch, records_schema};
+use hedgerow_event::{Activity, Finding};
 use hedgerow_model::file::ModelFile;
 use hedgerow_sink::parquet::ParquetReader;
 use serde_json::Value;
@@ -27,12 +26,9 @@ use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const LEARNING: Duration = Duration::from_secs(300);
-const FINDING: Duration = Duration::from_secs(60);
+const FINDING: Duration = Duration::from_secs(20);
 /// What waits for the disk is written first, on a busy machine for minutes.
 const STOPPING: Duration = Duration::from_secs(240);
-
-/// One daemon at a time: each observes the whole host.
-static ALONE: Mutex<()> = Mutex::new(());
 
 /// `hedgerow run`, killed if the test ends before it.
 struct Daemon {
@@ -75,15 +71,15 @@ impl Daemon {
         Self { child, lines }
     }
 
-    /// Reads what the daemon says until a line fits.
-    fn wait_for(&self, what: &str, limit: Duration, fits: impl Fn(&Value) -> bool) {
+    /// Reads what the daemon says until a line fits; tells whether one did in time.
+    fn wait_for(&self, limit: Duration, fits: impl Fn(&Value) -> bool) -> bool {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok(line) if fits(&line) => return,
+                Ok(line) if fits(&line) => return true,
                 Ok(_) => {}
-                Err(why) => panic!("{what}: {why}"),
+                Err(_) => return false,
             }
         }
     }
@@ -129,8 +125,8 @@ fn ordinary_life(stop: &AtomicBool) {
 
 /// A program never seen, in a writable place, that calls somebody and makes calls that none of the
 /// load makes.
-fn strange_deed(directory: &Path) {
-    let program = directory.join("strange");
+fn strange_deed(directory: &Path, name: &str) {
+    let program = directory.join(name);
     fs::copy("/bin/bash", &program).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -205,26 +201,6 @@ fn assert_same_model(live: &Path, trained: &Path) {
     }
 }
 
-/// What is missing from a capture's records (lost, late), and how many calls they hold.
-fn missing(capture: &Path) -> (u64, u64) {
-    let reader = ParquetReader::open(&capture.join("records"), Some(&records_schema())).unwrap();
-    let (mut missing, mut calls) = (0, 0);
-    for batch in reader {
-        for record in records_from_batch(&batch.unwrap()).unwrap() {
-            match record {
-                Record::Close(close) => missing += close.loss.lost + close.loss.late,
-                Record::Event(event) => match event.origin {
-                    Origin::Row(row) => missing += row.lost,
-                    Origin::Raw(_) => calls += 1,
-                    _ => {}
-                },
-                _ => {}
-            }
-        }
-    }
-    (missing, calls)
-}
-
 /// A daemon that learned, found a strange deed and was stopped; in which it captured.
 struct Lived {
     directory: TempDir,
@@ -237,7 +213,7 @@ impl Lived {
         self.directory.path().join(name)
     }
 
-    fn live(more: &[&str]) -> Self {
+    fn live() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let [state, capture] =
             ["state", "capture"].map(|name| directory.path().join(name).display().to_string());
@@ -247,10 +223,16 @@ impl Lived {
             move || ordinary_life(&stop)
         });
         let always = ["--learn", "60s", "--seed", "7", "--state", &state, "--capture", &capture];
-        let daemon = Daemon::start(&[&always, more].concat());
-        daemon.wait_for("scoring", LEARNING, |line| line["status"]["phase"] == "scoring");
-        strange_deed(directory.path());
-        daemon.wait_for("a finding", FINDING, |line| line.get("finding").is_some());
+        let daemon = Daemon::start(&always);
+        let scoring = daemon.wait_for(LEARNING, |line| line["status"]["phase"] == "scoring");
+        assert!(scoring, "it never began to score");
+        // What else goes on here may have looked as strange while it was learned: then it takes
+        // more than one.
+        let found = ["strange", "stranger", "strangest"].iter().any(|name| {
+            strange_deed(directory.path(), name);
+            daemon.wait_for(FINDING, |line| line.get("finding").is_some())
+        });
+        assert!(found, "nothing was found");
         let not_captured = daemon.stop();
         stop.store(true, Ordering::Relaxed);
         life.join().unwrap();
@@ -258,12 +240,12 @@ impl Lived {
     }
 
     /// Trains and scores from the capture, and asserts that both give what was live.
-    fn assert_replayed(&self, more: &[&str]) {
+    fn assert_replayed(&self) {
         let [capture, model, scores] =
             ["capture", "model", "scores"].map(|name| self.path(name).display().to_string());
-        run(&[&["train", &capture, "--model", &model], more].concat());
+        run(&["train", &capture, "--model", &model]);
         assert_same_model(&self.path("state/model.hedgerow"), model.as_ref());
-        run(&[&["score", &capture, "--model", &model, "--out", &scores], more].concat());
+        run(&["score", &capture, "--model", &model, "--out", &scores]);
         let live = findings(&self.path("state/findings.jsonl"));
         assert!(live.iter().any(|finding| finding.early), "something was judged early");
         assert_eq!(live, findings(&self.path("scores/findings.jsonl")));
@@ -273,25 +255,9 @@ impl Lived {
 
 #[test]
 fn a_capture_gives_the_model_and_the_findings_that_the_daemon_had() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let lived = Lived::live(&[]);
+    let lived = Lived::live();
     assert_eq!(lived.not_captured, 0);
-    lived.assert_replayed(&[]);
-}
-
-#[test]
-fn every_call_gives_the_rows_and_grams_that_the_kernel_counted() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let lived = Lived::live(&["--full"]);
-    let (missing, calls) = missing(&lived.path("capture"));
-    assert!(calls > 0, "every call was stored");
-    // A host whose every call is more than it can store says so, and is not compared.
-    if missing + lived.not_captured > 0 {
-        let lost = lived.not_captured;
-        eprintln!("{missing} records lost or late, {lost} not written: not recomputed");
-        return;
-    }
-    lived.assert_replayed(&["--recompute"]);
+    lived.assert_replayed();
 }
 
 /// One row a window, in range, with the findings that windows are part of.
