@@ -14,6 +14,7 @@ mod objects;
 mod persist;
 mod reference;
 mod scale;
+mod schedule;
 #[cfg(test)]
 mod tests;
 
@@ -25,13 +26,12 @@ use std::{
 use hedgerow_event::{
     EpochClose, Event, Evidence, Finding, GramReport, Maturity, Origin, Scale, Subject,
 };
-use hedgerow_features::{Baseline, Config, ItemKey, Sensors, Window, WindowBuilder};
+use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
 use hedgerow_model::{
     budget::{Budget, BudgetParams, Scored as HeldBack},
     file::Profile,
     maturity::{self, Incidence, MaturityRule},
 };
-use serde::{Deserialize, Serialize};
 
 use self::{
     detector::Scored,
@@ -40,7 +40,11 @@ use self::{
     objects::{FirstSeen, Objects},
     scale::{Counts, Learned, Learning},
 };
-pub use self::{grams::known, persist::SavedModel};
+pub use self::{
+    grams::known,
+    persist::SavedModel,
+    schedule::{Phase, Schedule, Settings},
+};
 
 /// Length of an epoch.
 pub const EPOCH_SECONDS: u64 = 5;
@@ -52,48 +56,6 @@ const HOUR_NS: u64 = 3_600_000_000_000;
 const EARLY_SUBJECTS_MAX: usize = 64;
 /// Held-back scores that the budget's floor is solved from.
 const HELD_BACK_MAX: usize = 1 << 20;
-
-/// Where learning stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    Fill,
-    Fit,
-    Calibrate,
-    Scoring,
-}
-
-/// Epochs of each part of learning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Schedule {
-    pub fill: u32,
-    /// The first of them is the transition.
-    pub fit: u32,
-    pub calibrate: u32,
-}
-
-impl Schedule {
-    /// Divides a learning time: 60 %, 20 %, 20 %, each part of three epochs at least.
-    pub fn of(seconds: u64) -> Self {
-        let epochs = u32::try_from(seconds / EPOCH_SECONDS).unwrap_or(u32::MAX);
-        let fifth = (epochs / 5).max(3);
-        Self { fill: epochs.saturating_sub(2 * fifth).max(3), fit: fifth, calibrate: fifth }
-    }
-    pub fn epochs(self) -> u32 {
-        self.fill + self.fit + self.calibrate
-    }
-}
-
-/// What an engine needs to know of its host and its operator's wishes.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub host_id: Arc<str>,
-    pub boot_id: String,
-    pub schedule: Schedule,
-    pub budget_per_day: f64,
-    pub seed: u64,
-    pub sensors: Sensors,
-}
 
 /// How one window, or early row, was judged.
 #[derive(Debug, Clone, PartialEq)]

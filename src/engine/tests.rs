@@ -7,6 +7,8 @@ use hedgerow_event::{
 
 use hedgerow_event::Activity;
 
+use hedgerow_features::Sensors;
+
 use super::*;
 
 /// A host with a web server that is called a little more or less in each epoch.

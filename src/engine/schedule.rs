@@ -1,0 +1,50 @@
+//! When each part of learning ends, and what an engine is told of its host.
+
+use std::sync::Arc;
+
+use hedgerow_features::Sensors;
+use serde::{Deserialize, Serialize};
+
+use super::EPOCH_SECONDS;
+
+/// Where learning stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Fill,
+    Fit,
+    Calibrate,
+    Scoring,
+}
+
+/// Epochs of each part of learning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Schedule {
+    pub fill: u32,
+    /// The first of them is the transition.
+    pub fit: u32,
+    pub calibrate: u32,
+}
+
+impl Schedule {
+    /// Divides a learning time: 60 %, 20 %, 20 %, each part of three epochs at least.
+    pub fn of(seconds: u64) -> Self {
+        let epochs = u32::try_from(seconds / EPOCH_SECONDS).unwrap_or(u32::MAX);
+        let fifth = (epochs / 5).max(3);
+        Self { fill: epochs.saturating_sub(2 * fifth).max(3), fit: fifth, calibrate: fifth }
+    }
+    pub fn epochs(self) -> u32 {
+        self.fill + self.fit + self.calibrate
+    }
+}
+
+/// What an engine needs to know of its host and its operator's wishes.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub host_id: Arc<str>,
+    pub boot_id: String,
+    pub schedule: Schedule,
+    pub budget_per_day: f64,
+    pub seed: u64,
+    pub sensors: Sensors,
+}
