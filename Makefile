@@ -6,6 +6,8 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 HEDGEROW := $(TARGET_DIR)/debug/hedgerow
 AS_ROOT := $(CURDIR)/scripts/as-root
 LEARN ?= 2m
+# With the whole workspace's features, so that every target shares what was built.
+BUILD := cargo build --locked --workspace
 
 # Live tests and benchmarks attach to the kernel, so cargo starts them as root.
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
@@ -19,7 +21,7 @@ help: ## list the targets
 run: ## build, then observe this host and learn it for LEARN (default 2m)
 	@scripts/setup build
 	@echo "Building Hedgerow (the first time takes some minutes)"
-	cargo build --locked --bin hedgerow
+	$(BUILD) --bin hedgerow
 	$(AS_ROOT) $(HEDGEROW) run --learn $(LEARN)
 
 test: lint ## lint, then every test; live-kernel tests run as root
@@ -44,14 +46,12 @@ fmt: ## format Rust and BPF sources
 demo: ## learn a PostgreSQL in a lab of its own, attack it, watch the kernel cut it off
 	@scripts/setup build demo
 	@echo "Building Hedgerow and its lab (the first time takes some minutes)"
-	cargo build --locked --bin hedgerow
-	cargo build --locked -p hedgerow-lab --bin demo
+	$(BUILD) --bin hedgerow --bin demo
 	$(AS_ROOT) $(TARGET_DIR)/debug/demo --hedgerow $(HEDGEROW)
 
 live-truth: ## learn a benign load in a lab, count false alerts, try every attack (quarter of an hour)
 	@scripts/setup build test
-	cargo build --locked --bin hedgerow
-	cargo build --locked -p hedgerow-lab --bin truth
+	$(BUILD) --bin hedgerow --bin truth
 	$(AS_ROOT) $(TARGET_DIR)/debug/truth --hedgerow $(HEDGEROW)
 
 bench: ## what probes, windows and the deny path cost on this machine

@@ -23,8 +23,8 @@ const DRAWS: usize = 50;
 const NEIGHBORS_MAX: usize = 16;
 /// Windows of *fit* kept for the forest: a uniform sample of more.
 pub const FIT_ROWS_MAX: usize = 20_000;
-/// Fewer rows than this make no forest: the scale stays silent.
-pub const FIT_ROWS_LEAST: usize = 16;
+/// Fewer rows than this make no forest.
+pub const FIT_ROWS_LEAST: usize = 8;
 
 /// Fitted detectors of one scale.
 #[derive(Debug, Clone, Serialize, Deserialize)]

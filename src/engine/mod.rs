@@ -34,7 +34,7 @@ use hedgerow_model::{
 };
 
 use self::{
-    detector::Scored,
+    detector::{FIT_ROWS_LEAST, Scored},
     episodes::Episodes,
     grams::GramLearner,
     objects::{FirstSeen, Objects},
@@ -54,6 +54,8 @@ const EPOCHS_AN_HOUR: u32 = 720;
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// Subjects that are looked at before their window closes, in one epoch.
 const EARLY_SUBJECTS_MAX: usize = 64;
+/// With fewer held-back windows calibration goes on.
+const HELD_BACK_LEAST: usize = 5;
 /// Held-back scores that the budget's floor is solved from.
 const HELD_BACK_MAX: usize = 1 << 20;
 
@@ -382,7 +384,7 @@ impl Engine {
                 self.learning =
                     learning.into_iter().map(|(scale, l)| (scale, l.end_fill(seed))).collect();
             }
-            Phase::Fit if self.closed >= schedule.fit => {
+            Phase::Fit if self.closed >= schedule.fit && self.fit_suffices() => {
                 for (scale, learning) in std::mem::take(&mut self.learning) {
                     let counts = self.counts.remove(&scale).unwrap_or_default();
                     if let Some(learned) = learning.end_fit(seed, counts)? {
@@ -391,7 +393,9 @@ impl Engine {
                 }
                 self.enter(Phase::Calibrate, outcomes);
             }
-            Phase::Calibrate if self.closed >= schedule.calibrate => {
+            Phase::Calibrate
+                if self.closed >= schedule.calibrate && self.held_back.len() >= HELD_BACK_LEAST =>
+            {
                 self.budget.calibrate(&self.held_back);
                 self.model_id = self.name_model();
                 self.enter(Phase::Scoring, outcomes);
@@ -399,6 +403,12 @@ impl Engine {
             _ => {}
         }
         Ok(())
+    }
+
+    /// A host so quiet that its part of the schedule brought too few windows for a forest goes on
+    /// with it: what never learned would never find anything.
+    fn fit_suffices(&self) -> bool {
+        self.learning.get(&Scale::Seconds5).is_none_or(|learning| learning.rows() >= FIT_ROWS_LEAST)
     }
 
     fn enter(&mut self, phase: Phase, outcomes: &mut Vec<Outcome>) {

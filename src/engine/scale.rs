@@ -72,6 +72,14 @@ impl Learning {
         }
     }
 
+    /// Windows of *fit* so far.
+    pub fn rows(&self) -> usize {
+        match self {
+            Self::Fill(_) => 0,
+            Self::Fit { rows, .. } => rows.len(),
+        }
+    }
+
     /// Freezes the ranges: *fit* begins.
     pub fn end_fill(self, seed: u64) -> Self {
         match self {
@@ -85,7 +93,7 @@ impl Learning {
         }
     }
 
-    /// Fits the detector; `None` where there are too few rows to.
+    /// Fits the detector; `None` where there are too few rows to: the scale stays silent.
     pub fn end_fit(self, seed: u64, counts: Counts) -> anyhow::Result<Option<Learned>> {
         let Self::Fit { reference, rows: deviations, .. } = self else { return Ok(None) };
         if deviations.len() < FIT_ROWS_LEAST {
@@ -183,7 +191,7 @@ impl Learned {
         if calibration.group_rows(group) >= least {
             return calibration.maximum(group);
         }
-        calibration.maximum(None)
+        (calibration.rows() >= GROUP_WINDOWS_LEAST).then(|| calibration.maximum(None)).flatten()
     }
 
     /// Families in which a window lies beyond every held-back one.

@@ -199,6 +199,24 @@ fn ordinary_life_goes_on_in_silence() {
     }
 }
 
+/// Hardly anything runs: what is there is learned for as long as it takes, and what comes is found.
+#[test]
+fn a_quiet_host_is_learned_too() {
+    let mut host = Host::new();
+    let mut engine = Engine::learning(settings(12)).unwrap();
+    let mut epochs = 0;
+    while engine.phase() != Phase::Scoring {
+        host.close(&mut engine);
+        epochs += 1;
+        assert!(epochs < 30, "it never begins to score");
+    }
+    assert!(epochs > 12);
+    engine.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
+    engine.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
+    engine.observe(&host.row("/bin/bash", 200, &[(3, 20)]));
+    assert_eq!(findings(host.close(&mut engine)).len(), 1);
+}
+
 #[test]
 fn a_shell_that_calls_out_is_found_early_with_its_evidence() {
     let mut host = Host::new();
