@@ -37,6 +37,17 @@ struct Arguments {
     /// Run attacks inside the attacked service instead of a child of it
     #[arg(long)]
     in_process: bool,
+    /// Keep what each daemon saw as Parquet: DIR/learn, and DIR/NAME for each attack
+    #[arg(long)]
+    capture: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// Options of a daemon that captures under a name, if any does.
+    fn capture(&self, name: &str) -> Vec<String> {
+        let directory = self.capture.as_ref().map(|directory| directory.join(name));
+        directory.map_or_else(Vec::new, |path| vec!["--capture".into(), path.display().to_string()])
+    }
 }
 
 /// Reads the daemon's lines and keeps the alerts of the lab.
@@ -68,7 +79,7 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     for &attack in attacks {
         let copy = lab.directory().join(format!("state-{attack}"));
         copy_directory(&state, &copy)?;
-        let found = attempt(&lab, &arguments.hedgerow, &copy, attack, via)?;
+        let found = attempt(&lab, arguments, &copy, attack, via)?;
         missed += usize::from(!found);
     }
     anyhow::ensure!(false_alerts <= 1, "{false_alerts} false alerts");
@@ -79,7 +90,8 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
 /// Learns, goes on as long again, and counts the alerts of that time.
 fn learn(lab: &Lab, arguments: &Arguments, state: &Path) -> anyhow::Result<usize> {
     let begun = Instant::now();
-    let options = ["--learn", &arguments.learn];
+    let mut options = arguments.capture("learn");
+    options.extend(["--learn".into(), arguments.learn.clone()]);
     let mut watcher = Watcher::start(lab, &arguments.hedgerow, state, &options)?;
     watcher.until_scoring(Duration::from_secs(3600))?;
     println!("learned in {:.0} s", begun.elapsed().as_secs_f64());
@@ -94,12 +106,13 @@ fn learn(lab: &Lab, arguments: &Arguments, state: &Path) -> anyhow::Result<usize
 /// One attack under a daemon of its own; whether it was found, printed with the time it took.
 fn attempt(
     lab: &Lab,
-    hedgerow: &Path,
+    arguments: &Arguments,
     state: &Path,
     attack: Attack,
     via: Via,
 ) -> anyhow::Result<bool> {
-    let mut watcher = Watcher::start(lab, hedgerow, state, &[])?;
+    let options = arguments.capture(&attack.to_string());
+    let mut watcher = Watcher::start(lab, &arguments.hedgerow, state, &options)?;
     watcher.until_scoring(START_LIMIT)?;
     watcher.watch(CALM, |_| false)?;
     let early = watcher.alerts.len();
@@ -129,9 +142,10 @@ fn attempt(
 }
 
 impl Watcher {
-    fn start(lab: &Lab, hedgerow: &Path, state: &Path, more: &[&str]) -> anyhow::Result<Self> {
+    fn start(lab: &Lab, hedgerow: &Path, state: &Path, more: &[String]) -> anyhow::Result<Self> {
         let directory = state.display().to_string();
-        let options = [&["--state", &directory], more].concat();
+        let mut options = vec!["--state", &directory];
+        options.extend(more.iter().map(String::as_str));
         let log = lab.directory().join("daemon.log");
         let daemon = Daemon::start(hedgerow, &options, &log)?;
         Ok(Self { daemon, scoring: false, alerts: Vec::new() })

@@ -76,29 +76,21 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     let state = lab.directory().join("state");
     let log = lab.directory().join("daemon.log");
     let state = state.display().to_string();
-    let options = [
-        "--learn",
-        &arguments.learn,
-        "--mode",
-        "enforce",
-        "--enforce-provisional",
-        "--state",
-        &state,
-    ];
+    let options = ["--learn", &arguments.learn, "--enforce-provisional", "--state", &state];
     let daemon = Daemon::start(&arguments.hedgerow, &options, &log)?;
     let mut demo = Demo { daemon, postgres, lab, seen: Seen::default(), kept: Vec::new() };
     demo.learn()?;
     // The rest of this host is observed only.
-    enforce(&arguments.hedgerow)?;
+    enforce(&arguments.hedgerow, &state)?;
     demo.maintain()?;
     demo.attack()?;
     demo.finish()
 }
 
 /// Lets the daemon refuse in the demonstration's own workload.
-fn enforce(hedgerow: &Path) -> anyhow::Result<()> {
+fn enforce(hedgerow: &Path, state: &str) -> anyhow::Result<()> {
     let output = Command::new(hedgerow)
-        .args(["mode", "enforce", "--workload", &workload()])
+        .args(["mode", "enforce", "--workload", &workload(), "--state", state])
         .output()
         .with_context(|| format!("run {}", hedgerow.display()))?;
     let errors = String::from_utf8_lossy(&output.stderr);
