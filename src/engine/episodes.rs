@@ -65,8 +65,14 @@ impl Episodes {
     /// makes. A deed never seen in an episode of the same workload is a new episode, so that a
     /// benign one doesn't hide it; within one process tree it is the same.
     pub fn join(&mut self, part: &Part<'_>, name: impl FnOnce() -> String) -> (u64, Joined) {
-        let found = self.open.iter().find(|(_, episode)| belongs(episode, part)).map(|(id, _)| *id);
-        let Some(id) = found else {
+        let recent =
+            |episode: &Episode| part.time_boot_ns <= episode.last_boot_ns.saturating_add(GAP_NS);
+        let find = |belongs: fn(&Episode, &Part<'_>) -> bool| {
+            let mut open = self.open.iter().filter(|(_, episode)| recent(episode));
+            open.find(|(_, episode)| belongs(episode, part)).map(|(id, _)| *id)
+        };
+        let (tree, workload) = (find(is_of_tree), find(is_of_workload));
+        let Some(id) = tree.or(workload) else {
             return (self.open(part, name()), Joined::New);
         };
         let Some(episode) = self.open.get_mut(&id) else {
@@ -75,7 +81,8 @@ impl Episodes {
         let before = (episode.objects.len(), episode.subjects.len());
         episode.objects.extend(part.objects.iter().cloned());
         episode.subjects.insert(Arc::clone(part.subject));
-        if episode.processes.len() < TREE_MAX {
+        // What only resembles the episode doesn't bring its processes: their further deeds may not.
+        if tree.is_some() && episode.processes.len() < TREE_MAX {
             episode.processes.extend(part.processes);
             episode.parents.extend(part.parents);
         }
@@ -140,16 +147,15 @@ impl Episodes {
     }
 }
 
-fn belongs(episode: &Episode, part: &Part<'_>) -> bool {
-    if part.time_boot_ns > episode.last_boot_ns.saturating_add(GAP_NS) {
-        return false;
-    }
-    let of_tree = |process: &u32| *process > 1 && episode.processes.contains(process);
+fn is_of_tree(episode: &Episode, part: &Part<'_>) -> bool {
+    let known = |process: &u32| *process > 1 && episode.processes.contains(process);
     let starter = |process: &u32| *process > 1 && episode.parents.contains(process);
-    part.processes.iter().chain(part.parents).any(of_tree)
-        || part.processes.iter().any(starter)
-        || (episode.workload == part.subject.workload
-            && part.objects.iter().all(|object| is_covered(object, episode)))
+    part.processes.iter().chain(part.parents).any(known) || part.processes.iter().any(starter)
+}
+
+fn is_of_workload(episode: &Episode, part: &Part<'_>) -> bool {
+    episode.workload == part.subject.workload
+        && part.objects.iter().all(|object| is_covered(object, episode))
 }
 
 /// An episode covers an object that it has. A new program and a count are also covered by another of
@@ -161,4 +167,61 @@ fn is_covered(object: &Object, episode: &Episode) -> bool {
         matches!(object, Object::NewProgram { .. } | Object::NewChild { .. } | Object::Count { .. })
     };
     episode.objects.contains(object) || (is_weak(object) && episode.objects.iter().any(is_weak))
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow_event::Program;
+
+    use super::*;
+
+    fn subject(program: &str) -> Arc<Subject> {
+        Arc::new(Subject::new(Workload::new("db.service"), Program::new(program)))
+    }
+
+    fn join(
+        episodes: &mut Episodes,
+        program: &str,
+        object: Object,
+        tree: [u32; 2],
+    ) -> (u64, Joined) {
+        let subject = subject(program);
+        let part = Part {
+            subject: &subject,
+            objects: &BTreeSet::from([object]),
+            processes: &BTreeSet::from([tree[0]]),
+            parents: &BTreeSet::from([tree[1]]),
+            score: 0.7,
+            time_boot_ns: 1,
+        };
+        episodes.join(&part, || program.to_owned())
+    }
+
+    fn new_program(program: &str) -> Object {
+        Object::NewProgram { subject: subject(program) }
+    }
+
+    #[test]
+    fn unusual_work_is_one_episode_and_does_not_hide_an_attack() {
+        let mut episodes = Episodes::default();
+        let (work, joined) = join(&mut episodes, "dump", new_program("dump"), [10, 9]);
+        assert_eq!(joined, Joined::New);
+        // Another tool, of another tree, then a shell that so far is no more than that.
+        assert_eq!(join(&mut episodes, "ctl", new_program("ctl"), [20, 9]), (work, Joined::Grown));
+        assert_eq!(join(&mut episodes, "sh", new_program("sh"), [30, 5]), (work, Joined::Grown));
+        // It runs from memory: nothing of the work was like that.
+        let memory = Object::ExecMemory { subject: subject("sh") };
+        let (attack, joined) = join(&mut episodes, "sh", memory, [30, 5]);
+        assert_eq!(joined, Joined::New);
+        // What it starts belongs to it, though the work would cover it, too.
+        assert_eq!(join(&mut episodes, "id", new_program("id"), [31, 30]), (attack, Joined::Grown));
+    }
+
+    #[test]
+    fn one_process_tree_is_one_episode() {
+        let mut episodes = Episodes::default();
+        let (id, _) = join(&mut episodes, "sh", new_program("sh"), [30, 5]);
+        let memory = Object::ExecMemory { subject: subject("sh") };
+        assert_eq!(join(&mut episodes, "sh", memory, [30, 5]), (id, Joined::Grown));
+    }
 }
