@@ -224,20 +224,21 @@ impl Sample {
 }
 
 impl Reference {
-    /// The narrowest group with enough windows to judge a subject by.
-    fn group(&self, subject: &Subject) -> &Group {
+    /// The narrowest group with enough windows to judge a subject by, and whether it is the
+    /// subject's own.
+    fn group(&self, subject: &Subject) -> (&Group, bool) {
         let enough = |group: &&Group| group.windows >= WINDOWS_LEAST;
-        self.subjects
-            .get(&subject.to_string())
-            .filter(enough)
-            .or_else(|| self.workloads.get(&subject.workload).filter(enough))
-            .unwrap_or(&self.host)
+        if let Some(own) = self.subjects.get(&subject.to_string()).filter(enough) {
+            return (own, true);
+        }
+        let workload = self.workloads.get(&subject.workload).filter(enough);
+        (workload.unwrap_or(&self.host), false)
     }
 
     /// How far a window lies from what is usual for its subject. A column that was never available
     /// during fill (order, novelty) is usually 0.
     pub fn deviation(&self, window: &Window) -> Deviation {
-        let group = self.group(&window.subject);
+        let (group, own) = self.group(&window.subject);
         let mut deviation = Deviation { row: [f32::NAN; DEVIATIONS], column: [None; DEVIATIONS] };
         for (at, family) in FAMILIES.iter().enumerate() {
             let mut sum = 0.0f32;
@@ -249,7 +250,10 @@ impl Reference {
                     continue;
                 }
                 let value = transformed(window.values[index], column.kind);
-                let (distance, excess) = beside(value, column.kind, range(group, index));
+                // That a program does less than its whole workload, or has done less before its
+                // window has closed, says nothing.
+                let less = own && (window.early.is_none() || column.kind == Kind::Measure);
+                let (distance, excess) = beside(value, column.kind, less, range(group, index));
                 sum += distance * distance;
                 count += 1;
                 if distance > farthest.0 {
@@ -272,7 +276,7 @@ impl Reference {
     /// Where a column's value lies in the usual range of a subject.
     pub fn beside(&self, subject: &Subject, column: usize, value: f64) -> Beside {
         let kind = COLUMNS[column].kind;
-        let Some(range) = range(self.group(subject), column) else {
+        let Some(range) = range(self.group(subject).0, column) else {
             return Beside { low: None, high: None, direction: Direction::Above };
         };
         let (low, high) = (untransformed(range.low, kind), untransformed(range.high, kind));
@@ -291,17 +295,18 @@ fn range(group: &Group, column: usize) -> Option<Range> {
     group.ranges.get(column).copied().flatten()
 }
 
-/// (distance from the median, distance beyond everything seen), in units. Counts below their
-/// smallest value are no excess: less than usual is told by the spread.
-fn beside(value: f32, kind: Kind, range: Option<Range>) -> (f32, f32) {
+/// (distance from the median, distance beyond everything seen), in units. Where `less` than usual
+/// counts, it is told by the spread; counts below their smallest value are no excess.
+fn beside(value: f32, kind: Kind, less: bool, range: Option<Range>) -> (f32, f32) {
     let unit = unit(kind);
     let Some(range) = range else {
         return (value.abs() / unit, value.max(0.0) / unit);
     };
-    let distance = (value - range.median).abs() / (range.deviation + unit);
+    let above = value - range.median;
+    let distance = if less { above.abs() } else { above.max(0.0) } / (range.deviation + unit);
     let excess = match kind {
-        Kind::Count => value - range.largest,
-        Kind::Measure => (value - range.largest).max(range.smallest - value),
+        Kind::Measure if less => (value - range.largest).max(range.smallest - value),
+        _ => value - range.largest,
     };
     (distance, excess.max(0.0) / unit)
 }
