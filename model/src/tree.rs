@@ -84,7 +84,8 @@ pub enum TreeError {
     /// A count that is zero or not the sum of its children's counts.
     #[error("node {0} has a sample count of zero or other than the sum of its children's")]
     BadCount(usize),
-    /// Columns and nodes together don't fit the packed form.
+    /// Columns and nodes together, or the leaves' path lengths (more than 2^22 distinct ones up to
+    /// this tree), don't fit the packed form.
     #[error("{nodes} nodes with {n_features} columns don't fit a packed node")]
     DoesNotPack {
         /// Nodes of the tree.

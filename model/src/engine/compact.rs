@@ -3,9 +3,13 @@
 //! Each tree is a run of nodes of {threshold, link}; the link packs the column and the index of the
 //! left child. The right child follows the left, so a step is `child + (value > threshold)`. A leaf
 //! is its own left child behind a threshold that nothing exceeds, so every row takes as many steps
-//! as the tree is deep and no step depends on whether it is in a leaf yet. Rows (or, for a single
-//! row, trees) are walked eight at a time, which hides the latency of the dependent loads.
+//! as the tree is deep and no step depends on whether it is in a leaf yet. That threshold is NaN,
+//! whose payload says which path length the leaf has. Rows (or, for a single row, trees) are walked
+//! eight at a time, which hides the latency of the dependent loads.
 
+use std::collections::HashMap;
+
+use crate::path_length::average_path_length;
 use crate::tree::{Node, Tree, TreeError};
 
 use super::{FixedLength, to_fixed};
@@ -13,11 +17,27 @@ use super::{FixedLength, to_fixed};
 /// Independent walks in flight.
 const LANES: usize = 8;
 
+/// Bits of the NaN that stands in a leaf for the threshold, with an empty payload.
+const LEAF_BITS: u32 = 0x7fc0_0000;
+
+/// Most distinct path lengths: what the payload of a NaN tells apart.
+const MAX_LENGTHS: usize = 1 << 22;
+
 #[derive(Debug, Clone, Copy)]
 struct PackedNode {
+    /// In a leaf `LEAF_BITS | position of its path length`.
     threshold: f32,
     /// `left child << feature_bits | feature`; the child is relative to the tree's first node.
     link: u32,
+}
+
+const _: () = assert!(size_of::<PackedNode>() == 8);
+
+impl PackedNode {
+    /// Position of a leaf's path length.
+    fn length(self) -> usize {
+        (self.threshold.to_bits() ^ LEAF_BITS) as usize
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +52,7 @@ struct TreeSpan {
 #[derive(Debug, Clone)]
 pub(crate) struct CompactForest {
     nodes: Vec<PackedNode>,
+    /// Path lengths of the leaves, each once.
     lengths: Vec<u32>,
     spans: Vec<TreeSpan>,
     feature_bits: u32,
@@ -45,17 +66,22 @@ impl CompactForest {
         let n_nodes = trees.iter().map(|tree| tree.nodes().len()).sum();
         let mut forest = CompactForest {
             nodes: Vec::with_capacity(n_nodes),
-            lengths: Vec::with_capacity(n_nodes),
+            lengths: Vec::new(),
             spans: Vec::with_capacity(trees.len()),
             feature_bits,
             n_features,
         };
+        let mut known = HashMap::new();
         for (index, tree) in trees.iter().enumerate() {
             let nodes = tree.nodes().len();
+            let does_not_pack = Err((index, TreeError::DoesNotPack { nodes, n_features }));
             if (nodes as u64) << feature_bits > 1 << 32 {
-                return Err((index, TreeError::DoesNotPack { nodes, n_features }));
+                return does_not_pack;
             }
-            forest.push(tree);
+            forest.push(tree, &mut known);
+            if forest.lengths.len() > MAX_LENGTHS {
+                return does_not_pack;
+            }
         }
         Ok(forest)
     }
@@ -64,8 +90,9 @@ impl CompactForest {
         self.n_features
     }
 
-    /// Appends a tree, breadth first so that siblings lie side by side.
-    fn push(&mut self, tree: &Tree) {
+    /// Appends a tree, breadth first so that siblings lie side by side. `known` has the position of
+    /// each path length by depth and rows of the leaf.
+    fn push(&mut self, tree: &Tree, known: &mut HashMap<(u32, u32), u32>) {
         let start = self.nodes.len();
         let mut order = vec![0_u32];
         let mut depths = vec![0_u32];
@@ -77,18 +104,19 @@ impl CompactForest {
                     let child = order.len() as u32;
                     order.extend([left, right]);
                     depths.extend([depth + 1; 2]);
-                    self.nodes
-                        .push(PackedNode { threshold, link: child << self.feature_bits | feature });
-                    self.lengths.push(0);
+                    let link = child << self.feature_bits | feature;
+                    self.nodes.push(PackedNode { threshold, link });
                 }
                 Node::Leaf { samples } => {
-                    let length =
-                        f64::from(depth) + crate::path_length::average_path_length(samples);
+                    let length = *known.entry((depth, samples)).or_insert_with(|| {
+                        let length = f64::from(depth) + average_path_length(samples);
+                        self.lengths.push(to_fixed(length) as u32);
+                        self.lengths.len() as u32 - 1
+                    });
                     self.nodes.push(PackedNode {
-                        threshold: f32::INFINITY,
+                        threshold: f32::from_bits(LEAF_BITS | length),
                         link: (position as u32) << self.feature_bits,
                     });
-                    self.lengths.push(to_fixed(length) as u32);
                 }
             }
             position += 1;
@@ -108,7 +136,7 @@ impl CompactForest {
                 let starts = std::array::from_fn(|lane| (first + lane) * width);
                 let ends = self.walk_rows(span, rows, &starts);
                 for (lane, end) in ends.into_iter().enumerate() {
-                    sums[first + lane] += FixedLength::from(self.lengths[end]);
+                    sums[first + lane] += self.leaf_length(end);
                 }
             }
         }
@@ -130,10 +158,16 @@ impl CompactForest {
             }
             let ends = self.walk_trees(&starts, depth, row);
             for end in ends.into_iter().take(spans.len()) {
-                sum += FixedLength::from(self.lengths[end]);
+                sum += self.leaf_length(end);
             }
         }
         sum
+    }
+
+    /// Path length of the leaf at `end`.
+    #[inline]
+    fn leaf_length(&self, end: usize) -> FixedLength {
+        FixedLength::from(self.lengths[self.nodes[end].length()])
     }
 
     /// Walks eight rows, which begin at `starts` in `rows`, down one tree to their leaves.
