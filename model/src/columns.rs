@@ -54,6 +54,18 @@ pub fn summarise_columns<F: Float>(
         .collect()
 }
 
+/// The columns' medians: what a missing value counts as where one has to be put in its place.
+pub(crate) fn medians(summaries: &[ColumnSummary]) -> Vec<f32> {
+    summaries.iter().map(|column| column.median).collect()
+}
+
+/// A value as finite f32, `fill` if it is missing.
+#[inline]
+pub(crate) fn present<F: Float>(value: F, fill: f32) -> f32 {
+    let value = to_f32(value);
+    if value.is_nan() { fill } else { finite(value) }
+}
+
 /// Replaces an infinity by the largest f32 of its sign.
 pub(crate) fn finite(value: f32) -> f32 {
     // `clamp` keeps NaN, the missing value.

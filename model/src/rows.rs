@@ -1,13 +1,45 @@
-//! Records of any float type as f32 rows.
+//! What all estimators do with the matrices they are given.
 
 use linfa::Float;
-use ndarray::ArrayView2;
+use ndarray::{Array1, ArrayView2};
 
 /// The f32 nearest to `value`, as scikit-learn casts its rows.
 #[inline]
 pub(crate) fn to_f32<F: Float>(value: F) -> f32 {
     // `to_f32` of f32 and f64 always succeeds; NaN is the missing value.
     value.to_f32().unwrap_or(f32::NAN)
+}
+
+/// (rows, columns) of training records, or the error of the estimator that got none of either.
+pub(crate) fn training_shape<F, E>(
+    records: &ArrayView2<'_, F>,
+    no_rows: E,
+    no_columns: E,
+) -> Result<(usize, usize), E> {
+    match records.dim() {
+        (0, _) => Err(no_rows),
+        (_, 0) => Err(no_columns),
+        shape => Ok(shape),
+    }
+}
+
+/// Casts the scores that `score` gives for the rows of `records` into linfa's target.
+///
+/// # Panics
+/// If there is not one target for each row.
+pub(crate) fn predict_into<'a, F: Float>(
+    records: ArrayView2<'a, F>,
+    y: &mut Array1<F>,
+    score: impl FnOnce(ArrayView2<'a, F>) -> Array1<f64>,
+) {
+    assert_eq!(
+        records.nrows(),
+        y.len(),
+        "The number of data points must match the number of output targets."
+    );
+    for (target, score) in y.iter_mut().zip(score(records)) {
+        *target = F::cast(score);
+    }
 }
 
 /// Copies `records[start..start + n]` into `block`, row-major, and returns whether a value of them

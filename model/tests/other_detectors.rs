@@ -118,6 +118,18 @@ fn hyperplanes_take_as_many_columns_as_asked() {
 }
 
 #[test]
+fn hyperplanes_of_very_wide_rows_take_part_of_the_columns_unless_all_are_asked_for() {
+    let rows = Dataset::from(normals(6, 2500, 5));
+    let params = ExtendedIsolationForest::params().n_trees(2);
+    for (params, expected) in [(params.clone(), 2048), (params.extension_level(2499), 2500)] {
+        let forest = params.fit(&rows).unwrap();
+        for (columns, _) in forest.trees().iter().flat_map(|tree| tree.planes()) {
+            assert_eq!(columns.len(), expected);
+        }
+    }
+}
+
+#[test]
 fn every_split_leaves_rows_on_both_sides() {
     let forest = extended(&normals(400, 6, 5), 1);
     for tree in forest.trees() {

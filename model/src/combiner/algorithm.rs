@@ -9,6 +9,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::errors::CombinedDetectorError;
 use super::fisher::FisherCombiner;
 use super::hyperparams::{CombinedDetectorParams, CombinedDetectorValidParams};
+use crate::rows::predict_into;
 use crate::{ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble};
 
 /// The three detectors, fitted on the same rows.
@@ -228,15 +229,10 @@ where
     D: Data<Elem = F>,
 {
     fn predict_inplace<'a>(&'a self, x: &'a ArrayBase<D, Ix2>, y: &mut Array1<F>) {
-        assert_eq!(
-            x.nrows(),
-            y.len(),
-            "The number of data points must match the number of output targets."
-        );
-        let scores = self.detectors.scores(x.view());
-        for (statistic, row) in y.iter_mut().zip(scores.rows()) {
-            *statistic = F::cast(self.combiner.statistic(row));
-        }
+        predict_into(x.view(), y, |rows| {
+            let scores = self.detectors.scores(rows);
+            scores.rows().into_iter().map(|row| self.combiner.statistic(row)).collect()
+        });
     }
 
     fn default_target(&self, x: &ArrayBase<D, Ix2>) -> Array1<F> {

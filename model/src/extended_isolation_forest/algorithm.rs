@@ -8,11 +8,13 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::errors::ExtendedIsolationForestError;
 use super::grow::grow;
-use super::hyperparams::{ExtendedIsolationForestParams, ExtendedIsolationForestValidParams};
-use crate::columns::{finite, summarise_columns};
+use super::hyperparams::{
+    ExtendedIsolationForestParams, ExtendedIsolationForestValidParams, MAX_DEFAULT_COLUMNS,
+};
+use crate::columns::{medians, present, summarise_columns};
 use crate::parallel::for_each_part;
 use crate::path_length::{average_path_length, score_of};
-use crate::rows::to_f32;
+use crate::rows::{predict_into, training_shape};
 use crate::tree::TreeError;
 
 /// One node of an extended isolation tree.
@@ -180,7 +182,7 @@ pub struct ExtendedIsolationForest {
 }
 
 impl ExtendedIsolationForest {
-    /// Hyper-parameters: 100 trees of 256 rows, hyperplanes over all columns, seed 42.
+    /// Hyper-parameters: 100 trees of 256 rows, hyperplanes over all columns (at most 2,048), seed 42.
     pub fn params() -> ExtendedIsolationForestParams<Xoshiro256PlusPlus> {
         ExtendedIsolationForestParams::new()
     }
@@ -247,8 +249,7 @@ pub(crate) fn fill_row<F: Float>(
     row: &mut [f32],
 ) {
     for ((slot, &value), &fill) in row.iter_mut().zip(records.row(index)).zip(fill) {
-        let value = to_f32(value);
-        *slot = if value.is_nan() { fill } else { finite(value) };
+        *slot = present(value, fill);
     }
 }
 
@@ -270,20 +271,14 @@ where
         dataset: &DatasetBase<ArrayBase<D, Ix2>, T>,
     ) -> Result<Self::Object, ExtendedIsolationForestError> {
         let records = dataset.records().view();
-        let (n_rows, columns) = records.dim();
-        if n_rows == 0 {
-            return Err(ExtendedIsolationForestError::NoRows);
-        }
-        if columns == 0 {
-            return Err(ExtendedIsolationForestError::NoColumns);
-        }
-        let level = self.extension_level().unwrap_or(columns - 1);
+        type Error = ExtendedIsolationForestError;
+        let (n_rows, columns) = training_shape(&records, Error::NoRows, Error::NoColumns)?;
+        let level = self.extension_level().unwrap_or(columns.min(MAX_DEFAULT_COLUMNS) - 1);
         if level >= columns {
             return Err(ExtendedIsolationForestError::ExtensionLevel { level, columns });
         }
         let mut rng = self.rng().clone();
-        let summaries = summarise_columns(records, &mut rng);
-        let fill: Vec<f32> = summaries.iter().map(|column| column.median).collect();
+        let fill = medians(&summarise_columns(records, &mut rng));
         let sample_size = self.sample_size().min(n_rows);
         let mut seeded: Vec<(u64, ExtendedTree)> =
             (0..self.n_trees()).map(|_| (rng.r#gen(), ExtendedTree::with_root())).collect();
@@ -313,14 +308,9 @@ where
     D: Data<Elem = F>,
 {
     fn predict_inplace<'a>(&'a self, x: &'a ArrayBase<D, Ix2>, y: &mut Array1<F>) {
-        assert_eq!(
-            x.nrows(),
-            y.len(),
-            "The number of data points must match the number of output targets."
-        );
-        for (score, length) in y.iter_mut().zip(self.mean_path_lengths(x.view())) {
-            *score = F::cast(score_of(length, self.sample_size));
-        }
+        predict_into(x.view(), y, |rows| {
+            self.mean_path_lengths(rows).mapv_into(|length| score_of(length, self.sample_size))
+        });
     }
 
     fn default_target(&self, x: &ArrayBase<D, Ix2>) -> Array1<F> {

@@ -4,6 +4,10 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::errors::ExtendedIsolationForestParamsError;
 
+/// Most columns that a hyperplane takes unless more are asked for: a tree keeps one coefficient for
+/// each column and split, which in a very wide matrix is more memory than it is worth.
+pub(super) const MAX_DEFAULT_COLUMNS: usize = 2048;
+
 /// Checked hyper-parameters of an
 /// [`ExtendedIsolationForest`](super::ExtendedIsolationForest).
 #[derive(Debug, Clone, PartialEq)]
@@ -27,7 +31,7 @@ impl<R> ExtendedIsolationForestValidParams<R> {
         self.sample_size
     }
 
-    /// Columns of a hyperplane, less one; `None` is all columns.
+    /// Columns of a hyperplane, less one; `None` is all columns, at most 2,048.
     pub fn extension_level(&self) -> Option<usize> {
         self.extension_level
     }
@@ -85,7 +89,8 @@ impl<R> ExtendedIsolationForestParams<R> {
         self
     }
 
-    /// Sets the extension level: hyperplanes take this many columns and one more (default: all).
+    /// Sets the extension level: hyperplanes take this many columns and one more (default: all, at
+    /// most 2,048).
     pub fn extension_level(mut self, extension_level: usize) -> Self {
         self.0.extension_level = Some(extension_level);
         self

@@ -14,7 +14,7 @@ use crate::engine::{
 };
 use crate::parallel::for_each_part;
 use crate::path_length::score_of;
-use crate::rows::copy_rows;
+use crate::rows::{copy_rows, predict_into, training_shape};
 use crate::tree::Tree;
 
 /// Most trees that are counted as grown: a million updates of 100 trees.
@@ -274,13 +274,8 @@ pub(super) fn checked_sample_size<F>(
     records: &ArrayView2<'_, F>,
     asked: usize,
 ) -> Result<usize, IsolationForestError> {
-    let (n_rows, n_columns) = records.dim();
-    if n_rows == 0 {
-        return Err(IsolationForestError::NoRows);
-    }
-    if n_columns == 0 {
-        return Err(IsolationForestError::NoColumns);
-    }
+    let (no_rows, no_columns) = (IsolationForestError::NoRows, IsolationForestError::NoColumns);
+    let (n_rows, _) = training_shape(records, no_rows, no_columns)?;
     if u32::try_from(n_rows).is_err() {
         return Err(IsolationForestError::TooManyRows(n_rows));
     }
@@ -310,15 +305,9 @@ where
     D: Data<Elem = F>,
 {
     fn predict_inplace<'a>(&'a self, x: &'a ArrayBase<D, Ix2>, y: &mut Array1<F>) {
-        assert_eq!(
-            x.nrows(),
-            y.len(),
-            "The number of data points must match the number of output targets."
-        );
-        let lengths = self.mean_path_lengths(x.view());
-        for (score, &length) in y.iter_mut().zip(&lengths) {
-            *score = F::cast(score_of(length, self.sample_size));
-        }
+        predict_into(x.view(), y, |rows| {
+            self.mean_path_lengths(rows).mapv_into(|length| score_of(length, self.sample_size))
+        });
     }
 
     fn default_target(&self, x: &ArrayBase<D, Ix2>) -> Array1<F> {

@@ -9,9 +9,9 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::errors::NearestNeighborEnsembleError;
 use super::hyperparams::{NearestNeighborEnsembleParams, NearestNeighborEnsembleValidParams};
 use super::kernel::{LARGEST, PANEL, nearest};
-use crate::columns::{ColumnSummary, finite, summarise_columns};
+use crate::columns::{ColumnSummary, medians, present, summarise_columns};
 use crate::parallel::for_each_part;
-use crate::rows::to_f32;
+use crate::rows::{predict_into, training_shape};
 
 /// A fitted nearest-neighbour ensemble.
 ///
@@ -141,8 +141,7 @@ impl NearestNeighborEnsemble {
     fn scale_row<F: Float>(&self, values: ArrayView1<'_, F>, row: &mut [f32]) {
         let columns = self.fill.iter().zip(&self.scale);
         for ((slot, &value), (&fill, &scale)) in row.iter_mut().zip(values).zip(columns) {
-            let value = to_f32(value);
-            let value = if value.is_nan() { fill } else { finite(value) };
+            let value = present(value, fill);
             // Centred before it is scaled, so that a column far from zero keeps its digits; in f64,
             // so that the difference can't overflow.
             let scaled = (f64::from(value) - f64::from(fill)) * f64::from(scale);
@@ -198,19 +197,15 @@ where
         dataset: &DatasetBase<ArrayBase<D, Ix2>, T>,
     ) -> Result<Self::Object, NearestNeighborEnsembleError> {
         let records = dataset.records().view();
-        if records.nrows() == 0 {
-            return Err(NearestNeighborEnsembleError::NoRows);
-        }
-        if records.ncols() == 0 {
-            return Err(NearestNeighborEnsembleError::NoColumns);
-        }
+        type Error = NearestNeighborEnsembleError;
+        let (n_rows, _) = training_shape(&records, Error::NoRows, Error::NoColumns)?;
         let mut rng = self.rng().clone();
         let summaries = summarise_columns(records, &mut rng);
         let mut ensemble = NearestNeighborEnsemble {
-            fill: summaries.iter().map(|column| column.median).collect(),
+            fill: medians(&summaries),
             scale: summaries.iter().map(reciprocal).collect(),
             n_draws: self.n_draws(),
-            sample_size: self.sample_size().min(records.nrows()),
+            sample_size: self.sample_size().min(n_rows),
             panels: Vec::new(),
             n_threads: self.n_threads(),
         };
@@ -225,14 +220,7 @@ where
     D: Data<Elem = F>,
 {
     fn predict_inplace<'a>(&'a self, x: &'a ArrayBase<D, Ix2>, y: &mut Array1<F>) {
-        assert_eq!(
-            x.nrows(),
-            y.len(),
-            "The number of data points must match the number of output targets."
-        );
-        for (score, distance) in y.iter_mut().zip(self.mean_distances(x.view())) {
-            *score = F::cast(distance);
-        }
+        predict_into(x.view(), y, |rows| self.mean_distances(rows));
     }
 
     fn default_target(&self, x: &ArrayBase<D, Ix2>) -> Array1<F> {
