@@ -10,6 +10,7 @@
 //! The matrices are float32 or float64 in either order, rows x columns; NaN is a missing value.
 //! OUT.npy gets one float64 score a row of TEST.npy, higher for more anomalous rows.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -20,7 +21,7 @@ use hedgerow_model::{
 };
 use linfa::prelude::*;
 use ndarray::{Array1, Array2};
-use ndarray_npy::{ReadNpyError, read_npy, write_npy};
+use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement, WriteNpyExt};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
@@ -49,12 +50,17 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
+    if std::env::args().skip(1).any(|arg| arg == "--help" || arg == "-h") {
+        println!("{USAGE}");
+        return Ok(());
+    }
     let options = parse(std::env::args().skip(1))?;
     let train = read_matrix(&options.train)?;
     let test = read_matrix(&options.test)?;
     let scores = fit_score(&options, train, &test)?;
-    write_npy(&options.out, &scores)
-        .with_context(|| format!("writing {}", options.out.display()))?;
+    let out = File::create(&options.out)
+        .with_context(|| format!("creating {}", options.out.display()))?;
+    scores.write_npy(out).with_context(|| format!("writing {}", options.out.display()))?;
     eprintln!("{}: {} scores", options.out.display(), scores.len());
     Ok(())
 }
@@ -95,13 +101,18 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Options> {
 
 /// Reads either type; f32 rows are the same rows in f64, and the scores keep all their digits.
 fn read_matrix(path: &Path) -> Result<Array2<f64>> {
-    let matrix = match read_npy::<_, Array2<f64>>(path) {
+    let matrix = match read_as::<f64>(path)? {
         Err(ReadNpyError::WrongDescriptor(_)) => {
-            read_npy::<_, Array2<f32>>(path).map(|matrix| matrix.mapv(f64::from))
+            read_as::<f32>(path)?.map(|matrix| matrix.mapv(f64::from))
         }
         read => read,
     };
     matrix.with_context(|| format!("{} is no float32 or float64 matrix", path.display()))
+}
+
+fn read_as<T: ReadableElement>(path: &Path) -> Result<Result<Array2<T>, ReadNpyError>> {
+    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    Ok(Array2::read_npy(file))
 }
 
 fn fit_score(options: &Options, train: Array2<f64>, test: &Array2<f64>) -> Result<Array1<f64>> {
