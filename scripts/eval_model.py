@@ -70,6 +70,33 @@ def normal_traces(folder):
     return [path.read_text().split() for path in sorted(files)]
 
 
+def readers(args, check):
+    """Both forms of a set and of traces, written here, must read alike."""
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(20, 3)), rng.integers(0, 2, 20)
+    traces = [list(map(str, rng.integers(0, 300, rng.integers(1, 9)))) for _ in range(12)]
+    print("Reading, a set and traces written in both forms")
+    with tempfile.TemporaryDirectory() as scratch:
+        here = pathlib.Path(scratch)
+        np.savez(here / "2_b.npz", X=rows, y=labels)
+        pd.DataFrame(rows).rename(columns=str).assign(label=labels).to_parquet(here / "11_a.parquet")
+        for number, trace in enumerate(traces):
+            part = here / "texts" / ("Training" if number < 6 else "Validation")
+            file = part.with_name(f"{part.name}_Data_Master") / f"UTD-{number:04}.txt"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(" ".join(trace) + " ")
+        (here / "table").mkdir()
+        mixed = pd.DataFrame({"label": [0] * 12 + [1], "syscalls": [list(map(int, t)) for t in [*traces, ["5"]]]})
+        mixed.to_parquet(here / "table" / "traces.parquet")
+
+        paths = labelled_sets(here)
+        check("sets are taken by their number", [p.name for p in paths] == ["2_b.npz", "11_a.parquet"])
+        same = [np.array_equal(x, y) for path in paths for x, y in zip(labelled_set(path), (rows, labels))]
+        check("a set reads alike from .npz and from Parquet", all(same))
+        read = [[list(map(str, t)) for t in normal_traces(here / form)] for form in ["texts", "table"]]
+        check("traces read alike from text and from Parquet, attacks left out", read == [traces, traces])
+
+
 # Detection
 
 
@@ -297,7 +324,7 @@ def maturity(args, check):
 
 
 def main():
-    parts = {"detection": detection, "onnx": exchange, "shap": attribution, "maturity": maturity}
+    parts = {"readers": readers, "onnx": exchange, "shap": attribution, "maturity": maturity, "detection": detection}
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--binaries", type=pathlib.Path, required=True)
@@ -306,9 +333,9 @@ def main():
     args = parser.parse_args()
     check = Checks()
     # Cheap parts first: a broken one shows before the long one has run.
-    for name in ["onnx", "shap", "maturity", "detection"]:
+    for name, part in parts.items():
         if not args.parts or name in args.parts:
-            parts[name](args, check)
+            part(args, check)
     print(f"\n{len(check.failed)} criteria failed" if check.failed else "\nall criteria met")
     return 1 if check.failed else 0
 
