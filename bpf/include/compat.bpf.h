@@ -43,11 +43,14 @@ static __always_inline void regs_arguments(const struct pt_regs *regs, bool comp
 	}
 }
 
+/* I_CTIME_QUERIED: somebody has looked at the time since it was set (6.13 and newer). */
+#define CTIME_QUERIED (1U << 31)
+
 static __always_inline __u64 inode_ctime_ns(struct inode *inode)
 {
 	if (bpf_core_field_exists(inode->i_ctime_sec))
 		return BPF_CORE_READ(inode, i_ctime_sec) * 1000000000ULL +
-		       BPF_CORE_READ(inode, i_ctime_nsec);
+		       (BPF_CORE_READ(inode, i_ctime_nsec) & ~CTIME_QUERIED);
 
 	struct inode___6_6 *middle = (void *)inode;
 

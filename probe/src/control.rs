@@ -288,7 +288,11 @@ impl Control {
     /// # Errors
     /// The map of programs refuses.
     pub fn set_known(&self, subject: &Arc<Subject>, grams: Grams) -> Result<bool> {
-        Ok(self.0.profiles().set_known(subject, grams))
+        let has_slot = self.0.profiles().set_known(subject, grams);
+        if !has_slot {
+            self.0.naming().0.tell_programs_again();
+        }
+        Ok(has_slot)
     }
 
     /// Whether new programs get a profile at exec.

@@ -8,13 +8,14 @@ use std::{
 };
 
 use crossbeam_channel::{SendTimeoutError, Sender};
-use hedgerow_event::{Epoch, Event, HostCounters};
+use hedgerow_event::{Epoch, HostCounters};
 
 use crate::{
     Error, Item, Result,
     clock::Now,
     control::{Shared, Stats},
     epoch::{Due, Windows},
+    held::Held,
     host_counters::HostCounterReader,
     naming::Learned,
     rings::{Drained, Rings, Signals},
@@ -61,6 +62,7 @@ pub struct Drain {
     rings: Rings,
     signals: Signals,
     windows: Windows,
+    held: Held,
     /// Where the rings stood when the closing window's rows had been read.
     marks: Option<(Epoch, Vec<u64>)>,
     host: Option<Host>,
@@ -86,6 +88,7 @@ impl Drain {
             shared,
             sender,
             windows,
+            held: Held::default(),
             marks: None,
             host: Some(Host::Idle(reader)),
             stats: Stats::default(),
@@ -125,25 +128,40 @@ impl Drain {
     /// Drains what there is, names it, sends it. False when nobody listens any more.
     ///
     /// `others` are records that came by other ways, and go behind.
-    fn pump(&self, others: Vec<WireEvent>) -> Result<bool> {
+    fn pump(&mut self, others: Vec<WireEvent>) -> Result<bool> {
         let now = Now::read().map_err(Error::io("clock"))?;
         let drained = if self.drains { self.rings.drain(now.boot_ns) } else { Drained::default() };
         self.shared.received.fetch_add(drained.received, Ordering::Relaxed);
         let mut records = drained.records;
         records.extend(others);
-        if records.is_empty() && drained.undecodable == 0 {
+        if records.is_empty() && drained.undecodable == 0 && self.held.is_empty() {
             return Ok(true);
         }
         let (events, learned) = {
             let mut naming = self.shared.naming();
             let (namer, resolver) = &mut *naming;
             (0..drained.undecodable).for_each(|_| namer.undecodable());
-            let events: Vec<Event> =
-                records.into_iter().filter_map(|record| namer.name(record, resolver)).collect();
+            for record in records {
+                if let Some(event) = namer.name(record, resolver) {
+                    self.held.push(event, namer.take_awaited(), now.boot_ns);
+                }
+            }
+            let digests = resolver.digests();
+            let events = self.held.release(now.boot_ns, |image| digests.exec(image));
             (events, namer.take_learned())
         };
         self.learn(learned)?;
         Ok(events.is_empty() || self.send(Item::Events(events)))
+    }
+
+    /// Sends what waits for a digest: its window closes.
+    fn flush(&mut self) -> bool {
+        let events = {
+            let mut naming = self.shared.naming();
+            let digests = naming.1.digests();
+            self.held.flush(|image| digests.exec(image))
+        };
+        events.is_empty() || self.send(Item::Events(events))
     }
 
     fn learn(&self, learned: Vec<Learned>) -> Result<()> {
@@ -194,12 +212,15 @@ impl Drain {
             return Ok(true);
         }
         self.marks = None;
-        let loaded = &self.shared.loaded;
         let mut records = Vec::new();
         // What was held back to be put in order is older than this turn.
         self.pump(Vec::new())?;
+        let loaded = &self.shared.loaded;
         rows::take_spilled(&loaded.spilled, &loaded.spilled_rest, epoch.0, &mut records)?;
         self.pump(records)?;
+        if !self.flush() {
+            return Ok(false);
+        }
         let reports = self.shared.profiles().take(epoch);
         for report in reports {
             if !self.send(Item::Grams(report)) {

@@ -16,6 +16,7 @@ mod control;
 mod drain;
 mod epoch;
 mod error;
+mod held;
 mod hooks;
 mod loader;
 mod mapping;

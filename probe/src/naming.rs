@@ -7,13 +7,16 @@ use std::{
 
 use hedgerow_bpf::wire;
 use hedgerow_event::{
-    Actor, CLASSES, Call, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin, Raw, Row,
+    Actor, CLASSES, Call, Digest, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin, Raw, Row,
     RowReason, Signal, Subject, calls::Tables,
 };
 
 use crate::{
     flow_event,
-    identity::{ExecFacts, ProcessKey, Resolver},
+    identity::{
+        ExecFacts, ProcessKey, Resolver,
+        digest::{Answer, Image},
+    },
     wire_event::{WireCall, WireEvent, WireExec},
 };
 
@@ -48,6 +51,8 @@ pub struct Namer {
     workloads: HashMap<u64, u32>,
     programs: HashSet<(u32, u64, u32)>,
     learned: Vec<Learned>,
+    /// The file of the last exec, while its digest may still tell that a program was replaced.
+    awaited: Option<Image>,
     /// The oldest epoch that is open: what is older is late.
     oldest: Epoch,
     loss: Loss,
@@ -62,6 +67,7 @@ impl Namer {
             workloads: HashMap::new(),
             programs: HashSet::new(),
             learned: Vec::new(),
+            awaited: None,
             oldest,
             loss: Loss::default(),
         }
@@ -70,6 +76,16 @@ impl Namer {
     /// What was found out since the last call.
     pub fn take_learned(&mut self) -> Vec<Learned> {
         std::mem::take(&mut self.learned)
+    }
+
+    /// The image of the event named last, if it is an exec that should wait for its digest.
+    pub fn take_awaited(&mut self) -> Option<Image> {
+        self.awaited.take()
+    }
+
+    /// Tells of each program again when it is next seen: a profile may wait for it.
+    pub fn tell_programs_again(&mut self) {
+        self.programs.clear();
     }
 
     /// Counts a record that could not be decoded.
@@ -212,6 +228,7 @@ impl Namer {
         let parent = self.known(wire.parent_tgid, wire.parent_start_boot_ns);
         let subject = resolver.subject(key, Some(facts));
         self.remember(key, wire.actor.slot, &subject, resolver);
+        let (digest, replaced) = self.digest(exec, &subject, resolver);
         let actor = actor(&wire.actor, subject);
         let origin = Origin::Exec(Box::new(Exec {
             previous,
@@ -227,13 +244,39 @@ impl Namer {
             login_uid: wire.login_uid,
             path: exec.path.as_str().into(),
             arguments: arguments.join(" ").into(),
-            digest: None,
-            replaced: false,
+            digest,
+            replaced,
             memory: wire.file.links == 0,
             writable: writable(&wire.file),
             privileged: wire.flags & wire::WIRE_EXEC_PRIVILEGED != 0,
         }));
         self.event(&wire.header, actor, origin)
+    }
+
+    /// Digest of an exec's file, and whether it is new at its path. Files without a link are none
+    /// that could be replaced.
+    fn digest(
+        &mut self,
+        exec: &WireExec,
+        subject: &Subject,
+        resolver: &mut Resolver,
+    ) -> (Option<Digest>, bool) {
+        let wire = &exec.record;
+        if wire.file.links == 0 || wire.flags & wire::WIRE_EXEC_PATH_CUT != 0 {
+            return (None, false);
+        }
+        let image = Image {
+            key: (&wire.file).into(),
+            place: (subject.workload.clone(), exec.path.as_str().into()),
+            tgid: wire.actor.tgid,
+            parent_tgid: wire.parent_tgid,
+        };
+        match resolver.digests().exec(&image) {
+            Answer::Known { digest, replaced } => return (Some(digest), replaced),
+            Answer::Soon => self.awaited = Some(image),
+            Answer::Unknown => {}
+        }
+        (None, false)
     }
 
     fn known(&self, tgid: u32, start_boot_ns: u64) -> Option<Arc<Subject>> {

@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod container;
+pub mod digest;
 pub mod program;
 mod resolver;
 pub mod workload;

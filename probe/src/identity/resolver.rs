@@ -6,7 +6,9 @@ use hedgerow_event::{Program, Subject, Workload};
 
 use super::{
     cgroup::Hierarchy,
-    container, program,
+    container,
+    digest::Digests,
+    program,
     workload::{self, CgroupOwner},
 };
 
@@ -48,12 +50,14 @@ pub struct Resolver {
     numbers: HashMap<Workload, u32>,
     processes: HashMap<ProcessKey, Arc<Subject>>,
     programs: HashMap<(u32, u64), Arc<Subject>>,
+    /// Of the files that programs run.
+    digests: Digests,
     /// Times that a full cache was forgotten.
     forgotten: u64,
 }
 
 impl Resolver {
-    /// Opens the cgroup hierarchy.
+    /// Opens the cgroup hierarchy, and starts the thread that reads programs' files.
     pub fn open() -> std::io::Result<Self> {
         Ok(Self {
             hierarchy: Hierarchy::open()?,
@@ -61,13 +65,19 @@ impl Resolver {
             numbers: HashMap::from([(Workload::host(), 1)]),
             processes: HashMap::new(),
             programs: HashMap::new(),
+            digests: Digests::start()?,
             forgotten: 0,
         })
     }
 
     /// Times that a full cache was forgotten and resolved anew.
     pub fn forgotten(&self) -> u64 {
-        self.forgotten
+        self.forgotten + self.digests.forgotten()
+    }
+
+    /// Digests of programs' files.
+    pub fn digests(&mut self) -> &mut Digests {
+        &mut self.digests
     }
 
     /// The workload of a cgroup and its number (from 1; 0 past [`WORKLOADS_MAX`]). A cgroup that
@@ -133,13 +143,13 @@ impl Resolver {
                 // Forked from a known program, or known by an earlier run of it.
                 Some(known) => Arc::clone(known),
                 None => {
-                    let program = running(key.tgid).unwrap_or_else(|| Program::new("(unknown)"));
-                    let vanished = &*program.path == "(unknown)";
-                    let subject = Subject::new(workload, program);
-                    if vanished {
-                        return Arc::new(subject);
+                    let Some((program, file)) = running(key.tgid) else {
+                        return Arc::new(Subject::new(workload, Program::new("(unknown)")));
+                    };
+                    if let Some(file) = file {
+                        self.digests.running(key.tgid, (workload.clone(), file));
                     }
-                    self.shared(subject, number, key.program_id)
+                    self.shared(Subject::new(workload, program), number, key.program_id)
                 }
             },
         };
@@ -173,19 +183,23 @@ impl Resolver {
     }
 }
 
-/// Names a running process by `/proc`; a process without an image is a kernel thread.
-fn running(tgid: u32) -> Option<Program> {
+/// Names a running process by `/proc`, with the path of its file where it has one; a process
+/// without an image is a kernel thread.
+fn running(tgid: u32) -> Option<(Program, Option<Arc<str>>)> {
     let directory = format!("/proc/{tgid}");
     if !Path::new(&directory).exists() {
         return None;
     }
     let Ok(path) = fs::read_link(format!("{directory}/exe")) else {
-        return Some(Program::new("(kernel thread)"));
+        return Some((Program::new("(kernel thread)"), None));
     };
     let command = fs::read(format!("{directory}/cmdline")).unwrap_or_default();
     let command = String::from_utf8_lossy(&command);
     let arguments: Vec<&str> = command.trim_end_matches('\0').split('\0').collect();
-    Some(program::name(&path.to_string_lossy(), &arguments, None))
+    let path = path.to_string_lossy();
+    let named = program::name(&path, &arguments, None);
+    let linked = path.starts_with('/') && !path.ends_with(" (deleted)");
+    Some((named, linked.then(|| path.into())))
 }
 
 #[cfg(test)]

@@ -1,0 +1,444 @@
+//! SHA-256 of the files that programs run, and which paths changed theirs.
+//!
+//! A thread of its own reads the files; whoever asks never waits. The kernel's key of the real
+//! inode (device, inode, generation, change time) says whether a file is the one that was hashed
+//! before, so each is read once. What is opened through `/proc` is only believed where inode and
+//! change time are those that the kernel saw at the exec.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fs::{self, File},
+    io::{self, Read},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
+    sync::Arc,
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hedgerow_bpf::wire::wire_file;
+use hedgerow_event::{Digest, Workload};
+use sha2::Digest as _;
+
+/// A larger file is not read: its digest stays unknown.
+pub const FILE_BYTES_MAX: u64 = 256 << 20;
+/// Files that wait to be read. Full: the digest stays unknown, and is asked for at the next exec.
+const QUEUE: usize = 256;
+/// Digests remembered by the kernel's key; a full cache is forgotten as a whole, and counted.
+const FILES_MAX: usize = 8192;
+/// Paths of which the digests are remembered, with the same policy.
+const PATHS_MAX: usize = 16_384;
+/// Digests that a path may have without being called replaced: containers of one workload may run
+/// two versions of it. The oldest goes.
+const VERSIONS: usize = 4;
+const READ_BYTES: usize = 256 << 10;
+const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
+
+/// The kernel's name of a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ContentKey {
+    device: u64,
+    inode: u64,
+    generation: u32,
+    ctime_ns: u64,
+}
+
+impl From<&wire_file> for ContentKey {
+    fn from(file: &wire_file) -> Self {
+        let wire_file { device, inode, generation, ctime_ns, .. } = *file;
+        Self { device, inode, generation, ctime_ns }
+    }
+}
+
+/// A path as the processes of a workload see it.
+pub type Place = (Workload, Arc<str>);
+
+/// An exec whose file's digest is wanted.
+#[derive(Debug, Clone)]
+pub struct Image {
+    pub key: ContentKey,
+    pub place: Place,
+    /// The process that runs it, and one that saw the same files should that be gone.
+    pub tgid: u32,
+    pub parent_tgid: u32,
+}
+
+/// What is known of an exec's file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    Known {
+        digest: Digest,
+        /// The path is known with other digests only; said once of each.
+        replaced: bool,
+    },
+    /// It is being read, and may turn out to replace what was known at this path.
+    Soon,
+    /// It can't be read, is too large, or is being read where nothing was known.
+    Unknown,
+}
+
+#[derive(Debug, Clone)]
+enum State {
+    /// Being read for these paths.
+    Asked(Vec<Place>),
+    Known(Digest),
+    Unreadable,
+}
+
+/// A file to read.
+#[derive(Debug)]
+enum Job {
+    Image(Image),
+    /// The program that a process runs already.
+    Running(u32, Place),
+}
+
+#[derive(Debug)]
+enum Outcome {
+    Image(ContentKey, Found),
+    Running(Place, Digest),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Digest(Digest),
+    /// Too large, or no regular file that can be read.
+    Unreadable,
+    /// The processes that could lead to it are gone.
+    Gone,
+}
+
+/// What each path was seen to run.
+#[derive(Debug)]
+pub struct Digests {
+    files: HashMap<ContentKey, State>,
+    paths: HashMap<Place, VecDeque<Digest>>,
+    jobs: Sender<Job>,
+    outcomes: Receiver<Outcome>,
+    forgotten: u64,
+    refused: u64,
+}
+
+impl Digests {
+    /// Starts the thread that reads; it ends with this.
+    ///
+    /// # Errors
+    /// No thread can be made.
+    pub fn start() -> io::Result<Self> {
+        let (jobs, work) = bounded::<Job>(QUEUE);
+        // Full: the thread waits, until the next exec takes them out.
+        let (done, outcomes) = bounded(QUEUE);
+        std::thread::Builder::new().name("hedgerow-digest".into()).spawn(move || {
+            let mut buffer = vec![0; READ_BYTES];
+            for job in work {
+                let Some(outcome) = work_on(job, &mut buffer) else { continue };
+                if done.send(outcome).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self {
+            files: HashMap::new(),
+            paths: HashMap::new(),
+            jobs,
+            outcomes,
+            forgotten: 0,
+            refused: 0,
+        })
+    }
+
+    /// Times that a full cache was forgotten.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
+    /// Files that found the queue full.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// A program was learned with this digest, in an earlier run perhaps.
+    pub fn know(&mut self, place: Place, digest: Digest) {
+        if self.paths.len() >= PATHS_MAX && !self.paths.contains_key(&place) {
+            self.paths.clear();
+            self.forgotten += 1;
+        }
+        let versions = self.paths.entry(place).or_default();
+        if versions.contains(&digest) {
+            return;
+        }
+        if versions.len() >= VERSIONS {
+            versions.pop_front();
+        }
+        versions.push_back(digest);
+    }
+
+    /// Notes what a process ran before it could be seen to exec.
+    pub fn running(&mut self, tgid: u32, place: Place) {
+        self.collect();
+        if !self.paths.contains_key(&place)
+            && self.jobs.try_send(Job::Running(tgid, place)).is_err()
+        {
+            self.refused += 1;
+        }
+    }
+
+    /// The digest of an exec's file; asks for it where it was not read yet.
+    pub fn exec(&mut self, image: &Image) -> Answer {
+        self.collect();
+        if let Some(State::Known(digest)) = self.files.get(&image.key) {
+            let digest = *digest;
+            let replaced =
+                self.paths.get(&image.place).is_some_and(|known| !known.contains(&digest));
+            self.know(image.place.clone(), digest);
+            return Answer::Known { digest, replaced };
+        }
+        if !self.ask(image) {
+            return Answer::Unknown;
+        }
+        if self.paths.contains_key(&image.place) { Answer::Soon } else { Answer::Unknown }
+    }
+
+    /// Has the file read; false where that can't be.
+    fn ask(&mut self, image: &Image) -> bool {
+        match self.files.get_mut(&image.key) {
+            Some(State::Asked(places)) => {
+                if !places.contains(&image.place) && places.len() < VERSIONS {
+                    places.push(image.place.clone());
+                }
+                return true;
+            }
+            Some(_) => return false,
+            None => {}
+        }
+        if self.jobs.try_send(Job::Image(image.clone())).is_err() {
+            self.refused += 1;
+            return false;
+        }
+        if self.files.len() >= FILES_MAX {
+            self.files.clear();
+            self.forgotten += 1;
+        }
+        self.files.insert(image.key, State::Asked(vec![image.place.clone()]));
+        true
+    }
+
+    /// Takes what has been read meanwhile. A path of which nothing was known is known from here
+    /// on; one that had another digest is told so at an exec.
+    fn collect(&mut self) {
+        while let Ok(outcome) = self.outcomes.try_recv() {
+            match outcome {
+                Outcome::Running(place, digest) => {
+                    if !self.paths.contains_key(&place) {
+                        self.know(place, digest);
+                    }
+                }
+                Outcome::Image(key, Found::Gone) => {
+                    self.files.remove(&key);
+                }
+                Outcome::Image(key, Found::Unreadable) => {
+                    self.files.insert(key, State::Unreadable);
+                }
+                Outcome::Image(key, Found::Digest(digest)) => {
+                    let asked = self.files.insert(key, State::Known(digest));
+                    let Some(State::Asked(places)) = asked else { continue };
+                    for place in places {
+                        if !self.paths.contains_key(&place) {
+                            self.know(place, digest);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn work_on(job: Job, buffer: &mut [u8]) -> Option<Outcome> {
+    match job {
+        Job::Image(image) => {
+            let found = find(&image).map_or(Found::Gone, |file| read(&file, buffer));
+            Some(Outcome::Image(image.key, found))
+        }
+        Job::Running(tgid, place) => {
+            let file = open(&format!("/proc/{tgid}/exe"), |_, _| true)?;
+            match read(&file, buffer) {
+                Found::Digest(digest) => Some(Outcome::Running(place, digest)),
+                Found::Unreadable | Found::Gone => None,
+            }
+        }
+    }
+}
+
+/// Opens the file that the kernel saw executed, whichever way still leads to it.
+fn find(image: &Image) -> Option<File> {
+    let Image { key, place: (_, path), tgid, parent_tgid } = image;
+    let ways = [
+        format!("/proc/{tgid}/exe"),
+        format!("/proc/{tgid}/root{path}"),
+        format!("/proc/{parent_tgid}/root{path}"),
+    ];
+    ways.iter().find_map(|way| {
+        open(way, |metadata, overlay| {
+            let ctime_ns = metadata.ctime().cast_unsigned().wrapping_mul(1_000_000_000)
+                + metadata.ctime_nsec().cast_unsigned();
+            // overlayfs tells the inode that a file had before it was copied up.
+            ctime_ns == key.ctime_ns && (overlay || metadata.ino() == key.inode)
+        })
+    })
+}
+
+/// Opens a regular file for reading if `is_it` says so of its metadata and of whether it lies on
+/// overlayfs. Nothing else is ever opened: a device might notice.
+fn open(path: &str, is_it: impl Fn(&fs::Metadata, bool) -> bool) -> Option<File> {
+    let found = File::options().read(true).custom_flags(libc::O_PATH).open(path).ok()?;
+    let metadata = found.metadata().ok()?;
+    if !metadata.is_file() || !is_it(&metadata, is_overlay(&found)) {
+        return None;
+    }
+    File::open(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()
+}
+
+fn is_overlay(file: &File) -> bool {
+    // SAFETY: all zeros is a valid `statfs`, which the call fills.
+    unsafe {
+        let mut status: libc::statfs = std::mem::zeroed();
+        libc::fstatfs(file.as_raw_fd(), &raw mut status) == 0
+            && status.f_type == OVERLAYFS_SUPER_MAGIC
+    }
+}
+
+/// Hashes a file; unreadable where it changes meanwhile.
+fn read(file: &File, buffer: &mut [u8]) -> Found {
+    let stamp = || file.metadata().map(|m| (m.len(), m.ctime(), m.ctime_nsec()));
+    let Ok(before) = stamp() else { return Found::Unreadable };
+    if before.0 > FILE_BYTES_MAX {
+        return Found::Unreadable;
+    }
+    let mut hasher = sha2::Sha256::new();
+    let mut limited = file.take(FILE_BYTES_MAX);
+    loop {
+        match limited.read(buffer) {
+            Ok(0) => break,
+            Ok(size) => hasher.update(&buffer[..size]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Found::Unreadable,
+        }
+    }
+    match stamp() {
+        Ok(after) if after == before => Found::Digest(Digest(hasher.finalize().into())),
+        _ => Found::Unreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{
+        path::Path,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+
+    fn key(path: &Path) -> ContentKey {
+        let metadata = fs::metadata(path).unwrap();
+        let ctime_ns = metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec();
+        ContentKey {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            generation: 0,
+            ctime_ns: ctime_ns.cast_unsigned(),
+        }
+    }
+
+    /// As if this process' child had run the file, and were gone.
+    fn image(path: &Path) -> Image {
+        let place = (Workload::host(), path.to_str().unwrap().into());
+        Image { key: key(path), place, tgid: u32::MAX, parent_tgid: std::process::id() }
+    }
+
+    #[track_caller]
+    fn answer(digests: &mut Digests, image: &Image) -> (Digest, bool) {
+        let start = Instant::now();
+        loop {
+            if let Answer::Known { digest, replaced } = digests.exec(image) {
+                return (digest, replaced);
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "no digest");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn sha(text: &str) -> Digest {
+        Digest(sha2::Sha256::digest(text).into())
+    }
+
+    #[test]
+    fn a_path_is_replaced_once_by_other_content_and_not_by_a_copy() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("program");
+        let put = |text: &str| {
+            let fresh = directory.path().join("fresh");
+            fs::write(&fresh, text).unwrap();
+            fs::rename(&fresh, &path).unwrap();
+        };
+        let mut digests = Digests::start().unwrap();
+        put("one");
+        assert_eq!(digests.exec(&image(&path)), Answer::Unknown, "nothing was known");
+        assert_eq!(answer(&mut digests, &image(&path)), (sha("one"), false));
+        put("one");
+        assert_eq!(digests.exec(&image(&path)), Answer::Soon, "another file, maybe the same");
+        assert_eq!(answer(&mut digests, &image(&path)), (sha("one"), false));
+        put("two");
+        assert_eq!(answer(&mut digests, &image(&path)), (sha("two"), true));
+        assert_eq!(answer(&mut digests, &image(&path)), (sha("two"), false), "said once");
+        put("one");
+        assert_eq!(answer(&mut digests, &image(&path)), (sha("one"), false), "both are known");
+    }
+
+    #[test]
+    fn what_was_learned_before_is_known() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "evil").unwrap();
+        let image = image(file.path());
+        let mut digests = Digests::start().unwrap();
+        digests.know(image.place.clone(), sha("good"));
+        assert_eq!(answer(&mut digests, &image), (sha("evil"), true));
+    }
+
+    #[test]
+    fn a_file_that_is_no_longer_the_one_that_ran_has_no_digest() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "x").unwrap();
+        let mut stale = image(file.path());
+        stale.key.ctime_ns -= 1;
+        assert!(find(&stale).is_none());
+        assert!(find(&image(file.path())).is_some());
+        assert!(open("/dev/null", |_, _| true).is_none(), "no regular file");
+    }
+
+    #[test]
+    fn a_large_file_is_not_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(FILE_BYTES_MAX + 1).unwrap();
+        assert_eq!(read(file.as_file(), &mut [0; 16]), Found::Unreadable);
+    }
+
+    #[test]
+    fn caches_and_the_queue_stay_bounded() {
+        let mut digests = Digests::start().unwrap();
+        for number in 0..(PATHS_MAX + 10) as u64 {
+            let path: Arc<str> = format!("/{number}").into();
+            digests.know((Workload::host(), path.clone()), sha("x"));
+            let key = ContentKey { device: 1, inode: number, generation: 0, ctime_ns: 1 };
+            let place = (Workload::host(), path);
+            digests.exec(&Image { key, place, tgid: u32::MAX, parent_tgid: u32::MAX });
+        }
+        assert!(digests.paths.len() <= PATHS_MAX && digests.files.len() <= FILES_MAX);
+        assert!(digests.forgotten() > 0);
+        let place = (Workload::host(), Arc::from("/v"));
+        (0..100u8).for_each(|byte| digests.know(place.clone(), sha(&byte.to_string())));
+        assert_eq!(digests.paths[&place].len(), VERSIONS);
+    }
+}
