@@ -3,7 +3,7 @@
 
 mod harness;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use harness::{Sensor, rows};
 use hedgerow_event::{Origin, RowReason, calls::Class};
@@ -17,12 +17,16 @@ fn mark(times: usize) {
     }
 }
 
-/// Ours, or the sums of our program.
+/// Marks of our program's processes, whatever else runs on the host; and of those, the ones that
+/// came as sums.
 fn marks(seen: &harness::Seen) -> (u64, u64) {
     let ipc = Class::Ipc.index();
+    let us = std::env::current_exe().unwrap();
+    let ours =
+        move |event: &hedgerow_event::Event| Path::new(&*event.actor.subject.program.path) == us;
     let mut total = 0;
     let mut spilled = 0;
-    for (_, row) in rows(&seen.events, |_| true) {
+    for (_, row) in rows(&seen.events, ours) {
         let calls = u64::from(row.classes[ipc]);
         total += calls;
         if row.reason == RowReason::Spilled {
