@@ -1,16 +1,18 @@
 //! The whole way on the running kernel: a benign load is learned, a shell under a service connects
-//! out, the finding opens a deny entry, and nothing leaves after it.
+//! out, the finding opens a deny entry, and nothing leaves after it. The Kafka broker is killed before
+//! and comes back afterwards: it gets every report all the same.
 
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use hedgerow_event::{Action, Finding, Mode, Object, Remediation};
-use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Via};
+use hedgerow_lab::{Attack, Broker, Daemon, Lab, Line, Load, Via};
 
 const LEARN: &str = "60s";
 /// Learning, and what a loaded machine adds to it.
@@ -18,6 +20,8 @@ const LEARN_LIMIT: Duration = Duration::from_secs(180);
 /// The load goes on, unchanged, before the attack.
 const CALM: Duration = Duration::from_secs(15);
 const ATTACK_LIMIT: Duration = Duration::from_secs(10);
+/// What was spooled while the broker was down has arrived.
+const DELIVERY_LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Default)]
 struct Seen {
@@ -55,14 +59,37 @@ impl Seen {
     }
 }
 
+/// Waits until the broker has every report that the daemon made, resent from the spool.
+fn assert_delivered(broker: &Broker, seen: &Seen) {
+    let mut missing: BTreeSet<String> = seen.findings.iter().map(Finding::report_uid).collect();
+    missing.extend(seen.remediations.iter().map(Remediation::report_uid));
+    let until = Instant::now() + DELIVERY_LIMIT;
+    while !missing.is_empty() {
+        assert!(Instant::now() < until, "never delivered: {missing:?}");
+        for topic in ["hedgerow.findings", "hedgerow.remediations"] {
+            let records = broker.consume(topic).unwrap();
+            let values = records.lines().filter_map(|line| Some(&line[line.find('{')?..]));
+            for value in values {
+                let event: serde_json::Value = serde_json::from_str(value).unwrap();
+                missing.remove(event["metadata"]["uid"].as_str().unwrap());
+            }
+        }
+    }
+}
+
 #[test]
 fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
+    let broker = Broker::start("respond").unwrap();
     let lab = Lab::up().unwrap();
     let _loads = [Load::Web.start(&lab).unwrap(), Load::App.start(&lab).unwrap()];
     let state = lab.directory().join("state").display().to_string();
     let log = lab.directory().join("daemon.log");
-    let arguments =
-        ["--learn", LEARN, "--mode", "enforce", "--enforce-provisional", "--state", &state];
+    let arguments = [
+        ["--learn", LEARN].as_slice(),
+        &["--mode", "enforce", "--enforce-provisional"],
+        &["--state", &state, "--kafka", broker.address()],
+    ]
+    .concat();
     let program = Path::new(env!("CARGO_BIN_EXE_hedgerow"));
     let daemon = Daemon::start(program, &arguments, &log).unwrap();
     let mut seen = Seen::default();
@@ -71,6 +98,7 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     seen.watch(&daemon, CALM, |_| false);
     assert_eq!(seen.blocks().count(), 0, "a benign load was denied");
 
+    broker.kill().unwrap();
     let outcome = thread::scope(|scope| {
         let attack = scope.spawn(|| Attack::ReverseShell.run(&lab, Via::Child, ATTACK_LIMIT));
         while !attack.is_finished() {
@@ -78,6 +106,7 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
         }
         attack.join().unwrap().unwrap()
     });
+    broker.start_again().unwrap();
     seen.watch(&daemon, Duration::from_secs(6), |_| false);
 
     let entry = seen.blocks().find(|block| block.mode == Mode::Enforce).expect("a deny entry");
@@ -90,4 +119,5 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     let transcript = outcome.transcript.expect("what the attacker received");
     let (_, after) = transcript.bytes_around(entry.time_ns);
     assert_eq!(after, 0, "bytes left after the entry");
+    assert_delivered(&broker, &seen);
 }

@@ -18,6 +18,7 @@
 //! ```
 
 mod attack;
+mod broker;
 mod cgroup;
 mod cleanup;
 mod daemon;
@@ -29,6 +30,7 @@ mod process;
 mod recorder;
 
 pub use attack::{Attack, Outcome, Via, now_ns};
+pub use broker::Broker;
 pub use cgroup::mount_point as cgroup2_mount_point;
 pub use cleanup::Guard;
 pub use daemon::{Daemon, Line};

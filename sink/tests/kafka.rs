@@ -2,8 +2,6 @@
 //! make.
 #![allow(clippy::unwrap_used)]
 
-#[path = "common/broker.rs"]
-mod broker;
 mod common;
 #[path = "../../examples/kafka/consume.rs"]
 mod consume;
@@ -14,8 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use broker::Broker;
 use hedgerow_event::Action;
+use hedgerow_lab::Broker;
 use hedgerow_sink::{
     Message, SinkError,
     kafka::{Connection, KafkaConfig, KafkaSink, Mechanism, Sasl, Secret, Tls, Topics},
@@ -137,7 +135,7 @@ fn assert_in_order(received: &[Received]) {
 
 #[test]
 fn a_real_broker() {
-    let broker = Broker::start("sink");
+    let broker = Broker::start("sink").unwrap();
     let begun = Instant::now();
     let step = |name: &str| eprintln!("{:5.1} s: {name}", begun.elapsed().as_secs_f64());
     step("records arrive with key and headers");
@@ -157,7 +155,7 @@ fn a_real_broker() {
 
 fn records_arrive_with_key_and_headers(broker: &Broker) {
     let home = tempfile::tempdir().unwrap();
-    let sink = KafkaSink::start(config(&broker.address, home.path(), "arrive")).unwrap();
+    let sink = KafkaSink::start(config(broker.address(), home.path(), "arrive")).unwrap();
     assert_eq!(sink.wait_connected(PATIENCE).connection, Connection::Up);
     send(&sink, 0..50);
     for target in common::targets() {
@@ -168,7 +166,7 @@ fn records_arrive_with_key_and_headers(broker: &Broker) {
     assert_eq!((status.delivered, status.waiting, status.overflow), (54, 0, 0), "{status:?}");
     assert_eq!(spool_files(home.path()), 0);
 
-    let findings = read_all(&broker.address, "arrive.findings");
+    let findings = read_all(broker.address(), "arrive.findings");
     assert_all_arrived(&findings, 0..50);
     assert_in_order(&findings);
     for record in &findings {
@@ -179,7 +177,7 @@ fn records_arrive_with_key_and_headers(broker: &Broker) {
         assert_eq!(record.headers["schema-id"], "ocsf:1.8.0:detection_finding");
         assert_eq!(record.event["type_uid"], 200_401);
     }
-    let remediations = read_all(&broker.address, "arrive.remediations");
+    let remediations = read_all(broker.address(), "arrive.remediations");
     let schemas: Vec<&str> =
         remediations.iter().map(|record| record.headers["schema-id"].as_str()).collect();
     assert_eq!(schemas.len(), 4);
@@ -189,14 +187,14 @@ fn records_arrive_with_key_and_headers(broker: &Broker) {
 
 fn the_example_prints_each_finding_once(broker: &Broker) {
     let home = tempfile::tempdir().unwrap();
-    let sink = KafkaSink::start(config(&broker.address, home.path(), "example")).unwrap();
+    let sink = KafkaSink::start(config(broker.address(), home.path(), "example")).unwrap();
     send(&sink, 0..20);
     send(&sink, 0..20);
     send(&sink, 20..21);
     assert_eq!(sink.stop(PATIENCE).waiting, 0);
     let mut out = Vec::new();
     let printed =
-        consume::run(&broker.address, "example.findings", "example", 21, &mut out).unwrap();
+        consume::run(broker.address(), "example.findings", "example", 21, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert_eq!((printed, text.lines().count()), (21, 21), "{text}");
     let first = text.lines().next().unwrap();
@@ -205,7 +203,9 @@ fn the_example_prints_each_finding_once(broker: &Broker) {
 }
 
 fn tls_and_sasl_let_the_right_password_in(broker: &Broker) {
-    let [address, certificate, username, password] = broker.secure();
+    let secure = broker.secure().unwrap();
+    let [address, certificate, username, password]: [String; 4] =
+        secure.split_whitespace().map(str::to_owned).collect::<Vec<_>>().try_into().unwrap();
     let home = tempfile::tempdir().unwrap();
     let mut config = config(&address, home.path(), "secure");
     let sasl = |password: &str| {
@@ -230,7 +230,7 @@ fn tls_and_sasl_let_the_right_password_in(broker: &Broker) {
     let sink = KafkaSink::start(config.clone()).unwrap();
     let status = sink.stop(PATIENCE);
     assert_eq!((status.delivered, status.waiting), (5, 0), "{status:?}");
-    assert_all_arrived(&read_all(&broker.address, "secure.findings"), 0..5);
+    assert_all_arrived(&read_all(broker.address(), "secure.findings"), 0..5);
 
     // A certificate that nobody we trust has signed.
     config.tls = Some(Tls::default());
@@ -241,7 +241,7 @@ fn tls_and_sasl_let_the_right_password_in(broker: &Broker) {
 
 fn a_full_disk_does_not_silence_a_working_broker(broker: &Broker) {
     let home = tempfile::tempdir().unwrap();
-    let mut config = config(&broker.address, home.path(), "full");
+    let mut config = config(broker.address(), home.path(), "full");
     // Smaller than one finding: no record can be spooled.
     config.spool_bytes_limit = 4096;
     let sink = KafkaSink::start(config).unwrap();
@@ -249,17 +249,17 @@ fn a_full_disk_does_not_silence_a_working_broker(broker: &Broker) {
     let status = sink.stop(PATIENCE);
     assert_eq!((status.delivered, status.unspooled, status.overflow), (30, 30, 0), "{status:?}");
     assert!(status.last_error.unwrap().contains("spool holds 0 of 4096 bytes"));
-    assert_all_arrived(&read_all(&broker.address, "full.findings"), 0..30);
+    assert_all_arrived(&read_all(broker.address(), "full.findings"), 0..30);
 }
 
 fn a_broker_killed_in_mid_stream_costs_no_record(broker: &Broker) {
     const RECORDS: u32 = 6000;
     let home = tempfile::tempdir().unwrap();
-    let sink = KafkaSink::start(config(&broker.address, home.path(), "kill")).unwrap();
+    let sink = KafkaSink::start(config(broker.address(), home.path(), "kill")).unwrap();
     std::thread::scope(|scope| {
         scope.spawn(|| send(&sink, 0..RECORDS));
         let before = sink.wait(PATIENCE, |status| status.delivered > 500);
-        broker.kill();
+        broker.kill().unwrap();
         assert!(before.delivered > 500, "{before:?}");
     });
     let everything = u64::from(RECORDS);
@@ -268,7 +268,7 @@ fn a_broker_killed_in_mid_stream_costs_no_record(broker: &Broker) {
     });
     assert_eq!(down.connection, Connection::Down, "{down:?}");
     assert!(down.waiting > 0 && down.delivered < everything, "not in mid-stream: {down:?}");
-    broker.start_again();
+    broker.start_again().unwrap();
     let after = sink.wait(PATIENCE, |status| status.waiting == 0 && status.delivered > 0);
     assert_eq!(after.waiting, 0, "{after}");
     let status = sink.stop(PATIENCE);
@@ -279,15 +279,15 @@ fn a_broker_killed_in_mid_stream_costs_no_record(broker: &Broker) {
         "{status:?}"
     );
     assert_eq!(spool_files(home.path()), 0);
-    let received = read_all(&broker.address, "kill.findings");
+    let received = read_all(broker.address(), "kill.findings");
     assert_all_arrived(&received, 0..RECORDS);
     assert_in_order(&received);
 }
 
 fn a_broker_down_at_the_start_is_one_warning(broker: &Broker) {
-    broker.stop();
+    broker.stop().unwrap();
     let home = tempfile::tempdir().unwrap();
-    let mut config = config(&broker.address, home.path(), "down");
+    let mut config = config(broker.address(), home.path(), "down");
     config.in_flight_limit = 16;
     let sink = KafkaSink::start(config.clone()).unwrap();
     let status = sink.wait_connected(PATIENCE);
@@ -307,12 +307,12 @@ fn a_broker_down_at_the_start_is_one_warning(broker: &Broker) {
     let sink = KafkaSink::start(config).unwrap();
     assert_eq!(sink.status().recovered.records, 100);
     send(&sink, 100..150);
-    broker.start_again();
+    broker.start_again().unwrap();
     let status = sink.wait(PATIENCE, |status| status.delivered == 150);
     assert_eq!((status.delivered, status.waiting), (150, 0), "{status:?}");
     assert_eq!(status.connection, Connection::Up);
     drop(sink);
-    let received = read_all(&broker.address, "down.findings");
+    let received = read_all(broker.address(), "down.findings");
     assert_all_arrived(&received, 0..150);
     assert_in_order(&received);
 }
