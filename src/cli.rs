@@ -52,7 +52,13 @@ pub enum Command {
     #[command(subcommand)]
     Findings(Findings),
     /// List, add and remove what the kernel refuses.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "An automatic entry against one program's peer or one process \
+        tree stands at once, for 60 s, doubling to an hour while it is hit. One against a program, a \
+        cgroup or all programs of a workload is held for a minute, in which `deny remove` withdraws \
+        it."
+    )]
     Deny(Deny),
     /// Never refuse an address or prefix, whatever is found.
     #[command(after_help = "Example:\n  hedgerow allow 192.0.2.0/24")]
@@ -61,8 +67,14 @@ pub enum Command {
         #[command(flatten)]
         state: State,
     },
-    /// Show or set how far the responder may go.
-    #[command(after_help = "Examples:\n  hedgerow mode\n  hedgerow mode monitor\n  \
+    /// Show or set how far the responder may go, and what is missing before it does.
+    #[command(after_help = "Modes: observe installs nothing; monitor installs entries and counts \
+        what they would refuse; enforce refuses.\n\nenforce is held at monitor, workload by \
+        workload, until its profile is mature and each hour of the week was seen over at least 7 \
+        days; `hedgerow mode` shows what is missing. `run --enforce-provisional` overrides that, \
+        for demonstrations. Modes are kept over restarts and reboots. Setting one ends `disarm` and \
+        resets the breaker; setting it for all workloads also forgives wrong entries.\n\n\
+        Examples:\n  hedgerow mode\n  hedgerow mode monitor\n  \
         hedgerow mode enforce --workload nginx.service")]
     Mode {
         mode: Option<ModeArgument>,
@@ -72,12 +84,20 @@ pub enum Command {
         #[command(flatten)]
         state: State,
     },
-    /// Refuse nothing any more, at once; works with the daemon dead. Lasts until `hedgerow mode`.
-    Disarm(State),
+    /// Refuse nothing any more, at once; works with the daemon dead. Lasts until `hedgerow mode`,
+    /// also over restarts and reboots.
+    Disarm {
+        /// Also detach and unpin what a dead daemon left in the kernel, live entries included.
+        #[arg(long)]
+        remove: bool,
+        #[command(flatten)]
+        state: State,
+    },
     /// Make a harmless incident and show it end to end.
     Test(State),
-    /// Show what this kernel can do, by loading tiny probes.
-    Doctor,
+    /// Show what this kernel can do, by loading tiny probes, and what a running daemon lacks before
+    /// it may enforce.
+    Doctor(State),
     /// Print a completion script for a shell.
     Completions { shell: clap_complete::Shell },
 }
@@ -94,10 +114,12 @@ pub struct Run {
     /// Directory of the model, findings, ledger and spool [default: /var/lib/hedgerow].
     #[arg(long)]
     pub state: Option<PathBuf>,
-    /// How far the responder may go [default: observe].
+    /// How far the responder may go, unless a workload has a mode of its own; enforce is held at
+    /// monitor until a workload's profile is mature and has seen a week [default: what `hedgerow
+    /// mode` set last, or observe].
     #[arg(long)]
     pub mode: Option<ModeArgument>,
-    /// Enforce before the model is mature; for demonstrations only.
+    /// Enforce before the profile is mature and has seen a week; for demonstrations only.
     #[arg(long)]
     pub enforce_provisional: bool,
     /// Alert episodes a day that are acceptable when nothing is wrong [default: 1].
@@ -205,9 +227,12 @@ pub enum Findings {
 pub enum Deny {
     /// What the kernel refuses now.
     List {
-        /// Show the finding and the rule behind each entry.
+        /// Explain each decision from the ledger, also with the daemon dead.
         #[arg(long)]
         why: bool,
+        /// With --why: every decision in the ledger, not the newest only.
+        #[arg(long, requires = "why")]
+        all: bool,
         #[command(flatten)]
         state: State,
     },
@@ -217,12 +242,20 @@ pub enum Deny {
         /// For this long.
         #[arg(long = "for", default_value = "1h", value_parser = duration)]
         duration: Duration,
+        /// Also what the host itself needs: loopback, own addresses, gateways, resolvers, sources of
+        /// logins.
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         state: State,
     },
-    /// Lift an entry; an automatic one puts its workload back to monitor.
+    /// Lift an entry, or withdraw one that is held.
     Remove {
         uid: String,
+        /// The entry, live or ended, should never have been made: its workload goes back to monitor,
+        /// and past the budget of wrong entries nothing is denied automatically until `hedgerow mode`.
+        #[arg(long)]
+        wrong: bool,
         #[command(flatten)]
         state: State,
     },

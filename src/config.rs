@@ -24,6 +24,8 @@ struct Raw {
     budget: Option<f64>,
     /// "observe", "monitor" or "enforce".
     mode: Option<Mode>,
+    /// Wrong automatic entries in 90 days that are acceptable.
+    wrong_entries: Option<usize>,
     /// Most memory for all rings together, in MiB.
     ring_mib: Option<u32>,
     /// Don't observe system calls.
@@ -40,7 +42,10 @@ pub struct Config {
     pub learn: Duration,
     pub relearn: bool,
     pub budget_per_day: f64,
+    /// The mode where no operator has set one, and the one that wins over what was set.
     pub mode: Mode,
+    pub mode_now: Option<Mode>,
+    pub wrong_entries: usize,
     pub enforce_provisional: bool,
     pub ring_bytes: u32,
     pub syscalls: bool,
@@ -59,6 +64,7 @@ const LEARN_LEAST: Duration = Duration::from_secs(60);
 /// Alert episodes a day that are acceptable when nothing is wrong.
 pub const BUDGET_PER_DAY_DEFAULT: f64 = 1.0;
 const RING_MIB_DEFAULT: u32 = 32;
+const WRONG_ENTRIES_DEFAULT: usize = 1;
 
 impl Config {
     /// Joins the command line over the file named by `--config`, and checks every value.
@@ -103,7 +109,9 @@ impl Config {
             learn,
             relearn: run.learn.is_some(),
             budget_per_day,
-            mode: run.mode.map(Mode::from).or(raw.mode).unwrap_or_default(),
+            mode: raw.mode.unwrap_or_default(),
+            mode_now: run.mode.map(Mode::from),
+            wrong_entries: raw.wrong_entries.unwrap_or(WRONG_ENTRIES_DEFAULT),
             enforce_provisional: run.enforce_provisional,
             ring_bytes: ring_mib << 20,
             syscalls: !(run.no_syscalls || raw.no_syscalls.unwrap_or(false)),

@@ -144,6 +144,14 @@ fn a_corrupt_model_is_named_and_nothing_starts() {
     assert_refused(&output, FILE, &["model.hedgerow"]);
 }
 
+#[test]
+fn orders_that_are_corrupt_are_named_and_nothing_starts() {
+    let state = tempdir().unwrap();
+    fs::write(state.path().join("responder.json"), b"{").unwrap();
+    let output = leaving_nothing(|| hedgerow(&["run", "--state", text(state.path())]));
+    assert_refused(&output, FILE, &["responder.json", "hedgerow mode"]);
+}
+
 /// A capture's directory with one file, as given.
 fn capture(name: &str, contents: &[u8]) -> TempDir {
     let directory = tempdir().unwrap();

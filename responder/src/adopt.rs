@@ -27,16 +27,21 @@ pub(crate) struct Replayed {
     pub entries: Vec<Entry>,
     /// Entries that were live when another boot ended: their maps are gone.
     pub lost: Vec<Entry>,
+    /// What was allowed in this boot for a cgroup of its own.
     pub allowed: Vec<Target>,
-    pub armed: bool,
+    /// Uids of entries that waited.
+    pub held: Vec<String>,
 }
 
 /// Plays the lines. Only what is of this boot can still be in the kernel.
 pub(crate) fn replay(lines: &[Line], boot_id: &str) -> Replayed {
     let mut live = BTreeMap::new();
     let mut allowed: Vec<Target> = Vec::new();
-    let mut armed = true;
+    let mut held: Vec<String> = Vec::new();
     for line in lines {
+        if let Decision::Block { entry, .. } = &line.decision {
+            held.retain(|uid| *uid != entry.uid);
+        }
         match &line.decision {
             Decision::Block { entry, period_s } | Decision::Extend { entry, period_s } => {
                 live.insert(entry.uid.clone(), rebuild(entry, *period_s));
@@ -44,14 +49,17 @@ pub(crate) fn replay(lines: &[Line], boot_id: &str) -> Replayed {
             Decision::Unblock { entry } => {
                 live.remove(&entry.uid);
             }
-            // Ids of cgroups and files are of their boot.
-            Decision::Allow { target, allowed: through } if line.boot_id == boot_id => {
+            Decision::Hold { hold } => held.push(hold.uid.clone()),
+            Decision::Withdraw { uid, .. } => held.retain(|other| other != uid),
+            // Ids of cgroups and files are of their boot; the others are in the standing orders.
+            Decision::Allow { target, allowed: through }
+                if line.boot_id == boot_id && is_scoped(target) =>
+            {
                 allowed.retain(|other| !same(other, target));
                 if *through {
                     allowed.push(target.clone());
                 }
             }
-            Decision::Armed { armed: now } => armed = *now,
             _ => {}
         }
     }
@@ -65,7 +73,12 @@ pub(crate) fn replay(lines: &[Line], boot_id: &str) -> Replayed {
             None => lost.push(entry),
         }
     }
-    Replayed { entries, lost, allowed, armed }
+    Replayed { entries, lost, allowed, held }
+}
+
+/// The target names a cgroup, which no other boot has.
+pub(crate) fn is_scoped(target: &Target) -> bool {
+    crate::scope::cgroup_of(target) != Some(0)
 }
 
 fn rebuild(told: &Remediation, period_s: u32) -> Entry {
@@ -78,6 +91,8 @@ fn rebuild(told: &Remediation, period_s: u32) -> Entry {
         subject: told.subject.clone(),
         rule: told.rule,
         mode: told.mode,
+        // Nothing that is adopted rises.
+        ceiling: told.mode,
         reason: told.reason.clone(),
         // The kernel knows it exactly.
         expiry_boot_ns: 0,
@@ -96,6 +111,7 @@ mod tests {
     use hedgerow_event::{Action, Level, Mode, Rule};
 
     use super::*;
+    use crate::hold::Hold;
 
     fn line(boot_id: &str, decision: Decision) -> Line {
         Line { time_ns: 0, boot_id: boot_id.into(), decision }
@@ -142,14 +158,36 @@ mod tests {
     }
 
     #[test]
-    fn the_kill_switch_and_this_boots_allowances_are_remembered() {
+    fn this_boots_allowances_are_remembered_and_what_waited_is_known() {
         let target = Target::Cgroup { cgroup_id: 9, path: "/a".into() };
         let allow = |boot, allowed| line(boot, Decision::Allow { target: target.clone(), allowed });
-        assert!(replay(&[], "b").armed);
-        let lines = [allow("a", true), line("a", Decision::Armed { armed: false })];
-        let replayed = replay(&lines, "b");
-        assert!(!replayed.armed && replayed.allowed.is_empty());
+        assert!(replay(&[allow("a", true)], "b").allowed.is_empty());
         assert_eq!(replay(&[allow("b", true)], "b").allowed, vec![target.clone()]);
         assert!(replay(&[allow("b", true), allow("b", false)], "b").allowed.is_empty());
+        let hold = |id| {
+            let entry = told("b", id);
+            let hold = Hold {
+                uid: entry.uid,
+                finding_uid: None,
+                target: entry.target,
+                subject: None,
+                rule: entry.rule,
+                ceiling: Mode::Enforce,
+                seconds: 60,
+                until_ns: 60,
+                due_boot_ns: 0,
+                id,
+                reason: entry.reason,
+            };
+            line("b", Decision::Hold { hold })
+        };
+        let lines = [
+            hold(1),
+            hold(2),
+            hold(3),
+            line("b", Decision::Withdraw { uid: uid("b", 1), reason: "no".into() }),
+            line("b", Decision::Block { entry: told("b", 2), period_s: 60 }),
+        ];
+        assert_eq!(replay(&lines, "b").held, [uid("b", 3)]);
     }
 }

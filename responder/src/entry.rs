@@ -26,6 +26,8 @@ pub struct Entry {
     pub subject: Option<Arc<Subject>>,
     pub rule: Rule,
     pub mode: Mode,
+    /// The highest mode that it may act in, whatever its workload's is.
+    pub ceiling: Mode,
     pub reason: String,
     pub expiry_boot_ns: u64,
     pub expires_wall_ns: i64,
@@ -130,6 +132,7 @@ mod tests {
             subject: None,
             rule: Rule::ExecUntrusted,
             mode: Mode::Enforce,
+            ceiling: Mode::Enforce,
             reason: String::new(),
             expiry_boot_ns: 0,
             expires_wall_ns: 0,

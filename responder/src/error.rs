@@ -24,6 +24,15 @@ pub enum Error {
     Layout { path: PathBuf, found: u32, expected: u32 },
     #[error("nothing is pinned at {path}: no responder has run since boot, or it was removed")]
     NotPinned { path: PathBuf },
+    #[error(
+        "{path} holds only a part of the deny maps ({what} is missing); `hedgerow disarm --remove` \
+         takes the rest away"
+    )]
+    Incomplete { path: PathBuf, what: String },
+    #[error(
+        "{path} is not readable ({why}); without it all modes are observe: remove it, and set them anew with `hedgerow mode`"
+    )]
+    Standing { path: PathBuf, why: String },
     #[error("the kernel's answer is malformed: {0}")]
     Malformed(&'static str),
 }
@@ -61,8 +70,22 @@ pub enum Refusal {
          minute; its live entries stay, new ones wait for `hedgerow mode`"
     )]
     BreakerTripped { workload: String, per_minute: usize },
-    #[error("the breaker of workload {workload} is open")]
+    #[error("the breaker of workload {workload} is open until `hedgerow mode`")]
     BreakerOpen { workload: String },
+    #[error(
+        "held for {seconds} s before it is installed, since it is wide; `hedgerow deny remove {uid}` \
+         withdraws it"
+    )]
+    Held { uid: String, seconds: u32 },
+    #[error(
+        "automatic entries stopped: {wrong} were wrong in 90 days, {budget} is acceptable; they go on \
+         after `hedgerow mode enforce` or `hedgerow mode monitor` for all workloads"
+    )]
+    Halted { wrong: usize, budget: usize },
+    #[error("no entry has the uid {uid}")]
+    NoEntry { uid: String },
+    #[error("entry {uid} is an operator's own; only automatic entries can be wrong")]
+    NotAutomatic { uid: String },
     #[error("the kernel refused the entry: {0}")]
     Kernel(#[from] Error),
 }

@@ -10,7 +10,7 @@ use std::{
 use hedgerow_event::{Mode, Remediation, Rule, Target};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, hold::Hold};
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,10 @@ pub struct Line {
 pub enum Decision {
     /// An entry was installed.
     Block { entry: Remediation, period_s: u32 },
+    /// A wide entry waits before it is installed.
+    Hold { hold: Hold },
+    /// An entry that waited will not be installed.
+    Withdraw { uid: String, reason: String },
     /// It was hit and lives longer.
     Extend { entry: Remediation, period_s: u32 },
     /// It is gone.
@@ -37,6 +41,13 @@ pub enum Decision {
     Refuse { target: Target, rule: Rule, finding_uid: Option<String>, reason: String },
     /// A finding was only reported.
     Report { finding_uid: String, reason: String },
+    /// An operator said that an automatic entry should never have been made; the `counted`th in the
+    /// period of the budget.
+    Wrong { uid: String, workload: String, counted: usize, budget: usize },
+    /// Automatic entries stopped, or go on, for all workloads.
+    Halt { halted: bool, reason: String },
+    /// A workload's breaker tripped.
+    Breaker { workload: String, reason: String },
     /// A workload's mode was set.
     Mode { workload: String, mode: Mode },
     /// Addresses or programs that are never refused.

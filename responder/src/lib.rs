@@ -7,9 +7,11 @@
 
 mod adopt;
 mod allow;
+pub mod coverage;
 mod cut;
 pub mod entry;
 mod error;
+pub mod hold;
 mod kernel;
 pub mod ledger;
 mod limits;
@@ -19,13 +21,14 @@ pub mod protected;
 mod responder;
 mod scope;
 mod sockets;
+mod standing;
 mod target;
 mod wire;
 
 pub use error::{Error, Refusal};
 pub use kernel::now;
 pub use limits::Limits;
-pub use responder::{DIRECTORY, Options, Request, Responder, disarm, remove_pins};
+pub use responder::{Alarm, DIRECTORY, Options, Request, Responder, Wronged, disarm, remove_pins};
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,11 +17,15 @@ pub struct Limits {
     pub reserve: usize,
     /// New automatic entries of one workload a minute; one more trips its breaker.
     pub per_minute: usize,
+    /// Wide automatic entries wait for so long before they are installed, in seconds.
+    pub hold_s: u32,
+    /// Wrong entries in 90 days that are acceptable; one more stops automatic entries.
+    pub wrong: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { automatic: 256, reserve: 64, per_minute: 20 }
+        Self { automatic: 256, reserve: 64, per_minute: 20, hold_s: 60, wrong: 1 }
     }
 }
 
@@ -33,7 +37,7 @@ pub(crate) struct Breaker {
 }
 
 impl Breaker {
-    /// Takes one place of the minute, or refuses.
+    /// Takes one place of the minute, or refuses; the caller trips it then.
     pub fn admit(
         &mut self,
         workload: &Workload,
@@ -51,16 +55,24 @@ impl Breaker {
         });
         let times = self.recent.entry(workload.clone()).or_default();
         if times.len() >= per_minute {
-            self.tripped.insert(workload.clone());
             return Err(Refusal::BreakerTripped { workload: workload.to_string(), per_minute });
         }
         times.push_back(now_boot_ns);
         Ok(())
     }
 
+    /// Holds new entries of the workload until [`Self::reset`]; false where it did so already.
+    pub fn trip(&mut self, workload: &Workload) -> bool {
+        self.tripped.insert(workload.clone())
+    }
+
     pub fn reset(&mut self, workload: &Workload) {
         self.tripped.remove(workload);
         self.recent.remove(workload);
+    }
+
+    pub fn reset_all(&mut self) {
+        *self = Self::default();
     }
 
     pub fn tripped(&self) -> impl Iterator<Item = &Workload> {
@@ -81,6 +93,7 @@ mod tests {
             breaker.admit(&web, time, 3).unwrap();
         }
         assert!(matches!(breaker.admit(&web, 4, 3), Err(Refusal::BreakerTripped { .. })));
+        assert!(breaker.trip(&web) && !breaker.trip(&web));
         assert!(matches!(breaker.admit(&web, 5, 3), Err(Refusal::BreakerOpen { .. })));
         assert!(matches!(
             breaker.admit(&web, 10 * NS_PER_MINUTE, 3),

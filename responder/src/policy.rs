@@ -8,7 +8,11 @@ use std::collections::{HashSet, VecDeque};
 
 use hedgerow_event::{Evidence, FileKey, Maturity, Mode, Object, Peer, Rule, Target, Verdict};
 
-use crate::{entry::PERIOD_FIRST_S, protected::ProtectedSet};
+use crate::{
+    coverage::{Covered, DAYS_MIN, HOURS},
+    entry::PERIOD_FIRST_S,
+    protected::ProtectedSet,
+};
 
 /// Families that must agree.
 const FAMILIES_MIN: usize = 2;
@@ -20,10 +24,12 @@ const OFFENCES_MAX: usize = 1024;
 /// What the decision depends on beside the evidence.
 #[derive(Debug, Clone, Copy)]
 pub struct Context<'a> {
-    /// The workload's mode.
+    /// The workload's mode, as ordered.
     pub mode: Mode,
     pub state: Maturity,
-    /// Enforce on a provisional profile: for demonstrations.
+    /// How much of a week the workload was watched for.
+    pub covered: Covered,
+    /// Enforce before that: for demonstrations.
     pub enforce_provisional: bool,
     pub protected: &'a ProtectedSet,
     pub offenders: &'a Offenders,
@@ -32,6 +38,30 @@ pub struct Context<'a> {
     pub file_exclusive: bool,
     /// Wall time, Unix nanoseconds.
     pub now_wall_ns: i64,
+}
+
+impl Context<'_> {
+    /// The mode that an entry may act in now: `enforce` is held at `monitor` while anything is
+    /// [`missing`].
+    pub fn mode_now(&self) -> Mode {
+        let held = !self.enforce_provisional && !missing(self.state, self.covered).is_empty();
+        if held { self.mode.min(Mode::Monitor) } else { self.mode }
+    }
+}
+
+/// What a workload lacks before `enforce` takes effect; nothing where it may.
+pub fn missing(state: Maturity, covered: Covered) -> Vec<String> {
+    let mut found = Vec::new();
+    if state != Maturity::Mature {
+        found.push(format!("its profile is {state}, not mature"));
+    }
+    if covered.days < DAYS_MIN {
+        found.push(format!("{} of {DAYS_MIN} days watched", covered.days));
+    }
+    if covered.hours < HOURS {
+        found.push(format!("{} of the week's {HOURS} hours seen", covered.hours));
+    }
+    found
 }
 
 /// One denied offender, as it counts for widening.
@@ -107,16 +137,11 @@ pub fn decide(evidence: &Evidence, context: &Context<'_>) -> Verdict {
 
 /// Why there can be no denial whatever the object is.
 fn refusal(evidence: &Evidence, context: &Context<'_>) -> Option<String> {
-    let state_forbids = match context.state {
-        Maturity::Learning => true,
-        Maturity::Provisional => context.mode == Mode::Enforce && !context.enforce_provisional,
-        Maturity::Mature => false,
-    };
     let families: HashSet<_> = evidence.families.iter().collect();
     let reason = if context.mode == Mode::Observe {
         "the workload's mode is observe".to_owned()
-    } else if state_forbids {
-        format!("the profile is {}; {} needs a mature one", context.state, context.mode)
+    } else if context.state == Maturity::Learning {
+        "the profile is being learned".to_owned()
     } else if !evidence.above_held_back {
         "a held-back window of normal life scored as high".to_owned()
     } else if !evidence.complete {
@@ -177,7 +202,7 @@ fn deny(evidence: &Evidence, context: &Context<'_>, rule: Rule, object: &Object)
             let workload = &evidence.subject.workload;
             match context.protected.peer(workload, peer.address, context.now_wall_ns) {
                 None if evidence.program_id != 0 && evidence.cgroup_id != 0 => {
-                    peer_target(evidence, context, peer)
+                    Ok(peer_target(evidence, peer))
                 }
                 None => tree_target(evidence, context),
                 Some(what) => {
@@ -188,44 +213,71 @@ fn deny(evidence: &Evidence, context: &Context<'_>, rule: Rule, object: &Object)
         }
         _ => tree_target(evidence, context),
     };
+    if context.mode_now() < context.mode {
+        let missing = missing(context.state, context.covered).join(", ");
+        reason += &format!("; enforce is held at monitor: {missing}");
+    }
     match target {
         Ok(target) => Verdict::Deny { target, rule, seconds: PERIOD_FIRST_S, reason },
         Err(why) => Verdict::Report { reason: format!("{reason}; {why}") },
     }
 }
 
-/// The address for this program in this workload; for all its programs once several have used it.
-fn peer_target(
-    evidence: &Evidence,
-    context: &Context<'_>,
-    peer: Peer,
-) -> Result<Target, &'static str> {
-    let several = context.offenders.programs_at(offence(evidence), peer) >= OFFENDERS_MIN;
-    Ok(Target::Peer {
-        address: peer.address.to_canonical(),
-        prefix_length: if peer.address.to_canonical().is_ipv4() { 32 } else { 128 },
+/// The address for this program in this workload.
+fn peer_target(evidence: &Evidence, peer: Peer) -> Target {
+    let address = peer.address.to_canonical();
+    Target::Peer {
+        address,
+        prefix_length: if address.is_ipv4() { 32 } else { 128 },
         cgroup_id: evidence.cgroup_id,
-        program_id: if several { 0 } else { evidence.program_id },
-    })
+        program_id: evidence.program_id,
+    }
 }
 
-/// The process with what it forks; the program in its workload once several processes ran it.
+/// The process with what it forks.
 fn tree_target(evidence: &Evidence, context: &Context<'_>) -> Result<Target, &'static str> {
     if let Some(what) = context.protected.task(evidence.tgid) {
         return Err(what);
-    }
-    if let Some(file) = evidence.file {
-        let several = context.offenders.processes_of(offence(evidence), file) >= OFFENDERS_MIN;
-        let own_cgroup = evidence.cgroup_id > crate::target::ROOT_CGROUP;
-        if several && own_cgroup && context.file_exclusive {
-            let path = evidence.subject.program.path.clone();
-            return Ok(Target::Program { cgroup_id: evidence.cgroup_id, file, path });
-        }
     }
     if evidence.start_boot_ns == 0 {
         return Err("its process is not known for certain");
     }
     Ok(Target::TaskTree { tgid: evidence.tgid, start_boot_ns: evidence.start_boot_ns })
+}
+
+/// The wider target that stops the next offender, too, once several distinct ones needed the same
+/// narrow one: the address for all programs of the workload, or the program in the workload. It is
+/// asked for beside the narrow one, which stands at once, while this one is held.
+pub fn widened(
+    narrow: &Target,
+    evidence: &Evidence,
+    context: &Context<'_>,
+) -> Option<(Target, String)> {
+    let now = offence(evidence);
+    match (narrow, evidence.peer, evidence.file) {
+        (Target::Peer { address, prefix_length, cgroup_id, .. }, Some(peer), _) => {
+            let offenders = context.offenders.programs_at(now, peer);
+            let wide = Target::Peer {
+                address: *address,
+                prefix_length: *prefix_length,
+                cgroup_id: *cgroup_id,
+                program_id: 0,
+            };
+            (offenders >= OFFENDERS_MIN)
+                .then(|| (wide, format!("{offenders} programs of the workload used {address}")))
+        }
+        (Target::TaskTree { .. }, _, Some(file)) => {
+            let offenders = context.offenders.processes_of(now, file);
+            let own_cgroup = evidence.cgroup_id > crate::target::ROOT_CGROUP;
+            let may = offenders >= OFFENDERS_MIN && own_cgroup && context.file_exclusive;
+            let path = evidence.subject.program.path.clone();
+            may.then(|| {
+                let why = format!("{offenders} processes of the workload ran {path}");
+                (Target::Program { cgroup_id: evidence.cgroup_id, file, path }, why)
+            })
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -164,12 +164,12 @@ fn entries_outlive_a_killed_daemon_and_the_next_one_adopts_them() {
     daemon
         .tell(&format!("daemon {} {}", options.directory.display(), options.ledger.display()))
         .unwrap();
-    let uid = daemon.tell("deny 127.67.6.1").unwrap();
+    let uid = daemon.tell("deny 127.67.6.1 60").unwrap();
     assert_eq!(puppet.tell(&connect), Err(EPERM));
     drop(daemon); // SIGKILL
     assert_eq!(puppet.tell(&connect), Err(EPERM));
     // The kill switch works with the daemon dead.
-    disarm(&options.directory).unwrap();
+    disarm(&options.directory, &options.ledger).unwrap();
     assert_eq!(puppet.tell(&connect), ok());
     let mut next = Responder::start(options.clone()).unwrap();
     assert!(next.adopted() && !next.is_armed().unwrap(), "a start doesn't arm by itself");
@@ -211,7 +211,7 @@ fn an_entry_that_no_ledger_explains_is_removed_at_the_next_start() {
 }
 
 #[test]
-fn an_allowance_that_no_ledger_explains_is_gone_after_a_start() {
+fn an_allowance_that_nothing_explains_is_gone_after_a_start() {
     let mut bench = Bench::new("allowance");
     let cgroup = Cgroup::new("allowance");
     let sink = Sink::tcp("127.67.10.1");
@@ -224,7 +224,9 @@ fn an_allowance_that_no_ledger_explains_is_gone_after_a_start() {
                 bench.get().allow(target, true).unwrap();
             }
         } else {
-            std::fs::remove_file(&bench.options.ledger).unwrap();
+            for file in ["ledger.jsonl", "responder.json"] {
+                std::fs::remove_file(bench.options.ledger.with_file_name(file)).unwrap();
+            }
         }
         bench.responder = None;
         bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
@@ -261,12 +263,15 @@ fn a_clean_stop_lifts_everything_unless_it_is_told_to_keep() {
     bench.responder.take().unwrap().stop(true).unwrap();
     assert_eq!(puppet.tell(&connect), Err(EPERM));
     let next = Responder::start(bench.options.clone()).unwrap();
-    disarm(&bench.options.directory).unwrap();
+    disarm(&bench.options.directory, &bench.options.ledger).unwrap();
     let lifted = next.stop(false).unwrap();
     assert_eq!(lifted.len(), 1);
     assert!(!bench.options.directory.exists());
     assert_eq!(puppet.tell(&connect), ok());
-    assert!(matches!(disarm(&bench.options.directory), Err(Error::NotPinned { .. })));
+    assert!(matches!(
+        disarm(&bench.options.directory, &bench.options.ledger),
+        Err(Error::NotPinned { .. })
+    ));
     // The kill switch that was thrown stays thrown.
     let mut next = Responder::start(bench.options.clone()).unwrap();
     assert!(!next.adopted() && !next.is_armed().unwrap());

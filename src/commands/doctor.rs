@@ -1,15 +1,31 @@
 //! `hedgerow doctor`: what this kernel can do, found out by loading tiny probes.
 
+use std::path::Path;
+
 use hedgerow_probe::support;
 
-use crate::exit::Failure;
+use super::steer;
+use crate::{
+    control::{Request, call, socket},
+    exit::Failure,
+};
 
-pub fn run(json: bool) -> anyhow::Result<()> {
+pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     let report = support::report();
+    // No daemon, nothing to say of one.
+    let modes = call(&socket(state), &Request::Modes).ok();
     if json {
-        println!("{}", serde_json::to_string(&report)?);
+        let mut told = serde_json::to_value(&report)?;
+        if let (Some(told), Some(modes)) = (told.as_object_mut(), modes) {
+            told.insert("daemon".to_owned(), modes);
+        }
+        println!("{told}");
     } else {
         print(&report);
+        if let Some(modes) = modes {
+            print!("\nThe running daemon's mode: ");
+            steer::modes(&serde_json::from_value(modes)?);
+        }
     }
     if !report.is_usable() {
         support::require().map_err(Failure::host)?;

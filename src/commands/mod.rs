@@ -8,6 +8,7 @@ mod replay;
 mod scores;
 mod steer;
 mod test;
+mod why;
 
 use clap::CommandFactory;
 
@@ -29,9 +30,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Deny(command) => steer::deny(&command, json),
         Command::Allow { prefix, state } => steer::allow(prefix, &state.state, json),
         Command::Mode { mode, workload, state } => steer::mode(mode, workload, &state.state, json),
-        Command::Disarm(state) => steer::disarm(&state.state, json),
+        Command::Disarm { remove, state } => steer::disarm(remove, &state.state, json),
         Command::Test(state) => test::run(&state.state, json),
-        Command::Doctor => doctor::run(json),
+        Command::Doctor(state) => doctor::run(&state.state, json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hedgerow", &mut std::io::stdout());
             Ok(())

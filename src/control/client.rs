@@ -75,7 +75,8 @@ mod tests {
             }
         });
         assert_eq!(call(&socket, &Request::Status).unwrap()["x"], 1);
-        let refused = call(&socket, &Request::Remove { uid: "u".into() }).unwrap_err();
+        let refused =
+            call(&socket, &Request::Remove { uid: "u".into(), wrong: false }).unwrap_err();
         assert_eq!(refused.to_string(), "no such entry");
         daemon.join().unwrap();
         assert!(Control::listen(&socket).is_err(), "one daemon at a time");

@@ -29,12 +29,32 @@ pub fn socket(state: &Path) -> PathBuf {
 pub enum Request {
     Status,
     Entries,
-    Deny { address: IpAddr, prefix_length: u8, seconds: u32 },
-    Remove { uid: String },
-    Allow { address: IpAddr, prefix_length: u8 },
+    Deny {
+        address: IpAddr,
+        prefix_length: u8,
+        seconds: u32,
+        /// Also what the host itself needs.
+        #[serde(default)]
+        force: bool,
+    },
+    Remove {
+        uid: String,
+        /// It should never have been made.
+        #[serde(default)]
+        wrong: bool,
+    },
+    Allow {
+        address: IpAddr,
+        prefix_length: u8,
+    },
     Modes,
-    SetMode { mode: Mode, workload: Option<String> },
-    Accept { uid: String },
+    SetMode {
+        mode: Mode,
+        workload: Option<String>,
+    },
+    Accept {
+        uid: String,
+    },
 }
 
 /// A request's result: JSON, or why it was refused.

@@ -1,19 +1,18 @@
 //! From a finding to what the kernel refuses, and to whoever wants to know.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, net::ToSocketAddrs, time::Duration};
 
 use hedgerow_event::{
-    Event, Evidence, Finding, Maturity, Mode, Origin, Remediation, Rule, Subject, Target, Verdict,
-    Workload,
+    Event, Evidence, Finding, Maturity, Mode, Origin, Remediation, Rule, Target, Verdict, Workload,
 };
 use hedgerow_responder::{
-    Options, Request, Responder, now,
+    Options, Refusal, Request, Responder, Wronged, now,
     policy::{self, Context, Offenders},
-    protected::gather::gather,
+    protected::gather::{Protected, admin_logins, gather, one_of_each_namespace},
 };
 use hedgerow_sink::{JsonLinesSink, Message, Rotation, kafka::KafkaSink};
 
-use super::{FINDINGS, LEDGER, report::Reporter};
+use super::{FINDINGS, LEDGER, alarm, report::Reporter};
 use crate::{
     config::Config,
     exit::Failure,
@@ -36,6 +35,11 @@ pub struct Actor {
     findings: JsonLinesSink,
     kafka: Option<KafkaSink>,
     files: BTreeSet<(hedgerow_event::FileKey, Workload)>,
+    host: Host,
+    /// Addresses of the brokers.
+    brokers: Vec<Protected>,
+    /// The last finding that led to no entry, with the reason: its updates say nothing new.
+    last_report: (String, String),
     sweeps: u32,
     pub alerts: u64,
     pub suppressed: u64,
@@ -47,17 +51,36 @@ pub enum Done {
     /// Nothing, with the reason.
     Reported(String),
     Denied(Box<Remediation>),
+    /// A narrow entry, and what came of asking for a wider one.
+    Widened(Box<Remediation>, String),
     Refused(String),
 }
 
 impl Actor {
-    pub fn start(config: &Config, host: &Host, reporter: &mut Reporter) -> anyhow::Result<Self> {
+    /// `learning`: what was learned before, and the hours of the week seen with it, don't count.
+    pub fn start(
+        config: &Config,
+        host: &Host,
+        learning: bool,
+        reporter: &mut Reporter,
+    ) -> anyhow::Result<Self> {
         let mut options = Options::new(&host.id, config.state.join(LEDGER));
         options.mode = config.mode;
+        options.mode_now = config.mode_now;
+        options.limits.wrong = config.wrong_entries;
         options.directory = host::pins(&config.state);
         let responder = match Responder::start(options) {
-            Ok(responder) => Some(responder),
-            Err(why) if config.mode == Mode::Observe => {
+            Ok(mut responder) => {
+                if learning {
+                    responder.forget_coverage().map_err(Failure::file)?;
+                }
+                Some(responder)
+            }
+            // What an operator ordered is not guessed.
+            Err(why @ hedgerow_responder::Error::Standing { .. }) => {
+                return Err(Failure::file(why).into());
+            }
+            Err(why) if config.mode_now.unwrap_or(config.mode) == Mode::Observe => {
                 reporter.warn(&format!("nothing can be refused here: {why}"));
                 None
             }
@@ -69,18 +92,47 @@ impl Actor {
             Some(kafka) => Some(connect(kafka, reporter)?),
             None => None,
         };
-        Ok(Self {
+        let mut actor = Self {
             responder,
             offenders: Offenders::default(),
             enforce_provisional: config.enforce_provisional,
             findings,
             kafka,
             files: BTreeSet::new(),
+            host: host.clone(),
+            brokers: config.kafka.as_ref().map_or_else(Vec::new, |kafka| brokers(&kafka.brokers)),
+            last_report: Default::default(),
             sweeps: 0,
             alerts: 0,
             suppressed: 0,
             blocks: 0,
-        })
+        };
+        actor.gather();
+        Ok(actor)
+    }
+
+    /// Reads anew what no automatic entry may name.
+    fn gather(&mut self) {
+        let Some(responder) = &mut self.responder else { return };
+        let protected = responder.protected_mut();
+        let found = gather(one_of_each_namespace());
+        protected.refresh(found.into_iter().chain(self.brokers.iter().copied()));
+        for (source, wall_ns) in admin_logins() {
+            protected.add_admin_login(source, wall_ns);
+        }
+    }
+
+    /// Adds an epoch to what was seen of the week.
+    pub fn watch(
+        &mut self,
+        seconds: u32,
+        workloads: &BTreeSet<&Workload>,
+        reporter: &mut Reporter,
+    ) {
+        let Some(responder) = &mut self.responder else { return };
+        if let Err(why) = responder.watch(now(), seconds, workloads.iter().copied()) {
+            reporter.warn(&format!("the hours that were seen are not saved: {why}"));
+        }
     }
 
     /// Notes what the protected set and the exclusiveness of files depend on; what is used while
@@ -113,36 +165,76 @@ impl Actor {
             self.files.len() < FILES_MAX
                 && self.files.iter().all(|(known, by)| *known != file || by == workload)
         });
+        let now_wall_ns = now().wall_ns;
         let context = Context {
             mode: responder.mode(workload),
             state,
+            covered: responder.coverage().of(workload, now_wall_ns),
             enforce_provisional: self.enforce_provisional,
             protected: responder.protected(),
             offenders: &self.offenders,
             file_exclusive,
-            now_wall_ns: now().wall_ns,
+            now_wall_ns,
         };
-        match policy::decide(evidence, &context) {
-            Verdict::Report { reason } => Done::Reported(reason),
-            Verdict::Deny { target, rule, seconds, reason } => {
-                let request = Request {
-                    target,
-                    rule,
-                    seconds,
-                    finding_uid: Some(finding_uid.to_owned()),
-                    subject: Some(evidence.subject.clone()),
-                    mode: None,
-                    reason,
-                };
-                match responder.deny(request) {
-                    Ok(remediation) => {
-                        self.offenders.add(evidence);
-                        self.blocks += 1;
-                        Done::Denied(Box::new(remediation))
-                    }
-                    Err(why) => Done::Refused(why.to_string()),
+        let (target, rule, seconds, reason) = match policy::decide(evidence, &context) {
+            Verdict::Deny { target, rule, seconds, reason } => (target, rule, seconds, reason),
+            Verdict::Report { reason } => {
+                return Done::Reported(self.not_denied(finding_uid, reason));
+            }
+        };
+        let wide = policy::widened(&target, evidence, &context);
+        let request = Request {
+            target,
+            rule,
+            seconds,
+            finding_uid: Some(finding_uid.to_owned()),
+            subject: Some(evidence.subject.clone()),
+            mode: Some(context.mode_now()),
+            reason,
+        };
+        let wide = wide.map(|(target, why)| {
+            let reason = format!("{why}; {}", request.reason);
+            Request { target, reason, ..request.clone() }
+        });
+        match responder.deny(request) {
+            Ok(remediation) => {
+                self.offenders.add(evidence);
+                self.blocks += 1;
+                let remediation = Box::new(remediation);
+                let Some(wide) = wide else { return Done::Denied(remediation) };
+                let target = wide.target.to_string();
+                match responder.deny(wide) {
+                    // A wide one is held; what already covers it says nothing new.
+                    Ok(_) | Err(Refusal::Covered { .. }) => Done::Denied(remediation),
+                    Err(why) => Done::Widened(remediation, format!("{target}: {why}")),
                 }
             }
+            Err(why) => Done::Refused(why.to_string()),
+        }
+    }
+
+    /// Writes down that a finding led to no entry, unless that is what was said of it last.
+    fn not_denied(&mut self, finding_uid: &str, reason: String) -> String {
+        let said = (finding_uid.to_owned(), reason.clone());
+        if self.last_report == said {
+            return reason;
+        }
+        let Some(responder) = &mut self.responder else { return reason };
+        match responder.record_report(finding_uid, &reason) {
+            Ok(()) => {
+                self.last_report = said;
+                reason
+            }
+            Err(why) => format!("{reason} (and the ledger fails: {why})"),
+        }
+    }
+
+    /// Raises what the responder wants an operator to hear at once, above all findings.
+    pub fn raise(&mut self, state: Maturity, model_id: &str, reporter: &mut Reporter) {
+        let Some(responder) = &mut self.responder else { return };
+        for told in responder.take_alarms() {
+            let finding = alarm::finding(&told, &self.host, state, model_id, now().wall_ns);
+            self.publish(&finding, reporter);
         }
     }
 
@@ -150,6 +242,10 @@ impl Actor {
     pub fn done(&mut self, done: Done, reporter: &mut Reporter) {
         match done {
             Done::Denied(remediation) => self.remediation(&remediation, reporter),
+            Done::Widened(remediation, wide) => {
+                self.remediation(&remediation, reporter);
+                reporter.widening(&wide);
+            }
             Done::Reported(why) => reporter.not_denied(&why),
             Done::Refused(why) => reporter.warn(&format!("not denied: {why}")),
         }
@@ -185,10 +281,10 @@ impl Actor {
     /// Extends entries that are being hit, reports those that ended.
     pub fn sweep(&mut self, reporter: &mut Reporter) {
         self.sweeps += 1;
-        let Some(responder) = &mut self.responder else { return };
         if self.sweeps.is_multiple_of(GATHER_SWEEPS) {
-            responder.protected_mut().refresh(gather([1, std::process::id()]));
+            self.gather();
         }
+        let Some(responder) = &mut self.responder else { return };
         match responder.tick(now()) {
             Ok(remediations) => {
                 for remediation in remediations {
@@ -199,14 +295,29 @@ impl Actor {
         }
     }
 
-    /// An operator's entry.
+    fn operated(&mut self) -> Result<&mut Responder, String> {
+        self.responder.as_mut().ok_or_else(|| "the deny hooks are not loaded".to_owned())
+    }
+
+    /// An operator's entry. What the host itself needs is refused unless it is forced.
     pub fn deny(
         &mut self,
         target: Target,
         seconds: u32,
+        force: bool,
         reporter: &mut Reporter,
     ) -> Result<Remediation, String> {
-        let responder = self.responder.as_mut().ok_or("the deny hooks are not loaded")?;
+        let responder = self.operated()?;
+        if let Target::Peer { address, prefix_length, .. } = &target
+            && let Some(what) =
+                responder.protected().infrastructure(*address, *prefix_length, now().wall_ns)
+            && !force
+        {
+            return Err(format!(
+                "protected: {address}/{prefix_length} is or holds {what}; --force refuses it all \
+                 the same"
+            ));
+        }
         let request = Request {
             target,
             rule: Rule::Operator,
@@ -221,23 +332,47 @@ impl Actor {
         Ok(done)
     }
 
-    /// An operator lifts an entry; that of an automatic one puts its workload back to monitor.
-    pub fn remove(&mut self, uid: &str, reporter: &mut Reporter) -> Result<Remediation, String> {
-        let responder = self.responder.as_mut().ok_or("the deny hooks are not loaded")?;
+    /// An operator lifts an entry, or withdraws one that waits (`None`).
+    pub fn remove(
+        &mut self,
+        uid: &str,
+        reporter: &mut Reporter,
+    ) -> Result<Option<Remediation>, String> {
+        let responder = self.operated()?;
+        if responder.withdraw(uid, "an operator said so").map_err(|why| why.to_string())? {
+            return Ok(None);
+        }
         let done = responder.remove(uid, "lifted by an operator").map_err(|why| why.to_string())?;
         let done = done.ok_or_else(|| format!("no live entry has the uid {uid}"))?;
         self.remediation(&done, reporter);
-        let automatic: Option<&Subject> = match done.rule {
-            Rule::Operator => None,
-            _ => done.subject.as_deref(),
-        };
-        if let (Some(subject), Some(responder)) = (automatic, self.responder.as_mut()) {
-            let changed = responder.set_mode(subject.workload.clone(), Mode::Monitor);
-            for remediation in changed.map_err(|why| why.to_string())? {
-                self.remediation(&remediation, reporter);
-            }
+        Ok(Some(done))
+    }
+
+    /// An operator says that an automatic entry should never have been made.
+    pub fn wrong(&mut self, uid: &str, reporter: &mut Reporter) -> Result<Wronged, String> {
+        let wronged = self.operated()?.wrong(uid).map_err(|why| why.to_string())?;
+        for remediation in &wronged.reports {
+            self.remediation(remediation, reporter);
         }
-        Ok(done)
+        Ok(wronged)
+    }
+
+    /// An operator sets the mode of a workload, or of all; the kill switch is off from then on.
+    pub fn set_mode(
+        &mut self,
+        workload: Option<Workload>,
+        mode: Mode,
+        reporter: &mut Reporter,
+    ) -> Result<(), String> {
+        let responder = self.operated()?;
+        let changed = responder.arm().and_then(|()| match workload {
+            Some(workload) => responder.set_mode(workload, mode),
+            None => responder.set_default_mode(mode),
+        });
+        for remediation in changed.map_err(|why| why.to_string())? {
+            self.remediation(&remediation, reporter);
+        }
+        Ok(())
     }
 
     /// Lifts entries unless told to keep them, and delivers what waits.
@@ -262,6 +397,13 @@ impl Actor {
             }
         }
     }
+}
+
+/// Addresses of `host:port,...`; a name that can't be resolved now gives none.
+fn brokers(list: &str) -> Vec<Protected> {
+    let found = list.split(',').filter_map(|broker| broker.trim().to_socket_addrs().ok()).flatten();
+    let whole = |address: std::net::IpAddr| if address.is_ipv4() { 32 } else { 128 };
+    found.map(|broker| (broker.ip(), whole(broker.ip()), "a broker")).collect()
 }
 
 fn connect(

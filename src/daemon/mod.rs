@@ -4,6 +4,7 @@
 //! threads that deliver them, captures to a thread that writes them.
 
 mod act;
+mod alarm;
 mod answer;
 mod capture;
 mod process;
@@ -27,7 +28,7 @@ use self::{act::Actor, report::Reporter};
 use crate::{
     config::Config,
     control::{Control, socket},
-    engine::{Engine, Outcome, Phase, SavedModel, Schedule, Settings, known},
+    engine::{EPOCH_SECONDS, Engine, Outcome, Phase, SavedModel, Schedule, Settings, known},
     exit::Failure,
     host::{self, Host},
 };
@@ -82,7 +83,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         None => Engine::learning(settings)?,
     };
     let mut reporter = Reporter::new(&config, &host)?;
-    let actor = Actor::start(&config, &host, &mut reporter)?;
+    let actor = Actor::start(&config, &host, learning, &mut reporter)?;
     let run = Run {
         seed,
         schedule: learning.then(|| Schedule::of(config.learn.as_secs())),
@@ -144,7 +145,10 @@ impl Daemon {
                     pending.answer(reply);
                 },
                 recv(early) -> _ => self.look_early()?,
-                recv(sweep) -> _ => self.actor.sweep(&mut self.reporter),
+                recv(sweep) -> _ => {
+                    self.actor.sweep(&mut self.reporter);
+                    self.raise();
+                }
                 recv(live) -> _ => self.reporter.live(&self.engine, &self.sensor),
                 recv(signals) -> _ => return Ok(()),
             }
@@ -183,6 +187,7 @@ impl Daemon {
         let outcomes = self.engine.close(&close)?;
         self.last_close = Some(close);
         self.epochs += 1;
+        self.watch(&outcomes);
         for outcome in outcomes {
             self.handle(outcome)?;
         }
@@ -191,6 +196,22 @@ impl Daemon {
             self.save()?;
         }
         Ok(())
+    }
+
+    /// Notes which workloads were seen in this hour of the week.
+    fn watch(&mut self, outcomes: &[Outcome]) {
+        let windows = outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Windows(windows) => Some(windows),
+            _ => None,
+        });
+        let workloads = windows.flatten().map(|window| &window.subject.workload).collect();
+        self.actor.watch(EPOCH_SECONDS as u32, &workloads, &mut self.reporter);
+    }
+
+    /// Tells what an operator must hear of at once.
+    fn raise(&mut self) {
+        let (state, model) = (self.engine.state(), self.engine.model_id());
+        self.actor.raise(state, model, &mut self.reporter);
     }
 
     fn look_early(&mut self) -> anyhow::Result<()> {
@@ -228,6 +249,7 @@ impl Daemon {
                 self.actor.publish(&finding, &mut self.reporter);
                 if let Some(done) = done {
                     self.actor.done(done, &mut self.reporter);
+                    self.raise();
                 }
             }
         }

@@ -241,6 +241,14 @@ impl Reporter {
         }
     }
 
+    /// What came of asking for a wider entry beside the narrow one.
+    pub fn widening(&mut self, what: &str) {
+        match self.json {
+            true => self.status(json!({ "wider": what })),
+            false => self.print(&format!("  wider: {what}")),
+        }
+    }
+
     pub fn remediation(&mut self, remediation: &Remediation) {
         if self.json {
             return self.print(&json!({ "remediation": remediation }).to_string());

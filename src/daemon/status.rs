@@ -16,7 +16,12 @@ pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
         .filter(|status| status.proof != Proof::Absent)
         .map(|status| json!({ "hook": format!("{:?}", status.hook), "proof": format!("{:?}", status.proof) }))
         .collect();
+    let responder = actor.responder.as_ref();
     json!({
+        "mode": responder.map(|responder| responder.default_mode()),
+        "armed": responder.and_then(|responder| responder.is_armed().ok()),
+        "entries": responder.map_or(0, |responder| responder.entries().len()),
+        "held": responder.map_or(0, |responder| responder.holds().len()),
         "phase": engine.phase(),
         "state": engine.state(),
         "seconds_left": u64::from(engine.epochs_left()) * EPOCH_SECONDS,

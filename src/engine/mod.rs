@@ -24,7 +24,8 @@ use std::{
 };
 
 use hedgerow_event::{
-    EpochClose, Event, Evidence, Finding, GramReport, Maturity, Origin, Scale, Subject,
+    EpochClose, Event, Evidence, Finding, GramReport, Maturity, Origin, Program, Scale, Subject,
+    Workload,
 };
 use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
 use hedgerow_model::{
@@ -210,6 +211,11 @@ impl Engine {
             Phase::Scoring => Maturity::Provisional,
             _ => Maturity::Learning,
         }
+    }
+
+    /// How sure the learning of a workload is, by which a program never seen in it is judged.
+    pub fn state_of_workload(&self, workload: &Workload) -> Maturity {
+        self.state_of(&Subject::new(workload.clone(), Program::new("")))
     }
 
     /// How sure the learning of one subject is: its program's n-grams and, where they were counted

@@ -157,12 +157,21 @@ pub(crate) fn disarm(directory: &Path) -> Result<(), Error> {
     turn(&pinned(directory, "deny_switch")?, false)
 }
 
-/// Whether there are pinned maps to take over; an error where they are of another layout.
+/// Whether there are pinned maps to take over. A set of another layout, or a part of one, is an
+/// error: nothing empty is ever pinned over what may hold live entries.
 fn check_layout(directory: &Path) -> Result<bool, Error> {
-    if !directory.exists() {
+    let names = match fs::read_dir(directory) {
+        Ok(list) => list.flatten().filter(|entry| entry.file_name() != LINKS).count(),
+        Err(_) => return Ok(false),
+    };
+    if names == 0 {
+        remove(directory)?;
         return Ok(false);
     }
-    let control = pinned(directory, "deny_control")?;
+    let control = pinned(directory, "deny_control").map_err(|error| match error {
+        Error::NotPinned { path } => Error::Incomplete { path, what: "deny_control".into() },
+        other => other,
+    })?;
     let found = match get::<wire::deny_control>(&control, &0u32.to_ne_bytes()) {
         Ok(Some(control)) => control.layout,
         _ => 0,
@@ -186,7 +195,7 @@ fn load<'obj>(
     open.progs.deny_bprm.set_autoload(lsm);
     resize(&mut open.maps, sizes).map_err(Error::bpf("can't size the deny maps"))?;
     if let Some(directory) = adopt {
-        reuse(&mut open, directory).map_err(Error::bpf("can't take over the pinned maps"))?;
+        reuse(&mut open, directory)?;
     }
     open.load().map_err(Error::bpf("the kernel refused the deny programs"))
 }
@@ -198,12 +207,17 @@ fn resize(maps: &mut OpenDenyMaps<'_>, sizes: Sizes) -> libbpf_rs::Result<()> {
     maps.deny_tasks.set_max_entries(sizes.tasks)
 }
 
-fn reuse(open: &mut OpenDenySkel<'_>, directory: &Path) -> libbpf_rs::Result<()> {
+fn reuse(open: &mut OpenDenySkel<'_>, directory: &Path) -> Result<(), Error> {
+    let failed = |error| Error::bpf("can't take over the pinned maps")(error);
     for mut map in open.open_object_mut().maps_mut() {
         if let Some(pin) = pin_path(directory, map.name()) {
-            let pinned = MapHandle::from_pinned_path(&pin)?;
-            map.set_max_entries(pinned.max_entries())?;
-            map.reuse_pinned_map(&pin)?;
+            if !pin.exists() {
+                let what = map.name().to_string_lossy().into_owned();
+                return Err(Error::Incomplete { path: directory.to_owned(), what });
+            }
+            let pinned = MapHandle::from_pinned_path(&pin).map_err(failed)?;
+            map.set_max_entries(pinned.max_entries()).map_err(failed)?;
+            map.reuse_pinned_map(&pin).map_err(failed)?;
         }
     }
     Ok(())

@@ -59,6 +59,12 @@ fn peer(address: &str) -> Target {
     Target::Peer { address, prefix_length: 32, cgroup_id: 0, program_id: 0 }
 }
 
+/// Narrow, so that it isn't held.
+fn narrow(last: u8) -> Target {
+    let address = [203, 0, 113, last].into();
+    Target::Peer { address, prefix_length: 32, cgroup_id: 7, program_id: 9 }
+}
+
 fn request(target: Target, rule: Rule) -> Request {
     Request {
         target,
@@ -94,6 +100,12 @@ fn a_full_map_refuses_and_evicts_nothing() {
         let refused = bench.responder.deny(request(peer("127.68.1.3"), Rule::Operator));
         assert!(matches!(refused, Err(Refusal::Full { whose: "kernel", .. })), "{refused:?}");
     }
+    assert!(bench.responder.take_alarms().is_empty(), "an operator sees the refusal");
+    for told in [1, 0] {
+        let refused = bench.responder.deny(request(narrow(3), Rule::NewProgramNewPeer));
+        assert!(refused.is_err(), "{refused:?}");
+        assert_eq!(bench.responder.take_alarms().len(), told, "told once");
+    }
     assert_eq!(bench.responder.entries().len(), 2);
     assert_eq!(TcpStream::connect("127.68.1.1:9").unwrap_err().raw_os_error(), Some(libc::EPERM));
     assert_ne!(TcpStream::connect("127.68.1.3:9").unwrap_err().raw_os_error(), Some(libc::EPERM));
@@ -106,16 +118,21 @@ fn a_full_map_refuses_and_evicts_nothing() {
 
 #[test]
 fn the_reserve_is_kept_for_operators_and_the_breaker_holds_the_rest() {
-    let limits = Limits { automatic: 3, reserve: 1, per_minute: 100 };
+    let limits = Limits { automatic: 3, reserve: 1, per_minute: 100, ..Limits::default() };
     let mut bench = Bench::new("reserve", Sizes::default(), limits);
-    let address = |n: u8| peer(&format!("203.0.113.{n}"));
     for n in 1..=3 {
-        bench.responder.deny(request(address(n), Rule::NewProgramNewPeer)).unwrap();
+        bench.responder.deny(request(narrow(n), Rule::NewProgramNewPeer)).unwrap();
     }
-    let refused = bench.responder.deny(request(address(4), Rule::NewProgramNewPeer));
-    assert!(matches!(refused, Err(Refusal::Full { whose: "automatic", limit: 3 })), "{refused:?}");
-    bench.responder.deny(request(address(4), Rule::Operator)).unwrap();
-    let refused = bench.responder.deny(request(address(5), Rule::Operator));
+    for _ in 0..2 {
+        let refused = bench.responder.deny(request(narrow(4), Rule::NewProgramNewPeer));
+        let full = matches!(refused, Err(Refusal::Full { whose: "automatic", limit: 3 }));
+        assert!(full, "{refused:?}");
+    }
+    let alarms = bench.responder.take_alarms();
+    assert_eq!(alarms.len(), 1, "told once: {alarms:?}");
+    assert!(alarms[0].reason.contains("nothing is evicted"));
+    bench.responder.deny(request(narrow(4), Rule::Operator)).unwrap();
+    let refused = bench.responder.deny(request(narrow(5), Rule::Operator));
     assert!(matches!(refused, Err(Refusal::Full { whose: "all", limit: 4 })), "{refused:?}");
 }
 
@@ -123,7 +140,7 @@ fn the_reserve_is_kept_for_operators_and_the_breaker_holds_the_rest() {
 fn a_tripped_breaker_keeps_the_live_entries() {
     let limits = Limits { per_minute: 2, ..Limits::default() };
     let mut bench = Bench::new("breaker", Sizes::default(), limits);
-    let address = |n: u8| request(peer(&format!("203.0.113.{n}")), Rule::NewProgramNewPeer);
+    let address = |n: u8| request(narrow(n), Rule::NewProgramNewPeer);
     for n in 1..=2 {
         bench.responder.deny(address(n)).unwrap();
     }
@@ -131,6 +148,9 @@ fn a_tripped_breaker_keeps_the_live_entries() {
     assert!(matches!(bench.responder.deny(address(3)), Err(Refusal::BreakerOpen { .. })));
     assert_eq!(bench.responder.entries().len(), 2);
     assert_eq!(bench.responder.tripped().len(), 1);
+    let alarms = bench.responder.take_alarms();
+    assert_eq!(alarms.len(), 1, "told once: {alarms:?}");
+    assert!(alarms[0].reason.contains("its live entries stay"), "{alarms:?}");
     let host = hedgerow_event::Workload::host();
     bench.responder.set_mode(host, Mode::Enforce).unwrap();
     bench.responder.deny(address(3)).unwrap();

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const WEEK: Covered = Covered { days: 7, hours: 168 };
+
 fn subject() -> Arc<Subject> {
     Arc::new(Subject::new(Workload::new("postgresql.service"), Program::new("/usr/bin/sh")))
 }
@@ -48,6 +50,7 @@ fn decided(evidence: &Evidence, change: impl FnOnce(&mut Context<'_>)) -> Verdic
     let mut context = Context {
         mode: Mode::Enforce,
         state: Maturity::Mature,
+        covered: WEEK,
         enforce_provisional: false,
         protected: &protected,
         offenders: &offenders,
@@ -139,15 +142,41 @@ fn mode_and_state_decide_first() {
         c.state = Maturity::Learning;
         c.enforce_provisional = true;
     }));
-    report(decided(&shell(), |c| c.state = Maturity::Provisional));
-    target(decided(&shell(), |c| {
-        c.state = Maturity::Provisional;
-        c.enforce_provisional = true;
-    }));
-    target(decided(&shell(), |c| {
-        c.state = Maturity::Provisional;
-        c.mode = Mode::Monitor;
-    }));
+    for state in [Maturity::Provisional, Maturity::Mature] {
+        target(decided(&shell(), |c| (c.state, c.mode) = (state, Mode::Monitor)));
+    }
+}
+
+#[test]
+fn enforce_is_held_at_monitor_until_the_profile_is_mature_and_has_seen_a_week() {
+    let (protected, offenders) = (ProtectedSet::default(), Offenders::default());
+    let check = |state, days, hours, lacks: &[&str]| {
+        let context = Context {
+            mode: Mode::Enforce,
+            state,
+            covered: Covered { days, hours },
+            enforce_provisional: false,
+            protected: &protected,
+            offenders: &offenders,
+            file_exclusive: true,
+            now_wall_ns: 0,
+        };
+        let whole = lacks.is_empty();
+        assert_eq!(context.mode_now(), if whole { Mode::Enforce } else { Mode::Monitor });
+        let Verdict::Deny { reason, .. } = decide(&shell(), &context) else { panic!() };
+        assert_eq!(reason.contains("held at monitor"), !whole, "{reason}");
+        assert!(lacks.iter().all(|lack| reason.contains(lack)), "{reason}");
+        let demo = Context { enforce_provisional: true, ..context };
+        assert_eq!(demo.mode_now(), Mode::Enforce);
+        for mode in [Mode::Observe, Mode::Monitor] {
+            assert_eq!(Context { mode, ..context }.mode_now(), mode);
+        }
+    };
+    check(Maturity::Mature, 7, 168, &[]);
+    check(Maturity::Mature, 30, 167, &["167 of the week's 168 hours"]);
+    check(Maturity::Mature, 6, 168, &["6 of 7 days"]);
+    check(Maturity::Provisional, 7, 168, &["provisional"]);
+    check(Maturity::Provisional, 0, 3, &["provisional", "0 of 7", "3 of the"]);
 }
 
 #[test]
@@ -159,6 +188,7 @@ fn a_protected_peer_costs_the_task_and_not_the_address() {
         &Context {
             mode: Mode::Enforce,
             state: Maturity::Mature,
+            covered: WEEK,
             enforce_provisional: false,
             protected: &protected,
             offenders: &Offenders::default(),
@@ -181,31 +211,37 @@ fn a_target_is_widened_by_several_distinct_offenders_only() {
         let context = Context {
             mode: Mode::Enforce,
             state: Maturity::Mature,
+            covered: WEEK,
             enforce_provisional: false,
             protected: &protected,
             offenders,
             file_exclusive: exclusive,
             now_wall_ns: 0,
         };
-        target(decide(evidence, &context)).0
+        // The narrow one stands at once in any case.
+        let narrow = target(decide(evidence, &context)).0;
+        assert!(crate::hold::is_narrow(&narrow), "{narrow}");
+        let wide = widened(&narrow, evidence, &context).map(|(wide, _)| wide);
+        assert!(wide.iter().all(|wide| !crate::hold::is_narrow(wide)));
+        wide
     };
-    assert!(matches!(with(&shell(), &offenders, true), Target::Peer { program_id: 0xabc, .. }));
+    assert_eq!(with(&shell(), &offenders, true), None);
     offenders.add(&Evidence { program_id: 2, ..shell() });
     offenders.add(&Evidence { program_id: 3, ..shell() });
     assert!(matches!(
         with(&shell(), &offenders, true),
-        Target::Peer { program_id: 0, cgroup_id: 900, .. }
+        Some(Target::Peer { program_id: 0, cgroup_id: 900, .. })
     ));
     // Processes of one file, unless the file is used elsewhere too.
     let memory = |tgid| Evidence { tgid, ..exec(Object::ExecMemory { subject: subject() }) };
     let mut offenders = Offenders::default();
     offenders.add(&memory(1001));
-    assert!(matches!(with(&memory(1002), &offenders, true), Target::TaskTree { .. }));
+    assert_eq!(with(&memory(1002), &offenders, true), None);
     offenders.add(&memory(1002));
-    assert!(matches!(with(&memory(1003), &offenders, true), Target::Program { .. }));
-    assert!(matches!(with(&memory(1003), &offenders, false), Target::TaskTree { .. }));
+    assert!(matches!(with(&memory(1003), &offenders, true), Some(Target::Program { .. })));
+    assert_eq!(with(&memory(1003), &offenders, false), None);
     let at_root = Evidence { cgroup_id: 1, ..memory(1003) };
-    assert!(matches!(with(&at_root, &offenders, true), Target::TaskTree { .. }));
+    assert_eq!(with(&at_root, &offenders, true), None);
 }
 
 proptest! {

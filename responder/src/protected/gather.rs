@@ -3,8 +3,11 @@
 
 use std::{
     collections::HashSet,
-    env, fs,
+    env,
+    fs::{self, File},
+    io::{Read, Seek, SeekFrom},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    os::unix::fs::MetadataExt,
     path::Path,
 };
 
@@ -28,8 +31,12 @@ pub fn gather(pids: impl IntoIterator<Item = u32>) -> Vec<Protected> {
             found.extend(gateways_v6(&read("ipv6_route").unwrap_or_default()));
         }
         // Resolvers depend on the mount namespace.
-        let text = fs::read_to_string(process.join("root/etc/resolv.conf"));
-        found.extend(resolvers(&text.unwrap_or_default()));
+        if let Ok(namespace) = fs::read_link(process.join("ns/mnt"))
+            && namespaces.insert(namespace)
+        {
+            let text = fs::read_to_string(process.join("root/etc/resolv.conf"));
+            found.extend(resolvers(&text.unwrap_or_default()));
+        }
     }
     for path in ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"] {
         found.extend(resolvers(&fs::read_to_string(path).unwrap_or_default()));
@@ -45,6 +52,67 @@ pub fn gather(pids: impl IntoIterator<Item = u32>) -> Vec<Protected> {
     found.sort_unstable();
     found.dedup();
     found
+}
+
+/// Processes of which one at least lives in each network and in each mount namespace that has any.
+pub fn one_of_each_namespace() -> Vec<u32> {
+    let mut seen = HashSet::new();
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(number);
+    processes
+        .filter(|pid| {
+            let of = |name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
+            let new = |name| of(name).is_some_and(|namespace| seen.insert(namespace));
+            // Both, also where the first is new.
+            ["net", "mnt"].map(new).contains(&true)
+        })
+        .collect()
+}
+
+/// Where successful logins are recorded.
+const LOGINS: [&str; 2] = ["/var/log/wtmp", "/run/utmp"];
+/// The newest bytes of it that are read.
+const LOGINS_BYTES_MAX: u64 = 4 << 20;
+
+/// Sources of successful logins over the network, with their wall time, as `login` and `sshd` record
+/// them; a host that keeps no such record has none.
+pub fn admin_logins() -> Vec<(IpAddr, i64)> {
+    let size = size_of::<libc::utmpx>() as u64;
+    let mut found = Vec::new();
+    for path in LOGINS {
+        let Ok(mut file) = File::open(path) else { continue };
+        let length = file.metadata().map_or(0, |metadata| metadata.size());
+        let start = length.saturating_sub(LOGINS_BYTES_MAX).next_multiple_of(size);
+        let mut bytes = Vec::new();
+        let read = file.seek(SeekFrom::Start(start)).and_then(|_| {
+            // It may be growing.
+            file.take(LOGINS_BYTES_MAX).read_to_end(&mut bytes)
+        });
+        if read.is_ok() {
+            found.extend(logins(&bytes));
+        }
+    }
+    found
+}
+
+/// Records of utmp(5); what is cut short at the end is left out.
+fn logins(bytes: &[u8]) -> Vec<(IpAddr, i64)> {
+    let record = |bytes: &[u8]| {
+        // SAFETY: plain C data for which every bit pattern is a value; the chunk has its size, and
+        // `read_unaligned` needs no alignment.
+        let record: libc::utmpx = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
+        let words = record.ut_addr_v6.map(i32::to_ne_bytes).concat();
+        let octets: [u8; 16] = words.try_into().ok()?;
+        // IPv4 has the first word alone.
+        let address = match octets {
+            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => Ipv4Addr::new(a, b, c, d).into(),
+            octets => Ipv6Addr::from(octets).to_canonical(),
+        };
+        let seconds = i64::from(record.ut_tv.tv_sec);
+        (record.ut_type == libc::USER_PROCESS && !address.is_unspecified())
+            .then_some((address, seconds.saturating_mul(1_000_000_000)))
+    };
+    bytes.chunks_exact(size_of::<libc::utmpx>()).filter_map(record).collect()
 }
 
 fn whole(address: IpAddr, reason: &'static str) -> Protected {
@@ -153,6 +221,47 @@ mod tests {
         let lease = "lease {\n  option dhcp-server-identifier 10.0.2.2;\n}\n";
         assert_eq!(addresses(&dhcp_servers(lease)), ["10.0.2.2/32"]);
         assert_eq!(addresses(&dhcp_servers("SERVER_ADDRESS=10.0.2.9\n")), ["10.0.2.9/32"]);
+    }
+
+    #[test]
+    fn logins_over_the_network_are_read_and_others_are_not() {
+        // SAFETY: plain C data for which zeroes are a value.
+        let mut record: libc::utmpx = unsafe { std::mem::zeroed() };
+        let mut bytes = Vec::new();
+        let mut add = |kind: libc::c_short, address: [u8; 16], seconds| {
+            record.ut_type = kind;
+            let word = |at: usize| i32::from_ne_bytes(address[at * 4..][..4].try_into().unwrap());
+            record.ut_addr_v6 = [word(0), word(1), word(2), word(3)];
+            record.ut_tv.tv_sec = seconds;
+            // SAFETY: plain C data, made from zeroes.
+            bytes.extend(unsafe {
+                std::slice::from_raw_parts((&raw const record).cast::<u8>(), size_of_val(&record))
+            });
+        };
+        let v4 = [192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let v6 = "2001:db8::7".parse::<Ipv6Addr>().unwrap().octets();
+        add(libc::USER_PROCESS, v4, 100);
+        add(libc::USER_PROCESS, v6, 200);
+        add(libc::USER_PROCESS, [0; 16], 300); // at the console
+        add(libc::DEAD_PROCESS, v4, 400);
+        let expected = [("192.0.2.7", 100_000_000_000), ("2001:db8::7", 200_000_000_000)]
+            .map(|(address, time)| (address.parse::<IpAddr>().unwrap(), time));
+        assert_eq!(logins(&bytes), expected);
+        assert_eq!(logins(&bytes[..bytes.len() - 1]).len(), 2);
+        assert!(logins(&bytes[..20]).is_empty());
+    }
+
+    #[test]
+    fn this_process_stands_for_its_namespaces_or_another_one_does() {
+        let of = |pid: u32, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
+        let own = std::process::id();
+        let found = one_of_each_namespace();
+        for name in ["net", "mnt"] {
+            let same = |pid: &u32| {
+                fs::read_link(format!("/proc/{pid}/ns/{name}")).is_ok_and(|n| n == of(own, name))
+            };
+            assert!(found.iter().any(same), "{name}");
+        }
     }
 
     #[test]

@@ -273,6 +273,30 @@ impl ProtectedSet {
             .or_else(|| self.peer(workload, address, now_wall_ns))
     }
 
+    /// What the host itself needs, where a prefix is, holds, or lies in such: also an operator's entry
+    /// could lock everybody out.
+    pub fn infrastructure(
+        &self,
+        address: IpAddr,
+        prefix_length: u8,
+        now_wall_ns: i64,
+    ) -> Option<String> {
+        let address = address.to_canonical();
+        let meets = |other: IpAddr, length: u8| {
+            let shorter = length.min(prefix_length);
+            other.is_ipv4() == address.is_ipv4() && mask(other, shorter) == mask(address, shorter)
+        };
+        let named = self.addresses.iter().find(|(prefix, length, _)| meets(*prefix, *length));
+        if let Some((_, _, reason)) = named {
+            return Some((*reason).to_owned());
+        }
+        let recent = |(source, time): (&IpAddr, &i64)| {
+            meets(*source, 128) && now_wall_ns.saturating_sub(*time) < ADMIN_NS
+        };
+        let login = self.admin_logins.iter().any(recent);
+        login.then(|| "the source of an admin's login".to_owned())
+    }
+
     /// Why the offender may not be denied at all.
     pub fn subject(&self, evidence: &Evidence) -> Option<String> {
         if is_login_session(&evidence.subject.workload, evidence.login_uid) {

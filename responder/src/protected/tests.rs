@@ -160,3 +160,24 @@ fn a_persons_own_login_session_is_protected() {
     assert!(!login("session.scope", None));
     assert!(!login("postgresql.service", Some(1000)));
 }
+
+#[test]
+fn what_the_host_needs_is_named_to_operators_too_whichever_prefix_is_wider() {
+    let mut set = ProtectedSet::default();
+    set.add_address(address("10.0.2.2"), 32, "a gateway");
+    set.add_admin_login(address("203.0.113.50"), 1000);
+    let said = |text: &str, length| set.infrastructure(address(text), length, 1000);
+    for (text, length, what) in [
+        ("127.0.0.1", 32, "loopback"),
+        ("10.0.2.2", 32, "a gateway"),
+        ("10.0.2.0", 24, "a gateway"),
+        ("::ffff:10.0.2.2", 32, "a gateway"),
+        ("203.0.113.0", 24, "admin"),
+        ("fe80::1", 64, "link-local"),
+    ] {
+        assert!(said(text, length).is_some_and(|why| why.contains(what)), "{text}/{length}");
+    }
+    for (text, length) in [("10.0.3.0", 24), ("203.0.113.51", 32), ("2001:db8::", 64)] {
+        assert_eq!(said(text, length), None, "{text}/{length}");
+    }
+}

@@ -1,23 +1,42 @@
 //! Whether a new entry may be made, and in which mode.
 
-use hedgerow_event::{Mode, Rule, Subject, Target, Workload};
+use hedgerow_event::{Mode, Rule, Target, Workload};
 
-use super::Responder;
+use super::{Alarm, Checked, Request, Responder};
 use crate::{
-    Error, Refusal,
-    target::{ROOT_CGROUP, same},
+    Error, Now, Refusal, kernel,
+    ledger::Decision,
+    target::{ROOT_CGROUP, canonical, same},
 };
 
 impl Responder {
-    /// The mode of the new entry, or why there may be none.
-    pub(super) fn admit(
-        &mut self,
-        target: &Target,
-        rule: Rule,
-        mode: Option<Mode>,
-        subject: Option<&Subject>,
-        now: crate::Now,
-    ) -> Result<Mode, Refusal> {
+    /// The request with its mode, or why there may be no entry.
+    pub(super) fn check(&mut self, request: Request, now: Now) -> Result<Checked, Refusal> {
+        let target = canonical(request.target)?;
+        let ceiling = request.mode.unwrap_or(Mode::Enforce);
+        let mode = if request.rule == Rule::Operator {
+            self.admit_any(&target)?;
+            let limit = self.options.limits.automatic + self.options.limits.reserve;
+            if self.entries.len() >= limit {
+                return Err(Refusal::Full { whose: "all", limit });
+            }
+            ceiling
+        } else {
+            let workload = request.subject.as_deref().map(|subject| subject.workload.clone());
+            let workload = workload.unwrap_or_else(Workload::host);
+            if let Some(held) = self.held(&target) {
+                return Err(Refusal::Covered { uid: held.uid.clone() });
+            }
+            let mode = self.admit_automatic(&target, &workload, ceiling, now)?;
+            self.admit_another(&workload, now)?;
+            mode
+        };
+        let id = kernel::random_id()?;
+        Ok(Checked { id, request: Request { target, ..request }, mode, ceiling })
+    }
+
+    /// What holds for every entry.
+    fn admit_any(&self, target: &Target) -> Result<(), Refusal> {
         if !self.is_armed()? {
             return Err(Refusal::Disarmed);
         }
@@ -33,17 +52,22 @@ impl Responder {
         if let Some(live) = self.covering(target)? {
             return Err(Refusal::Covered { uid: live });
         }
-        let limits = self.options.limits;
-        if rule == Rule::Operator {
-            let limit = limits.automatic + limits.reserve;
-            if self.entries.len() >= limit {
-                return Err(Refusal::Full { whose: "all", limit });
-            }
-            return Ok(mode.unwrap_or(Mode::Enforce));
+        Ok(())
+    }
+
+    /// What holds for an automatic entry, when it is asked for and again when it has waited.
+    pub(super) fn admit_automatic(
+        &self,
+        target: &Target,
+        workload: &Workload,
+        ceiling: Mode,
+        now: Now,
+    ) -> Result<Mode, Refusal> {
+        self.admit_any(target)?;
+        if let Some(halted) = self.halted(now) {
+            return Err(halted);
         }
-        let host = Workload::host();
-        let workload = subject.map_or(&host, |subject| &subject.workload);
-        let mode = mode.unwrap_or_else(|| self.mode(workload)).min(self.mode(workload));
+        let mode = ceiling.min(self.mode(workload));
         if mode == Mode::Observe {
             return Err(Refusal::Observe(workload.to_string()));
         }
@@ -55,15 +79,45 @@ impl Responder {
             Target::Program { cgroup_id: ROOT_CGROUP, .. } => Some("the root cgroup".to_owned()),
             Target::Program { .. } | Target::Cgroup { .. } => None,
         };
-        if let Some(what) = protected {
-            return Err(Refusal::Protected(format!("{target}: {what}")));
+        match protected {
+            Some(what) => Err(Refusal::Protected(format!("{target}: {what}"))),
+            None => Ok(mode),
         }
-        let automatic = self.entries.values().filter(|entry| entry.is_automatic()).count();
-        if automatic >= limits.automatic {
-            return Err(Refusal::Full { whose: "automatic", limit: limits.automatic });
+    }
+
+    /// Room for one more automatic entry of the workload; without it the breaker trips.
+    fn admit_another(&mut self, workload: &Workload, now: Now) -> Result<(), Refusal> {
+        let limits = self.options.limits;
+        let live = self.entries.values().filter(|entry| entry.is_automatic()).count();
+        if live + self.holds.len() >= limits.automatic {
+            let full = Refusal::Full { whose: "automatic", limit: limits.automatic };
+            self.trip(workload, &full, now)?;
+            return Err(full);
         }
-        self.breaker.admit(workload, now.boot_ns, limits.per_minute)?;
-        Ok(mode)
+        match self.breaker.admit(workload, now.boot_ns, limits.per_minute) {
+            Err(tripped @ Refusal::BreakerTripped { .. }) => {
+                self.trip(workload, &tripped, now)?;
+                Err(tripped)
+            }
+            admitted => admitted,
+        }
+    }
+
+    /// Holds new automatic entries of the workload; an operator is told once, loudly.
+    pub(super) fn trip(
+        &mut self,
+        workload: &Workload,
+        why: &Refusal,
+        now: Now,
+    ) -> Result<(), Error> {
+        if self.breaker.trip(workload) {
+            let reason = why.to_string();
+            let decision =
+                Decision::Breaker { workload: workload.to_string(), reason: reason.clone() };
+            self.log(now, decision)?;
+            self.alarms.push(Alarm { workload: workload.clone(), reason });
+        }
+        Ok(())
     }
 
     /// The live entry that stops the target already.

@@ -1,72 +1,149 @@
 //! What an operator sets: modes, allowances, the kill switch.
 
+use std::collections::BTreeMap;
+
 use hedgerow_event::{Action, Mode, Remediation, Target, Workload};
 
 use super::Responder;
 use crate::{
-    Error, Refusal,
+    Error, Now, Refusal,
+    adopt::is_scoped,
+    coverage::Coverage,
     entry::Entry,
     kernel::{self, Insert},
     ledger::Decision,
+    standing::set_marker,
     target::same,
 };
 
 impl Responder {
+    /// How far the workload's entries may go, as ordered. Kept over restarts and reboots.
     pub fn mode(&self, workload: &Workload) -> Mode {
-        self.modes.get(workload).copied().unwrap_or(self.options.mode)
+        self.standing.modes.get(workload).copied().unwrap_or_else(|| self.default_mode())
+    }
+
+    /// The mode of workloads without one of their own.
+    pub fn default_mode(&self) -> Mode {
+        self.options.mode_now.or(self.standing.mode).unwrap_or(self.options.mode)
+    }
+
+    /// Workloads with a mode of their own.
+    pub fn modes(&self) -> &BTreeMap<Workload, Mode> {
+        &self.standing.modes
     }
 
     /// Sets a workload's mode and resets its breaker. Live automatic entries of the workload follow:
-    /// `observe` lifts them, the others rewrite what the kernel does with a hit.
+    /// `observe` lifts them, the others rewrite what the kernel does with a hit, within what each
+    /// entry may do.
     ///
     /// # Errors
-    /// The kernel or the ledger fails.
+    /// The kernel, the ledger or the file of orders fails.
     pub fn set_mode(&mut self, workload: Workload, mode: Mode) -> Result<Vec<Remediation>, Error> {
         let now = kernel::now();
-        self.breaker.reset(&workload);
         self.log(now, Decision::Mode { workload: workload.to_string(), mode })?;
+        self.standing.modes.insert(workload.clone(), mode);
+        let reports = self.apply_mode(&workload, mode, now)?;
+        self.save()?;
+        Ok(reports)
+    }
+
+    /// Sets the mode of all workloads, those that had one of their own included, and forgives wrong
+    /// entries; live automatic entries follow. A workload that a wrong entry put back to monitor
+    /// does not rise with the others: it must be named.
+    ///
+    /// # Errors
+    /// The kernel, the ledger or the file of orders fails.
+    pub fn set_default_mode(&mut self, mode: Mode) -> Result<Vec<Remediation>, Error> {
+        let now = kernel::now();
+        self.log(now, Decision::Mode { workload: "*".to_owned(), mode })?;
+        self.forgive(now)?;
+        let mut workloads: Vec<Workload> = self.standing.modes.keys().cloned().collect();
+        workloads.extend(self.entries.values().filter_map(|entry| entry.workload().cloned()));
+        workloads.push(Workload::host());
+        workloads.sort();
+        workloads.dedup();
+        let put_back = |workload: &Workload| {
+            self.standing.wrong.iter().any(|wrong| &wrong.workload == workload)
+        };
+        let mut kept = std::mem::take(&mut self.standing.modes);
+        kept.retain(|workload, own| *own < mode && put_back(workload));
+        self.standing.modes = kept;
+        self.standing.mode = Some(mode);
+        self.options.mode_now = None;
+        self.breaker.reset_all();
+        let mut reports = Vec::new();
+        for workload in workloads {
+            reports.extend(self.apply_mode(&workload, self.mode(&workload), now)?);
+        }
+        self.save()?;
+        Ok(reports)
+    }
+
+    fn apply_mode(
+        &mut self,
+        workload: &Workload,
+        mode: Mode,
+        now: Now,
+    ) -> Result<Vec<Remediation>, Error> {
+        self.breaker.reset(workload);
+        self.follow_mode(workload, mode)?;
         let host = Workload::host();
         let follows =
-            |entry: &Entry| entry.is_automatic() && entry.workload().unwrap_or(&host) == &workload;
-        let ids: Vec<u64> =
-            self.entries.values().filter(|entry| follows(entry)).map(|entry| entry.id).collect();
+            |entry: &&Entry| entry.is_automatic() && entry.workload().unwrap_or(&host) == workload;
+        let ids: Vec<u64> = self.entries.values().filter(follows).map(|entry| entry.id).collect();
         let mut reports = Vec::new();
         for id in ids {
             if mode == Mode::Observe {
                 reports.push(self.lift(id, now, "the workload's mode is observe")?);
-            } else if let Some(mut entry) = self.entries.get(&id).cloned() {
-                entry.mode = mode;
-                self.kernel.refresh(&entry)?;
-                let why = self.cut(&mut entry)?;
-                let report = self.report(&entry, Action::Block, now, &why);
-                let period_s = entry.period_s;
-                self.entries.insert(id, entry);
-                self.log(now, Decision::Extend { entry: report.clone(), period_s })?;
-                reports.push(report);
+                continue;
             }
+            let Some(mut entry) = self.entries.get(&id).cloned() else { continue };
+            if entry.mode == mode.min(entry.ceiling) {
+                continue;
+            }
+            entry.mode = mode.min(entry.ceiling);
+            self.kernel.refresh(&entry)?;
+            let why = self.cut(&mut entry)?;
+            let report = self.report(&entry, Action::Block, now, &why);
+            let period_s = entry.period_s;
+            self.entries.insert(id, entry);
+            self.log(now, Decision::Extend { entry: report.clone(), period_s })?;
+            reports.push(report);
         }
-        self.modes.insert(workload, mode);
         Ok(reports)
     }
 
-    /// Sets the mode of all workloads, those that had one of their own included; live automatic
-    /// entries follow.
+    /// Adds what was watched of the week, see [`crate::coverage`].
     ///
     /// # Errors
-    /// The kernel or the ledger fails.
-    pub fn set_default_mode(&mut self, mode: Mode) -> Result<Vec<Remediation>, Error> {
-        self.log(kernel::now(), Decision::Mode { workload: "*".to_owned(), mode })?;
-        let mut workloads: Vec<Workload> =
-            self.modes.drain().map(|(workload, _)| workload).collect();
-        workloads.extend(self.entries.values().filter_map(|entry| entry.workload().cloned()));
-        workloads.sort();
-        workloads.dedup();
-        self.options.mode = mode;
-        let mut reports = Vec::new();
-        for workload in workloads {
-            reports.extend(self.set_mode(workload, mode)?);
+    /// The file of orders can't be written.
+    pub fn watch<'a>(
+        &mut self,
+        now: Now,
+        seconds: u32,
+        workloads: impl IntoIterator<Item = &'a Workload>,
+    ) -> Result<(), Error> {
+        match self.standing.coverage.watch(now.wall_ns, seconds, workloads) {
+            true => self.save(),
+            false => Ok(()),
         }
-        Ok(reports)
+    }
+
+    pub fn coverage(&self) -> &Coverage {
+        &self.standing.coverage
+    }
+
+    /// What is learned anew has seen no hour of the week yet.
+    ///
+    /// # Errors
+    /// The file of orders can't be written.
+    pub fn forget_coverage(&mut self) -> Result<(), Error> {
+        self.standing.coverage = Coverage::default();
+        self.save()
+    }
+
+    fn save(&self) -> Result<(), Error> {
+        self.standing.save(&self.options.standing())
     }
 
     /// Lets a peer, a program or a cgroup through whatever entry says otherwise, or no longer.
@@ -85,6 +162,11 @@ impl Responder {
             self.allowed.retain(|other| !same(other, &target));
         }
         self.rescope(&target)?;
+        if !is_scoped(&target) {
+            self.standing.allowed.retain(|other| !same(other, &target));
+            self.standing.allowed.extend(allowed.then(|| target.clone()));
+            self.save()?;
+        }
         self.log(kernel::now(), Decision::Allow { target, allowed })?;
         Ok(())
     }
@@ -112,7 +194,8 @@ impl Responder {
     /// # Errors
     /// The kernel or the ledger fails.
     pub fn disarm(&mut self) -> Result<(), Error> {
-        self.set_armed(false)
+        self.kernel.maps.set_armed(false)?;
+        self.note_armed()
     }
 
     /// Lets live entries act again.
@@ -120,19 +203,17 @@ impl Responder {
     /// # Errors
     /// The kernel or the ledger fails.
     pub fn arm(&mut self) -> Result<(), Error> {
-        self.set_armed(true)
-    }
-
-    fn set_armed(&mut self, armed: bool) -> Result<(), Error> {
-        self.kernel.maps.set_armed(armed)?;
+        set_marker(&super::disarmed(&self.options.ledger), false)?;
+        self.kernel.maps.set_armed(true)?;
         self.note_armed()
     }
 
-    /// Writes the kill switch down where it was thrown since: a stop and start must not undo it.
+    /// Writes the kill switch down where it was thrown since: no stop, start or reboot undoes it.
     pub(super) fn note_armed(&mut self) -> Result<(), Error> {
         let armed = self.is_armed()?;
         if armed != self.armed {
             self.armed = armed;
+            set_marker(&super::disarmed(&self.options.ledger), !armed)?;
             self.log(kernel::now(), Decision::Armed { armed })?;
         }
         Ok(())

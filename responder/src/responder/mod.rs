@@ -3,9 +3,12 @@
 
 mod admit;
 mod control;
+mod hold;
+mod takeover;
+mod wrong;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,14 +19,16 @@ use crate::{
     Error, Refusal,
     cut::cut,
     entry::{Due, Entry},
+    hold::Hold,
     kernel::{self, Insert, Kernel, Sizes},
     ledger::{Decision, Ledger, Line},
     limits::{Breaker, Limits},
     own::Own,
     protected::ProtectedSet,
     sockets,
-    target::canonical,
+    standing::Standing,
 };
+pub use wrong::Wronged;
 
 /// Where the deny maps and links are pinned.
 pub const DIRECTORY: &str = "/sys/fs/bpf/hedgerow";
@@ -37,8 +42,10 @@ pub struct Options {
     pub ledger_bytes_max: u64,
     pub host_id: String,
     pub limits: Limits,
-    /// The mode of workloads that [`Responder::set_mode`] doesn't name.
+    /// The mode of workloads for which no operator has set one, in this run or before.
     pub mode: Mode,
+    /// Wins over the default mode that an operator has set before; a workload's own mode stays.
+    pub mode_now: Option<Mode>,
 }
 
 impl Options {
@@ -50,8 +57,19 @@ impl Options {
             host_id: host_id.into(),
             limits: Limits::default(),
             mode: Mode::Observe,
+            mode_now: None,
         }
     }
+
+    /// What an operator ordered, beside the ledger.
+    fn standing(&self) -> PathBuf {
+        self.ledger.with_file_name("responder.json")
+    }
+}
+
+/// The file that says that the kill switch is thrown, beside the ledger.
+fn disarmed(ledger: &Path) -> PathBuf {
+    ledger.with_file_name("disarmed")
 }
 
 /// What is to be stopped, for how long and why.
@@ -63,9 +81,27 @@ pub struct Request {
     pub finding_uid: Option<String>,
     /// Whose workload's mode and breaker apply; an operator's entry needs none.
     pub subject: Option<Arc<Subject>>,
-    /// Overrides the workload's mode, for operators.
+    /// An operator's mode. For an automatic entry the highest that it may ever act in, also when the
+    /// workload's mode rises.
     pub mode: Option<Mode>,
     pub reason: String,
+}
+
+/// Something that an operator must hear of at once, as a finding above all others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alarm {
+    pub workload: Workload,
+    pub reason: String,
+}
+
+/// A request against which nothing speaks.
+#[derive(Debug)]
+struct Checked {
+    id: u64,
+    /// With its target made canonical.
+    request: Request,
+    mode: Mode,
+    ceiling: Mode,
 }
 
 /// Live entries and the pinned maps they stand in. Dropping it leaves both as they are.
@@ -75,8 +111,10 @@ pub struct Responder {
     pub(crate) ledger: Ledger,
     options: Options,
     boot_id: String,
-    modes: HashMap<Workload, Mode>,
+    standing: Standing,
     entries: HashMap<u64, Entry>,
+    /// Wide entries that are not installed yet.
+    holds: Vec<Hold>,
     allowed: Vec<Target>,
     breaker: Breaker,
     protected: ProtectedSet,
@@ -85,6 +123,7 @@ pub struct Responder {
     armed: bool,
     /// What was found or given up at start, told by the first tick.
     pending: Vec<Remediation>,
+    alarms: Vec<Alarm>,
 }
 
 impl Responder {
@@ -93,7 +132,7 @@ impl Responder {
     ///
     /// # Errors
     /// Not root, no BPF file system or cgroup v2, programs refused by the kernel, pinned maps of
-    /// another layout, a ledger that can't be written.
+    /// another layout, a ledger that can't be written, orders that can't be read.
     pub fn start(options: Options) -> Result<Self, Error> {
         Self::start_sized(options, Sizes::default())
     }
@@ -102,20 +141,23 @@ impl Responder {
         let boot_id = kernel::boot_id()?;
         let (lines, _torn) = Ledger::read(&options.ledger)?;
         let ledger = Ledger::open(&options.ledger, options.ledger_bytes_max)?;
+        let standing = Standing::load(&options.standing())?;
         let kernel = Kernel::start(&options.directory, sizes)?;
         let mut responder = Self {
             kernel,
             ledger,
             options,
             boot_id,
-            modes: HashMap::new(),
+            standing,
             entries: HashMap::new(),
+            holds: Vec::new(),
             allowed: Vec::new(),
             breaker: Breaker::default(),
             protected: ProtectedSet::default(),
             armed: true,
             own: Own::read(&kernel::cgroup_root()?),
             pending: Vec::new(),
+            alarms: Vec::new(),
         };
         let path = std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned());
         responder.protected.set_own(responder.own.tgids.clone(), path);
@@ -123,49 +165,8 @@ impl Responder {
         Ok(responder)
     }
 
-    fn adopt(&mut self, explained: crate::adopt::Replayed) -> Result<(), Error> {
-        let now = kernel::now();
-        let held: HashSet<u64> = self.kernel.maps.ids().into_iter().collect();
-        if !self.kernel.adopted && !explained.armed {
-            self.kernel.maps.set_armed(false)?;
-        }
-        self.armed = self.is_armed()?;
-        for entry in explained.lost {
-            let gone = self.report(&entry, Action::Unblock, now, "gone with the reboot");
-            self.log(now, Decision::Unblock { entry: gone.clone() })?;
-            self.pending.push(gone);
-        }
-        self.allowed = explained.allowed;
-        for mut entry in explained.entries {
-            let expiry = self.kernel.expiry(entry.id)?;
-            if expiry > now.boot_ns {
-                entry.expiry_boot_ns = expiry;
-                entry.exec_prevents = self.kernel.exec_prevents;
-                entry.expires_wall_ns = now.wall_ns + (expiry - now.boot_ns) as i64;
-                entry.hits = self.kernel.maps.hits(entry.id)?;
-                entry.hits_before = entry.hits_before.min(entry.hits);
-                self.entries.insert(entry.id, entry);
-            } else {
-                self.kernel.uninstall(&entry)?;
-                let gone = self.report(&entry, Action::Unblock, now, "expired unattended");
-                self.log(now, Decision::Unblock { entry: gone.clone() })?;
-                self.pending.push(gone);
-            }
-        }
-        for id in held {
-            if !self.entries.contains_key(&id) && self.kernel.remove_foreign(id)? {
-                self.log(now, Decision::Foreign { id })?;
-            }
-        }
-        let live = self.entries.keys().copied().collect();
-        let targets = self.entries.values().map(|entry| &entry.target).chain(&self.allowed);
-        let scopes = targets.filter_map(crate::scope::cgroup_of).collect();
-        self.kernel.maps.sweep(&live, &scopes, &self.allowed)?;
-        self.rescope_all()?;
-        self.kernel.set_active(!self.entries.is_empty())
-    }
-
-    /// Installs an entry, cuts the sockets that stand, and returns what was done.
+    /// Installs an entry, cuts the sockets that stand, and returns what was done. A wide automatic
+    /// entry waits first, see [`Responder::holds`].
     ///
     /// # Errors
     /// A [`Refusal`], written to the ledger; nothing is installed then.
@@ -173,26 +174,31 @@ impl Responder {
         let now = kernel::now();
         let (target, rule, finding_uid) =
             (request.target.clone(), request.rule, request.finding_uid.clone());
-        self.install(request, now).inspect_err(|refusal| {
+        let done = self.check(request, now).and_then(|checked| {
+            let waits = rule != Rule::Operator && !crate::hold::is_narrow(&checked.request.target);
+            if waits { Err(self.hold(checked, now)?) } else { self.install(checked, now) }
+        });
+        done.inspect_err(|refusal| {
+            if matches!(refusal, Refusal::Held { .. }) {
+                return;
+            }
             let reason = refusal.to_string();
             // The refusal is what counts; a ledger that fails shows at the next decision.
             let _ = self.log(now, Decision::Refuse { target, rule, finding_uid, reason });
         })
     }
 
-    fn install(&mut self, request: Request, now: crate::Now) -> Result<Remediation, Refusal> {
-        let target = canonical(request.target)?;
-        let mode =
-            self.admit(&target, request.rule, request.mode, request.subject.as_deref(), now)?;
-        let id = kernel::random_id()?;
+    fn install(&mut self, checked: Checked, now: crate::Now) -> Result<Remediation, Refusal> {
+        let Checked { id, request, mode, ceiling } = checked;
         let mut entry = Entry {
             id,
             uid: crate::adopt::uid(&self.boot_id, id),
             finding_uid: request.finding_uid,
-            target,
+            target: request.target,
             subject: request.subject,
             rule: request.rule,
             mode,
+            ceiling,
             reason: request.reason,
             expiry_boot_ns: 0,
             expires_wall_ns: 0,
@@ -217,7 +223,12 @@ impl Responder {
             let undone = self.report(&entry, Action::Unblock, now, "could not be installed");
             self.log(now, Decision::Unblock { entry: undone })?;
             installed?;
-            return Err(Refusal::Full { whose: "kernel", limit: self.entries.len() });
+            let full = Refusal::Full { whose: "kernel", limit: self.entries.len() };
+            if entry.is_automatic() {
+                let workload = entry.workload().cloned().unwrap_or_else(Workload::host);
+                self.trip(&workload, &full, now)?;
+            }
+            return Err(full);
         }
         // The entry is live whatever comes of the sockets.
         let why = self.cut(&mut entry).unwrap_or_else(|error| {
@@ -276,7 +287,7 @@ impl Responder {
         list
     }
 
-    /// Extends what was hit and releases what was not. To be called about every second; an entry
+    /// Installs what has waited, extends what was hit and releases what was not. To be called about every second; an entry
     /// that is missed expires in the kernel by itself.
     ///
     /// # Errors
@@ -284,6 +295,7 @@ impl Responder {
     pub fn tick(&mut self, now: crate::Now) -> Result<Vec<Remediation>, Error> {
         self.note_armed()?;
         let mut reports = std::mem::take(&mut self.pending);
+        reports.extend(self.install_due(now)?);
         let ids: Vec<u64> = self.entries.keys().copied().collect();
         for id in ids {
             let hits = self.kernel.maps.hits(id)?;
@@ -349,6 +361,8 @@ impl Responder {
     /// The kernel or the ledger fails.
     pub fn stop(mut self, keep: bool) -> Result<Vec<Remediation>, Error> {
         self.note_armed()?;
+        self.standing.save(&self.options.standing())?;
+        self.withdraw_all(None, "Hedgerow stopped")?;
         let mut reports = std::mem::take(&mut self.pending);
         if !keep {
             let now = kernel::now();
@@ -359,6 +373,11 @@ impl Responder {
             self.kernel.remove()?;
         }
         Ok(reports)
+    }
+
+    /// What happened since the last call that an operator must hear of.
+    pub fn take_alarms(&mut self) -> Vec<Alarm> {
+        std::mem::take(&mut self.alarms)
     }
 
     /// Writes down that a finding led to no entry, and why.
@@ -412,12 +431,17 @@ impl Responder {
     }
 }
 
-/// Throws the kill switch of a responder that runs, is stopped or is dead.
+/// Throws the kill switch of a responder that runs, is stopped or is dead; `ledger` is its ledger's
+/// path. Lasts until [`Responder::arm`], over stops, starts and reboots.
 ///
 /// # Errors
-/// Nothing is pinned under `directory`, or not root.
-pub fn disarm(directory: &Path) -> Result<(), Error> {
-    kernel::disarm(directory)
+/// Nothing is pinned under `directory` (yet what starts next starts disarmed), or not root.
+pub fn disarm(directory: &Path, ledger: &Path) -> Result<(), Error> {
+    let pinned = kernel::disarm(directory);
+    if ledger.parent().is_some_and(Path::exists) {
+        crate::standing::set_marker(&disarmed(ledger), true)?;
+    }
+    pinned
 }
 
 /// Detaches and unpins what a dead responder has left under `directory`.

@@ -281,9 +281,33 @@ impl Stage {
                 options.mode = Mode::Enforce;
                 self.daemon = Some(Responder::start(options).map_err(std::io::Error::other)?);
             }
-            "deny" => {
-                let request = operator(peer(rest, 32), 60);
+            // `deny ADDRESS SECONDS`, `deny-tree PID SECONDS`, `deny-program ADDRESS CGROUP PID`
+            "deny" | "deny-tree" | "deny-program" => {
+                let words: Vec<&str> = rest.split(' ').collect();
+                let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
+                let number = |at: usize| number(at).ok_or_else(gone);
                 let daemon = self.daemon.as_mut().ok_or_else(gone)?;
+                let request = match command {
+                    "deny" => operator(peer(words[0], 32), number(1)? as u32),
+                    "deny-tree" => {
+                        let tgid = number(0)? as u32;
+                        let start = daemon.start_of(tgid).map_err(std::io::Error::other)?;
+                        let start_boot_ns = start.ok_or_else(gone)?;
+                        operator(Target::TaskTree { tgid, start_boot_ns }, number(1)? as u32)
+                    }
+                    _ => {
+                        let program = daemon.program_of(number(2)? as u32);
+                        let program = program.map_err(std::io::Error::other)?;
+                        let address = words[0].parse().map_err(std::io::Error::other)?;
+                        let target = Target::Peer {
+                            address,
+                            prefix_length: 32,
+                            cgroup_id: number(1)?,
+                            program_id: program.ok_or_else(gone)?.0,
+                        };
+                        operator(target, 60)
+                    }
+                };
                 return Ok(daemon.deny(request).map_err(std::io::Error::other)?.uid);
             }
             // A child of its own, which inherits the TCP socket as descriptor 100.
@@ -429,5 +453,5 @@ pub fn subject(workload: &str, program: &str) -> std::sync::Arc<Subject> {
 }
 
 pub fn limits(automatic: usize, reserve: usize, per_minute: usize) -> Limits {
-    Limits { automatic, reserve, per_minute }
+    Limits { automatic, reserve, per_minute, ..Limits::default() }
 }

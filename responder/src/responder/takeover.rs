@@ -1,0 +1,68 @@
+//! What a responder that starts finds of an earlier one.
+
+use std::collections::HashSet;
+
+use hedgerow_event::Action;
+
+use super::{Responder, disarmed};
+use crate::{
+    Error,
+    adopt::Replayed,
+    kernel::{self, Insert},
+    ledger::Decision,
+};
+
+impl Responder {
+    /// Takes over live entries that the ledger explains, removes those that it doesn't, and writes
+    /// down what ended unattended.
+    pub(super) fn adopt(&mut self, explained: Replayed) -> Result<(), Error> {
+        let now = kernel::now();
+        let held: HashSet<u64> = self.kernel.maps.ids().into_iter().collect();
+        if disarmed(&self.options.ledger).exists() {
+            self.kernel.maps.set_armed(false)?;
+        }
+        self.note_armed()?;
+        for uid in explained.held {
+            self.log_withdrawal(&uid, "Hedgerow ended while it waited", now)?;
+        }
+        for entry in explained.lost {
+            let gone = self.report(&entry, Action::Unblock, now, "gone with the reboot");
+            self.log(now, Decision::Unblock { entry: gone.clone() })?;
+            self.pending.push(gone);
+        }
+        self.allowed = explained.allowed;
+        self.allowed.extend(self.standing.allowed.iter().cloned());
+        for target in &self.allowed {
+            if self.kernel.maps.allow(target, true)? == Insert::Full {
+                return Err(Error::Malformed("no room for what is allowed"));
+            }
+        }
+        for mut entry in explained.entries {
+            let expiry = self.kernel.expiry(entry.id)?;
+            if expiry > now.boot_ns {
+                entry.expiry_boot_ns = expiry;
+                entry.exec_prevents = self.kernel.exec_prevents;
+                entry.expires_wall_ns = now.wall_ns + (expiry - now.boot_ns) as i64;
+                entry.hits = self.kernel.maps.hits(entry.id)?;
+                entry.hits_before = entry.hits_before.min(entry.hits);
+                self.entries.insert(entry.id, entry);
+            } else {
+                self.kernel.uninstall(&entry)?;
+                let gone = self.report(&entry, Action::Unblock, now, "expired unattended");
+                self.log(now, Decision::Unblock { entry: gone.clone() })?;
+                self.pending.push(gone);
+            }
+        }
+        for id in held {
+            if !self.entries.contains_key(&id) && self.kernel.remove_foreign(id)? {
+                self.log(now, Decision::Foreign { id })?;
+            }
+        }
+        let live = self.entries.keys().copied().collect();
+        let targets = self.entries.values().map(|entry| &entry.target).chain(&self.allowed);
+        let scopes = targets.filter_map(crate::scope::cgroup_of).collect();
+        self.kernel.maps.sweep(&live, &scopes, &self.allowed)?;
+        self.rescope_all()?;
+        self.kernel.set_active(!self.entries.is_empty())
+    }
+}

@@ -1,0 +1,327 @@
+//! What waits, what is ordered and kept, and what a dead daemon leaves. Live: root, own cgroups,
+//! loopback.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+
+use common::{Bench, Cgroup, Puppet, Sink, copy_of_self, eventually, operator, peer, subject};
+use hedgerow_event::{Action, Mode, Remediation, Rule, Target, Workload};
+use hedgerow_responder::{
+    Error, Now, Refusal, Request, Responder,
+    ledger::{Decision, Ledger},
+    now,
+};
+
+const EPERM: i32 = libc::EPERM;
+
+#[test]
+fn puppet() {
+    common::play();
+}
+
+fn ok() -> common::Outcome {
+    Ok(String::new())
+}
+
+fn later(seconds: u64) -> Now {
+    let now = now();
+    let wait_ns = seconds * 1_000_000_000;
+    Now { boot_ns: now.boot_ns + wait_ns, wall_ns: now.wall_ns + wait_ns as i64 }
+}
+
+fn automatic(workload: &str, target: Target) -> Request {
+    Request {
+        rule: Rule::ExecUntrusted,
+        subject: Some(subject(workload, "/bin/sh")),
+        finding_uid: Some("f".into()),
+        ..operator(target, 60)
+    }
+}
+
+fn tree(bench: &mut Bench, puppet: &Puppet) -> Target {
+    let start_boot_ns = bench.get().start_of(puppet.pid()).unwrap().unwrap();
+    Target::TaskTree { tgid: puppet.pid(), start_boot_ns }
+}
+
+fn decisions(bench: &Bench) -> Vec<Decision> {
+    let (lines, torn) = Ledger::read(&bench.options.ledger).unwrap();
+    assert_eq!(torn, 0);
+    lines.into_iter().map(|line| line.decision).collect()
+}
+
+/// Asks for an entry that is wide, and so waits; its uid.
+fn held(bench: &mut Bench, workload: &str, target: &Target) -> String {
+    match bench.get().deny(automatic(workload, target.clone())) {
+        Err(Refusal::Held { uid, seconds: 60 }) => uid,
+        other => panic!("not held: {other:?}"),
+    }
+}
+
+#[test]
+fn a_wide_automatic_entry_waits_a_minute_and_a_narrow_one_does_not() {
+    let mut bench = Bench::new("held");
+    let (cgroup, sink) = (Cgroup::new("held"), Sink::tcp("127.70.1.1"));
+    let connect = format!("connect {}", sink.address);
+    let mut puppet = Puppet::inside(&cgroup);
+    let whole = Target::Cgroup { cgroup_id: cgroup.id(), path: "/test".into() };
+    let uid = held(&mut bench, "web", &whole);
+    assert_eq!(bench.get().holds()[0].uid, uid);
+    let again = bench.get().deny(automatic("web", whole));
+    assert!(matches!(again, Err(Refusal::Covered { .. })), "{again:?}");
+    assert!(bench.get().tick(later(59)).unwrap().is_empty());
+    assert_eq!(puppet.tell(&connect), ok(), "it is not installed yet");
+    let narrow = tree(&mut bench, &puppet);
+    let narrow = bench.get().deny(automatic("web", narrow)).unwrap();
+    assert_eq!(puppet.tell(&connect), Err(EPERM), "the narrow one stands at once");
+    bench.get().remove(&narrow.uid, "a test").unwrap().unwrap();
+    assert_eq!(puppet.tell(&connect), ok());
+    let installed = bench.get().tick(later(60)).unwrap();
+    let told: Vec<_> = installed.iter().map(|done| (done.action, &done.uid)).collect();
+    assert_eq!(told, [(Action::Block, &uid)]);
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    assert!(bench.get().holds().is_empty());
+    let said = decisions(&bench);
+    assert!(said.iter().any(|line| matches!(line, Decision::Hold { hold } if hold.uid == uid)));
+    drop(puppet);
+}
+
+#[test]
+fn what_waits_is_withdrawn_by_hand_by_mode_and_by_a_restart() {
+    let mut bench = Bench::new("withdrawn");
+    let (cgroup, sink) = (Cgroup::new("withdrawn"), Sink::tcp("127.70.2.1"));
+    let connect = format!("connect {}", sink.address);
+    let mut puppet = Puppet::inside(&cgroup);
+    let whole = Target::Cgroup { cgroup_id: cgroup.id(), path: "/test".into() };
+    let by_hand = held(&mut bench, "web", &whole);
+    assert!(bench.get().withdraw(&by_hand, "a test").unwrap());
+    assert!(!bench.get().withdraw(&by_hand, "a test").unwrap());
+    let by_mode = held(&mut bench, "web", &whole);
+    bench.get().set_mode(Workload::new("db"), Mode::Observe).unwrap();
+    assert_eq!(bench.get().holds().len(), 1, "another workload's mode");
+    bench.get().set_mode(Workload::new("web"), Mode::Observe).unwrap();
+    assert!(bench.get().holds().is_empty());
+    bench.get().set_mode(Workload::new("web"), Mode::Enforce).unwrap();
+    // What speaks against it when its time has come counts, too.
+    let by_switch = held(&mut bench, "web", &whole);
+    bench.get().disarm().unwrap();
+    assert!(bench.get().tick(later(61)).unwrap().is_empty());
+    bench.get().arm().unwrap();
+    let by_death = held(&mut bench, "web", &whole);
+    bench.responder = None;
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    assert!(bench.get().tick(later(61)).unwrap().is_empty());
+    assert_eq!(puppet.tell(&connect), ok());
+    let said = decisions(&bench);
+    for uid in [by_hand, by_mode, by_switch, by_death] {
+        let withdrawn =
+            |line: &&Decision| matches!(line, Decision::Withdraw { uid: told, .. } if *told == uid);
+        assert_eq!(said.iter().filter(withdrawn).count(), 1, "{uid}: {said:?}");
+    }
+    drop(puppet);
+}
+
+#[test]
+fn an_entry_never_rises_above_what_it_may_do_when_its_workloads_mode_does() {
+    let mut bench = Bench::new("ceiling");
+    let sink = Sink::tcp("127.70.3.1");
+    let connect = format!("connect {}", sink.address);
+    let mut puppet = Puppet::new();
+    let target = tree(&mut bench, &puppet);
+    let request = Request { mode: Some(Mode::Monitor), ..automatic("web", target) };
+    let entry = bench.get().deny(request).unwrap();
+    assert_eq!(entry.mode, Mode::Monitor, "enforce is ordered, monitor is all it may");
+    let restart = |bench: &mut Bench| {
+        bench.responder = None;
+        bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    };
+    for restarted in [false, true] {
+        if restarted {
+            restart(&mut bench);
+        }
+        bench.get().set_mode(Workload::new("web"), Mode::Enforce).unwrap();
+        bench.get().set_default_mode(Mode::Enforce).unwrap();
+        assert_eq!(bench.get().entries()[0].mode, Mode::Monitor);
+        assert_eq!(puppet.tell(&connect), ok());
+    }
+}
+
+#[test]
+fn modes_outlive_stops_kills_and_reboots() {
+    let mut bench = Bench::new("modes");
+    let (web, db) = (Workload::new("web"), Workload::new("db"));
+    bench.options.mode = Mode::Observe;
+    bench.get().set_default_mode(Mode::Monitor).unwrap();
+    bench.get().set_mode(web.clone(), Mode::Enforce).unwrap();
+    let start = |bench: &mut Bench| {
+        bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+        let responder = bench.get();
+        (responder.mode(&web), responder.mode(&db))
+    };
+    // Killed: nothing is written at the end.
+    bench.responder = None;
+    assert_eq!(start(&mut bench), (Mode::Enforce, Mode::Monitor));
+    bench.responder.take().unwrap().stop(false).unwrap();
+    assert_eq!(start(&mut bench), (Mode::Enforce, Mode::Monitor));
+    // A reboot takes the pins; the ledger may have been rotated away by then.
+    bench.responder.take().unwrap().stop(false).unwrap();
+    fs::remove_file(&bench.options.ledger).unwrap();
+    assert_eq!(start(&mut bench), (Mode::Enforce, Mode::Monitor));
+    // What is said at the start wins over the default, not over a workload's own.
+    bench.options.mode_now = Some(Mode::Observe);
+    bench.responder = None;
+    assert_eq!(start(&mut bench), (Mode::Enforce, Mode::Observe));
+    bench.options.mode_now = None;
+    bench.responder = None;
+    assert_eq!(start(&mut bench), (Mode::Enforce, Mode::Monitor));
+    // Orders that can't be read are not guessed.
+    bench.responder = None;
+    let orders = bench.options.ledger.with_file_name("responder.json");
+    fs::write(&orders, "{").unwrap();
+    let refused = Responder::start(bench.options.clone()).unwrap_err();
+    assert!(matches!(&refused, Error::Standing { path, .. } if *path == orders), "{refused}");
+}
+
+#[test]
+fn an_address_that_is_allowed_stays_so_over_a_reboot() {
+    let mut bench = Bench::new("allowed");
+    let sink = Sink::tcp("127.70.4.1");
+    let connect = format!("connect {}", sink.address);
+    bench.get().allow(peer("127.70.4.0", 24), true).unwrap();
+    bench.responder.take().unwrap().stop(false).unwrap();
+    fs::remove_file(&bench.options.ledger).unwrap();
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    bench.deny(peer("127.70.4.1", 32), 60);
+    let mut puppet = Puppet::new();
+    assert_eq!(puppet.tell(&connect), ok());
+    bench.get().allow(peer("127.70.4.0", 24), false).unwrap();
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+}
+
+/// An enforcing entry of the workload, against a process of its own.
+fn enforced(bench: &mut Bench, workload: &str) -> (Puppet, Remediation) {
+    let puppet = Puppet::new();
+    let target = tree(bench, &puppet);
+    let entry = bench.get().deny(automatic(workload, target)).unwrap();
+    (puppet, entry)
+}
+
+#[test]
+fn a_wrong_entry_puts_its_workload_back_to_monitor_and_too_many_stop_all() {
+    let mut bench = Bench::new("wrong");
+    let sink = Sink::tcp("127.70.5.1");
+    let connect = format!("connect {}", sink.address);
+    let (web, db) = (Workload::new("web"), Workload::new("db"));
+    let (mut puppet, entry) = enforced(&mut bench, "web");
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    let wronged = bench.get().wrong(&entry.uid).unwrap();
+    assert_eq!((wronged.counted, wronged.budget, wronged.mode), (1, 1, Mode::Monitor));
+    assert_eq!(wronged.reports[0].action, Action::Unblock);
+    assert_eq!(puppet.tell(&connect), ok());
+    assert_eq!(bench.get().wrong(&entry.uid).unwrap().counted, 1, "said twice of one entry");
+    assert!(bench.get().take_alarms().is_empty());
+    assert_eq!(bench.get().mode(&db), Mode::Enforce, "the others go on");
+    // One more, of which it is said when it has ended; the budget holds over a restart.
+    let (other, ended) = enforced(&mut bench, "db");
+    bench.get().remove(&ended.uid, "a test").unwrap().unwrap();
+    bench.responder = None;
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    assert_eq!(bench.get().mode(&web), Mode::Monitor);
+    assert_eq!(bench.get().wrong(&ended.uid).unwrap().counted, 2);
+    let alarms = bench.get().take_alarms();
+    assert_eq!(alarms.len(), 1);
+    let target = tree(&mut bench, &other);
+    let halted = |bench: &mut Bench| {
+        let refused = bench.get().deny(automatic("mail", target.clone()));
+        matches!(refused, Err(Refusal::Halted { wrong: 2, budget: 1 }))
+    };
+    assert!(halted(&mut bench));
+    bench.get().set_mode(Workload::new("mail"), Mode::Enforce).unwrap();
+    assert!(halted(&mut bench), "one workload's mode is not the word for all");
+    let own = bench.get().deny(operator(peer("127.70.5.1", 32), 60)).unwrap();
+    let refused = bench.get().wrong(&own.uid).unwrap_err();
+    assert!(matches!(refused, Refusal::NotAutomatic { .. }), "{refused}");
+    assert!(matches!(bench.get().wrong("nothing"), Err(Refusal::NoEntry { .. })));
+    bench.get().set_default_mode(Mode::Enforce).unwrap();
+    bench.get().deny(automatic("mail", target.clone())).unwrap();
+    // Who was wrong doesn't rise with all others, only by name.
+    assert_eq!(bench.get().mode(&web), Mode::Monitor);
+    bench.get().set_mode(web.clone(), Mode::Enforce).unwrap();
+    assert_eq!(bench.get().mode(&web), Mode::Enforce);
+    let said = decisions(&bench);
+    let wrong = said.iter().filter(|line| matches!(line, Decision::Wrong { .. })).count();
+    let halts: Vec<_> = said
+        .iter()
+        .filter_map(|line| match line {
+            Decision::Halt { halted, .. } => Some(*halted),
+            _ => None,
+        })
+        .collect();
+    assert_eq!((wrong, halts), (2, vec![true, false]));
+}
+
+#[test]
+fn what_a_killed_daemon_leaves_follows_forks_and_execs_and_expires_by_itself() {
+    let mut bench = Bench::new("unattended");
+    bench.responder = None;
+    hedgerow_responder::remove_pins(&bench.options.directory).unwrap();
+    let sinks = ["127.70.6.1", "127.70.6.2", "127.70.6.3"].map(Sink::tcp);
+    let connect: Vec<String> =
+        sinks.iter().map(|sink| format!("connect {}", sink.address)).collect();
+    let cgroup = Cgroup::new("unattended");
+    let copy = copy_of_self(bench.directory.path());
+    let (mut puppet, mut parent, program) = (Puppet::new(), Puppet::new(), Puppet::start(&copy));
+    let mut daemon = Puppet::new();
+    let (pins, ledger) = (bench.options.directory.display(), bench.options.ledger.display());
+    daemon.tell(&format!("daemon {pins} {ledger}")).unwrap();
+    let short = daemon.tell("deny 127.70.6.1 3").unwrap();
+    daemon.tell(&format!("deny-tree {} 60", parent.pid())).unwrap();
+    let (id, pid) = (cgroup.id(), program.pid());
+    daemon.tell(&format!("deny-program 127.70.6.3 {id} {pid}")).unwrap();
+    drop(daemon); // SIGKILL
+    assert_eq!(puppet.tell(&connect[0]), Err(EPERM));
+    // A child that is forked with nobody there.
+    parent.tell("fork").unwrap();
+    assert_eq!(parent.tell(&format!("sub {}", connect[1])), Err(EPERM));
+    assert_eq!(puppet.tell(&connect[1]), ok());
+    // A program that is started with nobody there.
+    let mut offender = Puppet::start(&copy);
+    offender.tell(&format!("cgroup {}", cgroup.0.display())).unwrap();
+    assert_eq!(offender.tell(&connect[2]), Err(EPERM));
+    let mut other = Puppet::inside(&cgroup);
+    assert_eq!(other.tell(&connect[2]), ok());
+    eventually("the short entry expires", || puppet.tell(&connect[0]).is_ok());
+    assert_eq!(parent.tell(&connect[1]), Err(EPERM), "the longer one lives on");
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    assert_eq!(bench.get().entries().len(), 2);
+    let told = bench.get().tick(now()).unwrap();
+    let told: Vec<_> = told.iter().map(|gone| (gone.action, &*gone.uid, &*gone.reason)).collect();
+    assert_eq!(told, [(Action::Unblock, &*short, "expired unattended")]);
+    assert_eq!(offender.tell(&connect[2]), Err(EPERM));
+    drop((offender, other));
+}
+
+#[test]
+fn a_part_of_the_pins_is_never_covered_by_empty_maps() {
+    let mut bench = Bench::new("part");
+    let sink = Sink::tcp("127.70.7.1");
+    let connect = format!("connect {}", sink.address);
+    bench.deny(peer("127.70.7.1", 32), 60);
+    bench.responder = None;
+    let pins = bench.options.directory.clone();
+    for missing in ["deny_scopes", "deny_control"] {
+        fs::remove_file(pins.join(missing)).unwrap();
+        let refused = Responder::start(bench.options.clone()).unwrap_err();
+        assert!(matches!(&refused, Error::Incomplete { what, .. } if what == missing), "{refused}");
+        assert!(refused.to_string().contains("disarm --remove"));
+    }
+    assert_eq!(Puppet::new().tell(&connect), Err(EPERM), "what is attached refuses on");
+    hedgerow_responder::remove_pins(&pins).unwrap();
+    eventually("it is detached", || Puppet::new().tell(&connect).is_ok());
+    // An empty directory is no set.
+    fs::create_dir(&pins).unwrap();
+    let responder = Responder::start(bench.options.clone()).unwrap();
+    assert!(!responder.adopted());
+    responder.stop(false).unwrap();
+}
