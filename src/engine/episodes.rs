@@ -153,8 +153,11 @@ fn is_of_tree(episode: &Episode, part: &Part<'_>) -> bool {
     part.processes.iter().chain(part.parents).any(known) || part.processes.iter().any(starter)
 }
 
+/// What runs in no unit has nothing in common but that: there only the program's own episode counts.
 fn is_of_workload(episode: &Episode, part: &Part<'_>) -> bool {
-    episode.workload == part.subject.workload
+    let workload = &part.subject.workload;
+    episode.workload == *workload
+        && (workload.as_str() != Workload::HOST || episode.subjects.contains(part.subject))
         && part.objects.iter().all(|object| is_covered(object, episode))
 }
 
@@ -176,7 +179,8 @@ mod tests {
     use super::*;
 
     fn subject(program: &str) -> Arc<Subject> {
-        Arc::new(Subject::new(Workload::new("db.service"), Program::new(program)))
+        let workload = if program.starts_with('/') { Workload::HOST } else { "db.service" };
+        Arc::new(Subject::new(Workload::new(workload), Program::new(program)))
     }
 
     fn join(
@@ -215,6 +219,14 @@ mod tests {
         assert_eq!(joined, Joined::New);
         // What it starts belongs to it, though the work would cover it, too.
         assert_eq!(join(&mut episodes, "id", new_program("id"), [31, 30]), (attack, Joined::Grown));
+    }
+
+    #[test]
+    fn programs_in_no_unit_are_episodes_of_their_own() {
+        let mut episodes = Episodes::default();
+        let (id, _) = join(&mut episodes, "/bin/a", new_program("/bin/a"), [10, 9]);
+        assert_eq!(join(&mut episodes, "/bin/b", new_program("/bin/b"), [20, 9]).1, Joined::New);
+        assert_eq!(join(&mut episodes, "/bin/a", new_program("/bin/a"), [30, 9]).0, id);
     }
 
     #[test]

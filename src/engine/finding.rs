@@ -172,11 +172,10 @@ impl Engine {
             .into_iter()
             .filter(|object| self.first_seen.is_rare(object))
             .collect();
-        let counted = learned.counts.outstanding(window);
+        let deviating = learned.deviating(&scored.deviation);
+        let counted = learned.counts.outstanding(window, &deviating);
         let mut families: BTreeSet<Family> = strong.iter().map(objects::family).collect();
-        families.extend(
-            learned.deviating(&scored.deviation).into_iter().filter(|f| *f != Family::Novelty),
-        );
+        families.extend(deviating.into_iter().filter(|family| *family != Family::Novelty));
         let mut all = strong.clone();
         all.extend(counted.first().map(|(object, _)| object.clone()));
         Some(Case {
@@ -404,7 +403,7 @@ fn provisional_reason(why: ProvisionalAlert, case: &Case) -> String {
                 .filter(|object| matches!(object, Object::Count { .. }))
                 .cloned()
                 .collect();
-            format!("above every held-back window, with {}", told(&counts))
+            format!("beyond every held-back window, with {}", told(&counts))
         }
     }
 }

@@ -27,6 +27,10 @@ const GROUPS_MAX: usize = 2048;
 const COUNT_LEAST: f64 = 100.0;
 const BYTES_LEAST: f64 = 1e6;
 
+/// Families whose counts are deeds: a burst in one stands without the window's score. Classes of
+/// calls, errors and volume tell how a program works, which a new task changes.
+const WEIGHTY: [Family; 4] = [Family::Processes, Family::Files, Family::Flows, Family::Host];
+
 /// What is learned for one window length.
 #[derive(Debug)]
 pub enum Learning {
@@ -125,8 +129,10 @@ impl Counts {
         group.map_or(&self.all, |(_, largest)| largest)
     }
 
-    /// The counts of a window that stand out, beside the largest learned value, most first.
-    pub fn outstanding(&self, window: &Window) -> Vec<(Object, CountEvidence)> {
+    /// The counts of a window that stand out, beside the largest learned value, weighty families
+    /// first, then the largest ratio.
+    /// `beyond` are the families that lie beyond every held-back window.
+    pub fn outstanding(&self, window: &Window, beyond: &[Family]) -> Vec<(Object, CountEvidence)> {
         let largest = self.of(&window.subject);
         let mut found: Vec<(f64, Object, CountEvidence)> = Vec::new();
         for (at, column) in COLUMNS.iter().enumerate() {
@@ -150,9 +156,10 @@ impl Counts {
                 value: value as u64,
                 largest: held_back_max as u64,
             };
-            found.push((ratio, object, CountEvidence { value, held_back_max }));
+            let family_beyond = WEIGHTY.contains(&column.family) && beyond.contains(&column.family);
+            found.push((ratio, object, CountEvidence { value, held_back_max, family_beyond }));
         }
-        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        found.sort_by(|a, b| b.2.family_beyond.cmp(&a.2.family_beyond).then(b.0.total_cmp(&a.0)));
         found.into_iter().map(|(_, object, evidence)| (object, evidence)).collect()
     }
 }

@@ -10,6 +10,8 @@ pub struct CountEvidence {
     pub value: f64,
     /// Largest value of the same column in any held-back window.
     pub held_back_max: f64,
+    /// The count's feature family deviates further than it did in any held-back window.
+    pub family_beyond: bool,
 }
 
 /// What is known of an episode while the state is provisional.
@@ -40,23 +42,22 @@ pub enum ProvisionalAlert {
 /// Whether an episode alerts while too few windows are held back for the budget's level: only if
 /// it exceeds *every* held-back window and either has an object with a second family that agrees,
 /// or a count above [`PROVISIONAL_COUNT_FACTOR`] times its largest held-back value (a largest
-/// value below 1 is taken as 1, or the first event of a kind would do).
+/// value below 1 is taken as 1, or the first event of a kind would do). A count exceeds them by its
+/// score or in its own family: where busy programs deviate in all families at once, a burst in
+/// one is above none of their scores.
 ///
 /// What alerts still goes through [`Budget::admit`](super::Budget::admit): the cap holds from the
 /// first minute.
 pub fn provisional_alert(evidence: &ProvisionalEvidence<'_>) -> Option<ProvisionalAlert> {
-    let highest = evidence.held_back_max?;
-    if evidence.score.is_nan() || evidence.score <= highest {
-        return None;
-    }
-    if evidence.has_object && evidence.second_family_agrees {
+    let above = evidence.score > evidence.held_back_max?;
+    if above && evidence.has_object && evidence.second_family_agrees {
         return Some(ProvisionalAlert::Object);
     }
-    evidence
-        .counts
-        .iter()
-        .any(|c| c.value > PROVISIONAL_COUNT_FACTOR * c.held_back_max.max(1.0))
-        .then_some(ProvisionalAlert::Count)
+    let alerts = |count: &CountEvidence| {
+        (above || count.family_beyond)
+            && count.value > PROVISIONAL_COUNT_FACTOR * count.held_back_max.max(1.0)
+    };
+    evidence.counts.iter().any(alerts).then_some(ProvisionalAlert::Count)
 }
 
 #[cfg(test)]
@@ -65,26 +66,27 @@ mod tests {
 
     #[test]
     fn novelty_alone_is_not_enough() {
+        let few = [CountEvidence { value: 99.0, held_back_max: 10.0, family_beyond: true }];
         let none = ProvisionalEvidence {
             score: 0.9,
             held_back_max: Some(0.8),
             has_object: false,
             second_family_agrees: true,
-            counts: &[CountEvidence { value: 99.0, held_back_max: 10.0 }],
+            counts: &few,
         };
         assert_eq!(provisional_alert(&none), None);
         let object = ProvisionalEvidence { has_object: true, ..none };
         assert_eq!(provisional_alert(&object), Some(ProvisionalAlert::Object));
         let alone = ProvisionalEvidence { second_family_agrees: false, ..object };
         assert_eq!(provisional_alert(&alone), None);
-        let many = [CountEvidence { value: 101.0, held_back_max: 10.0 }];
+        let many = [CountEvidence { value: 101.0, held_back_max: 10.0, family_beyond: false }];
         let count = ProvisionalEvidence { counts: &many, ..none };
         assert_eq!(provisional_alert(&count), Some(ProvisionalAlert::Count));
     }
 
     #[test]
     fn a_score_that_some_held_back_window_reached_never_alerts() {
-        let many = [CountEvidence { value: 1e6, held_back_max: 0.0 }];
+        let many = [CountEvidence { value: 1e6, held_back_max: 0.0, family_beyond: false }];
         let evidence = ProvisionalEvidence {
             score: 0.8,
             held_back_max: Some(0.8),
@@ -100,8 +102,24 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_beyond_its_family_needs_no_score() {
+        let burst = |family_beyond| CountEvidence { value: 1e4, held_back_max: 1.0, family_beyond };
+        let (within, beyond) = ([burst(false)], [burst(true)]);
+        let evidence = ProvisionalEvidence {
+            score: 0.7,
+            held_back_max: Some(0.8),
+            has_object: true,
+            second_family_agrees: true,
+            counts: &within,
+        };
+        assert_eq!(provisional_alert(&evidence), None);
+        let evidence = ProvisionalEvidence { counts: &beyond, ..evidence };
+        assert_eq!(provisional_alert(&evidence), Some(ProvisionalAlert::Count));
+    }
+
+    #[test]
     fn a_first_event_is_not_ten_times_nothing() {
-        let few = [CountEvidence { value: 10.0, held_back_max: 0.0 }];
+        let few = [CountEvidence { value: 10.0, held_back_max: 0.0, family_beyond: true }];
         let evidence = ProvisionalEvidence {
             score: 0.9,
             held_back_max: Some(0.8),
