@@ -78,6 +78,27 @@ pub enum Object {
     Count { subject: Arc<Subject>, column: Arc<str>, value: u64, largest: u64 },
     /// The digest at a known path changed.
     Replaced { subject: Arc<Subject> },
+    /// Somebody else changed a part of Hedgerow in the kernel; the subject is the host.
+    Tampered { subject: Arc<Subject>, tampering: Tampering },
+}
+
+/// A part of Hedgerow in the kernel (a hook, a map) that is no longer as it was left, and how.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Tampering {
+    pub part: Arc<str>,
+    pub how: Arc<str>,
+}
+
+impl Tampering {
+    pub fn new(part: impl Into<Arc<str>>, how: impl Into<Arc<str>>) -> Self {
+        Self { part: part.into(), how: how.into() }
+    }
+}
+
+impl fmt::Display for Tampering {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.part, self.how)
+    }
 }
 
 impl fmt::Display for Object {
@@ -99,6 +120,7 @@ impl fmt::Display for Object {
                 write!(f, "{column} {value}, at most {largest} before")
             }
             Self::Replaced { subject } => write!(f, "{} was replaced", subject.program),
+            Self::Tampered { tampering, .. } => write!(f, "tampered with, {tampering}"),
         }
     }
 }

@@ -18,6 +18,7 @@ pub use event::{
 };
 pub use finding::{
     Activity, Direction, Disposition, Family, Finding, Maturity, Object, Process, Severity, Share,
+    Tampering,
 };
 pub use flow::{Flow, FlowDirection, FlowPhase, Peer, Protocol};
 pub use grams::{GramReport, Grams};

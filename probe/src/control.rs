@@ -1,6 +1,7 @@
 //! What the drain thread and its users share: maps, names, profiles, the control word.
 
 use std::{
+    collections::BTreeSet,
     os::fd::AsFd,
     ptr::NonNull,
     sync::{
@@ -10,7 +11,7 @@ use std::{
 };
 
 use hedgerow_bpf::wire;
-use hedgerow_event::{Epoch, Event, Subject};
+use hedgerow_event::{Epoch, Event, Subject, Tampering};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::{
@@ -23,6 +24,7 @@ use crate::{
     naming::{Learned, Namer},
     profiles::{Fill, Grams, Profiles},
     rows,
+    watch::{self, Watch},
 };
 
 /// Totals since the start.
@@ -63,7 +65,18 @@ pub struct Shared {
     /// Hooks of which the marked child has shown that they run.
     proved: Mutex<Vec<Hook>>,
     gone: Mutex<Vec<Hook>>,
+    watch: Mutex<Watch>,
+    /// The control word as we wrote it; held while it is written.
+    written: Mutex<[u32; CONTROL_WORDS]>,
 }
+
+const CONTROL_WORDS: usize = size_of::<wire::wire_control>() / size_of::<u32>();
+const CLOCK: usize = std::mem::offset_of!(wire::wire_control, clock);
+const EPOCH: usize = CLOCK + std::mem::offset_of!(wire::wire_clock, epoch);
+const GENERATION: usize = CLOCK + std::mem::offset_of!(wire::wire_clock, generation);
+const CLOSING: usize = std::mem::offset_of!(wire::wire_control, closing);
+const LEARNING: usize = std::mem::offset_of!(wire::wire_control, learning);
+const PROOF: usize = std::mem::offset_of!(wire::wire_control, proof_tgid);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -83,7 +96,14 @@ impl Shared {
         resolver: Resolver,
         profiles: Mapping<wire::wire_profile>,
     ) -> Self {
+        let word = |index: usize| {
+            control_word(&loaded.control, index * size_of::<u32>())
+                .map_or(0, |word| word.load(Ordering::Acquire))
+        };
+        let written = std::array::from_fn(word);
         Self {
+            written: Mutex::new(written),
+            watch: Mutex::new(Watch::default()),
             hooks: Mutex::new(std::mem::take(&mut loaded.hooks)),
             flows: Mutex::new(loaded.flows.take()),
             loaded,
@@ -106,38 +126,51 @@ impl Shared {
         lock(&self.flows)
     }
 
-    fn set(&self, offset: usize, value: u32) {
+    fn set(&self, offset: usize, value: impl FnOnce(u32) -> u32) {
+        let mut written = lock(&self.written);
+        let kept = &mut written[offset / size_of::<u32>()];
+        *kept = value(*kept);
         if let Some(word) = control_word(&self.loaded.control, offset) {
-            word.store(value, Ordering::Release);
+            word.store(*kept, Ordering::Release);
         }
+    }
+
+    /// The control word as it was written; a foreign change is put right, since it can blind us.
+    fn control_tampered(&self) -> Option<Tampering> {
+        let written = lock(&self.written);
+        let mut tampered = false;
+        for (index, kept) in written.iter().enumerate() {
+            let word = control_word(&self.loaded.control, index * size_of::<u32>())?;
+            tampered |= word.swap(*kept, Ordering::AcqRel) != *kept;
+        }
+        tampered.then(|| Tampering::new("the control word", "changed, and put right"))
+    }
+
+    fn is_learning(&self) -> bool {
+        lock(&self.written)[LEARNING / size_of::<u32>()] != 0
     }
 
     /// The kernel's window number.
     pub fn step(&self, epoch: Epoch) {
-        let clock = std::mem::offset_of!(wire::wire_control, clock);
-        self.set(clock + std::mem::offset_of!(wire::wire_clock, epoch), epoch.0);
+        self.set(EPOCH, |_| epoch.0);
     }
 
     pub fn set_closing(&self, epoch: Epoch) {
-        self.set(std::mem::offset_of!(wire::wire_control, closing), epoch.0);
+        self.set(CLOSING, |_| epoch.0);
     }
 
     pub fn set_learning(&self, learning: bool) {
-        self.set(std::mem::offset_of!(wire::wire_control, learning), u32::from(learning));
+        self.set(LEARNING, |_| u32::from(learning));
     }
 
     pub fn set_proof(&self, tgid: u32) {
-        self.set(std::mem::offset_of!(wire::wire_control, proof_tgid), tgid);
+        self.set(PROOF, |_| tgid);
         self.renew_identities();
     }
 
     /// Every thread looks its identity up again at its next call.
     pub fn renew_identities(&self) {
-        let clock = std::mem::offset_of!(wire::wire_control, clock);
-        let offset = clock + std::mem::offset_of!(wire::wire_clock, generation);
-        if let Some(word) = control_word(&self.loaded.control, offset) {
-            word.fetch_add(1, Ordering::AcqRel);
-        }
+        self.set(GENERATION, |generation| generation.wrapping_add(1));
     }
 
     /// Tells the kernel what naming found out; true when threads have to look again.
@@ -145,13 +178,18 @@ impl Shared {
         match fact {
             Learned::Workload { cgroup_id, number } => {
                 // Full: the cgroup's programs stay without a profile.
-                let key = cgroup_id.to_ne_bytes();
-                Ok(self.loaded.workloads.update(&key, &number.to_ne_bytes(), MapFlags::ANY).is_ok())
+                let (key, value) = (cgroup_id.to_ne_bytes(), number.to_ne_bytes());
+                let entered = self.loaded.workloads.update(&key, &value, MapFlags::ANY).is_ok();
+                if entered {
+                    lock(&self.watch).workloads.wrote(&key, &value);
+                }
+                Ok(entered)
             }
             Learned::Removed { cgroup_id } => {
                 let key = cgroup_id.to_ne_bytes();
                 // It may never have had an entry.
                 let _ = self.loaded.workloads.delete(&key);
+                lock(&self.watch).workloads.removed(&key);
                 let _ = self.loaded.budgets.delete(&key);
                 Ok(false)
             }
@@ -188,15 +226,16 @@ impl Shared {
         let key = [workload.to_ne_bytes(), [0; 4]].concat();
         let key = [key, program_id.to_ne_bytes().to_vec()].concat();
         let value = [slot.to_ne_bytes(), [0; 4]].concat();
-        self.loaded
-            .programs
-            .update(&key, &value, MapFlags::NO_EXIST)
-            .or_else(|error| match error.kind() {
-                // The kernel was faster.
-                libbpf_rs::ErrorKind::AlreadyExists => Ok(()),
-                _ => Err(error),
-            })
-            .map_err(Error::map("programs"))?;
+        match self.loaded.programs.update(&key, &value, MapFlags::NO_EXIST) {
+            Ok(()) => {
+                if let Some(programs) = &mut lock(&self.watch).programs {
+                    programs.wrote(&key, &value);
+                }
+            }
+            // The kernel was faster.
+            Err(error) if error.kind() == libbpf_rs::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::map("programs")(error)),
+        }
         Ok(true)
     }
 
@@ -233,12 +272,30 @@ impl Shared {
         }
     }
 
-    /// Notes hooks that are no longer attached.
-    pub fn watch(&self) {
-        let hooks = lock(&self.hooks);
-        let gone = hooks.iter().filter(|hook| !hook.is_attached()).map(|hook| hook.hook);
+    /// Notes what somebody else changed: hooks that are no longer attached, maps that no longer
+    /// hold what was written. `before` are the counters of the last look.
+    ///
+    /// # Errors
+    /// A map can't be read.
+    pub fn watch(&self, before: &Stats, now: &Stats) -> Result<()> {
+        let mut tampered = BTreeSet::new();
+        let mut gone = Vec::new();
         let flows = self.flows();
-        *lock(&self.gone) = gone.chain(flows.iter().flat_map(Flows::gone)).collect();
+        let of_flows = flows.iter().flat_map(|flows| flows.hooks());
+        for attached in lock(&self.hooks).iter().chain(of_flows) {
+            if let Some(how) = attached.tampered() {
+                tampered.insert(how);
+                gone.push(attached.hook);
+            }
+        }
+        *lock(&self.gone) = gone;
+        tampered.extend(self.control_tampered());
+        tampered.extend(self.profiles().tampered());
+        tampered.extend(watch::ran_backwards(before, now));
+        let mut watch = lock(&self.watch);
+        tampered.extend(watch.look(&self.loaded, self.is_learning())?);
+        watch.tampered = tampered;
+        Ok(())
     }
 
     pub fn set_proved(&self, hooks: Vec<Hook>) {
@@ -320,6 +377,11 @@ impl Control {
     /// Each hook: absent, attached, proved or gone.
     pub fn hooks(&self) -> Vec<HookStatus> {
         self.0.hooks()
+    }
+
+    /// What somebody else changed of the sensor, as of the last closed window.
+    pub fn tampered(&self) -> BTreeSet<Tampering> {
+        lock(&self.0.watch).tampered.clone()
     }
 
     /// Totals since the start.

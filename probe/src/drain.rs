@@ -227,9 +227,9 @@ impl Drain {
                 return Ok(false);
             }
         }
-        self.shared.watch();
         let mut loss = self.shared.naming().0.close(self.windows.current());
         let stats = self.shared.stats()?;
+        self.shared.watch(&self.stats, &stats)?;
         loss.lost += stats.uncharged.saturating_sub(self.stats.uncharged);
         loss.limited += stats.flow_peers_refused.saturating_sub(self.stats.flow_peers_refused);
         self.stats = stats;

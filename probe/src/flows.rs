@@ -76,9 +76,10 @@ impl Flows {
             (Hook::Packet, &programs.on_flow_packet_in),
             (Hook::Packet, &programs.on_flow_packet_out),
         ] {
-            hooks.push(Attached::new(hook, program.attach_cgroup(root)?));
+            hooks.push(Attached::new(hook, program, program.attach_cgroup(root)?));
         }
-        hooks.push(Attached::new(Hook::Flow, programs.on_flow_tcp_state.attach_trace()?));
+        let state = &programs.on_flow_tcp_state;
+        hooks.push(Attached::new(Hook::Flow, state, state.attach_trace()?));
         let uses = match hook {
             UseHook::Tracepoint => vec![&programs.on_flow_send, &programs.on_flow_recv],
             UseHook::Fentry => vec![
@@ -90,7 +91,7 @@ impl Flows {
             UseHook::None => Vec::new(),
         };
         for program in uses {
-            hooks.push(Attached::new(Hook::Flow, program.attach_trace()?));
+            hooks.push(Attached::new(Hook::Flow, program, program.attach_trace()?));
         }
         Ok(Self {
             hooks,
@@ -105,9 +106,9 @@ impl Flows {
         self.hooks.clear();
     }
 
-    /// Those hooks that are no longer attached, or run another program.
-    pub fn gone(&self) -> impl Iterator<Item = Hook> {
-        self.hooks.iter().filter(|hook| !hook.is_attached()).map(|hook| hook.hook)
+    /// The attached hooks.
+    pub fn hooks(&self) -> &[Attached] {
+        &self.hooks
     }
 
     /// Hands over the records (`wire_flow`, one after the other) of what every open flow did

@@ -1,7 +1,11 @@
 //! The attached programs: whether each has been seen to run, and whether it is still attached.
 
 use hedgerow_bpf::wire;
-use libbpf_rs::Link;
+use hedgerow_event::Tampering;
+use libbpf_rs::{
+    Link, Program,
+    query::{LinkInfo, LinkTypeInfo},
+};
 
 /// What is hooked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -80,26 +84,52 @@ pub struct HookStatus {
 #[derive(Debug)]
 pub struct Attached {
     pub hook: Hook,
+    /// Name of the program.
+    name: String,
     link: Link,
-    id: Option<u32>,
-    program: Option<u32>,
+    place: Option<Place>,
+}
+
+/// Which link leads from where to which program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    link: u32,
+    program: u32,
+    /// The cgroup it is attached to; 0 for one that was detached, and for all other hooks.
+    cgroup_id: u64,
+}
+
+impl From<LinkInfo> for Place {
+    fn from(info: LinkInfo) -> Self {
+        let cgroup_id = match &info.info {
+            LinkTypeInfo::Cgroup(cgroup) => cgroup.cgroup_id,
+            _ => 0,
+        };
+        Self { link: info.id, program: info.prog_id, cgroup_id }
+    }
 }
 
 impl Attached {
-    pub fn new(hook: Hook, link: Link) -> Self {
-        let info = link.info().ok();
-        Self {
-            hook,
-            id: info.as_ref().map(|info| info.id),
-            program: info.as_ref().map(|info| info.prog_id),
-            link,
-        }
+    pub fn new(hook: Hook, program: &Program<'_>, link: Link) -> Self {
+        let name = program.name().to_string_lossy().into_owned();
+        Self { hook, name, place: link.info().ok().map(Place::from), link }
     }
 
-    /// The link still is ours and runs our program.
-    pub fn is_attached(&self) -> bool {
-        self.link
-            .info()
-            .is_ok_and(|info| Some(info.id) == self.id && Some(info.prog_id) == self.program)
+    /// What somebody else did to it: the link no longer is ours, where it was, with our program.
+    pub fn tampered(&self) -> Option<Tampering> {
+        let now = self.link.info().ok().map(Place::from);
+        if now == self.place {
+            return None;
+        }
+        let part = format!("program {} at {}", self.name, self.hook.name());
+        let attached = |place: Option<Place>| {
+            place.is_some_and(|place| {
+                self.place.is_none_or(|was| (was.cgroup_id == 0) == (place.cgroup_id == 0))
+            })
+        };
+        Some(Tampering::new(
+            part,
+            if attached(now) { "another one runs there" } else { "detached" },
+        ))
     }
 }

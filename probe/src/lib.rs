@@ -27,6 +27,7 @@ mod profiles;
 mod prove;
 mod rings;
 mod rows;
+mod watch;
 
 pub use control::{Control, Stats};
 pub use error::{Error, Result};

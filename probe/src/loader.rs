@@ -33,6 +33,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Loaded {
     pub rings: Vec<MapHandle>,
+    /// Through which the kernel finds them.
+    pub ring_array: MapHandle,
     pub signals: MapHandle,
     pub stats: MapHandle,
     pub workloads: MapHandle,
@@ -198,6 +200,7 @@ fn attach(
     };
     let mut loaded = Loaded {
         rings,
+        ring_array: handle(&maps.rings)?,
         signals: handle(&maps.signals)?,
         stats: handle(&maps.stats)?,
         workloads: handle(&maps.workloads)?,
@@ -245,5 +248,5 @@ fn attach_one(hook: Hook, program: &ProgramMut<'_>) -> Result<Option<Attached>> 
         return Ok(None);
     }
     let link = program.attach().map_err(Error::attach(hook.name()))?;
-    Ok(Some(Attached::new(hook, link)))
+    Ok(Some(Attached::new(hook, program, link)))
 }

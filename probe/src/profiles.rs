@@ -10,7 +10,7 @@ use std::{
 };
 
 use hedgerow_bpf::wire::{wire_grams, wire_profile};
-use hedgerow_event::{Epoch, Subject, calls::Order};
+use hedgerow_event::{Epoch, Subject, Tampering, calls::Order};
 
 use crate::mapping::Mapping;
 
@@ -92,12 +92,16 @@ pub struct Profiles {
     by_subject: HashMap<Arc<Subject>, Vec<u32>>,
     /// Known n-grams of subjects that have no slot yet.
     preloaded: HashMap<Arc<Subject>, Grams>,
+    /// Checksums of what the slots know, as we wrote it.
+    written: Vec<u64>,
 }
 
 impl Profiles {
     pub fn new(slots: Mapping<wire_profile>) -> Self {
         let owners = vec![None; slots.len()];
-        Self { slots, owners, by_subject: HashMap::new(), preloaded: HashMap::new() }
+        let empty = slots.at(0).map_or(0, checksum);
+        let written = vec![empty; slots.len()];
+        Self { slots, owners, by_subject: HashMap::new(), preloaded: HashMap::new(), written }
     }
 
     /// Slots of a subject.
@@ -123,8 +127,8 @@ impl Profiles {
         if !slots.contains(&slot) {
             slots.push(slot);
         }
-        if let Some(grams) = self.preloaded.get(subject) {
-            self.write(slot, grams);
+        if let Some(grams) = self.preloaded.get(subject).cloned() {
+            self.write(slot, &grams);
         }
     }
 
@@ -139,7 +143,7 @@ impl Profiles {
     }
 
     /// Adds to what the slot knows: it may be shared by subjects that the kernel can't tell apart.
-    fn write(&self, slot: u32, grams: &Grams) {
+    fn write(&mut self, slot: u32, grams: &Grams) {
         let Some(profile) = self.slots.at(slot as usize) else { return };
         let known = grams_at(profile, std::mem::offset_of!(wire_profile, known));
         for (order, positions) in
@@ -154,6 +158,16 @@ impl Profiles {
             }
         }
         flag(profile, std::mem::offset_of!(wire_profile, armed)).store(1, Ordering::Release);
+        self.written[slot as usize] = checksum(profile);
+    }
+
+    /// Whether somebody else wrote into what programs are known to do.
+    pub fn tampered(&self) -> Option<Tampering> {
+        let subject = self.owners.iter().enumerate().find_map(|(slot, owner)| {
+            let owner = owner.as_ref()?;
+            (checksum(self.slots.at(slot)?) != self.written[slot]).then_some(owner)
+        })?;
+        Some(Tampering::new("map profiles", format!("what {subject} is known to do was changed")))
     }
 
     /// Takes out what was unseen in a closed epoch.
@@ -193,6 +207,22 @@ impl Profiles {
         })
         .collect()
     }
+}
+
+/// Of what a slot knows, and whether it is armed.
+fn checksum(profile: NonNull<wire_profile>) -> u64 {
+    let known = grams_at(profile, std::mem::offset_of!(wire_profile, known));
+    let armed = flag(profile, std::mem::offset_of!(wire_profile, armed));
+    let mut sum = u64::from(armed.load(Ordering::Acquire));
+    for order in Order::ALL {
+        let (base, count) = words(known, order);
+        for index in 0..count {
+            // The constant of splitmix64: odd, so that every word counts.
+            let mixed = (sum ^ word(base, index).load(Ordering::Relaxed)).rotate_left(23);
+            sum = mixed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+    sum
 }
 
 /// Reads and clears one bitmap of the pending half.

@@ -10,6 +10,7 @@ mod capture;
 mod process;
 mod report;
 mod status;
+mod watch;
 
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ pub use self::capture::{
     BUDGET, Capture, EARLY as EARLY_STREAM, FULL, RECORDS, Run, SCHEDULE, SEED, SYSCALLS,
     scoring_after,
 };
-use self::{act::Actor, report::Reporter};
+use self::{act::Actor, report::Reporter, watch::Watch};
 use crate::{
     config::Config,
     control::{Control, socket},
@@ -54,6 +55,7 @@ struct Daemon {
     sensor: Sensor,
     actor: Actor,
     reporter: Reporter,
+    watch: Watch,
     capture: Option<Capture>,
     epochs: u32,
     last_close: Option<EpochClose>,
@@ -105,8 +107,18 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         Resolver::open().context("can't read the cgroup hierarchy").map_err(Failure::host)?;
     let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
     let sensor = probe.control();
-    let mut daemon =
-        Daemon { config, engine, sensor, actor, reporter, capture, epochs: 0, last_close: None };
+    let watch = Watch::new(&host);
+    let mut daemon = Daemon {
+        config,
+        engine,
+        sensor,
+        actor,
+        reporter,
+        watch,
+        capture,
+        epochs: 0,
+        last_close: None,
+    };
     daemon.arm()?;
     daemon.reporter.started(&daemon.sensor, &daemon.engine);
     let ended = daemon.pump(&items, &control, &signals);
@@ -183,6 +195,10 @@ impl Daemon {
     fn close(&mut self, close: EpochClose) -> anyhow::Result<()> {
         if let Some(capture) = &mut self.capture {
             capture.records(vec![Record::Close(close.clone())]);
+        }
+        let tampered = self.sensor.tampered();
+        for finding in self.watch.findings(tampered, &close, &self.engine) {
+            self.actor.publish(&finding, &mut self.reporter);
         }
         let outcomes = self.engine.close(&close)?;
         self.last_close = Some(close);

@@ -357,7 +357,7 @@ fn weight(object: &Object) -> u8 {
         Object::ExecMemory { .. } | Object::ExecWritable { .. } => 3,
         Object::Privilege { .. } => 2,
         Object::NewProgram { .. } | Object::NewChild { .. } => 1,
-        Object::Count { .. } | Object::Replaced { .. } => 0,
+        Object::Count { .. } | Object::Replaced { .. } | Object::Tampered { .. } => 0,
     }
 }
 

@@ -177,7 +177,8 @@ fn workload(object: &Object) -> &Workload {
         | Object::ExecMemory { subject }
         | Object::ExecWritable { subject }
         | Object::Count { subject, .. }
-        | Object::Replaced { subject } => &subject.workload,
+        | Object::Replaced { subject }
+        | Object::Tampered { subject, .. } => &subject.workload,
         Object::NewChild { parent, .. } => &parent.workload,
     }
 }
@@ -192,6 +193,7 @@ fn kind(object: &Object) -> &'static str {
         Object::ExecWritable { .. } => "writable",
         Object::Count { .. } => "count",
         Object::Replaced { .. } => "replaced",
+        Object::Tampered { .. } => "tampered",
     }
 }
 
