@@ -22,6 +22,8 @@ use crate::{
 
 /// Processes remembered; past it all are forgotten and named anew.
 const PROCESSES_MAX: usize = 65_536;
+/// Cgroups whose number was told, with the same policy: a removal whose record was lost leaves one.
+const CGROUPS_MAX: usize = 16_384;
 
 /// What naming has to tell the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,6 +143,9 @@ impl Namer {
             return number;
         }
         let (_, number) = resolver.workload(cgroup_id, tgid);
+        if self.workloads.len() >= CGROUPS_MAX {
+            self.workloads.clear();
+        }
         self.workloads.insert(cgroup_id, number);
         if number != 0 {
             self.learned.push(Learned::Workload { cgroup_id, number });
@@ -310,7 +315,10 @@ impl Namer {
         let actor = self.actor(&exit.actor, resolver)?;
         let process = exit.process != 0;
         if process {
-            self.ended[0].push(actor.tgid);
+            // Past the limit they go when all are forgotten.
+            if self.ended[0].len() < PROCESSES_MAX {
+                self.ended[0].push(actor.tgid);
+            }
             resolver.forget(&ProcessKey {
                 tgid: actor.tgid,
                 start_boot_ns: actor.start_boot_ns,
@@ -440,4 +448,28 @@ fn reason(reason: u32) -> RowReason {
 fn writable(file: &wire::wire_file) -> bool {
     let open = |mode: u32, uid: u32| uid != 0 || mode & 0o022 != 0;
     open(file.mode, file.uid) || open(file.directory_mode, file.directory_uid)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn caches_stay_bounded() {
+        let mut resolver = Resolver::open().unwrap();
+        let mut namer = Namer::new(Epoch(1));
+        for number in 0..(CGROUPS_MAX + 10) as u64 {
+            // No such cgroups: their removal was never heard of.
+            namer.workload(u64::MAX - number, 0, &mut resolver);
+        }
+        assert!(namer.workloads.len() <= CGROUPS_MAX);
+        let subject = Arc::new(Subject::host());
+        for tgid in 1..(PROCESSES_MAX + 10) as u32 {
+            let key = ProcessKey { tgid, start_boot_ns: 1, program_id: tgid.into(), cgroup_id: 1 };
+            namer.remember(key, 0, &subject, &mut resolver);
+        }
+        assert!(namer.processes.len() <= PROCESSES_MAX);
+        assert!(namer.programs.len() <= PROCESSES_MAX);
+    }
 }

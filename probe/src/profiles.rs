@@ -17,6 +17,10 @@ use crate::mapping::Mapping;
 /// Share of set bits from which a bitmap takes too many strangers for known.
 pub const SATURATED: f64 = 0.3;
 
+/// Subjects that are known to use a slot: many scripts may share their interpreter's. A further one
+/// goes on using it, and is not told apart.
+const SUBJECTS_MAX: usize = 4096;
+
 /// Positions of n-grams in the bitmaps, ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grams {
@@ -123,6 +127,10 @@ impl Profiles {
         if owner.is_none() {
             *owner = Some(Arc::clone(subject));
         }
+        let full = self.by_subject.len() >= SUBJECTS_MAX;
+        if full && !self.by_subject.contains_key(subject) && !self.is_preloaded(subject) {
+            return;
+        }
         let slots = self.by_subject.entry(Arc::clone(subject)).or_default();
         if !slots.contains(&slot) {
             slots.push(slot);
@@ -138,7 +146,9 @@ impl Profiles {
         for &slot in &slots {
             self.write(slot, &grams);
         }
-        self.preloaded.insert(Arc::clone(subject), grams);
+        if self.preloaded.len() < SUBJECTS_MAX || self.is_preloaded(subject) {
+            self.preloaded.insert(Arc::clone(subject), grams);
+        }
         !slots.is_empty()
     }
 

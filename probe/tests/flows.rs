@@ -7,6 +7,8 @@ mod flow_harness;
 use std::{
     io::{Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
+    time::Instant,
 };
 
 use flow_harness::*;
@@ -72,6 +74,66 @@ fn tcp_bytes_over_ipv4_are_the_payload() {
 #[test]
 fn tcp_bytes_over_ipv6_are_the_payload() {
     tcp_is_exact(Ipv6Addr::LOCALHOST.into());
+}
+
+/// Segments out and in, as the socket itself counts them. libc's `tcp_info` ends before them.
+fn segments(socket: &TcpStream) -> (u64, u64) {
+    /// Offset of `tcpi_segs_out` in include/uapi/linux/tcp.h; `tcpi_segs_in` follows.
+    const SEGS_OUT: usize = 136;
+    let mut info = [0u8; SEGS_OUT + 8];
+    let mut size = info.len() as libc::socklen_t;
+    // SAFETY: buffer and length belong together.
+    let result = unsafe {
+        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_INFO);
+        libc::getsockopt(socket.as_raw_fd(), level, option, info.as_mut_ptr().cast(), &raw mut size)
+    };
+    assert_eq!((result, size as usize), (0, info.len()));
+    let word = |at: usize| u32::from_ne_bytes(info[at..at + 4].try_into().unwrap()).into();
+    (word(SEGS_OUT), word(SEGS_OUT + 4))
+}
+
+fn tcp_packets_are_the_segments(address: IpAddr) {
+    let mut harness = Harness::new();
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (mut accepted, _) = listener.accept().unwrap();
+    let mut body = vec![7; 300_000];
+    std::thread::scope(|scope| {
+        scope.spawn(|| client.write_all(&body).unwrap());
+        accepted.read_exact(&mut vec![0; body.len()]).unwrap();
+    });
+    accepted.write_all(&body[..50_000]).unwrap();
+    client.read_exact(&mut body[..50_000]).unwrap();
+    let mut records = Vec::new();
+    let start = Instant::now();
+    loop {
+        // An acknowledgement may still be held back: once more then.
+        let before = (segments(&client), segments(&accepted));
+        records.extend(harness.drain());
+        records.extend(harness.interim());
+        let ends = (segments(&client), segments(&accepted));
+        let packets = |inbound| {
+            side(&records, inbound)
+                .iter()
+                .fold((0, 0), |sum, flow| (sum.0 + flow.packets_out, sum.1 + flow.packets_in))
+        };
+        if ends == before {
+            assert_eq!((packets(false), packets(true)), ends);
+            assert!(ends.0.0 > 2 && ends.1.0 > 2, "{ends:?}");
+            return;
+        }
+        assert!(start.elapsed() < LIMIT, "{ends:?}");
+    }
+}
+
+#[test]
+fn tcp_packets_over_ipv4_are_the_segments() {
+    tcp_packets_are_the_segments(Ipv4Addr::LOCALHOST.into());
+}
+
+#[test]
+fn tcp_packets_over_ipv6_are_the_segments() {
+    tcp_packets_are_the_segments(Ipv6Addr::LOCALHOST.into());
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, net::ToSocketAddrs, time::Duration};
 
 use hedgerow_event::{
-    Event, Evidence, Finding, Maturity, Mode, Origin, Remediation, Rule, Target, Verdict, Workload,
+    Event, Evidence, Finding, Maturity, Mode, Origin, Remediation, Rule, Tampering, Target,
+    Verdict, Workload,
 };
 use hedgerow_responder::{
     Options, Refusal, Request, Responder, Wronged, now,
@@ -12,7 +13,7 @@ use hedgerow_responder::{
 };
 use hedgerow_sink::{JsonLinesSink, Message, Rotation, kafka::KafkaSink};
 
-use super::{FINDINGS, LEDGER, alarm, report::Reporter};
+use super::{FINDINGS, LEDGER, alarm, report::Reporter, watch};
 use crate::{
     config::Config,
     exit::Failure,
@@ -236,6 +237,27 @@ impl Actor {
             let finding = alarm::finding(&told, &self.host, state, model_id, now().wall_ns);
             self.publish(&finding, reporter);
         }
+    }
+
+    /// What somebody else changed of the deny programs and their maps.
+    pub fn tampered(&mut self, reporter: &mut Reporter) -> Vec<Tampering> {
+        let Some(responder) = &self.responder else { return Vec::new() };
+        responder.tampered().unwrap_or_else(|why| {
+            reporter.warn(&format!("the deny maps could not be looked after: {why}"));
+            Vec::new()
+        })
+    }
+
+    /// Raises what somebody else changed.
+    pub fn accuse(
+        &mut self,
+        tampering: Tampering,
+        state: Maturity,
+        model_id: &str,
+        reporter: &mut Reporter,
+    ) {
+        let finding = watch::finding(tampering, &self.host, state, model_id, now().wall_ns);
+        self.publish(&finding, reporter);
     }
 
     /// Tells what came of it.

@@ -25,7 +25,7 @@ pub use self::capture::{
     BUDGET, Capture, EARLY as EARLY_STREAM, FULL, RECORDS, Run, SCHEDULE, SEED, SYSCALLS,
     scoring_after,
 };
-use self::{act::Actor, report::Reporter, watch::Watch};
+use self::{act::Actor, report::Reporter, watch::Told};
 use crate::{
     config::Config,
     control::{Control, socket},
@@ -55,7 +55,7 @@ struct Daemon {
     sensor: Sensor,
     actor: Actor,
     reporter: Reporter,
-    watch: Watch,
+    tampered: Told,
     capture: Option<Capture>,
     epochs: u32,
     last_close: Option<EpochClose>,
@@ -107,14 +107,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         Resolver::open().context("can't read the cgroup hierarchy").map_err(Failure::host)?;
     let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
     let sensor = probe.control();
-    let watch = Watch::new(&host);
     let mut daemon = Daemon {
         config,
         engine,
         sensor,
         actor,
         reporter,
-        watch,
+        tampered: Told::default(),
         capture,
         epochs: 0,
         last_close: None,
@@ -196,10 +195,7 @@ impl Daemon {
         if let Some(capture) = &mut self.capture {
             capture.records(vec![Record::Close(close.clone())]);
         }
-        let tampered = self.sensor.tampered();
-        for finding in self.watch.findings(tampered, &close, &self.engine) {
-            self.actor.publish(&finding, &mut self.reporter);
-        }
+        self.look_after_ourselves();
         let outcomes = self.engine.close(&close)?;
         self.last_close = Some(close);
         self.epochs += 1;
@@ -222,6 +218,16 @@ impl Daemon {
         });
         let workloads = windows.flatten().map(|window| &window.subject.workload).collect();
         self.actor.watch(EPOCH_SECONDS as u32, &workloads, &mut self.reporter);
+    }
+
+    /// Tells what somebody else changed of the sensor or of the deny maps.
+    fn look_after_ourselves(&mut self) {
+        let mut found = self.sensor.tampered();
+        found.extend(self.actor.tampered(&mut self.reporter));
+        let (state, model) = (self.engine.state(), self.engine.model_id());
+        for tampering in self.tampered.fresh(found) {
+            self.actor.accuse(tampering, state, model, &mut self.reporter);
+        }
     }
 
     /// Tells what an operator must hear of at once.

@@ -36,7 +36,7 @@ fn kind(target: &Target) -> u8 {
     }
 }
 
-fn record(entry: &Entry) -> wire::deny_entry {
+pub(super) fn record(entry: &Entry) -> wire::deny_entry {
     let plen = match entry.target {
         Target::Peer { address, prefix_length, .. } => mapped_length(address, prefix_length) as u8,
         _ => 0,
@@ -141,7 +141,7 @@ impl Kernel {
     }
 }
 
-fn peer_bytes(target: &Target) -> Option<Vec<u8>> {
+pub(super) fn peer_bytes(target: &Target) -> Option<Vec<u8>> {
     match target {
         Target::Peer { address, prefix_length, cgroup_id, .. } => {
             Some(peer_key(*address, *prefix_length, *cgroup_id, 0).bytes().to_vec())
@@ -150,7 +150,7 @@ fn peer_bytes(target: &Target) -> Option<Vec<u8>> {
     }
 }
 
-fn program_bytes(target: &Target) -> Option<Vec<u8>> {
+pub(super) fn program_bytes(target: &Target) -> Option<Vec<u8>> {
     match target {
         Target::Program { cgroup_id, file, .. } => {
             Some(program_key(*cgroup_id, *file).bytes().to_vec())

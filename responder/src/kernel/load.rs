@@ -1,6 +1,7 @@
 //! Loading, attaching and pinning.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsStr,
     fs,
     io::Read,
@@ -21,6 +22,7 @@ use libbpf_rs::{
 use super::{
     Maps, host,
     maps::{get, turn},
+    watch::{Pin, pins},
 };
 use crate::Error;
 
@@ -52,10 +54,12 @@ pub(crate) struct Kernel {
     pub exec_prevents: bool,
     list_sockets: Link,
     spread: Link,
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
+    /// As they were left at the start.
+    pub(super) pins: BTreeMap<String, Pin>,
 }
 
-const LINKS: &str = "links";
+pub(super) const LINKS: &str = "links";
 /// Forks that go on meanwhile are entered by the fork hook: passes only catch what it was too
 /// early for.
 const SPREAD_PASSES_MAX: usize = 16;
@@ -100,6 +104,7 @@ impl Kernel {
             list_sockets,
             spread,
             directory: directory.to_owned(),
+            pins: pins(directory),
         };
         // Sockets older than the hooks get their owner.
         kernel.list_sockets()?;

@@ -4,6 +4,7 @@ mod host;
 mod install;
 mod load;
 pub(crate) mod maps;
+mod watch;
 
 pub use host::now;
 pub(crate) use host::{boot_id, cgroup_root, random_id};

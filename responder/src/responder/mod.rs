@@ -5,6 +5,7 @@ mod admit;
 mod control;
 mod hold;
 mod takeover;
+mod watch;
 mod wrong;
 
 use std::{

@@ -1,0 +1,152 @@
+//! Whether pins, links and maps are still as the responder left them.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    fs,
+    os::fd::AsFd,
+    path::Path,
+};
+
+use hedgerow_bpf::wire;
+use hedgerow_event::{Tampering, Target};
+use libbpf_rs::{Link, MapCore, MapHandle, MapInfo, query::LinkTypeInfo};
+
+use super::{
+    Kernel,
+    install::{peer_bytes, program_bytes, record},
+    load::LINKS,
+    maps::get,
+};
+use crate::{Error, entry::Entry, wire::Plain};
+
+/// What a pin leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pin {
+    /// The cgroup is 0 for a link that was detached, and for hooks that are of no cgroup.
+    Link {
+        link: u32,
+        program: u32,
+        cgroup_id: u64,
+    },
+    Map {
+        id: u32,
+    },
+    /// It can't be opened, or leads to something else.
+    Other,
+}
+
+fn link(path: &Path) -> libbpf_rs::Result<Pin> {
+    let info = Link::open(path)?.info()?;
+    let cgroup_id = match &info.info {
+        LinkTypeInfo::Cgroup(cgroup) => cgroup.cgroup_id,
+        _ => 0,
+    };
+    Ok(Pin::Link { link: info.id, program: info.prog_id, cgroup_id })
+}
+
+fn map(path: &Path) -> libbpf_rs::Result<Pin> {
+    let map = MapHandle::from_pinned_path(path)?;
+    Ok(Pin::Map { id: MapInfo::new(map.as_fd())?.info.id })
+}
+
+/// What is pinned under `directory`, by name.
+pub(super) fn pins(directory: &Path) -> BTreeMap<String, Pin> {
+    let mut found = BTreeMap::new();
+    let kinds: [(_, fn(&Path) -> _); 2] =
+        [(directory.to_owned(), map), (directory.join(LINKS), link)];
+    for (path, open) in kinds {
+        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                found.insert(name, open(&entry.path()).unwrap_or(Pin::Other));
+            }
+        }
+    }
+    found
+}
+
+fn compare(was: &Pin, now: Option<&Pin>) -> Option<&'static str> {
+    match (was, now) {
+        (was, Some(now)) if was == now => None,
+        (_, None) => Some("no longer pinned: it ends with whoever holds it"),
+        (Pin::Link { cgroup_id, .. }, Some(Pin::Link { cgroup_id: 0, .. })) if *cgroup_id != 0 => {
+            Some("detached")
+        }
+        _ => Some("another one is in its place"),
+    }
+}
+
+impl Kernel {
+    /// What somebody else did to the pins and links.
+    pub fn pins_tampered(&self) -> Vec<Tampering> {
+        let now = pins(&self.directory);
+        if now.is_empty() && !self.pins.is_empty() {
+            return vec![Tampering::new("the deny programs and maps", "no longer pinned")];
+        }
+        let told = self.pins.iter().filter_map(|(name, was)| {
+            let how = compare(was, now.get(name))?;
+            let what = if matches!(was, Pin::Map { .. }) { "map" } else { "deny program" };
+            Some(Tampering::new(format!("{what} {name}"), how))
+        });
+        told.collect()
+    }
+
+    /// What somebody else wrote into the maps, where `entries`, `allowed` and `scopes` (cgroup, id,
+    /// flags) are all that was. Trees are left out: the kernel itself enters children.
+    pub fn maps_tampered(
+        &self,
+        entries: &[&Entry],
+        allowed: &[Target],
+        scopes: &HashSet<(u64, u64, u32)>,
+    ) -> Result<Vec<Tampering>, Error> {
+        let live: HashSet<u64> = entries.iter().map(|entry| entry.id).collect();
+        let mut tampered = Vec::new();
+        let mut tell = |name: &str, how: &str| {
+            tampered.push(Tampering::new(format!("map {name}"), how));
+        };
+        if self.maps.ids().iter().any(|id| !live.contains(id)) {
+            tell("deny_entries", "it has an entry that no ledger line explains");
+        }
+        for entry in entries {
+            let found: Option<wire::deny_entry> = get(&self.maps.entries, &entry.id.to_ne_bytes())?;
+            match found {
+                None => tell("deny_entries", "an entry was taken out"),
+                Some(found) if found.bytes() != record(entry).bytes() => {
+                    tell("deny_entries", "an entry was changed");
+                }
+                Some(_) => {}
+            }
+        }
+        let allowed_peers: HashSet<Vec<u8>> = allowed.iter().filter_map(peer_bytes).collect();
+        let allowed_programs: HashSet<Vec<u8>> = allowed.iter().filter_map(program_bytes).collect();
+        for (name, map, keys) in [
+            ("allow_peers", &self.maps.allow_peers, &allowed_peers),
+            ("allow_programs", &self.maps.allow_programs, &allowed_programs),
+        ] {
+            let found: HashSet<Vec<u8>> = map.keys().collect();
+            if !found.is_subset(keys) {
+                tell(name, "it lets something through that no ledger line explains");
+            }
+            if !keys.is_subset(&found) {
+                tell(name, "an allowance was taken out");
+            }
+        }
+        if self.scopes()? != *scopes {
+            tell("deny_scopes", "what is looked up for a cgroup was changed");
+        }
+        tampered.dedup();
+        Ok(tampered)
+    }
+
+    fn scopes(&self) -> Result<HashSet<(u64, u64, u32)>, Error> {
+        let mut found = HashSet::new();
+        let keys: Vec<Vec<u8>> = self.maps.scopes.keys().collect();
+        for key in keys {
+            let scope: Option<wire::deny_scope> = get(&self.maps.scopes, &key)?;
+            if let (Some(scope), Some(cgroup_id)) = (scope, u64::read(&key)) {
+                found.insert((cgroup_id, scope.id, scope.flags));
+            }
+        }
+        Ok(found)
+    }
+}
