@@ -1,96 +1,322 @@
-//! `hedgerow test`: a harmless incident, shown end to end against the running daemon.
+//! `hedgerow test`: a harmless incident, shown end to end against the running daemon: what is done,
+//! the finding, what the responder decides, what that does, and its release.
 
 use std::{
     ffi::CString,
-    io::Write,
+    fs::File,
+    io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
     net::{TcpListener, TcpStream},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::process::CommandExt,
+        unix::process::{CommandExt, ExitStatusExt},
     },
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context;
+use hedgerow_event::{Action, Disposition, Finding, Mode, Object, Remediation};
+use hedgerow_probe::support::cgroup_root;
+use hedgerow_responder::ledger::{Decision, Line};
+use serde_json::{Value, json};
 
+use super::why;
 use crate::{
     control::{Request, call, socket},
+    daemon::FINDINGS,
     exit::Failure,
+    text,
 };
 
 /// A finding comes with its window's close at the latest.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The incident goes on for so long after the decision, so that its effect shows.
+const EFFECT: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(50);
+/// Its cgroup is named like a unit, so that it is a workload of its own, which normal life lacks:
+/// no entry made for it can concern anything else.
+const UNIT: &str = "hedgerow-test.service";
+/// What runs from memory. It holds one connection, sends a byte over it in each round and ends with
+/// [`CUT`] when it can't; beside it opens short connections, looks for files that aren't there and
+/// starts subshells, as a dropped tool that looks around would. Each round is another exec of the
+/// same image, a quarter of a second each, for a minute.
+const SCRIPT: &str = r#"[ -e /proc/self/fd/7 ] || exec 7<>/dev/tcp/127.0.0.1/$PORT || exit 9
+printf . >&7 || exit 9
+for i in {1..20}; do (exec 8<>/dev/tcp/127.0.0.1/$PORT); : </nonexistent/$i; done
+read -t 0.2 <&7
+[ "${ROUND:=1}" -lt 240 ] && ROUND=$((ROUND + 1)) exec -a hedgerow-test /proc/self/exe -c 'eval "$SCRIPT"'"#;
+/// How the script ends when its connection is cut, or never stood; SIGPIPE may be faster.
+const CUT: i32 = 9;
 
-/// Runs a copy of `true`'s kind from memory that connects to this process over loopback, and waits
-/// for the daemon to notice.
+/// Makes the incident, and follows it through the daemon.
 pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     let before = call(&socket(state), &Request::Status)?;
     if before["phase"] != "scoring" {
         let left = before["seconds_left"].as_u64().unwrap_or(0);
         return Err(Failure::NoDaemon(format!(
             "the daemon is still learning and scores nothing; try again in {}",
-            crate::text::seconds(left)
+            text::seconds(left)
         ))
         .into());
     }
-    let count = |status: &serde_json::Value| {
-        status["alerts"].as_u64().unwrap_or(0) + status["suppressed"].as_u64().unwrap_or(0)
+    let say = |line: &str| {
+        if !json {
+            println!("{line}");
+        }
     };
-    let started = Instant::now();
-    incident()?;
-    if !json {
-        eprintln!(
-            "Ran a program from memory that connected to 127.0.0.1; waiting for the finding."
+    let mut log = Log::at_end(&state.join(FINDINGS))?;
+    let mut incident = Incident::start()?;
+    say(&format!(
+        "Incident: process {} in {UNIT} runs a copy of bash from memory and sends bytes to \
+         127.0.0.1.\n",
+        incident.child.id()
+    ));
+    let Some(finding) = await_finding(&mut log, &mut incident)? else {
+        anyhow::bail!(
+            "the daemon found nothing within {} s. An earlier test is one episode with this one for \
+             5 minutes; `hedgerow findings list --all` shows what was found, `hedgerow doctor` what \
+             this kernel can do",
+            PATIENCE.as_secs()
+        );
+    };
+    let found_ms = incident.started.elapsed().as_millis();
+    say(&format!("Finding after {found_ms} ms:\n{}", text::finding(&finding)));
+    if finding.disposition == Disposition::Suppressed {
+        say("  It is kept and not alerted: the day's alert budget is spent.");
+    }
+    let decision = await_decision(state, &finding.uid)?;
+    if let Some(line) = &decision {
+        say(&format!("\nDecision:\n{}", why::told(line)));
+    }
+    let entry = decision.as_ref().and_then(|line| match &line.decision {
+        Decision::Block { entry, .. } => Some(entry),
+        _ => None,
+    });
+    let mut told = json!({
+        "found": true,
+        "milliseconds": found_ms as u64,
+        "finding": finding,
+        "decision": decision,
+    });
+    let effect = incident.watch(entry)?;
+    say(&format!("\nEffect:\n{}", effect.text(entry)));
+    told["effect"] = effect.json();
+    if let Some(entry) = entry {
+        let released = release(state, entry)?;
+        say(&format!("\nRelease:\n{}", released.0));
+        told["release"] = released.1;
+    } else {
+        say(
+            "\nNothing was installed, so there is nothing to release. `hedgerow mode monitor` shows \
+             what would be refused, `hedgerow mode --help` when it is.",
         );
     }
-    while started.elapsed() < PATIENCE {
-        let now = call(&socket(state), &Request::Status)?;
-        if count(&now) > count(&before) {
-            let milliseconds = started.elapsed().as_millis();
-            if json {
-                println!("{}", serde_json::json!({ "found": true, "milliseconds": milliseconds }));
-            } else {
-                println!("Found after {milliseconds} ms; `hedgerow findings list --all` shows it.");
-            }
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(100));
+    if json {
+        println!("{told}");
     }
-    anyhow::bail!(
-        "the daemon found nothing within {} s; `hedgerow doctor` shows what this kernel can do",
-        PATIENCE.as_secs()
-    )
+    Ok(())
 }
 
-/// Copies this program into memory and runs it there as `hedgerow test` child.
-fn incident() -> anyhow::Result<()> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    let name = CString::new("hedgerow-test")?;
-    // SAFETY: the name is a C string that lives through the call.
-    let fd = unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(std::io::Error::last_os_error()).context("can't make a file in memory");
+/// What is written to the findings' log from now on.
+struct Log {
+    path: PathBuf,
+    read: u64,
+}
+
+impl Log {
+    fn at_end(path: &Path) -> anyhow::Result<Self> {
+        let read = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+        Ok(Self { path: path.to_owned(), read })
     }
-    // SAFETY: the call above returned this descriptor to us alone.
-    let memory = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
-    let shell = std::fs::read("/bin/bash").or_else(|_| std::fs::read("/bin/sh"))?;
-    (&memory).write_all(&shell)?;
-    let path = format!("/proc/self/fd/{}", memory.as_raw_fd());
-    let script = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; sleep 2");
-    let mut child = Command::new(path).arg0("hedgerow-test").arg("-c").arg(script).spawn()?;
-    listener.set_nonblocking(true)?;
-    let deadline = Instant::now() + Duration::from_secs(3);
-    let mut accepted: Option<TcpStream> = None;
-    while Instant::now() < deadline && child.try_wait()?.is_none() {
-        if accepted.is_none() {
-            accepted = listener.accept().ok().map(|(stream, _)| stream);
+
+    /// Findings since the last call; a line that is being written waits for the next one.
+    fn fresh(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let mut file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(why) if why.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(why) => return Err(why).with_context(|| self.path.display().to_string()),
+        };
+        if file.metadata()?.len() < self.read {
+            // It was rotated.
+            self.read = 0;
         }
-        std::thread::sleep(Duration::from_millis(20));
+        file.seek(SeekFrom::Start(self.read))?;
+        let mut found = Vec::new();
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
+            self.read += line.len() as u64;
+            found.extend(serde_json::from_slice(&line));
+            line.clear();
+        }
+        Ok(found)
     }
-    drop(child.kill());
-    child.wait()?;
-    Ok(())
+}
+
+/// A program from memory with a connection to this process.
+struct Incident {
+    child: Child,
+    /// Of its own, where there is a hierarchy for it.
+    cgroup: Option<PathBuf>,
+    listener: TcpListener,
+    stream: Option<TcpStream>,
+    started: Instant,
+    /// Bytes that arrived, each with its wall time.
+    arrived: Vec<i64>,
+}
+
+impl Incident {
+    fn start() -> anyhow::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        listener.set_nonblocking(true)?;
+        let port = listener.local_addr()?.port();
+        // SAFETY: the name is a C string that lives through the call.
+        let fd = unsafe {
+            let name = CString::new("hedgerow-test")?;
+            libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC)
+        };
+        if fd < 0 {
+            return Err(std::io::Error::last_os_error()).context("can't make a file in memory");
+        }
+        // SAFETY: the call above returned this descriptor to us alone.
+        let memory = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let shell = std::fs::read("/bin/bash").context("the incident needs /bin/bash")?;
+        (&memory).write_all(&shell)?;
+        let mut command = Command::new(format!("/proc/self/fd/{}", memory.as_raw_fd()));
+        command.arg0("hedgerow-test").args(["-c", "eval \"$SCRIPT\""]).stderr(Stdio::null());
+        command.env("SCRIPT", SCRIPT).env("PORT", port.to_string());
+        let cgroup = cgroup_root().ok().map(|root| root.join(UNIT));
+        let cgroup = cgroup.filter(|path| path.is_dir() || std::fs::create_dir(path).is_ok());
+        if let Some(cgroup) = &cgroup {
+            let tasks = File::options().write(true).open(cgroup.join("cgroup.procs"))?;
+            let enter = move || (&tasks).write_all(b"0");
+            // SAFETY: one write system call on an open descriptor, nothing is allocated.
+            unsafe { command.pre_exec(enter) };
+        }
+        let started = Instant::now();
+        let child = command.spawn()?;
+        Ok(Self { child, cgroup, listener, stream: None, started, arrived: Vec::new() })
+    }
+
+    /// Takes what has arrived.
+    fn pump(&mut self) -> anyhow::Result<()> {
+        // The first connection is the one that counts.
+        while let Ok((stream, _)) = self.listener.accept() {
+            if self.stream.is_none() {
+                stream.set_nonblocking(true)?;
+                self.stream = Some(stream);
+            }
+        }
+        let mut buffer = [0; 64];
+        while let Some(Ok(count @ 1..)) = self.stream.as_mut().map(|s| s.read(&mut buffer)) {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as i64;
+            self.arrived.extend(std::iter::repeat_n(now, count));
+        }
+        Ok(())
+    }
+
+    /// Lets it go on for a while after the decision, then ends it.
+    fn watch(&mut self, entry: Option<&Remediation>) -> anyhow::Result<Effect> {
+        let until = Instant::now() + EFFECT;
+        while Instant::now() < until {
+            self.pump()?;
+            std::thread::sleep(POLL);
+        }
+        let ended = self.child.try_wait()?;
+        let cut = ended.is_some_and(|status| {
+            status.code() == Some(CUT) || status.signal() == Some(libc::SIGPIPE)
+        });
+        let since = entry.map_or(i64::MAX, |entry| entry.time_ns);
+        let before = self.arrived.iter().filter(|time| **time <= since).count();
+        Ok(Effect { before, after: self.arrived.len() - before, cut })
+    }
+}
+
+impl Drop for Incident {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Its last subshells are on their way out.
+        let deadline = Instant::now() + EFFECT;
+        while let Some(cgroup) = &self.cgroup
+            && std::fs::remove_dir(cgroup).is_err()
+            && Instant::now() < deadline
+        {
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// What became of the incident's connection.
+struct Effect {
+    /// Bytes that arrived before the entry, and after it.
+    before: usize,
+    after: usize,
+    cut: bool,
+}
+
+impl Effect {
+    fn text(&self, entry: Option<&Remediation>) -> String {
+        let Self { before, after, cut } = self;
+        let bytes = format!("{before} bytes arrived before the entry and {after} after it");
+        match entry.map(|entry| entry.mode) {
+            None => format!("{before} bytes arrived; nothing was refused."),
+            Some(Mode::Enforce) if *cut => format!("{bytes}: the connection was cut."),
+            Some(Mode::Enforce) => format!("{bytes}: the connection was NOT cut."),
+            Some(_) => format!("{bytes}: it counts what it would refuse, and lets it pass."),
+        }
+    }
+    fn json(&self) -> Value {
+        json!({ "bytes_before": self.before, "bytes_after": self.after, "cut": self.cut })
+    }
+}
+
+/// The finding about the incident: of its process, or of a program from memory.
+fn await_finding(log: &mut Log, incident: &mut Incident) -> anyhow::Result<Option<Finding>> {
+    let pid = incident.child.id();
+    while incident.started.elapsed() < PATIENCE {
+        incident.pump()?;
+        let ours = |finding: &Finding| {
+            finding.process.as_ref().is_some_and(|process| process.pid == pid)
+                || finding.objects.iter().any(|object| matches!(object, Object::ExecMemory { .. }))
+        };
+        if let Some(finding) = log.fresh()?.into_iter().find(ours) {
+            return Ok(Some(finding));
+        }
+        std::thread::sleep(POLL);
+    }
+    Ok(None)
+}
+
+/// The ledger's line on the finding. The verdict is there before the finding is told.
+fn await_decision(state: &Path, finding_uid: &str) -> anyhow::Result<Option<Line>> {
+    let about = |line: &Line| match &line.decision {
+        Decision::Block { entry, .. } => entry.finding_uid.as_deref() == Some(finding_uid),
+        Decision::Refuse { finding_uid: of, .. } => of.as_deref() == Some(finding_uid),
+        Decision::Report { finding_uid: of, .. } => of == finding_uid,
+        _ => false,
+    };
+    Ok(why::read(state)?.into_iter().find(about))
+}
+
+/// Lifts the entry, as its minute without a hit would.
+fn release(state: &Path, entry: &Remediation) -> anyhow::Result<(String, Value)> {
+    match call(&socket(state), &Request::Remove { uid: entry.uid.clone(), wrong: false }) {
+        Ok(answer) => {
+            let lifted: Remediation = serde_json::from_value(answer["lifted"].clone())?;
+            debug_assert_eq!(lifted.action, Action::Unblock);
+            let said = format!(
+                "{} lifted {} after {} hits; by itself it would have ended at {}, or been extended \
+                 while it was hit.",
+                text::time(lifted.time_ns),
+                lifted.target,
+                lifted.hits,
+                text::time(entry.expires_ns)
+            );
+            Ok((said, answer["lifted"].clone()))
+        }
+        // Its time may be over by now.
+        Err(why) => Ok((format!("{why:#}"), Value::Null)),
+    }
 }

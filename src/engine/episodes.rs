@@ -2,7 +2,8 @@
 //! same objects, with gaps of at most five minutes.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, hash_map::DefaultHasher},
+    hash::{Hash, Hasher},
     sync::Arc,
 };
 
@@ -119,6 +120,14 @@ impl Episodes {
 
     pub fn uid(&self, id: u64) -> Option<&str> {
         self.open.get(&id).map(|episode| episode.uid.as_str())
+    }
+
+    /// A number for an episode that no other has, in this run or another: the budget is saved with
+    /// the episodes that it let alert, while ids begin anew with each run.
+    pub fn key(&self, id: u64) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.uid(id).hash(&mut hasher);
+        hasher.finish()
     }
 
     pub fn get_mut(&mut self, id: u64) -> Option<&mut Episode> {

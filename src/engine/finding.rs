@@ -114,7 +114,8 @@ impl Engine {
         };
         let reason = reason?;
         let (id, joined) = self.join_episode(window, scored, &case, now_boot_ns);
-        let decision = self.budget.admit(self.unix_s(now_boot_ns), id, scored.score, bypass);
+        let key = self.episodes.key(id);
+        let decision = self.budget.admit(self.unix_s(now_boot_ns), key, scored.score, bypass);
         let (activity, disposition) = match (decision, joined) {
             (Decision::Alert { over_budget: true }, _) => {
                 (Activity::Create, Disposition::AlertOverBudget)

@@ -294,6 +294,27 @@ fn a_saved_model_judges_alike() {
     assert_eq!(judge(&mut engine, &mut host), judge(&mut again, &mut twin));
 }
 
+/// The budget is saved with the episode that it let alert; another one after the restart is not it.
+#[test]
+fn what_is_found_soon_after_a_restart_is_not_taken_for_what_was_found_before() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
+    assert_eq!(findings(host.close(&mut engine)).len(), 1);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.hedgerow");
+    engine.save().unwrap().unwrap().save(&path).unwrap();
+    let mut again = Engine::scoring(settings(60), SavedModel::load(&path).unwrap()).unwrap();
+    host.live(&mut again);
+    again.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
+    again.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
+    again.observe(&host.row("/bin/bash", 200, &[(3, 20)]));
+    let found = findings(host.close(&mut again));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0.activity, Activity::Create);
+}
+
 #[test]
 fn a_corrupt_model_is_refused_with_its_name() {
     let directory = tempfile::tempdir().unwrap();
