@@ -54,10 +54,12 @@ live-truth: ## learn a benign load in a lab, count false alerts, try every attac
 	$(BUILD) --bin hedgerow --bin truth
 	$(AS_ROOT) $(TARGET_DIR)/debug/truth --hedgerow $(HEDGEROW)
 
-bench: ## what probes, windows and the deny path cost on this machine
-	@scripts/setup build bench
+bench: ## what probes, windows, scores and the deny path cost on this machine, goals beside the figures
+	@scripts/setup build bench test
 	@lscpu | sed -n 's/^Model name: */CPU: /p;s/^CPU(s): */CPUs: /p'
 	cargo bench --locked --workspace --exclude hedgerow-model --bench '*'
+	$(BUILD) --bin hedgerow --bin latency
+	$(AS_ROOT) $(TARGET_DIR)/debug/latency --hedgerow $(HEDGEROW)
 
 bench-model: ## the forest beside scikit-learn, isotree, coniferest and onnxruntime, on this machine
 	@scripts/setup build

@@ -2,7 +2,6 @@
 //! tried in a run of its own from the saved state. Prints what was found, and how fast.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     process::ExitCode,
     thread,
@@ -11,7 +10,7 @@ use std::{
 
 use clap::Parser;
 use hedgerow_event::{Finding, Subject, Workload};
-use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Outcome, Via, exit_code};
+use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Outcome, Via, copy_directory, exit_code};
 
 /// A started daemon must be scoring within this, beyond the time it learns.
 const START_LIMIT: Duration = Duration::from_secs(180);
@@ -191,19 +190,4 @@ fn counts(subject: &Subject) -> bool {
     let kernel = workload == Workload::HOST && &*subject.program.path == Subject::KERNEL;
     let attacker = workload == Lab::workload("attacker");
     kernel || (workload.starts_with("lab-") && !attacker)
-}
-
-fn copy_directory(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let target = to.join(entry.file_name());
-        let kind = entry.file_type()?;
-        if kind.is_dir() {
-            copy_directory(&entry.path(), &target)?;
-        } else if kind.is_file() {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }
