@@ -55,7 +55,7 @@ live-truth: ## learn a benign load in a lab, count false alerts, try every attac
 	$(AS_ROOT) $(TARGET_DIR)/debug/truth --hedgerow $(HEDGEROW)
 
 bench: ## what probes, windows, scores and the deny path cost on this machine, goals beside the figures
-	@scripts/setup build bench test
+	@scripts/setup build bench
 	@lscpu | sed -n 's/^Model name: */CPU: /p;s/^CPU(s): */CPUs: /p'
 	cargo bench --locked --workspace --exclude hedgerow-model --bench '*'
 	$(BUILD) --bin hedgerow --bin latency

@@ -29,6 +29,9 @@ const BPFTRACE: usize = 5;
 /// What bpftrace is told: count, and say when it has begun.
 const COUNT: &str = "tracepoint:raw_syscalls:sys_exit { @[pid] = count(); } \
                      interval:ms:100 { printf(\"counting\\n\"); }";
+/// bpftrace finds tracepoints in debugfs, which some hosts don't mount; it may, for itself.
+const MOUNTED: &str = "[ -d /sys/kernel/debug/tracing/events ] || \
+                       mount -t debugfs debugfs /sys/kernel/debug; exec bpftrace -e \"$0\"";
 
 fn thread_cpu_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -162,12 +165,13 @@ fn with_sensor(options: Options, learn: bool) -> [f64; 2] {
 
 /// The loops while bpftrace counts every call by process; `None` where it isn't installed.
 fn with_bpftrace() -> Option<[f64; 2]> {
-    let mut bpftrace = Command::new("bpftrace")
-        .args(["-e", COUNT])
+    Command::new("bpftrace").arg("--version").output().ok()?;
+    let mut bpftrace = Command::new("unshare")
+        .args(["--mount", "sh", "-c", MOUNTED, COUNT])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
-        .ok()?;
+        .unwrap();
     let mut output = BufReader::new(bpftrace.stdout.take().unwrap());
     let mut line = String::new();
     while !line.contains("counting") {

@@ -69,6 +69,8 @@ pub struct Drain {
     /// When the last window closed.
     stats: Stats,
     drains: bool,
+    /// The last turn left records in a ring.
+    more: bool,
 }
 
 impl Drain {
@@ -93,13 +95,14 @@ impl Drain {
             host: Some(Host::Idle(reader)),
             stats: Stats::default(),
             drains,
+            more: false,
         })
     }
 
     /// Runs until it is told to stop or nobody listens; closes the last window.
     pub fn run(mut self) -> Result<()> {
         while !self.shared.stop.load(Ordering::Acquire) {
-            let signals = self.signals.wait(INTERVAL);
+            let signals = self.signals.wait(if self.more { Duration::ZERO } else { INTERVAL });
             if !self.pump(signals)? {
                 return Ok(());
             }
@@ -132,6 +135,7 @@ impl Drain {
         let now = Now::read().map_err(Error::io("clock"))?;
         let drained = if self.drains { self.rings.drain(now.boot_ns) } else { Drained::default() };
         self.shared.received.fetch_add(drained.received, Ordering::Relaxed);
+        self.more = drained.more;
         let mut records = drained.records;
         records.extend(others);
         if records.is_empty() && drained.undecodable == 0 && self.held.is_empty() {

@@ -20,6 +20,8 @@ pub struct Drained {
     pub records: Vec<WireEvent>,
     pub received: u64,
     pub undecodable: u64,
+    /// A ring has more than its turn: the next one must follow at once.
+    pub more: bool,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +75,7 @@ impl Rings {
     /// that was not emptied, waits for the next turn.
     pub fn drain(&self, now_ns: u64) -> Drained {
         let mut until = now_ns;
+        let mut more = false;
         for index in 0..self.count {
             let ring = self.ring(index);
             if ring.is_null() {
@@ -81,6 +84,7 @@ impl Rings {
             // SAFETY: a ring of our buffer.
             let taken = unsafe { libbpf_sys::ring__consume_n(ring, TURN) };
             if u64::try_from(taken) == Ok(TURN) {
+                more = true;
                 let last = self.inbox.borrow().records.last().map(|(time, _)| *time);
                 until = last.map_or(until, |last| until.min(last));
             }
@@ -94,6 +98,7 @@ impl Rings {
             records: ready.into_iter().map(|(_, record)| record).collect(),
             received: std::mem::take(&mut inbox.received),
             undecodable: std::mem::take(&mut inbox.undecodable),
+            more,
         }
     }
 
