@@ -39,9 +39,11 @@ fn calls(events: &[Event], tid: u32) -> impl Iterator<Item = &Call> {
     })
 }
 
+/// Execs of this test's own children, whatever else runs on the host.
 fn execs(events: &[Event]) -> impl Iterator<Item = (&Event, &Exec)> {
-    events.iter().filter_map(|event| match &event.origin {
-        Origin::Exec(exec) => Some((event, &**exec)),
+    let us = std::process::id();
+    events.iter().filter_map(move |event| match &event.origin {
+        Origin::Exec(exec) if exec.parent_tgid == us => Some((event, &**exec)),
         _ => None,
     })
 }

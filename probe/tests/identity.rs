@@ -24,16 +24,18 @@ fn options() -> Options {
     Options { window: Duration::from_millis(300), flows: false, ..Options::default() }
 }
 
-/// Execs of files that the children of this test ran, each with its event.
+/// Collects execs and rows.
 fn sensor() -> Sensor {
     Sensor::filtered(Options { observe_own: true, ..options() }, |event| {
         matches!(event.origin, Origin::Exec(_) | Origin::Row(_))
     })
 }
 
+/// Execs of this test's own children, whatever else runs on the host.
 fn execs(seen: &Seen) -> impl Iterator<Item = (&Event, &Exec)> {
-    seen.events.iter().filter_map(|event| match &event.origin {
-        Origin::Exec(exec) => Some((event, &**exec)),
+    let us = std::process::id();
+    seen.events.iter().filter_map(move |event| match &event.origin {
+        Origin::Exec(exec) if exec.parent_tgid == us => Some((event, &**exec)),
         _ => None,
     })
 }

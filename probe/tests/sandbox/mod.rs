@@ -12,7 +12,7 @@ use std::{
 
 use hedgerow_probe::identity::cgroup::Hierarchy;
 
-/// How long a cgroup may still hold processes that end.
+/// How long a cgroup may still hold processes that end, and a mount files that are read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A cgroup, and those made below it.
@@ -93,8 +93,14 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let target = c_path(&self.target);
+        let start = Instant::now();
+        // The sensor may be reading a file that was run from it.
         // SAFETY: a terminated string.
-        done(unsafe { libc::umount(target.as_ptr()) }.into()).unwrap();
+        while let Err(error) = done(unsafe { libc::umount(target.as_ptr()) }.into()) {
+            let busy = error.raw_os_error() == Some(libc::EBUSY);
+            assert!(busy && start.elapsed() < PATIENCE, "{}: {error}", self.target.display());
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -153,8 +159,10 @@ fn enter(root: &CStr, options: &CStr, procs: &CStr) -> io::Result<()> {
         done(libc::mount(none, c"/".as_ptr(), none, private, none.cast()).into())?;
         mount(c"overlay", root, options)?;
         done(libc::chdir(root.as_ptr()).into())?;
-        done(libc::syscall(libc::SYS_pivot_root, c".".as_ptr(), c".".as_ptr()))?;
-        done(libc::umount2(c".".as_ptr(), libc::MNT_DETACH).into())?;
+        // Not pivot_root(2), which a guest's initial file system refuses.
+        let (here, there) = (c".".as_ptr(), c"/".as_ptr());
+        done(libc::mount(here, there, none, libc::MS_MOVE, none.cast()).into())?;
+        done(libc::chroot(c".".as_ptr()).into())?;
         done(libc::chdir(c"/".as_ptr()).into())
     }
 }
