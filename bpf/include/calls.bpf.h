@@ -61,6 +61,8 @@ static __noinline int call_raw(struct row *row, const struct call *call, bool st
 	}
 	raw->header.epoch = row->seen.epoch;
 	raw->start_boot_ns = row->actor.start_boot_ns;
+	raw->cgroup_id = row->actor.cgroup_id;
+	raw->program_id = row->actor.program_id;
 	raw->result = call->result;
 	raw->tgid = row->actor.tgid;
 	raw->tid = row->actor.tid;

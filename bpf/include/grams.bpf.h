@@ -14,15 +14,6 @@
 #define SIGNAL_CALLS 256                /* ... within so many calls are worth a signal ... */
 #define SIGNAL_GAP_NS (50 * 1000000ULL) /* ... at most one of a program in this time */
 
-/* Slot 0 is for programs without a profile and stays unused. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, MAX_PROFILES);
-	__type(key, __u32);
-	__type(value, struct wire_profile);
-} profiles __weak SEC(".maps");
-
 /* Pushes a code; false where it repeats the one before. 32-bit calls are a stream of their own. */
 static __always_inline bool history_push(__u64 *history, __u16 code, bool compat)
 {
@@ -40,6 +31,11 @@ static __always_inline bool history_push(__u64 *history, __u16 code, bool compat
 static __always_inline __u64 gram_key(__u64 history, int length)
 {
 	return history & (((1ULL << (HISTORY_BITS * length)) - 1) | HISTORY_COMPAT);
+}
+
+static __always_inline bool gram_known(const struct row *row, const __u64 *words, __u64 position)
+{
+	return row->flags & ROW_KNOWS && words[position >> 6] & (1ULL << (position & 63));
 }
 
 /* Marks a position for user space, which takes the half out when its epoch has closed. */
@@ -87,7 +83,7 @@ static __noinline int grams_missed(struct row *row, struct wire_profile *profile
 
 	counts->unseen6++;
 	gram_pend(profile, parity, pending->gram6, position & ((1 << 17) - 1));
-	if (profile->armed) {
+	if (row->flags & ROW_KNOWS) {
 		if (counts->calls - row->misses_since > SIGNAL_CALLS) {
 			row->misses_since = counts->calls;
 			row->misses = 0;
@@ -96,12 +92,12 @@ static __noinline int grams_missed(struct row *row, struct wire_profile *profile
 			gram_signal(row, profile, counts);
 	}
 	position = (gram_key(row->history, 3) * gram_multiplier[1]) >> (64 - 15);
-	if (profile->known.gram3[position >> 6] & (1ULL << (position & 63)))
+	if (gram_known(row, profile->known.gram3, position))
 		return 0;
 	counts->unseen3++;
 	gram_pend(profile, parity, pending->gram3, position);
 	position = (gram_key(row->history, 2) * gram_multiplier[0]) >> (64 - 14);
-	if (profile->known.gram2[position >> 6] & (1ULL << (position & 63)))
+	if (gram_known(row, profile->known.gram2, position))
 		return 0;
 	counts->unseen2++;
 	gram_pend(profile, parity, pending->gram2, position);
@@ -122,7 +118,7 @@ static __always_inline void grams_check(struct row *row, struct wire_counts *cou
 		return;
 	counts->checked++;
 	position = (gram_key(row->history, 6) * gram_multiplier[2]) >> (64 - 17);
-	if (profile->known.gram6[position >> 6] & (1ULL << (position & 63)))
+	if (gram_known(row, profile->known.gram6, position))
 		return;
 	grams_missed(row, profile, counts, position);
 }

@@ -4,29 +4,8 @@
 #define HEDGEROW_ROWS_BPF_H
 
 #include "identity.bpf.h"
+#include "profile.bpf.h"
 #include "ring.bpf.h"
-
-/* Workload numbers by cgroup id, given by user space. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_WORKLOADS);
-	__type(key, __u64);
-	__type(value, __u32);
-} workloads __weak SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_PROGRAMS);
-	__type(key, struct wire_program_key);
-	__type(value, struct wire_program);
-} programs __weak SEC(".maps");
-
-/* Slots that no program has; filled by user space, popped while learning. */
-struct {
-	__uint(type, BPF_MAP_TYPE_QUEUE);
-	__uint(max_entries, MAX_PROFILES);
-	__type(value, __u32);
-} free_slots __weak SEC(".maps");
 
 /* Sums of buckets that found a full ring. Full itself: `spilled_rest`, which names no program. */
 struct {
@@ -144,36 +123,6 @@ static __always_inline void row_flush(struct row *row, enum wire_row_reason reas
 	bucket_open(&row->buckets[epoch & 1], epoch);
 }
 
-/* The slot of a program in a workload; a new one while learning. */
-static __noinline __u32 profile_slot(__u64 cgroup_id, __u64 program_id)
-{
-	struct wire_program_key key = {.program_id = program_id};
-	__u32 *workload = bpf_map_lookup_elem(&workloads, &cgroup_id);
-	struct wire_program *program, fresh = {};
-	struct wire_stats *cpu;
-
-	if (!workload || !program_id)
-		return 0;
-	key.workload = *workload;
-	program = bpf_map_lookup_elem(&programs, &key);
-	if (program)
-		return program->slot;
-	if (!control.learning)
-		return 0;
-	if (bpf_map_pop_elem(&free_slots, &fresh.slot)) {
-		cpu = cpu_stats();
-		if (cpu)
-			__sync_fetch_and_add(&cpu->profiles_refused, 1);
-		return 0;
-	}
-	if (bpf_map_update_elem(&programs, &key, &fresh, BPF_NOEXIST) == 0)
-		return fresh.slot;
-	/* Another CPU was faster, or the table is full. */
-	bpf_map_push_elem(&free_slots, &fresh.slot, 0);
-	program = bpf_map_lookup_elem(&programs, &key);
-	return program ? program->slot : 0;
-}
-
 static __always_inline bool task_is_own(struct task_struct *task)
 {
 	return (__u32)task->tgid == own_tgid;
@@ -182,6 +131,29 @@ static __always_inline bool task_is_own(struct task_struct *task)
 static __always_inline bool row_is_skipped(const struct row *row)
 {
 	return (row->flags & (ROW_OWN | ROW_PROOF)) == ROW_OWN;
+}
+
+/* Looks the identity up again. What was counted under another one is delivered under that, so that
+ * every count is in a row of who made it. */
+static __always_inline void row_identify(struct row *row, struct task_struct *task)
+{
+	bool proof = row->actor.tgid == control.proof_tgid;
+	__u64 cgroup_id = task_cgroup_id(task);
+	__u32 slot = 0;
+
+	if (!proof && !(row->flags & ROW_OWN))
+		slot = profile_slot(cgroup_id, row->profile_id);
+	if (cgroup_id != row->actor.cgroup_id || slot != row->actor.slot ||
+	    proof != !!(row->flags & ROW_PROOF))
+		row_flush(row, WIRE_ROW_EXEC);
+	row->actor.cgroup_id = cgroup_id;
+	row->actor.slot = slot;
+	row->flags &= ~ROW_PROOF;
+	row->actor.flags &= ~WIRE_ACTOR_PROOF;
+	if (proof) {
+		row->flags |= ROW_PROOF;
+		row->actor.flags |= WIRE_ACTOR_PROOF;
+	}
 }
 
 /* Brings a row up to the clock: opens the epoch's bucket and looks the identity up again. */
@@ -198,18 +170,11 @@ static __noinline int row_refresh(struct row *row, struct task_struct *task)
 		row->evidence = evidence_tokens;
 	}
 	row->seen = now;
-	row->flags &= ~ROW_PROOF;
-	row->actor.flags &= ~WIRE_ACTOR_PROOF;
-	if (row->actor.tgid == control.proof_tgid) {
-		row->flags |= ROW_PROOF;
-		row->actor.flags |= WIRE_ACTOR_PROOF;
-	}
-	if (row_is_skipped(row))
-		return 0;
-	row->actor.cgroup_id = task_cgroup_id(task);
-	row->actor.slot = row->flags & ROW_PROOF
-				  ? 0
-				  : profile_slot(row->actor.cgroup_id, row->actor.program_id);
+	row_identify(row, task);
+	if (profile_holds(row->actor.slot, now.epoch))
+		row->flags |= ROW_KNOWS;
+	else
+		row->flags &= ~ROW_KNOWS;
 	return 0;
 }
 
@@ -237,6 +202,7 @@ static __noinline struct row *row_create(struct task_struct *task)
 		return NULL;
 	actor_fill(&row->actor, task);
 	row->actor.program_id = running_program_id(task);
+	row->profile_id = stranger_profile_id(row->actor.program_id, row->actor.tgid);
 	row->uid = BPF_CORE_READ(task, cred, euid.val);
 	if (task_is_own(task))
 		row->flags |= ROW_OWN;

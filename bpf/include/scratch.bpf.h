@@ -5,12 +5,32 @@
 
 #include "ring.bpf.h"
 
-#define PATH_END 512 /* a path ends here, so that what precedes it can be put in front */
+#define INTERPRETER_NAME_MAX 32 /* more than any has */
+#define PATH_END 512            /* a path ends here, so that what precedes it can be put in front */
+
+/* Arguments as they are read, see script.bpf.h. */
+struct words {
+	__u64 hash;   /* of the word so far */
+	__u64 base;   /* of what follows its last slash, dashes in front left out */
+	__u64 named;  /* of the word before, where that one says what this one is */
+	__u64 script; /* what was found */
+	__u32 interpreter;
+	__u32 index; /* of the word */
+	__u32 length;
+	__u32 first; /* byte */
+	__u32 skip;  /* the word is the value of the one before */
+	__u32 done;
+	__u64 stem; /* of the file's name without the digits and dots at its end */
+	__u32 last; /* three bytes */
+	__u32 library;
+	char name[INTERPRETER_NAME_MAX];
+};
 
 /* A record under construction: its head ends where its path begins. */
 struct scratch {
 	__u32 start; /* of the path */
 	__u32 cut;   /* the head of the path is missing */
+	struct words words;
 	__u8 bytes[2048];
 };
 

@@ -36,6 +36,7 @@ struct bucket {
 enum row_flags {
 	ROW_OWN = 1,   /* of Hedgerow's own process tree: nothing is observed */
 	ROW_PROOF = 2, /* the marked child: observed although it is our own */
+	ROW_KNOWS = 4, /* its profile holds in this epoch */
 };
 
 /* Everything about a thread. The thread is the only writer of its counts: who takes a bucket out
@@ -43,6 +44,7 @@ enum row_flags {
 struct row {
 	struct wire_clock seen; /* the clock at the last refresh */
 	__u64 history;
+	__u64 profile_id;
 	__u32 flags;
 	__u32 tokens;
 	__u32 evidence;

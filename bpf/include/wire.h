@@ -57,7 +57,7 @@ struct wire_grams {
 /* A slot of the profile array, mapped by user space. `known` is written by user space, `pending`
  * (one half per parity of the epoch) by the kernel and taken out by user space. */
 struct wire_profile {
-	__u32 armed; /* `known` is meant: what it lacks may be signalled */
+	__u32 armed; /* `known` is meant, from wire_control.known_since on */
 	__u32 reserved;
 	__u32 dirty[2]; /* that half of `pending` has bits */
 	__u64 signal_boot_ns;
@@ -77,14 +77,43 @@ struct wire_control {
 	__u32 closing;    /* the epoch that the iterators take out */
 	__u32 learning;   /* programs get a slot at exec */
 	__u32 proof_tgid; /* our marked child */
-	__u32 reserved;
+	/* The first epoch in which armed profiles hold, so that a window is counted against one
+	 * state of them; 0: none yet. Written before the clock is stepped to it. */
+	__u32 known_since;
 };
 
-/* Key and value of the map of programs: a program in a workload. */
+/* Key and value of the map of programs with a profile: a program in a workload. */
 struct wire_program_key {
 	__u32 workload;
 	__u32 reserved;
-	__u64 program_id;
+	__u64 profile_id;
+};
+
+/* Of the profile of processes that were running before they could be seen to exec: which script
+ * they run is found out, and their slot given, by user space. */
+#define WIRE_PROFILE_STRANGER_BIT 63
+
+/* Kinds of interpreters: of two, the rules are in the kernel; the rest have a list of words. */
+enum wire_interpreter {
+	WIRE_INTERPRETER_BUSYBOX = 1,
+	WIRE_INTERPRETER_LOADER = 2,
+	WIRE_INTERPRETER_OTHER = 3, /* the first of the others */
+};
+
+/* What a word of an interpreter's arguments means; any other word that doesn't begin with - or +
+ * is the script. */
+enum wire_word {
+	WIRE_WORD_VALUED = 1,  /* the next is its value */
+	WIRE_WORD_INLINE = 2,  /* the program's text follows */
+	WIRE_WORD_NAMED = 3,   /* the next is what is run */
+	WIRE_WORD_NOTHING = 4, /* no script is run */
+};
+
+/* A word by its hash, as an interpreter reads it. */
+struct wire_word_key {
+	__u64 word;
+	__u32 interpreter;
+	__u32 reserved;
 };
 
 struct wire_program {
@@ -167,7 +196,7 @@ _Static_assert(sizeof(struct wire_actor) == 40, "wire_actor");
 
 enum wire_row_reason {
 	WIRE_ROW_WINDOW = 0,
-	WIRE_ROW_EXEC = 1,
+	WIRE_ROW_EXEC = 1, /* another program, workload or profile from here on */
 	WIRE_ROW_EXIT = 2,
 	WIRE_ROW_SPILLED = 3, /* sums of a program: tgid and tid are 0 */
 	WIRE_ROW_EARLY = 4,   /* read before the window closed, not taken out */
@@ -224,6 +253,9 @@ struct wire_exec {
 	struct wire_header header;
 	struct wire_actor actor; /* what it became */
 	__u64 previous_program_id;
+	/* What has an n-gram profile of its own: the program, and the script that it was given as
+	 * an argument (claimed). */
+	__u64 profile_id;
 	__u64 parent_start_boot_ns;
 	__u32 parent_tgid;
 	__u32 old_tid; /* differs from tid where another thread than the leader called exec */
@@ -238,7 +270,7 @@ struct wire_exec {
 	__u16 reserved;
 	/* path, filename and arguments follow without gaps */
 };
-_Static_assert(sizeof(struct wire_exec) == 152, "wire_exec");
+_Static_assert(sizeof(struct wire_exec) == 160, "wire_exec");
 
 struct wire_fork {
 	struct wire_header header;
@@ -290,10 +322,12 @@ struct wire_signal {
 };
 _Static_assert(sizeof(struct wire_signal) == 64, "wire_signal");
 
-/* A call of the full stream; kept small, the process is known from its other records. */
+/* A call of the full stream, with the identity of the row that counted it. */
 struct wire_raw {
 	struct wire_header header;
 	__u64 start_boot_ns;
+	__u64 cgroup_id;
+	__u64 program_id;
 	__s64 result;
 	__u32 tgid;
 	__u32 tid;
@@ -301,7 +335,7 @@ struct wire_raw {
 	__u16 flags;  /* enum wire_call_flags */
 	__u16 slot;
 };
-_Static_assert(sizeof(struct wire_raw) == 48, "wire_raw");
+_Static_assert(sizeof(struct wire_raw) == 64, "wire_raw");
 
 enum wire_flow_phase {
 	WIRE_FLOW_START = 0,

@@ -3,6 +3,7 @@
 
 #include "calls.bpf.h"
 #include "path.bpf.h"
+#include "script.bpf.h"
 
 #define EXEC_NAME_MAX 128
 #define OVERFLOW_LOGIN_UID (~0U)
@@ -15,8 +16,8 @@ static __always_inline __u32 task_login_uid(struct task_struct *task)
 }
 
 /* Name and arguments as they were claimed, after PATH_END; sets the sizes in `exec`. */
-static __always_inline __u32 exec_strings(struct task_struct *task, struct linux_binprm *bprm,
-					  struct scratch *scratch, struct wire_exec *exec)
+static __always_inline void exec_strings(struct task_struct *task, struct linux_binprm *bprm,
+					 struct scratch *scratch, struct wire_exec *exec)
 {
 	unsigned long from = BPF_CORE_READ(task, mm, arg_start);
 	unsigned long size = BPF_CORE_READ(task, mm, arg_end) - from;
@@ -31,7 +32,25 @@ static __always_inline __u32 exec_strings(struct task_struct *task, struct linux
 		size = 0;
 	exec->filename_size = name;
 	exec->arguments_size = size;
-	return name + size;
+}
+
+/* Out of line, so that its buffer doesn't add to the stack of what follows. */
+static __noinline __u64 exec_program_id(struct linux_binprm *bprm, const struct wire_exec *exec)
+{
+	return program_id(&exec->file, script_hash(bprm));
+}
+
+/* The script behind `#!` is part of the program's id; another is told by the arguments only. */
+static __always_inline __u64 exec_profile_id(struct linux_binprm *bprm, struct scratch *scratch,
+					     const struct wire_exec *exec, __u64 program)
+{
+	__u32 kind = interpreter_kind(bprm, scratch);
+	__u64 script = 0;
+
+	if (kind && (kind < WIRE_INTERPRETER_OTHER || !(exec->flags & WIRE_EXEC_SCRIPT)))
+		script = script_of_arguments(scratch, PATH_END + exec->filename_size,
+					     exec->arguments_size, kind);
+	return profile_id(program, script);
 }
 
 static __always_inline __u32 exec_flags(struct linux_binprm *bprm)
@@ -51,7 +70,7 @@ static __noinline int exec_send(struct row *row, struct task_struct *task,
 	struct task_struct *parent = BPF_CORE_READ(task, real_parent, group_leader);
 	struct scratch *scratch = scratch_get();
 	struct wire_exec *record;
-	__u32 tail;
+	__u32 tail = exec->filename_size + exec->arguments_size;
 
 	if (!scratch)
 		return 0;
@@ -59,7 +78,6 @@ static __noinline int exec_send(struct row *row, struct task_struct *task,
 	exec->path_size = PATH_END - scratch->start;
 	if (scratch->cut)
 		exec->flags |= WIRE_EXEC_PATH_CUT;
-	tail = exec_strings(task, bprm, scratch, exec);
 	exec->actor = row->actor;
 	exec->parent_start_boot_ns = BPF_CORE_READ(parent, start_boottime);
 	exec->parent_tgid = BPF_CORE_READ(parent, tgid);
@@ -81,9 +99,10 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	struct row *row = row_of(task);
+	struct scratch *scratch = scratch_get();
 	struct wire_exec exec = {};
 
-	if (!row)
+	if (!row || !scratch)
 		return 0;
 	if (!row_is_skipped(row))
 		row_flush(row, WIRE_ROW_EXEC);
@@ -93,7 +112,10 @@ int BPF_PROG(on_process_exec, struct task_struct *task, int old_pid, struct linu
 	exec.flags = exec_flags(bprm);
 	file_key(BPF_CORE_READ(bprm, file), &exec.file);
 	actor_fill(&row->actor, task);
-	row->actor.program_id = program_id(&exec.file, script_hash(bprm));
+	row->actor.program_id = exec_program_id(bprm, &exec);
+	exec_strings(task, bprm, scratch, &exec);
+	row->profile_id = exec_profile_id(bprm, scratch, &exec, row->actor.program_id);
+	exec.profile_id = row->profile_id;
 	row->uid = BPF_CORE_READ(task, cred, euid.val);
 	row->history = 0;
 	row->misses = 0;
@@ -124,6 +146,7 @@ int BPF_PROG(on_process_fork, struct task_struct *parent, struct task_struct *ch
 	if (born) {
 		actor_fill(&born->actor, child);
 		born->actor.program_id = row->actor.program_id;
+		born->profile_id = row->profile_id;
 		born->uid = row->uid;
 		born->flags = row->flags & ROW_OWN;
 	}

@@ -57,7 +57,8 @@ pub enum Origin {
 pub enum RowReason {
     /// The iterator read and zeroed a closed bucket.
     Window,
-    /// The thread replaced its program; the counts belong to the old one.
+    /// The thread became another program, or moved to another workload or profile; the counts
+    /// belong to what it was.
     Exec,
     /// The thread ended.
     Exit,

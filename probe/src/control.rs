@@ -21,7 +21,7 @@ use crate::{
     identity::Resolver,
     loader::Loaded,
     mapping::Mapping,
-    naming::{Learned, Namer},
+    naming::{Learned, Namer, STRANGER},
     profiles::{Fill, Grams, Profiles},
     rows,
     watch::{self, Watch},
@@ -57,6 +57,8 @@ pub struct Stats {
 pub struct Shared {
     pub loaded: Loaded,
     pub stop: AtomicBool,
+    /// Profiles have been armed and wait for the next epoch to hold.
+    arming: AtomicBool,
     pub received: AtomicU64,
     hooks: Mutex<Vec<Attached>>,
     flows: Mutex<Option<Flows>>,
@@ -76,6 +78,7 @@ const EPOCH: usize = CLOCK + std::mem::offset_of!(wire::wire_clock, epoch);
 const GENERATION: usize = CLOCK + std::mem::offset_of!(wire::wire_clock, generation);
 const CLOSING: usize = std::mem::offset_of!(wire::wire_control, closing);
 const LEARNING: usize = std::mem::offset_of!(wire::wire_control, learning);
+const KNOWN_SINCE: usize = std::mem::offset_of!(wire::wire_control, known_since);
 const PROOF: usize = std::mem::offset_of!(wire::wire_control, proof_tgid);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -108,6 +111,7 @@ impl Shared {
             flows: Mutex::new(loaded.flows.take()),
             loaded,
             stop: AtomicBool::new(false),
+            arming: AtomicBool::new(false),
             received: AtomicU64::new(0),
             naming: Mutex::new((namer, resolver)),
             profiles: Mutex::new(Profiles::new(profiles)),
@@ -152,7 +156,21 @@ impl Shared {
 
     /// The kernel's window number.
     pub fn step(&self, epoch: Epoch) {
+        if self.arming.swap(false, Ordering::AcqRel) {
+            self.set(KNOWN_SINCE, |since| if since == 0 { epoch.0 } else { since });
+        }
         self.set(EPOCH, |_| epoch.0);
+    }
+
+    /// Armed profiles hold from the next epoch that [`Self::step`] begins, if none do already.
+    fn hold(&self) {
+        self.arming.store(true, Ordering::Release);
+    }
+
+    /// The first epoch in which armed profiles hold.
+    pub fn known_since(&self) -> Option<Epoch> {
+        let epoch = lock(&self.written)[KNOWN_SINCE / size_of::<u32>()];
+        (epoch != 0).then_some(Epoch(epoch))
     }
 
     pub fn set_closing(&self, epoch: Epoch) {
@@ -193,18 +211,19 @@ impl Shared {
                 let _ = self.loaded.budgets.delete(&key);
                 Ok(false)
             }
-            Learned::Program { workload, program_id, slot, subject } => {
-                self.learn_program(workload, program_id, slot, &subject)
+            Learned::Program { workload, profile_id, slot, subject } => {
+                self.learn_program(workload, profile_id, slot, &subject)
             }
         }
     }
 
     /// Gives a program that the kernel gave no slot the one of its subject, or a new one when a
-    /// profile waits for it: an upgraded file inherits, a restarted daemon goes on.
+    /// profile waits for it: an upgraded file inherits, a restarted daemon goes on. So does one
+    /// that ran before the sensor, of which the kernel can't tell what it is, while it is learned.
     fn learn_program(
         &self,
         workload: u32,
-        program_id: u64,
+        profile_id: u64,
         slot: u32,
         subject: &Arc<Subject>,
     ) -> Result<bool> {
@@ -213,30 +232,24 @@ impl Shared {
             profiles.assign(slot, subject);
             return Ok(false);
         }
-        if program_id == 0 {
-            return Ok(false);
-        }
+        let waits =
+            profiles.is_preloaded(subject) || profile_id & STRANGER != 0 && self.is_learning();
         let slot = match profiles.slots_of(subject).first() {
             Some(&slot) => Some(slot),
-            None if profiles.is_preloaded(subject) => self.free_slot(),
+            None if waits => self.free_slot(),
             None => None,
         };
         let Some(slot) = slot else { return Ok(false) };
         profiles.assign(slot, subject);
         let key = [workload.to_ne_bytes(), [0; 4]].concat();
-        let key = [key, program_id.to_ne_bytes().to_vec()].concat();
+        let key = [key, profile_id.to_ne_bytes().to_vec()].concat();
         let value = [slot.to_ne_bytes(), [0; 4]].concat();
-        match self.loaded.programs.update(&key, &value, MapFlags::NO_EXIST) {
-            Ok(()) => {
-                if let Some(programs) = &mut lock(&self.watch).programs {
-                    programs.wrote(&key, &value);
-                }
-            }
-            // The kernel was faster.
-            Err(error) if error.kind() == libbpf_rs::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::map("programs")(error)),
+        // Refused: the kernel was faster, or its table is full and the program stays unprofiled.
+        let entered = self.loaded.programs.update(&key, &value, MapFlags::NO_EXIST).is_ok();
+        if entered && let Some(programs) = &mut lock(&self.watch).programs {
+            programs.wrote(&key, &value);
         }
-        Ok(true)
+        Ok(entered)
     }
 
     fn free_slot(&self) -> Option<u32> {
@@ -339,17 +352,25 @@ fn per_cpu(map: &MapHandle) -> Result<Vec<wire::wire_stats>> {
 pub struct Control(pub(crate) Arc<Shared>);
 
 impl Control {
-    /// Writes what a subject's programs are known to do, and arms their early signal: now, or as
-    /// soon as one of them is seen. True where one has been.
-    ///
-    /// # Errors
-    /// The map of programs refuses.
-    pub fn set_known(&self, subject: &Arc<Subject>, grams: Grams) -> Result<bool> {
-        let has_slot = self.0.profiles().set_known(subject, grams);
-        if !has_slot {
-            self.0.naming().0.tell_programs_again();
+    /// Ends the learning: writes what subjects' programs are known to do, now or as soon as one of
+    /// them is seen, and arms their early signals. All of it holds from the next epoch on, so that
+    /// no window is counted half against it; where profiles hold already, at once.
+    pub fn arm(&self, known: impl IntoIterator<Item = (Arc<Subject>, Grams)>) {
+        self.0.set_learning(false);
+        {
+            let mut profiles = self.0.profiles();
+            for (subject, grams) in known {
+                profiles.set_known(&subject, grams);
+            }
         }
-        Ok(has_slot)
+        // Some may run without a slot and wait for what is known of them.
+        self.0.naming().0.tell_programs_again();
+        self.0.hold();
+    }
+
+    /// The first epoch in which armed profiles hold; `None` while programs are learned.
+    pub fn known_since(&self) -> Option<Epoch> {
+        self.0.known_since()
     }
 
     /// Whether new programs get a profile at exec.

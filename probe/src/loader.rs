@@ -23,7 +23,7 @@ use crate::{
     Error, Result,
     flows::{self, Flows, UseHook},
     hooks::{Attached, Hook},
-    identity::cgroup::Hierarchy,
+    identity::{cgroup::Hierarchy, program},
     mapping::Mapping,
     options::Options,
     support,
@@ -115,6 +115,7 @@ fn attempt(
     let skel = open.load().map_err(Error::load("the sensor"))?;
     let rings = rings(&skel, options)?;
     free_slots(&skel, options)?;
+    interpreters(&skel)?;
     attach(&skel, rings, options, hook)
 }
 
@@ -140,6 +141,8 @@ fn settings(open: &mut OpenSensorSkel<'_>, options: &Options, epoch: u32) -> Res
     control.control.clock.epoch = epoch;
     control.control.clock.generation = 1;
     control.control.learning = u32::from(options.learning);
+    // A profile that is given from the start on may hold from the start on.
+    control.control.known_since = if options.learning { 0 } else { epoch };
     Ok(())
 }
 
@@ -183,6 +186,23 @@ fn free_slots(skel: &SensorSkel<'_>, options: &Options) -> Result<()> {
             .free_slots
             .update(&[], &slot.to_ne_bytes(), MapFlags::ANY)
             .map_err(Error::map("free_slots"))?;
+    }
+    Ok(())
+}
+
+/// Tells the kernel whose arguments name a script, and how.
+fn interpreters(skel: &SensorSkel<'_>) -> Result<()> {
+    for (name, kind) in program::kernel_interpreters() {
+        let (key, value) = (name.to_ne_bytes(), kind.to_ne_bytes());
+        let map = &skel.maps.interpreters;
+        map.update(&key, &value, MapFlags::ANY).map_err(Error::map("interpreters"))?;
+    }
+    for (key, meaning) in program::kernel_words() {
+        let interpreter = u64::from(key.interpreter).to_ne_bytes();
+        let key = [key.word.to_ne_bytes(), interpreter].concat();
+        let map = &skel.maps.interpreter_words;
+        map.update(&key, &meaning.to_ne_bytes(), MapFlags::ANY)
+            .map_err(Error::map("interpreter_words"))?;
     }
     Ok(())
 }

@@ -25,13 +25,18 @@ const PROCESSES_MAX: usize = 65_536;
 /// Cgroups whose number was told, with the same policy: a removal whose record was lost leaves one.
 const CGROUPS_MAX: usize = 16_384;
 
+/// Marks the profiles of processes that were not seen to exec: the kernel can't tell which script
+/// they run.
+pub const STRANGER: u64 = 1 << wire::WIRE_PROFILE_STRANGER_BIT;
+
 /// What naming has to tell the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Learned {
     /// A cgroup's workload has this number.
     Workload { cgroup_id: u64, number: u32 },
-    /// A program runs in a workload; its profile's slot, 0 for none.
-    Program { workload: u32, program_id: u64, slot: u32, subject: Arc<Subject> },
+    /// A program runs in a workload; the kernel's id of its profile, and that one's slot, 0 for
+    /// none.
+    Program { workload: u32, profile_id: u64, slot: u32, subject: Arc<Subject> },
     /// The cgroup is gone.
     Removed { cgroup_id: u64 },
 }
@@ -40,6 +45,8 @@ pub enum Learned {
 struct Process {
     key: ProcessKey,
     slot: u32,
+    /// 0 where it is not known.
+    profile_id: u64,
     subject: Arc<Subject>,
 }
 
@@ -164,13 +171,27 @@ impl Namer {
             program_id: wire.program_id,
             cgroup_id: wire.cgroup_id,
         };
-        let subject = match self.processes.get(&wire.tgid) {
+        let known = self.processes.get(&wire.tgid);
+        let known = known.filter(|known| known.key.start_boot_ns == key.start_boot_ns);
+        let subject = match known {
             Some(known) if known.key == key && known.slot == wire.slot => {
                 Arc::clone(&known.subject)
             }
-            _ => {
-                let subject = resolver.subject(key, None);
-                self.remember(key, wire.slot, &subject, resolver);
+            // A socket that was made and never used tells its owner, but not the program.
+            Some(known) if wire.program_id == 0 => Arc::clone(&known.subject),
+            known => {
+                let profile_id = match known {
+                    Some(known) if known.key.program_id == key.program_id => known.profile_id,
+                    // Its exec was lost.
+                    Some(_) => 0,
+                    None => stranger_profile_id(key.program_id, key.tgid),
+                };
+                let subject = match known {
+                    // It only got a profile.
+                    Some(known) if known.key == key => Arc::clone(&known.subject),
+                    _ => resolver.subject(key, None),
+                };
+                self.remember(key, wire.slot, profile_id, &subject, resolver);
                 subject
             }
         };
@@ -181,6 +202,7 @@ impl Namer {
         &mut self,
         key: ProcessKey,
         slot: u32,
+        profile_id: u64,
         subject: &Arc<Subject>,
         resolver: &mut Resolver,
     ) {
@@ -188,16 +210,18 @@ impl Namer {
             self.processes.clear();
         }
         if key.tgid != 0 {
-            self.processes.insert(key.tgid, Process { key, slot, subject: Arc::clone(subject) });
+            let subject = Arc::clone(subject);
+            self.processes.insert(key.tgid, Process { key, slot, profile_id, subject });
         }
         let workload = self.workload(key.cgroup_id, key.tgid, resolver);
-        if workload != 0 && self.programs.insert((workload, key.program_id, slot)) {
+        let profiled = workload != 0 && profile_id != 0;
+        if profiled && self.programs.insert((workload, profile_id, slot)) {
             if self.programs.len() >= PROCESSES_MAX {
                 self.programs.clear();
             }
             self.learned.push(Learned::Program {
                 workload,
-                program_id: key.program_id,
+                profile_id,
                 slot,
                 subject: Arc::clone(subject),
             });
@@ -232,7 +256,7 @@ impl Namer {
         let previous = self.known(key.tgid, key.start_boot_ns);
         let parent = self.known(wire.parent_tgid, wire.parent_start_boot_ns);
         let subject = resolver.subject(key, Some(facts));
-        self.remember(key, wire.actor.slot, &subject, resolver);
+        self.remember(key, wire.actor.slot, wire.profile_id, &subject, resolver);
         let (digest, replaced) = self.digest(exec, &subject, resolver);
         let actor = actor(&wire.actor, subject);
         let origin = Origin::Exec(Box::new(Exec {
@@ -299,8 +323,10 @@ impl Namer {
                 program_id: actor.program_id,
                 cgroup_id: actor.cgroup_id,
             };
+            let parent = self.processes.get(&actor.tgid);
+            let profile_id = parent.map_or(0, |parent| parent.profile_id);
             let subject = Arc::clone(&actor.subject);
-            self.remember(key, actor.slot, &subject, resolver);
+            self.remember(key, actor.slot, profile_id, &subject, resolver);
         }
         let origin = Origin::Fork(Fork {
             child_tgid: fork.child_tgid,
@@ -357,34 +383,18 @@ impl Namer {
         self.event(&signal.header, actor, origin)
     }
 
-    /// Raw records name no cgroup and no program: the process's other records do.
     fn raw(&mut self, raw: &wire::wire_raw, resolver: &mut Resolver) -> Option<Event> {
-        if u32::from(raw.flags) & wire::WIRE_CALL_PROOF != 0 {
-            return None;
-        }
-        let known = self.processes.get(&raw.tgid);
-        let (key, subject) =
-            match known.filter(|known| known.key.start_boot_ns == raw.start_boot_ns) {
-                Some(known) => (known.key, Arc::clone(&known.subject)),
-                None => {
-                    let key = ProcessKey {
-                        tgid: raw.tgid,
-                        start_boot_ns: raw.start_boot_ns,
-                        program_id: 0,
-                        cgroup_id: 0,
-                    };
-                    (key, resolver.subject(key, None))
-                }
-            };
-        let actor = Actor {
-            subject,
+        let proof = u32::from(raw.flags) & wire::WIRE_CALL_PROOF != 0;
+        let wire = wire::wire_actor {
+            start_boot_ns: raw.start_boot_ns,
+            cgroup_id: raw.cgroup_id,
+            program_id: raw.program_id,
             tgid: raw.tgid,
             tid: raw.tid,
-            start_boot_ns: raw.start_boot_ns,
-            cgroup_id: key.cgroup_id,
-            program_id: key.program_id,
-            slot: u32::from(raw.slot),
+            slot: raw.slot.into(),
+            flags: if proof { wire::WIRE_ACTOR_PROOF } else { 0 },
         };
+        let actor = self.actor(&wire, resolver)?;
         let flag = |bit: u32| u32::from(raw.flags) & bit != 0;
         let origin = Origin::Raw(Raw {
             number: raw.number,
@@ -402,6 +412,21 @@ impl Namer {
         let origin = Origin::Flow(Box::new(flow_event::flow(flow)?));
         self.event(&flow.header, actor, origin)
     }
+}
+
+/// As `stranger_profile_id` of `profile.bpf.h`: of a process that was not seen to exec.
+fn stranger_profile_id(program_id: u64, tgid: u32) -> u64 {
+    if program_id == 0 {
+        return 0;
+    }
+    mix64(program_id ^ u64::from(tgid)) | STRANGER
+}
+
+/// The finaliser of splitmix64, as in `identity.bpf.h`.
+fn mix64(x: u64) -> u64 {
+    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
 }
 
 fn actor(wire: &wire::wire_actor, subject: Arc<Subject>) -> Actor {
@@ -467,7 +492,7 @@ mod tests {
         let subject = Arc::new(Subject::host());
         for tgid in 1..(PROCESSES_MAX + 10) as u32 {
             let key = ProcessKey { tgid, start_boot_ns: 1, program_id: tgid.into(), cgroup_id: 1 };
-            namer.remember(key, 0, &subject, &mut resolver);
+            namer.remember(key, 0, tgid.into(), &subject, &mut resolver);
         }
         assert!(namer.processes.len() <= PROCESSES_MAX);
         assert!(namer.programs.len() <= PROCESSES_MAX);

@@ -1,7 +1,7 @@
 //! n-gram profiles: the slots of the mapped array, who has which, and what was seen in a window.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     ptr::NonNull,
     sync::{
         Arc,
@@ -140,16 +140,14 @@ impl Profiles {
         }
     }
 
-    /// Writes what a subject knows and arms it, now or once it has a slot. True where it has one.
-    pub fn set_known(&mut self, subject: &Arc<Subject>, grams: Grams) -> bool {
-        let slots = self.slots_of(subject).to_vec();
-        for &slot in &slots {
+    /// Writes what a subject knows and arms it, now or once it has a slot.
+    pub fn set_known(&mut self, subject: &Arc<Subject>, grams: Grams) {
+        for slot in self.slots_of(subject).to_vec() {
             self.write(slot, &grams);
         }
         if self.preloaded.len() < SUBJECTS_MAX || self.is_preloaded(subject) {
             self.preloaded.insert(Arc::clone(subject), grams);
         }
-        !slots.is_empty()
     }
 
     /// Adds to what the slot knows: it may be shared by subjects that the kernel can't tell apart.
@@ -180,9 +178,9 @@ impl Profiles {
         Some(Tampering::new("map profiles", format!("what {subject} is known to do was changed")))
     }
 
-    /// Takes out what was unseen in a closed epoch.
+    /// Takes out what was unseen in a closed epoch: one report for each subject, in their order.
     pub fn take(&mut self, epoch: Epoch) -> Vec<GramReport> {
-        let mut reports = Vec::new();
+        let mut reports = BTreeMap::<Arc<Subject>, Grams>::new();
         for (slot, owner) in self.owners.iter().enumerate() {
             let (Some(subject), Some(profile)) = (owner, self.slots.at(slot)) else { continue };
             let (grams, dirty) = pending(profile, epoch);
@@ -190,10 +188,13 @@ impl Profiles {
                 continue;
             }
             let [grams2, grams3, grams6] = Order::ALL.map(|order| drain(grams, order));
-            let grams = Grams { grams2, grams3, grams6 };
-            reports.push(GramReport { epoch, subject: Arc::clone(subject), grams });
+            let sum = reports.entry(Arc::clone(subject)).or_default();
+            merge(&mut sum.grams2, grams2);
+            merge(&mut sum.grams3, grams3);
+            merge(&mut sum.grams6, grams6);
         }
-        reports
+        let reports = reports.into_iter();
+        reports.map(|(subject, grams)| GramReport { epoch, subject, grams }).collect()
     }
 
     /// How full the known bitmaps are.
@@ -233,6 +234,17 @@ fn checksum(profile: NonNull<wire_profile>) -> u64 {
         }
     }
     sum
+}
+
+/// A subject may have several slots: its program was replaced, or is a file in memory.
+fn merge(positions: &mut Vec<u32>, more: Vec<u32>) {
+    if positions.is_empty() {
+        *positions = more;
+    } else {
+        positions.extend(more);
+        positions.sort_unstable();
+        positions.dedup();
+    }
 }
 
 /// Reads and clears one bitmap of the pending half.

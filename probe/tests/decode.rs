@@ -30,7 +30,8 @@ fn golden_bytes_of_a_row() {
 fn golden_bytes_of_an_exec() {
     let WireEvent::Exec(exec) = decode(&Order::OWN.exec()).unwrap() else { panic!() };
     let record = exec.record;
-    assert_eq!((record.previous_program_id, record.parent_start_boot_ns), (77, 88));
+    assert_eq!((record.previous_program_id, record.profile_id), (77, 78));
+    assert_eq!(record.parent_start_boot_ns, 88);
     assert_eq!((record.parent_tgid, record.old_tid), (9, 10));
     assert_eq!((record.uid_before, record.uid, record.login_uid), (11, 12, u32::MAX));
     assert_eq!((record.file.device, record.file.inode), (0x0fe0_0002, 1234));
@@ -65,6 +66,7 @@ fn golden_bytes_of_a_signal_and_a_raw_call() {
     let WireEvent::Raw(raw) = decode(&Order::OWN.raw()).unwrap() else { panic!() };
     assert_eq!((raw.result, raw.tgid, raw.tid, raw.number), (-38, 4, 5, 1000));
     assert_eq!((raw.flags, raw.slot), (1 | 16 | 32, 6));
+    assert_eq!((raw.start_boot_ns, raw.cgroup_id, raw.program_id), (1, 2, 3));
 }
 
 #[test]

@@ -238,7 +238,9 @@ fn what_was_learned_is_no_longer_unseen() {
     });
     let before = sensor.seen(|seen| unseen(seen, first));
     assert!(before.0 > 10 && before.1 > 10 && before.3 == before.0, "{before:?}");
-    assert!(sensor.control().set_known(&subject, grams).unwrap());
+    assert_eq!(sensor.control().known_since(), None);
+    sensor.control().arm([(subject.clone(), grams)]);
+    sensor.wait("an epoch of the armed profile", |_| sensor.control().known_since().is_some());
     let fills = sensor.control().fill();
     let fill = fills.iter().find(|fill| fill.subject == subject).unwrap();
     assert!(fill.share.iter().all(|&share| share > 0.0) && !fill.saturated, "{fill:?}");

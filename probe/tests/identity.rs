@@ -204,7 +204,8 @@ fn a_replaced_program_inherits_its_profile() {
     let sensor = sensor();
     run_until(&sensor, &path, "true", |exec| exec.digest.is_some());
     let subject = sensor.seen(|seen| Arc::clone(&marked(seen, "true").0.actor.subject));
-    sensor.control().set_known(&subject, Grams { grams2: vec![1], ..Grams::default() }).unwrap();
+    let known = Grams { grams2: vec![1], ..Grams::default() };
+    sensor.control().arm([(subject, known)]);
     let slot_of = |mark: &str| {
         let start = Instant::now();
         loop {

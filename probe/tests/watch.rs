@@ -178,7 +178,8 @@ fn a_foreign_profile_is_told() {
         .unwrap();
     sensor.wait("a program with a profile", |seen| owned(seen).is_some());
     let (slot, subject) = sensor.seen(owned).unwrap();
-    sensor.control().set_known(&subject, Grams { grams6: vec![5], ..Grams::default() }).unwrap();
+    let known = Grams { grams6: vec![5], ..Grams::default() };
+    sensor.control().arm([(Arc::clone(&subject), known)]);
     windows(&sensor, 2);
     assert!(sensor.control().tampered().is_empty(), "our own writing");
     let map = map("profiles");

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use hedgerow_bpf::wire;
 use hedgerow_event::Program;
 
 /// The path that every program without a file has: one per workload, whatever its name.
@@ -66,23 +67,28 @@ fn loaded<'a>(arguments: &[&'a str]) -> Option<&'a str> {
     let mut words = arguments.iter().skip(1);
     while let Some(word) = words.next() {
         match *word {
-            "--library-path"
-            | "--preload"
-            | "--audit"
-            | "--argv0"
-            | "--inhibit-rpath"
-            | "--glibc-hwcaps-prepend"
-            | "--glibc-hwcaps-mask" => {
+            option if LOADER_VALUED.contains(&option) => {
                 words.next();
             }
-            "--help" | "--list" | "--verify" | "--version" | "--list-tunables"
-            | "--list-diagnostics" => return None,
-            option if option.starts_with("--") => {}
+            option if LOADER_NOTHING.contains(&option) => return None,
+            option if option.starts_with(['-', '+']) => {}
             program => return Some(program),
         }
     }
     None
 }
+
+const LOADER_VALUED: [&str; 7] = [
+    "--library-path",
+    "--preload",
+    "--audit",
+    "--argv0",
+    "--inhibit-rpath",
+    "--glibc-hwcaps-prepend",
+    "--glibc-hwcaps-mask",
+];
+const LOADER_NOTHING: [&str; 6] =
+    ["--help", "--list", "--verify", "--version", "--list-tunables", "--list-diagnostics"];
 
 /// How an interpreter's arguments are read.
 #[derive(Debug, Clone, Copy)]
@@ -95,33 +101,81 @@ struct Options {
     named: &'static [&'static str],
 }
 
-fn interpreter(base: &str) -> Option<Options> {
-    let stem = base.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
-    Some(match stem {
-        "sh" | "bash" | "dash" | "ash" | "zsh" | "ksh" | "mksh" | "fish" => Options {
+/// Interpreters by the names of their files, without the digits and dots at the end.
+const INTERPRETERS: [(&[&str], Options); 8] = [
+    (
+        &["sh", "bash", "dash", "ash", "zsh", "ksh", "mksh", "fish"],
+        Options {
             valued: &["-o", "+o", "-O", "+O", "--rcfile", "--init-file"],
             inline: &["-c", "-lc", "-ec", "-ce", "-xc", "-exc", "-cl"],
             named: &[],
         },
-        "python" | "pypy" => {
-            Options { valued: &["-W", "-X", "-Q"], inline: &["-c"], named: &["-m"] }
-        }
-        "perl" => Options { valued: &["-I"], inline: &["-e", "-E", "-ne", "-pe"], named: &[] },
-        "ruby" => Options { valued: &["-I", "-r"], inline: &["-e"], named: &[] },
-        "node" | "nodejs" | "bun" | "deno" => {
-            Options { valued: &["-r", "--require"], inline: &["-e", "--eval", "-p"], named: &[] }
-        }
-        "php" | "php-cgi" => Options { valued: &["-d", "-c"], inline: &["-r"], named: &["-f"] },
-        "java" => Options {
+    ),
+    (&["python", "pypy"], Options { valued: &["-W", "-X", "-Q"], inline: &["-c"], named: &["-m"] }),
+    (&["perl"], Options { valued: &["-I"], inline: &["-e", "-E", "-ne", "-pe"], named: &[] }),
+    (&["ruby"], Options { valued: &["-I", "-r"], inline: &["-e"], named: &[] }),
+    (
+        &["node", "nodejs", "bun", "deno"],
+        Options { valued: &["-r", "--require"], inline: &["-e", "--eval", "-p"], named: &[] },
+    ),
+    (&["php", "php-cgi"], Options { valued: &["-d", "-c"], inline: &["-r"], named: &["-f"] }),
+    (
+        &["java"],
+        Options {
             valued: &["-cp", "-classpath", "--class-path", "-p", "--module-path", "--add-modules"],
             inline: &[],
             named: &["-jar", "-m", "--module"],
         },
-        "lua" | "luajit" | "tclsh" | "wish" | "Rscript" | "gawk" | "awk" | "expect" => {
-            Options { valued: &["-v", "-F"], inline: &["-e"], named: &["-f"] }
-        }
-        _ => return None,
-    })
+    ),
+    (
+        &["lua", "luajit", "tclsh", "wish", "Rscript", "gawk", "awk", "expect"],
+        Options { valued: &["-v", "-F"], inline: &["-e"], named: &["-f"] },
+    ),
+];
+
+fn interpreter(base: &str) -> Option<Options> {
+    let stem = base.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
+    let found = INTERPRETERS.iter().find(|(names, _)| names.contains(&stem));
+    found.map(|(_, options)| *options)
+}
+
+/// Whether the arguments of a program decide what it stands for.
+pub fn takes_script(path: &str) -> bool {
+    let base = basename(path);
+    base == "busybox" || is_loader(base) || interpreter(base).is_some()
+}
+
+/// FNV-1a, by which the kernel knows names and words.
+fn hash(text: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
+/// Hashes of interpreters' names with their kinds (`enum wire_interpreter`), for the kernel.
+pub fn kernel_interpreters() -> Vec<(u64, u32)> {
+    let kinds = INTERPRETERS.iter().zip(wire::WIRE_INTERPRETER_OTHER..);
+    let others = kinds.flat_map(|((names, _), kind)| names.iter().map(move |name| (*name, kind)));
+    let all = others.chain([("busybox", wire::WIRE_INTERPRETER_BUSYBOX)]);
+    all.map(|(name, kind)| (hash(name), kind)).collect()
+}
+
+/// Words of interpreters' arguments with their meanings (`enum wire_word`), for the kernel.
+pub fn kernel_words() -> Vec<(wire::wire_word_key, u32)> {
+    let mut found = Vec::new();
+    let mut add = |interpreter: u32, words: &[&str], meaning: u32| {
+        let key = |word: &&str| wire::wire_word_key { word: hash(word), interpreter, reserved: 0 };
+        found.extend(words.iter().map(|word| (key(word), meaning)));
+    };
+    for ((_, options), kind) in INTERPRETERS.iter().zip(wire::WIRE_INTERPRETER_OTHER..) {
+        add(kind, options.valued, wire::WIRE_WORD_VALUED);
+        add(kind, options.inline, wire::WIRE_WORD_INLINE);
+        add(kind, options.named, wire::WIRE_WORD_NAMED);
+    }
+    add(wire::WIRE_INTERPRETER_LOADER, &LOADER_VALUED, wire::WIRE_WORD_VALUED);
+    add(wire::WIRE_INTERPRETER_LOADER, &LOADER_NOTHING, wire::WIRE_WORD_NOTHING);
+    // Called by its own name, busybox takes the applet from the next word.
+    add(wire::WIRE_INTERPRETER_BUSYBOX, &["busybox"], wire::WIRE_WORD_NAMED);
+    found
 }
 
 /// What an interpreter runs, from its arguments; program text is `-c`, whatever it says.

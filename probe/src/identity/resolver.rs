@@ -139,12 +139,14 @@ impl Resolver {
         };
         let subject = match named {
             Some(program) => self.shared(Subject::new(workload, program), number, key.program_id),
-            None => match self.programs.get(&(number, key.program_id)) {
-                // Forked from a known program, or known by an earlier run of it.
-                Some(known) => Arc::clone(known),
-                None => {
+            None => match self.named(number, key.program_id) {
+                // Forked from a known program, or known by an earlier run of it; what runs
+                // scripts may run another one.
+                Some(known) if !program::takes_script(&known.program.path) => known,
+                known => {
                     let Some((program, file)) = running(key.tgid) else {
-                        return Arc::new(Subject::new(workload, Program::new("(unknown)")));
+                        let unknown = || Subject::new(workload, Program::new("(unknown)"));
+                        return known.unwrap_or_else(|| Arc::new(unknown()));
                     };
                     if let Some(file) = file {
                         self.digests.running(key.tgid, (workload.clone(), file));
@@ -159,6 +161,12 @@ impl Resolver {
         }
         self.processes.insert(key, Arc::clone(&subject));
         subject
+    }
+
+    /// The subject that a program stood for last.
+    fn named(&self, number: u32, program_id: u64) -> Option<Arc<Subject>> {
+        let known = self.programs.get(&(number, program_id)).filter(|_| program_id != 0);
+        known.cloned()
     }
 
     /// One allocation for equal subjects of a program id.

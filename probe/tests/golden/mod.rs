@@ -52,9 +52,9 @@ impl Order {
 
     pub fn exec(self) -> Vec<u8> {
         let fixed = [
-            self.longs([77, 88]),                     // previous program, parent's start
+            self.longs([77, 78, 88]), // previous program, profile, parent's start
             self.words([9, 10, 11, 12, u32::MAX, 1]), // parent, old tid, uids, login uid, script
-            self.longs([0x0fe0_0002, 1234, 55]),      // device, inode, ctime
+            self.longs([0x0fe0_0002, 1234, 55]), // device, inode, ctime
             self.words([3, 0o100_755, 0, 0o40_755, 0, 1]), // generation, modes, owners, links
             self.halves([7, 4, 8, 0]),
         ]
@@ -90,11 +90,11 @@ impl Order {
 
     pub fn raw(self) -> Vec<u8> {
         let fixed = [
-            self.longs([1, (-38i64).cast_unsigned()]),
+            self.longs([1, 2, 3, (-38i64).cast_unsigned()]),
             self.words([4, 5, 1000]),
             self.halves([49, 6]),
         ];
-        [self.header(7, 48), fixed.concat()].concat()
+        [self.header(7, 64), fixed.concat()].concat()
     }
 
     /// 1,000,000 bytes out, from port 43210 of `addresses[0]` to port 443 of `addresses[1]`: the
