@@ -172,6 +172,9 @@ pub struct Train {
     /// counted them; needs a capture of every call (--full).
     #[arg(long)]
     pub recompute: bool,
+    /// Directory for the windows it was learned from (Parquet).
+    #[arg(long)]
+    pub windows: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -188,6 +191,9 @@ pub struct Score {
     /// needs a capture of every call (--full). A model with another seed does this anyway.
     #[arg(long)]
     pub recompute: bool,
+    /// Directory for the windows that were scored (Parquet).
+    #[arg(long)]
+    pub windows: Option<PathBuf>,
 }
 
 /// Where a running daemon's state is; every command that reads or steers it takes this.

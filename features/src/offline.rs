@@ -1,8 +1,9 @@
 //! Rows and n-grams out of the full stream: what the kernel counted, recomputed from records alone.
 //!
 //! Follows the sensor's rules exactly (the tables, the history, the order in which n-grams are
-//! looked up, and where a row is cut), so that the windows made of its output equal those of the
-//! live rows column for column, where nothing was lost, limited, late or spilled.
+//! looked up, the epoch from which a profile holds, and where a row is cut), so that the windows
+//! made of its output equal those of the live rows column for column, where nothing was lost, late
+//! or spilled. What was limited is found again, too: calls of the streamed kind without a record.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,6 +27,8 @@ pub struct Extractor {
     tables: Tables,
     hash: GramHash,
     known: HashMap<Arc<Subject>, Grams>,
+    /// The first epoch in which `known` holds.
+    known_since: Epoch,
     threads: HashMap<ThreadKey, Thread>,
     /// Unseen n-grams by epoch and subject.
     pending: BTreeMap<(Epoch, Arc<Subject>), Pending>,
@@ -78,6 +81,7 @@ impl Extractor {
             tables: Tables::new(),
             hash: GramHash::new(gram_hash_key),
             known: HashMap::new(),
+            known_since: Epoch(0),
             threads: HashMap::new(),
             pending: BTreeMap::new(),
             untracked: 0,
@@ -89,9 +93,14 @@ impl Extractor {
         self.untracked
     }
 
-    /// What the kernel takes for known from here on, as it was armed when fill ended.
-    pub fn set_known(&mut self, known: impl IntoIterator<Item = (Arc<Subject>, Grams)>) {
+    /// What the kernel takes for known, and from which epoch on it does.
+    pub fn set_known(
+        &mut self,
+        known: impl IntoIterator<Item = (Arc<Subject>, Grams)>,
+        since: Epoch,
+    ) {
         self.known = known.into_iter().collect();
+        self.known_since = since;
     }
 
     /// Takes one record in the order of delivery and appends what the live sensor would have
@@ -133,6 +142,13 @@ impl Extractor {
                     out.extend(cut.map(Record::Event));
                 }
             }
+            // It was counted as held back when its raw call came.
+            Origin::Call(_) => {
+                let thread = self.threads.get_mut(&thread_key(&event.actor));
+                if let Some(open) = thread.and_then(|thread| thread.open.as_mut()) {
+                    open.row.limited = open.row.limited.saturating_sub(1);
+                }
+            }
             _ => {}
         }
         out.push(Record::Event(event));
@@ -152,17 +168,17 @@ impl Extractor {
             thread.history = History::default();
         }
         if let Some(open) = &thread.open
-            && (open.epoch != event.epoch || open.actor.subject != event.actor.subject)
+            && (open.epoch != event.epoch || identity(&open.actor) != identity(&event.actor))
         {
-            let same = open.actor.subject == event.actor.subject;
+            let same = identity(&open.actor) == identity(&event.actor);
             let reason = if same { RowReason::Window } else { RowReason::Exec };
             out.extend(thread.open.take().map(|open| Record::Event(open.cut(reason))));
         }
         let open = thread.open.get_or_insert_with(|| Box::new(Open::new(event)));
         open.time_boot_ns = event.time_boot_ns;
-        open.actor.slot = event.actor.slot;
         let row = &mut open.row;
         row.calls += 1;
+        row.limited += u64::from(raw.streamed);
         row.errors += u64::from(step.error);
         row.classes[step.class.index()] += 1;
         match thread.history.push(&step) {
@@ -172,7 +188,8 @@ impl Extractor {
             Push::Entered => {
                 row.checked += 1;
                 let subject = &event.actor.subject;
-                let known = self.known.get(subject);
+                let holds = event.epoch >= self.known_since;
+                let known = self.known.get(subject).filter(|_| holds);
                 let missed = missed(&self.hash, known, thread.history);
                 if missed[0].is_some() {
                     // The longest first, in the order 6, 3, 2; each only where the longer missed.
@@ -253,6 +270,11 @@ impl Pending {
 
 fn thread_key(actor: &Actor) -> ThreadKey {
     (actor.tgid, actor.tid, actor.start_boot_ns)
+}
+
+/// What a row is of, beside its thread; the sensor cuts the row where it changes.
+fn identity(actor: &Actor) -> (u64, u64, u32) {
+    (actor.cgroup_id, actor.program_id, actor.slot)
 }
 
 impl Open {

@@ -21,6 +21,8 @@ use hedgerow_features::{
 use proptest::prelude::*;
 
 const GRAM_KEY: u64 = 99;
+/// Two epochs after the first.
+const KNOWN_SINCE: Epoch = Epoch(14);
 
 /// A thread as the BPF programs see it: written after `grams.bpf.h` and `calls.bpf.h`, not after
 /// the extractor.
@@ -75,14 +77,49 @@ impl Kernel {
         self.threads.push(KernelThread { actor, history: 0, buckets: BTreeMap::new() });
     }
 
+    /// The thread is found in another cgroup, or its program got another slot: what it counted is
+    /// delivered under its old identity.
+    fn identify(&mut self, at: usize, cgroup_id: u64, slot: u32) {
+        let actor = &self.threads[at].actor;
+        if (actor.cgroup_id, actor.slot) != (cgroup_id, slot) {
+            self.flush(at, RowReason::Exec);
+            let actor = &mut self.threads[at].actor;
+            (actor.cgroup_id, actor.slot) = (cgroup_id, slot);
+        }
+    }
+
+    /// A call of the streamed kind, whose record a token bucket may hold back.
+    fn streamed(&mut self, at: usize, limited: bool) {
+        self.call_of(at, 257, false, false, 0, true);
+        if limited {
+            let epoch = self.epoch;
+            self.threads[at].buckets.entry(epoch).or_insert_with(|| row(&[])).limited += 1;
+        } else {
+            let (epoch, actor) = (self.epoch, self.threads[at].actor.clone());
+            self.emit(epoch, actor, call(257, 3, "/etc/x/y"));
+        }
+    }
+
     fn call(&mut self, at: usize, number: i32, compat: bool, uring: bool, result: i64) {
+        self.call_of(at, number, compat, uring, result, false);
+    }
+
+    fn call_of(
+        &mut self,
+        at: usize,
+        number: i32,
+        compat: bool,
+        uring: bool,
+        result: i64,
+        streamed: bool,
+    ) {
         let epoch = self.epoch;
         let thread = self.threads[at].clone();
         if !uring && number != -1 && (-516..=-512).contains(&result) {
             return;
         }
         let fresh = thread.history & ((1 << 54) - 1) == 0;
-        let raw = Raw { number, compat, uring, fresh, streamed: false, result };
+        let raw = Raw { number, compat, uring, fresh, streamed, result };
         self.emit(epoch, thread.actor.clone(), Origin::Raw(raw));
         let info = match (uring, number) {
             (true, _) => self.tables.uring[number as usize],
@@ -119,7 +156,8 @@ impl Kernel {
         let key = |length: u32| thread.history & (((1 << (9 * length)) - 1) | COMPAT);
         let empty = Grams::default();
         let subject = thread.actor.subject.clone();
-        let known = self.known.get(&subject).unwrap_or(&empty);
+        let holds = epoch >= KNOWN_SINCE.0;
+        let known = self.known.get(&subject).filter(|_| holds).unwrap_or(&empty);
         let six = key(6).wrapping_mul(self.multipliers[2]) >> (64 - 17);
         if bit(&known.grams6, six) {
             return;
@@ -199,6 +237,8 @@ enum Act {
     Exec { thread: usize, subject: usize },
     Exit { thread: usize },
     Other { thread: usize, what: u8 },
+    Streamed { thread: usize, limited: bool },
+    Identify { thread: usize, cgroup_id: u64, slot: u32 },
     Step(Vec<(usize, i32)>),
 }
 
@@ -213,7 +253,11 @@ fn any_act() -> impl Strategy<Value = Act> {
         3 => (0usize..4).prop_map(|subject| Act::Spawn { subject }),
         2 => (0usize..9, 0usize..4).prop_map(|(thread, subject)| Act::Exec { thread, subject }),
         2 => (0usize..9).prop_map(|thread| Act::Exit { thread }),
-        4 => (0usize..9, 0u8..3).prop_map(|(thread, what)| Act::Other { thread, what }),
+        4 => (0usize..9, 0u8..2).prop_map(|(thread, what)| Act::Other { thread, what }),
+        4 => (0usize..9, any::<bool>())
+            .prop_map(|(thread, limited)| Act::Streamed { thread, limited }),
+        2 => (0usize..9, 1u64..3, 0u32..3)
+            .prop_map(|(thread, cgroup_id, slot)| Act::Identify { thread, cgroup_id, slot }),
         2 => prop::collection::vec((0usize..9, 0i32..6), 0..6).prop_map(Act::Step),
     ]
 }
@@ -275,11 +319,22 @@ fn live(acts: &[Act]) -> Vec<Record> {
                     kernel.exit(at);
                 }
             }
+            Act::Streamed { thread, limited } => {
+                if let Some(at) = of(*thread) {
+                    kernel.streamed(at, *limited);
+                }
+            }
+            Act::Identify { thread, cgroup_id, slot } => {
+                // The sensor looks again at a call, so that one follows.
+                if let Some(at) = of(*thread) {
+                    kernel.identify(at, *cgroup_id, *slot);
+                    kernel.call(at, 39, false, false, 1);
+                }
+            }
             Act::Other { thread, what } => {
                 if let Some(at) = of(*thread) {
                     let origin = match what {
                         0 => fork(7),
-                        1 => call(257, 3, "/etc/x/y"),
                         _ => outbound(FlowPhase::Start, "10.0.0.3", 80, 9),
                     };
                     let (epoch, actor) = (kernel.epoch, kernel.threads[at].actor.clone());
@@ -326,7 +381,7 @@ proptest! {
         }
         prop_assert_eq!(&recorded, &delivered);
         let mut extractor = Extractor::new(GRAM_KEY);
-        extractor.set_known(known());
+        extractor.set_known(known(), KNOWN_SINCE);
         let mut extracted = Vec::new();
         for record in recorded {
             extractor.push(record, &mut extracted);
@@ -336,7 +391,7 @@ proptest! {
         let (offline, offline_grams) = windows(&extracted);
         prop_assert_eq!(live.len(), offline.len());
         for (live, offline) in live.iter().zip(&offline) {
-            prop_assert_eq!(live.loss, hedgerow_event::Loss::default());
+            prop_assert_eq!((live.loss.lost, live.loss.late), (0, 0));
             prop_assert_eq!(live, offline);
         }
         prop_assert_eq!(live_grams, offline_grams);

@@ -9,6 +9,7 @@ mod scores;
 mod steer;
 mod test;
 mod why;
+mod windows;
 
 use clap::CommandFactory;
 

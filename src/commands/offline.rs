@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{
     replay::{Capture, Replay, Rows},
     scores::Scores,
+    windows::Windows,
 };
 use crate::{
     cli,
@@ -34,13 +35,17 @@ pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
     let rows = Rows::choose(recorded && !arguments.recompute, &capture, &arguments.directory)?;
     let engine = Engine::learning(capture.settings(schedule, seed))?;
     let mut model = None;
-    let replay = Replay { engine, rows, judge_after: None, json };
+    let mut windows = open_windows(arguments.windows.as_deref(), &capture)?;
+    let replay = Replay { engine, rows, own: recorded, judge_after: None, json };
     let engine = replay.run(capture, &mut |engine, outcome| {
-        if matches!(outcome, Outcome::Phase(Phase::Scoring)) {
-            model = engine.save()?;
+        match (outcome, &mut windows) {
+            (Outcome::Phase(Phase::Scoring), _) => model = engine.save()?,
+            (Outcome::Windows(closed), Some(windows)) => windows.add(closed)?,
+            _ => {}
         }
         Ok(model.is_none())
     })?;
+    windows.map_or(Ok(()), Windows::finish)?;
     let Some(model) = model else {
         return Err(Failure::File(format!(
             "{}: too short to learn from: {} more epochs of 5 s are needed",
@@ -64,6 +69,10 @@ pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+fn open_windows(directory: Option<&Path>, capture: &Capture) -> anyhow::Result<Option<Windows>> {
+    directory.map(|directory| Windows::open(directory, &capture.host)).transpose()
 }
 
 /// The epochs of a capture, counted by a scan of its records' kinds, as a schedule.
@@ -109,8 +118,9 @@ pub fn score(arguments: &cli::Score, json: bool) -> anyhow::Result<()> {
     let engine = Engine::scoring(capture.settings(Schedule::of(0), seed), saved)?;
     let mut out =
         arguments.out.as_deref().map(|path| Out::open(path, &capture.host)).transpose()?;
+    let mut kept = open_windows(arguments.windows.as_deref(), &capture)?;
     let (mut findings, mut windows) = (0u64, 0u64);
-    let replay = Replay { engine, rows, judge_after, json };
+    let replay = Replay { engine, rows, own, judge_after, json };
     replay.run(capture, &mut |_, outcome| {
         match outcome {
             Outcome::Finding(finding, _) => {
@@ -126,10 +136,16 @@ pub fn score(arguments: &cli::Score, json: bool) -> anyhow::Result<()> {
                     out.scores.add(score)?;
                 }
             }
+            Outcome::Windows(closed) => {
+                if let Some(kept) = &mut kept {
+                    kept.add(closed)?;
+                }
+            }
             _ => {}
         }
         Ok(true)
     })?;
+    kept.map_or(Ok(()), Windows::finish)?;
     if let Some(out) = out {
         out.scores.finish()?;
     }

@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use hedgerow_event::EpochClose;
+use hedgerow_event::{Epoch, EpochClose};
 use hedgerow_features::{
     EarlyLook, Extractor, Record, Sensors, Window, from_batch, records_from_batch, records_schema,
     schema,
@@ -11,7 +11,9 @@ use hedgerow_sink::parquet::ParquetReader;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
-    daemon::{BUDGET, EARLY_STREAM, FULL, RECORDS, SCHEDULE, SEED, SYSCALLS, scoring_after},
+    daemon::{
+        BUDGET, EARLY_STREAM, FULL, RECORDS, SCHEDULE, SEED, SYSCALLS, known_since, scoring_after,
+    },
     engine::{Engine, Outcome, Schedule, Settings, known},
     exit::Failure,
 };
@@ -27,6 +29,8 @@ pub struct Capture {
     pub schedule: Option<Schedule>,
     /// The epoch after which that daemon began to score.
     pub scoring_after: Option<u32>,
+    /// The first epoch in which its kernel took the profile for known.
+    known_since: Option<Epoch>,
     /// Every call was stored.
     full: bool,
     syscalls: bool,
@@ -63,6 +67,7 @@ impl Capture {
             boot: text("hedgerow.boot")?.clone(),
             schedule: schedule.transpose().map_err(|_| missing(SCHEDULE))?,
             scoring_after: scoring_after(&metadata),
+            known_since: known_since(&metadata),
             full: truth(FULL)?,
             syscalls: truth(SYSCALLS)?,
             budget_per_day: text(BUDGET)?.parse().map_err(|_| missing(BUDGET))?,
@@ -143,6 +148,9 @@ pub type Tell<'a> = dyn FnMut(&Engine, Outcome) -> anyhow::Result<bool> + 'a;
 pub struct Replay {
     pub engine: Engine,
     pub rows: Rows,
+    /// The profile is the one that the capture's daemon had, or learned: it holds from the epoch
+    /// in which it held live. Another one holds as soon as it is there.
+    pub own: bool,
     /// Epochs up to this one only lead up to what is judged.
     pub judge_after: Option<u32>,
     /// No progress is shown to a machine.
@@ -158,12 +166,21 @@ impl Replay {
             progress.set_draw_target(ProgressDrawTarget::hidden());
         }
         let mut extractor = Extractor::new(self.engine.seed());
+        let known_since = capture.known_since.filter(|_| self.own);
         if let Some(profile) = self.engine.profile() {
-            extractor.set_known(known(profile));
+            extractor.set_known(known(profile), known_since.unwrap_or_default());
         }
         let early = std::mem::take(&mut capture.early).into_iter();
         let judging = self.judge_after.is_none();
-        let mut feed = Feed { replay: self, extractor, early, last_boot_ns: 0, judging };
+        let mut feed = Feed {
+            replay: self,
+            extractor,
+            known_since,
+            early,
+            last_boot_ns: 0,
+            closed: Epoch(0),
+            judging,
+        };
         let mut out = Vec::new();
         while let Some(batch) = capture.records.next() {
             let batch = batch.map_err(Failure::file)?;
@@ -188,9 +205,12 @@ impl Replay {
 struct Feed {
     replay: Replay,
     extractor: Extractor,
+    known_since: Option<Epoch>,
     /// Early rows that were not judged yet, one for each look among the records.
     early: std::vec::IntoIter<Window>,
     last_boot_ns: u64,
+    /// The last epoch that closed.
+    closed: Epoch,
     /// What led up to the judged part is over.
     judging: bool,
 }
@@ -221,7 +241,9 @@ impl Feed {
             };
             for outcome in outcomes {
                 if let Outcome::Arm(profile) = &outcome {
-                    self.extractor.set_known(known(profile));
+                    // Live, the kernel was in the next epoch when it was told.
+                    let next = self.closed.next().next();
+                    self.extractor.set_known(known(profile), self.known_since.unwrap_or(next));
                 }
                 if !tell(&self.replay.engine, outcome)? {
                     return Ok(false);
@@ -233,6 +255,7 @@ impl Feed {
 
     fn close(&mut self, close: &EpochClose) -> anyhow::Result<Vec<Outcome>> {
         self.last_boot_ns = close.end_boot_ns;
+        self.closed = close.epoch;
         if self.judging {
             return self.replay.engine.close(close);
         }

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use crossbeam_channel::{Sender, TrySendError, bounded};
-use hedgerow_event::EpochClose;
+use hedgerow_event::{Epoch, EpochClose};
 use hedgerow_features::{EarlyLook, Record, Window, records_to_batch, to_batch};
 use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
 
@@ -40,6 +40,8 @@ pub const BUDGET: &str = "hedgerow.budget_per_day";
 /// Whether every call is in the records, and whether calls were observed at all.
 pub const FULL: &str = "hedgerow.full";
 pub const SYSCALLS: &str = "hedgerow.syscalls";
+/// The first epoch in which the kernel took the profile for known.
+const KNOWN_SINCE: &str = "hedgerow.known_since";
 /// The epochs after which each phase began.
 const EDGES: &str = "hedgerow.phases";
 
@@ -47,6 +49,11 @@ const EDGES: &str = "hedgerow.phases";
 pub fn scoring_after(metadata: &BTreeMap<String, String>) -> Option<u32> {
     let edges: BTreeMap<u32, Phase> = serde_json::from_str(metadata.get(EDGES)?).ok()?;
     edges.into_iter().find(|(_, phase)| *phase == Phase::Scoring).map(|(epoch, _)| epoch)
+}
+
+/// The first epoch in which the kernel of a capture's daemon took the profile for known.
+pub fn known_since(metadata: &BTreeMap<String, String>) -> Option<Epoch> {
+    metadata.get(KNOWN_SINCE)?.parse().ok().map(Epoch)
 }
 
 /// What a capture's metadata says of the run that it is made in.
@@ -74,6 +81,7 @@ pub struct Capture {
     /// Records that wait for the thread.
     waiting: Arc<AtomicU64>,
     edges: BTreeMap<u32, Phase>,
+    known_since: Option<Epoch>,
 }
 
 impl Capture {
@@ -103,7 +111,7 @@ impl Capture {
             }
             writer.end()
         })?;
-        Ok(Self { parts, thread, dropped: 0, waiting, edges: BTreeMap::new() })
+        Ok(Self { parts, thread, dropped: 0, waiting, edges: BTreeMap::new(), known_since: None })
     }
 
     pub fn records(&mut self, records: Vec<Record>) {
@@ -126,6 +134,14 @@ impl Capture {
         self.edges.insert(close.map_or(0, |close| close.epoch.0), phase);
         let edges = serde_json::to_string(&self.edges).unwrap_or_default();
         self.send(Part::Metadata(EDGES.to_owned(), edges), 0);
+    }
+
+    /// Notes from which epoch on the kernel takes the profile for known.
+    pub fn known_since(&mut self, epoch: Option<Epoch>) {
+        if let Some(epoch) = epoch.filter(|_| self.known_since.is_none()) {
+            self.known_since = Some(epoch);
+            self.send(Part::Metadata(KNOWN_SINCE.to_owned(), epoch.to_string()), 0);
+        }
     }
 
     fn send(&mut self, part: Part, count: u64) {

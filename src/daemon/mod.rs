@@ -22,8 +22,8 @@ use hedgerow_model::file::Profile;
 use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
 
 pub use self::capture::{
-    BUDGET, Capture, EARLY as EARLY_STREAM, FULL, RECORDS, Run, SCHEDULE, SEED, SYSCALLS,
-    scoring_after,
+    BUDGET, Capture, EARLY as EARLY_STREAM, FULL, RECORDS, Run, SCHEDULE, SEED, SYSCALLS, WINDOWS,
+    known_since, scoring_after,
 };
 use self::{act::Actor, report::Reporter, watch::Told};
 use crate::{
@@ -118,7 +118,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         epochs: 0,
         last_close: None,
     };
-    daemon.arm()?;
+    daemon.arm();
     daemon.reporter.started(&daemon.sensor, &daemon.engine);
     let ended = daemon.pump(&items, &control, &signals);
     daemon.stop(probe, &items, ended)
@@ -193,6 +193,7 @@ impl Daemon {
 
     fn close(&mut self, close: EpochClose) -> anyhow::Result<()> {
         if let Some(capture) = &mut self.capture {
+            capture.known_since(self.sensor.known_since());
             capture.records(vec![Record::Close(close.clone())]);
         }
         self.look_after_ourselves();
@@ -247,7 +248,7 @@ impl Daemon {
 
     fn handle(&mut self, outcome: Outcome) -> anyhow::Result<()> {
         match outcome {
-            Outcome::Arm(profile) => self.arm_with(&profile)?,
+            Outcome::Arm(profile) => self.arm_with(&profile),
             Outcome::Phase(phase) => {
                 if let Some(capture) = &mut self.capture {
                     capture.phase(phase, self.last_close.as_ref());
@@ -279,19 +280,15 @@ impl Daemon {
     }
 
     /// Tells the kernel what a saved model knows.
-    fn arm(&mut self) -> anyhow::Result<()> {
-        match self.engine.profile().cloned() {
-            Some(profile) => self.arm_with(&profile),
-            None => Ok(()),
+    fn arm(&self) {
+        if let Some(profile) = self.engine.profile() {
+            self.arm_with(profile);
         }
     }
 
-    fn arm_with(&mut self, profile: &Profile) -> anyhow::Result<()> {
-        for (subject, grams) in known(profile) {
-            self.sensor.set_known(&subject, positions(&grams))?;
-        }
-        self.sensor.set_learning(false);
-        Ok(())
+    fn arm_with(&self, profile: &Profile) {
+        let known = known(profile).into_iter();
+        self.sensor.arm(known.map(|(subject, grams)| (subject, positions(&grams))));
     }
 
     fn save(&mut self) -> anyhow::Result<()> {
