@@ -1,0 +1,273 @@
+//! A daemon that learned the life of a lab, found an attack in it and captured all of it; and what
+//! two sides of such a life are compared by.
+
+#![allow(clippy::unwrap_used, dead_code)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::{Duration, Instant},
+};
+
+use hedgerow_event::{Activity, Finding};
+use hedgerow_features::{Window, from_batch};
+use hedgerow_lab::{Attack, Lab, Load, Running, Site, Started, User, Via};
+use hedgerow_model::file::ModelFile;
+use hedgerow_sink::parquet::ParquetReader;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
+const LEARNING: Duration = Duration::from_secs(300);
+const ATTACK: Duration = Duration::from_secs(10);
+const FINDING: Duration = Duration::from_secs(60);
+/// What waits for the disk is written first, on a busy machine for minutes.
+const STOPPING: Duration = Duration::from_secs(240);
+
+/// `hedgerow run`, killed if the test ends before it.
+struct Daemon {
+    child: Child,
+    lines: Receiver<Value>,
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            // So that a failed test leaves no deny program pinned.
+            // SAFETY: the child is ours and was not waited for.
+            unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGINT) };
+            let deadline = Instant::now() + STOPPING;
+            while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+impl Daemon {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args(["run", "--json"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                drop(sender.send(serde_json::from_str(&line).unwrap()));
+            }
+        });
+        Self { child, lines }
+    }
+
+    /// Reads what the daemon says until a line fits.
+    fn wait_for(&self, what: &str, limit: Duration, fits: impl Fn(&Value) -> bool) {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if fits(&line) => return,
+                Ok(_) => {}
+                Err(_) => panic!("no {what} in {limit:?}"),
+            }
+        }
+    }
+
+    /// Ctrl-C; gives the records that were not captured.
+    fn stop(mut self) -> u64 {
+        // SAFETY: the child is ours and was not waited for.
+        assert_eq!(unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGINT) }, 0);
+        let mut not_captured = None;
+        let deadline = Instant::now() + STOPPING;
+        while let Ok(line) =
+            self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            not_captured = line["status"]["capture_lost"].as_u64().or(not_captured);
+        }
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "the daemon doesn't end");
+            thread::sleep(Duration::from_millis(20));
+        };
+        assert!(status.success(), "{status}");
+        not_captured.unwrap()
+    }
+}
+
+/// Two scripts of one interpreter, which do different things, again and again.
+const JOBS: [(&str, &str); 2] = [
+    ("count.sh", "for n in 1 2 3; do : >count.$n; done; read line </etc/hostname; kill -0 $$\n"),
+    ("tidy.sh", "cd /; umask 077; ulimit -n >/dev/null; [ -e /etc/passwd ] && true; wait\n"),
+];
+
+fn jobs(lab: &Lab) -> Running {
+    for (name, text) in JOBS {
+        fs::write(lab.directory().join(name), text).unwrap();
+    }
+    let mut command = lab.command(Site::Service, "jobs", &User::ROOT, "/bin/sh").unwrap();
+    command.args(["-c", "while :; do bash count.sh; bash tidy.sh; ls / >ls.out; sleep 0.3; done"]);
+    Running::start(command, &lab.directory().join("jobs.log")).unwrap()
+}
+
+/// What a daemon left behind that learned, found an attack and was stopped; in which it captured.
+pub struct Lived {
+    directory: TempDir,
+    /// Records that found no room on the way to the disk.
+    pub not_captured: u64,
+}
+
+impl Lived {
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).display().to_string()
+    }
+
+    /// The lab is a life of its own, so that it matters little what else runs on the host.
+    pub fn live(more: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let lab = Lab::up().unwrap();
+        let _loads: Vec<Started> =
+            [Load::Web, Load::App].iter().map(|load| load.start(&lab).unwrap()).collect();
+        let _jobs = jobs(&lab);
+        let [state, capture] =
+            ["state", "capture"].map(|name| directory.path().join(name).display().to_string());
+        let always = ["--learn", "60s", "--seed", "7", "--state", &state, "--capture", &capture];
+        let daemon = Daemon::start(&[&always, more].concat());
+        daemon.wait_for("scoring", LEARNING, |line| line["status"]["phase"] == "scoring");
+        Attack::ReverseShell.run(&lab, Via::Child, ATTACK).unwrap();
+        daemon.wait_for("finding of the attack", FINDING, |line| {
+            line["finding"]["subject"]["workload"] == Lab::workload("app")
+        });
+        let not_captured = daemon.stop();
+        Self { directory, not_captured }
+    }
+
+    /// Trains and scores from the capture; what this went by is left in `windows`.
+    pub fn replay(&self, more: &[&str]) {
+        let [capture, model, scores, windows] =
+            ["capture", "model", "scores", "windows"].map(|name| self.text(name));
+        run(&[&["train", &capture, "--model", &model, "--windows", &windows], more].concat());
+        let score = ["score", &capture, "--model", &model, "--out", &scores, "--windows", &windows];
+        run(&[&score, more].concat());
+    }
+
+    /// Asserts that what was learned and found in the replay is what was live.
+    pub fn assert_replayed(&self) {
+        assert_same_model(&self.path("state/model.hedgerow"), &self.path("model"));
+        let live = findings(&self.path("state/findings.jsonl"));
+        let found = |finding: &Finding| finding.subject.workload.as_str() == Lab::workload("app");
+        assert!(live.iter().any(found), "the attack is among the findings");
+        assert_eq!(live, findings(&self.path("scores/findings.jsonl")));
+        assert_scores(&self.path("scores/scores"), &live);
+    }
+
+    /// The closed windows below a directory, by what they are of.
+    pub fn windows(&self, name: &str) -> Vec<Window> {
+        let mut windows = Vec::new();
+        for batch in ParquetReader::open(&self.path(name), None).unwrap() {
+            windows.extend(from_batch(&batch.unwrap()).unwrap());
+        }
+        let key = |window: &Window| {
+            let time = &window.time;
+            (time.epoch, time.scale.epochs(), window.subject.clone())
+        };
+        windows.sort_by_key(key);
+        assert!(windows.windows(2).all(|pair| key(&pair[0]) != key(&pair[1])), "each window once");
+        windows
+    }
+}
+
+pub fn run(arguments: &[&str]) {
+    let output = Command::new(PROGRAM).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "hedgerow {}: {errors}", arguments.join(" "));
+    assert!(!errors.contains('\r') && !errors.contains('\x1b'), "no progress bar in a pipe");
+}
+
+/// Findings as both sides can tell them: what `/proc` said of a live process is not in a capture,
+/// and an episode that the end cuts short closes when its side ends.
+fn findings(log: &Path) -> Vec<Finding> {
+    let text = fs::read_to_string(log).unwrap();
+    let all = text.lines().map(|line| serde_json::from_str::<Finding>(line).unwrap());
+    all.map(|mut finding| {
+        if let Some(process) = &mut finding.process {
+            let (pid, start_boot_ns) = (process.pid, process.start_boot_ns);
+            *process = hedgerow_event::Process { pid, start_boot_ns, ..Default::default() };
+        }
+        if finding.activity == Activity::Close {
+            finding.time_ns = 0;
+        }
+        finding
+    })
+    .collect()
+}
+
+/// The learned section of a model file, whose format is the binary's own.
+fn learned(model: &ModelFile) -> ciborium::Value {
+    let (name, version) =
+        model.other_sections().find(|(name, _)| *name == "hedgerow.learned").unwrap();
+    let bytes: Vec<u8> = model.attached(name, version).unwrap().unwrap();
+    ciborium::from_reader(bytes.as_slice()).unwrap()
+}
+
+/// Everything below a key, wherever it is.
+fn below<'a>(value: &'a ciborium::Value, key: &str, found: &mut Vec<&'a ciborium::Value>) {
+    if let Some(map) = value.as_map() {
+        for (name, inner) in map {
+            if name.as_text() == Some(key) {
+                found.push(inner);
+            } else {
+                below(inner, key, found);
+            }
+        }
+    }
+}
+
+/// Asserts that two models learned the same: what goes on changing while it scores (calibration,
+/// budget and what was seen) aside.
+fn assert_same_model(live: &Path, trained: &Path) {
+    let [live, trained] = [live, trained].map(|path| ModelFile::load(path).unwrap());
+    assert!(live.profile == trained.profile, "the profiles differ");
+    assert_eq!(live.schema, trained.schema);
+    let [live, trained] = [&live, &trained].map(learned);
+    for key in ["model_id", "forest", "neighbors", "distance_median", "reference"] {
+        let [mut a, mut b] = [Vec::new(), Vec::new()];
+        below(&live, key, &mut a);
+        below(&trained, key, &mut b);
+        assert!(!a.is_empty(), "`{key}` is in the model");
+        assert!(a == b, "`{key}` differs");
+    }
+}
+
+/// One row a window, in range, with the findings that windows are part of.
+fn assert_scores(stream: &Path, live: &[Finding]) {
+    use arrow::array::{AsArray, types::Float64Type};
+    let mut uids = Vec::new();
+    let mut rows = 0;
+    for batch in ParquetReader::open(stream, None).unwrap() {
+        let batch = batch.unwrap();
+        rows += batch.num_rows();
+        let scores = batch.column_by_name("score").unwrap().as_primitive::<Float64Type>();
+        assert!(scores.iter().all(|score| score.is_some_and(|score| score > 0.0 && score <= 1.0)));
+        let column = batch.column_by_name("finding_uid").unwrap().as_string::<i32>();
+        uids.extend(column.iter().flatten().map(str::to_owned));
+    }
+    assert!(rows > 0);
+    for finding in live.iter().filter(|finding| finding.activity == Activity::Create) {
+        assert!(uids.contains(&finding.uid), "{} has no scored window", finding.uid);
+    }
+}
