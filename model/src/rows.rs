@@ -1,7 +1,7 @@
 //! What all estimators do with the matrices they are given.
 
 use linfa::Float;
-use ndarray::{Array1, ArrayView2};
+use ndarray::{Array1, ArrayView1, ArrayView2};
 
 /// The f32 nearest to `value`, as scikit-learn casts its rows.
 #[inline]
@@ -23,22 +23,26 @@ pub(crate) fn training_shape<F, E>(
     }
 }
 
-/// Casts the scores that `score` gives for the rows of `records` into linfa's target.
+/// Has `score` fill linfa's target with the scores of the rows of `records`.
 ///
 /// # Panics
 /// If there is not one target for each row.
 pub(crate) fn predict_into<'a, F: Float>(
     records: ArrayView2<'a, F>,
     y: &mut Array1<F>,
-    score: impl FnOnce(ArrayView2<'a, F>) -> Array1<f64>,
+    score: impl FnOnce(ArrayView2<'a, F>, &mut [F]),
 ) {
     assert_eq!(
         records.nrows(),
         y.len(),
         "The number of data points must match the number of output targets."
     );
-    for (target, score) in y.iter_mut().zip(score(records)) {
-        *target = F::cast(score);
+    if let Some(targets) = y.as_slice_mut() {
+        score(records, targets);
+    } else {
+        let mut scores = vec![F::zero(); y.len()];
+        score(records, &mut scores);
+        y.assign(&ArrayView1::from(&scores));
     }
 }
 

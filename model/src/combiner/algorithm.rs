@@ -9,6 +9,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 use super::errors::CombinedDetectorError;
 use super::fisher::FisherCombiner;
 use super::hyperparams::{CombinedDetectorParams, CombinedDetectorValidParams};
+use crate::parallel::for_each_part;
 use crate::rows::predict_into;
 use crate::{ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble};
 
@@ -229,9 +230,14 @@ where
     D: Data<Elem = F>,
 {
     fn predict_inplace<'a>(&'a self, x: &'a ArrayBase<D, Ix2>, y: &mut Array1<F>) {
-        predict_into(x.view(), y, |rows| {
+        predict_into(x.view(), y, |rows, statistics| {
             let scores = self.detectors.scores(rows);
-            scores.rows().into_iter().map(|row| self.combiner.statistic(row)).collect()
+            let n_threads = self.detectors.forest.n_threads();
+            for_each_part(statistics, n_threads, 1, 1024, |start, part| {
+                for (offset, statistic) in part.iter_mut().enumerate() {
+                    *statistic = F::cast(self.combiner.statistic(scores.row(start + offset)));
+                }
+            });
         });
     }
 

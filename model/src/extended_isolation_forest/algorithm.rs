@@ -223,21 +223,31 @@ impl ExtendedIsolationForest {
     /// If `records` has other than [`Self::n_features`] columns.
     #[must_use]
     pub fn mean_path_lengths<F: Float>(&self, records: ArrayView2<'_, F>) -> Array1<f64> {
+        let mut lengths = vec![0.0; records.nrows()];
+        self.map_path_lengths(records, &mut lengths, |length| length);
+        Array1::from(lengths)
+    }
+
+    /// Fills `out` with what `value` makes of each row's mean path length, in parallel.
+    fn map_path_lengths<F: Float, T: Send>(
+        &self,
+        records: ArrayView2<'_, F>,
+        out: &mut [T],
+        value: impl Fn(f64) -> T + Sync,
+    ) {
         assert_eq!(
             records.ncols(),
             self.n_features(),
             "the forest was fitted on another number of columns"
         );
-        let mut lengths = vec![0.0; records.nrows()];
-        for_each_part(&mut lengths, self.n_threads, 1, 64, |start, part| {
+        for_each_part(out, self.n_threads, 1, 64, |start, part| {
             let mut row = vec![0.0_f32; self.n_features()];
-            for (offset, length) in part.iter_mut().enumerate() {
+            for (offset, out) in part.iter_mut().enumerate() {
                 fill_row(records, start + offset, &self.fill, &mut row);
                 let sum: f64 = self.trees.iter().map(|tree| tree.path_length(&row)).sum();
-                *length = sum / self.trees.len() as f64;
+                *out = value(sum / self.trees.len() as f64);
             }
         });
-        Array1::from(lengths)
     }
 }
 
@@ -308,8 +318,9 @@ where
     D: Data<Elem = F>,
 {
     fn predict_inplace<'a>(&'a self, x: &'a ArrayBase<D, Ix2>, y: &mut Array1<F>) {
-        predict_into(x.view(), y, |rows| {
-            self.mean_path_lengths(rows).mapv_into(|length| score_of(length, self.sample_size))
+        predict_into(x.view(), y, |rows, scores| {
+            let score = |length| F::cast(score_of(length, self.sample_size));
+            self.map_path_lengths(rows, scores, score);
         });
     }
 

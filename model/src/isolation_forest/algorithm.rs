@@ -176,9 +176,9 @@ impl IsolationForest {
     /// If `records` has other than [`Self::n_features`] columns.
     #[must_use]
     pub fn mean_path_lengths<F: Float>(&self, records: ArrayView2<'_, F>) -> Array1<f64> {
-        let mut lengths = Array1::zeros(records.nrows());
-        self.mean_path_lengths_into(records, lengths.as_slice_mut().unwrap_or_default());
-        lengths
+        let mut lengths = vec![0.0; records.nrows()];
+        self.map_path_lengths(records, &mut lengths, |length| length);
+        Array1::from(lengths)
     }
 
     /// The anomaly score of a row with mean path length `mean_path_length`.
@@ -196,27 +196,33 @@ impl IsolationForest {
         nodes + self.engine.heap_bytes()
     }
 
-    fn mean_path_lengths_into<F: Float>(&self, records: ArrayView2<'_, F>, lengths: &mut [f64]) {
+    /// Fills `out` with what `value` makes of each row's mean path length, in parallel.
+    fn map_path_lengths<F: Float, T: Send>(
+        &self,
+        records: ArrayView2<'_, F>,
+        out: &mut [T],
+        value: impl Fn(f64) -> T + Sync,
+    ) {
         assert_eq!(
             records.ncols(),
             self.n_features,
             "the forest was fitted on another number of columns"
         );
         let n_trees = self.trees.len();
-        for_each_part(lengths, self.n_threads, BLOCK_ROWS, ROWS_PER_THREAD, |start, part| {
+        for_each_part(out, self.n_threads, BLOCK_ROWS, ROWS_PER_THREAD, |start, part| {
             let capacity = BLOCK_ROWS.min(part.len());
             let mut block = vec![0.0_f32; capacity * self.n_features];
             let mut sums = [0 as FixedLength; BLOCK_ROWS];
             let mut scratch = Scratch::default();
-            for (index, lengths) in part.chunks_mut(BLOCK_ROWS).enumerate() {
-                let n = lengths.len();
+            for (index, out) in part.chunks_mut(BLOCK_ROWS).enumerate() {
+                let n = out.len();
                 let sums = &mut sums[..n];
                 sums.fill(0);
                 let block = &mut block[..n * self.n_features];
                 let missing = copy_rows(&records, start + index * BLOCK_ROWS, n, block);
                 self.add_block(block, missing, sums, &mut scratch);
-                for (length, &sum) in lengths.iter_mut().zip(&*sums) {
-                    *length = mean_length(sum, n_trees);
+                for (out, &sum) in out.iter_mut().zip(&*sums) {
+                    *out = value(mean_length(sum, n_trees));
                 }
             }
         });
@@ -305,8 +311,9 @@ where
     D: Data<Elem = F>,
 {
     fn predict_inplace<'a>(&'a self, x: &'a ArrayBase<D, Ix2>, y: &mut Array1<F>) {
-        predict_into(x.view(), y, |rows| {
-            self.mean_path_lengths(rows).mapv_into(|length| score_of(length, self.sample_size))
+        predict_into(x.view(), y, |rows, scores| {
+            let score = |length| F::cast(score_of(length, self.sample_size));
+            self.map_path_lengths(rows, scores, score);
         });
     }
 

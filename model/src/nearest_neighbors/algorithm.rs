@@ -86,23 +86,33 @@ impl NearestNeighborEnsemble {
     /// If `records` has other than [`Self::n_features`] columns.
     #[must_use]
     pub fn mean_distances<F: Float>(&self, records: ArrayView2<'_, F>) -> Array1<f64> {
+        let mut distances = vec![0.0; records.nrows()];
+        self.map_distances(records, &mut distances, |distance| distance);
+        Array1::from(distances)
+    }
+
+    /// Fills `out` with what `value` makes of each row's mean distance, in parallel.
+    fn map_distances<F: Float, T: Send>(
+        &self,
+        records: ArrayView2<'_, F>,
+        out: &mut [T],
+        value: impl Fn(f64) -> T + Sync,
+    ) {
         assert_eq!(
             records.ncols(),
             self.n_features(),
             "the ensemble was fitted on another number of columns"
         );
-        let mut distances = vec![0.0; records.nrows()];
-        for_each_part(&mut distances, self.n_threads, 1, 256, |start, part| {
+        for_each_part(out, self.n_threads, 1, 256, |start, part| {
             let mut row = vec![0.0_f32; self.n_features()];
-            for (offset, distance) in part.iter_mut().enumerate() {
+            for (offset, out) in part.iter_mut().enumerate() {
                 self.scale_row(records.row(start + offset), &mut row);
                 let sum: f64 = (self.draws())
                     .map(|panels| f64::from(nearest(&row, panels, self.sample_size).1).sqrt())
                     .sum();
-                *distance = sum / self.n_draws as f64;
+                *out = value(sum / self.n_draws as f64);
             }
         });
-        Array1::from(distances)
     }
 
     /// What each column adds to a row's score: the mean over the draws of gap² / distance, where
@@ -220,7 +230,7 @@ where
     D: Data<Elem = F>,
 {
     fn predict_inplace<'a>(&'a self, x: &'a ArrayBase<D, Ix2>, y: &mut Array1<F>) {
-        predict_into(x.view(), y, |rows| self.mean_distances(rows));
+        predict_into(x.view(), y, |rows, scores| self.map_distances(rows, scores, F::cast));
     }
 
     fn default_target(&self, x: &ArrayBase<D, Ix2>) -> Array1<F> {
