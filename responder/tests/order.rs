@@ -152,10 +152,8 @@ fn an_entry_lives_while_it_is_hit_and_is_released_after_a_quiet_period() {
 
 #[test]
 fn entries_outlive_a_killed_daemon_and_the_next_one_adopts_them() {
-    let mut bench = Bench::new("killed");
     // The daemon is another process, with the pins and ledger of this bench.
-    bench.responder = None;
-    hedgerow_responder::remove_pins(&bench.options.directory).unwrap();
+    let mut bench = Bench::idle("killed");
     let sink = Sink::tcp("127.67.6.1");
     let connect = format!("connect {}", sink.address);
     let mut puppet = Puppet::new();

@@ -74,9 +74,11 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     ));
     let Some(finding) = await_finding(&mut log, &mut incident)? else {
         anyhow::bail!(
-            "the daemon found nothing within {} s. An earlier test is one episode with this one for \
-             5 minutes; `hedgerow findings list --all` shows what was found, `hedgerow doctor` what \
-             this kernel can do",
+            "the daemon found nothing within {} s. Until its profile is mature only what lies beyond \
+             everything held back is found: where more went on while this host was learned than a \
+             small program can do, learn longer (`hedgerow run --learn`). An earlier test is one \
+             episode with this one for 5 minutes; `hedgerow findings list --all` shows what was \
+             found, `hedgerow doctor` what this kernel can do",
             PATIENCE.as_secs()
         );
     };

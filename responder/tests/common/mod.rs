@@ -41,13 +41,18 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(name: &str) -> Self {
+        let mut bench = Self::idle(name);
+        bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+        bench
+    }
+    /// Without a responder yet: loading takes its time on an emulated CPU.
+    pub fn idle(name: &str) -> Self {
         let alone = alone();
         let directory = tempfile::tempdir().unwrap();
         let mut options = Options::new("test-host", directory.path().join("ledger.jsonl"));
         options.directory = format!("/sys/fs/bpf/hedgerow-{name}-{}", std::process::id()).into();
         options.mode = Mode::Enforce;
-        let responder = Some(Responder::start(options.clone()).unwrap());
-        Self { responder, options, directory, _alone: alone }
+        Self { responder: None, options, directory, _alone: alone }
     }
     pub fn deny(&mut self, target: Target, seconds: u32) -> hedgerow_event::Remediation {
         self.get().deny(operator(target, seconds)).unwrap()
