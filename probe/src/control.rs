@@ -11,7 +11,7 @@ use std::{
 };
 
 use hedgerow_bpf::wire;
-use hedgerow_event::{Epoch, Event, Subject, Tampering};
+use hedgerow_event::{Digest, Epoch, Event, Subject, Tampering};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::{
@@ -371,6 +371,12 @@ impl Control {
     /// The first epoch in which armed profiles hold; `None` while programs are learned.
     pub fn known_since(&self) -> Option<Epoch> {
         self.0.known_since()
+    }
+
+    /// Tells with which digest a program was learned: another one at its path is a replacement.
+    pub fn set_digest(&self, subject: &Subject, digest: Digest) {
+        let place = (subject.workload.clone(), Arc::clone(&subject.program.path));
+        self.0.naming().1.digests().know(place, digest);
     }
 
     /// Whether new programs get a profile at exec.

@@ -29,7 +29,9 @@ use self::{act::Actor, report::Reporter, watch::Told};
 use crate::{
     config::Config,
     control::{Control, socket},
-    engine::{EPOCH_SECONDS, Engine, Outcome, Phase, SavedModel, Schedule, Settings, known},
+    engine::{
+        EPOCH_SECONDS, Engine, Outcome, Phase, SavedModel, Schedule, Settings, digests, known,
+    },
     exit::Failure,
     host::{self, Host},
 };
@@ -289,6 +291,9 @@ impl Daemon {
     fn arm_with(&self, profile: &Profile) {
         let known = known(profile).into_iter();
         self.sensor.arm(known.map(|(subject, grams)| (subject, positions(&grams))));
+        for (subject, digest) in digests(profile) {
+            self.sensor.set_digest(&subject, digest);
+        }
     }
 
     fn save(&mut self) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use hedgerow_event::{GramReport, Grams, Subject};
+use hedgerow_event::{Digest, Event, GramReport, Grams, Origin, Subject};
 use hedgerow_model::{
     file::{GramSet, Profile, ProgramProfile},
     maturity::Incidence,
@@ -11,16 +11,20 @@ use hedgerow_model::{
 /// Programs with a profile; a program past them stays unprofiled, and is counted.
 pub const PROFILES_MAX: usize = 255;
 
-/// Profiles in the making.
+/// Programs whose file's digest is kept; a further one has none in the model.
+const DIGESTS_MAX: usize = 4096;
+
+/// Profiles in the making, and the digests that programs were last seen to have.
 #[derive(Debug, Clone)]
 pub struct GramLearner {
     programs: BTreeMap<Arc<Subject>, ProgramProfile>,
+    digests: BTreeMap<Arc<Subject>, Digest>,
     refused: u64,
 }
 
 impl GramLearner {
     pub fn new() -> Self {
-        Self { programs: BTreeMap::new(), refused: 0 }
+        Self { programs: BTreeMap::new(), digests: BTreeMap::new(), refused: 0 }
     }
 
     /// Adds one program's grams of one window.
@@ -45,6 +49,27 @@ impl GramLearner {
         profile.windows += 1;
     }
 
+    /// Notes the digest of a program's own file. One that runs through its loader has none.
+    pub fn note_digest(&mut self, event: &Event) {
+        let Origin::Exec(exec) = &event.origin else { return };
+        let subject = &event.actor.subject;
+        let Some(digest) = exec.digest.filter(|_| exec.path == subject.program.path) else {
+            return;
+        };
+        if self.digests.len() < DIGESTS_MAX || self.digests.contains_key(subject) {
+            self.digests.insert(Arc::clone(subject), digest);
+        }
+    }
+
+    /// Puts the digests last seen into a profile.
+    pub fn put_digests(&self, profile: &mut Profile) {
+        for program in &mut profile.programs {
+            if let Some(digest) = self.digests.get(&subject(program)) {
+                program.digest = Some(digest.0);
+            }
+        }
+    }
+
     /// Programs, and their windows, learned so far.
     pub fn programs(&self) -> impl Iterator<Item = (&Arc<Subject>, &ProgramProfile)> {
         self.programs.iter()
@@ -56,7 +81,10 @@ impl GramLearner {
     }
 
     pub fn profile(&self, gram_hash_key: u64) -> Profile {
-        Profile { gram_hash_key, programs: self.programs.values().cloned().collect() }
+        let mut profile =
+            Profile { gram_hash_key, programs: self.programs.values().cloned().collect() };
+        self.put_digests(&mut profile);
+        profile
     }
 }
 
@@ -96,8 +124,76 @@ pub fn known(profile: &Profile) -> Vec<(Arc<Subject>, Grams)> {
         .collect()
 }
 
+/// Digests of the files that the profile was learned from.
+pub fn digests(profile: &Profile) -> impl Iterator<Item = (Subject, Digest)> {
+    profile.programs.iter().filter_map(|program| Some((subject(program), Digest(program.digest?))))
+}
+
 fn subject(program: &ProgramProfile) -> Subject {
     let mut named = hedgerow_event::Program::new(program.path.as_str());
     named.script = program.script.as_deref().map(Arc::from);
     Subject::new(hedgerow_event::Workload::new(program.workload.as_str()), named)
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow_event::{Actor, Epoch, Exec, FileKey, Program, Workload};
+
+    use super::*;
+
+    fn exec(subject: &Arc<Subject>, path: &str, digest: u8) -> Event {
+        let actor = Actor {
+            subject: Arc::clone(subject),
+            tgid: 1,
+            tid: 1,
+            start_boot_ns: 1,
+            cgroup_id: 1,
+            program_id: 1,
+            slot: 1,
+        };
+        let exec = Exec {
+            previous: None,
+            file: FileKey::default(),
+            parent_tgid: 1,
+            parent: None,
+            uid_before: 0,
+            uid: 0,
+            login_uid: u32::MAX,
+            path: path.into(),
+            arguments: "".into(),
+            digest: Some(Digest([digest; 32])),
+            replaced: false,
+            memory: false,
+            writable: false,
+            privileged: false,
+        };
+        Event { epoch: Epoch(1), time_boot_ns: 1, actor, origin: Origin::Exec(Box::new(exec)) }
+    }
+
+    #[test]
+    fn a_profile_holds_the_digest_that_its_program_was_last_seen_to_have() {
+        let subject = Arc::new(Subject::new(Workload::host(), Program::new("/bin/x")));
+        let mut learner = GramLearner::new();
+        learner.add(&GramReport {
+            epoch: Epoch(1),
+            subject: Arc::clone(&subject),
+            grams2: vec![1],
+            grams3: vec![1],
+            grams6: vec![1],
+        });
+        let told = |profile: &Profile| digests(profile).map(|(_, digest)| digest.0[0]).collect();
+        let of = |learner: &GramLearner| -> Vec<u8> { told(&learner.profile(1)) };
+        assert!(of(&learner).is_empty());
+        learner.note_digest(&exec(&subject, "/bin/x", 1));
+        learner.note_digest(&exec(&subject, "/lib/ld.so", 2));
+        assert_eq!(of(&learner), [1], "its own file, not its loader's");
+        let mut saved = learner.profile(1);
+        // A daemon that starts with the model, and sees the file replaced.
+        let mut scoring = GramLearner::new();
+        scoring.put_digests(&mut saved);
+        assert_eq!(told(&saved) as Vec<u8>, [1]);
+        scoring.note_digest(&exec(&subject, "/bin/x", 3));
+        scoring.put_digests(&mut saved);
+        assert_eq!(told(&saved) as Vec<u8>, [3]);
+    }
 }

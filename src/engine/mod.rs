@@ -42,7 +42,7 @@ use self::{
     scale::{Counts, Learned, Learning},
 };
 pub use self::{
-    grams::known,
+    grams::{digests, known},
     persist::SavedModel,
     schedule::{Phase, Schedule, Settings},
 };
@@ -261,6 +261,7 @@ impl Engine {
             }
         }
         self.baseline.observe(event);
+        self.grams.note_digest(event);
     }
 
     /// Takes one program's grams of one window.

@@ -82,6 +82,7 @@ impl Engine {
         file.summary = self.summary();
         file.schema = schema();
         file.profile = profile.clone();
+        self.grams.put_digests(&mut file.profile);
         file.budget = Some(self.budget.clone());
         for (scale, learned) in &self.learned {
             let name = format!("windows.{}_epochs", scale.epochs());

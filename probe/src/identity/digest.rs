@@ -2,8 +2,8 @@
 //!
 //! A thread of its own reads the files; whoever asks never waits. The kernel's key of the real
 //! inode (device, inode, generation, change time) says whether a file is the one that was hashed
-//! before, so each is read once. What is opened through `/proc` is only believed where inode and
-//! change time are those that the kernel saw at the exec.
+//! before, so each is read once. What is opened through `/proc` is only believed where inode and,
+//! unless it still runs, change time are those that the kernel saw at the exec.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -273,19 +273,21 @@ fn work_on(job: Job, buffer: &mut [u8]) -> Option<Outcome> {
 /// Opens the file that the kernel saw executed, whichever way still leads to it.
 fn find(image: &Image) -> Option<File> {
     let Image { key, place: (_, path), tgid, parent_tgid } = image;
-    let ways = [
-        format!("/proc/{tgid}/exe"),
-        format!("/proc/{tgid}/root{path}"),
-        format!("/proc/{parent_tgid}/root{path}"),
-    ];
-    ways.iter().find_map(|way| {
-        open(way, |metadata, overlay| {
-            let ctime_ns = metadata.ctime().cast_unsigned().wrapping_mul(1_000_000_000)
-                + metadata.ctime_nsec().cast_unsigned();
-            // overlayfs tells the inode that a file had before it was copied up.
-            ctime_ns == key.ctime_ns && (overlay || metadata.ino() == key.inode)
-        })
-    })
+    let same_time = |metadata: &fs::Metadata| {
+        metadata.ctime().cast_unsigned().wrapping_mul(1_000_000_000)
+            + metadata.ctime_nsec().cast_unsigned()
+            == key.ctime_ns
+    };
+    // What a process runs can't be written meanwhile; that it is renamed or removed changes its time.
+    let running = |metadata: &fs::Metadata, overlay: bool| {
+        // overlayfs tells the inode that a file had before it was copied up.
+        if overlay { same_time(metadata) } else { metadata.ino() == key.inode }
+    };
+    let at_path =
+        |metadata: &fs::Metadata, overlay: bool| running(metadata, overlay) && same_time(metadata);
+    open(&format!("/proc/{tgid}/exe"), running)
+        .or_else(|| open(&format!("/proc/{tgid}/root{path}"), at_path))
+        .or_else(|| open(&format!("/proc/{parent_tgid}/root{path}"), at_path))
 }
 
 /// Opens a regular file for reading if `is_it` says so of its metadata and of whether it lies on
@@ -308,9 +310,9 @@ fn is_overlay(file: &File) -> bool {
     }
 }
 
-/// Hashes a file; unreadable where it changes meanwhile.
+/// Hashes a file; unreadable where its content changes meanwhile.
 fn read(file: &File, buffer: &mut [u8]) -> Found {
-    let stamp = || file.metadata().map(|m| (m.len(), m.ctime(), m.ctime_nsec()));
+    let stamp = || file.metadata().map(|m| (m.len(), m.mtime(), m.mtime_nsec()));
     let Ok(before) = stamp() else { return Found::Unreadable };
     if before.0 > FILE_BYTES_MAX {
         return Found::Unreadable;
@@ -416,6 +418,23 @@ mod tests {
         assert!(find(&stale).is_none());
         assert!(find(&image(file.path())).is_some());
         assert!(open("/dev/null", |_, _| true).is_none(), "no regular file");
+    }
+
+    #[test]
+    fn a_program_that_removed_its_file_is_read_while_it_runs() {
+        let directory = tempfile::tempdir().unwrap();
+        // Its name says what it is where it is busybox.
+        let path = directory.path().join("sleep");
+        fs::copy("/bin/sleep", &path).unwrap();
+        let mut child = std::process::Command::new(&path).arg("60").spawn().unwrap();
+        let image = Image { tgid: child.id(), ..image(&path) };
+        let content = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let mut digests = Digests::start().unwrap();
+        let told = answer(&mut digests, &image);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(told, (Digest(sha2::Sha256::digest(content).into()), false));
     }
 
     #[test]
