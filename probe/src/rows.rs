@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Read},
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
 use hedgerow_bpf::wire;
@@ -120,6 +120,26 @@ fn spilled_row(epoch: u32, actor: wire::wire_actor, counts: wire::wire_counts) -
     }))
 }
 
+/// Takes an entry out of a per-CPU hash in one step: between a look and a removal a thread could
+/// still add to it.
+fn take(map: &MapHandle, key: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+    let cpus = libbpf_rs::num_possible_cpus().map_err(io::Error::other)?;
+    let bytes = (map.value_size() as usize).next_multiple_of(8);
+    let mut values = vec![0u8; bytes * cpus];
+    // SAFETY: the key has the map's size, and the buffer holds each possible CPU's value.
+    let result = unsafe {
+        libbpf_sys::bpf_map_lookup_and_delete_elem(
+            map.as_fd().as_raw_fd(),
+            key.as_ptr().cast(),
+            values.as_mut_ptr().cast(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::from_raw_os_error(-result));
+    }
+    Ok(values.chunks_exact(bytes).map(<[u8]>::to_vec).collect())
+}
+
 /// Takes out the sums of programs up to the closing epoch.
 pub fn take_spilled(
     sums: &MapHandle,
@@ -133,15 +153,14 @@ pub fn take_spilled(
         if key.epoch.wrapping_sub(epoch).cast_signed() > 0 {
             continue;
         }
-        let counts = sums.lookup_percpu(&bytes, MapFlags::ANY).map_err(Error::map("spilled"))?;
-        sums.delete(&bytes).map_err(Error::map("spilled"))?;
+        let counts = take(sums, &bytes).map_err(Error::io("taking spilled rows"))?;
         let actor = wire::wire_actor {
             cgroup_id: key.cgroup_id,
             program_id: key.program_id,
             slot: key.slot,
             ..Default::default()
         };
-        rows.extend(counts.map(|counts| spilled_row(key.epoch, actor, sum(&counts))));
+        rows.push(spilled_row(key.epoch, actor, sum(&counts)));
     }
     let index = (epoch & 1).to_ne_bytes();
     let counts = rest.lookup_percpu(&index, MapFlags::ANY).map_err(Error::map("spilled_rest"))?;

@@ -49,9 +49,13 @@ impl GramLearner {
         profile.windows += 1;
     }
 
-    /// Notes the digest of a program's own file. One that runs through its loader has none.
-    pub fn note_digest(&mut self, event: &Event) {
+    /// Notes the digest of a program's own file; of one that runs through its loader there is none.
+    /// What was learned is changed by a replacement only, so that it is told once over restarts too.
+    pub fn note_digest(&mut self, event: &Event, learned: bool) {
         let Origin::Exec(exec) = &event.origin else { return };
+        if learned && !exec.replaced {
+            return;
+        }
         let subject = &event.actor.subject;
         let Some(digest) = exec.digest.filter(|_| exec.path == subject.program.path) else {
             return;
@@ -141,7 +145,7 @@ mod tests {
 
     use super::*;
 
-    fn exec(subject: &Arc<Subject>, path: &str, digest: u8) -> Event {
+    fn exec(subject: &Arc<Subject>, path: &str, digest: u8, replaced: bool) -> Event {
         let actor = Actor {
             subject: Arc::clone(subject),
             tgid: 1,
@@ -162,7 +166,7 @@ mod tests {
             path: path.into(),
             arguments: "".into(),
             digest: Some(Digest([digest; 32])),
-            replaced: false,
+            replaced,
             memory: false,
             writable: false,
             privileged: false,
@@ -184,15 +188,18 @@ mod tests {
         let told = |profile: &Profile| digests(profile).map(|(_, digest)| digest.0[0]).collect();
         let of = |learner: &GramLearner| -> Vec<u8> { told(&learner.profile(1)) };
         assert!(of(&learner).is_empty());
-        learner.note_digest(&exec(&subject, "/bin/x", 1));
-        learner.note_digest(&exec(&subject, "/lib/ld.so", 2));
+        learner.note_digest(&exec(&subject, "/bin/x", 1, false), false);
+        learner.note_digest(&exec(&subject, "/lib/ld.so", 2, false), false);
         assert_eq!(of(&learner), [1], "its own file, not its loader's");
         let mut saved = learner.profile(1);
         // A daemon that starts with the model, and sees the file replaced.
         let mut scoring = GramLearner::new();
         scoring.put_digests(&mut saved);
         assert_eq!(told(&saved) as Vec<u8>, [1]);
-        scoring.note_digest(&exec(&subject, "/bin/x", 3));
+        scoring.note_digest(&exec(&subject, "/bin/x", 2, false), true);
+        scoring.put_digests(&mut saved);
+        assert_eq!(told(&saved) as Vec<u8>, [1]);
+        scoring.note_digest(&exec(&subject, "/bin/x", 3, true), true);
         scoring.put_digests(&mut saved);
         assert_eq!(told(&saved) as Vec<u8>, [3]);
     }

@@ -261,7 +261,7 @@ impl Engine {
             }
         }
         self.baseline.observe(event);
-        self.grams.note_digest(event);
+        self.grams.note_digest(event, self.phase == Phase::Scoring);
     }
 
     /// Takes one program's grams of one window.
