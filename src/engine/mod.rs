@@ -55,6 +55,8 @@ const EPOCHS_AN_HOUR: u32 = 720;
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// Subjects that are looked at before their window closes, in one epoch.
 const EARLY_SUBJECTS_MAX: usize = 64;
+/// Processes of one of them whose rows are read out; the window holds the rest when it closes.
+const EARLY_PROCESSES_MAX: usize = 64;
 /// With fewer held-back windows calibration goes on.
 const HELD_BACK_LEAST: usize = 5;
 /// Held-back scores that the budget's floor is solved from.
@@ -257,7 +259,9 @@ impl Engine {
             let watched = self.hard.len();
             if watched < EARLY_SUBJECTS_MAX || self.hard.contains_key(subject) {
                 let processes = self.hard.entry(Arc::clone(subject)).or_default();
-                processes.insert(event.actor.tgid);
+                if processes.len() < EARLY_PROCESSES_MAX {
+                    processes.insert(event.actor.tgid);
+                }
             }
         }
         self.baseline.observe(event);

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 /// Objects kept for a subject in an epoch; further ones are of kinds already there.
 const OBJECTS_MAX: usize = 64;
+/// Subjects with objects in the open epochs; those past them are judged without.
+const SUBJECTS_MAX: usize = 4096;
 /// Processes whose exec facts are remembered; the oldest are forgotten.
 const PROCESSES_MAX: usize = 16_384;
 
@@ -101,6 +103,9 @@ impl Objects {
 
     fn add(&mut self, event: &Event, object: Object) {
         let Actor { subject, tgid, start_boot_ns, cgroup_id, program_id, .. } = &event.actor;
+        if self.witnesses.len() >= SUBJECTS_MAX && !self.witnesses.contains_key(subject) {
+            return;
+        }
         let list = self.witnesses.entry(Arc::clone(subject)).or_default();
         let known = list.iter().any(|known| known.object == object);
         if known || list.len() >= OBJECTS_MAX {
