@@ -6,7 +6,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use hedgerow_model::{
-    ExtendedIsolationForest, Instructions, IsolationForest, NearestNeighborEnsemble,
+    CombinedDetector, ExtendedIsolationForest, Instructions, IsolationForest,
+    NearestNeighborEnsemble,
 };
 use linfa::DatasetBase;
 use linfa::traits::{Fit, Predict};
@@ -32,6 +33,7 @@ fn datasets() -> impl Iterator<Item = (String, Rows)> {
 /// Times `fit` on every data set.
 fn time_fit<M, E>(c: &mut Criterion, name: &str, fit: impl Fn(&Rows) -> Result<M, E>) {
     let mut group = c.benchmark_group(format!("{name}/fit"));
+    group.sample_size(10);
     for (id, rows) in datasets() {
         group.bench_with_input(BenchmarkId::from_parameter(id), &rows, |b, rows| {
             b.iter(|| black_box(fit(rows).is_ok()));
@@ -78,5 +80,17 @@ fn nearest_neighbor_ensemble(c: &mut Criterion) {
     time_score(c, "nearest-neighbour ensemble", fit);
 }
 
-criterion_group!(benches, isolation_forest, extended_isolation_forest, nearest_neighbor_ensemble);
+fn combined_detector(c: &mut Criterion) {
+    let fit = |rows: &Rows| CombinedDetector::params().fit(rows);
+    time_fit(c, "combined detector", fit);
+    time_score(c, "combined detector", fit);
+}
+
+criterion_group!(
+    benches,
+    isolation_forest,
+    extended_isolation_forest,
+    nearest_neighbor_ensemble,
+    combined_detector
+);
 criterion_main!(benches);
