@@ -31,7 +31,7 @@ use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
 use hedgerow_model::{
     budget::{Budget, BudgetParams, Scored as HeldBack},
     file::Profile,
-    maturity::{self, Incidence, MaturityRule},
+    maturity::{self, MaturityRule},
 };
 
 use self::{
@@ -51,7 +51,6 @@ pub use self::{
 pub const EPOCH_SECONDS: u64 = 5;
 /// First-seen incidence is counted by hours, in a short trial by parts of it.
 const INCIDENCE_UNITS: u64 = 24;
-const EPOCHS_AN_HOUR: u32 = 720;
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// Subjects that are looked at before their window closes, in one epoch.
 const EARLY_SUBJECTS_MAX: usize = 64;
@@ -223,16 +222,9 @@ impl Engine {
     /// How sure the learning of one subject is: its program's n-grams and, where they were counted
     /// by hours, its workload's first-seen things must have little novelty left to bring.
     fn state_of(&self, subject: &Subject) -> Maturity {
-        let by_hours = self.settings.schedule.epochs() >= INCIDENCE_UNITS as u32 * EPOCHS_AN_HOUR;
-        let first_seen = by_hours.then(|| {
-            let seen = self.baseline.incidence(&subject.workload);
-            Incidence {
-                units: u64::from(seen.units_learned),
-                once: seen.once,
-                twice: seen.twice,
-                total: seen.items,
-            }
-        });
+        let by_hours = self.baseline.unit_ns() >= HOUR_NS;
+        let first_seen =
+            by_hours.then(|| objects::incidence(&self.baseline.incidence(&subject.workload)));
         let learned = maturity::Learned {
             frozen: self.phase == Phase::Scoring,
             level_supported: self.budget.support().supported,

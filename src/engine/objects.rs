@@ -9,6 +9,7 @@ use hedgerow_event::{
     Actor, Epoch, Event, Family, FileKey, Object, Origin, Peer, Subject, Workload,
 };
 use hedgerow_features::Baseline;
+use hedgerow_model::maturity::{Incidence, MIN_UNITS};
 use serde::{Deserialize, Serialize};
 
 /// Objects kept for a subject in an epoch; further ones are of kinds already there.
@@ -174,6 +175,25 @@ impl FirstSeen {
     }
 }
 
+/// How much that was never seen a workload still brings: as what was learned foretells it or, where
+/// that were too few hours for a forecast, as it was counted since.
+pub fn incidence(seen: &hedgerow_features::Incidence) -> Incidence {
+    if u64::from(seen.units_learned) >= MIN_UNITS {
+        return Incidence {
+            units: u64::from(seen.units_learned),
+            once: seen.once,
+            twice: seen.twice,
+            total: seen.items,
+        };
+    }
+    Incidence {
+        units: u64::from(seen.units_frozen),
+        once: seen.first_seen,
+        twice: 0,
+        total: seen.items + seen.first_seen,
+    }
+}
+
 fn workload(object: &Object) -> &Workload {
     match object {
         Object::NewProgram { subject }
@@ -215,4 +235,29 @@ pub fn family(object: &Object) -> Family {
 /// Objects without their witnesses, each once, in a fixed order.
 pub fn distinct<'a>(witnesses: impl Iterator<Item = &'a Witness>) -> BTreeSet<Object> {
     witnesses.map(|witness| witness.object.clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_of_learning_is_judged_by_what_came_after_it() {
+        let mut seen = hedgerow_features::Incidence {
+            units_learned: 14,
+            once: 50,
+            items: 100,
+            units_frozen: 60,
+            ..Default::default()
+        };
+        assert!(incidence(&seen).forecast().is_none());
+        seen.units_frozen = 120;
+        seen.first_seen = 6;
+        let forecast = incidence(&seen).forecast().map(|forecast| forecast.new_per_unit);
+        assert_eq!(forecast, Some(0.05));
+        // A week of learning foretells it by itself.
+        seen.units_learned = 100;
+        let forecast = incidence(&seen).forecast().map(|forecast| forecast.new_per_unit);
+        assert_eq!(forecast, Some(0.5));
+    }
 }

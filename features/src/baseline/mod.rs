@@ -225,6 +225,11 @@ impl Baseline {
         self.distrusted_dropped
     }
 
+    /// Length of the units that incidence is counted in.
+    pub fn unit_ns(&self) -> u64 {
+        self.unit_ns
+    }
+
     /// How often a workload's items were seen, for the forecast of what is still to come. The
     /// host's where the workload was never learned.
     pub fn incidence(&self, workload: &Workload) -> Incidence {
