@@ -162,11 +162,11 @@ fn is_of_tree(episode: &Episode, part: &Part<'_>) -> bool {
     part.processes.iter().chain(part.parents).any(known) || part.processes.iter().any(starter)
 }
 
-/// What runs in no unit has nothing in common but that: there only the program's own episode counts.
+/// The kernel's own counters are no deed of the programs that run in no unit, nor the other way round.
 fn is_of_workload(episode: &Episode, part: &Part<'_>) -> bool {
-    let workload = &part.subject.workload;
-    episode.workload == *workload
-        && (workload.as_str() != Workload::HOST || episode.subjects.contains(part.subject))
+    let of_kernel = episode.subjects.iter().any(|subject| subject.is_host());
+    episode.workload == part.subject.workload
+        && of_kernel == part.subject.is_host()
         && part.objects.iter().all(|object| is_covered(object, episode))
 }
 
@@ -188,7 +188,8 @@ mod tests {
     use super::*;
 
     fn subject(program: &str) -> Arc<Subject> {
-        let workload = if program.starts_with('/') { Workload::HOST } else { "db.service" };
+        let of_host = program.starts_with('/') || program == Subject::KERNEL;
+        let workload = if of_host { Workload::HOST } else { "db.service" };
         Arc::new(Subject::new(Workload::new(workload), Program::new(program)))
     }
 
@@ -231,11 +232,17 @@ mod tests {
     }
 
     #[test]
-    fn programs_in_no_unit_are_episodes_of_their_own() {
+    fn what_the_kernel_counts_is_no_part_of_what_programs_do() {
         let mut episodes = Episodes::default();
         let (id, _) = join(&mut episodes, "/bin/a", new_program("/bin/a"), [10, 9]);
-        assert_eq!(join(&mut episodes, "/bin/b", new_program("/bin/b"), [20, 9]).1, Joined::New);
-        assert_eq!(join(&mut episodes, "/bin/a", new_program("/bin/a"), [30, 9]).0, id);
+        assert_eq!(join(&mut episodes, "/bin/b", new_program("/bin/b"), [20, 9]).0, id);
+        let flood = Object::Count {
+            subject: subject(Subject::KERNEL),
+            column: "host_closed_ports_count".into(),
+            value: 0,
+            largest: 0,
+        };
+        assert_eq!(join(&mut episodes, Subject::KERNEL, flood, [0, 0]).1, Joined::New);
     }
 
     #[test]
