@@ -96,7 +96,9 @@ impl Engine {
     ) -> Option<u64> {
         let case = self.case(window, scored)?;
         let second_family = case.families.len() >= 2;
-        let bypass = !case.strong.is_empty() && second_family;
+        // The kernel's own counters are a single family: nothing could ever agree with a flood.
+        let flood = window.subject.is_host() && case.counts.iter().any(|c| c.family_beyond);
+        let bypass = flood || (!case.strong.is_empty() && second_family);
         let state = self.state_of(&window.subject);
         let reason = match state {
             Maturity::Mature => {
