@@ -26,7 +26,7 @@ run: ## build, then observe this host and learn it for LEARN (default 2m)
 
 test: lint ## lint, then every test; live-kernel tests run as root
 	@scripts/setup build test
-	cargo test --locked --workspace
+	cargo test --locked --workspace --no-fail-fast
 
 test-kernels: ## the probe, window and deny tests under Debian's 6.1 and 6.12 kernels (QEMU)
 	@scripts/setup build kernels

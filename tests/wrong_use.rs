@@ -9,7 +9,10 @@ use std::{
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::Path,
     process::{Command, Output, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -232,12 +235,28 @@ fn an_unreachable_broker_is_a_warning_and_the_daemon_goes_on() {
     assert!(state.path().join("kafka").is_dir(), "there is a spool");
 }
 
+/// Runs while short-lived processes call the kernel: a quiet host has nothing to capture.
+fn busy_while<T>(run: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                assert!(Command::new("true").status().unwrap().success());
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let done = run();
+        over.store(true, Ordering::Relaxed);
+        done
+    })
+}
+
 #[test]
 fn a_capture_ends_by_itself_and_leaves_nothing() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("capture");
     let output = leaving_nothing(|| {
-        hedgerow(&["capture", text(&path), "--seconds", "6", "--full", "--json"])
+        busy_while(|| hedgerow(&["capture", text(&path), "--seconds", "6", "--full", "--json"]))
     });
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
