@@ -251,6 +251,11 @@ impl Daemon {
     fn handle(&mut self, outcome: Outcome) -> anyhow::Result<()> {
         match outcome {
             Outcome::Arm(profile) => self.arm_with(&profile),
+            Outcome::Replaced { subject, windows } => self.reporter.replaced(&subject, windows),
+            Outcome::Relearned { subject } => {
+                self.reporter.relearned(&subject);
+                self.save()?;
+            }
             Outcome::Phase(phase) => {
                 if let Some(capture) = &mut self.capture {
                     capture.phase(phase, self.last_close.as_ref());

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_event::{Action, Activity, Disposition, Finding, Level, Remediation};
+use hedgerow_event::{Action, Activity, Disposition, Finding, Level, Remediation, Subject};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
 use hedgerow_sink::parquet::ParquetStatus;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -214,6 +214,24 @@ impl Reporter {
         for object in distrusted.iter().take(5) {
             self.note(&format!("Seen while learning, but not trusted until accepted: {object}"));
         }
+    }
+
+    /// A program runs from another file than it was learned from.
+    pub fn replaced(&mut self, subject: &Subject, windows: u64) {
+        if self.json {
+            return self.status(json!({ "replaced": subject, "windows": windows }));
+        }
+        self.note(&format!(
+            "Replaced: {subject} has another file than it was learned with. It keeps what is known \
+             of it and relearns on probation for {windows} of its windows."
+        ));
+    }
+
+    pub fn relearned(&mut self, subject: &Subject) {
+        if self.json {
+            return self.status(json!({ "relearned": subject }));
+        }
+        self.note(&format!("Relearned: {subject} is judged as before its file was replaced."));
     }
 
     pub fn saved(&mut self, path: &Path) {

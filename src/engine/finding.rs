@@ -63,11 +63,16 @@ impl Engine {
             for (window, scored) in part.iter().zip(&scored) {
                 let found = self.judge(window, scored, close.end_boot_ns, outcomes);
                 outcomes.push(Outcome::Scored(self.window_score(window, scored, found)));
-                if found.is_none() && !self.episodes.involves(&window.subject) {
+                let clean = found.is_none() && !self.episodes.involves(&window.subject);
+                if clean {
                     self.join_calibration(window, scored);
+                }
+                if scale == Scale::Seconds5 {
+                    self.relearn(&window.subject, clean, outcomes);
                 }
             }
         }
+        self.begin_probation(close.epoch, outcomes);
         let now_s = self.unix_s(close.end_boot_ns);
         self.budget.advance(now_s);
         for episode in self.episodes.expire(close.end_boot_ns) {
@@ -114,7 +119,10 @@ impl Engine {
             })
             .map(|why| provisional_reason(why, &case)),
         };
-        let reason = reason?;
+        let mut reason = reason?;
+        if self.is_on_probation(&window.subject) {
+            reason.push_str("; its file was replaced, and it relearns on probation");
+        }
         let (id, joined) = self.join_episode(window, scored, &case, now_boot_ns);
         let key = self.episodes.key(id);
         let decision = self.budget.admit(self.unix_s(now_boot_ns), key, scored.score, bypass);

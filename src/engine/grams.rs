@@ -43,10 +43,7 @@ impl GramLearner {
             profile.script = subject.program.script.as_deref().map(str::to_owned);
             profile
         });
-        add_window(&mut profile.two_grams, &report.grams2);
-        add_window(&mut profile.three_grams, &report.grams3);
-        add_window(&mut profile.six_grams, &report.grams6);
-        profile.windows += 1;
+        add_window(profile, std::iter::once(report));
     }
 
     /// Notes the digest of a program's own file; of one that runs through its loader there is none.
@@ -92,7 +89,21 @@ impl GramLearner {
     }
 }
 
-fn add_window(set: &mut GramSet, positions: &[u32]) {
+/// Adds one window of a program: all that was reported of it, which may be nothing.
+pub fn add_window<'a>(
+    profile: &mut ProgramProfile,
+    reports: impl Iterator<Item = &'a GramReport> + Clone,
+) {
+    let grams2 = reports.clone().flat_map(|report| &report.grams2);
+    let grams3 = reports.clone().flat_map(|report| &report.grams3);
+    let grams6 = reports.flat_map(|report| &report.grams6);
+    add_grams(&mut profile.two_grams, grams2);
+    add_grams(&mut profile.three_grams, grams3);
+    add_grams(&mut profile.six_grams, grams6);
+    profile.windows += 1;
+}
+
+fn add_grams<'a>(set: &mut GramSet, positions: impl Iterator<Item = &'a u32>) {
     let mut words = vec![0u64; set.known.len()];
     for position in positions {
         if let Some(word) = words.get_mut(*position as usize / 64) {
@@ -102,13 +113,26 @@ fn add_window(set: &mut GramSet, positions: &[u32]) {
     set.add_window(&words);
 }
 
+/// Adds what a program learned later to its profile.
+pub fn merge(profile: &mut Profile, later: &ProgramProfile, of: &Subject) {
+    let Some(program) = profile.programs.iter_mut().find(|program| is_of(program, of)) else {
+        return;
+    };
+    program.two_grams.merge(&later.two_grams);
+    program.three_grams.merge(&later.three_grams);
+    program.six_grams.merge(&later.six_grams);
+    program.windows += later.windows;
+}
+
+pub fn is_of(program: &ProgramProfile, subject: &Subject) -> bool {
+    program.workload == subject.workload.as_str()
+        && program.path == *subject.program.path
+        && program.script.as_deref() == subject.program.script.as_deref()
+}
+
 /// In how many windows a subject's 6-grams were seen; `None` for one without a profile.
 pub fn incidence(profile: &Profile, of: &Subject) -> Option<Incidence> {
-    let found = profile.programs.iter().find(|program| {
-        program.workload == of.workload.as_str()
-            && program.path == *of.program.path
-            && program.script.as_deref() == of.program.script.as_deref()
-    });
+    let found = profile.programs.iter().find(|program| is_of(program, of));
     found.map(|program| program.six_grams.incidence())
 }
 
@@ -133,7 +157,7 @@ pub fn digests(profile: &Profile) -> impl Iterator<Item = (Subject, Digest)> {
     profile.programs.iter().filter_map(|program| Some((subject(program), Digest(program.digest?))))
 }
 
-fn subject(program: &ProgramProfile) -> Subject {
+pub fn subject(program: &ProgramProfile) -> Subject {
     let mut named = hedgerow_event::Program::new(program.path.as_str());
     named.script = program.script.as_deref().map(Arc::from);
     Subject::new(hedgerow_event::Workload::new(program.workload.as_str()), named)

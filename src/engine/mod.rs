@@ -12,6 +12,7 @@ mod finding;
 mod grams;
 mod objects;
 mod persist;
+mod probation;
 mod reference;
 mod scale;
 mod schedule;
@@ -39,6 +40,7 @@ use self::{
     episodes::Episodes,
     grams::GramLearner,
     objects::{FirstSeen, Objects},
+    probation::Probation,
     scale::{Counts, Learned, Learning},
 };
 pub use self::{
@@ -86,6 +88,15 @@ pub struct WindowScore {
 pub enum Outcome {
     /// The kernel is to take the profile's grams for known.
     Arm(Profile),
+    /// A program's file was replaced; it relearns on probation for so many of its windows.
+    Replaced {
+        subject: Arc<Subject>,
+        windows: u64,
+    },
+    /// It has, and is judged as before.
+    Relearned {
+        subject: Arc<Subject>,
+    },
     Phase(Phase),
     /// Closed windows and early rows, for capture.
     Windows(Vec<Window>),
@@ -103,6 +114,7 @@ pub struct Engine {
     baseline: Baseline,
     grams: GramLearner,
     profile: Option<Profile>,
+    probation: Probation,
     phase: Phase,
     /// Epochs closed in this phase.
     closed: u32,
@@ -136,6 +148,7 @@ impl Engine {
             baseline: Baseline::new(key, unit_ns),
             grams: GramLearner::new(),
             profile: None,
+            probation: Probation::default(),
             phase: Phase::Fill,
             closed: 0,
             transition: None,
@@ -234,8 +247,8 @@ impl Engine {
         match maturity::maturity(&learned, &MaturityRule::for_budget(self.settings.budget_per_day))
         {
             maturity::Maturity::Learning => Maturity::Learning,
-            maturity::Maturity::Provisional => Maturity::Provisional,
-            maturity::Maturity::Mature => Maturity::Mature,
+            maturity::Maturity::Mature if !self.is_on_probation(subject) => Maturity::Mature,
+            maturity::Maturity::Provisional | maturity::Maturity::Mature => Maturity::Provisional,
         }
     }
 
@@ -262,8 +275,9 @@ impl Engine {
 
     /// Takes one program's grams of one window.
     pub fn grams(&mut self, report: &GramReport) {
-        if self.phase == Phase::Fill {
-            self.grams.add(report);
+        match self.phase {
+            Phase::Fill => self.grams.add(report),
+            _ => self.probation.note(report),
         }
     }
 
@@ -279,10 +293,12 @@ impl Engine {
             Phase::Fit => {
                 self.learn(&windows);
                 self.count_first_seen();
+                self.begin_probation(close.epoch, &mut outcomes);
             }
             Phase::Calibrate => {
                 self.hold_back(&windows);
                 self.count_first_seen();
+                self.begin_probation(close.epoch, &mut outcomes);
             }
             Phase::Scoring => self.judge_closed(&windows, close, &mut outcomes),
         }
@@ -480,6 +496,7 @@ impl Engine {
     pub fn accept(&mut self, finding: &Finding) {
         for object in &finding.objects {
             self.baseline.accept(object);
+            self.probation.accept(object);
         }
     }
 

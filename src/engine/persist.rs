@@ -13,6 +13,7 @@ use super::{
     episodes::Episodes,
     grams::GramLearner,
     objects::{FirstSeen, Objects},
+    probation::Probation,
     scale::Learned,
 };
 use crate::exit::Failure;
@@ -35,6 +36,8 @@ struct LearnedSection {
     baseline: Baseline,
     first_seen: FirstSeen,
     scales: BTreeMap<Scale, Learned>,
+    #[serde(default)]
+    probation: Probation,
 }
 
 /// The schema that models of this build are learned on.
@@ -94,6 +97,7 @@ impl Engine {
             baseline: self.baseline.clone(),
             first_seen: self.first_seen.clone(),
             scales: self.learned.clone(),
+            probation: self.probation.clone(),
         };
         // CBOR, since the nouns of the event crate describe themselves (tags, absent fields).
         let mut bytes = Vec::new();
@@ -138,6 +142,7 @@ impl Engine {
             baseline: learned.baseline,
             grams: GramLearner::new(),
             profile: Some(file.profile),
+            probation: learned.probation,
             phase: Phase::Scoring,
             closed: 0,
             transition: None,

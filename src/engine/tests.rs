@@ -315,6 +315,60 @@ fn what_is_found_soon_after_a_restart_is_not_taken_for_what_was_found_before() {
     assert_eq!(found[0].0.activity, Activity::Create);
 }
 
+/// A mature program whose file is replaced is judged as provisional from that exec on, and as before
+/// once the kernel knows what the new one does.
+#[test]
+fn a_replaced_program_relearns_on_probation() {
+    let mut host = Host::new();
+    let worker = Arc::clone(&host.row("/usr/bin/worker", 101, &[]).actor.subject);
+    let does = |gram: u32| GramReport {
+        epoch: Epoch(0),
+        subject: Arc::clone(&worker),
+        grams2: vec![gram],
+        grams3: vec![gram],
+        grams6: vec![gram],
+    };
+    // Long enough for a forecast of what is still new, and a budget that so short a time supports.
+    let mut engine =
+        Engine::learning(Settings { budget_per_day: 500.0, ..settings(1000) }).unwrap();
+    while engine.phase() != Phase::Scoring {
+        host.live(&mut engine);
+        engine.grams(&does(1));
+        host.close(&mut engine);
+    }
+    assert_eq!(engine.state_of(&worker), Maturity::Mature);
+    let mut exec = host.exec("/usr/bin/worker", 102, "/usr/sbin/web");
+    if let Origin::Exec(exec) = &mut exec.origin {
+        exec.replaced = true;
+    }
+    engine.observe(&exec);
+    assert_eq!(engine.state_of(&worker), Maturity::Provisional);
+    host.live(&mut engine);
+    let begun = host.close(&mut engine).into_iter().find_map(|outcome| match outcome {
+        Outcome::Replaced { subject, windows } => Some((subject, windows)),
+        _ => None,
+    });
+    assert_eq!(begun, Some((Arc::clone(&worker), 600)), "the windows of fill");
+    for window in 0.. {
+        assert!(window < 700, "it never ends");
+        assert_eq!(engine.state_of(&worker), Maturity::Provisional);
+        host.live(&mut engine);
+        engine.grams(&does(2));
+        let outcomes = host.close(&mut engine);
+        let armed = outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Arm(profile) => Some(profile.programs[0].six_grams.known[0]),
+            _ => None,
+        });
+        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Relearned { .. })) {
+            assert!(window >= 599, "{window}");
+            assert_eq!(armed, Some(0b110));
+            break;
+        }
+        assert_eq!(armed, None);
+    }
+    assert_eq!((engine.on_probation(), engine.state_of(&worker)), (0, Maturity::Mature));
+}
+
 #[test]
 fn a_corrupt_model_is_refused_with_its_name() {
     let directory = tempfile::tempdir().unwrap();

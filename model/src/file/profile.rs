@@ -109,6 +109,19 @@ impl GramSet {
         self.windows += 1;
     }
 
+    /// Adds the windows of another set of the same size, as if each had been added here.
+    pub fn merge(&mut self, other: &GramSet) {
+        let own = self.known.iter_mut().zip(&mut self.in_one_window).zip(&mut self.in_two_windows);
+        let others = other.known.iter().zip(&other.in_one_window).zip(&other.in_two_windows);
+        for (((known, one), two), ((other_known, other_one), other_two)) in own.zip(others) {
+            *two = (*two & !other_known) | (other_two & !*known) | (*one & other_one);
+            *one = (*one & !other_known) | (other_one & !*known);
+            *known |= other_known;
+        }
+        self.windows += other.windows;
+        self.incidences += other.incidences;
+    }
+
     /// Share of the bits that are set, 0 to 1. Above .3 a map is saturated: too many unseen grams
     /// pass for known.
     pub fn fill(&self) -> f64 {
@@ -187,5 +200,21 @@ mod tests {
         assert_eq!(set.incidence(), Incidence { units: 4, once: 0, twice: 2, total: 11 });
         assert_eq!(set.fill(), 4.0 / 64.0);
         assert_eq!(set.check(64), Ok(()));
+    }
+
+    #[test]
+    fn a_merged_set_is_as_if_all_windows_had_been_added_to_one() {
+        let windows = [0b0111, 0b0110, 0b1100, 0b0011, 0b1_0001, 0b1000];
+        let of = |windows: &[u64]| {
+            let mut set = GramSet::empty(64);
+            windows.iter().for_each(|window| set.add_window(&[*window]));
+            set
+        };
+        for at in 0..=windows.len() {
+            let (earlier, later) = windows.split_at(at);
+            let mut merged = of(earlier);
+            merged.merge(&of(later));
+            assert_eq!(merged, of(&windows), "{at}");
+        }
     }
 }
