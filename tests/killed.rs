@@ -4,13 +4,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    io::{BufRead, BufReader},
     net::TcpStream,
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Command, Output},
     time::{Duration, Instant},
 };
 
+use hedgerow_lab::{Daemon, Line};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
@@ -23,49 +23,6 @@ const DISARMED: &str = "127.71.0.3";
 /// Exit codes of `hedgerow --help`.
 const USAGE: i32 = 2;
 
-/// A daemon that learns; killed on drop unless it was stopped.
-struct Daemon(Child);
-
-impl Daemon {
-    fn start(state: &Path, arguments: &[&str]) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(["run", "--json", "--no-syscalls", "--state", text(state)])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, started) = std::sync::mpsc::channel();
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                if line.contains("proved") {
-                    let _ = sender.send(());
-                }
-            }
-        });
-        let daemon = Self(child);
-        started.recv_timeout(STARTED).expect("the daemon starts");
-        daemon
-    }
-    fn kill(mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-    fn interrupt(mut self) {
-        // SAFETY: the child is ours and was not waited for.
-        assert_eq!(unsafe { libc::kill(self.0.id().cast_signed(), libc::SIGINT) }, 0);
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// A state directory whose pins go with it.
 struct State(TempDir);
 
@@ -75,6 +32,15 @@ impl State {
     }
     fn path(&self) -> &Path {
         self.0.path()
+    }
+    /// A daemon that learns, started with this state.
+    fn daemon(&self) -> Daemon {
+        let arguments = ["--no-syscalls", "--state", text(self.path())];
+        let log = self.path().join("daemon.log");
+        let daemon = Daemon::start(Path::new(PROGRAM), &arguments, &log).unwrap();
+        let started = |line: &Line| matches!(line, Line::Status(told) if !told["proved"].is_null());
+        daemon.wait_for("start", STARTED, started).unwrap();
+        daemon
     }
     /// Where its daemon pins: named by a digest of the path.
     fn is_pinned(&self) -> bool {
@@ -130,7 +96,7 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 #[test]
 fn entries_outlive_a_killed_daemon_the_next_one_adopts_them_and_a_clean_stop_lifts_them() {
     let state = State::new();
-    let daemon = Daemon::start(state.path(), &[]);
+    let daemon = state.daemon();
     state.said(&["deny", "add", DENIED, "--for", "10m", "--force"]);
     state.said(&["deny", "add", OTHER, "--for", "3s", "--force"]);
     assert!(is_refused(DENIED) && is_refused(OTHER));
@@ -144,7 +110,7 @@ fn entries_outlive_a_killed_daemon_the_next_one_adopts_them_and_a_clean_stop_lif
     let why = state.said(&["deny", "list", "--why"]);
     assert!(why.contains("denied peer 127.71.0.1/32 for 600 s by rule operator"), "{why}");
 
-    let next = Daemon::start(state.path(), &[]);
+    let next = state.daemon();
     assert!(is_refused(DENIED), "taken over without a gap");
     let entries = state.json(&["deny", "list"]);
     let live = entries["live"].as_array().unwrap();
@@ -158,7 +124,7 @@ fn entries_outlive_a_killed_daemon_the_next_one_adopts_them_and_a_clean_stop_lif
     assert!(modes.starts_with("monitor\n"), "{modes}");
     assert!(modes.contains("web.service: enforce, held at monitor"), "{modes}");
     assert!(modes.contains("0 of 7 days") && modes.contains("168 hours"), "{modes}");
-    next.interrupt();
+    next.interrupt().unwrap();
     assert!(!is_refused(DENIED), "a clean stop lifts");
     assert!(!state.is_pinned(), "and detaches");
 }
@@ -166,7 +132,7 @@ fn entries_outlive_a_killed_daemon_the_next_one_adopts_them_and_a_clean_stop_lif
 #[test]
 fn disarm_works_beside_a_daemon_and_after_it_and_remove_takes_everything_away() {
     let state = State::new();
-    let daemon = Daemon::start(state.path(), &[]);
+    let daemon = state.daemon();
     let uid = state.json(&["deny", "add", DISARMED, "--force"])["uid"].as_str().unwrap().to_owned();
     let output = state.hedgerow(&["disarm", "--remove"]);
     assert_eq!(output.status.code(), Some(USAGE), "a daemon runs");
@@ -181,7 +147,7 @@ fn disarm_works_beside_a_daemon_and_after_it_and_remove_takes_everything_away() 
     assert!(!is_refused(DISARMED));
     assert!(!state.is_pinned());
     // What starts next starts disarmed, and has nothing to take over.
-    let next = Daemon::start(state.path(), &[]);
+    let next = state.daemon();
     assert_eq!(state.json(&["mode"])["armed"], false);
     let refused = state.refused(&["deny", "add", DISARMED, "--force"]);
     assert!(refused.contains("disarmed"), "{refused}");
@@ -190,7 +156,7 @@ fn disarm_works_beside_a_daemon_and_after_it_and_remove_takes_everything_away() 
     assert!(refused.contains("no live entry"), "{refused}");
     state.said(&["mode", "observe"]);
     assert_eq!(state.json(&["mode"])["armed"], true);
-    next.interrupt();
+    next.interrupt().unwrap();
     assert!(!state.is_pinned());
     let said = state.said(&["disarm", "--remove"]);
     assert!(said.contains("Nothing is pinned"), "{said}");
@@ -199,7 +165,7 @@ fn disarm_works_beside_a_daemon_and_after_it_and_remove_takes_everything_away() 
 #[test]
 fn an_operators_entry_is_refused_where_it_is_too_wide_or_the_host_itself_needs_it() {
     let state = State::new();
-    let daemon = Daemon::start(state.path(), &[]);
+    let daemon = state.daemon();
     for (prefix, why) in [
         ("0.0.0.0/0", "wider than /24"),
         ("203.0.113.0/23", "wider than /24"),
@@ -222,7 +188,7 @@ fn an_operators_entry_is_refused_where_it_is_too_wide_or_the_host_itself_needs_i
     assert!(refused.contains("already stops it"), "{refused}");
     let refused = state.refused(&["deny", "remove", "--wrong", &own]);
     assert!(refused.contains("operator's own"), "{refused}");
-    daemon.interrupt();
+    daemon.interrupt().unwrap();
     let why = state.said(&["deny", "list", "--why"]);
     for told in ["no entry against peer 0.0.0.0/0", "wider than /24", "Hedgerow stopped"] {
         assert!(why.contains(told), "no `{told}` in: {why}");

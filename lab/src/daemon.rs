@@ -2,9 +2,9 @@
 
 use std::{
     fs::{self, File},
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError},
@@ -22,8 +22,10 @@ use crate::{
     process::start_error,
 };
 
-/// A clean stop lifts entries and detaches; past this the daemon is killed.
+/// A clean stop lifts entries and detaches; past this a daemon that is dropped is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// A stop that is waited for also writes what waits for the disk: on a busy machine for minutes.
+const INTERRUPT_LIMIT: Duration = Duration::from_secs(240);
 
 /// What `hedgerow run --json` prints, one a line.
 #[derive(Debug, Deserialize)]
@@ -38,6 +40,8 @@ pub enum Line {
 #[derive(Debug)]
 pub struct Daemon {
     id: u32,
+    /// Taken out by whoever ends it.
+    child: Arc<Mutex<Option<Child>>>,
     lines: Receiver<Line>,
     log: PathBuf,
     _stop: Guard,
@@ -55,9 +59,13 @@ impl Daemon {
         let id = child.id();
         let output = child.stdout.take();
         let child = Arc::new(Mutex::new(Some(child)));
+        let stopped = Arc::clone(&child);
         let stop = Guard::new(move || {
-            if let Some(child) = child.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                stop(child);
+            if let Some(mut child) = take(&stopped)
+                && !interrupt(&mut child, STOP_LIMIT).is_ok_and(|status| status.is_some())
+            {
+                eprintln!("lab: the daemon did not end within {STOP_LIMIT:?} of SIGINT: killed");
+                kill(child);
             }
         });
         let (sender, lines) = mpsc::channel();
@@ -76,7 +84,7 @@ impl Daemon {
             }
         };
         thread::spawn(read);
-        Ok(Self { id, lines, log: log.to_owned(), _stop: stop })
+        Ok(Self { id, child, lines, log: log.to_owned(), _stop: stop })
     }
 
     pub fn id(&self) -> u32 {
@@ -89,26 +97,73 @@ impl Daemon {
         match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(Error::Command {
-                command: "hedgerow run --json".into(),
-                output: fs::read_to_string(&self.log).unwrap_or_default(),
-            }),
+            Err(RecvTimeoutError::Disconnected) => Err(self.failed(String::new())),
         }
+    }
+
+    /// Reads what the daemon says until a line fits. None within `limit` is an error that names
+    /// what was waited for.
+    pub fn wait_for(
+        &self,
+        what: &str,
+        limit: Duration,
+        fits: impl Fn(&Line) -> bool,
+    ) -> Result<Line> {
+        let until = Instant::now() + limit;
+        loop {
+            match self.next(until)? {
+                Some(line) if fits(&line) => return Ok(line),
+                Some(_) => {}
+                None => return Err(self.failed(format!("no {what} within {limit:?}; it said: "))),
+            }
+        }
+    }
+
+    /// Ends it as Ctrl-C does; gives what it said at last. One that fails, or doesn't end, is an
+    /// error.
+    pub fn interrupt(self) -> Result<Vec<Line>> {
+        let Some(mut child) = take(&self.child) else { return Ok(Vec::new()) };
+        let status = interrupt(&mut child, INTERRUPT_LIMIT).at("wait for", &self.log)?;
+        match status {
+            Some(status) if status.success() => Ok(self.lines.iter().collect()),
+            Some(status) => Err(self.failed(format!("{status}: "))),
+            None => {
+                kill(child);
+                Err(self.failed("it doesn't end; it said: ".to_owned()))
+            }
+        }
+    }
+
+    /// Ends it with SIGKILL, so that it can't clean up.
+    pub fn kill(self) {
+        take(&self.child).into_iter().for_each(kill);
+    }
+
+    fn failed(&self, why: String) -> Error {
+        let said = fs::read_to_string(&self.log).unwrap_or_default();
+        Error::Command { command: "hedgerow run --json".into(), output: why + &said }
     }
 }
 
-/// SIGINT, so that the daemon lifts its entries and detaches; SIGKILL if it doesn't end.
-fn stop(mut child: Child) {
+fn take(child: &Mutex<Option<Child>>) -> Option<Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// SIGINT, so that the daemon lifts its entries and detaches; `None` where it goes on past `limit`.
+fn interrupt(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     // SAFETY: the child is ours and not reaped yet.
     unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
-    let deadline = Instant::now() + STOP_LIMIT;
-    while matches!(child.try_wait(), Ok(None)) {
-        if Instant::now() > deadline {
-            eprintln!("lab: the daemon did not end within {STOP_LIMIT:?} of SIGINT: killed");
-            let _ = child.kill();
-            let _ = child.wait();
-            return;
+    let deadline = Instant::now() + limit;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
         }
         thread::sleep(Duration::from_millis(20));
     }
+    Ok(None)
+}
+
+fn kill(mut child: Child) {
+    let _ = child.kill();
+    let _ = child.wait();
 }

@@ -291,7 +291,8 @@ fn await_finding(log: &mut Log, incident: &mut Incident) -> anyhow::Result<Optio
     Ok(None)
 }
 
-/// The ledger's line on the finding. The verdict is there before the finding is told.
+/// The ledger's line on the finding: its entry or, without one, what was said last. This command may
+/// be part of the finding, and was spared then. The verdict is there before the finding is told.
 fn await_decision(state: &Path, finding_uid: &str) -> anyhow::Result<Option<Line>> {
     let about = |line: &Line| match &line.decision {
         Decision::Block { entry, .. } => entry.finding_uid.as_deref() == Some(finding_uid),
@@ -299,7 +300,9 @@ fn await_decision(state: &Path, finding_uid: &str) -> anyhow::Result<Option<Line
         Decision::Report { finding_uid: of, .. } => of == finding_uid,
         _ => false,
     };
-    Ok(why::read(state)?.into_iter().find(about))
+    let lines: Vec<Line> = why::read(state)?.into_iter().filter(about).collect();
+    let entry = lines.iter().find(|line| matches!(line.decision, Decision::Block { .. }));
+    Ok(entry.or(lines.last()).cloned())
 }
 
 /// Lifts the entry, as its minute without a hit would.

@@ -5,105 +5,22 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::mpsc::{self, Receiver},
-    thread,
-    time::{Duration, Instant},
+    process::Command,
+    time::Duration,
 };
 
 use hedgerow_event::{Activity, Finding};
 use hedgerow_features::{Window, from_batch};
-use hedgerow_lab::{Attack, Lab, Load, Running, Site, Started, User, Via};
+use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Running, Site, Started, User, Via};
 use hedgerow_model::file::ModelFile;
 use hedgerow_sink::parquet::ParquetReader;
-use serde_json::Value;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const LEARNING: Duration = Duration::from_secs(300);
 const ATTACK: Duration = Duration::from_secs(10);
 const FINDING: Duration = Duration::from_secs(60);
-/// What waits for the disk is written first, on a busy machine for minutes.
-const STOPPING: Duration = Duration::from_secs(240);
-
-/// `hedgerow run`, killed if the test ends before it.
-struct Daemon {
-    child: Child,
-    lines: Receiver<Value>,
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            // So that a failed test leaves no deny program pinned.
-            // SAFETY: the child is ours and was not waited for.
-            unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGINT) };
-            let deadline = Instant::now() + STOPPING;
-            while Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
-                thread::sleep(Duration::from_millis(20));
-            }
-        }
-        drop(self.child.kill());
-        drop(self.child.wait());
-    }
-}
-
-impl Daemon {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(PROGRAM)
-            .args(["run", "--json"])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                drop(sender.send(serde_json::from_str(&line).unwrap()));
-            }
-        });
-        Self { child, lines }
-    }
-
-    /// Reads what the daemon says until a line fits.
-    fn wait_for(&self, what: &str, limit: Duration, fits: impl Fn(&Value) -> bool) {
-        let deadline = Instant::now() + limit;
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) if fits(&line) => return,
-                Ok(_) => {}
-                Err(_) => panic!("no {what} in {limit:?}"),
-            }
-        }
-    }
-
-    /// Ctrl-C; gives the records that were not captured.
-    fn stop(mut self) -> u64 {
-        // SAFETY: the child is ours and was not waited for.
-        assert_eq!(unsafe { libc::kill(self.child.id().cast_signed(), libc::SIGINT) }, 0);
-        let mut not_captured = None;
-        let deadline = Instant::now() + STOPPING;
-        while let Ok(line) =
-            self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
-            not_captured = line["status"]["capture_lost"].as_u64().or(not_captured);
-        }
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(Instant::now() < deadline, "the daemon doesn't end");
-            thread::sleep(Duration::from_millis(20));
-        };
-        assert!(status.success(), "{status}");
-        not_captured.unwrap()
-    }
-}
 
 /// Two scripts of one interpreter, which do different things, again and again.
 const JOBS: [(&str, &str); 2] = [
@@ -146,14 +63,19 @@ impl Lived {
         let [state, capture] =
             ["state", "capture"].map(|name| directory.path().join(name).display().to_string());
         let always = ["--learn", "60s", "--seed", "7", "--state", &state, "--capture", &capture];
-        let daemon = Daemon::start(&[&always, more].concat());
-        daemon.wait_for("scoring", LEARNING, |line| line["status"]["phase"] == "scoring");
+        let log = directory.path().join("log");
+        let daemon = Daemon::start(Path::new(PROGRAM), &[&always, more].concat(), &log).unwrap();
+        let scores = |line: &Line| matches!(line, Line::Status(told) if told["phase"] == "scoring");
+        daemon.wait_for("scoring", LEARNING, scores).unwrap();
         Attack::ReverseShell.run(&lab, Via::Child, ATTACK).unwrap();
-        daemon.wait_for("finding of the attack", FINDING, |line| {
-            line["finding"]["subject"]["workload"] == Lab::workload("app")
+        let finds = |line: &Line| matches!(line, Line::Finding(finding) if is_of_attack(finding));
+        daemon.wait_for("finding of the attack", FINDING, finds).unwrap();
+        let said = daemon.interrupt().unwrap();
+        let not_captured = said.iter().find_map(|line| match line {
+            Line::Status(told) => told["capture_lost"].as_u64(),
+            _ => None,
         });
-        let not_captured = daemon.stop();
-        Self { directory, not_captured }
+        Self { directory, not_captured: not_captured.unwrap() }
     }
 
     /// Trains and scores from the capture; what this went by is left in `windows`.
@@ -169,8 +91,7 @@ impl Lived {
     pub fn assert_replayed(&self) {
         assert_same_model(&self.path("state/model.hedgerow"), &self.path("model"));
         let live = findings(&self.path("state/findings.jsonl"));
-        let found = |finding: &Finding| finding.subject.workload.as_str() == Lab::workload("app");
-        assert!(live.iter().any(found), "the attack is among the findings");
+        assert!(live.iter().any(is_of_attack), "the attack is among the findings");
         assert_eq!(live, findings(&self.path("scores/findings.jsonl")));
         assert_scores(&self.path("scores/scores"), &live);
     }
@@ -189,6 +110,10 @@ impl Lived {
         assert!(windows.windows(2).all(|pair| key(&pair[0]) != key(&pair[1])), "each window once");
         windows
     }
+}
+
+fn is_of_attack(finding: &Finding) -> bool {
+    finding.subject.workload.as_str() == Lab::workload("app")
 }
 
 pub fn run(arguments: &[&str]) {
