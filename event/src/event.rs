@@ -106,10 +106,11 @@ pub struct Exec {
     pub path: Arc<str>,
     /// Arguments as read from the new image's memory: *claimed*, may be cut.
     pub arguments: Arc<str>,
-    /// Of the file that ran: an interpreter's where it ran a script. `None` while it has not been
-    /// read, as at the first exec of a path, and where it can't be.
+    /// Of the script, where one was run by its absolute path, else of the file that ran. `None`
+    /// while it has not been read, as at the first exec of a path, and where it can't be.
     pub digest: Option<Digest>,
-    /// The path is known in its workload with other digests only; told once.
+    /// The file's path, or the script's, is known in its workload with other digests only; told
+    /// once.
     pub replaced: bool,
     /// The file lives in memory only (memfd) or has no link.
     pub memory: bool,

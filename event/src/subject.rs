@@ -91,6 +91,12 @@ impl Program {
     pub fn new(path: impl Into<Arc<str>>) -> Self {
         Self { path: path.into(), script: None }
     }
+
+    /// The script's absolute path, where it was named by one: a relative one, program text (`-c`),
+    /// a module and an applet name no file.
+    pub fn script_path(&self) -> Option<&str> {
+        self.script.as_deref().filter(|script| script.starts_with('/'))
+    }
 }
 
 impl fmt::Display for Program {

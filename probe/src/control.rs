@@ -375,7 +375,8 @@ impl Control {
 
     /// Tells with which digest a program was learned: another one at its path is a replacement.
     pub fn set_digest(&self, subject: &Subject, digest: Digest) {
-        let place = (subject.workload.clone(), Arc::clone(&subject.program.path));
+        let path = subject.program.script_path().unwrap_or(&subject.program.path);
+        let place = (subject.workload.clone(), path.into());
         self.0.naming().1.digests().know(place, digest);
     }
 

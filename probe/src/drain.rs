@@ -151,7 +151,7 @@ impl Drain {
                 }
             }
             let digests = resolver.digests();
-            let events = self.held.release(now.boot_ns, |image| digests.exec(image));
+            let events = self.held.release(now.boot_ns, |wanted| digests.answer(wanted));
             (events, namer.take_learned())
         };
         self.learn(learned)?;
@@ -163,7 +163,7 @@ impl Drain {
         let events = {
             let mut naming = self.shared.naming();
             let digests = naming.1.digests();
-            self.held.flush(|image| digests.exec(image))
+            self.held.flush(|wanted| digests.answer(wanted))
         };
         events.is_empty() || self.send(Item::Events(events))
     }

@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use hedgerow_event::{Event, Origin};
+use hedgerow_event::{Digest, Event, Origin};
 
-use crate::identity::digest::{Answer, Image};
+use crate::identity::digest::{Answer, Wanted};
 
 /// Longest that an exec waits for a digest. What takes longer is told at the path's next exec.
 const WAIT_NS: u64 = 100_000_000;
@@ -15,7 +15,8 @@ const EVENTS_MAX: usize = 65_536;
 #[derive(Debug)]
 struct Waiting {
     event: Event,
-    image: Option<(Image, u64)>,
+    wanted: Vec<Wanted>,
+    until_boot_ns: u64,
 }
 
 /// Events in order, the first of which may wait.
@@ -29,34 +30,33 @@ impl Held {
         self.events.is_empty()
     }
 
-    /// Appends an event; with an image, it waits for that one's digest.
-    pub fn push(&mut self, event: Event, image: Option<Image>, now_boot_ns: u64) {
-        let image = image.map(|image| (image, now_boot_ns.saturating_add(WAIT_NS)));
-        self.events.push_back(Waiting { event, image });
+    /// Appends an event; it waits for the digests that are wanted.
+    pub fn push(&mut self, event: Event, wanted: Vec<Wanted>, now_boot_ns: u64) {
+        let until_boot_ns = now_boot_ns.saturating_add(WAIT_NS);
+        self.events.push_back(Waiting { event, wanted, until_boot_ns });
     }
 
-    /// Takes out what needn't wait any longer; `digest` is asked for each image.
+    /// Takes out what needn't wait any longer; `digest` is asked for each that is wanted.
     pub fn release(
         &mut self,
         now_boot_ns: u64,
-        mut digest: impl FnMut(&Image) -> Answer,
+        mut digest: impl FnMut(&Wanted) -> Answer,
     ) -> Vec<Event> {
         let mut ready = Vec::with_capacity(self.events.len());
         while let Some(mut first) = self.events.pop_front() {
-            if let Some((image, until)) = &first.image {
-                match digest(image) {
-                    Answer::Known { digest, replaced } => {
-                        if let Origin::Exec(exec) = &mut first.event.origin {
-                            exec.digest = Some(digest);
-                            exec.replaced = replaced;
-                        }
-                    }
-                    Answer::Soon if now_boot_ns < *until && self.events.len() < EVENTS_MAX => {
-                        self.events.push_front(first);
-                        break;
-                    }
-                    Answer::Soon | Answer::Unknown => {}
+            let Waiting { event, wanted, until_boot_ns } = &mut first;
+            wanted.retain(|wanted| match digest(wanted) {
+                Answer::Known { digest, replaced } => {
+                    note(event, wanted, digest, replaced);
+                    false
                 }
+                Answer::Soon => true,
+                Answer::Unknown => false,
+            });
+            let waits = now_boot_ns < *until_boot_ns && self.events.len() < EVENTS_MAX;
+            if waits && !wanted.is_empty() {
+                self.events.push_front(first);
+                break;
             }
             ready.push(first.event);
         }
@@ -64,8 +64,17 @@ impl Held {
     }
 
     /// Takes out all, with the digests that are known by now.
-    pub fn flush(&mut self, digest: impl FnMut(&Image) -> Answer) -> Vec<Event> {
+    pub fn flush(&mut self, digest: impl FnMut(&Wanted) -> Answer) -> Vec<Event> {
         self.release(u64::MAX, digest)
+    }
+}
+
+/// The digest is that of the script where one is run by its absolute path, else of the file.
+fn note(event: &mut Event, wanted: &Wanted, digest: Digest, replaced: bool) {
+    let Origin::Exec(exec) = &mut event.origin else { return };
+    exec.replaced |= replaced;
+    if matches!(wanted, Wanted::Script(..)) || event.actor.subject.program.script_path().is_none() {
+        exec.digest = Some(digest);
     }
 }
 
@@ -75,9 +84,10 @@ mod tests {
     use std::sync::Arc;
 
     use hedgerow_bpf::wire::wire_file;
-    use hedgerow_event::{Actor, Digest, Epoch, Exec, FileKey, Program, Signal, Subject, Workload};
+    use hedgerow_event::{Actor, Epoch, Exec, FileKey, Program, Signal, Subject, Workload};
 
     use super::*;
+    use crate::identity::digest::Image;
 
     fn event(time_boot_ns: u64, origin: Origin) -> Event {
         let subject = Arc::new(Subject::new(Workload::host(), Program::new("/bin/x")));
@@ -117,11 +127,11 @@ mod tests {
         event(time, Origin::Signal(Signal { unseen6: 0, calls: 0 }))
     }
 
-    fn image() -> Image {
+    fn image() -> Vec<Wanted> {
         // SAFETY: a struct of integers.
         let file: wire_file = unsafe { std::mem::zeroed() };
         let place = (Workload::host(), "/bin/x".into());
-        Image { key: (&file).into(), place, tgid: 1, parent_tgid: 1 }
+        vec![Wanted::Image(Image { key: (&file).into(), place, tgid: 1, parent_tgid: 1 })]
     }
 
     fn times(events: &[Event]) -> Vec<u64> {
@@ -131,9 +141,9 @@ mod tests {
     #[test]
     fn what_follows_an_exec_that_waits_waits_behind_it() {
         let mut held = Held::default();
-        held.push(other(1), None, 0);
-        held.push(exec(2), Some(image()), 0);
-        held.push(other(3), None, 0);
+        held.push(other(1), Vec::new(), 0);
+        held.push(exec(2), image(), 0);
+        held.push(other(3), Vec::new(), 0);
         assert_eq!(times(&held.release(5, |_| Answer::Soon)), [1]);
         let digest = Digest([7; 32]);
         let ready = held.release(6, |_| Answer::Known { digest, replaced: true });
@@ -144,15 +154,39 @@ mod tests {
     }
 
     #[test]
+    fn a_script_and_its_interpreter_are_both_waited_for_and_the_digest_is_the_scripts() {
+        let place = (Workload::host(), Arc::from("/s"));
+        let script = Wanted::Script(place, 7);
+        let mut event = exec(1);
+        let mut program = Program::new("/bin/x");
+        program.script = Some("/s".into());
+        event.actor.subject = Arc::new(Subject::new(Workload::host(), program));
+        let (of_file, of_script) = (Digest([1; 32]), Digest([2; 32]));
+        let mut held = Held::default();
+        held.push(event, [image(), vec![script]].concat(), 0);
+        let first = held.release(1, |wanted| match wanted {
+            Wanted::Image(_) => Answer::Known { digest: of_file, replaced: true },
+            Wanted::Script(..) => Answer::Soon,
+        });
+        assert!(first.is_empty());
+        let ready = held.release(2, |wanted| match wanted {
+            Wanted::Image(_) => panic!("it was told"),
+            Wanted::Script(..) => Answer::Known { digest: of_script, replaced: false },
+        });
+        let Origin::Exec(exec) = &ready[0].origin else { panic!() };
+        assert_eq!((exec.digest, exec.replaced), (Some(of_script), true));
+    }
+
+    #[test]
     fn nothing_waits_for_ever() {
         let mut held = Held::default();
-        held.push(exec(1), Some(image()), 10);
+        held.push(exec(1), image(), 10);
         assert!(held.release(10 + WAIT_NS - 1, |_| Answer::Soon).is_empty());
         assert_eq!(times(&held.release(10 + WAIT_NS, |_| Answer::Soon)), [1]);
-        held.push(exec(2), Some(image()), 0);
-        (0..=EVENTS_MAX as u64).for_each(|time| held.push(other(time), None, 0));
+        held.push(exec(2), image(), 0);
+        (0..=EVENTS_MAX as u64).for_each(|time| held.push(other(time), Vec::new(), 0));
         assert_eq!(held.release(1, |_| Answer::Soon).len(), EVENTS_MAX + 2, "it is full");
-        held.push(exec(3), Some(image()), 0);
+        held.push(exec(3), image(), 0);
         assert_eq!(times(&held.flush(|_| Answer::Soon)), [3]);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     flow_event,
     identity::{
         ExecFacts, ProcessKey, Resolver,
-        digest::{Answer, Image},
+        digest::{Answer, Image, Script, Wanted},
     },
     wire_event::{WireCall, WireEvent, WireExec},
 };
@@ -60,8 +60,8 @@ pub struct Namer {
     workloads: HashMap<u64, u32>,
     programs: HashSet<(u32, u64, u32)>,
     learned: Vec<Learned>,
-    /// The file of the last exec, while its digest may still tell that a program was replaced.
-    awaited: Option<Image>,
+    /// Files of the last exec, while their digests may still tell that a program was replaced.
+    awaited: Vec<Wanted>,
     /// The oldest epoch that is open: what is older is late.
     oldest: Epoch,
     loss: Loss,
@@ -76,7 +76,7 @@ impl Namer {
             workloads: HashMap::new(),
             programs: HashSet::new(),
             learned: Vec::new(),
-            awaited: None,
+            awaited: Vec::new(),
             oldest,
             loss: Loss::default(),
         }
@@ -87,9 +87,9 @@ impl Namer {
         std::mem::take(&mut self.learned)
     }
 
-    /// The image of the event named last, if it is an exec that should wait for its digest.
-    pub fn take_awaited(&mut self) -> Option<Image> {
-        self.awaited.take()
+    /// What the event named last should wait for.
+    pub fn take_awaited(&mut self) -> Vec<Wanted> {
+        std::mem::take(&mut self.awaited)
     }
 
     /// Tells of each program again when it is next seen: a profile may wait for it.
@@ -282,8 +282,8 @@ impl Namer {
         self.event(&wire.header, actor, origin)
     }
 
-    /// Digest of an exec's file, and whether it is new at its path. Files without a link are none
-    /// that could be replaced.
+    /// Digest of an exec's file, or of the script that it runs, and whether either is new at its
+    /// path. Files without a link are none that could be replaced.
     fn digest(
         &mut self,
         exec: &WireExec,
@@ -294,15 +294,20 @@ impl Namer {
         if wire.file.links == 0 || wire.flags & wire::WIRE_EXEC_PATH_CUT != 0 {
             return (None, false);
         }
-        let image = Image {
-            key: (&wire.file).into(),
-            place: (subject.workload.clone(), exec.path.as_str().into()),
-            tgid: wire.actor.tgid,
-            parent_tgid: wire.parent_tgid,
-        };
+        let (tgid, parent_tgid) = (wire.actor.tgid, wire.parent_tgid);
+        let place = |path: &str| (subject.workload.clone(), path.into());
+        let script = subject.program.script_path();
+        if let Some(path) = script {
+            let script = Script { place: place(path), tgid, parent_tgid };
+            self.awaited.extend(resolver.digests().script(script));
+        }
+        let place = place(&exec.path);
+        let image = Image { key: (&wire.file).into(), place, tgid, parent_tgid };
         match resolver.digests().exec(&image) {
-            Answer::Known { digest, replaced } => return (Some(digest), replaced),
-            Answer::Soon => self.awaited = Some(image),
+            Answer::Known { digest, replaced } => {
+                return (Some(digest).filter(|_| script.is_none()), replaced);
+            }
+            Answer::Soon => self.awaited.push(Wanted::Image(image)),
             Answer::Unknown => {}
         }
         (None, false)

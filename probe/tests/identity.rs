@@ -65,9 +65,15 @@ fn replace(path: &Path, content: &[u8]) {
 
 /// Runs `path` until an exec of it, marked, has what `wanted` looks for.
 fn run_until(sensor: &Sensor, path: &Path, mark: &str, wanted: impl Fn(&Exec) -> bool) {
+    run_as_until(sensor, &[path.to_str().unwrap(), "true", mark], wanted);
+}
+
+/// The same of a command that ends with its mark.
+fn run_as_until(sensor: &Sensor, command: &[&str], wanted: impl Fn(&Exec) -> bool) {
+    let (path, mark) = (command[0], command[command.len() - 1]);
     let start = Instant::now();
     loop {
-        run(path, &["true", mark]);
+        run(path, &command[1..]);
         let found = |seen: &Seen| {
             execs(seen).any(|(_, exec)| exec.arguments.contains(mark) && wanted(exec))
         };
@@ -173,6 +179,30 @@ fn a_replaced_file_is_told_once_and_a_copy_is_not() {
     assert_eq!(original.0.actor.subject, evil.0.actor.subject, "the same program");
     let sum = Command::new("sha256sum").arg(&path).output().unwrap().stdout;
     assert!(String::from_utf8(sum).unwrap().starts_with(&evil.1.digest.unwrap().to_string()));
+}
+
+#[test]
+fn a_replaced_script_is_told_once_however_it_is_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("script");
+    executable(&path, b"#!/bin/sh\nexit 0\n");
+    let sensor = sensor();
+    run_until(&sensor, &path, "original", |exec| exec.digest.is_some());
+    fs::write(&path, "#!/bin/sh\n: evil\n").unwrap();
+    run_until(&sensor, &path, "evil", |exec| exec.digest.is_some());
+    let by_interpreter = ["/bin/sh", path.to_str().unwrap(), "by-its-interpreter"];
+    run_as_until(&sensor, &by_interpreter, |exec| exec.digest.is_some());
+    let seen = sensor.stop();
+    // The last exec before may have been looked at afterwards: a script is claimed.
+    let told: Vec<_> = execs(&seen).filter(|(_, exec)| exec.replaced).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].0.actor.subject.program.script.as_deref(), path.to_str());
+    let mut by_interpreter =
+        execs(&seen).filter(|(_, exec)| exec.arguments.contains("by-its-interpreter"));
+    assert!(by_interpreter.any(|(_, exec)| exec.digest == told[0].1.digest));
+    let sum = Command::new("sha256sum").arg(&path).output().unwrap().stdout;
+    let digest = told[0].1.digest.unwrap().to_string();
+    assert!(String::from_utf8(sum).unwrap().starts_with(&digest));
 }
 
 #[test]

@@ -4,6 +4,10 @@
 //! inode (device, inode, generation, change time) says whether a file is the one that was hashed
 //! before, so each is read once. What is opened through `/proc` is only believed where inode and,
 //! unless it still runs, change time are those that the kernel saw at the exec.
+//!
+//! A script has no key of the kernel's: at each exec the thread looks at the file of its absolute
+//! path, and reads it where it is not the one that it read before. Which script is run is claimed,
+//! and so is its digest; a relative path says too little.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -32,6 +36,8 @@ const PATHS_MAX: usize = 16_384;
 /// Digests that a path may have without being called replaced: containers of one workload may run
 /// two versions of it. The oldest goes.
 const VERSIONS: usize = 4;
+/// Looks at scripts that are waited for; when full all are forgotten, and counted.
+const LOOKS_MAX: usize = 1024;
 const READ_BYTES: usize = 256 << 10;
 const OVERLAYFS_SUPER_MAGIC: i64 = 0x794c_7630;
 
@@ -64,6 +70,24 @@ pub struct Image {
     pub parent_tgid: u32,
 }
 
+/// A script that a process was seen to be started for.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// Workload and absolute path.
+    pub place: Place,
+    /// As in [`Image`].
+    pub tgid: u32,
+    pub parent_tgid: u32,
+}
+
+/// What an exec waits for.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    Image(Image),
+    /// A look at a script, by the number of [`Digests::script`].
+    Script(Place, u64),
+}
+
 /// What is known of an exec's file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
@@ -92,12 +116,14 @@ enum Job {
     Image(Image),
     /// The program that a process runs already.
     Running(u32, Place),
+    Script(Script, u64),
 }
 
 #[derive(Debug)]
 enum Outcome {
     Image(ContentKey, Found),
     Running(Place, Digest),
+    Script(Place, u64, Found),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +140,9 @@ enum Found {
 pub struct Digests {
     files: HashMap<ContentKey, State>,
     paths: HashMap<Place, VecDeque<Digest>>,
+    /// Looks at scripts that an exec waits for, with what was found.
+    looks: HashMap<u64, Option<Found>>,
+    next_look: u64,
     jobs: Sender<Job>,
     outcomes: Receiver<Outcome>,
     forgotten: u64,
@@ -130,9 +159,9 @@ impl Digests {
         // Full: the thread waits, until the next exec takes them out.
         let (done, outcomes) = bounded(QUEUE);
         std::thread::Builder::new().name("hedgerow-digest".into()).spawn(move || {
-            let mut buffer = vec![0; READ_BYTES];
+            let mut reader = Reader { buffer: vec![0; READ_BYTES], scripts: HashMap::new() };
             for job in work {
-                let Some(outcome) = work_on(job, &mut buffer) else { continue };
+                let Some(outcome) = reader.work_on(job) else { continue };
                 if done.send(outcome).is_err() {
                     return;
                 }
@@ -141,6 +170,8 @@ impl Digests {
         Ok(Self {
             files: HashMap::new(),
             paths: HashMap::new(),
+            looks: HashMap::new(),
+            next_look: 0,
             jobs,
             outcomes,
             forgotten: 0,
@@ -189,15 +220,60 @@ impl Digests {
         self.collect();
         if let Some(State::Known(digest)) = self.files.get(&image.key) {
             let digest = *digest;
-            let replaced =
-                self.paths.get(&image.place).is_some_and(|known| !known.contains(&digest));
-            self.know(image.place.clone(), digest);
-            return Answer::Known { digest, replaced };
+            return self.told(&image.place, digest);
         }
         if !self.ask(image) {
             return Answer::Unknown;
         }
         if self.paths.contains_key(&image.place) { Answer::Soon } else { Answer::Unknown }
+    }
+
+    fn told(&mut self, place: &Place, digest: Digest) -> Answer {
+        let replaced = self.paths.get(place).is_some_and(|known| !known.contains(&digest));
+        self.know(place.clone(), digest);
+        Answer::Known { digest, replaced }
+    }
+
+    /// Has a script looked at; what is to be waited for where it may turn out to be replaced.
+    pub fn script(&mut self, script: Script) -> Option<Wanted> {
+        let place = script.place.clone();
+        let look = self.next_look;
+        self.next_look += 1;
+        if self.jobs.try_send(Job::Script(script, look)).is_err() {
+            self.refused += 1;
+            return None;
+        }
+        if !self.paths.contains_key(&place) {
+            return None;
+        }
+        // Nobody came back for them.
+        if self.looks.len() >= LOOKS_MAX {
+            self.looks.clear();
+            self.forgotten += 1;
+        }
+        self.looks.insert(look, None);
+        Some(Wanted::Script(place, look))
+    }
+
+    /// What is known by now of what an exec waits for.
+    pub fn answer(&mut self, wanted: &Wanted) -> Answer {
+        let (place, look) = match wanted {
+            Wanted::Image(image) => return self.exec(image),
+            Wanted::Script(place, look) => (place, look),
+        };
+        self.collect();
+        match self.looks.get(look) {
+            Some(None) => Answer::Soon,
+            Some(Some(Found::Digest(digest))) => {
+                let digest = *digest;
+                self.looks.remove(look);
+                self.told(place, digest)
+            }
+            Some(Some(Found::Unreadable | Found::Gone)) | None => {
+                self.looks.remove(look);
+                Answer::Unknown
+            }
+        }
     }
 
     /// Has the file read; false where that can't be.
@@ -234,6 +310,15 @@ impl Digests {
                         self.know(place, digest);
                     }
                 }
+                Outcome::Script(place, look, found) => {
+                    if let Some(waited) = self.looks.get_mut(&look) {
+                        *waited = Some(found);
+                    } else if let Found::Digest(digest) = found
+                        && !self.paths.contains_key(&place)
+                    {
+                        self.know(place, digest);
+                    }
+                }
                 Outcome::Image(key, Found::Gone) => {
                     self.files.remove(&key);
                 }
@@ -254,30 +339,66 @@ impl Digests {
     }
 }
 
-fn work_on(job: Job, buffer: &mut [u8]) -> Option<Outcome> {
-    match job {
-        Job::Image(image) => {
-            let found = find(&image).map_or(Found::Gone, |file| read(&file, buffer));
-            Some(Outcome::Image(image.key, found))
-        }
-        Job::Running(tgid, place) => {
-            let file = open(&format!("/proc/{tgid}/exe"), |_, _| true)?;
-            match read(&file, buffer) {
-                Found::Digest(digest) => Some(Outcome::Running(place, digest)),
-                Found::Unreadable | Found::Gone => None,
+/// The thread that reads.
+struct Reader {
+    buffer: Vec<u8>,
+    /// Scripts that were read, by device, inode, change time and size.
+    scripts: HashMap<[u64; 4], Digest>,
+}
+
+impl Reader {
+    fn work_on(&mut self, job: Job) -> Option<Outcome> {
+        match job {
+            Job::Image(image) => {
+                let found = find(&image).map_or(Found::Gone, |file| read(&file, &mut self.buffer));
+                Some(Outcome::Image(image.key, found))
+            }
+            Job::Running(tgid, place) => {
+                let file = open(&format!("/proc/{tgid}/exe"), |_, _| true)?;
+                match read(&file, &mut self.buffer) {
+                    Found::Digest(digest) => Some(Outcome::Running(place, digest)),
+                    Found::Unreadable | Found::Gone => None,
+                }
+            }
+            Job::Script(script, look) => {
+                let found = self.look_at(&script);
+                Some(Outcome::Script(script.place, look, found))
             }
         }
     }
+
+    fn look_at(&mut self, script: &Script) -> Found {
+        let Script { place: (_, path), tgid, parent_tgid } = script;
+        let opened = [tgid, parent_tgid]
+            .into_iter()
+            .find_map(|process| open(&format!("/proc/{process}/root{path}"), |_, _| true));
+        let Some(file) = opened else { return Found::Gone };
+        let Ok(metadata) = file.metadata() else { return Found::Unreadable };
+        let key = [metadata.dev(), metadata.ino(), ctime_ns(&metadata), metadata.len()];
+        if let Some(digest) = self.scripts.get(&key) {
+            return Found::Digest(*digest);
+        }
+        let found = read(&file, &mut self.buffer);
+        if let Found::Digest(digest) = found {
+            if self.scripts.len() >= FILES_MAX {
+                self.scripts.clear();
+            }
+            self.scripts.insert(key, digest);
+        }
+        found
+    }
+}
+
+/// In nanoseconds since the Unix epoch, as the kernel's key has it.
+fn ctime_ns(metadata: &fs::Metadata) -> u64 {
+    metadata.ctime().cast_unsigned().wrapping_mul(1_000_000_000)
+        + metadata.ctime_nsec().cast_unsigned()
 }
 
 /// Opens the file that the kernel saw executed, whichever way still leads to it.
 fn find(image: &Image) -> Option<File> {
     let Image { key, place: (_, path), tgid, parent_tgid } = image;
-    let same_time = |metadata: &fs::Metadata| {
-        metadata.ctime().cast_unsigned().wrapping_mul(1_000_000_000)
-            + metadata.ctime_nsec().cast_unsigned()
-            == key.ctime_ns
-    };
+    let same_time = |metadata: &fs::Metadata| ctime_ns(metadata) == key.ctime_ns;
     // What a process runs can't be written meanwhile; that it is renamed or removed changes its time.
     let running = |metadata: &fs::Metadata, overlay: bool| {
         // overlayfs tells the inode that a file had before it was copied up.
@@ -345,12 +466,11 @@ mod tests {
 
     fn key(path: &Path) -> ContentKey {
         let metadata = fs::metadata(path).unwrap();
-        let ctime_ns = metadata.ctime() * 1_000_000_000 + metadata.ctime_nsec();
         ContentKey {
             device: metadata.dev(),
             inode: metadata.ino(),
             generation: 0,
-            ctime_ns: ctime_ns.cast_unsigned(),
+            ctime_ns: ctime_ns(&metadata),
         }
     }
 
@@ -397,6 +517,39 @@ mod tests {
         assert_eq!(answer(&mut digests, &image(&path)), (sha("two"), false), "said once");
         put("one");
         assert_eq!(answer(&mut digests, &image(&path)), (sha("one"), false), "both are known");
+    }
+
+    #[test]
+    fn a_script_is_replaced_once_by_other_content() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("script");
+        let mut digests = Digests::start().unwrap();
+        let mut look = || {
+            let start = Instant::now();
+            let mut wanted = None;
+            loop {
+                assert!(start.elapsed() < Duration::from_secs(20), "it is never known");
+                let answer = wanted.as_ref().map(|wanted| digests.answer(wanted));
+                match answer {
+                    Some(Answer::Known { digest, replaced }) => return (digest, replaced),
+                    Some(Answer::Soon) => {}
+                    Some(Answer::Unknown) | None => {
+                        digests.collect();
+                        wanted = digests.script(Script {
+                            place: (Workload::host(), path.to_str().unwrap().into()),
+                            tgid: u32::MAX,
+                            parent_tgid: std::process::id(),
+                        });
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        fs::write(&path, "one").unwrap();
+        assert_eq!(look(), (sha("one"), false));
+        fs::write(&path, "other").unwrap();
+        assert_eq!(look(), (sha("other"), true));
+        assert_eq!(look(), (sha("other"), false), "said once");
     }
 
     #[test]
