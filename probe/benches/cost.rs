@@ -17,7 +17,7 @@ use hedgerow_probe::{Control, Grams, Item, Options, Probe, identity::Resolver};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
 const CALLS: u64 = 280_000;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 const VARIANTS: [&str; 6] =
     ["bare", "empty probe", "counting", "counting + n-grams", "full stream", "bpftrace count"];
 /// Positions in [`VARIANTS`].
@@ -210,13 +210,22 @@ fn median(values: &mut [f64]) -> f64 {
     values[values.len() / 2]
 }
 
-/// The medians beside what they are measured by, on the loop of one call.
-fn goals(medians: &[Option<[f64; 2]>]) {
-    let ratio = |of: usize, to: usize| Some(medians[of]?[0] / medians[to]?[0]);
+/// One round's measurements, by variant.
+type Round = [Option<[f64; 2]>; VARIANTS.len()];
+
+/// Median of what a variant costs in the rounds, told in units of another one in the same round:
+/// what slows the machine down for a while slows both.
+fn ratio(rounds: &[Round], of: usize, to: usize, which: usize) -> Option<f64> {
+    let each = rounds.iter().map(|round| Some(round[of]?[which] / round[to]?[which]));
+    Some(median(&mut each.collect::<Option<Vec<f64>>>()?))
+}
+
+/// What the goals say, on the loop of one call.
+fn goals(rounds: &[Round]) {
     for (what, found, most) in [
-        ("counting + n-grams, against the empty probe", ratio(GRAMS, EMPTY), 1.2),
-        ("counting + n-grams, against bpftrace's count", ratio(GRAMS, BPFTRACE), 0.5),
-        ("full stream, against bare", ratio(FULL, BARE), 2.5),
+        ("counting + n-grams, against the empty probe", ratio(rounds, GRAMS, EMPTY, 0), 1.2),
+        ("counting + n-grams, against bpftrace's count", ratio(rounds, GRAMS, BPFTRACE, 0), 0.5),
+        ("full stream, against bare", ratio(rounds, FULL, BARE, 0), 2.5),
     ] {
         let Some(found) = found else {
             println!("goal: {what} at most {most}x: not measured, bpftrace is not installed");
@@ -232,27 +241,19 @@ fn main() {
     if std::env::args().any(|argument| argument == "--test") {
         return;
     }
-    let mut samples = vec![[Vec::new(), Vec::new()]; VARIANTS.len()];
-    for _ in 0..ROUNDS {
-        for (index, sample) in samples.iter_mut().enumerate() {
-            let Some([one, mix]) = variant(index) else { continue };
-            sample[0].push(one);
-            sample[1].push(mix);
-        }
-    }
-    let medians: Vec<Option<[f64; 2]>> = samples
-        .iter_mut()
-        .map(|[one, mix]| (!one.is_empty()).then(|| [median(one), median(mix)]))
-        .collect();
+    let rounds: Vec<Round> = (0..ROUNDS).map(|_| std::array::from_fn(variant)).collect();
     println!("ns of CPU per call (ratio to bare, to the empty probe), medians of {ROUNDS} rounds");
     println!("{:22} {:>28} {:>28}", "", "getppid", "a mix of 7");
-    let (Some(bare), Some(empty)) = (medians[BARE], medians[EMPTY]) else { return };
-    for (name, row) in VARIANTS.iter().zip(&medians) {
-        let Some(row) = row else { continue };
-        let cell = |i: usize| {
-            format!("{:8.1} ({:5.2}x, {:5.2}x)", row[i], row[i] / bare[i], row[i] / empty[i])
+    for (index, name) in VARIANTS.iter().enumerate() {
+        let cell = |which: usize| {
+            let each = rounds.iter().map(|round| Some(round[index]?[which]));
+            let ns = median(&mut each.collect::<Option<Vec<f64>>>()?);
+            let (bare, empty) =
+                (ratio(&rounds, index, BARE, which)?, ratio(&rounds, index, EMPTY, which)?);
+            Some(format!("{ns:8.1} ({bare:5.2}x, {empty:5.2}x)"))
         };
-        println!("{name:22} {:>28} {:>28}", cell(0), cell(1));
+        let (Some(one), Some(mix)) = (cell(0), cell(1)) else { continue };
+        println!("{name:22} {one:>28} {mix:>28}");
     }
-    goals(&medians);
+    goals(&rounds);
 }
