@@ -51,13 +51,13 @@ static __always_inline struct wire_call_info call_info(const struct call *call)
 }
 
 /* One of the full stream. */
-static __noinline int call_raw(struct row *row, const struct call *call, bool streamed)
+static __always_inline void call_raw(struct row *row, const struct call *call, bool streamed)
 {
-	struct wire_raw *raw = ring_reserve(WIRE_RAW, sizeof(*raw), RING_COMMON);
+	struct wire_raw *raw = ring_reserve_run(row, WIRE_RAW, sizeof(*raw));
 
 	if (!raw) {
 		ring_lost(row);
-		return 0;
+		return;
 	}
 	raw->header.epoch = row->seen.epoch;
 	raw->start_boot_ns = row->actor.start_boot_ns;
@@ -73,7 +73,6 @@ static __noinline int call_raw(struct row *row, const struct call *call, bool st
 		     (row->flags & ROW_PROOF ? WIRE_CALL_PROOF : 0);
 	raw->slot = row->actor.slot;
 	ring_submit(raw);
-	return 0;
 }
 
 /* The kernel will make the call again: neither a call nor an error. */

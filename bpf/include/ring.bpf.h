@@ -18,6 +18,9 @@ static __always_inline void *ring_of_cpu(void)
 	return bpf_map_lookup_elem(&rings, &cpu);
 }
 
+/* What a thread may put into the ring before it looks again how full that is: 1 KiB. */
+#define RING_RUN 16
+
 /* One record was lost; `row` may be NULL. */
 static __always_inline void ring_lost(struct row *row)
 {
@@ -45,20 +48,41 @@ static __always_inline void header_fill(struct wire_header *header, enum wire_ki
 	header->time_boot_ns = bpf_ktime_get_boot_ns();
 }
 
+static __always_inline void *ring_take(void *ring, enum wire_kind kind, __u64 size)
+{
+	struct wire_header *header = bpf_ringbuf_reserve(ring, size, 0);
+
+	if (header)
+		header_fill(header, kind, size);
+	return header;
+}
+
 /* Room for a record of constant size with its header filled, or NULL. Loss is the caller's to
  * charge: a row that finds no room is not lost but spilled. */
 static __always_inline void *ring_reserve(enum wire_kind kind, __u64 size,
 					  enum ring_priority priority)
 {
 	void *ring = ring_of_cpu();
-	struct wire_header *header;
 
 	if (!ring || !ring_has_room(ring, priority))
 		return NULL;
-	header = bpf_ringbuf_reserve(ring, size, 0);
-	if (header)
-		header_fill(header, kind, size);
-	return header;
+	return ring_take(ring, kind, size);
+}
+
+/* The same for a thread's many common records: it looks for room once for RING_RUN of them. */
+static __always_inline void *ring_reserve_run(struct row *row, enum wire_kind kind, __u64 size)
+{
+	void *ring = ring_of_cpu();
+
+	if (!ring)
+		return NULL;
+	if (!row->run) {
+		if (!ring_has_room(ring, RING_COMMON))
+			return NULL;
+		row->run = RING_RUN;
+	}
+	row->run--;
+	return ring_take(ring, kind, size);
 }
 
 static __always_inline void ring_submit(void *record)

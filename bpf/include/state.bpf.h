@@ -51,6 +51,8 @@ struct row {
 	__u32 uid;
 	__u32 misses; /* unseen 6-grams within the last calls */
 	__u32 misses_since;
+	__u32 run; /* records of the full stream for which there was room */
+	__u32 reserved;
 	struct wire_actor actor;
 	struct bucket buckets[2];
 };
