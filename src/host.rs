@@ -24,6 +24,8 @@ pub struct Host {
     pub id: String,
     pub boot_id: String,
     pub name: String,
+    /// Wall time less time since boot, as it was at the start.
+    pub realtime_offset_ns: i64,
 }
 
 impl Host {
@@ -38,7 +40,9 @@ impl Host {
             .context("can't read /proc/sys/kernel/random/boot_id; is /proc mounted?")
             .map_err(Failure::host)?;
         let id = line("/etc/machine-id").unwrap_or_else(|| name.clone());
-        Ok(Self { id, boot_id, name })
+        let now = hedgerow_responder::now();
+        let realtime_offset_ns = now.wall_ns.saturating_sub_unsigned(now.boot_ns);
+        Ok(Self { id, boot_id, name, realtime_offset_ns })
     }
 }
 

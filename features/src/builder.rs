@@ -52,12 +52,12 @@ impl WindowBuilder {
     /// `key` is the model's; first-seen columns are unavailable against a baseline of another key.
     pub fn new(config: Config, key: ItemKey) -> Self {
         Self {
+            realtime_offset_ns: config.realtime_offset_ns,
             config,
             key,
             open: BTreeMap::new(),
             first: None,
             last_end_boot_ns: None,
-            realtime_offset_ns: 0,
             rollups: Vec::new(),
         }
     }

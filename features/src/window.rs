@@ -126,6 +126,8 @@ pub struct Config {
     /// Longer windows to make beside the 5 s ones.
     pub rollups: Vec<Scale>,
     pub sensors: Sensors,
+    /// Wall time less time since boot until the first epoch closes, which tells it anew.
+    pub realtime_offset_ns: i64,
 }
 
 impl Config {
@@ -137,6 +139,7 @@ impl Config {
             activity_min: 16,
             rollups: vec![Scale::Minute],
             sensors: Sensors::default(),
+            realtime_offset_ns: 0,
         }
     }
 }

@@ -53,6 +53,7 @@ fn judge(programs: usize) -> (usize, usize, f64) {
         budget_per_day: 1.0,
         seed: 7,
         sensors: Sensors::default(),
+        realtime_offset_ns: 0,
     })
     .unwrap();
     let mut epoch = 10;

@@ -190,7 +190,8 @@ fn free_slots(skel: &SensorSkel<'_>, options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Tells the kernel whose arguments name a script, and how.
+/// Tells the kernel whose arguments name a script, and how; from then on nobody can tell it
+/// otherwise.
 fn interpreters(skel: &SensorSkel<'_>) -> Result<()> {
     for (name, kind) in program::kernel_interpreters() {
         let (key, value) = (name.to_ne_bytes(), kind.to_ne_bytes());
@@ -204,7 +205,10 @@ fn interpreters(skel: &SensorSkel<'_>) -> Result<()> {
         map.update(&key, &meaning.to_ne_bytes(), MapFlags::ANY)
             .map_err(Error::map("interpreter_words"))?;
     }
-    Ok(())
+    let frozen = [&skel.maps.interpreters, &skel.maps.interpreter_words]
+        .into_iter()
+        .try_for_each(|map| MapHandle::try_from(map)?.freeze());
+    frozen.map_err(Error::map("interpreters"))
 }
 
 fn attach(

@@ -3,7 +3,8 @@
 //! What only user space writes is compared with what was written: the control word, the numbers of
 //! workloads, the slots of programs once nothing is learned any more, the n-grams taken for known.
 //! What the kernel itself writes (rows, sums, budgets, flows) can't be told from a foreign write,
-//! but counters that run backwards can.
+//! but counters that run backwards can. What is told once (how interpreters name scripts) is frozen
+//! in the kernel.
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -132,6 +132,18 @@ fn put(map: &OwnedFd, key: &[u8], value: &[u8]) -> i32 {
 }
 
 #[test]
+fn what_is_told_once_is_frozen() {
+    let sensor = Sensor::start(options());
+    let (interpreters, words) = (map("interpreters"), map("interpreter_words"));
+    foreign(|| {
+        let done = put(&interpreters, &7u64.to_ne_bytes(), &1u32.to_ne_bytes());
+        i32::from(done != -libc::EPERM)
+    });
+    foreign(|| i32::from(put(&words, &[7; 16], &1u32.to_ne_bytes()) != -libc::EPERM));
+    sensor.stop();
+}
+
+#[test]
 fn a_foreign_entry_in_a_map_is_told() {
     let sensor = Sensor::start(options());
     windows(&sensor, 4);

@@ -3,18 +3,14 @@
 
 mod common;
 
-use common::{Bench, Cgroup, Puppet, Sink, copy_of_self, eventually, peer, scoped_peer, steal};
+use common::{
+    Bench, Cgroup, EPERM, Puppet, Sink, copy_of_self, eventually, ok, peer, scoped_peer, steal,
+};
 use hedgerow_event::{Level, Target};
-
-const EPERM: i32 = libc::EPERM;
 
 #[test]
 fn puppet() {
     common::play();
-}
-
-fn ok() -> common::Outcome {
-    Ok(String::new())
 }
 
 fn tree(bench: &mut Bench, puppet: &Puppet) -> Target {

@@ -4,7 +4,9 @@
 
 mod common;
 
-use common::{Bench, Cgroup, Puppet, Sink, eventually, operator, peer, scoped_peer, subject};
+use common::{
+    Bench, Cgroup, EPERM, Puppet, Sink, eventually, ok, operator, peer, scoped_peer, subject,
+};
 use hedgerow_event::{Action, Level, Mode, Rule, Target, Workload};
 use hedgerow_responder::{
     Error, Refusal, Request, Responder, disarm,
@@ -12,15 +14,9 @@ use hedgerow_responder::{
     now,
 };
 
-const EPERM: i32 = libc::EPERM;
-
 #[test]
 fn puppet() {
     common::play();
-}
-
-fn ok() -> common::Outcome {
-    Ok(String::new())
 }
 
 #[test]

@@ -6,7 +6,9 @@ mod common;
 
 use std::fs;
 
-use common::{Bench, Cgroup, Puppet, Sink, copy_of_self, eventually, operator, peer, subject};
+use common::{
+    Bench, Cgroup, EPERM, Puppet, Sink, copy_of_self, eventually, ok, operator, peer, subject,
+};
 use hedgerow_event::{Action, Mode, Remediation, Rule, Target, Workload};
 use hedgerow_responder::{
     Error, Now, Refusal, Request, Responder,
@@ -14,15 +16,9 @@ use hedgerow_responder::{
     now,
 };
 
-const EPERM: i32 = libc::EPERM;
-
 #[test]
 fn puppet() {
     common::play();
-}
-
-fn ok() -> common::Outcome {
-    Ok(String::new())
 }
 
 fn later(seconds: u64) -> Now {

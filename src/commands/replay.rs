@@ -12,7 +12,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
     daemon::{
-        BUDGET, EARLY_STREAM, FULL, RECORDS, SCHEDULE, SEED, SYSCALLS, known_since, scoring_after,
+        BUDGET, EARLY_STREAM, FULL, OFFSET, RECORDS, SCHEDULE, SEED, SYSCALLS, known_since,
+        scoring_after,
     },
     engine::{Engine, Outcome, Schedule, Settings, known},
     exit::Failure,
@@ -35,6 +36,8 @@ pub struct Capture {
     full: bool,
     syscalls: bool,
     budget_per_day: f64,
+    /// Wall time less time since boot, as it was at the start.
+    realtime_offset_ns: i64,
 }
 
 impl Capture {
@@ -71,6 +74,7 @@ impl Capture {
             full: truth(FULL)?,
             syscalls: truth(SYSCALLS)?,
             budget_per_day: text(BUDGET)?.parse().map_err(|_| missing(BUDGET))?,
+            realtime_offset_ns: text(OFFSET)?.parse().map_err(|_| missing(OFFSET))?,
             records,
         })
     }
@@ -84,6 +88,7 @@ impl Capture {
             budget_per_day: self.budget_per_day,
             seed,
             sensors: Sensors { rows: self.syscalls, calls: self.syscalls, ..Sensors::default() },
+            realtime_offset_ns: self.realtime_offset_ns,
         }
     }
 }

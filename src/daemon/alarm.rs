@@ -66,7 +66,8 @@ mod tests {
 
     #[test]
     fn it_is_an_alert_above_all_with_its_reason_and_one_of_its_kind() {
-        let host = Host { id: "h".into(), boot_id: "b".into(), name: "n".into() };
+        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
+        let host = Host { id, boot_id, name, realtime_offset_ns: 0 };
         let alarm = Alarm { workload: Workload::new("web"), reason: "breaker tripped".into() };
         let told = |time| finding(&alarm, &host, Maturity::Mature, "m", time);
         let first = told(1);

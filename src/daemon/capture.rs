@@ -40,6 +40,8 @@ pub const BUDGET: &str = "hedgerow.budget_per_day";
 /// Whether every call is in the records, and whether calls were observed at all.
 pub const FULL: &str = "hedgerow.full";
 pub const SYSCALLS: &str = "hedgerow.syscalls";
+/// Wall time less time since boot at the start, in nanoseconds.
+pub const OFFSET: &str = "hedgerow.realtime_offset_ns";
 /// The first epoch in which the kernel took the profile for known.
 const KNOWN_SINCE: &str = "hedgerow.known_since";
 /// The epochs after which each phase began.
@@ -98,6 +100,7 @@ impl Capture {
         }
         sink.set_metadata("hedgerow.host", host.id.clone());
         sink.set_metadata("hedgerow.boot", host.boot_id.clone());
+        sink.set_metadata(OFFSET, host.realtime_offset_ns.to_string());
         let (parts, receiver) = bounded::<Part>(QUEUE);
         let waiting = Arc::new(AtomicU64::new(0));
         let waits = Arc::clone(&waiting);

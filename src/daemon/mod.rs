@@ -22,8 +22,8 @@ use hedgerow_model::file::Profile;
 use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
 
 pub use self::capture::{
-    BUDGET, Capture, EARLY as EARLY_STREAM, FULL, RECORDS, Run, SCHEDULE, SEED, SYSCALLS, WINDOWS,
-    known_since, scoring_after,
+    BUDGET, Capture, EARLY as EARLY_STREAM, FULL, OFFSET, RECORDS, Run, SCHEDULE, SEED, SYSCALLS,
+    WINDOWS, known_since, scoring_after,
 };
 use self::{act::Actor, report::Reporter, watch::Told};
 use crate::{
@@ -80,6 +80,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         budget_per_day: config.budget_per_day,
         seed,
         sensors: Sensors { rows: config.syscalls, calls: config.syscalls, ..Sensors::default() },
+        realtime_offset_ns: host.realtime_offset_ns,
     };
     let learning = saved.is_none();
     let engine = match saved {

@@ -162,7 +162,7 @@ impl Engine {
             episodes: Episodes::default(),
             hard: BTreeMap::new(),
             early: BTreeMap::new(),
-            realtime_offset_ns: 0,
+            realtime_offset_ns: settings.realtime_offset_ns,
             model_id: String::new(),
             settings,
         })
@@ -518,6 +518,7 @@ fn valid(windows: &[Window], scale: Scale) -> Vec<Window> {
 fn builder(settings: &Settings, key: ItemKey) -> WindowBuilder {
     let mut config = Config::new(Arc::clone(&settings.host_id));
     config.sensors = settings.sensors;
+    config.realtime_offset_ns = settings.realtime_offset_ns;
     WindowBuilder::new(config, key)
 }
 

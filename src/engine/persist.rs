@@ -156,7 +156,7 @@ impl Engine {
             episodes: Episodes::default(),
             hard: BTreeMap::new(),
             early: BTreeMap::new(),
-            realtime_offset_ns: 0,
+            realtime_offset_ns: settings.realtime_offset_ns,
             model_id: learned.model_id,
             settings,
         })

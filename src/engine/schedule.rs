@@ -47,4 +47,6 @@ pub struct Settings {
     pub budget_per_day: f64,
     pub seed: u64,
     pub sensors: Sensors,
+    /// Wall time less time since boot until the first epoch closes, which tells it anew.
+    pub realtime_offset_ns: i64,
 }

@@ -17,6 +17,9 @@ struct Host {
     rng: u64,
 }
 
+/// Wall time less time since boot.
+const OFFSET_NS: i64 = 1_700_000_000_000_000_000;
+
 fn settings(epochs: u64) -> Settings {
     Settings {
         host_id: "h".into(),
@@ -25,6 +28,7 @@ fn settings(epochs: u64) -> Settings {
         budget_per_day: 1.0,
         seed: 7,
         sensors: Sensors::default(),
+        realtime_offset_ns: OFFSET_NS,
     }
 }
 
@@ -144,7 +148,7 @@ impl Host {
             epoch: Epoch(self.epoch),
             start_boot_ns: start,
             end_boot_ns: start + 5_000_000_000,
-            realtime_offset_ns: 1_700_000_000_000_000_000,
+            realtime_offset_ns: OFFSET_NS,
             suspended_ns: 0,
             loss: Loss::default(),
             host: HostCounters {
@@ -309,10 +313,14 @@ fn what_is_found_soon_after_a_restart_is_not_taken_for_what_was_found_before() {
     host.live(&mut again);
     again.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
     again.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
-    again.observe(&host.row("/bin/bash", 200, &[(3, 20)]));
-    let found = findings(host.close(&mut again));
+    // In its first epoch, which has told it no wall time yet.
+    let boot_ns = u64::from(host.epoch) * 5_000_000_000 + 3;
+    let row = host.row("/bin/bash", 200, &[(3, 20)]);
+    let found = findings(again.look_early(boot_ns, |_| vec![row.clone()]));
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].0.activity, Activity::Create);
+    assert_eq!(found[0].0.time_ns, OFFSET_NS + boot_ns.cast_signed());
+    assert!(found[0].0.window_start_ns > OFFSET_NS);
 }
 
 /// A mature program whose file is replaced is judged as provisional from that exec on, and as before

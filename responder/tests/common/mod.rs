@@ -17,6 +17,8 @@ use std::{
 use hedgerow_event::{Mode, Rule, Subject, Target};
 use hedgerow_responder::{Limits, Options, Request, Responder, remove_pins};
 
+/// What a denied call fails with.
+pub const EPERM: i32 = libc::EPERM;
 const MARK: &str = "HEDGEROW_PUPPET";
 
 /// The deny programs are attached to the whole host: one test at a time, over all processes.
@@ -132,6 +134,11 @@ impl Drop for Cgroup {
 
 /// What came of a command: what it says, or the errno.
 pub type Outcome = Result<String, i32>;
+
+/// What a command says that was let through.
+pub fn ok() -> Outcome {
+    Ok(String::new())
+}
 
 pub struct Puppet {
     pub child: Child,
