@@ -87,7 +87,7 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     if finding.disposition == Disposition::Suppressed {
         say("  It is kept and not alerted: the day's alert budget is spent.");
     }
-    let decision = await_decision(state, &finding.uid)?;
+    let decision = await_decision(state, &finding.uid, &mut incident)?;
     if let Some(line) = &decision {
         say(&format!("\nDecision:\n{}", why::told(line)));
     }
@@ -291,18 +291,30 @@ fn await_finding(log: &mut Log, incident: &mut Incident) -> anyhow::Result<Optio
     Ok(None)
 }
 
-/// The ledger's line on the finding: its entry or, without one, what was said last. This command may
-/// be part of the finding, and was spared then. The verdict is there before the finding is told.
-fn await_decision(state: &Path, finding_uid: &str) -> anyhow::Result<Option<Line>> {
+/// The ledger's line on the finding: its entry or, without one for a while, what was said last. This
+/// command may be part of the finding, and was spared then; and what the first moments of an
+/// incident don't suffice for, its next ones may.
+fn await_decision(
+    state: &Path,
+    finding_uid: &str,
+    incident: &mut Incident,
+) -> anyhow::Result<Option<Line>> {
     let about = |line: &Line| match &line.decision {
         Decision::Block { entry, .. } => entry.finding_uid.as_deref() == Some(finding_uid),
         Decision::Refuse { finding_uid: of, .. } => of.as_deref() == Some(finding_uid),
         Decision::Report { finding_uid: of, .. } => of == finding_uid,
         _ => false,
     };
-    let lines: Vec<Line> = why::read(state)?.into_iter().filter(about).collect();
-    let entry = lines.iter().find(|line| matches!(line.decision, Decision::Block { .. }));
-    Ok(entry.or(lines.last()).cloned())
+    let until = Instant::now() + EFFECT;
+    loop {
+        let lines: Vec<Line> = why::read(state)?.into_iter().filter(about).collect();
+        let entry = lines.iter().find(|line| matches!(line.decision, Decision::Block { .. }));
+        if entry.is_some() || Instant::now() > until {
+            return Ok(entry.or(lines.last()).cloned());
+        }
+        incident.pump()?;
+        std::thread::sleep(POLL);
+    }
 }
 
 /// Lifts the entry, as its minute without a hit would.
