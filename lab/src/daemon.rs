@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader},
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{
@@ -55,6 +56,14 @@ impl Daemon {
         let mut command = Command::new(program);
         command.args(["run", "--json"]).args(arguments).stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(errors.try_clone().at("open", log)?);
+        // Whoever was started in the background ignores SIGINT, and so would the daemon.
+        let heed = || {
+            // SAFETY: sets a disposition, nothing else.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: one system call, which allocates nothing.
+        unsafe { command.pre_exec(heed) };
         let mut child = command.spawn().map_err(|source| start_error(&command, source))?;
         let id = child.id();
         let output = child.stdout.take();

@@ -5,13 +5,14 @@ use std::{
     ffi::CString,
     fs::File,
     io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::process::{CommandExt, ExitStatusExt},
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver, Sender},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -72,7 +73,7 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
          127.0.0.1.\n",
         incident.child.id()
     ));
-    let Some(finding) = await_finding(&mut log, &mut incident)? else {
+    let Some(finding) = await_finding(&mut log, &incident)? else {
         anyhow::bail!(
             "the daemon found nothing within {} s. Until its profile is mature only what lies beyond \
              everything held back is found: where more went on while this host was learned than a \
@@ -87,7 +88,7 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     if finding.disposition == Disposition::Suppressed {
         say("  It is kept and not alerted: the day's alert budget is spent.");
     }
-    let decision = await_decision(state, &finding.uid, &mut incident)?;
+    let decision = await_decision(state, &finding.uid)?;
     if let Some(line) = &decision {
         say(&format!("\nDecision:\n{}", why::told(line)));
     }
@@ -161,17 +162,14 @@ struct Incident {
     child: Child,
     /// Of its own, where there is a hierarchy for it.
     cgroup: Option<PathBuf>,
-    listener: TcpListener,
-    stream: Option<TcpStream>,
     started: Instant,
-    /// Bytes that arrived, each with its wall time.
-    arrived: Vec<i64>,
+    /// Wall times of the bytes that arrived.
+    arrived: Receiver<i64>,
 }
 
 impl Incident {
     fn start() -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
         // SAFETY: the name is a C string that lives through the call.
         let fd = unsafe {
@@ -196,42 +194,24 @@ impl Incident {
             // SAFETY: one write system call on an open descriptor, nothing is allocated.
             unsafe { command.pre_exec(enter) };
         }
+        let (sender, arrived) = mpsc::channel();
+        std::thread::spawn(move || receive(listener, &sender));
         let started = Instant::now();
         let child = command.spawn()?;
-        Ok(Self { child, cgroup, listener, stream: None, started, arrived: Vec::new() })
-    }
-
-    /// Takes what has arrived.
-    fn pump(&mut self) -> anyhow::Result<()> {
-        // The first connection is the one that counts.
-        while let Ok((stream, _)) = self.listener.accept() {
-            if self.stream.is_none() {
-                stream.set_nonblocking(true)?;
-                self.stream = Some(stream);
-            }
-        }
-        let mut buffer = [0; 64];
-        while let Some(Ok(count @ 1..)) = self.stream.as_mut().map(|s| s.read(&mut buffer)) {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos() as i64;
-            self.arrived.extend(std::iter::repeat_n(now, count));
-        }
-        Ok(())
+        Ok(Self { child, cgroup, started, arrived })
     }
 
     /// Lets it go on for a while after the decision, then ends it.
     fn watch(&mut self, entry: Option<&Remediation>) -> anyhow::Result<Effect> {
-        let until = Instant::now() + EFFECT;
-        while Instant::now() < until {
-            self.pump()?;
-            std::thread::sleep(POLL);
-        }
+        std::thread::sleep(EFFECT);
         let ended = self.child.try_wait()?;
         let cut = ended.is_some_and(|status| {
             status.code() == Some(CUT) || status.signal() == Some(libc::SIGPIPE)
         });
         let since = entry.map_or(i64::MAX, |entry| entry.time_ns);
-        let before = self.arrived.iter().filter(|time| **time <= since).count();
-        Ok(Effect { before, after: self.arrived.len() - before, cut })
+        let (before, after): (Vec<i64>, Vec<i64>) =
+            self.arrived.try_iter().partition(|time| *time <= since);
+        Ok(Effect { before: before.len(), after: after.len(), cut })
     }
 }
 
@@ -246,6 +226,19 @@ impl Drop for Incident {
             && Instant::now() < deadline
         {
             std::thread::sleep(POLL);
+        }
+    }
+}
+
+/// Takes bytes as they arrive over the first connection, the one that counts, and tells when.
+fn receive(listener: TcpListener, arrived: &Sender<i64>) {
+    let Ok((mut stream, _)) = listener.accept() else { return };
+    std::thread::spawn(move || while listener.accept().is_ok() {});
+    let mut byte = [0];
+    while let Ok(1) = stream.read(&mut byte) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        if arrived.send(now.as_nanos() as i64).is_err() {
+            return;
         }
     }
 }
@@ -275,10 +268,9 @@ impl Effect {
 }
 
 /// The finding about the incident: of its process, or of a program from memory.
-fn await_finding(log: &mut Log, incident: &mut Incident) -> anyhow::Result<Option<Finding>> {
+fn await_finding(log: &mut Log, incident: &Incident) -> anyhow::Result<Option<Finding>> {
     let pid = incident.child.id();
     while incident.started.elapsed() < PATIENCE {
-        incident.pump()?;
         let ours = |finding: &Finding| {
             finding.process.as_ref().is_some_and(|process| process.pid == pid)
                 || finding.objects.iter().any(|object| matches!(object, Object::ExecMemory { .. }))
@@ -294,11 +286,7 @@ fn await_finding(log: &mut Log, incident: &mut Incident) -> anyhow::Result<Optio
 /// The ledger's line on the finding: its entry or, without one for a while, what was said last. This
 /// command may be part of the finding, and was spared then; and what the first moments of an
 /// incident don't suffice for, its next ones may.
-fn await_decision(
-    state: &Path,
-    finding_uid: &str,
-    incident: &mut Incident,
-) -> anyhow::Result<Option<Line>> {
+fn await_decision(state: &Path, finding_uid: &str) -> anyhow::Result<Option<Line>> {
     let about = |line: &Line| match &line.decision {
         Decision::Block { entry, .. } => entry.finding_uid.as_deref() == Some(finding_uid),
         Decision::Refuse { finding_uid: of, .. } => of.as_deref() == Some(finding_uid),
@@ -312,7 +300,6 @@ fn await_decision(
         if entry.is_some() || Instant::now() > until {
             return Ok(entry.or(lines.last()).cloned());
         }
-        incident.pump()?;
         std::thread::sleep(POLL);
     }
 }

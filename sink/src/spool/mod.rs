@@ -14,6 +14,7 @@ use std::{
     os::fd::AsRawFd,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use segment::Segment;
@@ -24,6 +25,11 @@ use crate::SinkError;
 pub const SEGMENT_BYTES: u64 = 1 << 20;
 /// The smallest useful limit of a spool.
 pub const SPOOL_BYTES_LEAST: u64 = 4096;
+
+/// Whoever holds the lock may have let it go for good, but for a child of his that is on its way to
+/// exec: after this the spool is busy.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
+const LOCK_POLL: Duration = Duration::from_millis(10);
 
 /// When appended records are forced to the disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -271,14 +277,17 @@ fn lock(directory: &Path) -> Result<File, SinkError> {
     let file = private(OpenOptions::new().create(true).write(true).truncate(false))
         .open(&path)
         .map_err(SinkError::io(&path))?;
+    let until = Instant::now() + LOCK_WAIT;
     // SAFETY: flock takes no pointers, and the descriptor is open for as long as `file` lives.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+    while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
         let error = io::Error::last_os_error();
-        return Err(if error.kind() == io::ErrorKind::WouldBlock {
-            SinkError::SpoolBusy(directory.to_owned())
-        } else {
-            SinkError::io(&path)(error)
-        });
+        if error.kind() != io::ErrorKind::WouldBlock {
+            return Err(SinkError::io(&path)(error));
+        }
+        if Instant::now() > until {
+            return Err(SinkError::SpoolBusy(directory.to_owned()));
+        }
+        std::thread::sleep(LOCK_POLL);
     }
     Ok(file)
 }
