@@ -60,7 +60,8 @@ fn odd_calls() {
 
 extern "C" fn nothing(_: i32) {}
 
-/// A sleep that a signal cuts short: restart codes and rt_sigreturn.
+/// A sleep that a signal cuts short: restart codes and rt_sigreturn. The timer leaves a slow guest
+/// the time to fall asleep first, so that the order is always the same.
 fn interrupted() {
     // SAFETY: the handler does nothing; all structures are on the stack and valid.
     unsafe {
@@ -69,10 +70,10 @@ fn interrupted() {
         libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
         let timer = libc::itimerval {
             it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: 3000 },
+            it_value: libc::timeval { tv_sec: 0, tv_usec: 100_000 },
         };
         libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
-        libc::poll(std::ptr::null_mut(), 0, 50);
+        libc::poll(std::ptr::null_mut(), 0, 5000);
     }
 }
 
