@@ -11,7 +11,7 @@ use std::{
     process::{Command, Output, Stdio},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
     },
     time::{Duration, Instant},
 };
@@ -237,18 +237,17 @@ fn an_unreachable_broker_is_a_warning_and_the_daemon_goes_on() {
 
 /// Runs while short-lived processes call the kernel: a quiet host has nothing to capture.
 fn busy_while<T>(run: impl FnOnce() -> T) -> T {
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !over.load(Ordering::Relaxed) {
-                assert!(Command::new("true").status().unwrap().success());
-                std::thread::sleep(Duration::from_millis(50));
-            }
-        });
-        let done = run();
-        over.store(true, Ordering::Relaxed);
-        done
-    })
+    const PAUSE: Duration = Duration::from_millis(50);
+    let (over, goes_on) = mpsc::channel::<()>();
+    let busy = std::thread::spawn(move || {
+        while goes_on.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
+            assert!(Command::new("true").status().unwrap().success());
+        }
+    });
+    let done = run();
+    drop(over);
+    busy.join().unwrap();
+    done
 }
 
 #[test]

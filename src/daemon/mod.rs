@@ -253,8 +253,8 @@ impl Daemon {
         match outcome {
             Outcome::Arm(profile) => self.arm_with(&profile),
             Outcome::Replaced { subject, windows } => self.reporter.replaced(&subject, windows),
-            Outcome::Relearned { subject } => {
-                self.reporter.relearned(&subject);
+            Outcome::Relearned { subjects } => {
+                subjects.iter().for_each(|subject| self.reporter.relearned(subject));
                 self.save()?;
             }
             Outcome::Phase(phase) => {

@@ -56,6 +56,7 @@ impl Engine {
         close: &EpochClose,
         outcomes: &mut Vec<Outcome>,
     ) {
+        let mut relearned = Vec::new();
         for scale in [Scale::Seconds5, Scale::Minute] {
             let mut part = valid(windows, scale);
             part.sort_by_key(|window| self.objects.first_of(&window.subject));
@@ -67,12 +68,12 @@ impl Engine {
                 if clean {
                     self.join_calibration(window, scored);
                 }
-                if scale == Scale::Seconds5 {
-                    self.relearn(&window.subject, clean, outcomes);
+                if scale == Scale::Seconds5 && self.relearns(&window.subject, clean) {
+                    relearned.push(Arc::clone(&window.subject));
                 }
             }
         }
-        self.begin_probation(close.epoch, outcomes);
+        self.end_probation(relearned, outcomes);
         let now_s = self.unix_s(close.end_boot_ns);
         self.budget.advance(now_s);
         for episode in self.episodes.expire(close.end_boot_ns) {

@@ -90,9 +90,9 @@ pub enum Outcome {
         subject: Arc<Subject>,
         windows: u64,
     },
-    /// It has, and is judged as before.
+    /// They have, and are judged as before.
     Relearned {
-        subject: Arc<Subject>,
+        subjects: Vec<Arc<Subject>>,
     },
     Phase(Phase),
     /// Closed windows and early rows, for capture.
@@ -280,15 +280,15 @@ impl Engine {
             Phase::Fit => {
                 self.learn(&windows);
                 self.count_first_seen();
-                self.begin_probation(close.epoch, &mut outcomes);
             }
             Phase::Calibrate => {
                 self.hold_back(&windows);
                 self.count_first_seen();
-                self.begin_probation(close.epoch, &mut outcomes);
             }
             Phase::Scoring => self.judge_closed(&windows, close, &mut outcomes),
         }
+        self.begin_probation(close.epoch, &mut outcomes);
+        self.probation.end_epoch();
         outcomes.insert(0, Outcome::Windows(windows));
         self.closed += 1;
         self.advance(&mut outcomes)?;
@@ -368,6 +368,7 @@ impl Engine {
     pub fn pass(&mut self, close: &EpochClose) {
         self.realtime_offset_ns = close.realtime_offset_ns;
         self.builder.close(close, &self.baseline);
+        self.probation.end_epoch();
         self.objects.close(close.epoch);
         self.hard.clear();
         self.early.clear();

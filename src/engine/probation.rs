@@ -19,7 +19,7 @@ struct Trial {
     learned: ProgramProfile,
     /// An operator said that the replacement is as it should be: its findings are learned, too.
     accepted: bool,
-    /// What the open window brought.
+    /// What the open epoch brought.
     #[serde(skip)]
     open: Vec<GramReport>,
 }
@@ -69,6 +69,12 @@ impl Probation {
         if let Some(trial) = self.0.get_mut(&report.subject) {
             trial.open.push(report.clone());
         }
+    }
+
+    /// Forgets what the epoch brought that no window was closed for: its program was merged with
+    /// others, or nothing is judged yet.
+    pub fn end_epoch(&mut self) {
+        self.0.values_mut().for_each(|trial| trial.open.clear());
     }
 
     /// Closes a window of a program, clean where no finding is or was about it lately. Gives what
@@ -126,19 +132,23 @@ impl Engine {
         }
     }
 
-    /// Takes a closed window of a program on probation; at its end the kernel gets to know what it
-    /// learned.
-    pub(super) fn relearn(
+    /// Takes a closed window of a program; true where it was the last one of its probation.
+    pub(super) fn relearns(&mut self, subject: &Subject, clean: bool) -> bool {
+        let Some(learned) = self.probation.close(subject, clean) else { return false };
+        let Some(profile) = &mut self.profile else { return false };
+        grams::merge(profile, &learned, subject);
+        true
+    }
+
+    /// The kernel gets to know what programs have relearned, once for all: a package replaces many.
+    pub(super) fn end_probation(
         &mut self,
-        subject: &Arc<Subject>,
-        clean: bool,
+        subjects: Vec<Arc<Subject>>,
         outcomes: &mut Vec<Outcome>,
     ) {
-        let Some(learned) = self.probation.close(subject, clean) else { return };
-        let Some(profile) = &mut self.profile else { return };
-        grams::merge(profile, &learned, subject);
+        let Some(profile) = self.profile.as_ref().filter(|_| !subjects.is_empty()) else { return };
         outcomes.push(Outcome::Arm(profile.clone()));
-        outcomes.push(Outcome::Relearned { subject: Arc::clone(subject) });
+        outcomes.push(Outcome::Relearned { subjects });
     }
 }
 
@@ -180,6 +190,9 @@ mod tests {
         assert_eq!(probation.close(&worker, true), None);
         probation.note(&report(&worker, 4));
         assert_eq!(probation.close(&worker, false), None);
+        // Nor does what came in an epoch without a window of it.
+        probation.note(&report(&worker, 0));
+        probation.end_epoch();
         let later = probation.close(&worker, true).unwrap();
         assert!(!probation.covers(&worker));
         grams::merge(&mut profile, &later, &worker);
