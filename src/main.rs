@@ -6,7 +6,6 @@ mod commands;
 mod config;
 mod control;
 mod daemon;
-mod engine;
 mod exit;
 mod host;
 mod text;

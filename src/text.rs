@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use chrono::DateTime;
 use hedgerow_event::{Activity, Direction, Disposition, Finding, Scale, Severity};
 
-use crate::engine::Phase;
+use hedgerow_detect::Phase;
 
 /// Features shown with a finding in a list of them.
 const SHARES: usize = 4;

@@ -118,6 +118,32 @@ pub struct Exec {
     pub writable: bool,
     /// A set-uid, set-gid or capability-carrying file raised privileges.
     pub privileged: bool,
+    /// Standard input, output or error is an IPv4 or IPv6 socket.
+    pub socket_io: bool,
+    /// A process that it descends from, up to the root of its service, listens for connections.
+    pub under_listener: bool,
+    pub provenance: Provenance,
+}
+
+/// Where the file that an exec ran comes from, as root-owned databases and the file system tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Provenance {
+    /// It was not found out: not read yet, or no database speaks for this place.
+    #[default]
+    Unknown,
+    /// A package of a signed list holds this content at this path.
+    Package,
+    /// A package holds this content at this path, and no signed list holds the package.
+    Unsigned,
+    /// A package owns the path, with other content.
+    Modified,
+    /// A lower layer of the container's image, which the container can't write.
+    Image,
+    /// Written into the container since it was made.
+    Drift,
+    /// No package owns the path.
+    Unowned,
 }
 
 /// A new thread or process; `actor` is the parent.

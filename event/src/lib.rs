@@ -14,7 +14,7 @@ mod verdict;
 mod window;
 
 pub use event::{
-    Actor, CLASSES, Call, Event, Exec, Exit, Fork, Origin, Raw, Row, RowReason, Signal,
+    Actor, CLASSES, Call, Event, Exec, Exit, Fork, Origin, Provenance, Raw, Row, RowReason, Signal,
 };
 pub use finding::{
     Activity, Direction, Disposition, Family, Finding, Maturity, Object, Process, Severity, Share,

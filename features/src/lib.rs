@@ -38,7 +38,7 @@ pub use matrix::{matrix, matrix_families, matrix_names};
 pub use offline::{Extractor, THREADS_LIMIT};
 pub use records::{
     EarlyLook, RECORDS_VERSION, Record, records_from_batch, records_markdown, records_schema,
-    records_to_batch,
+    records_schema_least, records_to_batch,
 };
 pub use sketch::SKETCH_LIMIT;
 pub use window::{Config, EPOCH_NS, SUSPEND_LIMIT_NS, Window, WindowTime};

@@ -1,7 +1,7 @@
 //! A model file of any bytes: an error or a model that works, never a panic.
 #![no_main]
 
-use hedgerow_model::file::{ModelFile, container};
+use hedgerow_detect::file::{ModelFile, container};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {

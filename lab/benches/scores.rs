@@ -8,16 +8,11 @@
 mod common;
 // The engine is a part of the binary; the benchmark compiles the same files and uses some of them.
 #[allow(dead_code, unused_imports)]
-#[path = "../../src/engine/mod.rs"]
-mod engine;
 #[allow(dead_code)]
-#[path = "../../src/exit.rs"]
-mod exit;
-
 use std::sync::Arc;
 
 use common::{close, event, outbound, rows, subject};
-use engine::{EPOCH_SECONDS, Engine, Outcome, Phase, Schedule, Settings};
+use hedgerow_detect::{EPOCH_SECONDS, Engine, Outcome, Phase, Schedule, Settings};
 use hedgerow_event::{FlowPhase, Subject};
 use hedgerow_features::Sensors;
 use rand::{Rng, SeedableRng, rngs::SmallRng};

@@ -27,25 +27,20 @@
 //! Each module states its formulas, its rule for missing values and where it departs from its paper.
 //!
 //! # From scores to decisions
-//! [`calibration`] turns scores into conformal p-values, [`budget`] holds alert episodes a day below
-//! a ceiling, [`maturity`] forecasts what normal life will still bring, [`attribution`] says which
-//! columns made a row anomalous, [`drift`] and [`reservoir`] keep a model current.
+//! [`calibration`] turns scores into conformal p-values, [`attribution`] says which columns made a row
+//! anomalous, [`drift`] and [`reservoir`] keep a model current.
 //!
 //! # Determinism
 //! A model depends on its rows and its seed, not on threads, memory order or processor; an isolation
 //! forest's scores are the same bits from every engine ([`Instructions`]).
 
 pub mod attribution;
-pub mod budget;
 pub mod calibration;
 pub mod columns;
 pub mod combiner;
 pub mod drift;
 pub mod extended_isolation_forest;
-#[cfg(feature = "serde")]
-pub mod file;
 pub mod isolation_forest;
-pub mod maturity;
 pub mod nearest_neighbors;
 #[cfg(feature = "onnx")]
 pub mod onnx;

@@ -84,7 +84,9 @@ mod tests {
     use std::sync::Arc;
 
     use hedgerow_bpf::wire::wire_file;
-    use hedgerow_event::{Actor, Epoch, Exec, FileKey, Program, Signal, Subject, Workload};
+    use hedgerow_event::{
+        Actor, Epoch, Exec, FileKey, Program, Provenance, Signal, Subject, Workload,
+    };
 
     use super::*;
     use crate::identity::digest::Image;
@@ -119,6 +121,9 @@ mod tests {
             memory: false,
             writable: false,
             privileged: false,
+            socket_io: false,
+            under_listener: false,
+            provenance: Provenance::Unknown,
         };
         event(time, Origin::Exec(Box::new(exec)))
     }

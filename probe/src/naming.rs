@@ -7,8 +7,8 @@ use std::{
 
 use hedgerow_bpf::wire;
 use hedgerow_event::{
-    Actor, CLASSES, Call, Digest, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin, Raw, Row,
-    RowReason, Signal, Subject, calls::Tables,
+    Actor, CLASSES, Call, Digest, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin,
+    Provenance, Raw, Row, RowReason, Signal, Subject, calls::Tables,
 };
 
 use crate::{
@@ -278,6 +278,9 @@ impl Namer {
             memory: wire.file.links == 0,
             writable: writable(&wire.file),
             privileged: wire.flags & wire::WIRE_EXEC_PRIVILEGED != 0,
+            socket_io: false,
+            under_listener: false,
+            provenance: Provenance::Unknown,
         }));
         self.event(&wire.header, actor, origin)
     }

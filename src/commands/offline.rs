@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::Context;
+use hedgerow_detect::{Engine, Outcome, Phase, SavedModel, Schedule};
 use hedgerow_event::Finding;
 use hedgerow_sink::{JsonLinesSink, Rotation};
 use serde_json::json;
@@ -16,7 +17,6 @@ use super::{
 use crate::{
     cli,
     daemon::{FINDINGS, RECORDS},
-    engine::{Engine, Outcome, Phase, SavedModel, Schedule},
     exit::Failure,
     text,
 };
@@ -93,14 +93,14 @@ fn divide(directory: &Path) -> anyhow::Result<Schedule> {
             frame.column("len")?.u32()?.get(0).ok_or_else(|| polars_err!(NoData: "no rows"))
         })
         .map_err(|why| Failure::File(format!("{}: {why}", directory.display())))?;
-    Ok(Schedule::of(u64::from(epochs) * crate::engine::EPOCH_SECONDS))
+    Ok(Schedule::of(u64::from(epochs) * hedgerow_detect::EPOCH_SECONDS))
 }
 
 /// Scores a capture with a model. A capture in which this model was learned is judged from where
 /// its daemon began to, so that it gives the findings that the daemon gave.
 pub fn score(arguments: &cli::Score, json: bool) -> anyhow::Result<()> {
     let capture = Capture::open(&arguments.directory)?;
-    let saved = SavedModel::load(&arguments.model)?;
+    let saved = SavedModel::load(&arguments.model).map_err(Failure::file)?;
     let seed = saved.seed();
     let own = seed == capture.seed;
     let judge_after = match (own && capture.schedule.is_some(), capture.scoring_after) {

@@ -2,10 +2,11 @@
 
 use std::{path::Path, sync::Arc};
 
+use hedgerow_detect::{Engine, Outcome, Schedule, Settings, known};
 use hedgerow_event::{Epoch, EpochClose};
 use hedgerow_features::{
-    EarlyLook, Extractor, Record, Sensors, Window, from_batch, records_from_batch, records_schema,
-    schema,
+    EarlyLook, Extractor, Record, Sensors, Window, from_batch, records_from_batch,
+    records_schema_least, schema,
 };
 use hedgerow_sink::parquet::ParquetReader;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -15,7 +16,6 @@ use crate::{
         BUDGET, EARLY_STREAM, FULL, OFFSET, RECORDS, SCHEDULE, SEED, SYSCALLS, known_since,
         scoring_after,
     },
-    engine::{Engine, Outcome, Schedule, Settings, known},
     exit::Failure,
 };
 
@@ -50,7 +50,7 @@ impl Capture {
             ))
             .into());
         }
-        let records = open(directory, RECORDS, &records_schema())?;
+        let records = open(directory, RECORDS, &records_schema_least())?;
         let metadata = records.metadata();
         let missing = |key: &str| {
             Failure::File(format!(
@@ -262,7 +262,7 @@ impl Feed {
         self.last_boot_ns = close.end_boot_ns;
         self.closed = close.epoch;
         if self.judging {
-            return self.replay.engine.close(close);
+            return Ok(self.replay.engine.close(close)?);
         }
         self.replay.engine.pass(close);
         self.judging = self.replay.judge_after.is_none_or(|last| close.epoch.0 >= last);

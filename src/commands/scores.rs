@@ -10,7 +10,9 @@ use arrow::{
 };
 use hedgerow_sink::parquet::{ParquetConfig, ParquetSink};
 
-use crate::{engine::WindowScore, exit::Failure};
+use hedgerow_detect::WindowScore;
+
+use crate::exit::Failure;
 
 /// Name of the stream below the directory.
 const STREAM: &str = "scores";

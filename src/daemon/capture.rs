@@ -16,11 +16,9 @@ use hedgerow_event::{Epoch, EpochClose};
 use hedgerow_features::{EarlyLook, Record, Window, records_to_batch, to_batch};
 use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
 
-use crate::{
-    engine::{Phase, Schedule},
-    exit::Failure,
-    host::Host,
-};
+use hedgerow_detect::{Phase, Schedule};
+
+use crate::{exit::Failure, host::Host};
 
 /// Records that may wait for the disk, and batches of whatever they hold. When they are full the
 /// next ones are dropped and counted: detection and response never wait for a capture.

@@ -16,9 +16,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, never, select, tick};
+use hedgerow_detect::{
+    EPOCH_SECONDS, Engine, Outcome, Phase, SavedModel, Schedule, Settings, digests, file::Profile,
+    known,
+};
 use hedgerow_event::{EpochClose, Event, GramReport, Grams};
 use hedgerow_features::{Record, Sensors};
-use hedgerow_model::file::Profile;
 use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
 
 pub use self::capture::{
@@ -29,9 +32,6 @@ use self::{act::Actor, report::Reporter, watch::Told};
 use crate::{
     config::Config,
     control::{Control, socket},
-    engine::{
-        EPOCH_SECONDS, Engine, Outcome, Phase, SavedModel, Schedule, Settings, digests, known,
-    },
     exit::Failure,
     host::{self, Host},
 };
@@ -133,7 +133,7 @@ fn saved_model(config: &Config) -> anyhow::Result<Option<SavedModel>> {
     if config.relearn || !path.exists() {
         return Ok(None);
     }
-    SavedModel::load(&path).map(Some)
+    Ok(Some(SavedModel::load(&path).map_err(Failure::file)?))
 }
 
 impl Daemon {

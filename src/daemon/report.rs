@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase};
 use hedgerow_event::{Action, Activity, Disposition, Finding, Level, Remediation, Subject};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
 use hedgerow_sink::parquet::ParquetStatus;
@@ -13,12 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::{act::Actor, status};
-use crate::{
-    config::Config,
-    engine::{EPOCH_SECONDS, Engine, Phase},
-    host::Host,
-    text,
-};
+use crate::{config::Config, host::Host, text};
 
 /// Without a terminal, a line about progress is printed this often.
 const QUIET: Duration = Duration::from_secs(30);

@@ -4,7 +4,7 @@ use hedgerow_probe::{Control as Sensor, Proof};
 use serde_json::{Value, json};
 
 use super::act::Actor;
-use crate::engine::{EPOCH_SECONDS, Engine};
+use hedgerow_detect::{EPOCH_SECONDS, Engine};
 
 pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
     let stats = sensor.stats().unwrap_or_default();

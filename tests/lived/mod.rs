@@ -10,10 +10,10 @@ use std::{
     time::Duration,
 };
 
+use hedgerow_detect::file::ModelFile;
 use hedgerow_event::{Activity, Finding};
 use hedgerow_features::{Window, from_batch};
 use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Running, Site, Started, User, Via};
-use hedgerow_model::file::ModelFile;
 use hedgerow_sink::parquet::ParquetReader;
 use tempfile::TempDir;
 

@@ -19,8 +19,11 @@ use crate::{Error, Window};
 use read::Reader;
 use write::COLUMNS;
 
-/// Version of the records' schema; a change of names, types or order makes a new one.
-pub const RECORDS_VERSION: u32 = 1;
+/// Version of the records' schema; a change of names, types or order makes a new one. Older ones are
+/// read; what they don't hold is unknown.
+pub const RECORDS_VERSION: u32 = 2;
+/// Columns that the first version didn't have.
+const SINCE_2: [&str; 3] = ["exec_socket_io", "exec_under_listener", "exec_provenance"];
 const VERSION_KEY: &str = "hedgerow.records_version";
 
 /// One row of a capture.
@@ -131,6 +134,13 @@ pub fn records_schema() -> SchemaRef {
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
+/// The columns that records of every version have: what a reader may ask of a file.
+pub fn records_schema_least() -> SchemaRef {
+    let schema = records_schema();
+    let fields = schema.fields().iter().filter(|field| !SINCE_2.contains(&field.name().as_str()));
+    Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
+}
+
 /// Records as a batch of [`records_schema`].
 ///
 /// # Errors
@@ -154,12 +164,17 @@ pub fn records_to_batch(records: &[Record]) -> Result<RecordBatch, Error> {
 /// a kind lacks a value of that kind, or has one that can't be. The message names column and row.
 pub fn records_from_batch(batch: &RecordBatch) -> Result<Vec<Record>, Error> {
     if let Some(found) = batch.schema().metadata().get(VERSION_KEY)
-        && *found != RECORDS_VERSION.to_string()
+        && !version(batch).is_some_and(|version| (1..=RECORDS_VERSION).contains(&version))
     {
         return Err(Error::Version { found: found.clone(), wanted: RECORDS_VERSION });
     }
     let mut reader = Reader::open(batch)?;
     (0..batch.num_rows()).map(|row| reader.record(row)).collect()
+}
+
+/// The version that a batch says it has.
+fn version(batch: &RecordBatch) -> Option<u32> {
+    batch.schema().metadata().get(VERSION_KEY)?.parse().ok()
 }
 
 /// Markdown that lists the columns of records, in order.

@@ -8,12 +8,13 @@ use arrow::{
 };
 use hedgerow_event::{
     Actor, CLASSES, Call, Digest, Epoch, EpochClose, Event, Exec, Exit, FileKey, Flow, Fork,
-    GramReport, HostCounters, Loss, Origin, Peer, Program, Raw, Row, Signal, Subject, Workload,
+    GramReport, HostCounters, Loss, Origin, Peer, Program, Provenance, Raw, Row, Signal, Subject,
+    Workload,
 };
 
 use super::{
     EarlyLook, Kind, Record,
-    write::{DIRECTIONS, PHASES, PROTOCOLS, REASONS},
+    write::{DIRECTIONS, PHASES, PROTOCOLS, PROVENANCES, REASONS},
 };
 use crate::{
     Error,
@@ -217,6 +218,14 @@ impl RowColumns {
     }
 }
 
+/// A column that captures of the first version don't have.
+fn since_2<T>(batch: &RecordBatch, column: Result<T, Error>) -> Result<Option<T>, Error> {
+    match column {
+        Err(Error::MissingColumn(_)) if super::version(batch) == Some(1) => Ok(None),
+        column => column.map(Some),
+    }
+}
+
 struct ExecColumns {
     previous: [Texts; 3],
     parent: [Texts; 3],
@@ -234,6 +243,10 @@ struct ExecColumns {
     memory: Flags,
     writable: Flags,
     privileged: Flags,
+    /// Absent before version 2, as are the next two.
+    socket_io: Option<Flags>,
+    under_listener: Option<Flags>,
+    provenance: Option<Texts>,
 }
 
 impl ExecColumns {
@@ -266,6 +279,9 @@ impl ExecColumns {
             memory: flag("exec_memory")?,
             writable: flag("exec_writable")?,
             privileged: flag("exec_privileged")?,
+            socket_io: since_2(batch, flag("exec_socket_io"))?,
+            under_listener: since_2(batch, flag("exec_under_listener"))?,
+            provenance: since_2(batch, text("exec_provenance"))?,
         })
     }
 
@@ -298,6 +314,15 @@ impl ExecColumns {
             memory: self.memory.get(row)?,
             writable: self.writable.get(row)?,
             privileged: self.privileged.get(row)?,
+            socket_io: self.socket_io.as_ref().map_or(Ok(false), |column| column.get(row))?,
+            under_listener: self
+                .under_listener
+                .as_ref()
+                .map_or(Ok(false), |column| column.get(row))?,
+            provenance: self
+                .provenance
+                .as_ref()
+                .map_or(Ok(Provenance::Unknown), |column| parse(column, row, &PROVENANCES))?,
         })
     }
 }

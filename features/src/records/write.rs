@@ -11,7 +11,7 @@ use arrow::{
 };
 use hedgerow_event::{
     Actor, Call, EpochClose, Event, Exec, Exit, Flow, FlowDirection, FlowPhase, Fork, GramReport,
-    Origin, Protocol, Raw, Row, RowReason, Signal, Subject,
+    Origin, Protocol, Provenance, Raw, Row, RowReason, Signal, Subject,
 };
 
 use super::{
@@ -143,6 +143,15 @@ pub(super) const PROTOCOLS: [(Protocol, &str); 4] = [
     (Protocol::Icmp, "icmp"),
     (Protocol::Other, "other"),
 ];
+pub(super) const PROVENANCES: [(Provenance, &str); 7] = [
+    (Provenance::Unknown, "unknown"),
+    (Provenance::Package, "package"),
+    (Provenance::Unsigned, "unsigned"),
+    (Provenance::Modified, "modified"),
+    (Provenance::Image, "image"),
+    (Provenance::Drift, "drift"),
+    (Provenance::Unowned, "unowned"),
+];
 pub(super) const DIRECTIONS: [(FlowDirection, &str); 2] =
     [(FlowDirection::Outbound, "outbound"), (FlowDirection::Inbound, "inbound")];
 
@@ -214,6 +223,9 @@ pub(super) const COLUMNS: &[Column] = columns! {
     "exec_memory" Boolean, EXEC as u16, flags(|r| Some(exec(r)?.memory));
     "exec_writable" Boolean, EXEC as u16, flags(|r| Some(exec(r)?.writable));
     "exec_privileged" Boolean, EXEC as u16, flags(|r| Some(exec(r)?.privileged));
+    "exec_socket_io" Boolean, EXEC as u16, flags(|r| Some(exec(r)?.socket_io));
+    "exec_under_listener" Boolean, EXEC as u16, flags(|r| Some(exec(r)?.under_listener));
+    "exec_provenance" name_type(), EXEC as u16, names(|r| named(&PROVENANCES, exec(r)?.provenance));
     "fork_tgid" UInt32, FORK as u16, u32s(|r| Some(fork(r)?.child_tgid));
     "fork_tid" UInt32, FORK as u16, u32s(|r| Some(fork(r)?.child_tid));
     "fork_start_boot_ns" UInt64, FORK as u16, u64s(|r| Some(fork(r)?.child_start_boot_ns));

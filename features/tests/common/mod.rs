@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use hedgerow_event::{
     Actor, CLASSES, Call, Epoch, EpochClose, Event, Exec, Exit, FileKey, Flow, FlowDirection,
-    FlowPhase, Fork, HostCounters, Loss, Origin, Peer, Program, Protocol, Row, RowReason, Subject,
-    Workload,
+    FlowPhase, Fork, HostCounters, Loss, Origin, Peer, Program, Protocol, Provenance, Row,
+    RowReason, Subject, Workload,
 };
 
 pub const EPOCH_NS: u64 = hedgerow_features::EPOCH_NS;
@@ -73,6 +73,9 @@ pub fn exec(previous: Option<&Arc<Subject>>) -> Exec {
         memory: false,
         writable: false,
         privileged: false,
+        socket_io: false,
+        under_listener: false,
+        provenance: Provenance::Unknown,
     }
 }
 

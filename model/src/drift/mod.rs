@@ -3,15 +3,12 @@
 //! - [`PsiReference`] and [`PsiMonitor`]: has a feature's distribution moved since training?
 //! - [`compare`]: does a challenger replace the champion? A pure function of what both said about
 //!   the same windows, of the budget and of drift: a slow ramp is not learned in silence.
-//! - [`Quarantine`]: rows of an alerted episode are not learned; an operator's `accept` learns them.
 
 mod champion;
 mod psi;
-mod quarantine;
 
 pub use champion::{KeepReason, PromotionRule, TrialWindow, Verdict, compare};
 pub use psi::{
     ColumnDrift, Drift, DriftError, PSI_ACT, PSI_BINS, PSI_MIN_ROWS, PSI_WATCH, PsiMonitor,
     PsiReference,
 };
-pub use quarantine::{Quarantine, QuarantineLimits};

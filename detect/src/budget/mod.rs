@@ -24,7 +24,6 @@ mod params;
 mod provisional;
 mod report;
 mod solve;
-#[cfg(feature = "serde")]
 mod state;
 
 pub use episodes::MAX_OPEN_EPISODES;
@@ -36,8 +35,8 @@ pub use provisional::{
 pub use report::{BudgetReport, BudgetTotals, Support};
 pub use solve::{EpisodeKey, Scored};
 
-use crate::calibration::ScoreStore;
 use episodes::{DayOfAlerts, Episode, OpenEpisodes};
+use hedgerow_model::calibration::ScoreStore;
 use hours::{HOUR_S, HOURS_KEPT, Hours};
 
 const DAY_S: u64 = 86_400;
@@ -53,8 +52,7 @@ const MAX_HISTORY: usize = 16_384;
 const SURPLUS_FOR_DAILY_MOVE: f64 = 2.0;
 
 /// What becomes of one scored window.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Decision {
     /// An alert: a new episode, or a suppressed one that rose.
     Alert {
@@ -72,8 +70,7 @@ pub enum Decision {
 }
 
 /// Floor and threshold in force.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 struct Level {
     floor: f64,
     threshold: f64,
@@ -82,8 +79,7 @@ struct Level {
 }
 
 /// What is held back, as far as it is needed later.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 struct HeldBack {
     covered_s: u64,
     last_s: Option<u64>,
@@ -102,7 +98,7 @@ impl HeldBack {
 /// hour is taken as no time passing, a longer one as a reset clock from which time goes on.
 ///
 /// ```
-/// use hedgerow_model::budget::{Budget, BudgetParams, Decision, Scored};
+/// use hedgerow_detect::budget::{Budget, BudgetParams, Decision, Scored};
 ///
 /// // Ten days of one window a minute, ordinary scores below 0.5, one peak a day.
 /// let held_back: Vec<_> = (0..14_400u64)
@@ -118,11 +114,10 @@ impl HeldBack {
 /// assert_eq!(budget.observe(now, 1, 0.41, false), Decision::Below);
 /// assert_eq!(budget.observe(now + 60, 1, 0.9, false), Decision::Alert { over_budget: false });
 /// assert_eq!(budget.observe(now + 120, 1, 0.8, false), Decision::Merged);
-/// # Ok::<(), hedgerow_model::budget::BudgetError>(())
+/// # Ok::<(), crate::budget::BudgetError>(())
 /// ```
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(try_from = "state::RawBudget"))]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "state::RawBudget")]
 pub struct Budget {
     params: BudgetParams,
     held_back: HeldBack,

@@ -2,7 +2,7 @@
 
 use hedgerow_event::{
     Actor, CLASSES, Epoch, Exec, FileKey, Flow, FlowDirection, FlowPhase, HostCounters, Loss,
-    Object, Peer, Program, Protocol, Row, RowReason, Workload,
+    Object, Peer, Program, Protocol, Provenance, Row, RowReason, Workload,
 };
 
 use hedgerow_event::Activity;
@@ -116,6 +116,9 @@ impl Host {
             memory: false,
             writable: false,
             privileged: false,
+            socket_io: false,
+            under_listener: false,
+            provenance: Provenance::Unknown,
         };
         self.event(program, tgid, Origin::Exec(Box::new(exec)))
     }

@@ -3,8 +3,9 @@
 use super::{Forecast, Incidence, MIN_UNITS};
 
 /// How sure a profile may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Maturity {
     /// What is known is still being written: no signal may come of it.
     Learning,
@@ -16,8 +17,7 @@ pub enum Maturity {
 }
 
 /// What a budget can bear of normal novelty.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct MaturityRule {
     /// Fewest units of each kind; at least [`MIN_UNITS`] are asked for in any case.
     pub min_units: u64,

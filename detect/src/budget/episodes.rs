@@ -11,16 +11,14 @@ pub const MAX_OPEN_EPISODES: usize = 4096;
 /// lowest score is forgotten: neither "cap reached" nor "highest of the day" depends on it.
 pub(super) const MAX_REMEMBERED_OVER_CAP: usize = 256;
 
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Episode {
     pub last_s: u64,
     pub alerted: bool,
 }
 
 /// Episodes by key; an entry is dead once its last finding is further back than the gap.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct OpenEpisodes {
     pub by_key: BTreeMap<EpisodeKey, Episode>,
 }
@@ -49,8 +47,7 @@ impl OpenEpisodes {
 }
 
 /// The alerts of the last 24 hours.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct DayOfAlerts {
     /// (time in seconds, score), oldest first.
     pub alerts: VecDeque<(u64, f64)>,

@@ -48,7 +48,7 @@ pub struct Scored {
 
 impl Detector {
     /// Fits forest and neighbours on rows of *fit*; the same rows and seed give the same detector.
-    pub fn fit(rows: &Array2<f32>, seed: u64) -> anyhow::Result<Self> {
+    pub fn fit(rows: &Array2<f32>, seed: u64) -> crate::Result<Self> {
         let rows = &guarded(rows);
         let dataset = Dataset::from(rows.clone());
         let forest = IsolationForest::params_with_rng(SmallRng::seed_from_u64(seed))

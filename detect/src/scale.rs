@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::budget::CountEvidence;
 use hedgerow_event::{Family, Object, Subject};
 use hedgerow_features::{COLUMNS, Kind, Window};
-use hedgerow_model::budget::CountEvidence;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
@@ -98,7 +98,7 @@ impl Learning {
     }
 
     /// Fits the detector; `None` where there are too few rows to: the scale stays silent.
-    pub fn end_fit(self, seed: u64, counts: Counts) -> anyhow::Result<Option<Learned>> {
+    pub fn end_fit(self, seed: u64, counts: Counts) -> crate::Result<Option<Learned>> {
         let Self::Fit { reference, rows: deviations, .. } = self else { return Ok(None) };
         if deviations.len() < FIT_ROWS_LEAST {
             return Ok(None);
@@ -147,7 +147,7 @@ impl Counts {
             }
             let held_back_max = largest.get(at).copied().unwrap_or(0.0);
             let ratio = value / held_back_max.max(1.0);
-            if ratio <= hedgerow_model::budget::PROVISIONAL_COUNT_FACTOR {
+            if ratio <= crate::budget::PROVISIONAL_COUNT_FACTOR {
                 continue;
             }
             let object = Object::Count {

@@ -5,11 +5,11 @@ use std::{
     sync::Arc,
 };
 
+use crate::maturity::{Incidence, MIN_UNITS};
 use hedgerow_event::{
     Actor, Epoch, Event, Family, FileKey, Object, Origin, Peer, Subject, Workload,
 };
 use hedgerow_features::Baseline;
-use hedgerow_model::maturity::{Incidence, MIN_UNITS};
 use serde::{Deserialize, Serialize};
 
 /// Objects kept for a subject in an epoch; further ones are of kinds already there.

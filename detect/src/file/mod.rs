@@ -18,7 +18,7 @@
 //! new section version (and enum variants are only ever appended).
 //!
 //! ```no_run
-//! use hedgerow_model::file::{FileError, ModelFile};
+//! use hedgerow_detect::file::{FileError, ModelFile};
 //!
 //! let mut model = ModelFile::load("/var/lib/hedgerow/model".as_ref())?;
 //! if let Some(budget) = &mut model.budget {
@@ -42,9 +42,11 @@ pub use profile::{
 pub use summary::{SchemaId, TrainingSummary};
 
 use crate::budget::Budget;
-use crate::calibration::Calibration;
-use crate::vectoriser::Vectoriser;
-use crate::{CombinedDetector, ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble};
+use hedgerow_model::calibration::Calibration;
+use hedgerow_model::vectoriser::Vectoriser;
+use hedgerow_model::{
+    CombinedDetector, ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

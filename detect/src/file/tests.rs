@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::budget::{BudgetParams, Scored};
-use crate::calibration::CalibrationLimits;
+use hedgerow_model::calibration::CalibrationLimits;
 use linfa::prelude::*;
 use ndarray::Array2;
 use proptest::prelude::*;

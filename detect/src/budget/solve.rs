@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub type EpisodeKey = u64;
 
 /// One scored window.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Scored {
     /// Seconds, on the clock of [`Budget::observe`](super::Budget::observe).
     pub time_s: u64,

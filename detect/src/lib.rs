@@ -6,11 +6,15 @@
 //! held back). What fill learned is frozen before fit begins; the epoch between the two, in which
 //! the kernel gets to know it, is used for neither.
 
+pub mod budget;
 mod detector;
 mod early;
 mod episodes;
+mod error;
+pub mod file;
 mod finding;
 mod grams;
+pub mod maturity;
 mod objects;
 mod persist;
 mod probation;
@@ -25,16 +29,16 @@ use std::{
     sync::Arc,
 };
 
+use crate::{
+    budget::{Budget, BudgetParams, Scored as HeldBack},
+    file::Profile,
+    maturity::MaturityRule,
+};
 use hedgerow_event::{
     EpochClose, Event, Evidence, Finding, GramReport, Maturity, Origin, Program, Scale, Subject,
     Workload,
 };
 use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
-use hedgerow_model::{
-    budget::{Budget, BudgetParams, Scored as HeldBack},
-    file::Profile,
-    maturity::{self, MaturityRule},
-};
 
 use self::{
     detector::{FIT_ROWS_LEAST, Scored},
@@ -45,6 +49,7 @@ use self::{
     scale::{Counts, Learned, Learning},
 };
 pub use self::{
+    error::{Error, Result, chain},
     grams::{digests, known},
     persist::SavedModel,
     schedule::{Phase, Schedule, Settings},
@@ -135,7 +140,7 @@ pub struct Engine {
 
 impl Engine {
     /// An engine that learns.
-    pub fn learning(settings: Settings) -> anyhow::Result<Self> {
+    pub fn learning(settings: Settings) -> Result<Self> {
         let key = ItemKey(settings.seed ^ 0x6974_656d_6b65_7921);
         let learn_ns = u64::from(settings.schedule.epochs()) * EPOCH_SECONDS * 1_000_000_000;
         let unit_ns = (learn_ns / INCIDENCE_UNITS).clamp(1, HOUR_NS);
@@ -269,7 +274,7 @@ impl Engine {
     }
 
     /// Closes an epoch.
-    pub fn close(&mut self, close: &EpochClose) -> anyhow::Result<Vec<Outcome>> {
+    pub fn close(&mut self, close: &EpochClose) -> Result<Vec<Outcome>> {
         self.realtime_offset_ns = close.realtime_offset_ns;
         let windows = self.builder.close(close, &self.baseline);
         let mut outcomes = Vec::new();
@@ -375,7 +380,7 @@ impl Engine {
     }
 
     /// Goes on to the next part of learning when this one has had its epochs.
-    fn advance(&mut self, outcomes: &mut Vec<Outcome>) -> anyhow::Result<()> {
+    fn advance(&mut self, outcomes: &mut Vec<Outcome>) -> Result<()> {
         let schedule = self.settings.schedule;
         let seed = self.settings.seed;
         match self.phase {
@@ -462,6 +467,6 @@ fn builder(settings: &Settings, key: ItemKey) -> WindowBuilder {
     WindowBuilder::new(config, key)
 }
 
-fn budget(per_day: f64) -> anyhow::Result<Budget> {
+fn budget(per_day: f64) -> Result<Budget> {
     Ok(Budget::new(BudgetParams { episodes_per_day: per_day, ..BudgetParams::default() })?)
 }

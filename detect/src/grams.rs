@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use hedgerow_event::{Digest, Event, GramReport, Grams, Origin, Subject};
-use hedgerow_model::{
+use crate::{
     file::{GramSet, Profile, ProgramProfile},
     maturity::Incidence,
 };
+use hedgerow_event::{Digest, Event, GramReport, Grams, Origin, Subject};
 
 /// Programs with a profile; a program past them stays unprofiled, and is counted.
 pub const PROFILES_MAX: usize = 255;
@@ -165,7 +165,7 @@ pub fn subject(program: &ProgramProfile) -> Subject {
 
 #[cfg(test)]
 mod tests {
-    use hedgerow_event::{Actor, Epoch, Exec, FileKey, Program, Workload};
+    use hedgerow_event::{Actor, Epoch, Exec, FileKey, Program, Provenance, Workload};
 
     use super::*;
 
@@ -194,6 +194,9 @@ mod tests {
             memory: false,
             writable: false,
             privileged: false,
+            socket_io: false,
+            under_listener: false,
+            provenance: Provenance::Unknown,
         };
         Event { epoch: Epoch(1), time_boot_ns: 1, actor, origin: Origin::Exec(Box::new(exec)) }
     }

@@ -4,8 +4,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use crate::file::{Profile, ProgramProfile};
 use hedgerow_event::{Epoch, GramReport, Object, Subject};
-use hedgerow_model::file::{Profile, ProgramProfile};
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, Outcome, grams};

@@ -17,8 +17,7 @@ pub enum BudgetError {
 }
 
 /// What is asked of a [`Budget`](super::Budget).
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct BudgetParams {
     /// Most alert episodes a day when nothing is wrong. A ceiling, not a quota.
     pub episodes_per_day: f64,

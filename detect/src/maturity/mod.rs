@@ -24,8 +24,7 @@ pub use state::{Learned, Maturity, MaturityRule, maturity};
 pub const MIN_UNITS: u64 = 100;
 
 /// In how many units things were seen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Incidence {
     /// Units.
     pub units: u64,
@@ -38,8 +37,7 @@ pub struct Incidence {
 }
 
 /// Novelty that normal life will still bring.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Forecast {
     /// Things never seen that the next unit brings, on average.
     pub new_per_unit: f64,

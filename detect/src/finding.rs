@@ -7,14 +7,14 @@ use std::{
     sync::Arc,
 };
 
+use crate::budget::{
+    CountEvidence, Decision, ProvisionalAlert, ProvisionalEvidence, provisional_alert,
+};
 use hedgerow_event::{
     Activity, Disposition, EpochClose, Evidence, Family, Finding, Loss, Maturity, Object, Process,
     Scale, Severity, Subject,
 };
 use hedgerow_features::Window;
-use hedgerow_model::budget::{
-    CountEvidence, Decision, ProvisionalAlert, ProvisionalEvidence, provisional_alert,
-};
 use sha2::{Digest, Sha256};
 
 use super::{

@@ -8,8 +8,7 @@ pub(super) const HOURS_KEPT: usize = 7 * 24;
 pub(super) const HOUR_S: u64 = 3600;
 
 /// One hour of life.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Hour {
     /// Episodes above the threshold, suppressed ones included.
     pub episodes: u32,
@@ -24,8 +23,7 @@ pub(super) struct Hour {
 }
 
 /// The closed hours, oldest first, and the open one.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(super) struct Hours {
     pub closed: VecDeque<Hour>,
     pub open: Hour,

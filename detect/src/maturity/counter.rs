@@ -11,9 +11,8 @@ pub const MAX_THINGS: usize = 65_536;
 ///
 /// For n-grams the bitmaps of the profile do this; the counter is for what is first seen rarely:
 /// programs, parent-child pairs, peers, ports, path prefixes. Things are stable 64-bit hashes.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(try_from = "RawCounter"))]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "RawCounter")]
 pub struct IncidenceCounter {
     seen: BTreeMap<u64, Seen>,
     unit: u64,
@@ -22,8 +21,7 @@ pub struct IncidenceCounter {
     refused: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 struct Seen {
     last_unit: u64,
     /// Saturates at three: only once and twice are asked for.
@@ -90,8 +88,6 @@ impl IncidenceCounter {
         self.refused
     }
 }
-
-#[cfg(feature = "serde")]
 #[derive(serde::Deserialize)]
 struct RawCounter {
     seen: BTreeMap<u64, Seen>,
@@ -100,8 +96,6 @@ struct RawCounter {
     incidence: Incidence,
     refused: u64,
 }
-
-#[cfg(feature = "serde")]
 impl TryFrom<RawCounter> for IncidenceCounter {
     type Error = &'static str;
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::file::{ModelFile, SchemaId, TrainingSummary};
 use hedgerow_event::Scale;
 use hedgerow_features::{Baseline, COLUMNS, SCHEMA_VERSION, schema_hash};
-use hedgerow_model::file::{ModelFile, SchemaId, TrainingSummary};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -16,7 +16,7 @@ use super::{
     probation::Probation,
     scale::Learned,
 };
-use crate::exit::Failure;
+use crate::error::{Error, Result, chain};
 
 /// Name and version of the section that holds what isn't the model crate's.
 const SECTION: &str = "hedgerow.learned";
@@ -51,17 +51,15 @@ fn schema() -> SchemaId {
 
 impl SavedModel {
     /// Reads a model file, and refuses one of another schema.
-    pub fn load(path: &std::path::Path) -> anyhow::Result<Self> {
-        let broken = |why: String| Failure::File(format!("{}: {why}", path.display()));
-        let file = ModelFile::load(path)
-            .map_err(|why| broken(format!("{:#}", anyhow::Error::from(why))))?;
+    pub fn load(path: &std::path::Path) -> Result<Self> {
+        let broken = |why: String| Error::Load { path: path.to_owned(), why };
+        let file = ModelFile::load(path).map_err(|why| broken(chain(&why)))?;
         if file.schema != schema() {
             return Err(broken(format!(
                 "the model was learned on another set of columns (schema {}, this build has {}); \
                  learn anew with `hedgerow run --learn 1d` or `hedgerow train`",
                 file.schema.version, SCHEMA_VERSION
-            ))
-            .into());
+            )));
         }
         let section: Option<Vec<u8>> =
             file.attached(SECTION, VERSION).map_err(|why| broken(why.to_string()))?;
@@ -79,7 +77,7 @@ impl SavedModel {
 
 impl Engine {
     /// What was learned, for saving; `None` before scoring starts.
-    pub fn save(&self) -> anyhow::Result<Option<ModelFile>> {
+    pub fn save(&self) -> Result<Option<ModelFile>> {
         let (Phase::Scoring, Some(profile)) = (self.phase, &self.profile) else { return Ok(None) };
         let mut file = ModelFile::default();
         file.summary = self.summary();
@@ -101,7 +99,8 @@ impl Engine {
         };
         // CBOR, since the nouns of the event crate describe themselves (tags, absent fields).
         let mut bytes = Vec::new();
-        ciborium::into_writer(&section, &mut bytes)?;
+        ciborium::into_writer(&section, &mut bytes)
+            .map_err(|why| Error::Encode(why.to_string()))?;
         file.attach(SECTION, VERSION, &bytes)?;
         Ok(Some(file))
     }
@@ -130,7 +129,7 @@ impl Engine {
     }
 
     /// An engine that scores with a saved model.
-    pub fn scoring(mut settings: Settings, saved: SavedModel) -> anyhow::Result<Self> {
+    pub fn scoring(mut settings: Settings, saved: SavedModel) -> Result<Self> {
         let SavedModel { file, learned } = saved;
         settings.seed = learned.seed;
         let budget = match file.budget {
@@ -163,7 +162,7 @@ impl Engine {
     }
 
     /// The profile in force, for the kernel; `None` before the end of fill.
-    pub fn profile(&self) -> Option<&hedgerow_model::file::Profile> {
+    pub fn profile(&self) -> Option<&crate::file::Profile> {
         self.profile.as_ref()
     }
 }

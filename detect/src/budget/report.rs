@@ -1,8 +1,7 @@
 //! What a budget tells about itself.
 
 /// What held-back data support.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Support {
     /// Days that the held-back rows cover; gaps longer than the merge gap do not count.
     pub held_back_days: f64,
@@ -13,8 +12,7 @@ pub struct Support {
 }
 
 /// Sums since the budget was made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct BudgetTotals {
     /// Seconds in which windows were observed.
     pub observed_s: u64,
@@ -27,8 +25,7 @@ pub struct BudgetTotals {
 }
 
 /// Asked and achieved, and where the threshold stands.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct BudgetReport {
     /// Asked rate, episodes a day.
     pub asked_per_day: f64,
