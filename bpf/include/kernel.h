@@ -39,10 +39,15 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct user_namespace {
+	int level;
+};
+
 struct super_block {
 	__u32 s_dev;
 	unsigned long s_magic;
 	struct dentry *s_root;
+	struct user_namespace *s_user_ns;
 };
 
 struct timespec64 {

@@ -247,6 +247,12 @@ enum wire_exec_flags {
 		2,              /* bprm->secureexec: set-id bits or file capabilities took effect */
 	WIRE_EXEC_PATH_CUT = 4, /* deeper or longer than the walk goes: the head is missing */
 	WIRE_EXEC_MEMFD = 8,
+	/* Which layer of an overlay file system holds the file: a lower one, which can't be written
+	 * through the overlay, of an overlay that the host's root mounted; or the upper one. */
+	WIRE_EXEC_LOWER = 1 << 8,
+	WIRE_EXEC_UPPER = 1 << 9,
+	WIRE_EXEC_REMOTE =
+		1 << 10, /* a server or another process tells its content: FUSE, NFS, ... */
 };
 
 struct wire_exec {

@@ -2,6 +2,7 @@
 // Processes: exec, fork and exit, where rows are cut and identities change.
 
 #include "calls.bpf.h"
+#include "layer.bpf.h"
 #include "path.bpf.h"
 #include "script.bpf.h"
 
@@ -109,7 +110,7 @@ int BPF_PROG(on_process_exec, struct task_struct *task, int old_pid, struct linu
 	exec.previous_program_id = row->actor.program_id;
 	exec.uid_before = row->uid;
 	exec.old_tid = old_pid;
-	exec.flags = exec_flags(bprm);
+	exec.flags = exec_flags(bprm) | layer_flags(BPF_CORE_READ(bprm, file));
 	file_key(BPF_CORE_READ(bprm, file), &exec.file);
 	actor_fill(&row->actor, task);
 	row->actor.program_id = exec_program_id(bprm, &exec);

@@ -11,8 +11,8 @@
 
 use std::process::ExitCode;
 
-use hedgerow_detect::maturity::Incidence;
 use anyhow::{Context, Result, ensure};
+use hedgerow_detect::maturity::Incidence;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_xoshiro::Xoshiro256PlusPlus;

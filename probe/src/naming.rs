@@ -280,7 +280,7 @@ impl Namer {
             privileged: wire.flags & wire::WIRE_EXEC_PRIVILEGED != 0,
             socket_io: false,
             under_listener: false,
-            provenance: Provenance::Unknown,
+            provenance: layer(wire),
         }));
         self.event(&wire.header, actor, origin)
     }
@@ -474,6 +474,17 @@ fn reason(reason: u32) -> RowReason {
         wire::WIRE_ROW_EXIT => RowReason::Exit,
         wire::WIRE_ROW_SPILLED => RowReason::Spilled,
         _ => RowReason::Window,
+    }
+}
+
+/// What the layer of the container's file system that holds the file tells of it.
+fn layer(wire: &wire::wire_exec) -> Provenance {
+    if wire.flags & wire::WIRE_EXEC_UPPER != 0 {
+        Provenance::Drift
+    } else if wire.flags & wire::WIRE_EXEC_LOWER != 0 {
+        Provenance::Image
+    } else {
+        Provenance::Unknown
     }
 }
 
