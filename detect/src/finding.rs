@@ -369,6 +369,7 @@ fn weight(object: &Object) -> u8 {
         Object::ExecMemory { .. } | Object::ExecWritable { .. } => 3,
         Object::Privilege { .. } => 2,
         Object::NewProgram { .. } | Object::NewChild { .. } => 1,
+        Object::Did { .. } => 2,
         Object::Count { .. } | Object::Replaced { .. } | Object::Tampered { .. } => 0,
     }
 }

@@ -165,13 +165,16 @@ pub struct FirstSeen(BTreeMap<Workload, BTreeMap<String, u32>>);
 
 impl FirstSeen {
     pub fn count(&mut self, object: &Object) {
-        let kinds = self.0.entry(workload(object).clone()).or_default();
-        *kinds.entry(kind(object).to_owned()).or_default() += 1;
+        let kinds = self.0.entry(object.subject().workload.clone()).or_default();
+        *kinds.entry(object.deed().to_string()).or_default() += 1;
     }
 
     /// The workload's normal life brought nothing of this kind while it was held back.
     pub fn is_rare(&self, object: &Object) -> bool {
-        self.0.get(workload(object)).and_then(|kinds| kinds.get(kind(object))).is_none()
+        self.0
+            .get(&object.subject().workload)
+            .and_then(|kinds| kinds.get(object.deed().row().name))
+            .is_none()
     }
 }
 
@@ -191,34 +194,6 @@ pub fn incidence(seen: &hedgerow_features::Incidence) -> Incidence {
         once: seen.first_seen,
         twice: 0,
         total: seen.items + seen.first_seen,
-    }
-}
-
-fn workload(object: &Object) -> &Workload {
-    match object {
-        Object::NewProgram { subject }
-        | Object::NewPeer { subject, .. }
-        | Object::Privilege { subject, .. }
-        | Object::ExecMemory { subject }
-        | Object::ExecWritable { subject }
-        | Object::Count { subject, .. }
-        | Object::Replaced { subject }
-        | Object::Tampered { subject, .. } => &subject.workload,
-        Object::NewChild { parent, .. } => &parent.workload,
-    }
-}
-
-fn kind(object: &Object) -> &'static str {
-    match object {
-        Object::NewProgram { .. } => "program",
-        Object::NewChild { .. } => "child",
-        Object::NewPeer { .. } => "peer",
-        Object::Privilege { .. } => "privilege",
-        Object::ExecMemory { .. } => "memory",
-        Object::ExecWritable { .. } => "writable",
-        Object::Count { .. } => "count",
-        Object::Replaced { .. } => "replaced",
-        Object::Tampered { .. } => "tampered",
     }
 }
 

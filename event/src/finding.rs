@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Loss, Peer, Scale, Subject};
+use crate::{Deed, Loss, Peer, Scale, Subject};
 
 /// How sure the learning is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -78,6 +78,8 @@ pub enum Object {
     Count { subject: Arc<Subject>, column: Arc<str>, value: u64, largest: u64 },
     /// The digest at a known path changed.
     Replaced { subject: Arc<Subject> },
+    /// Any other deed of the catalogue; `what` says to, of or from what.
+    Did { subject: Arc<Subject>, deed: Deed, what: Arc<str> },
     /// Somebody else changed a part of Hedgerow in the kernel; the subject is the host.
     Tampered { subject: Arc<Subject>, tampering: Tampering },
 }
@@ -101,6 +103,40 @@ impl fmt::Display for Tampering {
     }
 }
 
+impl Object {
+    /// The kind of deed that made it.
+    pub fn deed(&self) -> Deed {
+        match self {
+            Self::NewProgram { .. } => Deed::NewProgram,
+            Self::NewChild { .. } => Deed::NewChild,
+            Self::NewPeer { .. } => Deed::NewPeer,
+            Self::Privilege { .. } => Deed::Privilege,
+            Self::ExecMemory { .. } => Deed::ExecMemory,
+            Self::ExecWritable { .. } => Deed::ExecWritable,
+            Self::Count { .. } => Deed::Measure,
+            Self::Replaced { .. } => Deed::Replaced,
+            Self::Did { deed, .. } => *deed,
+            Self::Tampered { .. } => Deed::Tampered,
+        }
+    }
+
+    /// Who did it; the parent where it started something.
+    pub fn subject(&self) -> &Arc<Subject> {
+        match self {
+            Self::NewProgram { subject }
+            | Self::NewPeer { subject, .. }
+            | Self::Privilege { subject, .. }
+            | Self::ExecMemory { subject }
+            | Self::ExecWritable { subject }
+            | Self::Count { subject, .. }
+            | Self::Replaced { subject }
+            | Self::Did { subject, .. }
+            | Self::Tampered { subject, .. } => subject,
+            Self::NewChild { parent, .. } => parent,
+        }
+    }
+}
+
 impl fmt::Display for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -120,6 +156,12 @@ impl fmt::Display for Object {
                 write!(f, "{column} {value}, at most {largest} before")
             }
             Self::Replaced { subject } => write!(f, "{} was replaced", subject.program),
+            Self::Did { subject, deed, what } if what.is_empty() => {
+                write!(f, "{} {}", subject.program, deed.row().words)
+            }
+            Self::Did { subject, deed, what } => {
+                write!(f, "{} {}: {what}", subject.program, deed.row().words)
+            }
             Self::Tampered { tampering, .. } => write!(f, "tampered with, {tampering}"),
         }
     }

@@ -5,6 +5,7 @@
 //! clock that events carry; wall time is derived per window for display.
 
 pub mod calls;
+mod deed;
 mod event;
 mod finding;
 mod flow;
@@ -13,6 +14,7 @@ mod subject;
 mod verdict;
 mod window;
 
+pub use deed::{Aspect, CATALOGUE, Class, Deed, DeedRow};
 pub use event::{
     Actor, CLASSES, Call, Event, Exec, Exit, Fork, Origin, Provenance, Raw, Row, RowReason, Signal,
 };

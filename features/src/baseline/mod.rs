@@ -211,7 +211,10 @@ impl Baseline {
                 let text = format!("{}: {uid_from} to {uid_to}", subject.program);
                 add(&subject.workload, Set::Privileges, hash, &text);
             }
-            Object::Count { .. } | Object::Replaced { .. } | Object::Tampered { .. } => {}
+            Object::Count { .. }
+            | Object::Replaced { .. }
+            | Object::Did { .. }
+            | Object::Tampered { .. } => {}
         }
     }
 

@@ -245,6 +245,7 @@ fn evidence(object: &Object) -> Evidence {
         Object::ExecWritable { subject } => ("program from a writable place", subject, None),
         Object::Count { subject, .. } => ("count", subject, None),
         Object::Replaced { subject } => ("replaced program", subject, None),
+        Object::Did { subject, deed, .. } => (deed.row().name, subject, None),
         Object::Tampered { subject, .. } => ("tampering", subject, None),
     };
     Evidence {
