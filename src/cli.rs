@@ -55,7 +55,7 @@ pub enum Command {
     #[command(
         subcommand,
         after_help = "An automatic entry against one program's peer or one process \
-        tree stands at once, for 60 s, doubling to an hour while it is hit. One against a program, a \
+        tree stands at once, for 60 s, extended while it is tried, for an hour in all. One against a program, a \
         cgroup or all programs of a workload is held for a minute, in which `deny remove` withdraws \
         it."
     )]
@@ -245,7 +245,7 @@ pub enum Deny {
     /// Refuse an address or prefix.
     Add {
         prefix: Prefix,
-        /// For this long.
+        /// For exactly this long, at most a week.
         #[arg(long = "for", default_value = "1h", value_parser = duration)]
         duration: Duration,
         /// Also what the host itself needs: loopback, own addresses, gateways, resolvers, sources of

@@ -39,22 +39,34 @@ static __always_inline struct deny_control *deny_armed(void)
 	return control && control->active ? control : NULL;
 }
 
+static __always_inline void deny_count(__u64 id, __u64 now, __u32 verb)
+{
+	struct deny_hits *hits;
+
+	if (verb & DENY_ASKED)
+		return;
+	hits = bpf_map_lookup_elem(&deny_hits, &id);
+	if (!hits)
+		return;
+	if (verb & DENY_INBOUND) {
+		__sync_fetch_and_add(&hits->inbound, 1);
+		return;
+	}
+	__sync_fetch_and_add(&hits->hits, 1);
+	hits->last_boot_ns = now;
+}
+
 /* The entry refuses the verb. A live entry is counted, also where it only monitors. */
 static __always_inline bool deny_entry_refuses(__u64 id, __u64 now, __u32 verb)
 {
 	struct deny_entry *entry;
-	struct deny_hits *hits;
 
 	if (!id)
 		return false;
 	entry = bpf_map_lookup_elem(&deny_entries, &id);
 	if (!entry || entry->expiry_boot_ns <= now || !(entry->verbs & verb))
 		return false;
-	hits = bpf_map_lookup_elem(&deny_hits, &id);
-	if (hits) {
-		__sync_fetch_and_add(&hits->hits, 1);
-		hits->last_boot_ns = now;
-	}
+	deny_count(id, now, verb);
 	return entry->mode == DENY_ENFORCE;
 }
 

@@ -9,7 +9,7 @@
 #define HEDGEROW_DENY_WIRE_H
 
 /* Layout of the pinned maps; another number is another set of pins. */
-#define DENY_LAYOUT 2
+#define DENY_LAYOUT 3
 
 enum deny_limit {
 	DENY_ENTRIES_MAX = 4096,
@@ -35,6 +35,10 @@ enum deny_verb {
 	DENY_SOCKET = 8,
 	DENY_PACKET = 16,
 	DENY_EXEC = 32,
+	/* Beside a verb: it comes from outside, so whom the entry stops tries nothing. */
+	DENY_INBOUND = 1 << 30,
+	/* Beside a verb: user space asks, nobody tries anything. */
+	DENY_ASKED = 1 << 29,
 };
 
 enum deny_mode {
@@ -45,6 +49,8 @@ enum deny_mode {
 /* 0 means expired: nothing in BPF is permanent. */
 struct deny_entry {
 	__u64 expiry_boot_ns;
+	/* Its first second: hits alone extend it for a limited time from then on. */
+	__u64 began_boot_ns;
 	__u32 verbs;
 	__u8 mode;
 	__u8 rule;
@@ -53,8 +59,11 @@ struct deny_entry {
 };
 
 struct deny_hits {
+	/* What was tried from the denied side. */
 	__u64 hits;
 	__u64 last_boot_ns;
+	/* Packets from outside that were dropped: anybody can send them. */
+	__u64 inbound;
 };
 
 /* LPM key: prefixlen counts DENY_SCOPE_BITS too; IPv4 is mapped into ::ffff:0:0/96. */

@@ -39,7 +39,7 @@ static __always_inline int packet(struct __sk_buff *skb, bool egress)
 		return 1;
 	now = bpf_ktime_get_boot_ns();
 	query.now = now;
-	query.verb = DENY_PACKET;
+	query.verb = egress ? DENY_PACKET : DENY_PACKET | DENY_INBOUND;
 	query.has_address = query_peer(skb, &query, egress);
 	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
 		query.cgroups[i] = bpf_skb_ancestor_cgroup_id(skb, i);
@@ -54,9 +54,9 @@ static __always_inline int packet(struct __sk_buff *skb, bool egress)
 	if (deny_allows(&query))
 		return 1;
 	if (socket) {
-		if (deny_entry_refuses(socket->id, now, DENY_PACKET))
+		if (deny_entry_refuses(socket->id, now, query.verb))
 			return 0;
-		if (deny_tree_refuses(socket->tgid, socket->start_boot_ns, now, DENY_PACKET))
+		if (deny_tree_refuses(socket->tgid, socket->start_boot_ns, now, query.verb))
 			return 0;
 	}
 	return !deny_refuses(&query);

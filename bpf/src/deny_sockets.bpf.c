@@ -93,14 +93,14 @@ int deny_list_sockets(struct bpf_iter__task_file___deny *ctx)
 		query.file = process->file;
 	}
 	query.now = bpf_ktime_get_boot_ns();
-	query.verb = DENY_PACKET;
+	query.verb = DENY_PACKET | DENY_ASKED;
 	query.has_address = record.peer_port != 0;
 	__builtin_memcpy(query.address, record.peer, sizeof(query.address));
 	query_task(&query, task);
 	if (!deny_allows(&query)) {
 		record.id = deny_refuses(&query);
 		record.tree_id = deny_tree_refuses(tgid, task->group_leader->start_boottime,
-						   query.now, DENY_PACKET);
+						   query.now, query.verb);
 	}
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;

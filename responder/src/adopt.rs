@@ -95,11 +95,13 @@ fn rebuild(told: &Remediation, period_s: u32) -> Entry {
         ceiling: told.mode,
         reason: told.reason.clone(),
         // The kernel knows it exactly.
+        began_boot_ns: 0,
         expiry_boot_ns: 0,
         expires_wall_ns: told.expires_ns,
         period_s,
         hits: told.hits,
         hits_before: told.hits,
+        inbound: 0,
         sockets_destroyed: told.sockets_destroyed,
         exec_prevents: false,
     }

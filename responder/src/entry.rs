@@ -8,8 +8,11 @@ use crate::Now;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// An entry never lives longer than this without a new decision, in seconds.
-pub const PERIOD_MAX_S: u32 = 3600;
+/// Hits alone keep an automatic entry for so long in all, from its first second: more needs a fresh
+/// finding. In seconds.
+pub const HITS_MAX_S: u32 = 3600;
+/// The longest that an operator may ask for, in seconds: a week.
+pub const OPERATOR_MAX_S: u32 = 7 * 24 * 3600;
 /// How long an automatic entry lives at first, in seconds.
 pub const PERIOD_FIRST_S: u32 = 60;
 /// An entry is extended this long before it would expire, so that no gap opens, in ns.
@@ -29,12 +32,15 @@ pub struct Entry {
     /// The highest mode that it may act in, whatever its workload's is.
     pub ceiling: Mode,
     pub reason: String,
+    pub began_boot_ns: u64,
     pub expiry_boot_ns: u64,
     pub expires_wall_ns: i64,
     pub period_s: u32,
     pub hits: u64,
     /// Hits when the running period began.
     pub hits_before: u64,
+    /// Packets from outside that were dropped; they extend nothing.
+    pub inbound: u64,
     pub sockets_destroyed: u32,
     /// A program's exec is refused; otherwise the new image is killed.
     pub exec_prevents: bool,
@@ -46,14 +52,20 @@ pub enum Due {
     Nothing,
     /// It was hit in this period: it lives for the next, longer one.
     Extend,
-    /// A period passed without a hit.
+    /// Its time is over.
     Release,
 }
 
 impl Entry {
-    /// Starts the first period.
+    /// Starts the first period: exactly so long for an operator, at most [`HITS_MAX_S`] otherwise.
     pub fn begin(&mut self, now: Now, seconds: u32) {
-        self.period_s = seconds.clamp(1, PERIOD_MAX_S);
+        self.began_boot_ns = now.boot_ns;
+        let longest = if self.is_automatic() { HITS_MAX_S } else { OPERATOR_MAX_S };
+        self.live(now, seconds.clamp(1, longest));
+    }
+
+    fn live(&mut self, now: Now, seconds: u32) {
+        self.period_s = seconds;
         self.expiry_boot_ns = now.boot_ns + u64::from(self.period_s) * NS_PER_S;
         self.expires_wall_ns = now.wall_ns + i64::from(self.period_s) * NS_PER_S as i64;
         self.hits_before = self.hits;
@@ -65,7 +77,7 @@ impl Entry {
         let margin_ns = MARGIN_MAX_NS.min(u64::from(self.period_s) * NS_PER_S / 4);
         if now_boot_ns.saturating_add(margin_ns) < self.expiry_boot_ns {
             Due::Nothing
-        } else if self.hits > self.hits_before {
+        } else if self.hits > self.hits_before && self.seconds_left(now_boot_ns) > 0 {
             Due::Extend
         } else if now_boot_ns < self.expiry_boot_ns {
             Due::Nothing
@@ -74,9 +86,40 @@ impl Entry {
         }
     }
 
-    /// Doubles the period, at most to [`PERIOD_MAX_S`].
+    /// Doubles the period, at most to the end of what hits alone can keep.
     pub fn extend(&mut self, now: Now) {
-        self.begin(now, self.period_s.saturating_mul(2));
+        let seconds = self.period_s.saturating_mul(2).min(self.seconds_left(now.boot_ns));
+        self.live(now, seconds);
+    }
+
+    /// For how long hits may keep it beyond its expiry; an operator's entry is never extended.
+    fn seconds_left(&self, now_boot_ns: u64) -> u32 {
+        let end = self.began_boot_ns.saturating_add(u64::from(HITS_MAX_S) * NS_PER_S);
+        if !self.is_automatic() || end <= self.expiry_boot_ns {
+            return 0;
+        }
+        u32::try_from(end.saturating_sub(now_boot_ns) / NS_PER_S).unwrap_or(u32::MAX)
+    }
+
+    /// It was hit until its last second, and only a fresh finding opens it again.
+    pub fn is_spent(&self) -> bool {
+        self.is_automatic() && self.hits > self.hits_before
+    }
+
+    /// Why it is released at its expiry.
+    pub fn ending(&self) -> String {
+        let mut why = if !self.is_automatic() {
+            format!("its time is over, {} tries were met", self.hits)
+        } else if self.is_spent() {
+            let minutes = HITS_MAX_S / 60;
+            format!("kept by tries for {minutes} minutes in all; a fresh finding opens it again")
+        } else {
+            "passed its time without a hit".to_owned()
+        };
+        if self.inbound > 0 {
+            why += &format!("; {} packets from outside were dropped", self.inbound);
+        }
+        why
     }
 
     /// The workload whose mode and breaker it falls under.
@@ -134,11 +177,13 @@ mod tests {
             mode: Mode::Enforce,
             ceiling: Mode::Enforce,
             reason: String::new(),
+            began_boot_ns: 0,
             expiry_boot_ns: 0,
             expires_wall_ns: 0,
             period_s: 0,
             hits: 0,
             hits_before: 0,
+            inbound: 0,
             sockets_destroyed: 0,
             exec_prevents: false,
         };
@@ -158,26 +203,52 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_is_hit_is_extended_before_it_expires_and_doubles_up_to_an_hour() {
+    fn an_entry_that_is_hit_is_extended_before_it_expires_and_doubles_up_to_an_hour_in_all() {
         let mut entry = entry();
         let mut now = 0;
         let mut periods = Vec::new();
-        for hits in 1..10 {
-            now += u64::from(entry.period_s) - 1;
-            assert_eq!(entry.due(at(now).boot_ns, hits), Due::Extend);
-            entry.extend(at(now));
-            periods.push(entry.period_s);
+        let mut hits = 1;
+        while entry.due(at(now).boot_ns, hits) != Due::Release {
+            if entry.due(at(now).boot_ns, hits) == Due::Extend {
+                entry.extend(at(now));
+                periods.push(entry.period_s);
+            }
+            now += 1;
+            hits += 1; // Somebody tries every second.
         }
-        assert_eq!(periods, [120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600]);
-        // Old hits don't count again.
-        assert_eq!(entry.due(entry.expiry_boot_ns, 9), Due::Release);
+        assert_eq!(periods, [120, 240, 480, 960, 1750]);
+        assert_eq!(now, u64::from(HITS_MAX_S), "an hour from its first second");
+        assert!(entry.is_spent() && entry.ending().contains("fresh finding"), "{}", entry.ending());
+    }
+
+    #[test]
+    fn old_hits_and_packets_from_outside_extend_nothing() {
+        let mut entry = entry();
+        assert_eq!(entry.due(at(59).boot_ns, 5), Due::Extend);
+        entry.extend(at(59));
+        entry.inbound = 1_000_000;
+        assert_eq!(entry.due(entry.expiry_boot_ns, 5), Due::Release);
+        assert!(!entry.is_spent());
+        let ending = entry.ending();
+        assert!(ending.contains("without a hit") && ending.contains("1000000 packets"), "{ending}");
+    }
+
+    #[test]
+    fn an_operators_entry_stands_exactly_as_long_as_was_asked() {
+        for seconds in [5, 24 * 3600, OPERATOR_MAX_S] {
+            let mut entry = Entry { rule: Rule::Operator, ..entry() };
+            entry.begin(at(0), seconds);
+            let end = u64::from(seconds);
+            assert_eq!(entry.due(at(end - 1).boot_ns, 1), Due::Nothing);
+            assert_eq!(entry.due(at(end).boot_ns, 1_000), Due::Release);
+        }
     }
 
     #[test]
     fn no_entry_is_permanent() {
         let mut entry = entry();
         entry.begin(at(0), u32::MAX);
-        assert_eq!(entry.period_s, PERIOD_MAX_S);
+        assert_eq!(entry.period_s, HITS_MAX_S);
         entry.begin(at(0), 0);
         assert_eq!(entry.period_s, 1);
     }

@@ -55,6 +55,10 @@ pub enum Refusal {
     Protected(String),
     #[error("a prefix of {length} bits is wider than /{narrowest}")]
     TooWide { length: u8, narrowest: u8 },
+    #[error("an entry stands for 1 to {longest} s, not for {asked} s")]
+    TooLong { asked: u32, longest: u32 },
+    #[error("tries alone kept it for an hour; only a fresh finding opens it again")]
+    Spent,
     #[error("no target: {0}")]
     BadTarget(String),
     #[error("the mode of workload {0} is observe")]

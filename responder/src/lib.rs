@@ -21,6 +21,7 @@ pub mod protected;
 mod responder;
 mod scope;
 mod sockets;
+mod spent;
 mod standing;
 mod target;
 mod wire;

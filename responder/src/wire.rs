@@ -38,8 +38,8 @@ macro_rules! plain {
 
 plain! {
     deny_control: 32,
-    deny_entry: 16,
-    deny_hits: 16,
+    deny_entry: 24,
+    deny_hits: 24,
     deny_peer_key: 36,
     deny_peer: 16,
     deny_program_key: 32,
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn short_bytes_are_nothing() {
-        assert!(wire::deny_entry::read(&[0; 15]).is_none());
-        assert_eq!(wire::deny_entry::read(&[1; 16]).unwrap().verbs, 0x0101_0101);
+        assert!(wire::deny_entry::read(&[0; 23]).is_none());
+        assert_eq!(wire::deny_entry::read(&[1; 24]).unwrap().verbs, 0x0101_0101);
     }
 }

@@ -4,12 +4,14 @@
 
 mod common;
 
+use std::net::UdpSocket;
+
 use common::{
-    Bench, Cgroup, EPERM, Puppet, Sink, eventually, ok, operator, peer, scoped_peer, subject,
+    Bench, Cgroup, EPERM, Puppet, Sink, eventually, ok, operator, peer, scoped_peer, steal, subject,
 };
 use hedgerow_event::{Action, Level, Mode, Rule, Target, Workload};
 use hedgerow_responder::{
-    Error, Refusal, Request, Responder, disarm,
+    Error, Now, Refusal, Request, Responder, disarm,
     ledger::{Decision, Ledger},
     now,
 };
@@ -17,6 +19,20 @@ use hedgerow_responder::{
 #[test]
 fn puppet() {
     common::play();
+}
+
+fn tree(bench: &mut Bench, puppet: &Puppet) -> Target {
+    let start_boot_ns = bench.get().start_of(puppet.pid()).unwrap().unwrap();
+    Target::TaskTree { tgid: puppet.pid(), start_boot_ns }
+}
+
+fn automatic(target: Target, finding: &str, seconds: u32) -> Request {
+    Request {
+        rule: Rule::ExecUntrusted,
+        subject: Some(subject("web", "/bin/sh")),
+        finding_uid: Some(finding.into()),
+        ..operator(target, seconds)
+    }
 }
 
 #[test]
@@ -115,8 +131,10 @@ fn allow_comes_before_deny() {
     assert_eq!(puppet.tell(&to_other), Err(EPERM));
     // What can't be allowed is said.
     let tree = Target::TaskTree { tgid: puppet.pid(), start_boot_ns };
-    for target in [tree, peer("0.0.0.0", 0)] {
-        assert!(matches!(bench.get().allow(target, true), Err(Refusal::BadTarget(_))));
+    assert!(matches!(bench.get().allow(tree, true), Err(Refusal::BadTarget(_))));
+    for (address, length) in [("0.0.0.0", 0), ("0.0.0.0", 1), ("2001::", 31)] {
+        let refused = bench.get().allow(peer(address, length), true);
+        assert!(matches!(refused, Err(Refusal::TooWide { .. })), "{address}/{length}");
     }
     drop(puppet);
 }
@@ -127,7 +145,8 @@ fn an_entry_lives_while_it_is_hit_and_is_released_after_a_quiet_period() {
     let sink = Sink::tcp("127.67.5.1");
     let mut puppet = Puppet::new();
     let connect = format!("connect {}", sink.address);
-    let entry = bench.deny(peer("127.67.5.1", 32), 1);
+    let tree = tree(&mut bench, &puppet);
+    let entry = bench.get().deny(automatic(tree, "f", 1)).unwrap();
     assert_eq!(puppet.tell(&connect), Err(EPERM));
     let mut told = Vec::new();
     eventually("it is extended", || {
@@ -144,6 +163,78 @@ fn an_entry_lives_while_it_is_hit_and_is_released_after_a_quiet_period() {
     });
     assert_eq!((told[0].action, &told[0].uid), (Action::Unblock, &entry.uid));
     assert_eq!(puppet.tell(&connect), ok());
+}
+
+#[test]
+fn packets_from_outside_are_dropped_and_keep_no_entry() {
+    let mut bench = Bench::new("inbound");
+    let mut puppet = Puppet::new();
+    let outside = UdpSocket::bind("127.67.11.9:0").unwrap();
+    // A socket that is bound and not connected: it stands, and only drops.
+    puppet.tell("socket").unwrap();
+    puppet.tell("bindit 127.67.11.1:0").unwrap();
+    let fd = puppet.tell("fd").unwrap().parse().unwrap();
+    let to = steal(puppet.pid(), fd).local_addr().unwrap();
+    let tree = tree(&mut bench, &puppet);
+    let entry = bench.get().deny(automatic(tree, "f", 2)).unwrap();
+    let mut told = Vec::new();
+    eventually("it is released", || {
+        outside.send_to(b"spoofed", to).unwrap();
+        told.extend(bench.get().tick(now()).unwrap());
+        !told.is_empty()
+    });
+    assert_eq!((told[0].action, &told[0].uid, told[0].hits), (Action::Unblock, &entry.uid, 0));
+    assert!(told[0].reason.contains("from outside"), "{}", told[0].reason);
+}
+
+#[test]
+fn an_operators_entry_stands_exactly_as_long_as_was_asked() {
+    let mut bench = Bench::new("exactly");
+    let sink = Sink::tcp("127.67.12.1");
+    let mut puppet = Puppet::new();
+    let connect = format!("connect {}", sink.address);
+    let entry = bench.deny(peer("127.67.12.1", 32), 1);
+    let mut told = Vec::new();
+    eventually("it is released", || {
+        // Somebody keeps trying.
+        let _ = puppet.tell(&connect);
+        told.extend(bench.get().tick(now()).unwrap());
+        !told.is_empty()
+    });
+    assert_eq!((told[0].action, &told[0].uid), (Action::Unblock, &entry.uid));
+    assert!(told[0].hits >= 1, "{told:?}");
+    let day = bench.deny(peer("127.67.12.1", 32), 24 * 3600);
+    assert_eq!(day.expires_ns - day.time_ns, 24 * 3600 * 1_000_000_000);
+    for seconds in [0, 8 * 24 * 3600] {
+        let refused = bench.get().deny(operator(peer("127.67.12.2", 32), seconds));
+        assert!(matches!(refused, Err(Refusal::TooLong { longest: 604_800, .. })), "{refused:?}");
+    }
+}
+
+#[test]
+fn tries_alone_keep_an_entry_for_an_hour_and_only_a_fresh_finding_opens_it_again() {
+    let mut bench = Bench::new("hour");
+    let sink = Sink::tcp("127.67.13.1");
+    let mut puppet = Puppet::new();
+    let tree = tree(&mut bench, &puppet);
+    let begun = now();
+    let entry = bench.get().deny(automatic(tree.clone(), "f", 60)).unwrap();
+    let mut ended = None;
+    for second in (50..3700).step_by(1) {
+        let at = |ns: i64| ns + second * 1_000_000_000;
+        let now = Now { boot_ns: at(begun.boot_ns as i64) as u64, wall_ns: at(begun.wall_ns) };
+        let _ = puppet.tell(&format!("connect {}", sink.address));
+        let told = bench.get().tick(now).unwrap();
+        if let Some(gone) = told.iter().find(|told| told.action == Action::Unblock) {
+            assert_eq!(gone.uid, entry.uid);
+            ended = Some(second);
+            break;
+        }
+    }
+    assert!(matches!(ended, Some(3599..=3601)), "{ended:?}");
+    let again = bench.get().deny(automatic(tree.clone(), "f", 60));
+    assert!(matches!(again, Err(Refusal::Spent)), "{again:?}");
+    bench.get().deny(automatic(tree, "g", 60)).unwrap();
 }
 
 #[test]

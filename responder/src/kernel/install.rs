@@ -44,6 +44,7 @@ pub(super) fn record(entry: &Entry) -> wire::deny_entry {
     let mode = if entry.mode == Mode::Enforce { wire::DENY_ENFORCE } else { wire::DENY_MONITOR };
     wire::deny_entry {
         expiry_boot_ns: entry.expiry_boot_ns,
+        began_boot_ns: entry.began_boot_ns,
         verbs: verbs(&entry.target),
         mode: mode as u8,
         rule: entry.rule as u8,
@@ -91,10 +92,10 @@ impl Kernel {
         Ok(())
     }
 
-    /// When an entry expires; 0 where there is none.
-    pub fn expiry(&self, id: u64) -> Result<u64, Error> {
+    /// When an entry began and when it expires; both 0 where there is none.
+    pub fn life(&self, id: u64) -> Result<(u64, u64), Error> {
         let entry: Option<wire::deny_entry> = get(&self.maps.entries, &id.to_ne_bytes())?;
-        Ok(entry.map_or(0, |entry| entry.expiry_boot_ns))
+        Ok(entry.map_or((0, 0), |entry| (entry.began_boot_ns, entry.expiry_boot_ns)))
     }
 
     /// The entry of the denied tree that a process belongs to.
@@ -121,7 +122,7 @@ impl Kernel {
     /// Removes an entry that nobody can explain; false where it was gone. Its index matches nothing
     /// from then on.
     pub fn remove_foreign(&self, id: u64) -> Result<bool, Error> {
-        let there = self.expiry(id)? != 0;
+        let there = self.life(id)?.1 != 0;
         delete(&self.maps.entries, &id.to_ne_bytes())?;
         delete(&self.maps.hits, &id.to_ne_bytes())?;
         Ok(there)
@@ -272,8 +273,9 @@ impl Maps {
         self.entries.keys().filter_map(id).collect()
     }
 
-    pub fn hits(&self, id: u64) -> Result<u64, Error> {
+    /// What was tried, and how many packets from outside were dropped.
+    pub fn hits(&self, id: u64) -> Result<(u64, u64), Error> {
         let hits: Option<wire::deny_hits> = get(&self.hits, &id.to_ne_bytes())?;
-        Ok(hits.map_or(0, |hits| hits.hits))
+        Ok(hits.map_or((0, 0), |hits| (hits.hits, hits.inbound)))
     }
 }

@@ -4,7 +4,9 @@ use hedgerow_event::{Mode, Rule, Target, Workload};
 
 use super::{Alarm, Checked, Request, Responder};
 use crate::{
-    Error, Now, Refusal, kernel,
+    Error, Now, Refusal,
+    entry::OPERATOR_MAX_S,
+    kernel,
     ledger::Decision,
     target::{ROOT_CGROUP, canonical, same},
 };
@@ -15,6 +17,10 @@ impl Responder {
         let target = canonical(request.target)?;
         let ceiling = request.mode.unwrap_or(Mode::Enforce);
         let mode = if request.rule == Rule::Operator {
+            if !(1..=OPERATOR_MAX_S).contains(&request.seconds) {
+                let asked = request.seconds;
+                return Err(Refusal::TooLong { asked, longest: OPERATOR_MAX_S });
+            }
             self.admit_any(&target)?;
             let limit = self.options.limits.automatic + self.options.limits.reserve;
             if self.entries.len() >= limit {
@@ -24,6 +30,9 @@ impl Responder {
         } else {
             let workload = request.subject.as_deref().map(|subject| subject.workload.clone());
             let workload = workload.unwrap_or_else(Workload::host);
+            if self.spent.covers(&target, request.finding_uid.as_deref()) {
+                return Err(Refusal::Spent);
+            }
             if let Some(held) = self.held(&target) {
                 return Err(Refusal::Covered { uid: held.uid.clone() });
             }

@@ -151,7 +151,7 @@ impl Responder {
     /// # Errors
     /// Not a target that can be allowed (a task tree), or the map is full.
     pub fn allow(&mut self, target: Target, allowed: bool) -> Result<(), Refusal> {
-        let target = crate::allow::canonical(target)?;
+        let target = crate::allow::canonical(target, allowed)?;
         if allowed && !self.allowed.iter().any(|other| same(other, &target)) {
             if self.kernel.maps.allow(&target, true)? == Insert::Full {
                 return Err(Refusal::Full { whose: "allowed", limit: self.allowed.len() });

@@ -27,6 +27,7 @@ use crate::{
     own::Own,
     protected::ProtectedSet,
     sockets,
+    spent::Spent,
     standing::Standing,
 };
 pub use wrong::Wronged;
@@ -120,6 +121,8 @@ pub struct Responder {
     breaker: Breaker,
     protected: ProtectedSet,
     own: Own,
+    /// What only a fresh finding may open again.
+    spent: Spent,
     /// The kill switch as the ledger has it; others can throw it through the pin.
     armed: bool,
     /// What was found or given up at start, told by the first tick.
@@ -155,6 +158,7 @@ impl Responder {
             allowed: Vec::new(),
             breaker: Breaker::default(),
             protected: ProtectedSet::default(),
+            spent: Spent::default(),
             armed: true,
             own: Own::read(&kernel::cgroup_root()?),
             pending: Vec::new(),
@@ -201,11 +205,13 @@ impl Responder {
             mode,
             ceiling,
             reason: request.reason,
+            began_boot_ns: 0,
             expiry_boot_ns: 0,
             expires_wall_ns: 0,
             period_s: 0,
             hits: 0,
             hits_before: 0,
+            inbound: 0,
             sockets_destroyed: 0,
             exec_prevents: self.kernel.exec_prevents,
         };
@@ -269,7 +275,7 @@ impl Responder {
 
     fn lift(&mut self, id: u64, now: crate::Now, why: &str) -> Result<Remediation, Error> {
         let mut entry = self.entries.remove(&id).ok_or(Error::Malformed("no such entry"))?;
-        entry.hits = entry.hits.max(self.kernel.maps.hits(id)?);
+        (entry.hits, entry.inbound) = self.kernel.maps.hits(id)?;
         self.kernel.uninstall(&entry)?;
         self.rescope(&entry.target)?;
         if self.entries.is_empty() {
@@ -299,8 +305,9 @@ impl Responder {
         reports.extend(self.install_due(now)?);
         let ids: Vec<u64> = self.entries.keys().copied().collect();
         for id in ids {
-            let hits = self.kernel.maps.hits(id)?;
+            let (hits, inbound) = self.kernel.maps.hits(id)?;
             let Some(entry) = self.entries.get_mut(&id) else { continue };
+            entry.inbound = inbound;
             match entry.due(now.boot_ns, hits) {
                 Due::Nothing => {}
                 Due::Extend => {
@@ -315,8 +322,11 @@ impl Responder {
                     reports.push(report);
                 }
                 Due::Release => {
-                    let why = "passed its time without a hit";
-                    reports.push(self.lift(id, now, why)?);
+                    let why = entry.ending();
+                    if entry.is_spent() {
+                        self.spent.add(entry);
+                    }
+                    reports.push(self.lift(id, now, &why)?);
                 }
             }
         }
@@ -425,7 +435,7 @@ impl Responder {
         }
     }
     pub(crate) fn kernel_hits(&self, id: u64) -> u64 {
-        self.kernel.maps.hits(id).expect("hits are readable")
+        self.kernel.maps.hits(id).expect("hits are readable").0
     }
     pub(crate) fn doomed(&self) -> u64 {
         self.kernel.maps.control().expect("the control word is readable").doomed

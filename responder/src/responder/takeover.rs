@@ -38,12 +38,12 @@ impl Responder {
             }
         }
         for mut entry in explained.entries {
-            let expiry = self.kernel.expiry(entry.id)?;
+            let (began, expiry) = self.kernel.life(entry.id)?;
             if expiry > now.boot_ns {
-                entry.expiry_boot_ns = expiry;
+                (entry.began_boot_ns, entry.expiry_boot_ns) = (began, expiry);
                 entry.exec_prevents = self.kernel.exec_prevents;
                 entry.expires_wall_ns = now.wall_ns + (expiry - now.boot_ns) as i64;
-                entry.hits = self.kernel.maps.hits(entry.id)?;
+                (entry.hits, entry.inbound) = self.kernel.maps.hits(entry.id)?;
                 entry.hits_before = entry.hits_before.min(entry.hits);
                 self.entries.insert(entry.id, entry);
             } else {
