@@ -71,10 +71,15 @@ pub enum Refusal {
     Full { whose: &'static str, limit: usize },
     #[error(
         "breaker tripped: workload {workload} asked for more than {per_minute} entries in a \
-         minute; its live entries stay, new ones wait for `hedgerow mode`"
+         minute; its live entries stay and narrow ones go on, wide ones wait for `hedgerow mode`"
     )]
     BreakerTripped { workload: String, per_minute: usize },
-    #[error("the breaker of workload {workload} is open until `hedgerow mode`")]
+    #[error(
+        "workload {workload} has {own} of {taken} automatic entries, and takes no more than it leaves \
+         to the others; nothing is evicted"
+    )]
+    Share { workload: String, own: usize, taken: usize },
+    #[error("the breaker of workload {workload} holds its wide entries until `hedgerow mode`")]
     BreakerOpen { workload: String },
     #[error(
         "held for {seconds} s before it is installed, since it is wide; `hedgerow deny remove {uid}` \

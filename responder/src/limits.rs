@@ -1,17 +1,16 @@
 //! How many entries there may be, and how fast they may come. Pure.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use hedgerow_event::Workload;
-
-use crate::Refusal;
 
 const NS_PER_MINUTE: u64 = 60_000_000_000;
 
 /// Limits of the responder. When one is reached the new entry is refused; nothing is evicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Live automatic entries.
+    /// Live automatic entries, those that wait included. A workload may take as many of them as it
+    /// leaves free for the others.
     pub automatic: usize,
     /// Further places that only an operator may take.
     pub reserve: usize,
@@ -29,24 +28,33 @@ impl Default for Limits {
     }
 }
 
-/// Counts new automatic entries. A tripped workload gets no more until an operator resets it.
+impl Limits {
+    /// Room for one more of a workload that has `own` of the `taken` places.
+    pub(crate) fn has_share(&self, own: usize, taken: usize) -> bool {
+        own < self.automatic.saturating_sub(taken)
+    }
+}
+
+/// Workloads whose trip is remembered. Past it every workload counts as tripped.
+pub(crate) const TRIPPED_MAX: usize = 1024;
+
+/// Counts new automatic entries. A tripped workload gets no more wide ones until an operator resets
+/// it; narrow ones go on, or loud decoys would shield who comes after them.
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
+    /// At most as many as there are places for automatic entries in a minute.
     recent: HashMap<Workload, VecDeque<u64>>,
-    tripped: HashSet<Workload>,
+    tripped: BTreeSet<Workload>,
 }
 
 impl Breaker {
-    /// Takes one place of the minute, or refuses; the caller trips it then.
-    pub fn admit(
-        &mut self,
-        workload: &Workload,
-        now_boot_ns: u64,
-        per_minute: usize,
-    ) -> Result<(), Refusal> {
-        if self.tripped.contains(workload) {
-            return Err(Refusal::BreakerOpen { workload: workload.to_string() });
-        }
+    /// What an earlier responder left tripped stays so.
+    pub fn remembering(tripped: BTreeSet<Workload>) -> Self {
+        Self { tripped, ..Self::default() }
+    }
+
+    /// Counts a new entry; false where there are more than `per_minute` by now.
+    pub fn count(&mut self, workload: &Workload, now_boot_ns: u64, per_minute: usize) -> bool {
         self.recent.retain(|_, times| {
             while times.front().is_some_and(|time| time + NS_PER_MINUTE <= now_boot_ns) {
                 times.pop_front();
@@ -54,16 +62,20 @@ impl Breaker {
             !times.is_empty()
         });
         let times = self.recent.entry(workload.clone()).or_default();
-        if times.len() >= per_minute {
-            return Err(Refusal::BreakerTripped { workload: workload.to_string(), per_minute });
+        if times.len() > per_minute {
+            return false;
         }
         times.push_back(now_boot_ns);
-        Ok(())
+        times.len() <= per_minute
     }
 
-    /// Holds new entries of the workload until [`Self::reset`]; false where it did so already.
+    /// Holds new wide entries of the workload until [`Self::reset`]; false where it did so already.
     pub fn trip(&mut self, workload: &Workload) -> bool {
-        self.tripped.insert(workload.clone())
+        self.tripped.len() < TRIPPED_MAX && self.tripped.insert(workload.clone())
+    }
+
+    pub fn is_tripped(&self, workload: &Workload) -> bool {
+        self.tripped.len() >= TRIPPED_MAX || self.tripped.contains(workload)
     }
 
     pub fn reset(&mut self, workload: &Workload) {
@@ -75,33 +87,39 @@ impl Breaker {
         *self = Self::default();
     }
 
-    pub fn tripped(&self) -> impl Iterator<Item = &Workload> {
-        self.tripped.iter()
+    pub fn tripped(&self) -> &BTreeSet<Workload> {
+        &self.tripped
     }
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn the_breaker_trips_once_for_one_workload_and_stays_until_reset() {
         let (web, db) = (Workload::new("web"), Workload::new("db"));
         let mut breaker = Breaker::default();
-        for time in 0..3 {
-            breaker.admit(&web, time, 3).unwrap();
-        }
-        assert!(matches!(breaker.admit(&web, 4, 3), Err(Refusal::BreakerTripped { .. })));
+        assert!((0..3).all(|time| breaker.count(&web, time, 3)));
+        assert!((4..40).all(|time| !breaker.count(&web, time, 3)));
         assert!(breaker.trip(&web) && !breaker.trip(&web));
-        assert!(matches!(breaker.admit(&web, 5, 3), Err(Refusal::BreakerOpen { .. })));
-        assert!(matches!(
-            breaker.admit(&web, 10 * NS_PER_MINUTE, 3),
-            Err(Refusal::BreakerOpen { .. })
-        ));
-        breaker.admit(&db, 5, 3).unwrap();
+        assert!(breaker.count(&db, 5, 3), "another workload's minute");
+        assert!(breaker.count(&web, 10 * NS_PER_MINUTE, 3));
+        assert!(breaker.is_tripped(&web) && !breaker.is_tripped(&db));
+        let mut breaker = Breaker::remembering(breaker.tripped().clone());
+        assert!(breaker.is_tripped(&web));
         breaker.reset(&web);
-        breaker.admit(&web, 6, 3).unwrap();
+        assert!(!breaker.is_tripped(&web));
+    }
+
+    #[test]
+    fn more_trips_than_are_remembered_trip_everybody() {
+        let mut breaker = Breaker::default();
+        for number in 0..2 * TRIPPED_MAX {
+            breaker.trip(&Workload::new(format!("made-up-{number}.scope")));
+        }
+        assert_eq!(breaker.tripped().len(), TRIPPED_MAX);
+        assert!(breaker.is_tripped(&Workload::new("web")));
     }
 
     #[test]
@@ -110,8 +128,25 @@ mod tests {
         let mut breaker = Breaker::default();
         for minute in 0..100 {
             for _ in 0..3 {
-                breaker.admit(&web, minute * NS_PER_MINUTE, 3).unwrap();
+                assert!(breaker.count(&web, minute * NS_PER_MINUTE, 3));
             }
         }
+    }
+
+    #[test]
+    fn no_workload_takes_more_than_it_leaves_to_the_others() {
+        let limits = Limits::default();
+        let fill = |mine: &mut usize, others: usize| {
+            while limits.has_share(*mine, *mine + others) {
+                *mine += 1;
+            }
+        };
+        let (mut first, mut second, mut third) = (0, 0, 0);
+        fill(&mut first, 0);
+        assert_eq!(first, limits.automatic / 2);
+        fill(&mut second, first);
+        fill(&mut third, first + second);
+        assert_eq!((second, third), (64, 32), "there is room for who comes next");
+        assert!(limits.has_share(0, first + second + third));
     }
 }

@@ -4,7 +4,7 @@
 //! explains, but it is rotated; an order must not be forgotten with an old line.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io::{ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
@@ -47,6 +47,9 @@ pub struct Standing {
     /// Wrong entries from before this wall time are forgiven.
     pub forgiven_ns: i64,
     pub coverage: Coverage,
+    /// Workloads whose breaker has tripped.
+    #[serde(default)]
+    pub tripped: BTreeSet<Workload>,
 }
 
 impl Default for Standing {
@@ -59,6 +62,7 @@ impl Default for Standing {
             wrong: Vec::new(),
             forgiven_ns: 0,
             coverage: Coverage::default(),
+            tripped: BTreeSet::new(),
         }
     }
 }
@@ -161,6 +165,7 @@ mod tests {
         standing.modes.insert(Workload::new("web"), Mode::Enforce);
         standing.coverage.watch(495_000 * 3_600_000_000_000, 5, [&Workload::new("web")]);
         standing.add_wrong(wrong("u", 5));
+        standing.tripped.insert(Workload::new("web"));
         standing.save(&path).unwrap();
         assert_eq!(Standing::load(&path).unwrap(), standing);
         let whole = fs::read(&path).unwrap();

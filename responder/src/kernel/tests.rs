@@ -118,42 +118,71 @@ fn a_full_map_refuses_and_evicts_nothing() {
 
 #[test]
 fn the_reserve_is_kept_for_operators_and_the_breaker_holds_the_rest() {
-    let limits = Limits { automatic: 3, reserve: 1, per_minute: 100, ..Limits::default() };
+    let limits = Limits { automatic: 5, reserve: 1, per_minute: 100, ..Limits::default() };
     let mut bench = Bench::new("reserve", Sizes::default(), limits);
     for n in 1..=3 {
         bench.responder.deny(request(narrow(n), Rule::NewProgramNewPeer)).unwrap();
     }
     for _ in 0..2 {
         let refused = bench.responder.deny(request(narrow(4), Rule::NewProgramNewPeer));
-        let full = matches!(refused, Err(Refusal::Full { whose: "automatic", limit: 3 }));
+        let full = matches!(refused, Err(Refusal::Share { own: 3, taken: 3, .. }));
         assert!(full, "{refused:?}");
     }
     let alarms = bench.responder.take_alarms();
     assert_eq!(alarms.len(), 1, "told once: {alarms:?}");
     assert!(alarms[0].reason.contains("nothing is evicted"));
-    bench.responder.deny(request(narrow(4), Rule::Operator)).unwrap();
-    let refused = bench.responder.deny(request(narrow(5), Rule::Operator));
-    assert!(matches!(refused, Err(Refusal::Full { whose: "all", limit: 4 })), "{refused:?}");
+    let mut of_another = request(narrow(4), Rule::NewProgramNewPeer);
+    of_another.subject = Some(subject("db"));
+    bench.responder.deny(of_another).unwrap();
+    for n in [5, 6] {
+        bench.responder.deny(request(narrow(n), Rule::Operator)).unwrap();
+    }
+    let refused = bench.responder.deny(request(narrow(7), Rule::Operator));
+    assert!(matches!(refused, Err(Refusal::Full { whose: "all", limit: 6 })), "{refused:?}");
+}
+
+fn subject(workload: &str) -> std::sync::Arc<hedgerow_event::Subject> {
+    use hedgerow_event::{Program, Subject, Workload};
+    std::sync::Arc::new(Subject::new(Workload::new(workload), Program::new("/bin/sh")))
 }
 
 #[test]
-fn a_tripped_breaker_keeps_the_live_entries() {
-    let limits = Limits { per_minute: 2, ..Limits::default() };
-    let mut bench = Bench::new("breaker", Sizes::default(), limits);
+fn decoys_trip_the_breaker_for_wide_entries_and_shield_no_narrow_offender() {
+    let mut bench = Bench::new("breaker", Sizes::default(), Limits::default());
     let address = |n: u8| request(narrow(n), Rule::NewProgramNewPeer);
-    for n in 1..=2 {
-        bench.responder.deny(address(n)).unwrap();
+    let wide = |n: u8| {
+        let address = [203, 0, 113, n].into();
+        let target = Target::Peer { address, prefix_length: 32, cgroup_id: 7, program_id: 0 };
+        request(target, Rule::NewProgramNewPeer)
+    };
+    let held = bench.responder.deny(wide(200));
+    assert!(matches!(held, Err(Refusal::Held { .. })), "{held:?}");
+    for decoy in 1..=21 {
+        bench.responder.deny(address(decoy)).unwrap();
     }
-    assert!(matches!(bench.responder.deny(address(3)), Err(Refusal::BreakerTripped { .. })));
-    assert!(matches!(bench.responder.deny(address(3)), Err(Refusal::BreakerOpen { .. })));
-    assert_eq!(bench.responder.entries().len(), 2);
+    bench.responder.deny(address(22)).unwrap();
+    assert_eq!(bench.responder.entries().len(), 22);
     assert_eq!(bench.responder.tripped().len(), 1);
     let alarms = bench.responder.take_alarms();
     assert_eq!(alarms.len(), 1, "told once: {alarms:?}");
-    assert!(alarms[0].reason.contains("its live entries stay"), "{alarms:?}");
+    assert!(alarms[0].reason.contains("narrow ones go on"), "{alarms:?}");
+    // What is wide waits for an operator, also what was held before, and after a restart.
+    let options = bench.options.clone();
+    let due_boot_ns = bench.responder.holds()[0].due_boot_ns;
+    bench.responder.tick(crate::Now { boot_ns: due_boot_ns, ..now() }).unwrap();
+    assert!(bench.responder.holds().is_empty());
+    assert_eq!(bench.responder.entries().len(), 22);
+    for _ in 0..2 {
+        let refused = bench.responder.deny(wide(201));
+        assert!(matches!(refused, Err(Refusal::BreakerOpen { .. })), "{refused:?}");
+        bench.responder = Responder::start(options.clone()).unwrap();
+    }
     let host = hedgerow_event::Workload::host();
     bench.responder.set_mode(host, Mode::Enforce).unwrap();
-    bench.responder.deny(address(3)).unwrap();
+    let held = bench.responder.deny(wide(201));
+    assert!(matches!(held, Err(Refusal::Held { .. })), "{held:?}");
+    bench.responder = Responder::start(options).unwrap();
+    assert!(bench.responder.tripped().is_empty(), "what an operator reset stays reset");
 }
 
 /// The packet hooks alone: the socket is not destroyed, yet nothing gets through either way.

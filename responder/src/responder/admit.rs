@@ -6,6 +6,7 @@ use super::{Alarm, Checked, Request, Responder};
 use crate::{
     Error, Now, Refusal,
     entry::OPERATOR_MAX_S,
+    hold::{Hold, is_narrow},
     kernel,
     ledger::Decision,
     target::{ROOT_CGROUP, canonical, same},
@@ -37,7 +38,7 @@ impl Responder {
                 return Err(Refusal::Covered { uid: held.uid.clone() });
             }
             let mode = self.admit_automatic(&target, &workload, ceiling, now)?;
-            self.admit_another(&workload, now)?;
+            self.admit_another(&workload, &target, now)?;
             mode
         };
         let id = kernel::random_id()?;
@@ -94,25 +95,44 @@ impl Responder {
         }
     }
 
-    /// Room for one more automatic entry of the workload; without it the breaker trips.
-    fn admit_another(&mut self, workload: &Workload, now: Now) -> Result<(), Refusal> {
+    /// Room for one more automatic entry of the workload. The breaker trips without it, and past the
+    /// rate; a tripped one holds wide entries and lets narrow ones go on.
+    fn admit_another(
+        &mut self,
+        workload: &Workload,
+        target: &Target,
+        now: Now,
+    ) -> Result<(), Refusal> {
         let limits = self.options.limits;
-        let live = self.entries.values().filter(|entry| entry.is_automatic()).count();
-        if live + self.holds.len() >= limits.automatic {
-            let full = Refusal::Full { whose: "automatic", limit: limits.automatic };
+        let host = Workload::host();
+        let live = self.entries.values().filter(|entry| entry.is_automatic());
+        let of: Vec<Workload> = live
+            .map(|entry| entry.workload().unwrap_or(&host).clone())
+            .chain(self.holds.iter().map(Hold::workload))
+            .collect();
+        let own = of.iter().filter(|other| *other == workload).count();
+        if !limits.has_share(own, of.len()) {
+            let full = Refusal::Share { workload: workload.to_string(), own, taken: of.len() };
             self.trip(workload, &full, now)?;
             return Err(full);
         }
-        match self.breaker.admit(workload, now.boot_ns, limits.per_minute) {
-            Err(tripped @ Refusal::BreakerTripped { .. }) => {
-                self.trip(workload, &tripped, now)?;
-                Err(tripped)
-            }
-            admitted => admitted,
+        let per_minute = limits.per_minute;
+        if !self.breaker.count(workload, now.boot_ns, per_minute) {
+            let tripped = Refusal::BreakerTripped { workload: workload.to_string(), per_minute };
+            self.trip(workload, &tripped, now)?;
+        }
+        self.admit_wide(workload, target)
+    }
+
+    /// Nothing wide while the workload's breaker is tripped.
+    pub(super) fn admit_wide(&self, workload: &Workload, target: &Target) -> Result<(), Refusal> {
+        match self.breaker.is_tripped(workload) && !is_narrow(target) {
+            true => Err(Refusal::BreakerOpen { workload: workload.to_string() }),
+            false => Ok(()),
         }
     }
 
-    /// Holds new automatic entries of the workload; an operator is told once, loudly.
+    /// Holds new wide entries of the workload, over restarts too; an operator is told once, loudly.
     pub(super) fn trip(
         &mut self,
         workload: &Workload,
@@ -120,10 +140,14 @@ impl Responder {
         now: Now,
     ) -> Result<(), Error> {
         if self.breaker.trip(workload) {
-            let reason = why.to_string();
+            let mut reason = why.to_string();
             let decision =
                 Decision::Breaker { workload: workload.to_string(), reason: reason.clone() };
             self.log(now, decision)?;
+            // What is in force doesn't hang on the disk.
+            if let Err(error) = self.save() {
+                reason += &format!("; a restart forgets it: {error}");
+            }
             self.alarms.push(Alarm { workload: workload.clone(), reason });
         }
         Ok(())

@@ -142,7 +142,8 @@ impl Responder {
         self.save()
     }
 
-    fn save(&self) -> Result<(), Error> {
+    pub(super) fn save(&mut self) -> Result<(), Error> {
+        self.standing.tripped = self.breaker.tripped().clone();
         self.standing.save(&self.options.standing())
     }
 
@@ -177,7 +178,7 @@ impl Responder {
 
     /// Workloads whose breaker has tripped.
     pub fn tripped(&self) -> Vec<&Workload> {
-        self.breaker.tripped().collect()
+        self.breaker.tripped().iter().collect()
     }
 
     /// Whether the kill switch lets entries act.

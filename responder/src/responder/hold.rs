@@ -53,6 +53,7 @@ impl Responder {
     fn install_held(&mut self, hold: Hold, now: Now) -> Result<Remediation, Refusal> {
         let workload = hold.workload();
         let mode = self.admit_automatic(&hold.target, &workload, hold.ceiling, now)?;
+        self.admit_wide(&workload, &hold.target)?;
         let request = super::Request {
             target: hold.target,
             rule: hold.rule,

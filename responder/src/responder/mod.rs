@@ -146,6 +146,7 @@ impl Responder {
         let (lines, _torn) = Ledger::read(&options.ledger)?;
         let ledger = Ledger::open(&options.ledger, options.ledger_bytes_max)?;
         let standing = Standing::load(&options.standing())?;
+        let breaker = Breaker::remembering(standing.tripped.clone());
         let kernel = Kernel::start(&options.directory, sizes)?;
         let mut responder = Self {
             kernel,
@@ -156,7 +157,7 @@ impl Responder {
             entries: HashMap::new(),
             holds: Vec::new(),
             allowed: Vec::new(),
-            breaker: Breaker::default(),
+            breaker,
             protected: ProtectedSet::default(),
             spent: Spent::default(),
             armed: true,
@@ -372,7 +373,7 @@ impl Responder {
     /// The kernel or the ledger fails.
     pub fn stop(mut self, keep: bool) -> Result<Vec<Remediation>, Error> {
         self.note_armed()?;
-        self.standing.save(&self.options.standing())?;
+        self.save()?;
         self.withdraw_all(None, "Hedgerow stopped")?;
         let mut reports = std::mem::take(&mut self.pending);
         if !keep {
