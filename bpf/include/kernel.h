@@ -100,6 +100,7 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+	void *private_data;
 };
 
 struct fdtable {
@@ -152,6 +153,17 @@ struct cred {
 
 struct signal_struct {
 	atomic_like_t live;
+	struct task_struct *group_exec_task; /* which kills its process's other threads */
+	unsigned int is_child_subreaper : 1;
+};
+
+struct upid {
+	int nr;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[];
 };
 
 struct mm_struct {
@@ -192,6 +204,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	struct nsproxy *nsproxy;
+	struct pid *thread_pid;
 	const struct cred *cred;
 	char comm[16];
 };
@@ -219,6 +232,13 @@ struct bpf_iter_meta {
 struct bpf_iter__task {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
 };
 
 #pragma clang attribute pop

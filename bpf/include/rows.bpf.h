@@ -193,8 +193,62 @@ static __always_inline void actor_fill(struct wire_actor *actor, struct task_str
 	actor->flags = 0;
 }
 
-/* The row of a task that has none yet. */
-static __noinline struct row *row_create(struct task_struct *task)
+/* What is known of the lineage of a process, whichever thread has done it. */
+static __always_inline __u32 lineage_flags(const struct row *row, struct task_struct *task)
+{
+	struct row *leader;
+
+	if (task->pid == task->tgid)
+		return row->lineage.flags;
+	leader = bpf_task_storage_get(&rows, task->group_leader, 0, 0);
+	return row->lineage.flags | (leader ? leader->lineage.flags & LINEAGE_LISTENS : 0);
+}
+
+/* The process of `task` listens from here on. Kept by the thread that did it and by the leader,
+ * where the others look. */
+static __always_inline void row_listens(struct row *row, struct task_struct *task)
+{
+	struct row *leader;
+
+	__sync_fetch_and_or(&row->lineage.flags, LINEAGE_LISTENS);
+	if (task->pid == task->tgid)
+		return;
+	leader = bpf_task_storage_get(&rows, task->group_leader, 0, 0);
+	if (leader)
+		__sync_fetch_and_or(&leader->lineage.flags, LINEAGE_LISTENS);
+}
+
+/* The lineage of a process that nobody saw being forked: by its parent, if that one has a row. One
+ * step only, so that every hook may take it; for what stood before the sensor, on_lineage_process
+ * is run until nothing changes. */
+static __noinline int lineage_find(struct row *row, struct task_struct *task)
+{
+	struct task_struct *process = task->group_leader, *parent;
+	__u32 flags = LINEAGE_FOUND | (row->lineage.flags & LINEAGE_LISTENS);
+	struct row *above;
+
+	if (task->pid != task->tgid) {
+		above = bpf_task_storage_get(&rows, process, 0, 0);
+		if (above && above->lineage.root_start_boot_ns) {
+			row->lineage = above->lineage;
+			return 0;
+		}
+	}
+	parent = process->real_parent->group_leader;
+	above = bpf_task_storage_get(&rows, parent, 0, 0);
+	if (above && lineage_continues(parent, process, above->lineage.flags)) {
+		row->lineage = above->lineage;
+		if (lineage_is_listened(above->lineage.flags))
+			flags |= LINEAGE_UNDER;
+	} else {
+		lineage_begin(&row->lineage, process);
+	}
+	row->lineage.flags = flags;
+	return 0;
+}
+
+/* Fills the row of a task that has none yet. The task itself brings it up to the clock. */
+static __noinline struct row *row_begin(struct task_struct *task)
 {
 	struct row *row = bpf_task_storage_get(&rows, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
@@ -204,9 +258,18 @@ static __noinline struct row *row_create(struct task_struct *task)
 	row->actor.program_id = running_program_id(task);
 	row->profile_id = stranger_profile_id(row->actor.program_id, row->actor.tgid);
 	row->uid = BPF_CORE_READ(task, cred, euid.val);
+	lineage_find(row, task);
 	if (task_is_own(task))
 		row->flags |= ROW_OWN;
-	row_refresh(row, task);
+	return row;
+}
+
+static __noinline struct row *row_create(struct task_struct *task)
+{
+	struct row *row = row_begin(task);
+
+	if (row)
+		row_refresh(row, task);
 	return row;
 }
 

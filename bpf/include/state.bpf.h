@@ -4,8 +4,7 @@
 #ifndef HEDGEROW_STATE_BPF_H
 #define HEDGEROW_STATE_BPF_H
 
-#include "kernel.h"
-#include "wire.h"
+#include "lineage.bpf.h"
 
 #define MAX_WORKLOADS 4096 /* cgroups with a number; more stay unprofiled */
 #define MAX_PROGRAMS 8192  /* (workload, program) pairs with a slot */
@@ -54,6 +53,7 @@ struct row {
 	__u32 run; /* records of the full stream for which there was room */
 	__u32 reserved;
 	struct wire_actor actor;
+	struct lineage lineage;
 	struct bucket buckets[2];
 };
 

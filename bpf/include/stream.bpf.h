@@ -4,6 +4,7 @@
 #define HEDGEROW_STREAM_BPF_H
 
 #include "calls.bpf.h"
+#include "descriptor.bpf.h"
 #include "path.bpf.h"
 
 #define PROT_EXEC 4
@@ -63,17 +64,6 @@ static __always_inline bool stream_wants(__u16 flags, const __u64 *arguments)
 	if (flags & WIRE_INFO_IF_NAMESPACE)
 		return arguments[0] & CLONE_NEW_ANY;
 	return true;
-}
-
-static __always_inline struct file *task_file(struct task_struct *task, __u32 descriptor)
-{
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd);
-	struct file *file = NULL;
-
-	if (descriptor < BPF_CORE_READ(table, max_fds))
-		bpf_probe_read_kernel(&file, sizeof(file), &files[descriptor]);
-	return file;
 }
 
 /* Brings the call's path to PATH_END, kernel-owned where a descriptor has one. Returns the size of

@@ -246,7 +246,8 @@ enum wire_exec_flags {
 	WIRE_EXEC_PRIVILEGED =
 		2,              /* bprm->secureexec: set-id bits or file capabilities took effect */
 	WIRE_EXEC_PATH_CUT = 4, /* deeper or longer than the walk goes: the head is missing */
-	WIRE_EXEC_MEMFD = 8,
+	WIRE_EXEC_SOCKET = 8,   /* descriptor 0, 1 or 2 is an IPv4 or IPv6 socket */
+	WIRE_EXEC_UNDER_LISTENER = 16, /* it, or who it descends from, listens: lineage.bpf.h */
 	/* Which layer of an overlay file system holds the file: a lower one, which can't be written
 	 * through the overlay, of an overlay that the host's root mounted; or the upper one. */
 	WIRE_EXEC_LOWER = 1 << 8,

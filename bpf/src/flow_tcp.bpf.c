@@ -26,6 +26,8 @@ static __always_inline void flow_connect(struct sock *sk, struct flow_state *sta
 
 static __always_inline void flow_listen(struct flow_state *state)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct row *row = row_of(task);
 	struct wire_actor owner = {};
 	__u32 flags = FLOW_LISTENER;
 
@@ -35,6 +37,8 @@ static __always_inline void flow_listen(struct flow_state *state)
 	state->flags = flags;
 	state->owner = owner;
 	bpf_spin_unlock(&state->lock);
+	if (row)
+		row_listens(row, task);
 }
 
 /* The handshake of a child is complete. It waits for its start record until somebody uses it, and

@@ -2,12 +2,14 @@
 // Processes: exec, fork and exit, where rows are cut and identities change.
 
 #include "calls.bpf.h"
+#include "descriptor.bpf.h"
 #include "layer.bpf.h"
 #include "path.bpf.h"
 #include "script.bpf.h"
 
 #define EXEC_NAME_MAX 128
 #define OVERFLOW_LOGIN_UID (~0U)
+#define STANDARD_STREAMS 3
 
 static __always_inline __u32 task_login_uid(struct task_struct *task)
 {
@@ -65,6 +67,34 @@ static __always_inline __u32 exec_flags(struct linux_binprm *bprm)
 	return flags;
 }
 
+/* Descriptors that the new program was given: sockets among its standard streams, and a listening
+ * one, as inetd gives it in their place and systemd behind them. Those that close on exec are
+ * closed. */
+static __noinline __u32 exec_descriptors(struct row *row, struct task_struct *task)
+{
+	__u32 flags = 0;
+
+	for (__u32 i = 0; i <= STANDARD_STREAMS; i++) {
+		struct file *file = task_file(task, i);
+		struct sock *sk = file ? file_inet(file) : NULL;
+
+		if (!sk)
+			continue;
+		if (i < STANDARD_STREAMS)
+			flags = WIRE_EXEC_SOCKET;
+		if (sock_listens(sk))
+			row_listens(row, task);
+	}
+	return flags;
+}
+
+static __always_inline __u32 exec_lineage(struct row *row, struct task_struct *task)
+{
+	/* A thread that execs has become the leader, and is the only one. */
+	lineage_exec(&row->lineage, task);
+	return lineage_is_listened(row->lineage.flags) ? WIRE_EXEC_UNDER_LISTENER : 0;
+}
+
 static __noinline int exec_send(struct row *row, struct task_struct *task,
 				struct linux_binprm *bprm, struct wire_exec *exec)
 {
@@ -111,6 +141,7 @@ int BPF_PROG(on_process_exec, struct task_struct *task, int old_pid, struct linu
 	exec.uid_before = row->uid;
 	exec.old_tid = old_pid;
 	exec.flags = exec_flags(bprm) | layer_flags(BPF_CORE_READ(bprm, file));
+	exec.flags |= exec_lineage(row, task) | exec_descriptors(row, task);
 	file_key(BPF_CORE_READ(bprm, file), &exec.file);
 	actor_fill(&row->actor, task);
 	row->actor.program_id = exec_program_id(bprm, &exec);
@@ -126,6 +157,19 @@ int BPF_PROG(on_process_exec, struct task_struct *task, int old_pid, struct linu
 	hook_hit(row, WIRE_HOOK_EXEC);
 	exec_send(row, task, bprm, &exec);
 	return 0;
+}
+
+static __always_inline void fork_lineage(struct row *born, struct task_struct *child,
+					 struct row *row, struct task_struct *parent)
+{
+	__u32 flags = lineage_flags(row, parent);
+
+	if (child->tgid == parent->tgid) {
+		born->lineage = row->lineage;
+		born->lineage.flags = flags;
+	} else {
+		lineage_fork(&born->lineage, child, &row->lineage, parent, flags);
+	}
 }
 
 /*
@@ -150,6 +194,7 @@ int BPF_PROG(on_process_fork, struct task_struct *parent, struct task_struct *ch
 		born->profile_id = row->profile_id;
 		born->uid = row->uid;
 		born->flags = row->flags & ROW_OWN;
+		fork_lineage(born, child, row, parent);
 	}
 	if (row_is_skipped(row))
 		return 0;
@@ -183,9 +228,22 @@ static __always_inline void exit_count(struct row *row, struct task_struct *task
 	call_count(row, &call, info);
 }
 
+/* A thread that execs kills the others, and takes the leader's place without what that one kept. */
+static __always_inline void exit_lineage(struct row *row, struct task_struct *task)
+{
+	struct task_struct *heir = task->signal->group_exec_task;
+	struct row *inherits;
+
+	if (!heir || heir == task || !(row->lineage.flags & LINEAGE_LISTENS))
+		return;
+	inherits = bpf_task_storage_get(&rows, heir, 0, 0);
+	if (inherits)
+		__sync_fetch_and_or(&inherits->lineage.flags, LINEAGE_LISTENS);
+}
+
 /*
  * sched_process_exit: void (struct task_struct *p); 6.16 and newer: (..., bool group_dead)
- * Per thread. The storage goes with the row: a zombie would keep it for the iterator.
+ * Per thread. The storage goes with the row: a zombie would keep it.
  */
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_process_exit, struct task_struct *task)
@@ -198,6 +256,7 @@ int BPF_PROG(on_process_exit, struct task_struct *task)
 	row = row_of(task);
 	if (!row)
 		return call_uncounted();
+	exit_lineage(row, task);
 	if (row_is_skipped(row))
 		return 0;
 	hook_hit(row, WIRE_HOOK_EXIT);
@@ -212,7 +271,9 @@ int BPF_PROG(on_process_exit, struct task_struct *task)
 		ring_lost(row);
 	}
 	row_flush(row, WIRE_ROW_EXIT);
-	bpf_task_storage_delete(&rows, task);
+	/* The threads that live on look up what their leader kept of the process. */
+	if (task->pid != task->tgid || !task->signal->live.counter)
+		bpf_task_storage_delete(&rows, task);
 	return 0;
 }
 

@@ -118,9 +118,13 @@ pub struct Exec {
     pub writable: bool,
     /// A set-uid, set-gid or capability-carrying file raised privileges.
     pub privileged: bool,
-    /// Standard input, output or error is an IPv4 or IPv6 socket.
+    /// Standard input, output or error is an IPv4 or IPv6 socket, by the kernel's own file: under
+    /// whatever number it was opened.
     pub socket_io: bool,
-    /// A process that it descends from, up to the root of its service, listens for connections.
+    /// It, or a process that it descends from, has put a TCP socket to listen, or was given a
+    /// listening one as one of its first four descriptors. Kept by the kernel from the fork on,
+    /// through double forks, sessions and re-parenting, up to the host's init and to the edge of
+    /// the cgroup. Not told: a listening socket that came over a Unix socket.
     pub under_listener: bool,
     pub provenance: Provenance,
 }

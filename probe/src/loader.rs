@@ -3,17 +3,18 @@
 
 use std::{
     fs::File,
+    io::{ErrorKind, Read},
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use hedgerow_bpf::{
-    sensor::{OpenSensorSkel, SensorSkel, SensorSkelBuilder, types},
+    sensor::{OpenSensorSkel, SensorProgs, SensorSkel, SensorSkelBuilder, types},
     wire,
 };
 use hedgerow_event::calls::{GramHash, Info, Tables};
 use libbpf_rs::{
-    Link, MapCore, MapFlags, MapHandle, MapType, OpenObject, ProgramMut,
+    Iter, Link, MapCore, MapFlags, MapHandle, MapType, OpenObject, ProgramMut,
     btf::Btf,
     libbpf_sys,
     skel::{OpenSkel, SkelBuilder},
@@ -112,6 +113,8 @@ fn attempt(
             }
         }
     }
+    // The hook on flows sees it, too.
+    open.progs.on_lineage_listen.set_autoload(!options.flows);
     let skel = open.load().map_err(Error::load("the sensor"))?;
     let rings = rings(&skel, options)?;
     free_slots(&skel, options)?;
@@ -249,6 +252,7 @@ fn attach(
         (Hook::Exit, &progs.on_process_exit),
         (Hook::Fork, &progs.on_process_fork),
         (Hook::Exec, &progs.on_process_exec),
+        (Hook::Exec, &progs.on_lineage_listen),
         (Hook::Uring, &progs.on_uring_submit_req),
         (Hook::Uring, &progs.on_uring_submit_sqe),
         (Hook::Calls, &progs.on_call_exit),
@@ -264,7 +268,44 @@ fn attach(
         let flows = Flows::attach(progs, maps, hook, root.as_fd());
         loaded.flows = Some(flows.map_err(Error::attach("flow hooks"))?);
     }
+    stood_before(progs)?;
     Ok(loaded)
+}
+
+/// Generations of processes that are told apart of those that run already; what descends further
+/// begins an instance of its own.
+const GENERATIONS_MAX: usize = 64;
+
+/// Tells the kernel's programs who listens already, and then where each process descends from: one
+/// generation at least in each pass.
+fn stood_before(progs: &SensorProgs<'_>) -> Result<()> {
+    run_iterator(&progs.on_lineage_descriptor)?;
+    for _ in 0..GENERATIONS_MAX {
+        if run_iterator(&progs.on_lineage_process)? == 0 {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that it wrote.
+fn run_iterator(program: &ProgramMut<'_>) -> Result<usize> {
+    let what = "processes that run already";
+    let link = program.attach().map_err(Error::attach(what))?;
+    let mut iterator = Iter::new(&link).map_err(Error::attach(what))?;
+    let mut bytes = [0; 4096];
+    let mut written = 0;
+    loop {
+        match iterator.read(&mut bytes) {
+            Ok(0) => return Ok(written),
+            Ok(size) => written += size,
+            // The kernel asks to come again, after many objects that wrote nothing.
+            Err(error)
+                if error.kind() == ErrorKind::Interrupted
+                    || error.raw_os_error() == Some(libc::EAGAIN) => {}
+            Err(error) => return Err(Error::io(what)(error)),
+        }
+    }
 }
 
 fn attach_one(hook: Hook, program: &ProgramMut<'_>) -> Result<Option<Attached>> {

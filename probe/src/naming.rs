@@ -278,8 +278,8 @@ impl Namer {
             memory: wire.file.links == 0,
             writable: writable(&wire.file),
             privileged: wire.flags & wire::WIRE_EXEC_PRIVILEGED != 0,
-            socket_io: false,
-            under_listener: false,
+            socket_io: wire.flags & wire::WIRE_EXEC_SOCKET != 0,
+            under_listener: wire.flags & wire::WIRE_EXEC_UNDER_LISTENER != 0,
             provenance: layer(wire),
         }));
         self.event(&wire.header, actor, origin)

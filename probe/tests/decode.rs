@@ -6,6 +6,7 @@ mod golden;
 use std::net::{IpAddr, Ipv6Addr};
 
 use golden::Order;
+use hedgerow_bpf::wire;
 use hedgerow_event::{FlowDirection, FlowPhase, Peer, Protocol};
 use hedgerow_probe::{
     flow_event,
@@ -37,7 +38,9 @@ fn golden_bytes_of_an_exec() {
     assert_eq!((record.file.device, record.file.inode), (0x0fe0_0002, 1234));
     assert_eq!((record.file.ctime_ns, record.file.generation), (55, 3));
     assert_eq!((record.file.mode, record.file.directory_mode), (0o100_755, 0o40_755));
-    assert_eq!((record.flags, record.file.links), (1, 1));
+    assert_eq!(record.file.links, 1);
+    let flags = wire::WIRE_EXEC_SCRIPT | wire::WIRE_EXEC_SOCKET | wire::WIRE_EXEC_UNDER_LISTENER;
+    assert_eq!(record.flags, flags);
     assert_eq!((exec.path.as_str(), exec.filename.as_str()), ("/bin/sh", "./x."));
     assert_eq!(exec.arguments, "/x\0-v -1");
 }

@@ -53,7 +53,7 @@ impl Order {
     pub fn exec(self) -> Vec<u8> {
         let fixed = [
             self.longs([77, 78, 88]), // previous program, profile, parent's start
-            self.words([9, 10, 11, 12, u32::MAX, 1]), // parent, old tid, uids, login uid, script
+            self.words([9, 10, 11, 12, u32::MAX, 25]), // parent, old tid, uids, login uid, flags
             self.longs([0x0fe0_0002, 1234, 55]), // device, inode, ctime
             self.words([3, 0o100_755, 0, 0o40_755, 0, 1]), // generation, modes, owners, links
             self.halves([7, 4, 8, 0]),
