@@ -46,29 +46,42 @@ pub(crate) fn predict_into<'a, F: Float>(
     }
 }
 
-/// Copies `records[start..start + n]` into `block`, row-major, and returns whether a value of them
-/// is missing.
+/// Copies rows from `start` on into `block`, row-major, those with missing values behind the
+/// others, and returns how many miss none. `slots` gets each row's place in the block, and its
+/// length says how many rows.
 pub(crate) fn copy_rows<F: Float>(
     records: &ArrayView2<'_, F>,
     start: usize,
-    n: usize,
     block: &mut [f32],
-) -> bool {
+    slots: &mut [usize],
+) -> usize {
     let width = records.ncols();
-    let mut any_missing = false;
-    for (offset, into) in block.chunks_exact_mut(width).take(n).enumerate() {
-        let row = records.row(start + offset);
-        if let Some(row) = row.as_slice() {
-            for (slot, &value) in into.iter_mut().zip(row) {
-                *slot = to_f32(value);
-                any_missing |= slot.is_nan();
-            }
+    let (mut n_complete, mut rest) = (0, slots.len());
+    for (offset, slot) in slots.iter_mut().enumerate() {
+        let at = n_complete * width..(n_complete + 1) * width;
+        if copy_row(&records.row(start + offset), &mut block[at.clone()]) {
+            rest -= 1;
+            block.copy_within(at, rest * width);
+            *slot = rest;
         } else {
-            for (slot, &value) in into.iter_mut().zip(row) {
-                *slot = to_f32(value);
-                any_missing |= slot.is_nan();
-            }
+            *slot = n_complete;
+            n_complete += 1;
         }
+    }
+    n_complete
+}
+
+/// Copies a row and returns whether a value of it is missing.
+fn copy_row<F: Float>(row: &ArrayView1<'_, F>, into: &mut [f32]) -> bool {
+    let mut any_missing = false;
+    let mut copy = |slot: &mut f32, value: F| {
+        *slot = to_f32(value);
+        any_missing |= slot.is_nan();
+    };
+    // A slice is copied in vectors.
+    match row.as_slice() {
+        Some(row) => into.iter_mut().zip(row).for_each(|(slot, &value)| copy(slot, value)),
+        None => into.iter_mut().zip(row).for_each(|(slot, &value)| copy(slot, value)),
     }
     any_missing
 }

@@ -4,6 +4,7 @@
 use hedgerow_model::{
     Instructions, IsolationForest, IsolationForestError, IsolationForestParams,
     IsolationForestParamsError, IsolationForestValidParams, Node, Replacement, Tree, TreeError,
+    average_path_length,
 };
 use linfa::ParamGuard;
 use linfa::prelude::*;
@@ -361,6 +362,25 @@ fn updates_refuse_other_columns_and_too_few_rows() {
     ));
 }
 
+/// Path length by the rule for missing values: both sides of a split on one, by training rows.
+fn expected_length(tree: &Tree, node: u32, depth: u32, row: &[f32]) -> f64 {
+    let nodes = tree.nodes();
+    match nodes[node as usize] {
+        Node::Leaf { samples } => f64::from(depth) + average_path_length(samples),
+        Node::Split { feature, threshold, left, right, samples } => {
+            let value = row[feature as usize];
+            let child = |child| expected_length(tree, child, depth + 1, row);
+            if value.is_nan() {
+                let share =
+                    |child: u32| f64::from(nodes[child as usize].samples()) / f64::from(samples);
+                share(left) * child(left) + share(right) * child(right)
+            } else {
+                child(if value <= threshold { left } else { right })
+            }
+        }
+    }
+}
+
 /// The processor's fastest instructions and plain Rust, on shapes that take every path of both: one
 /// column (many thresholds each, so several groups), many, trees too large for the block engine,
 /// blocks that are not full, values on thresholds.
@@ -427,6 +447,42 @@ proptest! {
             scores(&fit(&rows, seed), &rows),
             scores(&fit(&scaled, seed), &scaled)
         );
+    }
+
+    #[test]
+    fn rows_with_missing_values_score_by_the_rule_and_alike_from_every_engine(
+        seed: u64,
+        n_rows in 1_usize..300,
+        n_columns in 1_usize..40,
+        // The last makes trees that are too large to be swept.
+        psi in prop::sample::select(vec![1_usize, 2, 64, 256, 1500]),
+        missing_rows in 0.0..1.0_f64,
+        missing_values in 0.0..1.0_f64,
+    ) {
+        let train = normals(2000, n_columns, seed);
+        let forest = IsolationForest::params_with_rng(rng(seed))
+            .n_trees(20)
+            .sample_size(psi)
+            .fit(&Dataset::from(train))
+            .unwrap();
+        let mut probes = normals(n_rows, n_columns, seed ^ 1) * 2.0;
+        let mut draws = rng(seed ^ 2);
+        for mut row in probes.rows_mut() {
+            if draws.gen_bool(missing_rows) {
+                row.mapv_inplace(|v| if draws.gen_bool(missing_values) { f64::NAN } else { v });
+            }
+        }
+        let batch = forest.mean_path_lengths(probes.view());
+        let portable = forest.clone().with_instructions(Instructions::Portable);
+        let plain = portable.mean_path_lengths(probes.view());
+        for (index, row) in probes.rows().into_iter().enumerate() {
+            let alone = forest.mean_path_lengths(row.insert_axis(Axis(0)))[0];
+            prop_assert_eq!(batch[index].to_bits(), alone.to_bits());
+            prop_assert_eq!(plain[index].to_bits(), alone.to_bits());
+            let row: Vec<f32> = row.iter().map(|&value| value as f32).collect();
+            let lengths = forest.trees().iter().map(|tree| expected_length(tree, 0, 0, &row));
+            prop_assert!((lengths.sum::<f64>() / 20.0 - alone).abs() < 2e-7);
+        }
     }
 
     #[test]

@@ -6,11 +6,13 @@
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod compact;
+mod missing;
 mod ranked;
 
 use std::sync::OnceLock;
 
 use compact::CompactForest;
+pub(crate) use missing::MissingForest;
 use ranked::RankedForest;
 
 use crate::tree::{Tree, TreeError};
@@ -47,12 +49,13 @@ pub enum Instructions {
     Portable,
 }
 
-/// A forest's engines. The block engine is compiled when a block is first scored, so that fitting
-/// and scoring single rows don't pay for it.
+/// A forest's engines. The block engine and the one for missing values are compiled when they are
+/// first needed, so that fitting and scoring single rows don't pay for them.
 #[derive(Debug, Clone)]
 pub(crate) struct Engine {
     compact: CompactForest,
     ranked: OnceLock<Option<RankedForest>>,
+    missing: OnceLock<MissingForest>,
     instructions: Instructions,
 }
 
@@ -61,6 +64,7 @@ pub(crate) struct Engine {
 pub(crate) struct Scratch {
     #[cfg(target_arch = "x86_64")]
     avx512: Option<avx512::Scratch>,
+    missing: missing::Scratch,
 }
 
 impl Engine {
@@ -68,6 +72,7 @@ impl Engine {
         Ok(Engine {
             compact: CompactForest::new(trees, n_features)?,
             ranked: OnceLock::new(),
+            missing: OnceLock::new(),
             instructions: Instructions::default(),
         })
     }
@@ -80,8 +85,31 @@ impl Engine {
         self.instructions
     }
 
-    /// Adds the path lengths of at most [`BLOCK_ROWS`] rows without missing values to `sums`.
+    /// Adds the path lengths of at most [`BLOCK_ROWS`] rows to `sums`; the first `n_complete` miss no
+    /// value.
     pub(crate) fn add_block(
+        &self,
+        trees: &[Tree],
+        rows: &[f32],
+        n_complete: usize,
+        sums: &mut [FixedLength],
+        scratch: &mut Scratch,
+    ) {
+        let n_features = self.compact.n_features();
+        let (complete, missing) = rows.split_at(n_complete * n_features);
+        let (complete_sums, missing_sums) = sums.split_at_mut(n_complete);
+        if !complete_sums.is_empty() {
+            self.add_complete(trees, complete, complete_sums, scratch);
+        }
+        if !missing_sums.is_empty() {
+            let forest = self.missing.get_or_init(|| MissingForest::new(trees, n_features));
+            let scratch = &mut scratch.missing;
+            forest.add_path_lengths(missing, missing_sums, self.instructions, scratch);
+        }
+    }
+
+    /// Adds the path lengths of rows without missing values to `sums`.
+    fn add_complete(
         &self,
         trees: &[Tree],
         rows: &[f32],
@@ -108,6 +136,8 @@ impl Engine {
     /// Bytes on the heap.
     pub(crate) fn heap_bytes(&self) -> usize {
         let ranked = self.ranked.get().and_then(Option::as_ref);
-        self.compact.heap_bytes() + ranked.map_or(0, RankedForest::heap_bytes)
+        self.compact.heap_bytes()
+            + ranked.map_or(0, RankedForest::heap_bytes)
+            + self.missing.get().map_or(0, MissingForest::heap_bytes)
     }
 }

@@ -8,10 +8,7 @@ use rand::Rng;
 use super::errors::IsolationForestError;
 use super::grow::Grower;
 use super::hyperparams::{IsolationForestParams, IsolationForestValidParams};
-use super::missing::expected_path_length;
-use crate::engine::{
-    BLOCK_ROWS, Engine, FixedLength, Instructions, Scratch, mean_length, to_fixed,
-};
+use crate::engine::{BLOCK_ROWS, Engine, FixedLength, Instructions, Scratch, mean_length};
 use crate::parallel::for_each_part;
 use crate::path_length::score_of;
 use crate::rows::{copy_rows, predict_into, training_shape};
@@ -213,38 +210,20 @@ impl IsolationForest {
             let capacity = BLOCK_ROWS.min(part.len());
             let mut block = vec![0.0_f32; capacity * self.n_features];
             let mut sums = [0 as FixedLength; BLOCK_ROWS];
+            let mut slots = [0; BLOCK_ROWS];
             let mut scratch = Scratch::default();
             for (index, out) in part.chunks_mut(BLOCK_ROWS).enumerate() {
                 let n = out.len();
-                let sums = &mut sums[..n];
+                let (sums, slots) = (&mut sums[..n], &mut slots[..n]);
                 sums.fill(0);
                 let block = &mut block[..n * self.n_features];
-                let missing = copy_rows(&records, start + index * BLOCK_ROWS, n, block);
-                self.add_block(block, missing, sums, &mut scratch);
-                for (out, &sum) in out.iter_mut().zip(&*sums) {
-                    *out = value(mean_length(sum, n_trees));
+                let n_complete = copy_rows(&records, start + index * BLOCK_ROWS, block, slots);
+                self.engine.add_block(&self.trees, block, n_complete, sums, &mut scratch);
+                for (out, &slot) in out.iter_mut().zip(&*slots) {
+                    *out = value(mean_length(sums[slot], n_trees));
                 }
             }
         });
-    }
-
-    /// Sums path lengths of a block of rows, walking rows with missing values by themselves.
-    fn add_block(
-        &self,
-        block: &[f32],
-        any_missing: bool,
-        sums: &mut [FixedLength],
-        scratch: &mut Scratch,
-    ) {
-        self.engine.add_block(&self.trees, block, sums, scratch);
-        if any_missing {
-            for (row, sum) in block.chunks_exact(self.n_features).zip(sums) {
-                if row.iter().any(|value| value.is_nan()) {
-                    let lengths = self.trees.iter().map(|tree| expected_path_length(tree, row));
-                    *sum = to_fixed(lengths.sum());
-                }
-            }
-        }
     }
 }
 

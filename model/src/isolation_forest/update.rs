@@ -9,6 +9,7 @@ use rand::Rng;
 use super::algorithm::{IsolationForest, checked_sample_size, grow_trees};
 use super::errors::IsolationForestError;
 use super::hyperparams::{IsolationForestValidParams, Replacement};
+use crate::engine::MissingForest;
 use crate::rows::to_f32;
 use crate::tree::Tree;
 
@@ -69,16 +70,14 @@ where
 
 /// The trees on which the records' mean path is shortest, the older first among equals.
 fn worst_trees<F: Float>(trees: &[Tree], records: ArrayView2<'_, F>, n: usize) -> Vec<usize> {
-    let step = records.nrows().div_ceil(JUDGING_ROWS);
-    let rows: Vec<Vec<f32>> = (records.rows().into_iter().step_by(step))
-        .map(|row| row.iter().map(|&value| to_f32(value)).collect())
-        .collect();
-    let mut order: Vec<(usize, f64)> = (trees.iter().enumerate())
-        .map(|(index, tree)| {
-            let lengths = rows.iter().map(|row| super::missing::expected_path_length(tree, row));
-            (index, lengths.sum())
-        })
-        .collect();
-    order.sort_by(|a, b| a.1.total_cmp(&b.1));
+    let forest = MissingForest::new(trees, records.ncols());
+    let mut order: Vec<(usize, u64)> = (0..trees.len()).map(|index| (index, 0)).collect();
+    for row in records.rows().into_iter().step_by(records.nrows().div_ceil(JUDGING_ROWS)) {
+        let row: Vec<f32> = row.iter().map(|&value| to_f32(value)).collect();
+        for ((_, sum), length) in order.iter_mut().zip(forest.path_lengths(&row)) {
+            *sum += u64::from(length);
+        }
+    }
+    order.sort_by_key(|&(_, sum)| sum);
     order.into_iter().take(n).map(|(index, _)| index).collect()
 }
