@@ -102,9 +102,9 @@ impl Engine {
             self.add_complete(trees, complete, complete_sums, scratch);
         }
         if !missing_sums.is_empty() {
-            let forest = self.missing.get_or_init(|| MissingForest::new(trees, n_features));
-            let scratch = &mut scratch.missing;
-            forest.add_path_lengths(missing, missing_sums, self.instructions, scratch);
+            let forest = self.missing.get_or_init(|| MissingForest::new(trees));
+            let (instructions, scratch) = (self.instructions, &mut scratch.missing);
+            forest.add_path_lengths(trees, missing, missing_sums, instructions, scratch);
         }
     }
 

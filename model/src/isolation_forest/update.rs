@@ -70,12 +70,12 @@ where
 
 /// The trees on which the records' mean path is shortest, the older first among equals.
 fn worst_trees<F: Float>(trees: &[Tree], records: ArrayView2<'_, F>, n: usize) -> Vec<usize> {
-    let forest = MissingForest::new(trees, records.ncols());
+    let forest = MissingForest::new(trees);
     let mut order: Vec<(usize, u64)> = (0..trees.len()).map(|index| (index, 0)).collect();
     for row in records.rows().into_iter().step_by(records.nrows().div_ceil(JUDGING_ROWS)) {
         let row: Vec<f32> = row.iter().map(|&value| to_f32(value)).collect();
-        for ((_, sum), length) in order.iter_mut().zip(forest.path_lengths(&row)) {
-            *sum += u64::from(length);
+        for ((_, sum), tree) in order.iter_mut().zip(trees) {
+            *sum += u64::from(forest.path_length(tree, &row));
         }
     }
     order.sort_by_key(|&(_, sum)| sum);
