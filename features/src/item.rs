@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use hedgerow_event::{Program, Protocol};
+use hedgerow_event::{Deed, Program, Protocol, Subject, Workload};
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
@@ -73,6 +73,20 @@ impl ItemKey {
     pub fn privilege(self, program: &Program, uid_from: u32, uid_to: u32) -> u64 {
         let program = self.program(program);
         self.hash(7, &[&program.to_le_bytes(), &uid_from.to_le_bytes(), &uid_to.to_le_bytes()])
+    }
+
+    /// A deed of a program (its hash), and to, of or from what.
+    pub fn deed(self, program: u64, deed: Deed, what: &str) -> u64 {
+        self.hash(9, &[&program.to_le_bytes(), deed.row().name.as_bytes(), what.as_bytes()])
+    }
+
+    pub fn subject(self, subject: &Subject) -> u64 {
+        let program = self.program(&subject.program);
+        self.hash(10, &[subject.workload.as_str().as_bytes(), &program.to_le_bytes()])
+    }
+
+    pub fn workload(self, workload: &Workload) -> u64 {
+        self.hash(11, &[workload.as_str().as_bytes()])
     }
 
     /// A thread (`tid` given) or process (`tid` 0) of this boot.

@@ -19,23 +19,25 @@ mod item;
 mod matrix;
 mod offline;
 mod part;
+mod places;
 mod read;
 mod records;
 mod sketch;
 mod window;
 
-pub use accumulate::is_sensitive;
 pub use baseline::{
     Baseline, DISTRUSTED_LIMIT, Incidence, Known, PENDING_LIMIT, Phase, Set, WORKLOADS_LIMIT,
+    parent_of,
 };
 pub use batch::{SCHEMA_VERSION, from_batch, schema, schema_hash, to_batch};
 pub use builder::{OPEN_EPOCHS_LIMIT, ROWS_FACTOR, WindowBuilder};
 pub use column::{COLUMNS, COUNT_MAX, Column, Kind, MATRIX_COLUMNS, Sensors, Source, column_index};
 pub use docs::columns_markdown;
 pub use error::Error;
-pub use item::ItemKey;
+pub use item::{EPHEMERAL_PORT_FIRST, ItemKey};
 pub use matrix::{matrix, matrix_families, matrix_names};
 pub use offline::{Extractor, THREADS_LIMIT};
+pub use places::{Place, is_sensitive, place_of, process_file};
 pub use records::{
     EarlyLook, RECORDS_VERSION, Record, records_from_batch, records_markdown, records_schema,
     records_schema_least, records_to_batch,

@@ -8,7 +8,7 @@ mod processes;
 use std::sync::Arc;
 
 pub use calls::CallCounts;
-pub use files::{FileCounts, is_sensitive};
+pub use files::FileCounts;
 pub use flows::FlowCounts;
 use hedgerow_event::{Event, HostCounters, Loss, Origin, Program, Subject};
 pub use processes::ProcessCounts;

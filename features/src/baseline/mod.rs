@@ -356,7 +356,7 @@ fn own_sets<'a>(
 
 /// The subject that started this one: who called exec, else the parent process; `None` for a
 /// program that executes itself again.
-pub(crate) fn parent_of<'a>(event: &Event, exec: &'a Exec) -> Option<&'a Arc<Subject>> {
+pub fn parent_of<'a>(event: &Event, exec: &'a Exec) -> Option<&'a Arc<Subject>> {
     let parent = exec.previous.as_ref().or(exec.parent.as_ref())?;
     (*parent != event.actor.subject).then_some(parent)
 }
