@@ -7,6 +7,8 @@
 //! the kernel gets to know it, is used for neither.
 
 pub mod budget;
+#[allow(dead_code)]
+mod deeds;
 mod detector;
 mod early;
 mod episodes;

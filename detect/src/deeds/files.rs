@@ -1,0 +1,228 @@
+//! Deeds that an open tells. Its path is that of the file behind the returned descriptor, so that
+//! no other thread can put another one in its place; what calls name by a claimed path is none.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use hedgerow_event::{Call, Deed, Event, Exec, Provenance};
+use hedgerow_features::{ItemKey, place_of, process_file};
+use serde::{Deserialize, Serialize};
+
+use super::{bounded::Bounded, calls::set_id, processes::Processes};
+
+/// Files that were run, and their directories; past them none is followed.
+pub const RAN_MAX: usize = 16_384;
+/// Of those, files written and directories renamed in lately; the oldest goes first.
+pub const WRITTEN_MAX: usize = 4_096;
+/// So long a file that was written counts as rewritten.
+const LATELY_NS: u64 = 3_600_000_000_000;
+const SCRIPT_EXTENSIONS: &[&str] = &["cgi", "js", "jsp", "lua", "php", "pl", "py", "rb", "sh"];
+
+/// What was run under a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ran {
+    Program,
+    Script,
+    /// Something in it was.
+    Directory,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Files {
+    ran: BTreeMap<u64, Ran>,
+    refused: u64,
+    #[serde(skip)]
+    written: Written,
+}
+
+/// Path, and the workload that wrote it with the time.
+#[derive(Debug, Clone)]
+struct Written(Bounded<u64, (u64, u64)>);
+
+impl Default for Written {
+    fn default() -> Self {
+        Self(Bounded::new(WRITTEN_MAX))
+    }
+}
+
+/// A successful open.
+struct Open<'a> {
+    path: &'a Arc<str>,
+    flags: u64,
+    mode: u64,
+}
+
+impl<'a> Open<'a> {
+    /// `None` for other calls, failed ones, and paths that the kernel doesn't vouch for.
+    fn of(call: &'a Call) -> Option<Self> {
+        let arguments = &call.arguments;
+        let (flags, mode) = match i64::from(call.number) {
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_open => (arguments[1], arguments[2]),
+            #[cfg(target_arch = "x86_64")]
+            libc::SYS_creat => ((libc::O_CREAT | libc::O_WRONLY) as u64, arguments[1]),
+            libc::SYS_openat => (arguments[2], arguments[3]),
+            libc::SYS_open_by_handle_at => (arguments[2], 0),
+            // Its flags lie in user memory, out of sight: it counts as an open for reading.
+            libc::SYS_openat2 => (0, 0),
+            _ => return None,
+        };
+        let path = call.path.as_ref().filter(|_| call.result >= 0 && !call.claimed)?;
+        let open = Self { path, flags, mode };
+        (!open.has(libc::O_PATH) && path.starts_with('/')).then_some(open)
+    }
+
+    fn has(&self, flags: i32) -> bool {
+        self.flags & flags as u64 == flags as u64
+    }
+
+    fn reads(&self) -> bool {
+        self.flags & libc::O_ACCMODE as u64 != libc::O_WRONLY as u64 && !self.has(libc::O_DIRECTORY)
+    }
+
+    fn writes(&self) -> bool {
+        self.flags & libc::O_ACCMODE as u64 != libc::O_RDONLY as u64
+            || (self.has(libc::O_CREAT) && !self.has(libc::O_DIRECTORY))
+    }
+}
+
+impl Files {
+    /// The deeds in an open, and to what.
+    pub fn observe_call(
+        &mut self,
+        items: ItemKey,
+        event: &Event,
+        call: &Call,
+        processes: &mut Processes,
+        done: &mut Vec<(Deed, Arc<str>)>,
+    ) {
+        if is_rename(call) {
+            self.note_rename(items, event, processes);
+        }
+        let Some(open) = Open::of(call) else { return };
+        if open.writes() {
+            self.note_write(items, event, &open, processes);
+            let serves = || processes.of(&event.actor).serves;
+            if self.is_script(items, open.path) && serves() {
+                done.push((Deed::WroteCode, Arc::clone(open.path)));
+            }
+        }
+        if open.has(libc::O_CREAT)
+            && let Some(bit) = set_id(open.mode)
+        {
+            done.push((Deed::SetIdBit, format!("{bit} on {}", open.path).into()));
+        }
+        if let Some((process, "mem")) = process_file(open.path)
+            && open.writes()
+            && process != event.actor.tgid
+        {
+            done.push((Deed::Trace, format!("process {process} (memory)").into()));
+        }
+        let Some(place) = place_of(open.path) else { return };
+        if place.decides && open.writes() {
+            done.push((Deed::Persistence, Arc::clone(open.path)));
+        }
+        let own = process_file(open.path).is_some_and(|(process, _)| process == event.actor.tgid);
+        if place.secret && open.reads() && !own {
+            done.push((Deed::Secret, Arc::clone(open.path)));
+        }
+    }
+
+    /// Follows what is run from now on, and tells whether its own workload has rewritten it.
+    pub fn observe_exec(
+        &mut self,
+        items: ItemKey,
+        event: &Event,
+        exec: &Exec,
+        done: &mut Vec<(Deed, Arc<str>)>,
+    ) {
+        let script = event.actor.subject.program.script_path();
+        for (path, ran) in [(Some(&*exec.path), Ran::Program), (script, Ran::Script)] {
+            let Some(path) = path.filter(|path| path.starts_with('/')) else { continue };
+            if exec.replaced
+                && exec.provenance != Provenance::Package
+                && self.was_written(items, event, path)
+            {
+                done.push((Deed::ReplacedWithin, path.into()));
+            }
+            self.follow(items.path(path), ran);
+            self.follow(items.path(directory(path)), Ran::Directory);
+        }
+    }
+
+    fn follow(&mut self, path: u64, ran: Ran) {
+        if self.ran.len() < RAN_MAX || self.ran.contains_key(&path) {
+            self.ran.insert(path, ran);
+        } else {
+            self.refused += 1;
+        }
+    }
+
+    fn note_write(
+        &mut self,
+        items: ItemKey,
+        event: &Event,
+        open: &Open<'_>,
+        processes: &mut Processes,
+    ) {
+        let path = items.path(open.path);
+        if self.ran.contains_key(&path) {
+            self.note(items, event, path);
+        }
+        if open.has(libc::O_CREAT | libc::O_EXCL) {
+            let directory = items.path(directory(open.path));
+            if self.ran.contains_key(&directory) {
+                processes.made_in(&event.actor, directory);
+            }
+        }
+    }
+
+    /// A file is mostly replaced by one that was made beside it and then renamed. What a rename
+    /// names is claimed; that a process made a file there and renamed one is not.
+    fn note_rename(&mut self, items: ItemKey, event: &Event, processes: &mut Processes) {
+        let directory = processes.of(&event.actor).made_in;
+        if directory != 0 {
+            processes.made_in(&event.actor, 0);
+            self.note(items, event, directory);
+        }
+    }
+
+    fn note(&mut self, items: ItemKey, event: &Event, path: u64) {
+        let workload = items.workload(&event.actor.subject.workload);
+        self.written.0.insert(path, (workload, event.time_boot_ns));
+    }
+
+    fn was_written(&self, items: ItemKey, event: &Event, path: &str) -> bool {
+        let own = items.workload(&event.actor.subject.workload);
+        [path, directory(path)].into_iter().any(|path| {
+            self.written.0.get(items.path(path)).is_some_and(|&(workload, time)| {
+                workload == own && event.time_boot_ns.saturating_sub(time) <= LATELY_NS
+            })
+        })
+    }
+
+    fn is_script(&self, items: ItemKey, path: &str) -> bool {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+        extension.is_some_and(|extension| SCRIPT_EXTENSIONS.contains(&extension))
+            || self.ran.get(&items.path(path)) == Some(&Ran::Script)
+    }
+
+    /// Files that found no room, or went for others.
+    pub fn refused(&self) -> u64 {
+        self.refused + self.written.0.evicted
+    }
+}
+
+fn is_rename(call: &Call) -> bool {
+    let number = i64::from(call.number);
+    #[cfg(target_arch = "x86_64")]
+    if number == libc::SYS_rename {
+        return call.result == 0;
+    }
+    (number == libc::SYS_renameat || number == libc::SYS_renameat2) && call.result == 0
+}
+
+fn directory(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}

@@ -1,0 +1,165 @@
+//! Which deeds were done before, by whom, and to what: sets of their own beside the baseline's.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use hedgerow_event::{Class, Deed, Subject, Workload};
+use hedgerow_features::{EPHEMERAL_PORT_FIRST, ItemKey, WORKLOADS_LIMIT, place_of};
+use serde::{Deserialize, Serialize};
+
+/// Different deeds of one kind that a workload remembers. When full nothing is added: what is
+/// intrinsic goes on being told, and its rate tells that it is common; what is merely new no longer
+/// is, since "not in it" doesn't mean "never seen" any more.
+pub const FIRSTS_MAX: usize = 2_048;
+
+/// One workload's, or the host's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Sets {
+    /// It was watched while learning, so that absence means something.
+    learned: bool,
+    done: BTreeMap<Deed, BTreeSet<u64>>,
+    refused: BTreeMap<Deed, u64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firsts {
+    host: Sets,
+    workloads: BTreeMap<Workload, Sets>,
+    /// Deeds of workloads past [`WORKLOADS_LIMIT`], which the host's sets hold.
+    workloads_refused: u64,
+}
+
+impl Sets {
+    fn insert(&mut self, deed: Deed, key: u64) {
+        let done = self.done.entry(deed).or_default();
+        if done.len() < FIRSTS_MAX || done.contains(&key) {
+            done.insert(key);
+        } else {
+            *self.refused.entry(deed).or_default() += 1;
+        }
+    }
+
+    fn knows(&self, deed: Deed, key: u64) -> bool {
+        let full = deed.class() == Class::Novelty && self.refused.contains_key(&deed);
+        full || self.done.get(&deed).is_some_and(|done| done.contains(&key))
+    }
+}
+
+impl Firsts {
+    /// Whether it was never learned. A workload that was not watched while learning is judged by
+    /// what any of the host's did.
+    pub fn is_first(&self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) -> bool {
+        let key = key(items, subject, deed, what);
+        match self.workloads.get(&subject.workload) {
+            Some(own) if own.learned => !own.knows(deed, key),
+            own => !own.is_some_and(|own| own.knows(deed, key)) && !self.host.knows(deed, key),
+        }
+    }
+
+    /// Notes that a workload is watched while learning.
+    pub fn watch(&mut self, workload: &Workload) {
+        if let Some(own) = self.sets(workload) {
+            own.learned = true;
+        }
+    }
+
+    /// Learns what was done while learning: the host does, too.
+    pub fn learn(&mut self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) {
+        self.host.insert(deed, key(items, subject, deed, what));
+        self.accept(items, subject, deed, what);
+    }
+
+    /// Learns a deed for its workload alone.
+    pub fn accept(&mut self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) {
+        let key = key(items, subject, deed, what);
+        match self.sets(&subject.workload) {
+            Some(own) => own.insert(deed, key),
+            None => self.host.insert(deed, key),
+        }
+    }
+
+    fn sets(&mut self, workload: &Workload) -> Option<&mut Sets> {
+        if !self.workloads.contains_key(workload) {
+            if self.workloads.len() >= WORKLOADS_LIMIT {
+                self.workloads_refused += 1;
+                return None;
+            }
+            self.workloads.insert(workload.clone(), Sets::default());
+        }
+        self.workloads.get_mut(workload)
+    }
+
+    /// Deeds that found no room.
+    pub fn refused(&self) -> u64 {
+        let sets = self.workloads.values().chain([&self.host]);
+        sets.flat_map(|sets| sets.refused.values()).sum::<u64>() + self.workloads_refused
+    }
+}
+
+/// By what a deed is known. It is made of what its object says, so that an object is learned by
+/// the same key that it was missed by.
+fn key(items: ItemKey, subject: &Subject, deed: Deed, what: &str) -> u64 {
+    let group = group(deed, what);
+    // Ports and addresses are the workload's; an ephemeral port says nothing but who opened it.
+    let by_program = match deed {
+        Deed::NewListener => group.len() != what.len(),
+        Deed::NewSource => false,
+        _ => true,
+    };
+    let program = if by_program { items.program(&subject.program) } else { 0 };
+    items.deed(program, deed, &group)
+}
+
+/// Within a program, what makes two deeds of a kind different ones.
+fn group(deed: Deed, what: &str) -> Cow<'_, str> {
+    let first_word = || what.split(' ').next().unwrap_or_default();
+    match deed {
+        Deed::SetIdBit | Deed::Namespace | Deed::Kernel | Deed::Beacon => first_word().into(),
+        Deed::Persistence | Deed::Secret => place_of(what).map_or(what, |place| place.name).into(),
+        Deed::WroteCode => directory(what).into(),
+        Deed::UnderListener | Deed::NewSource => what.into(),
+        Deed::NewListener => listener(what).into(),
+        _ => "".into(),
+    }
+}
+
+/// The directory of a path. Names that count or hash, as caches have them, are all one, or each of
+/// their directories would be new.
+fn directory(path: &str) -> String {
+    let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
+    let parts = directory.split('/').map(|part| {
+        let counts = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if counts { "#" } else { part }
+    });
+    parts.collect::<Vec<_>>().join("/")
+}
+
+/// `port 80/tcp` as it is; all ephemeral ports are the same one.
+fn listener(what: &str) -> &str {
+    let port =
+        what.trim_start_matches("port ").split('/').next().and_then(|port| port.parse().ok());
+    match port {
+        Some(EPHEMERAL_PORT_FIRST..=u16::MAX) => what.rsplit('/').next().unwrap_or(what),
+        _ => what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_a_cache_are_one() {
+        assert_eq!(directory("/srv/cache/ab/0f3/x.php"), directory("/srv/cache/12/9e/y.php"));
+        assert_ne!(directory("/srv/cache/ab/x.php"), directory("/srv/www/ab/x.php"));
+    }
+
+    #[test]
+    fn ephemeral_ports_are_one_and_others_are_themselves() {
+        assert_eq!(listener("port 40000/tcp"), listener("port 50000/tcp"));
+        assert_ne!(listener("port 40000/tcp"), listener("port 40000/udp"));
+        assert_eq!(listener("port 4444/tcp"), "port 4444/tcp");
+    }
+}

@@ -1,0 +1,137 @@
+//! What was done: the deeds of the catalogue beyond the baseline's first-seen things.
+//!
+//! Most are *firsts*: a program that never did this, to that. They are learned while learning, and
+//! told each time until they are learned afterwards. The others are *amounts*, beside the most that
+//! learning saw.
+
+mod bounded;
+mod calls;
+mod execs;
+mod files;
+mod firsts;
+mod processes;
+#[cfg(test)]
+mod tests;
+mod trades;
+
+use std::sync::Arc;
+
+use hedgerow_event::{Deed, Event, FlowDirection, Object, Origin, Protocol, calls::Class};
+use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, ItemKey, Set};
+use serde::{Deserialize, Serialize};
+
+use self::{files::Files, firsts::Firsts, processes::Processes};
+
+/// What is watched for beyond first-seen sets, bounded. The sets and amounts are learned and kept
+/// in the model file; what is known of running processes isn't.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Deeds {
+    /// The baseline's, by which everything here is hashed.
+    key: Option<ItemKey>,
+    /// Epochs of learning.
+    learned: u64,
+    firsts: Firsts,
+    files: Files,
+    #[serde(skip)]
+    processes: Processes,
+}
+
+/// A kind of deed, and to, of or from what.
+type Done = Vec<(Deed, Arc<str>)>;
+
+impl Deeds {
+    /// The deeds in an event that make objects beyond [`Baseline::novel`]: none while learning. A
+    /// first is told each time it happens until it is learned.
+    pub fn observe(&mut self, event: &Event, baseline: &Baseline, learning: bool) -> Vec<Object> {
+        if matches!(event.origin, Origin::Raw(_) | Origin::Signal(_)) {
+            return Vec::new();
+        }
+        let items = baseline.key();
+        self.key = Some(items);
+        self.processes.observe(event);
+        let subject = &event.actor.subject;
+        if learning && matches!(event.origin, Origin::Row(_) | Origin::Exec(_)) {
+            self.firsts.watch(&subject.workload);
+        }
+        let mut done = Done::new();
+        self.firsts_in(items, event, baseline, &mut done);
+        let mut objects = Vec::new();
+        for (deed, what) in done {
+            let facts = self.processes.of(&event.actor);
+            if trades::is_excused(deed, &subject.program, &facts) {
+                continue;
+            }
+            if learning {
+                self.firsts.learn(items, subject, deed, &what);
+            } else if self.firsts.is_first(items, subject, deed, &what) {
+                objects.push(Object::Did { subject: subject.clone(), deed, what });
+            }
+        }
+        objects
+    }
+
+    /// What in an event would be a deed if its program never did it.
+    fn firsts_in(&mut self, items: ItemKey, event: &Event, baseline: &Baseline, done: &mut Done) {
+        match &event.origin {
+            Origin::Exec(exec) => {
+                execs::deeds(event, exec, done);
+                self.files.observe_exec(items, event, exec, done);
+            }
+            Origin::Call(call) => {
+                done.extend(calls::deed(&event.actor, call));
+                self.files.observe_call(items, event, call, &mut self.processes, done);
+            }
+            Origin::Row(row) if row.classes[Class::Uring.index()] > 0 => {
+                done.push((Deed::IoUring, "requests, or those of aio".into()));
+            }
+            Origin::Flow(flow) if flow.direction == FlowDirection::Inbound && flow.has_peer() => {
+                // What the baseline knows needs no second memory.
+                let known = baseline.known(&event.actor.subject.workload);
+                let is_new = |set, hash| known.is_some_and(|known| known.is_new(set, hash));
+                let (port, protocol) = (flow.local.port, flow.protocol);
+                // An ephemeral port is known by who opened it.
+                if let Some(listener) = listener(port, protocol)
+                    && (port >= EPHEMERAL_PORT_FIRST
+                        || is_new(Set::Listens, items.port(protocol, port)))
+                {
+                    done.push((Deed::NewListener, listener.into()));
+                }
+                let source = flow.peer.address;
+                if !source.is_loopback() && is_new(Set::Sources, items.address(source)) {
+                    done.push((Deed::NewSource, source.to_string().into()));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Learns what an object names, at an operator's word or because nobody suspected it.
+    pub fn learn(&mut self, object: &Object) {
+        let (Some(items), Object::Did { subject, deed, what }) = (self.key, object) else { return };
+        self.firsts.accept(items, subject, *deed, what);
+    }
+
+    /// Ends an epoch.
+    pub fn close(&mut self, _end_boot_ns: u64, learning: bool) {
+        self.learned += u64::from(learning);
+    }
+
+    /// Nothing was ever learned here, as in what an older model file holds.
+    pub fn is_empty(&self) -> bool {
+        self.learned == 0
+    }
+
+    /// What found no room, or had to go for others.
+    pub fn refused(&self) -> u64 {
+        self.firsts.refused() + self.files.refused() + self.processes.evicted()
+    }
+}
+
+/// `port 80/tcp`; other protocols have none.
+fn listener(port: u16, protocol: Protocol) -> Option<String> {
+    match protocol {
+        Protocol::Tcp => Some(format!("port {port}/tcp")),
+        Protocol::Udp => Some(format!("port {port}/udp")),
+        Protocol::Icmp | Protocol::Other => None,
+    }
+}

@@ -1,0 +1,224 @@
+#![allow(clippy::unwrap_used)]
+
+mod calls;
+mod execs;
+mod files;
+mod sets;
+
+use std::{net::IpAddr, sync::Arc};
+
+use hedgerow_event::{
+    Actor, CLASSES, Call, Deed, Epoch, Event, Exec, Exit, FileKey, Flow, FlowDirection, FlowPhase,
+    Fork, Object, Origin, Peer, Program, Protocol, Provenance, Row, RowReason, Subject, Workload,
+};
+use hedgerow_features::{Baseline, ItemKey};
+
+use super::Deeds;
+
+pub const SECOND_NS: u64 = 1_000_000_000;
+
+/// A host: what it was seen to do, and what it does.
+pub struct Host {
+    pub deeds: Deeds,
+    pub baseline: Baseline,
+    pub learning: bool,
+    pub now_ns: u64,
+}
+
+/// Who acts.
+#[derive(Clone)]
+pub struct Who {
+    pub workload: &'static str,
+    pub program: Program,
+    pub tgid: u32,
+}
+
+pub fn who(program: &str, tgid: u32) -> Who {
+    Who { workload: "web.service", program: Program::new(program), tgid }
+}
+
+impl Who {
+    pub fn script(mut self, script: &str) -> Self {
+        self.program.script = Some(script.into());
+        self
+    }
+
+    pub fn of(mut self, workload: &'static str) -> Self {
+        self.workload = workload;
+        self
+    }
+
+    fn subject(&self) -> Arc<Subject> {
+        Arc::new(Subject::new(Workload::new(self.workload), self.program.clone()))
+    }
+}
+
+impl Host {
+    pub fn new() -> Self {
+        Self {
+            deeds: Deeds::default(),
+            baseline: Baseline::new(ItemKey(7), 1),
+            learning: true,
+            now_ns: 3600 * SECOND_NS,
+        }
+    }
+
+    /// A host that learned of `web.service` only that it runs.
+    pub fn learned() -> Self {
+        let mut host = Self::new();
+        assert!(host.row(&who("/usr/sbin/web", 1), &[]).is_empty());
+        host.end_learning();
+        host
+    }
+
+    pub fn end_learning(&mut self) {
+        self.baseline.freeze();
+        self.learning = false;
+    }
+
+    pub fn event(&mut self, who: &Who, origin: Origin) -> Vec<(Deed, String)> {
+        self.objects(who, origin)
+            .iter()
+            .map(|object| match object {
+                Object::Did { deed, what, subject } => {
+                    assert_eq!(*subject, who.subject());
+                    (*deed, what.to_string())
+                }
+                object => panic!("{object}"),
+            })
+            .collect()
+    }
+
+    pub fn objects(&mut self, who: &Who, origin: Origin) -> Vec<Object> {
+        let event = Event {
+            epoch: Epoch(1),
+            time_boot_ns: self.now_ns,
+            actor: Actor {
+                subject: who.subject(),
+                tgid: who.tgid,
+                tid: who.tgid,
+                start_boot_ns: 5,
+                cgroup_id: 9,
+                program_id: 1,
+                slot: 0,
+            },
+            origin,
+        };
+        let objects = self.deeds.observe(&event, &self.baseline, self.learning);
+        self.baseline.observe(&event);
+        objects
+    }
+
+    pub fn call(&mut self, who: &Who, number: i64, arguments: &[u64]) -> Vec<(Deed, String)> {
+        self.event(who, Origin::Call(Box::new(call(number, arguments, None))))
+    }
+
+    /// An open by `openat`.
+    pub fn open(&mut self, who: &Who, path: &str, flags: i32) -> Vec<(Deed, String)> {
+        let call = call(libc::SYS_openat, &[0, 0, flags as u64, 0o644], Some(path));
+        self.event(who, Origin::Call(Box::new(call)))
+    }
+
+    pub fn exec(&mut self, who: &Who, change: impl FnOnce(&mut Exec)) -> Vec<(Deed, String)> {
+        let mut exec = Exec {
+            previous: None,
+            file: FileKey::default(),
+            parent_tgid: 100,
+            parent: Some(self::who("/usr/sbin/web", 100).of(who.workload).subject()),
+            uid_before: 0,
+            uid: 0,
+            login_uid: u32::MAX,
+            path: Arc::clone(&who.program.path),
+            arguments: "".into(),
+            digest: None,
+            replaced: false,
+            memory: false,
+            writable: false,
+            privileged: false,
+            socket_io: false,
+            under_listener: false,
+            provenance: Provenance::Unknown,
+        };
+        change(&mut exec);
+        self.event(who, Origin::Exec(Box::new(exec)))
+    }
+
+    pub fn fork(&mut self, who: &Who, child_tgid: u32) {
+        let fork =
+            Fork { child_tgid, child_tid: child_tgid, child_start_boot_ns: 5, thread: false };
+        assert!(self.event(who, Origin::Fork(fork)).is_empty());
+    }
+
+    pub fn exit(&mut self, who: &Who) {
+        assert!(self.event(who, Origin::Exit(Exit { code: 0, process: true })).is_empty());
+    }
+
+    pub fn row(&mut self, who: &Who, calls: &[(usize, u32)]) -> Vec<(Deed, String)> {
+        let mut classes = [0; CLASSES];
+        calls.iter().for_each(|(class, count)| classes[*class] = *count);
+        let row = Row {
+            reason: RowReason::Window,
+            classes,
+            calls: classes.iter().map(|count| u64::from(*count)).sum(),
+            errors: 0,
+            checked: 0,
+            unseen2: 0,
+            unseen3: 0,
+            unseen6: 0,
+            collapsed: 0,
+            lost: 0,
+            limited: 0,
+        };
+        self.event(who, Origin::Row(Box::new(row)))
+    }
+
+    pub fn flow(&mut self, who: &Who, flow: Flow) -> Vec<(Deed, String)> {
+        self.event(who, Origin::Flow(Box::new(flow)))
+    }
+}
+
+pub fn call(number: i64, arguments: &[u64], path: Option<&str>) -> Call {
+    let mut registers = [0; 6];
+    registers[..arguments.len()].copy_from_slice(arguments);
+    Call {
+        number: i32::try_from(number).unwrap(),
+        class: 0,
+        compat: false,
+        result: 0,
+        arguments: registers,
+        path: path.map(Into::into),
+        claimed: false,
+    }
+}
+
+/// A TCP flow to port 443 of a peer.
+pub fn outbound(peer: &str, bytes_out: u64) -> Flow {
+    Flow {
+        cookie: 1,
+        phase: FlowPhase::Start,
+        protocol: Protocol::Tcp,
+        direction: FlowDirection::Outbound,
+        local: Peer { address: [10, 0, 0, 1].into(), port: 40_000 },
+        peer: Peer { address: peer.parse::<IpAddr>().unwrap(), port: 443 },
+        bytes_out,
+        bytes_in: 0,
+        packets_out: 1,
+        packets_in: 1,
+        retransmits: 0,
+        rtt_us: None,
+        netns: 1,
+    }
+}
+
+/// A TCP flow from a source to a local port.
+pub fn inbound(source: &str, port: u16) -> Flow {
+    let mut flow = outbound(source, 0);
+    flow.direction = FlowDirection::Inbound;
+    flow.peer.port = 50_000;
+    flow.local.port = port;
+    flow
+}
+
+pub fn did(deed: Deed, what: &str) -> Vec<(Deed, String)> {
+    vec![(deed, what.to_owned())]
+}
