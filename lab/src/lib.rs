@@ -29,6 +29,7 @@ mod load;
 mod network;
 mod process;
 mod recorder;
+mod trap;
 
 pub use attack::{Attack, Outcome, Via, now_ns};
 pub use broker::Broker;
@@ -42,3 +43,4 @@ pub use load::{APP_PORT, Load, Maintenance, Postgres, Started, WEB_PORT};
 pub use network::Site;
 pub use process::Running;
 pub use recorder::{End, Receipt, Recorder, Transcript};
+pub use trap::{Bait, Trap};

@@ -12,6 +12,7 @@ use std::{
 
 use hedgerow_bpf::wire;
 use hedgerow_event::{Digest, Epoch, Event, Subject, Tampering};
+use hedgerow_hostfile::Refusals;
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::{
@@ -378,6 +379,11 @@ impl Control {
         let path = subject.program.script_path().unwrap_or(&subject.program.path);
         let place = (subject.workload.clone(), path.into());
         self.0.naming().1.digests().know(place, digest);
+    }
+
+    /// Whose files are not read, because one took too long.
+    pub fn refusals(&self) -> Refusals {
+        self.0.naming().1.refusals()
     }
 
     /// Whether new programs get a profile at exec.

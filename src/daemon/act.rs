@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, net::ToSocketAddrs, time::Duration};
 
+use anyhow::Context as _;
 use hedgerow_event::{
     Event, Evidence, Finding, Maturity, Mode, Origin, Remediation, Rule, Tampering, Target,
     Verdict, Workload,
@@ -9,7 +10,7 @@ use hedgerow_event::{
 use hedgerow_responder::{
     Options, Refusal, Request, Responder, Wronged, now,
     policy::{self, Context, Offenders},
-    protected::gather::{Protected, admin_logins, gather, one_of_each_namespace},
+    protected::gather::{Gathered, Gatherer, Protected, namespaces_of},
 };
 use hedgerow_sink::{JsonLinesSink, Message, Rotation, kafka::KafkaSink};
 
@@ -22,8 +23,8 @@ use crate::{
 
 /// Waiting records get this long at the end; what is left stays in the spool.
 const FLUSH: Duration = Duration::from_secs(5);
-/// Addresses of this host are gathered anew after this many sweeps.
-const GATHER_SWEEPS: u32 = 30;
+/// The start waits so long for the addresses of this host. Without them nothing is denied by itself.
+const GATHER: Duration = Duration::from_secs(10);
 /// Files known to have been run, by the workloads that ran them; past it none is exclusive.
 const FILES_MAX: usize = 65_536;
 
@@ -37,11 +38,15 @@ pub struct Actor {
     kafka: Option<KafkaSink>,
     files: BTreeSet<(hedgerow_event::FileKey, Workload)>,
     host: Host,
+    /// Reads what no automatic entry may name.
+    gatherer: Gatherer,
+    gathered: bool,
+    /// Namespaces past the limit were told.
+    skipped: bool,
     /// Addresses of the brokers.
     brokers: Vec<Protected>,
     /// The last finding that led to no entry, with the reason: its updates say nothing new.
     last_report: (String, String),
-    sweeps: u32,
     pub alerts: u64,
     pub suppressed: u64,
     pub blocks: u64,
@@ -93,6 +98,7 @@ impl Actor {
             Some(kafka) => Some(connect(kafka, reporter)?),
             None => None,
         };
+        let gatherer = Gatherer::start().context("can't start the thread that reads addresses")?;
         let mut actor = Self {
             responder,
             offenders: Offenders::default(),
@@ -101,26 +107,48 @@ impl Actor {
             kafka,
             files: BTreeSet::new(),
             host: host.clone(),
+            gatherer,
+            gathered: false,
+            skipped: false,
             brokers: config.kafka.as_ref().map_or_else(Vec::new, |kafka| brokers(&kafka.brokers)),
             last_report: Default::default(),
-            sweeps: 0,
             alerts: 0,
             suppressed: 0,
             blocks: 0,
         };
-        actor.gather();
+        let found = actor.gatherer.wait(GATHER);
+        actor.protect(found, reporter);
+        if !actor.gathered {
+            reporter
+                .warn("the addresses of this host are not read yet; until then nothing is denied");
+        }
         Ok(actor)
     }
 
-    /// Reads anew what no automatic entry may name.
-    fn gather(&mut self) {
-        let Some(responder) = &mut self.responder else { return };
+    /// Takes over what no automatic entry may name, and tells what could not be read of it.
+    fn protect(&mut self, found: Option<Gathered>, reporter: &mut Reporter) {
+        for refused in self.gatherer.refusals().take_untold() {
+            reporter.warn(&refused);
+        }
+        let (Some(found), Some(responder)) = (found, &mut self.responder) else { return };
         let protected = responder.protected_mut();
-        let found = gather(one_of_each_namespace());
-        protected.refresh(found.into_iter().chain(self.brokers.iter().copied()));
-        for (source, wall_ns) in admin_logins() {
+        protected.refresh(found.host.into_iter().chain(self.brokers.iter().copied()));
+        protected.refresh_namespaces(found.namespaces);
+        for (source, wall_ns) in found.logins {
             protected.add_admin_login(source, wall_ns);
         }
+        if found.skipped > 0 && !std::mem::replace(&mut self.skipped, true) {
+            reporter.warn(&format!(
+                "{} namespaces are too many: their addresses are not protected",
+                found.skipped
+            ));
+        }
+        self.gathered = true;
+    }
+
+    /// Owners whose files are not read, because one took too long.
+    pub fn unread(&self) -> Vec<String> {
+        self.gatherer.refusals().refused()
     }
 
     /// Adds an epoch to what was seen of the week.
@@ -161,6 +189,13 @@ impl Actor {
         let Some(responder) = &mut self.responder else {
             return Done::Reported("the deny hooks are not loaded".to_owned());
         };
+        if !self.gathered {
+            return Done::Reported("the addresses of this host are not read yet".to_owned());
+        }
+        // Where the offender lives matters only if its peer is protected somewhere.
+        let protected = responder.protected_mut();
+        let named = evidence.peer.filter(|peer| protected.is_named_in_a_namespace(peer.address));
+        protected.judge(named.map_or_else(Vec::new, |_| namespaces_of(evidence.tgid)));
         let workload = &evidence.subject.workload;
         let file_exclusive = evidence.file.is_some_and(|file| {
             self.files.len() < FILES_MAX
@@ -302,11 +337,11 @@ impl Actor {
 
     /// Extends entries that are being hit, reports those that ended.
     pub fn sweep(&mut self, reporter: &mut Reporter) {
-        self.sweeps += 1;
-        if self.sweeps.is_multiple_of(GATHER_SWEEPS) {
-            self.gather();
-        }
+        let found = self.gatherer.take();
+        self.protect(found, reporter);
         let Some(responder) = &mut self.responder else { return };
+        // What has waited is of nobody in particular.
+        responder.protected_mut().judge(Vec::new());
         match responder.tick(now()) {
             Ok(remediations) => {
                 for remediation in remediations {

@@ -22,6 +22,7 @@ use hedgerow_detect::{
 };
 use hedgerow_event::{EpochClose, Event, GramReport, Grams};
 use hedgerow_features::{Record, Sensors};
+use hedgerow_hostfile::Refusals;
 use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
 
 pub use self::capture::{
@@ -55,6 +56,8 @@ struct Daemon {
     config: Config,
     engine: Engine,
     sensor: Sensor,
+    /// Whose programs are not read, because one took too long.
+    unread: Refusals,
     actor: Actor,
     reporter: Reporter,
     tampered: Told,
@@ -110,10 +113,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         Resolver::open().context("can't read the cgroup hierarchy").map_err(Failure::host)?;
     let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
     let sensor = probe.control();
+    let unread = sensor.refusals();
     let mut daemon = Daemon {
         config,
         engine,
         sensor,
+        unread,
         actor,
         reporter,
         tampered: Told::default(),
@@ -162,6 +167,9 @@ impl Daemon {
                 recv(sweep) -> _ => {
                     self.actor.sweep(&mut self.reporter);
                     self.raise();
+                    for refused in self.unread.take_untold() {
+                        self.reporter.warn(&refused);
+                    }
                 }
                 recv(live) -> _ => self.reporter.live(&self.engine, &self.sensor),
                 recv(signals) -> _ => return Ok(()),
@@ -273,10 +281,10 @@ impl Daemon {
             }
             Outcome::Scored(_) => {}
             Outcome::Finding(mut finding, evidence) => {
-                process::describe(&mut finding);
-                // The verdict first: no sink may hold it up.
+                // The verdict first: neither a sink nor what is read of the process may hold it up.
                 let state = finding.state;
                 let done = evidence.map(|evidence| self.actor.act(&finding.uid, &evidence, state));
+                process::describe(&mut finding);
                 self.actor.publish(&finding, &mut self.reporter);
                 if let Some(done) = done {
                     self.actor.done(done, &mut self.reporter);

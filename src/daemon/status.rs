@@ -17,6 +17,10 @@ pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
         .map(|status| json!({ "hook": format!("{:?}", status.hook), "proof": format!("{:?}", status.proof) }))
         .collect();
     let responder = actor.responder.as_ref();
+    let mut unread = sensor.refusals().refused();
+    unread.extend(actor.unread());
+    unread.sort();
+    unread.dedup();
     json!({
         "mode": responder.map(|responder| responder.default_mode()),
         "armed": responder.and_then(|responder| responder.is_armed().ok()),
@@ -34,6 +38,7 @@ pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
         "alerts": actor.alerts,
         "suppressed": actor.suppressed,
         "blocks": actor.blocks,
+        "unread": unread,
         "model": engine.model_id(),
         "held_back_days": support.held_back_days,
         "hooks": hooks,

@@ -1,6 +1,8 @@
 //! What the container runtimes of a host write about their containers, read from their files.
 
-use std::{fs, path::Path};
+use std::path::Path;
+
+use hedgerow_hostfile::{Progress, content, inside};
 
 use super::workload::{ContainerFacts, Runtime};
 
@@ -16,7 +18,7 @@ pub fn describe(root: &Path, id: &str, runtime: Runtime) -> ContainerFacts {
     };
     candidates
         .iter()
-        .filter_map(|runtime| files(*runtime, id).iter().find_map(|file| read(&root.join(file))))
+        .filter_map(|runtime| files(*runtime, id).iter().find_map(|file| read(root, file)))
         .next()
         .unwrap_or_default()
 }
@@ -38,12 +40,10 @@ fn files(runtime: Runtime, id: &str) -> Vec<String> {
     }
 }
 
-fn read(path: &Path) -> Option<ContainerFacts> {
-    if fs::metadata(path).ok()?.len() > DESCRIPTION_BYTES_MAX {
-        return None;
-    }
-    let value: serde_json::Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
-    Some(facts(&value))
+fn read(root: &Path, path: &str) -> Option<ContainerFacts> {
+    let file = inside(root, Path::new(path)).ok()?;
+    let text = content(file, DESCRIPTION_BYTES_MAX, &Progress::default()).ok()?;
+    Some(facts(&serde_json::from_slice(&text).ok()?))
 }
 
 /// Reads Docker's `config.v2.json` (`Config.Image`) or an OCI bundle's annotations, as containerd's
@@ -77,6 +77,8 @@ fn facts(value: &serde_json::Value) -> ContainerFacts {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
     use super::*;
 
     fn written(path: &str, json: &str) -> tempfile::TempDir {

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, fs, path::Path, sync::Arc};
 
 use hedgerow_event::{Program, Subject, Workload};
+use hedgerow_hostfile::Refusals;
 
 use super::{
     cgroup::Hierarchy,
@@ -73,6 +74,11 @@ impl Resolver {
     /// Times that a full cache was forgotten and resolved anew.
     pub fn forgotten(&self) -> u64 {
         self.forgotten + self.digests.forgotten()
+    }
+
+    /// Whose files are not read, because one took too long.
+    pub fn refusals(&self) -> Refusals {
+        self.digests.refusals().clone()
     }
 
     /// Digests of programs' files.

@@ -1,72 +1,205 @@
-//! Reads the host's addresses, gateways, resolvers and DHCP servers, in the network namespace of
-//! each process that is named.
+//! Reads the host's addresses, gateways, resolvers and DHCP servers, and those of each other
+//! namespace that has a process.
+//!
+//! What is read in a namespace says nothing of the host: anybody can make one, and put any address
+//! on its `lo` or into its `resolv.conf`. So it is kept apart, with the namespace that it is of. A
+//! thread reads all of it; nobody waits for the files of others.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     env,
     fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant},
 };
+
+use hedgerow_hostfile::{Reader, Refusals};
 
 /// An address to protect, with why.
 pub type Protected = (IpAddr, u8, &'static str);
 
-/// Gathers anew for the namespaces of these processes (`/proc/PID/net`); what can't be read, such as
-/// a process that has gone, gives nothing. To be called about once a minute.
-pub fn gather(pids: impl IntoIterator<Item = u32>) -> Vec<Protected> {
-    let mut found = Vec::new();
-    let mut namespaces = HashSet::new();
-    for pid in pids {
-        let process = Path::new("/proc").join(pid.to_string());
-        if let Ok(namespace) = fs::read_link(process.join("ns/net"))
-            && namespaces.insert(namespace)
-        {
-            let read = |name: &str| fs::read_to_string(process.join("net").join(name));
-            found.extend(own_v4(&read("fib_trie").unwrap_or_default()));
-            found.extend(own_v6(&read("if_inet6").unwrap_or_default()));
-            found.extend(gateways_v4(&read("route").unwrap_or_default()));
-            found.extend(gateways_v6(&read("ipv6_route").unwrap_or_default()));
+/// All is read anew this often.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// Namespaces that are read, the ones met first; the rest are counted.
+const NAMESPACES_MAX: usize = 1024;
+/// Largest `resolv.conf` and lease; a larger one is none.
+const TEXT_BYTES_MAX: u64 = 64 << 10;
+/// Largest table of a network namespace.
+const TABLE_BYTES_MAX: u64 = 16 << 20;
+/// Leases that are looked at, by directory.
+const LEASES_MAX: usize = 256;
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gathered {
+    /// Of the host's own namespaces, which are those of init and of this process.
+    pub host: Vec<Protected>,
+    /// Of each other network or mount namespace, by its inode.
+    pub namespaces: HashMap<u64, Vec<Protected>>,
+    /// Sources of successful logins over the network, with their wall time.
+    pub logins: Vec<(IpAddr, i64)>,
+    /// Namespaces past the limit.
+    pub skipped: usize,
+}
+
+/// The thread that reads; it ends with this.
+#[derive(Debug)]
+pub struct Gatherer {
+    latest: Arc<Mutex<Option<Gathered>>>,
+    refusals: Refusals,
+    /// Its end tells the thread to end.
+    _stop: Sender<()>,
+    /// Told at each reading.
+    read: Receiver<()>,
+}
+
+impl Gatherer {
+    /// Begins the first reading, which others follow.
+    ///
+    /// # Errors
+    /// No thread can be made.
+    pub fn start() -> io::Result<Self> {
+        let mut reader = Reader::new("addresses");
+        let refusals = reader.refusals();
+        let latest = Arc::new(Mutex::new(None));
+        let (stop, stopped) = channel();
+        let (done, read) = channel();
+        let slot = Arc::clone(&latest);
+        thread::Builder::new().name("hedgerow-gather".into()).spawn(move || {
+            loop {
+                let found = gather(&mut reader);
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
+                if done.send(()).is_err()
+                    || stopped.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout)
+                {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { latest, refusals, _stop: stop, read })
+    }
+
+    /// The newest reading, unless it was taken.
+    pub fn take(&self) -> Option<Gathered> {
+        self.read.try_iter().for_each(drop);
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// As [`Self::take`], but waits for the first.
+    pub fn wait(&self, limit: Duration) -> Option<Gathered> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(found) = self.take() {
+                return Some(found);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            self.read.recv_timeout(left).ok()?;
         }
-        // Resolvers depend on the mount namespace.
-        if let Ok(namespace) = fs::read_link(process.join("ns/mnt"))
-            && namespaces.insert(namespace)
-        {
-            let text = fs::read_to_string(process.join("root/etc/resolv.conf"));
-            found.extend(resolvers(&text.unwrap_or_default()));
+    }
+
+    /// Whose files are not read, because one took too long.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+}
+
+/// Reads all of it once. What can't be read gives nothing.
+pub fn gather(reader: &mut Reader) -> Gathered {
+    let mut found = Gathered { logins: admin_logins(), ..Gathered::default() };
+    // Init's can't be read everywhere.
+    let hosts: HashSet<u64> =
+        [INIT, std::process::id()].into_iter().flat_map(namespaces_of).collect();
+    let (namespaces, skipped) = namespaces();
+    found.skipped = skipped;
+    for (namespace, (pid, kind)) in namespaces {
+        let addresses = match kind {
+            "net" => of_network(reader, pid),
+            _ => of_files(reader, pid),
+        };
+        if hosts.contains(&namespace) {
+            found.host.extend(addresses);
+        } else if !addresses.is_empty() {
+            found.namespaces.insert(namespace, addresses);
         }
     }
     for path in ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"] {
-        found.extend(resolvers(&fs::read_to_string(path).unwrap_or_default()));
+        found.host.extend(resolvers(&host_text(reader, Path::new(path))));
     }
     for directory in ["/run/systemd/netif/leases", "/var/lib/dhcp", "/var/lib/NetworkManager"] {
-        for file in fs::read_dir(directory).into_iter().flatten().flatten() {
-            found.extend(dhcp_servers(&fs::read_to_string(file.path()).unwrap_or_default()));
+        let files = fs::read_dir(directory).into_iter().flatten().flatten();
+        for file in files.take(LEASES_MAX) {
+            found.host.extend(dhcp_servers(&host_text(reader, &file.path())));
         }
     }
     if let Some(api) = env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse().ok()) {
-        found.push(whole(api, "the cluster's API"));
+        found.host.push(whole(api, "the cluster's API"));
     }
-    found.sort_unstable();
-    found.dedup();
+    found.host.sort_unstable();
+    found.host.dedup();
     found
 }
 
-/// Processes of which one at least lives in each network and in each mount namespace that has any.
-pub fn one_of_each_namespace() -> Vec<u32> {
-    let mut seen = HashSet::new();
+const INIT: u32 = 1;
+/// Addresses and gateways are of the network namespace, resolvers of the mount namespace.
+const KINDS: [&str; 2] = ["net", "mnt"];
+
+/// The inodes of the namespaces that a process lives in; none where it is gone.
+pub fn namespaces_of(pid: u32) -> Vec<u64> {
+    KINDS.into_iter().filter_map(|kind| namespace_of(pid, kind)).collect()
+}
+
+fn namespace_of(pid: u32, kind: &str) -> Option<u64> {
+    fs::metadata(format!("/proc/{pid}/ns/{kind}")).ok().map(|namespace| namespace.ino())
+}
+
+/// Each network and each mount namespace that has a process, with one of its processes, the host's first;
+/// and how many more there are than are looked at.
+fn namespaces() -> (HashMap<u64, (u32, &'static str)>, usize) {
     let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(number);
-    processes
-        .filter(|pid| {
-            let of = |name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).ok();
-            let new = |name| of(name).is_some_and(|namespace| seen.insert(namespace));
-            // Both, also where the first is new.
-            ["net", "mnt"].map(new).contains(&true)
-        })
-        .collect()
+    let mut found = HashMap::new();
+    let mut skipped = HashSet::new();
+    for pid in [INIT, std::process::id()].into_iter().chain(processes) {
+        for kind in KINDS {
+            let Some(namespace) = namespace_of(pid, kind) else { continue };
+            if found.len() < NAMESPACES_MAX {
+                found.entry(namespace).or_insert((pid, kind));
+            } else if !found.contains_key(&namespace) && skipped.len() < NAMESPACES_MAX {
+                skipped.insert(namespace);
+            }
+        }
+    }
+    (found, skipped.len())
+}
+
+fn of_network(reader: &mut Reader, pid: u32) -> Vec<Protected> {
+    let mut table = |name: &str| {
+        let read = reader.read_proc(pid, &format!("net/{name}"), TABLE_BYTES_MAX);
+        String::from_utf8(read.unwrap_or_default()).unwrap_or_default()
+    };
+    let mut found = own_v4(&table("fib_trie"));
+    found.extend(own_v6(&table("if_inet6")));
+    found.extend(gateways_v4(&table("route")));
+    found.extend(gateways_v6(&table("ipv6_route")));
+    found
+}
+
+fn of_files(reader: &mut Reader, pid: u32) -> Vec<Protected> {
+    let read = reader.read(pid, "/etc/resolv.conf", TEXT_BYTES_MAX);
+    resolvers(&String::from_utf8_lossy(&read.unwrap_or_default()))
+}
+
+fn host_text(reader: &mut Reader, path: &Path) -> String {
+    let read = reader.read_host(path, TEXT_BYTES_MAX);
+    String::from_utf8_lossy(&read.unwrap_or_default()).into_owned()
 }
 
 /// Where successful logins are recorded.
@@ -76,7 +209,7 @@ const LOGINS_BYTES_MAX: u64 = 4 << 20;
 
 /// Sources of successful logins over the network, with their wall time, as `login` and `sshd` record
 /// them; a host that keeps no such record has none.
-pub fn admin_logins() -> Vec<(IpAddr, i64)> {
+fn admin_logins() -> Vec<(IpAddr, i64)> {
     let size = size_of::<libc::utmpx>() as u64;
     let mut found = Vec::new();
     for path in LOGINS {
@@ -252,22 +385,19 @@ mod tests {
     }
 
     #[test]
-    fn this_process_stands_for_its_namespaces_or_another_one_does() {
-        let of = |pid: u32, name: &str| fs::read_link(format!("/proc/{pid}/ns/{name}")).unwrap();
-        let own = std::process::id();
-        let found = one_of_each_namespace();
-        for name in ["net", "mnt"] {
-            let same = |pid: &u32| {
-                fs::read_link(format!("/proc/{pid}/ns/{name}")).is_ok_and(|n| n == of(own, name))
-            };
-            assert!(found.iter().any(same), "{name}");
-        }
+    fn this_host_has_a_loopback_of_its_own() {
+        let found = gather(&mut Reader::new("test"));
+        assert!(addresses(&found.host).contains(&"127.0.0.1/32".to_owned()), "{found:?}");
+        assert_eq!(found.skipped, 0);
+        assert!(namespaces_of(u32::MAX).is_empty());
+        assert_eq!(namespaces_of(std::process::id()).len(), KINDS.len());
     }
 
     #[test]
-    fn this_host_has_a_loopback_of_its_own() {
-        let found = gather([std::process::id()]);
-        assert!(addresses(&found).contains(&"127.0.0.1/32".to_owned()), "{found:?}");
-        assert!(gather([u32::MAX]).iter().all(|(_, _, why)| *why != "an own address"));
+    fn the_thread_reads_and_what_was_taken_is_not_taken_again() {
+        let gatherer = Gatherer::start().unwrap();
+        let found = gatherer.wait(Duration::from_secs(60)).unwrap();
+        assert!(!found.host.is_empty());
+        assert_eq!(gatherer.take(), None);
     }
 }

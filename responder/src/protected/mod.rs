@@ -9,6 +9,7 @@ use std::{
 
 use hedgerow_event::{Evidence, Object, Subject, Workload};
 
+use self::gather::Protected;
 use crate::target::mask;
 
 /// Workloads that use a private address before it counts as infrastructure.
@@ -94,7 +95,11 @@ const PROGRAMS: [(&str, &[&str]); 7] = [
 #[derive(Debug, Clone)]
 pub struct ProtectedSet {
     /// Prefixes with the reason, from the host and from the configuration.
-    addresses: Vec<(IpAddr, u8, &'static str)>,
+    addresses: Vec<Protected>,
+    /// What was found in a namespace, by its inode: it protects who lives there, and nobody else.
+    namespaces: HashMap<u64, Vec<Protected>>,
+    /// Namespaces of the offender that is being judged.
+    offender: Vec<u64>,
     baseline: HashMap<Workload, HashSet<IpAddr>>,
     baseline_size: usize,
     overflowed: HashSet<Workload>,
@@ -112,6 +117,8 @@ impl Default for ProtectedSet {
     fn default() -> Self {
         let mut set = Self {
             addresses: Vec::new(),
+            namespaces: HashMap::new(),
+            offender: Vec::new(),
             baseline: HashMap::new(),
             baseline_size: 0,
             overflowed: HashSet::new(),
@@ -164,11 +171,28 @@ impl ProtectedSet {
     }
 
     /// Replaces what the host and the configuration named by a fresh reading.
-    pub fn refresh(&mut self, addresses: impl IntoIterator<Item = (IpAddr, u8, &'static str)>) {
+    pub fn refresh(&mut self, addresses: impl IntoIterator<Item = Protected>) {
         self.reset_addresses();
         for (address, prefix_length, reason) in addresses {
             self.add_address(address, prefix_length, reason);
         }
+    }
+
+    /// Replaces what was found in namespaces that are not the host's.
+    pub fn refresh_namespaces(&mut self, namespaces: HashMap<u64, Vec<Protected>>) {
+        self.namespaces = namespaces;
+    }
+
+    /// Whether an address is protected in any namespace: only then does it matter where an offender
+    /// lives.
+    pub fn is_named_in_a_namespace(&self, address: IpAddr) -> bool {
+        self.namespaces.values().flatten().any(|named| is_in(named, address.to_canonical()))
+    }
+
+    /// Says in which namespaces the offender lives about whom is asked next; nothing is what is known
+    /// of one that is gone.
+    pub fn judge(&mut self, namespaces: Vec<u64>) {
+        self.offender = namespaces;
     }
 
     /// A peer of the learned baseline.
@@ -216,11 +240,12 @@ impl ProtectedSet {
     /// Why a peer's address may not be denied to a workload.
     pub fn peer(&self, workload: &Workload, address: IpAddr, now_wall_ns: i64) -> Option<String> {
         let address = address.to_canonical();
-        let named = |(prefix, length, _): &&(IpAddr, u8, &str)| {
-            prefix.is_ipv4() == address.is_ipv4() && mask(address, *length) == *prefix
-        };
-        if let Some((_, _, reason)) = self.addresses.iter().find(named) {
+        if let Some((_, _, reason)) = self.addresses.iter().find(|named| is_in(named, address)) {
             return Some((*reason).to_owned());
+        }
+        let around = self.offender.iter().filter_map(|namespace| self.namespaces.get(namespace));
+        if let Some((_, _, reason)) = around.flatten().find(|named| is_in(named, address)) {
+            return Some(format!("{reason} in the offender's namespace"));
         }
         if self.baseline.get(workload).is_some_and(|known| known.contains(&address)) {
             return Some("a peer of the baseline".into());
@@ -337,6 +362,10 @@ fn is_login_session(workload: &Workload, login_uid: Option<u32>) -> bool {
     let unit = name.rsplit('/').next().unwrap_or(name);
     login_uid.is_some()
         && ((unit.starts_with("session") && unit.ends_with(".scope")) || unit.starts_with("user@"))
+}
+
+fn is_in((prefix, length, _): &Protected, address: IpAddr) -> bool {
+    prefix.is_ipv4() == address.is_ipv4() && mask(address, *length) == mask(*prefix, *length)
 }
 
 fn is_private(address: IpAddr) -> bool {

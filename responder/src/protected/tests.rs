@@ -81,6 +81,24 @@ fn what_the_host_names_is_protected_until_the_next_reading() {
 }
 
 #[test]
+fn what_a_namespace_names_protects_who_lives_there_and_nobody_else() {
+    let mut set = ProtectedSet::default();
+    let named = vec![(address("203.0.113.7"), 32, "a resolver")];
+    set.refresh_namespaces([(4_026_532_001, named)].into());
+    let asked = |set: &ProtectedSet| set.peer(&web(), address("203.0.113.7"), 0);
+    assert_eq!(asked(&set), None, "anybody can write a resolv.conf of his own");
+    assert!(set.is_named_in_a_namespace(address("::ffff:203.0.113.7")));
+    assert!(!set.is_named_in_a_namespace(address("203.0.113.8")));
+    set.judge(vec![4_026_532_002]);
+    assert_eq!(asked(&set), None);
+    set.judge(vec![4_026_532_002, 4_026_532_001]);
+    assert!(asked(&set).is_some_and(|why| why.contains("a resolver")));
+    assert!(set.prefix(&web(), address("203.0.113.7"), 32, 0).is_some());
+    set.judge(Vec::new());
+    assert_eq!(asked(&set), None);
+}
+
+#[test]
 fn a_prefix_that_holds_something_protected_is_protected() {
     let mut set = ProtectedSet::default();
     set.add_address(address("203.0.113.77"), 32, "a resolver");

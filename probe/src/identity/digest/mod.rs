@@ -3,7 +3,8 @@
 //! A thread of its own reads the files; whoever asks never waits. The kernel's key of the real
 //! inode (device, inode, generation, change time) says whether a file is the one that was hashed
 //! before, so each is read once. What is opened through `/proc` is only believed where inode and,
-//! unless it still runs, change time are those that the kernel saw at the exec.
+//! unless it still runs, change time are those that the kernel saw at the exec. A file that takes
+//! too long is left behind, see [`hedgerow_hostfile`].
 //!
 //! A script has no key of the kernel's: at each exec the thread looks at the file of its absolute
 //! path, and reads it where it is not the one that it read before. Which script is run is claimed,
@@ -20,6 +21,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_bpf::wire::wire_file;
 use hedgerow_event::{Digest, Workload};
+use hedgerow_hostfile::Refusals;
 
 pub use self::reader::FILE_BYTES_MAX;
 use self::reader::{Found, Job, Outcome, Reader};
@@ -117,6 +119,7 @@ pub struct Digests {
     outcomes: Receiver<Outcome>,
     forgotten: u64,
     refused: u64,
+    refusals: Refusals,
 }
 
 impl Digests {
@@ -128,8 +131,9 @@ impl Digests {
         let (jobs, work) = bounded::<Job>(QUEUE);
         // Full: the thread waits, until the next exec takes them out.
         let (done, outcomes) = bounded(QUEUE);
+        let mut reader = Reader::new();
+        let refusals = reader.refusals();
         std::thread::Builder::new().name("hedgerow-digest".into()).spawn(move || {
-            let mut reader = Reader::new();
             for job in work {
                 let Some(outcome) = reader.work_on(job) else { continue };
                 if done.send(outcome).is_err() {
@@ -146,12 +150,18 @@ impl Digests {
             outcomes,
             forgotten: 0,
             refused: 0,
+            refusals,
         })
     }
 
     /// Times that a full cache was forgotten.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
+    }
+
+    /// Whose files are not read, because one took too long.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Files that found the queue full.
