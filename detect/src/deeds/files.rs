@@ -101,9 +101,9 @@ impl Files {
         }
         let Some(open) = Open::of(call) else { return };
         if open.writes() {
-            self.note_write(items, event, &open, processes);
-            let serves = || processes.of(&event.actor).serves;
-            if self.is_script(items, open.path) && serves() {
+            let path = items.path(open.path);
+            self.note_write(items, event, (&open, path), processes);
+            if self.is_script(open.path, path) && processes.of(&event.actor).serves {
                 done.push((Deed::WroteCode, Arc::clone(open.path)));
             }
         }
@@ -162,10 +162,9 @@ impl Files {
         &mut self,
         items: ItemKey,
         event: &Event,
-        open: &Open<'_>,
+        (open, path): (&Open<'_>, u64),
         processes: &mut Processes,
     ) {
-        let path = items.path(open.path);
         if self.ran.contains_key(&path) {
             self.note(items, event, path);
         }
@@ -201,11 +200,11 @@ impl Files {
         })
     }
 
-    fn is_script(&self, items: ItemKey, path: &str) -> bool {
+    fn is_script(&self, path: &str, hash: u64) -> bool {
         let name = path.rsplit('/').next().unwrap_or_default();
         let extension = name.rsplit_once('.').map(|(_, extension)| extension);
         extension.is_some_and(|extension| SCRIPT_EXTENSIONS.contains(&extension))
-            || self.ran.get(&items.path(path)) == Some(&Ran::Script)
+            || self.ran.get(&hash) == Some(&Ran::Script)
     }
 
     /// Files that found no room, or went for others.

@@ -4,11 +4,13 @@
 //! told each time until they are learned afterwards. The others are *amounts*, beside the most that
 //! learning saw.
 
+mod amounts;
 mod bounded;
 mod calls;
 mod execs;
 mod files;
 mod firsts;
+mod most;
 mod processes;
 #[cfg(test)]
 mod tests;
@@ -20,11 +22,17 @@ use hedgerow_event::{Deed, Event, FlowDirection, Object, Origin, Protocol, calls
 use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, ItemKey, Set};
 use serde::{Deserialize, Serialize};
 
-use self::{files::Files, firsts::Firsts, processes::Processes};
+use self::{
+    amounts::{Amounts, Context, is_amount},
+    files::Files,
+    firsts::Firsts,
+    processes::Processes,
+};
 
 /// What is watched for beyond first-seen sets, bounded. The sets and amounts are learned and kept
 /// in the model file; what is known of running processes isn't.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Deeds {
     /// The baseline's, by which everything here is hashed.
     key: Option<ItemKey>,
@@ -32,6 +40,7 @@ pub struct Deeds {
     learned: u64,
     firsts: Firsts,
     files: Files,
+    amounts: Amounts,
     #[serde(skip)]
     processes: Processes,
 }
@@ -55,6 +64,12 @@ impl Deeds {
         }
         let mut done = Done::new();
         self.firsts_in(items, event, baseline, &mut done);
+        let context = Context { items, event, baseline, firsts: &self.firsts, learning };
+        match &event.origin {
+            Origin::Flow(flow) => self.amounts.observe_flow(&context, flow, &mut done),
+            Origin::Row(row) => self.amounts.observe_row(&context, row, &mut done),
+            _ => {}
+        }
         let mut objects = Vec::new();
         for (deed, what) in done {
             let facts = self.processes.of(&event.actor);
@@ -63,7 +78,7 @@ impl Deeds {
             }
             if learning {
                 self.firsts.learn(items, subject, deed, &what);
-            } else if self.firsts.is_first(items, subject, deed, &what) {
+            } else if is_amount(deed) || self.firsts.is_first(items, subject, deed, &what) {
                 objects.push(Object::Did { subject: subject.clone(), deed, what });
             }
         }
@@ -108,11 +123,16 @@ impl Deeds {
     /// Learns what an object names, at an operator's word or because nobody suspected it.
     pub fn learn(&mut self, object: &Object) {
         let (Some(items), Object::Did { subject, deed, what }) = (self.key, object) else { return };
-        self.firsts.accept(items, subject, *deed, what);
+        if is_amount(*deed) {
+            self.amounts.accept(items, subject, *deed, what);
+        } else {
+            self.firsts.accept(items, subject, *deed, what);
+        }
     }
 
-    /// Ends an epoch.
-    pub fn close(&mut self, _end_boot_ns: u64, learning: bool) {
+    /// Ends an epoch, and with it perhaps the five minutes or the hour that amounts belong to.
+    pub fn close(&mut self, end_boot_ns: u64, learning: bool) {
+        self.amounts.close(end_boot_ns);
         self.learned += u64::from(learning);
     }
 
@@ -123,7 +143,10 @@ impl Deeds {
 
     /// What found no room, or had to go for others.
     pub fn refused(&self) -> u64 {
-        self.firsts.refused() + self.files.refused() + self.processes.evicted()
+        self.firsts.refused()
+            + self.files.refused()
+            + self.amounts.refused()
+            + self.processes.evicted()
     }
 }
 

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
+mod amounts;
 mod calls;
 mod execs;
 mod files;
@@ -170,6 +171,12 @@ impl Host {
             limited: 0,
         };
         self.event(who, Origin::Row(Box::new(row)))
+    }
+
+    /// Lets time pass, closing epochs on the way.
+    pub fn pass(&mut self, seconds: u64) {
+        self.now_ns += seconds * SECOND_NS;
+        self.deeds.close(self.now_ns, self.learning);
     }
 
     pub fn flow(&mut self, who: &Who, flow: Flow) -> Vec<(Deed, String)> {

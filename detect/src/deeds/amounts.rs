@@ -1,0 +1,356 @@
+//! Deeds of amount: how much left, how often one source called, how many files were renamed, and
+//! how regularly a peer is called. Learning raises what is usual; later life doesn't.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use hedgerow_event::{Deed, Event, Flow, FlowDirection, FlowPhase, Row, Subject, calls::Class};
+use hedgerow_features::{Baseline, ItemKey, Set};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    bounded::Bounded,
+    firsts::Firsts,
+    most::{By, Most},
+};
+
+/// Amounts of one kind that are added up at a time; what comes on top is not followed.
+pub const COUNTERS_MAX: usize = 16_384;
+/// Pairs of a program and an address first seen after learning; the oldest goes first.
+pub const PEERS_MAX: usize = 8_192;
+const OUTFLOW_FLOOR: u64 = 1_000_000;
+const NAME_QUERIES_FLOOR: u64 = 64_000;
+const CALLS_FLOOR: u64 = 100;
+const RENAMES_FLOOR: u64 = 100;
+const NAME_QUERIES_PORT: u16 = 53;
+const MINUTES_NS: u64 = 300_000_000_000;
+const HOUR_NS: u64 = 3_600_000_000_000;
+/// Starts of flows between which there are the gaps that a beacon is judged by.
+const STARTS: usize = 9;
+const GAP_LEAST_NS: u64 = 1_000_000_000;
+/// Standard deviation of the gaps over their mean.
+const GAP_VARIATION_MOST: f64 = 0.15;
+
+/// Whether a deed is one of amount, known by what is usual and not by having been done before.
+pub fn is_amount(deed: Deed) -> bool {
+    matches!(deed, Deed::Outflow | Deed::DnsOutflow | Deed::OneSource | Deed::Rewrite)
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counter {
+    total: u64,
+    told: u64,
+}
+
+impl Counter {
+    /// Whether it is to be told: beyond the limit, and again at each doubling.
+    fn tells(&mut self, limit: u64) -> bool {
+        let tells = self.total > limit && self.total / 2 >= self.told;
+        if tells {
+            self.told = self.total;
+        }
+        tells
+    }
+}
+
+/// Amounts of a period, by kind, by whom and of what.
+#[derive(Debug, Clone, Default)]
+struct Counters {
+    period: u64,
+    kinds: BTreeMap<Deed, HashMap<(u64, u64), Counter>>,
+    refused: u64,
+}
+
+impl Counters {
+    fn add(&mut self, deed: Deed, by: By, of: u64, amount: u64) -> Option<&mut Counter> {
+        let counters = self.kinds.entry(deed).or_default();
+        let key = (by.own, of);
+        if counters.len() >= COUNTERS_MAX && !counters.contains_key(&key) {
+            self.refused += 1;
+            return None;
+        }
+        let counter = counters.entry(key).or_default();
+        counter.total = counter.total.saturating_add(amount);
+        Some(counter)
+    }
+
+    fn step(&mut self, period: u64) {
+        if self.period != period {
+            self.period = period;
+            self.kinds.clear();
+        }
+    }
+}
+
+/// An address first seen after learning.
+#[derive(Debug, Clone, Default)]
+struct Newcomer {
+    out: Counter,
+    starts: [u64; STARTS],
+    started: usize,
+}
+
+impl Newcomer {
+    /// Notes a start; the mean gap in nanoseconds where the last ones were regular.
+    fn start(&mut self, now_ns: u64) -> Option<f64> {
+        self.starts.rotate_left(1);
+        self.starts[STARTS - 1] = now_ns;
+        self.started += 1;
+        // Each gap is judged once.
+        if self.started < STARTS || !(self.started - STARTS).is_multiple_of(STARTS - 1) {
+            return None;
+        }
+        let gaps = self.starts.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
+        let gaps: Vec<u64> = gaps.collect();
+        let mean = gaps.iter().sum::<u64>() as f64 / gaps.len() as f64;
+        let squares: f64 = gaps.iter().map(|gap| (*gap as f64 - mean).powi(2)).sum();
+        let variation = (squares / gaps.len() as f64).sqrt() / mean;
+        let regular = variation <= GAP_VARIATION_MOST;
+        (regular && gaps.iter().all(|gap| *gap >= GAP_LEAST_NS)).then_some(mean)
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Running {
+    minutes: Counters,
+    hour: Counters,
+    newcomers: Bounded<(u64, u64), Newcomer>,
+}
+
+impl Default for Running {
+    fn default() -> Self {
+        Self {
+            minutes: Counters::default(),
+            hour: Counters::default(),
+            newcomers: Bounded::new(PEERS_MAX),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Amounts {
+    most: Most,
+    #[serde(skip)]
+    running: Running,
+}
+
+/// What is known beside the amounts.
+pub struct Context<'a> {
+    pub items: ItemKey,
+    pub event: &'a Event,
+    pub baseline: &'a Baseline,
+    pub firsts: &'a Firsts,
+    pub learning: bool,
+}
+
+impl Context<'_> {
+    fn subject(&self) -> &Subject {
+        &self.event.actor.subject
+    }
+
+    /// Whether the workload never had the address, in that direction.
+    fn is_newcomer(&self, direction: FlowDirection, address: IpAddr) -> bool {
+        let hash = self.items.address(address);
+        let known = self.baseline.known(&self.subject().workload);
+        let knows = |set| known.is_none_or(|known| known.contains(set, hash));
+        match direction {
+            FlowDirection::Outbound => !knows(Set::Peers),
+            FlowDirection::Inbound => {
+                !knows(Set::Sources)
+                    && self.firsts.is_first(
+                        self.items,
+                        self.subject(),
+                        Deed::NewSource,
+                        &address.to_string(),
+                    )
+            }
+        }
+    }
+}
+
+impl Amounts {
+    pub fn observe_flow(
+        &mut self,
+        context: &Context<'_>,
+        flow: &Flow,
+        done: &mut Vec<(Deed, Arc<str>)>,
+    ) {
+        if !flow.has_peer() {
+            return;
+        }
+        let by = By::program(context.items, context.subject());
+        let address = flow.peer.address;
+        let of = context.items.address(address);
+        let outbound = flow.direction == FlowDirection::Outbound;
+        let called = !outbound && flow.phase == FlowPhase::Start;
+        if outbound && flow.peer.port == NAME_QUERIES_PORT && flow.bytes_out > 0 {
+            let told = self.hour(context, Deed::DnsOutflow, by, 0, flow.bytes_out);
+            let what = |total| format!("{} to port 53 in an hour", size(total)).into();
+            done.extend(told.map(|total| (Deed::DnsOutflow, what(total))));
+        }
+        if context.learning {
+            if flow.bytes_out > 0 {
+                self.hour(context, Deed::Outflow, by, of, flow.bytes_out);
+            }
+            if called {
+                self.minutes(context, Deed::OneSource, by, of, 1, CALLS_FLOOR);
+            }
+            return;
+        }
+        if !context.is_newcomer(flow.direction, address) {
+            return;
+        }
+        if called
+            && let Some(total) = self.minutes(context, Deed::OneSource, by, of, 1, CALLS_FLOOR)
+        {
+            let what = format!("{total} connections from {address} in five minutes");
+            done.push((Deed::OneSource, what.into()));
+        }
+        let limit = self.most.limit(Deed::Outflow, by, OUTFLOW_FLOOR);
+        let newcomer = self.running.newcomers.entry((by.own, of));
+        newcomer.out.total = newcomer.out.total.saturating_add(flow.bytes_out);
+        if newcomer.out.tells(limit) {
+            let what = format!("{} to {address}", size(newcomer.out.total));
+            done.push((Deed::Outflow, what.into()));
+        }
+        // A peer that doesn't answer is called, too.
+        let starts = matches!(flow.phase, FlowPhase::Start | FlowPhase::Failed);
+        if outbound
+            && starts
+            && let Some(gap_ns) = newcomer.start(context.event.time_boot_ns)
+        {
+            let what = format!("{address} every {:.0} s", gap_ns / 1e9);
+            done.push((Deed::Beacon, what.into()));
+        }
+    }
+
+    pub fn observe_row(
+        &mut self,
+        context: &Context<'_>,
+        row: &Row,
+        done: &mut Vec<(Deed, Arc<str>)>,
+    ) {
+        let renames = u64::from(row.classes[Class::Rename.index()]);
+        if renames == 0 {
+            return;
+        }
+        let (program, workload) = (
+            By::program(context.items, context.subject()),
+            By::workload(context.items, context.subject()),
+        );
+        let told = self.minutes(context, Deed::Rewrite, program, 0, renames, RENAMES_FLOOR);
+        let together = self.minutes(context, Deed::Rewrite, workload, 0, renames, RENAMES_FLOOR);
+        if let Some(total) = told {
+            done.push((Deed::Rewrite, format!("{total} renames in five minutes").into()));
+        } else if let Some(total) = together {
+            let what = format!("{total} renames in five minutes{TOGETHER}");
+            done.push((Deed::Rewrite, what.into()));
+        }
+    }
+
+    /// Adds to a five-minute amount; the total where it is to be told.
+    fn minutes(
+        &mut self,
+        context: &Context<'_>,
+        deed: Deed,
+        by: By,
+        of: u64,
+        amount: u64,
+        floor: u64,
+    ) -> Option<u64> {
+        let counter = self.running.minutes.add(deed, by, of, amount)?;
+        told(&mut self.most, counter, deed, by, floor, context.learning)
+    }
+
+    /// Adds to an hour's bytes; the total where it is to be told.
+    fn hour(
+        &mut self,
+        context: &Context<'_>,
+        deed: Deed,
+        by: By,
+        of: u64,
+        amount: u64,
+    ) -> Option<u64> {
+        let counter = self.running.hour.add(deed, by, of, amount)?;
+        told(&mut self.most, counter, deed, by, NAME_QUERIES_FLOOR, context.learning)
+    }
+
+    /// Takes the amount that an object tells for usual in its workload.
+    pub fn accept(&mut self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) {
+        let by = if what.ends_with(TOGETHER) {
+            By::workload(items, subject)
+        } else {
+            By::program(items, subject)
+        };
+        if let Some(amount) = amount_of(what) {
+            self.most.accept(deed, by, amount);
+        }
+    }
+
+    /// Begins the next five minutes and the next hour where an epoch ends in them.
+    pub fn close(&mut self, end_boot_ns: u64) {
+        self.running.minutes.step(end_boot_ns / MINUTES_NS);
+        self.running.hour.step(end_boot_ns / HOUR_NS);
+    }
+
+    pub fn refused(&self) -> u64 {
+        let Running { minutes, hour, newcomers } = &self.running;
+        minutes.refused + hour.refused + newcomers.evicted + self.most.refused()
+    }
+}
+
+/// Ends what is told of a workload's programs as a whole.
+const TOGETHER: &str = " by its workload";
+
+/// Learns a running total, or tells it where it is beyond what was learned.
+fn told(
+    most: &mut Most,
+    counter: &mut Counter,
+    deed: Deed,
+    by: By,
+    floor: u64,
+    learning: bool,
+) -> Option<u64> {
+    if learning {
+        most.learn(deed, by, counter.total);
+        return None;
+    }
+    counter.tells(most.limit(deed, by, floor)).then_some(counter.total)
+}
+
+const UNITS: [(&str, u64); 3] = [("KB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+
+/// Bytes for people, rounded up so that an accepted amount covers what was meant.
+fn size(bytes: u64) -> String {
+    let fits = UNITS.iter().find(|(_, unit)| bytes < 10_000 * unit);
+    let (name, unit) = fits.copied().unwrap_or(UNITS[2]);
+    format!("{} {name}", bytes.div_ceil(unit))
+}
+
+/// The amount that a text begins with.
+fn amount_of(what: &str) -> Option<u64> {
+    let mut words = what.split(' ');
+    let number: u64 = words.next()?.parse().ok()?;
+    let word = words.next()?;
+    let unit = UNITS.iter().find(|(name, _)| *name == word).map_or(1, |(_, unit)| *unit);
+    Some(number.saturating_mul(unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_read_back_as_no_less() {
+        for bytes in [1, 999, 64_001, 9_999_999, 10_000_000, 123_456_789_012, u64::MAX] {
+            let back = amount_of(&size(bytes)).unwrap_or_default();
+            assert!(back >= bytes && back <= bytes.saturating_add(bytes / 5).max(1000), "{bytes}");
+        }
+        assert_eq!(size(12_000_000), "12 MB");
+        assert_eq!(amount_of("132 connections from 192.0.2.7"), Some(132));
+        assert_eq!(amount_of("a lot"), None);
+    }
+}

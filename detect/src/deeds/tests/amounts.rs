@@ -1,0 +1,224 @@
+use hedgerow_event::calls::Class;
+
+use super::super::amounts::{COUNTERS_MAX, PEERS_MAX};
+use super::*;
+
+const RENAME: usize = Class::Rename as usize;
+const MB: u64 = 1_000_000;
+
+fn web() -> Who {
+    who("/usr/sbin/web", 7)
+}
+
+/// A host whose web server sent so much to one peer within an hour, and was called by a client.
+fn learned(bytes: u64) -> Host {
+    let mut host = Host::new();
+    host.row(&web(), &[]);
+    host.flow(&web(), outbound("10.0.0.2", bytes));
+    host.flow(&web(), inbound("10.0.0.3", 80));
+    host.end_learning();
+    host
+}
+
+fn of(told: &[(Deed, String)], deed: Deed) -> Vec<String> {
+    told.iter().filter(|(did, _)| *did == deed).map(|(_, what)| what.clone()).collect()
+}
+
+#[test]
+fn much_to_a_new_peer_is_told_however_slowly_it_leaves() {
+    let mut host = learned(MB);
+    let mut send = |bytes| {
+        host.pass(600);
+        of(&host.flow(&web(), outbound("192.0.2.7", bytes)), Deed::Outflow)
+    };
+    for _ in 0..40 {
+        assert!(send(MB / 10).is_empty());
+    }
+    assert_eq!(send(MB / 10), ["4100 KB to 192.0.2.7"]);
+    // Told again when it doubled.
+    assert!(send(MB).is_empty());
+    assert_eq!(send(5 * MB), ["11 MB to 192.0.2.7"]);
+}
+
+#[test]
+fn much_to_a_known_peer_or_little_to_a_new_one_is_silent() {
+    let mut host = learned(MB);
+    assert!(host.flow(&web(), outbound("10.0.0.2", 500 * MB)).is_empty());
+    assert!(host.flow(&web(), outbound("192.0.2.7", 4 * MB)).is_empty());
+    // A program that never sent anything has the floor.
+    let other = who("/bin/other", 8);
+    assert!(host.flow(&other, outbound("192.0.2.7", MB)).is_empty());
+    assert_eq!(host.flow(&other, outbound("192.0.2.7", 1)).len(), 1);
+}
+
+#[test]
+fn the_most_is_that_of_an_hour_and_of_one_peer() {
+    let mut host = Host::new();
+    for (peer, pause) in [("10.0.0.2", 0), ("10.0.0.2", 0), ("10.0.0.3", 3600), ("10.0.0.2", 0)] {
+        host.pass(pause);
+        host.flow(&web(), outbound(peer, MB));
+    }
+    host.end_learning();
+    assert!(host.flow(&web(), outbound("192.0.2.7", 8 * MB)).is_empty());
+    assert_eq!(host.flow(&web(), outbound("192.0.2.7", 1)).len(), 1);
+}
+
+#[test]
+fn a_new_source_that_takes_much_is_told() {
+    let mut host = learned(MB);
+    let mut flow = inbound("192.0.2.7", 80);
+    flow.phase = FlowPhase::Final;
+    flow.bytes_out = 5 * MB;
+    assert_eq!(of(&host.flow(&web(), flow.clone()), Deed::Outflow), ["5000 KB to 192.0.2.7"]);
+    flow.peer.address = "10.0.0.3".parse().unwrap();
+    assert!(host.flow(&web(), flow).is_empty());
+}
+
+#[test]
+fn an_amount_that_was_accepted_is_usual_from_then_on() {
+    let mut host = learned(MB);
+    let objects = host.objects(&web(), Origin::Flow(Box::new(outbound("192.0.2.7", 20 * MB))));
+    objects.iter().for_each(|object| host.deeds.learn(object));
+    assert!(host.flow(&web(), outbound("192.0.2.8", 79 * MB)).is_empty());
+    assert_eq!(host.flow(&web(), outbound("192.0.2.8", 2 * MB)).len(), 1);
+}
+
+#[test]
+fn much_through_name_queries_is_told_also_to_a_known_server() {
+    let query = |bytes| {
+        let mut flow = outbound("10.0.0.2", bytes);
+        flow.protocol = Protocol::Udp;
+        flow.peer.port = 53;
+        flow
+    };
+    let mut host = Host::new();
+    host.flow(&web(), query(30_000));
+    host.end_learning();
+    host.pass(3600);
+    assert!(host.flow(&web(), query(120_000)).is_empty());
+    host.pass(3600);
+    assert!(host.flow(&web(), query(100_000)).is_empty(), "another hour");
+    let told = host.flow(&web(), query(21_000));
+    assert_eq!(told, did(Deed::DnsOutflow, "121 KB to port 53 in an hour"));
+}
+
+#[test]
+fn one_new_source_that_calls_more_than_any_is_told() {
+    let mut host = learned(MB);
+    let call = |host: &mut Host, source, count| {
+        let told = (0..count).flat_map(|_| host.flow(&web(), inbound(source, 80)));
+        of(&told.collect::<Vec<_>>(), Deed::OneSource)
+    };
+    assert!(call(&mut host, "10.0.0.3", 500).is_empty(), "known");
+    assert!(call(&mut host, "192.0.2.7", 100).is_empty());
+    host.pass(300);
+    assert!(call(&mut host, "192.0.2.7", 100).is_empty(), "another five minutes");
+    assert_eq!(call(&mut host, "192.0.2.7", 1), ["101 connections from 192.0.2.7 in five minutes"]);
+}
+
+#[test]
+fn a_busy_client_while_learning_sets_what_one_source_may() {
+    let mut host = Host::new();
+    host.row(&web(), &[]);
+    for _ in 0..50 {
+        host.flow(&web(), inbound("10.0.0.3", 80));
+    }
+    host.end_learning();
+    host.pass(300);
+    let told = (0..200).flat_map(|_| host.flow(&web(), inbound("192.0.2.7", 80)));
+    assert!(of(&told.collect::<Vec<_>>(), Deed::OneSource).is_empty());
+    assert_eq!(of(&host.flow(&web(), inbound("192.0.2.7", 80)), Deed::OneSource).len(), 1);
+}
+
+/// Calls a peer with these gaps, in milliseconds, again and again.
+fn beacon(host: &mut Host, peer: &str, gaps_ms: &[u64]) -> Vec<String> {
+    let gaps = gaps_ms.iter().cycle().take(9);
+    let told = gaps.flat_map(|gap| {
+        host.now_ns += gap * 1_000_000;
+        host.flow(&web(), outbound(peer, 100))
+    });
+    of(&told.collect::<Vec<_>>(), Deed::Beacon)
+}
+
+#[test]
+fn a_new_peer_that_is_called_by_the_clock_is_told() {
+    let mut host = learned(MB);
+    assert_eq!(beacon(&mut host, "192.0.2.7", &[55_000, 65_000]), ["192.0.2.7 every 60 s"]);
+    assert!(beacon(&mut host, "10.0.0.2", &[60_000]).is_empty(), "known");
+    assert!(beacon(&mut host, "192.0.2.8", &[10_000, 90_000]).is_empty(), "irregular");
+    assert!(beacon(&mut host, "192.0.2.9", &[200]).is_empty(), "one page's connections");
+}
+
+#[test]
+fn an_accepted_beacon_is_silent_and_another_is_not() {
+    let mut host = learned(MB);
+    let object = Object::Did {
+        subject: web().subject(),
+        deed: Deed::Beacon,
+        what: "192.0.2.7 every 60 s".into(),
+    };
+    host.deeds.learn(&object);
+    assert!(beacon(&mut host, "192.0.2.7", &[30_000]).is_empty());
+    assert_eq!(beacon(&mut host, "192.0.2.8", &[30_000]).len(), 1);
+}
+
+#[test]
+fn many_renames_by_one_program_or_by_many_are_told() {
+    let mut host = learned(MB);
+    assert!(host.row(&web(), &[(RENAME, 100)]).is_empty());
+    host.pass(300);
+    assert!(host.row(&web(), &[(RENAME, 90)]).is_empty(), "another five minutes");
+    let told = host.row(&web(), &[(RENAME, 11)]);
+    assert_eq!(told, did(Deed::Rewrite, "101 renames in five minutes"));
+    host.pass(300);
+    let told: Vec<_> = (0..11)
+        .flat_map(|at| host.row(&who(&format!("/bin/worker{at}"), 20 + at), &[(RENAME, 10)]))
+        .collect();
+    assert_eq!(told, did(Deed::Rewrite, "110 renames in five minutes by its workload"));
+}
+
+#[test]
+fn a_rotation_that_learning_saw_is_silent() {
+    let mut host = Host::new();
+    let rotate = who("/usr/sbin/logrotate", 9);
+    host.row(&rotate, &[(RENAME, 150)]);
+    host.end_learning();
+    host.pass(300);
+    assert!(host.row(&rotate, &[(RENAME, 600)]).is_empty());
+    assert_eq!(host.row(&rotate, &[(RENAME, 1)])[0].0, Deed::Rewrite);
+}
+
+#[test]
+fn the_most_survives_the_model_file() {
+    let mut host = learned(50 * MB);
+    let mut bytes = Vec::new();
+    ciborium::into_writer(&host.deeds, &mut bytes).unwrap();
+    host.deeds = ciborium::from_reader(bytes.as_slice()).unwrap();
+    assert!(host.flow(&web(), outbound("192.0.2.7", 200 * MB)).is_empty());
+    assert_eq!(host.flow(&web(), outbound("192.0.2.7", 1)).len(), 1);
+}
+
+#[test]
+fn a_program_of_another_workload_is_judged_by_its_own_most() {
+    let mut host = Host::new();
+    host.flow(&web(), outbound("10.0.0.2", 100 * MB));
+    host.flow(&web().of("small.service"), outbound("10.0.0.2", MB));
+    host.end_learning();
+    let flow = || outbound("192.0.2.7", 5 * MB);
+    assert_eq!(host.flow(&web().of("small.service"), flow()).len(), 1);
+    assert!(host.flow(&web().of("new.service"), flow()).is_empty(), "as the program anywhere");
+}
+
+#[test]
+fn amounts_are_bounded_and_what_is_not_followed_is_counted() {
+    let mut host = learned(MB);
+    host.pass(300);
+    let most = COUNTERS_MAX.max(PEERS_MAX) + 1;
+    for address in 0..u32::try_from(most).unwrap() {
+        let mut flow = inbound("192.0.2.7", 80);
+        flow.peer.address = std::net::Ipv4Addr::from(0xc633_0000 + address).into();
+        host.flow(&web(), flow);
+    }
+    // One source past the counters, and all newcomers past their limit.
+    assert_eq!(host.deeds.refused(), (1 + most - PEERS_MAX) as u64);
+}
