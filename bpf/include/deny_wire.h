@@ -9,7 +9,7 @@
 #define HEDGEROW_DENY_WIRE_H
 
 /* Layout of the pinned maps; another number is another set of pins. */
-#define DENY_LAYOUT 3
+#define DENY_LAYOUT 4
 
 enum deny_limit {
 	DENY_ENTRIES_MAX = 4096,
@@ -24,6 +24,8 @@ enum deny_limit {
 	DENY_RETRIES_MAX = 4,
 	/* Bits of (cgroup id, program id) ahead of the address in deny_peer_key. */
 	DENY_SCOPE_BITS = 128,
+	/* Ancestors that are remembered of each process. */
+	DENY_ANCESTORS_MAX = 8,
 	/* PID_MAX_LIMIT / 64 */
 	DENY_DOOMED_WORDS = 65536,
 };
@@ -97,11 +99,22 @@ struct deny_task {
 	__u64 id;
 };
 
+struct deny_ancestor {
+	__u64 start_boot_ns;
+	__u32 tgid; /* 0: none */
+	__u32 pad;
+};
+
 /* What a process is, kept for the cgroup hooks, where task storage is missing before 6.18. */
 struct deny_process {
 	__u64 start_boot_ns;
 	__u64 program;
 	struct deny_file file;
+	/*
+	 * Who forked it, nearest first. Kept from the fork on: whose parents have exited is a child
+	 * of init by now, and theirs all the same.
+	 */
+	struct deny_ancestor ancestors[DENY_ANCESTORS_MAX];
 };
 
 enum deny_scope_flag {
@@ -140,6 +153,11 @@ struct deny_control {
 	__u64 doomed;
 	/* Processes that found no room: program-scoped entries don't match them. */
 	__u64 unknown;
+	/* Children of monitored trees that found no room: their hits are not counted. */
+	__u64 uncounted;
+	/* The tree whose living members are being entered; its root may have exited. */
+	struct deny_ancestor root;
+	__u64 root_id;
 };
 
 /* One socket of one process, as the socket iterator reports it. */

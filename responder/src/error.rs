@@ -57,6 +57,8 @@ pub enum Refusal {
     TooWide { length: u8, narrowest: u8 },
     #[error("an entry stands for 1 to {longest} s, not for {asked} s")]
     TooLong { asked: u32, longest: u32 },
+    #[error("process {tgid} has exited, and nothing that it forked is left")]
+    Gone { tgid: u32 },
     #[error("tries alone kept it for an hour; only a fresh finding opens it again")]
     Spent,
     #[error("no target: {0}")]

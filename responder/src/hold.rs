@@ -35,7 +35,7 @@ impl Hold {
 }
 
 /// A peer for one program in one workload, or a task tree: what stops so little that it needs no
-/// second thought. Programs, cgroups, and peers of more than one program or address are wide.
+/// second thought, unless a service hangs on the process. Programs, cgroups, and peers of more than one program or address are wide.
 pub(crate) fn is_narrow(target: &Target) -> bool {
     match target {
         Target::TaskTree { .. } => true,

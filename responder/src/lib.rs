@@ -24,6 +24,7 @@ mod sockets;
 mod spent;
 mod standing;
 mod target;
+mod unit;
 mod wire;
 
 pub use error::{Error, Refusal};

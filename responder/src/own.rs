@@ -1,14 +1,24 @@
 //! Hedgerow's own place among processes and cgroups: no entry may stop Hedgerow itself.
 
-use std::{collections::HashSet, fs, os::unix::fs::MetadataExt, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use hedgerow_event::Target;
+
+use crate::{target::ROOT_CGROUP, unit::root_id};
 
 /// This process with the ones above it, and the cgroups it is in.
 #[derive(Debug, Default)]
 pub(crate) struct Own {
     pub tgids: Vec<u32>,
     cgroups: HashSet<u64>,
+    /// Ids of the hierarchy's root: the kernel's, and that of what is mounted here.
+    pub roots: Vec<u64>,
+    pub cgroup_root: PathBuf,
 }
 
 impl Own {
@@ -30,7 +40,8 @@ impl Own {
             .filter_map(|path| fs::metadata(path).ok())
             .map(|metadata| metadata.ino())
             .collect();
-        Self { tgids, cgroups }
+        let roots = [Some(ROOT_CGROUP), root_id(cgroup_root)].into_iter().flatten().collect();
+        Self { tgids, cgroups, roots, cgroup_root: cgroup_root.to_owned() }
     }
 
     /// Why the target would stop Hedgerow, if it would.
@@ -38,6 +49,16 @@ impl Own {
         match target {
             Target::TaskTree { tgid, .. } if self.tgids.contains(tgid) => {
                 Some("Hedgerow, or a process above it,")
+            }
+            Target::Cgroup { cgroup_id, .. } | Target::Program { cgroup_id, .. }
+                if self.roots.contains(cgroup_id) =>
+            {
+                Some("the root cgroup")
+            }
+            Target::Peer { cgroup_id, program_id, .. }
+                if self.roots.contains(cgroup_id) && *program_id != 0 =>
+            {
+                Some("the root cgroup")
             }
             Target::Cgroup { cgroup_id, .. } if self.cgroups.contains(cgroup_id) => {
                 Some("Hedgerow's own cgroup")
@@ -65,5 +86,15 @@ mod tests {
             assert!(own.inside(&Target::TaskTree { tgid: *tgid, start_boot_ns: 1 }).is_some());
         }
         assert!(own.inside(&Target::TaskTree { tgid: u32::MAX, start_boot_ns: 1 }).is_none());
+        let address = std::net::Ipv4Addr::new(192, 0, 2, 1).into();
+        for cgroup_id in own.roots.iter().copied() {
+            let path = std::sync::Arc::<str>::from("/");
+            let file = hedgerow_event::FileKey { inode: 7, ..Default::default() };
+            let program = Target::Program { cgroup_id, file, path: path.clone() };
+            let peer = Target::Peer { address, prefix_length: 32, cgroup_id, program_id: 9 };
+            for target in [Target::Cgroup { cgroup_id, path }, program, peer] {
+                assert_eq!(own.inside(&target), Some("the root cgroup"), "{target}");
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     coverage::{Covered, DAYS_MIN, HOURS},
     entry::PERIOD_FIRST_S,
     protected::ProtectedSet,
+    target::ROOT_CGROUP,
 };
 
 /// Families that must agree.
@@ -201,7 +202,7 @@ fn deny(evidence: &Evidence, context: &Context<'_>, rule: Rule, object: &Object)
         (Rule::NewProgramNewPeer, Some(peer)) => {
             let workload = &evidence.subject.workload;
             match context.protected.peer(workload, peer.address, context.now_wall_ns) {
-                None if evidence.program_id != 0 && evidence.cgroup_id != 0 => {
+                None if evidence.program_id != 0 && evidence.cgroup_id > ROOT_CGROUP => {
                     Ok(peer_target(evidence, peer))
                 }
                 None => tree_target(evidence, context),
@@ -268,7 +269,7 @@ pub fn widened(
         }
         (Target::TaskTree { .. }, _, Some(file)) => {
             let offenders = context.offenders.processes_of(now, file);
-            let own_cgroup = evidence.cgroup_id > crate::target::ROOT_CGROUP;
+            let own_cgroup = evidence.cgroup_id > ROOT_CGROUP;
             let may = offenders >= OFFENDERS_MIN && own_cgroup && context.file_exclusive;
             let path = evidence.subject.program.path.clone();
             may.then(|| {

@@ -72,6 +72,11 @@ pub(crate) fn denied(records: &[deny_socket_record], id: u64) -> Vec<Standing> {
     found
 }
 
+/// The process holds a socket that accepts connections.
+pub(crate) fn listens(records: &[deny_socket_record], tgid: u32) -> bool {
+    records.iter().any(|record| record.tgid == tgid && record.state == LISTEN)
+}
+
 fn standing(record: &deny_socket_record) -> Standing {
     let ipv6 = i32::from(record.family) == libc::AF_INET6;
     Standing {
@@ -140,6 +145,8 @@ mod tests {
         by_peer.id = 7;
         assert_eq!(cookies(&[listener, by_peer, by_peer], 7), [2]);
         assert_eq!(cookies(&[listener, by_peer], 8), [0u64; 0]);
+        assert!(listens(&[by_peer, listener], 11) && !listens(&[by_peer, listener], 12));
+        assert!(!listens(&[by_peer], 11), "it only connects");
     }
 
     #[test]

@@ -37,14 +37,15 @@ macro_rules! plain {
 }
 
 plain! {
-    deny_control: 32,
+    deny_ancestor: 16,
+    deny_control: 64,
     deny_entry: 24,
     deny_hits: 24,
     deny_peer_key: 36,
     deny_peer: 16,
     deny_program_key: 32,
     deny_task: 16,
-    deny_process: 40,
+    deny_process: 168,
     deny_scope: 16,
     deny_socket: 32,
     deny_socket_record: 88,

@@ -330,7 +330,7 @@ fn a_reused_process_number_is_nobodys_task_tree() {
     let start_boot_ns = bench.get().start_of(puppet.pid()).unwrap().unwrap();
     let stale = Target::TaskTree { tgid: puppet.pid(), start_boot_ns: start_boot_ns - 1 };
     let refused = bench.get().deny(operator(stale, 60));
-    assert!(matches!(refused, Err(Refusal::BadTarget(_))), "{refused:?}");
+    assert!(matches!(refused, Err(Refusal::Gone { .. })), "{refused:?}");
     let myself = std::process::id();
     let start_boot_ns = bench.get().start_of(myself).unwrap().unwrap();
     let own = Target::TaskTree { tgid: myself, start_boot_ns };

@@ -86,6 +86,30 @@ fn a_wide_automatic_entry_waits_a_minute_in_which_it_is_withdrawn_and_a_narrow_o
     drop(puppet);
 }
 
+#[test]
+fn the_main_process_of_a_unit_is_held_a_minute_and_what_runs_beside_it_is_not() {
+    let mut bench = Bench::new("main");
+    let cgroup = Cgroup::named(&format!("hedgerow-test-{}.service", std::process::id()));
+    let sink = Sink::tcp("127.70.9.1");
+    let connect = format!("connect {}", sink.address);
+    let mut main = Puppet::inside(&cgroup);
+    main.tell("fork").unwrap();
+    let mut beside = Puppet::inside(&cgroup);
+    // Put in from outside, and younger.
+    let narrow = tree(&mut bench, &beside);
+    bench.get().deny(automatic("web", narrow)).unwrap();
+    assert_eq!(beside.tell(&connect), Err(EPERM));
+    let whole = tree(&mut bench, &main);
+    let uid = held(&mut bench, "web", &whole);
+    assert_eq!((main.tell(&connect), main.tell(&format!("sub {connect}"))), (ok(), ok()));
+    let reason = bench.get().holds()[0].reason.clone();
+    assert!(reason.contains("the main process of hedgerow-test-"), "{reason}");
+    let installed = bench.get().tick(later(60)).unwrap();
+    assert!(installed.iter().any(|done| done.uid == uid && done.action == Action::Block));
+    assert_eq!(main.tell(&connect), Err(EPERM));
+    drop((main, beside));
+}
+
 /// By hand, by mode, by what speaks against it when its time has come, and by a restart.
 fn withdrawn(bench: &mut Bench, whole: &Target) {
     let by_hand = held(bench, "web", whole);

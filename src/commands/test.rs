@@ -35,6 +35,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The incident goes on for so long after the decision, so that its effect shows.
 const EFFECT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
+/// The unit's main process ends by itself after so long.
+const MAIN_S: u32 = 600;
 /// Its cgroup is named like a unit, so that it is a workload of its own, which normal life lacks:
 /// no entry made for it can concern anything else.
 const UNIT: &str = "hedgerow-test.service";
@@ -160,6 +162,8 @@ impl Log {
 /// A program from memory with a connection to this process.
 struct Incident {
     child: Child,
+    /// The unit's main process, as a service has one: whom that alone makes up is held a minute.
+    main: Child,
     /// Of its own, where there is a hierarchy for it.
     cgroup: Option<PathBuf>,
     started: Instant,
@@ -186,19 +190,25 @@ impl Incident {
         let mut command = Command::new(format!("/proc/self/fd/{}", memory.as_raw_fd()));
         command.arg0("hedgerow-test").args(["-c", "eval \"$SCRIPT\""]).stderr(Stdio::null());
         command.env("SCRIPT", SCRIPT).env("PORT", port.to_string());
+        let mut main = Command::new("/bin/sleep");
+        main.arg(MAIN_S.to_string()).stdin(Stdio::null());
         let cgroup = cgroup_root().ok().map(|root| root.join(UNIT));
         let cgroup = cgroup.filter(|path| path.is_dir() || std::fs::create_dir(path).is_ok());
         if let Some(cgroup) = &cgroup {
             let tasks = File::options().write(true).open(cgroup.join("cgroup.procs"))?;
-            let enter = move || (&tasks).write_all(b"0");
+            let first = tasks.try_clone()?;
             // SAFETY: one write system call on an open descriptor, nothing is allocated.
+            unsafe { main.pre_exec(move || (&first).write_all(b"0")) };
+            let enter = move || (&tasks).write_all(b"0");
+            // SAFETY: as above.
             unsafe { command.pre_exec(enter) };
         }
         let (sender, arrived) = mpsc::channel();
         std::thread::spawn(move || receive(listener, &sender));
+        let main = main.spawn().context("the incident needs /bin/sleep")?;
         let started = Instant::now();
         let child = command.spawn()?;
-        Ok(Self { child, cgroup, started, arrived })
+        Ok(Self { child, main, cgroup, started, arrived })
     }
 
     /// Lets it go on for a while after the decision, then ends it.
@@ -217,8 +227,10 @@ impl Incident {
 
 impl Drop for Incident {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for child in [&mut self.child, &mut self.main] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         // Its last subshells are on their way out.
         let deadline = Instant::now() + EFFECT;
         while let Some(cgroup) = &self.cgroup

@@ -71,23 +71,70 @@ impl Kernel {
             return installed;
         }
         maps.set_control(|control| control.active = 1)?;
-        if matches!(entry.target, Target::TaskTree { .. }) {
-            self.spread()?;
+        let Target::TaskTree { tgid, start_boot_ns } = entry.target else {
+            return Ok(Insert::Done);
+        };
+        self.spread(tgid, start_boot_ns, entry.id)?;
+        let unknown = self.process(tgid)?.is_none();
+        if self.members(entry.id)? == 0 && !(unknown && is_running(tgid, start_boot_ns)) {
+            self.uninstall(entry)?;
+            return Ok(Insert::Nobody);
         }
         Ok(Insert::Done)
+    }
+
+    /// Living processes that are entered under a tree's entry.
+    fn members(&self, id: u64) -> Result<usize, Error> {
+        use libbpf_rs::MapCore;
+        let mut members = 0;
+        let keys: Vec<Vec<u8>> = self.maps.tasks.keys().collect();
+        for key in keys {
+            let task: Option<wire::deny_task> = get(&self.maps.tasks, &key)?;
+            let Some(task) = task.filter(|task| task.id == id) else { continue };
+            let process: Option<wire::deny_process> = get(&self.maps.processes, &key)?;
+            let alive = process.is_some_and(|process| process.start_boot_ns == task.start_boot_ns);
+            members += usize::from(alive);
+        }
+        Ok(members)
+    }
+
+    /// Who forked a process, nearest first, each with its start; also those that have exited. `None`
+    /// where the process is not known.
+    pub fn ancestors(&self, tgid: u32) -> Result<Option<Vec<(u32, u64)>>, Error> {
+        let named = |ancestor: &&wire::deny_ancestor| ancestor.tgid != 0;
+        let pair = |ancestor: &wire::deny_ancestor| (ancestor.tgid, ancestor.start_boot_ns);
+        let process = self.process(tgid)?;
+        Ok(process.map(|process| process.ancestors.iter().take_while(named).map(pair).collect()))
     }
 
     /// Writes expiry and mode anew. The entry must be installed.
     pub fn refresh(&self, entry: &Entry) -> Result<(), Error> {
         match put(&self.maps.entries, &entry.id.to_ne_bytes(), &record(entry))? {
             Insert::Done => {}
-            Insert::Full => return Err(Error::Malformed("no room for an entry that exists")),
+            _ => return Err(Error::Malformed("no room for an entry that exists")),
         }
-        if self.maps.control()?.doomed_until_boot_ns > 0 {
+        let is_tree = matches!(entry.target, Target::TaskTree { .. });
+        let refuses = is_tree && entry.mode == Mode::Enforce;
+        if refuses && self.maps.control()?.doomed_until_boot_ns > 0 {
             self.maps.set_control(|control| {
                 control.doomed_until_boot_ns =
                     control.doomed_until_boot_ns.max(entry.expiry_boot_ns);
             })?;
+        }
+        Ok(())
+    }
+
+    /// No tree refuses any more: whom no table had room for is free as well.
+    pub fn pardon(&self) -> Result<(), Error> {
+        if self.maps.control()?.doomed_until_boot_ns == 0 {
+            return Ok(());
+        }
+        self.maps.set_control(|control| control.doomed_until_boot_ns = 0)?;
+        for word in 0..wire::DENY_DOOMED_WORDS {
+            let key = word.to_ne_bytes();
+            if get::<u64>(&self.maps.doomed, &key)?.is_some_and(|bits| bits != 0) {
+                put(&self.maps.doomed, &key, &0u64)?;
+            }
         }
         Ok(())
     }
@@ -142,6 +189,16 @@ impl Kernel {
     }
 }
 
+/// Whether a process that no table has room for is still that one. `/proc` counts in hundredths of a
+/// second.
+fn is_running(tgid: u32, start_boot_ns: u64) -> bool {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{tgid}/stat")) else { return false };
+    // The 22nd field; the second may hold anything, also parentheses.
+    let field = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));
+    let ticks = field.and_then(|field| field.parse::<u64>().ok());
+    ticks.is_some_and(|ticks| ticks.abs_diff(start_boot_ns / 10_000_000) <= 1)
+}
+
 pub(super) fn peer_bytes(target: &Target) -> Option<Vec<u8>> {
     match target {
         Target::Peer { address, prefix_length, cgroup_id, .. } => {
@@ -169,6 +226,12 @@ impl Maps {
             }
             Target::TaskTree { tgid, start_boot_ns } => {
                 let value = wire::deny_task { start_boot_ns: *start_boot_ns, id };
+                let process: Option<wire::deny_process> =
+                    get(&self.processes, &tgid.to_ne_bytes())?;
+                // It has exited, and another process has its number.
+                if process.is_some_and(|process| process.start_boot_ns != *start_boot_ns) {
+                    return Ok(Insert::Done);
+                }
                 put(&self.tasks, &tgid.to_ne_bytes(), &value)
             }
             Target::Program { cgroup_id, file, .. } => {

@@ -116,8 +116,12 @@ impl Kernel {
         drain(&self.list_sockets)
     }
 
-    /// Enters the living descendants of denied tasks, until a pass finds no new one.
-    pub fn spread(&self) -> Result<(), Error> {
+    /// Enters the living members of a tree, until a pass finds no new one. Its root may have exited.
+    pub fn spread(&self, tgid: u32, start_boot_ns: u64, id: u64) -> Result<(), Error> {
+        self.maps.set_control(|control| {
+            control.root = wire::deny_ancestor { start_boot_ns, tgid, pad: 0 };
+            control.root_id = id;
+        })?;
         for _ in 0..SPREAD_PASSES_MAX {
             if drain(&self.spread)?.is_empty() {
                 break;

@@ -15,6 +15,7 @@ pub(crate) struct Maps {
     pub peers: MapHandle,
     pub allow_peers: MapHandle,
     pub tasks: MapHandle,
+    pub doomed: MapHandle,
     pub programs: MapHandle,
     pub allow_programs: MapHandle,
     pub scopes: MapHandle,
@@ -27,6 +28,8 @@ pub(crate) struct Maps {
 pub(crate) enum Insert {
     Done,
     Full,
+    /// The process of a task tree has exited, and nothing that it forked is left.
+    Nobody,
 }
 
 impl Maps {
@@ -43,6 +46,7 @@ impl Maps {
             peers: handle(&maps.deny_peers)?,
             allow_peers: handle(&maps.allow_peers)?,
             tasks: handle(&maps.deny_tasks)?,
+            doomed: handle(&maps.deny_doomed)?,
             programs: handle(&maps.deny_programs)?,
             allow_programs: handle(&maps.allow_programs)?,
             scopes: handle(&maps.deny_scopes)?,
@@ -73,7 +77,7 @@ impl Maps {
         change(&mut control);
         match put(&self.control, &0u32.to_ne_bytes(), &control)? {
             Insert::Done => Ok(()),
-            Insert::Full => Err(Error::Malformed("no room for the control word")),
+            _ => Err(Error::Malformed("no room for the control word")),
         }
     }
 }
@@ -82,7 +86,7 @@ impl Maps {
 pub(crate) fn turn(switch: &MapHandle, armed: bool) -> Result<(), Error> {
     match put_bytes(switch, &0u32.to_ne_bytes(), &u32::from(armed).to_ne_bytes())? {
         Insert::Done => Ok(()),
-        Insert::Full => Err(Error::Malformed("no room for the kill switch")),
+        _ => Err(Error::Malformed("no room for the kill switch")),
     }
 }
 

@@ -214,8 +214,21 @@ fn packets_of_a_standing_connection_are_dropped_both_ways() {
 /// A child of a denied process that finds no room in the table is refused and killed all the same.
 #[test]
 fn a_child_without_room_is_refused_and_dies_at_its_next_exec() {
+    let (said, doomed) = child_without_room("doomed", Mode::Enforce);
+    assert_eq!(said, "137", "the child of the shell was killed");
+    assert!(doomed >= 1);
+}
+
+#[test]
+fn a_monitored_tree_without_room_is_neither_refused_nor_killed() {
+    assert_eq!(child_without_room("spared", Mode::Monitor), ("0".to_owned(), 0));
+}
+
+/// What a denied shell says of its child, for which the table had no room, and how many such there
+/// were.
+fn child_without_room(name: &str, mode: Mode) -> (String, u64) {
     let sizes = Sizes { tasks: 1, ..Sizes::default() };
-    let mut bench = Bench::new("doomed", sizes, Limits::default());
+    let mut bench = Bench::new(name, sizes, Limits::default());
     // A shell that forks a child, which tries to run something.
     let mut shell = Command::new("/bin/sh")
         .args(["-c", "read go; (/bin/true; exit $?); echo $?; read end"])
@@ -225,13 +238,13 @@ fn a_child_without_room_is_refused_and_dies_at_its_next_exec() {
         .unwrap();
     let start_boot_ns = bench.responder.start_of(shell.id()).unwrap().unwrap();
     let tree = Target::TaskTree { tgid: shell.id(), start_boot_ns };
-    bench.responder.deny(request(tree, Rule::Operator)).unwrap();
+    let request = Request { mode: Some(mode), ..request(tree, Rule::Operator) };
+    bench.responder.deny(request).unwrap();
     shell.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     let said = first_line(&mut shell);
     shell.kill().unwrap();
     shell.wait().unwrap();
-    assert_eq!(said, "137", "the child of the shell was killed");
-    assert!(bench.responder.doomed() >= 1);
+    (said, bench.responder.doomed())
 }
 
 fn first_line(child: &mut Child) -> String {

@@ -91,6 +91,15 @@ fn a_shell_that_connects_out_loses_its_peer_and_nothing_else() {
 }
 
 #[test]
+fn the_hosts_root_cgroup_is_no_target_the_process_in_it_is() {
+    for cgroup_id in [0, 1] {
+        let evidence = Evidence { cgroup_id, ..shell() };
+        let (target, _) = target(decided(&evidence, |_| {}));
+        assert!(matches!(target, Target::TaskTree { .. }), "{target}");
+    }
+}
+
+#[test]
 fn exec_from_memory_and_a_privilege_change_deny_the_task_tree() {
     for (object, rule) in [
         (Object::ExecMemory { subject: subject() }, Rule::ExecUntrusted),

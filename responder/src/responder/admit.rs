@@ -1,5 +1,6 @@
 //! Whether a new entry may be made, and in which mode.
 
+use hedgerow_bpf::wire;
 use hedgerow_event::{Mode, Rule, Target, Workload};
 
 use super::{Alarm, Checked, Request, Responder};
@@ -9,14 +10,19 @@ use crate::{
     hold::{Hold, is_narrow},
     kernel,
     ledger::Decision,
-    target::{ROOT_CGROUP, canonical, same},
+    sockets,
+    target::{canonical, same},
+    unit::{self, Forker},
 };
 
 impl Responder {
     /// The request with its mode, or why there may be no entry.
     pub(super) fn check(&mut self, request: Request, now: Now) -> Result<Checked, Refusal> {
-        let target = canonical(request.target)?;
+        let target = canonical(request.target.clone())?;
+        let mut request = Request { target, ..request };
+        let target = request.target.clone();
         let ceiling = request.mode.unwrap_or(Mode::Enforce);
+        let mut wide = !is_narrow(&target);
         let mode = if request.rule == Rule::Operator {
             if !(1..=OPERATOR_MAX_S).contains(&request.seconds) {
                 let asked = request.seconds;
@@ -38,11 +44,15 @@ impl Responder {
                 return Err(Refusal::Covered { uid: held.uid.clone() });
             }
             let mode = self.admit_automatic(&target, &workload, ceiling, now)?;
-            self.admit_another(&workload, &target, now)?;
+            if let Some(what) = self.serves(&target, now)? {
+                request.reason += &format!("; {what}");
+                wide = true;
+            }
+            self.admit_another(&workload, wide, now)?;
             mode
         };
         let id = kernel::random_id()?;
-        Ok(Checked { id, request: Request { target, ..request }, mode, ceiling })
+        Ok(Checked { id, request, mode, ceiling, wide })
     }
 
     /// What holds for every entry.
@@ -52,12 +62,6 @@ impl Responder {
         }
         if let Some(what) = self.own.inside(target) {
             return Err(Refusal::Protected(what.into()));
-        }
-        if let Target::TaskTree { tgid, start_boot_ns } = target {
-            // An unknown process is one that the table had no room for.
-            if self.start_of(*tgid)?.is_some_and(|start| start != *start_boot_ns) {
-                return Err(Refusal::BadTarget(format!("process {tgid} is another by now")));
-            }
         }
         if let Some(live) = self.covering(target)? {
             return Err(Refusal::Covered { uid: live });
@@ -86,7 +90,6 @@ impl Responder {
                 self.protected.prefix(workload, *address, *prefix_length, now.wall_ns)
             }
             Target::TaskTree { tgid, .. } => self.protected.task(*tgid).map(str::to_owned),
-            Target::Program { cgroup_id: ROOT_CGROUP, .. } => Some("the root cgroup".to_owned()),
             Target::Program { .. } | Target::Cgroup { .. } => None,
         };
         match protected {
@@ -97,12 +100,7 @@ impl Responder {
 
     /// Room for one more automatic entry of the workload. The breaker trips without it, and past the
     /// rate; a tripped one holds wide entries and lets narrow ones go on.
-    fn admit_another(
-        &mut self,
-        workload: &Workload,
-        target: &Target,
-        now: Now,
-    ) -> Result<(), Refusal> {
+    fn admit_another(&mut self, workload: &Workload, wide: bool, now: Now) -> Result<(), Refusal> {
         let limits = self.options.limits;
         let host = Workload::host();
         let live = self.entries.values().filter(|entry| entry.is_automatic());
@@ -121,12 +119,12 @@ impl Responder {
             let tripped = Refusal::BreakerTripped { workload: workload.to_string(), per_minute };
             self.trip(workload, &tripped, now)?;
         }
-        self.admit_wide(workload, target)
+        if wide { self.admit_wide(workload) } else { Ok(()) }
     }
 
     /// Nothing wide while the workload's breaker is tripped.
-    pub(super) fn admit_wide(&self, workload: &Workload, target: &Target) -> Result<(), Refusal> {
-        match self.breaker.is_tripped(workload) && !is_narrow(target) {
+    pub(super) fn admit_wide(&self, workload: &Workload) -> Result<(), Refusal> {
+        match self.breaker.is_tripped(workload) {
             true => Err(Refusal::BreakerOpen { workload: workload.to_string() }),
             false => Ok(()),
         }
@@ -151,6 +149,36 @@ impl Responder {
             self.alarms.push(Alarm { workload: workload.clone(), reason });
         }
         Ok(())
+    }
+
+    /// Why a process is what a service stands and falls with: denying it is an outage, and so is wide.
+    fn serves(&self, target: &Target, now: Now) -> Result<Option<String>, Error> {
+        let Target::TaskTree { tgid, start_boot_ns } = target else { return Ok(None) };
+        let unit = unit::cgroup_of(*tgid).and_then(|cgroup| unit::unit_of(&cgroup));
+        let Some(unit) = unit else { return Ok(None) };
+        let Some(ancestors) = self.kernel.ancestors(*tgid)? else { return Ok(None) };
+        let mut forkers = Vec::new();
+        for (forker, start) in &ancestors {
+            let lives = self.kernel.start_of(*forker)? == Some(*start);
+            forkers.push(match lives {
+                true => Forker::Lives(unit::cgroup_of(*forker)),
+                false => Forker::Exited,
+            });
+        }
+        let all_known = ancestors.len() < wire::DENY_ANCESTORS_MAX as usize;
+        let older = unit::any_member(&self.own.cgroup_root, &unit, |other| {
+            let start = self.kernel.start_of(other).ok().flatten();
+            start.is_some_and(|start| start < *start_boot_ns)
+        });
+        if older == Some(false) && unit::is_first(&unit, &forkers, all_known) {
+            return Ok(Some(format!("it is the main process of {}", unit.display())));
+        }
+        if now.boot_ns.saturating_sub(*start_boot_ns) < unit::LISTENS_MIN_NS {
+            return Ok(None);
+        }
+        let sockets = sockets::records(&self.kernel.list_sockets()?)?;
+        let listens = sockets::listens(&sockets, *tgid);
+        Ok(listens.then(|| format!("it has listened for {} for long", unit.display())))
     }
 
     /// The live entry that stops the target already.

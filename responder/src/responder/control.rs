@@ -103,6 +103,10 @@ impl Responder {
             }
             entry.mode = mode.min(entry.ceiling);
             self.kernel.refresh(&entry)?;
+            if let Target::TaskTree { tgid, start_boot_ns } = entry.target {
+                // Who found no room while it only counted.
+                self.kernel.spread(tgid, start_boot_ns, id)?;
+            }
             let why = self.cut(&mut entry)?;
             let report = self.report(&entry, Action::Block, now, &why);
             let period_s = entry.period_s;
@@ -110,6 +114,7 @@ impl Responder {
             self.log(now, Decision::Extend { entry: report.clone(), period_s })?;
             reports.push(report);
         }
+        self.pardon()?;
         Ok(reports)
     }
 

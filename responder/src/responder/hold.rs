@@ -53,7 +53,7 @@ impl Responder {
     fn install_held(&mut self, hold: Hold, now: Now) -> Result<Remediation, Refusal> {
         let workload = hold.workload();
         let mode = self.admit_automatic(&hold.target, &workload, hold.ceiling, now)?;
-        self.admit_wide(&workload, &hold.target)?;
+        self.admit_wide(&workload)?;
         let request = super::Request {
             target: hold.target,
             rule: hold.rule,
@@ -63,7 +63,7 @@ impl Responder {
             mode: Some(hold.ceiling),
             reason: hold.reason,
         };
-        self.install(Checked { id: hold.id, request, mode, ceiling: hold.ceiling }, now)
+        self.install(Checked { id: hold.id, request, mode, ceiling: hold.ceiling, wide: true }, now)
     }
 
     /// Takes back an entry that waits; false where none has this uid.

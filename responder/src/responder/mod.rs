@@ -104,6 +104,8 @@ struct Checked {
     request: Request,
     mode: Mode,
     ceiling: Mode,
+    /// It stops more than one offender, or a whole service.
+    wide: bool,
 }
 
 /// Live entries and the pinned maps they stand in. Dropping it leaves both as they are.
@@ -181,7 +183,7 @@ impl Responder {
         let (target, rule, finding_uid) =
             (request.target.clone(), request.rule, request.finding_uid.clone());
         let done = self.check(request, now).and_then(|checked| {
-            let waits = rule != Rule::Operator && !crate::hold::is_narrow(&checked.request.target);
+            let waits = rule != Rule::Operator && checked.wide;
             if waits { Err(self.hold(checked, now)?) } else { self.install(checked, now) }
         });
         done.inspect_err(|refusal| {
@@ -195,7 +197,7 @@ impl Responder {
     }
 
     fn install(&mut self, checked: Checked, now: crate::Now) -> Result<Remediation, Refusal> {
-        let Checked { id, request, mode, ceiling } = checked;
+        let Checked { id, request, mode, ceiling, wide: _ } = checked;
         let mut entry = Entry {
             id,
             uid: crate::adopt::uid(&self.boot_id, id),
@@ -223,14 +225,16 @@ impl Responder {
         self.entries.insert(id, entry.clone());
         let installed = self.rescope(&entry.target).and_then(|scope| match scope {
             Insert::Done => self.kernel.install(&entry),
-            Insert::Full => Ok(Insert::Full),
+            other => Ok(other),
         });
         if !matches!(installed, Ok(Insert::Done)) {
             self.entries.remove(&id);
             self.rescope(&entry.target)?;
             let undone = self.report(&entry, Action::Unblock, now, "could not be installed");
             self.log(now, Decision::Unblock { entry: undone })?;
-            installed?;
+            if let (Insert::Nobody, Target::TaskTree { tgid, .. }) = (installed?, &entry.target) {
+                return Err(Refusal::Gone { tgid: *tgid });
+            }
             let full = Refusal::Full { whose: "kernel", limit: self.entries.len() };
             if entry.is_automatic() {
                 let workload = entry.workload().cloned().unwrap_or_else(Workload::host);
@@ -279,6 +283,7 @@ impl Responder {
         (entry.hits, entry.inbound) = self.kernel.maps.hits(id)?;
         self.kernel.uninstall(&entry)?;
         self.rescope(&entry.target)?;
+        self.pardon()?;
         if self.entries.is_empty() {
             self.kernel.set_active(false)?;
         }
@@ -286,6 +291,14 @@ impl Responder {
         let report = self.report(&entry, Action::Unblock, now, why);
         self.log(now, Decision::Unblock { entry: report.clone() })?;
         Ok(report)
+    }
+
+    /// Who found no room in the table of denied processes is refused only while a tree is.
+    pub(super) fn pardon(&self) -> Result<(), Error> {
+        let refuses = |entry: &Entry| {
+            entry.mode == Mode::Enforce && matches!(entry.target, Target::TaskTree { .. })
+        };
+        if self.entries.values().any(refuses) { Ok(()) } else { self.kernel.pardon() }
     }
 
     /// Live entries, oldest id first.

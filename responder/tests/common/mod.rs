@@ -105,10 +105,13 @@ pub struct Cgroup(pub PathBuf);
 
 impl Cgroup {
     pub fn new(name: &str) -> Self {
+        Self::named(&format!("hedgerow-test-{name}-{}", std::process::id()))
+    }
+    pub fn named(name: &str) -> Self {
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).unwrap();
         let root = Path::new(line.split(' ').nth(4).unwrap());
-        let path = root.join(format!("hedgerow-test-{name}-{}", std::process::id()));
+        let path = root.join(name);
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -334,6 +337,13 @@ impl Stage {
                 self.sub = Some(sub);
                 return Ok(pid.to_string());
             }
+            // `orphan GENERATIONS ADDRESS FILE`, see `orphan`.
+            "orphan" => {
+                let words: Vec<&str> = rest.split(' ').collect();
+                let [generations, to, file] = words[..] else { return Err(gone()) };
+                let to = to.parse::<SocketAddr>().map_err(std::io::Error::other)?;
+                orphan(generations.parse().map_err(std::io::Error::other)?, to, file)?;
+            }
             "take" => {
                 // SAFETY: the parent left its socket there for this process to own.
                 self.tcp = Some(unsafe { TcpStream::from_raw_fd(100) });
@@ -349,6 +359,53 @@ impl Stage {
     }
 }
 
+/// A process that has left its parents: each of so many generations forks the next and exits. The
+/// last one connects again and again and writes the errno of it into the file, until that is gone.
+fn orphan(generations: u32, to: SocketAddr, file: &str) -> std::io::Result<()> {
+    let SocketAddr::V4(to) = to else { unimplemented!() };
+    let name = ipv4_name(to);
+    let file = std::ffi::CString::new(file)?;
+    // SAFETY: a plain system call; the child goes on in system calls alone.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        for _ in 1..generations {
+            // SAFETY: as above.
+            if unsafe { libc::fork() } != 0 {
+                // SAFETY: ends this process without its parent's handlers.
+                unsafe { libc::_exit(0) };
+            }
+        }
+        // SAFETY: system calls on descriptors of their own and on buffers that live over the call.
+        unsafe {
+            loop {
+                let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+                let length = size_of_val(&name) as libc::socklen_t;
+                let failed = match socket {
+                    0.. => libc::connect(socket, (&raw const name).cast(), length) != 0,
+                    _ => true,
+                };
+                let errno = if failed { *libc::__errno_location() } else { 0 };
+                libc::close(socket);
+                let out = libc::open(file.as_ptr(), libc::O_WRONLY);
+                if out < 0 {
+                    libc::_exit(0);
+                }
+                let text = [b'0' + (errno / 100) as u8, b'0' + (errno / 10 % 10) as u8];
+                let text = [text[0], text[1], b'0' + (errno % 10) as u8];
+                libc::write(out, text.as_ptr().cast(), text.len());
+                libc::close(out);
+                libc::usleep(20_000);
+            }
+        }
+    }
+    let mut status = 0;
+    // SAFETY: `status` is writable.
+    match unsafe { libc::waitpid(child, &raw mut status, 0) } {
+        ..0 => Err(std::io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 fn unbound_udp() -> std::io::Result<UdpSocket> {
     // SAFETY: plain system call.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -361,17 +418,21 @@ fn unbound_udp() -> std::io::Result<UdpSocket> {
 
 fn bind_to(socket: &UdpSocket, address: SocketAddr) -> std::io::Result<()> {
     let SocketAddr::V4(address) = address else { unimplemented!() };
-    let name = libc::sockaddr_in {
-        sin_family: libc::AF_INET as u16,
-        sin_port: address.port().to_be(),
-        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
-        sin_zero: [0; 8],
-    };
+    let name = ipv4_name(address);
     let length = size_of_val(&name) as libc::socklen_t;
     // SAFETY: `name` is a socket address of the length that is passed.
     match unsafe { libc::bind(socket.as_raw_fd(), (&raw const name).cast(), length) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+fn ipv4_name(address: std::net::SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: address.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+        sin_zero: [0; 8],
     }
 }
 
