@@ -9,7 +9,8 @@
 #define AF_INET 2
 #define AF_INET6 10
 
-static __always_inline void query_task(struct deny_query *query, struct task_struct *task)
+/* Out of line, so that its spilled registers don't add to the stack of the look-ups that follow. */
+static __noinline void query_task(struct deny_query *query, struct task_struct *task)
 {
 	struct cgroup___deny *cgroup = (void *)BPF_CORE_READ(task, cgroups, dfl_cgrp);
 	int level = BPF_CORE_READ(cgroup, level);
@@ -30,7 +31,7 @@ static __always_inline void map_ipv4(__u8 *out, __u32 address)
 	__builtin_memcpy(&out[12], &address, 4);
 }
 
-static __always_inline void tuple(struct deny_socket_record *record, struct sock___deny *sk)
+static __noinline void tuple(struct deny_socket_record *record, struct sock___deny *sk)
 {
 	record->family = sk->__sk_common.skc_family;
 	record->protocol = sk->sk_protocol;
