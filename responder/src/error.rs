@@ -33,6 +33,11 @@ pub enum Error {
         "{path} is not readable ({why}); without it all modes are observe: remove it, and set them anew with `hedgerow mode`"
     )]
     Standing { path: PathBuf, why: String },
+    #[error(
+        "{path} is not readable ({why}); without it peers of normal life could be refused: remove it \
+         together with the model, and learn anew"
+    )]
+    Remembered { path: PathBuf, why: String },
     #[error("the kernel's answer is malformed: {0}")]
     Malformed(&'static str),
 }

@@ -91,16 +91,11 @@ impl Standing {
     /// # Errors
     /// The disk is full, or the directory can't be written.
     pub fn save(&self, path: &Path) -> Result<(), Error> {
-        let failed = || Error::io(format!("can't write {}", path.display()));
-        let text = serde_json::to_vec(self).map_err(|error| failed()(error.into()))?;
-        let fresh = path.with_extension("new");
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).truncate(true).mode(0o600);
-        let mut file = options.open(&fresh).map_err(failed())?;
-        file.write_all(&text).map_err(failed())?;
-        file.sync_all().map_err(failed())?;
-        fs::rename(&fresh, path).map_err(failed())?;
-        sync_parent(path).map_err(failed())
+        let failed = Error::io(format!("can't write {}", path.display()));
+        match serde_json::to_vec(self) {
+            Ok(text) => replace(path, &text),
+            Err(why) => Err(failed(why.into())),
+        }
     }
 
     /// Wrong entries that count now.
@@ -123,6 +118,19 @@ impl Standing {
         self.wrong.push(wrong);
         true
     }
+}
+
+/// Puts a file in another's place: a crash leaves the old one or the new one.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let failed = || Error::io(format!("can't write {}", path.display()));
+    let fresh = path.with_extension("new");
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(0o600);
+    let mut file = options.open(&fresh).map_err(failed())?;
+    file.write_all(content).map_err(failed())?;
+    file.sync_all().map_err(failed())?;
+    fs::rename(&fresh, path).map_err(failed())?;
+    sync_parent(path).map_err(failed())
 }
 
 /// A file whose existence says that the kill switch is thrown: written by hand, by `disarm` with the

@@ -25,8 +25,6 @@ use crate::{
 const FLUSH: Duration = Duration::from_secs(5);
 /// The start waits so long for the addresses of this host. Without them nothing is denied by itself.
 const GATHER: Duration = Duration::from_secs(10);
-/// Files known to have been run, by the workloads that ran them; past it none is exclusive.
-const FILES_MAX: usize = 65_536;
 
 /// Responder and sinks.
 pub struct Actor {
@@ -36,7 +34,6 @@ pub struct Actor {
     enforce_provisional: bool,
     findings: JsonLinesSink,
     kafka: Option<KafkaSink>,
-    files: BTreeSet<(hedgerow_event::FileKey, Workload)>,
     host: Host,
     /// Reads what no automatic entry may name.
     gatherer: Gatherer,
@@ -78,7 +75,7 @@ impl Actor {
         let responder = match Responder::start(options) {
             Ok(mut responder) => {
                 if learning {
-                    responder.forget_coverage().map_err(Failure::file)?;
+                    responder.forget_learned().map_err(Failure::file)?;
                 }
                 Some(responder)
             }
@@ -105,7 +102,6 @@ impl Actor {
             enforce_provisional: config.enforce_provisional,
             findings,
             kafka,
-            files: BTreeSet::new(),
             host: host.clone(),
             gatherer,
             gathered: false,
@@ -168,8 +164,10 @@ impl Actor {
     /// learning is a peer of the baseline.
     pub fn observe(&mut self, event: &Event, learning: bool) {
         match &event.origin {
-            Origin::Exec(exec) if self.files.len() < FILES_MAX => {
-                self.files.insert((exec.file, event.actor.subject.workload.clone()));
+            Origin::Exec(exec) => {
+                let Some(responder) = &mut self.responder else { return };
+                let workload = &event.actor.subject.workload;
+                responder.protected_mut().use_file(exec.file, workload);
             }
             Origin::Flow(flow) => {
                 let Some(responder) = &mut self.responder else { return };
@@ -197,10 +195,8 @@ impl Actor {
         let named = evidence.peer.filter(|peer| protected.is_named_in_a_namespace(peer.address));
         protected.judge(named.map_or_else(Vec::new, |_| namespaces_of(evidence.tgid)));
         let workload = &evidence.subject.workload;
-        let file_exclusive = evidence.file.is_some_and(|file| {
-            self.files.len() < FILES_MAX
-                && self.files.iter().all(|(known, by)| *known != file || by == workload)
-        });
+        let exclusive = |file| responder.protected().is_exclusive(file, workload);
+        let file_exclusive = evidence.file.is_some_and(exclusive);
         let now_wall_ns = now().wall_ns;
         let context = Context {
             mode: responder.mode(workload),

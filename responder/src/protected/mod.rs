@@ -1,13 +1,14 @@
 //! What is never denied automatically. Pure; [`gather`] reads the host's own part of it.
 
 pub mod gather;
+pub(crate) mod remembered;
 
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
 };
 
-use hedgerow_event::{Evidence, Object, Subject, Workload};
+use hedgerow_event::{Evidence, FileKey, Object, Subject, Workload};
 
 use self::gather::Protected;
 use crate::target::mask;
@@ -21,6 +22,9 @@ const ADMIN_NS: i64 = 30 * 24 * 3600 * 1_000_000_000;
 const BASELINE_MAX: usize = 65_536;
 /// Private addresses whose users are counted. When full, further ones count as shared.
 const SHARED_MAX: usize = 16_384;
+
+/// Files known to have been run, by the workloads that ran them. When full, none is exclusive.
+const FILES_MAX: usize = 65_536;
 
 /// Programs that keep the host reachable and repairable: refusing them locks the operator out. They
 /// are named by full path, never by name, and only while they are where they belong.
@@ -104,6 +108,10 @@ pub struct ProtectedSet {
     baseline_size: usize,
     overflowed: HashSet<Workload>,
     private_users: HashMap<IpAddr, HashSet<Workload>>,
+    files: HashMap<FileKey, HashSet<Workload>>,
+    files_size: usize,
+    /// Something was seen that was not known.
+    changed: bool,
     /// Wall time of the last successful admin login from there.
     admin_logins: HashMap<IpAddr, i64>,
     /// Hedgerow's process and those above it.
@@ -123,6 +131,9 @@ impl Default for ProtectedSet {
             baseline_size: 0,
             overflowed: HashSet::new(),
             private_users: HashMap::new(),
+            files: HashMap::new(),
+            files_size: 0,
+            changed: false,
             admin_logins: HashMap::new(),
             own: HashSet::from([1]),
             own_path: None,
@@ -201,9 +212,10 @@ impl ProtectedSet {
         if self.baseline_size < BASELINE_MAX {
             if self.baseline.entry(workload.clone()).or_default().insert(address) {
                 self.baseline_size += 1;
+                self.changed = true;
             }
         } else if !self.baseline.get(workload).is_some_and(|known| known.contains(&address)) {
-            self.overflowed.insert(workload.clone());
+            self.changed |= self.overflowed.insert(workload.clone());
         }
         self.use_peer(workload, address);
     }
@@ -217,11 +229,28 @@ impl ProtectedSet {
         let room = self.private_users.len() < SHARED_MAX;
         if let Some(users) = self.private_users.get_mut(&address) {
             if users.len() < SHARED_BY {
-                users.insert(workload.clone());
+                self.changed |= users.insert(workload.clone());
             }
         } else if room {
             self.private_users.insert(address, HashSet::from([workload.clone()]));
+            self.changed = true;
         }
+    }
+
+    /// A file that a workload ran.
+    pub fn use_file(&mut self, file: FileKey, workload: &Workload) {
+        if self.files_size < FILES_MAX
+            && self.files.entry(file).or_default().insert(workload.clone())
+        {
+            self.files_size += 1;
+            self.changed = true;
+        }
+    }
+
+    /// No other workload has run the file, as far as is known; past what can be known, none is.
+    pub fn is_exclusive(&self, file: FileKey, workload: &Workload) -> bool {
+        self.files_size < FILES_MAX
+            && self.files.get(&file).is_none_or(|users| users.iter().all(|user| user == workload))
     }
 
     /// An admin logged in from there.

@@ -138,12 +138,13 @@ impl Responder {
         &self.standing.coverage
     }
 
-    /// What is learned anew has seen no hour of the week yet.
+    /// What is learned anew has seen no hour of the week yet, and has no baseline.
     ///
     /// # Errors
     /// The file of orders can't be written.
-    pub fn forget_coverage(&mut self) -> Result<(), Error> {
+    pub fn forget_learned(&mut self) -> Result<(), Error> {
         self.standing.coverage = Coverage::default();
+        self.protected.forget_baseline();
         self.save()
     }
 

@@ -25,12 +25,18 @@ use crate::{
     ledger::{Decision, Ledger, Line},
     limits::{Breaker, Limits},
     own::Own,
-    protected::ProtectedSet,
+    protected::{
+        ProtectedSet,
+        remembered::{Keeper, Remembered},
+    },
     sockets,
     spent::Spent,
     standing::Standing,
 };
 pub use wrong::Wronged;
+
+/// What normal life has shown is saved after so many ticks, where anything is new.
+const REMEMBER_TICKS: u32 = 60;
 
 /// Where the deny maps and links are pinned.
 pub const DIRECTORY: &str = "/sys/fs/bpf/hedgerow";
@@ -66,6 +72,11 @@ impl Options {
     /// What an operator ordered, beside the ledger.
     fn standing(&self) -> PathBuf {
         self.ledger.with_file_name("responder.json")
+    }
+
+    /// What normal life has shown.
+    fn remembered(&self) -> PathBuf {
+        self.ledger.with_file_name("remembered.json")
     }
 }
 
@@ -122,6 +133,9 @@ pub struct Responder {
     allowed: Vec<Target>,
     breaker: Breaker,
     protected: ProtectedSet,
+    keeper: Keeper,
+    /// Ticks since that was last looked at.
+    unsaved_ticks: u32,
     own: Own,
     /// What only a fresh finding may open again.
     spent: Spent,
@@ -149,6 +163,8 @@ impl Responder {
         let ledger = Ledger::open(&options.ledger, options.ledger_bytes_max)?;
         let standing = Standing::load(&options.standing())?;
         let breaker = Breaker::remembering(standing.tripped.clone());
+        let mut protected = ProtectedSet::default();
+        protected.recall(Remembered::load(&options.remembered())?);
         let kernel = Kernel::start(&options.directory, sizes)?;
         let mut responder = Self {
             kernel,
@@ -160,7 +176,9 @@ impl Responder {
             holds: Vec::new(),
             allowed: Vec::new(),
             breaker,
-            protected: ProtectedSet::default(),
+            protected,
+            keeper: Keeper::default(),
+            unsaved_ticks: 0,
             spent: Spent::default(),
             armed: true,
             own: Own::read(&kernel::cgroup_root()?),
@@ -315,6 +333,7 @@ impl Responder {
     /// The kernel or the ledger fails.
     pub fn tick(&mut self, now: crate::Now) -> Result<Vec<Remediation>, Error> {
         self.note_armed()?;
+        self.remember()?;
         let mut reports = std::mem::take(&mut self.pending);
         reports.extend(self.install_due(now)?);
         let ids: Vec<u64> = self.entries.keys().copied().collect();
@@ -345,6 +364,21 @@ impl Responder {
             }
         }
         Ok(reports)
+    }
+
+    /// Keeps what normal life has shown over a restart.
+    fn remember(&mut self) -> Result<(), Error> {
+        self.unsaved_ticks += 1;
+        if self.unsaved_ticks < REMEMBER_TICKS || !self.keeper.is_idle() {
+            return Ok(());
+        }
+        self.unsaved_ticks = 0;
+        // Of a full disk the ledger speaks; nothing that is in force hangs on this file.
+        drop(self.keeper.result());
+        match self.protected.remember() {
+            Some(known) => self.keeper.write(known, &self.options.remembered()),
+            None => Ok(()),
+        }
     }
 
     /// What no automatic entry may name; the daemon keeps it up to date, see
@@ -387,6 +421,10 @@ impl Responder {
     pub fn stop(mut self, keep: bool) -> Result<Vec<Remediation>, Error> {
         self.note_armed()?;
         self.save()?;
+        self.keeper.finish();
+        if let Some(known) = self.protected.remember() {
+            known.save(&self.options.remembered())?;
+        }
         self.withdraw_all(None, "Hedgerow stopped")?;
         let mut reports = std::mem::take(&mut self.pending);
         if !keep {

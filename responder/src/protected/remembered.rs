@@ -1,0 +1,225 @@
+//! What normal life has shown, kept over restarts and reboots: without it a restart of the daemon would
+//! make the peers of the baseline, and files that several workloads run, deniable.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    fs,
+    io::ErrorKind,
+    net::IpAddr,
+    path::Path,
+    thread::JoinHandle,
+};
+
+use hedgerow_event::{FileKey, Workload};
+use serde::{Deserialize, Serialize};
+
+use super::{BASELINE_MAX, FILES_MAX, ProtectedSet, SHARED_MAX};
+use crate::{Error, standing::replace};
+
+const VERSION: u32 = 1;
+/// A file that is larger is none that [`ProtectedSet`] could have filled.
+const BYTES_MAX: u64 = 64 << 20;
+
+/// The file's content.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remembered {
+    version: u32,
+    /// Peers used while learning.
+    baseline: BTreeMap<Workload, BTreeSet<IpAddr>>,
+    /// Workloads that have more of them than there was room for.
+    overflowed: BTreeSet<Workload>,
+    /// Workloads that use a private address.
+    private_users: BTreeMap<IpAddr, BTreeSet<Workload>>,
+    /// Workloads that ran a file.
+    files: Vec<(FileKey, BTreeSet<Workload>)>,
+}
+
+impl Default for Remembered {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            baseline: BTreeMap::new(),
+            overflowed: BTreeSet::new(),
+            private_users: BTreeMap::new(),
+            files: Vec::new(),
+        }
+    }
+}
+
+impl Remembered {
+    /// Reads the file; what was never written is empty.
+    ///
+    /// # Errors
+    /// It can't be read, or isn't what [`Self::save`] writes.
+    pub(crate) fn load(path: &Path) -> Result<Self, Error> {
+        let broken = |why: String| Error::Remembered { path: path.to_owned(), why };
+        match fs::metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Ok(metadata) if metadata.len() > BYTES_MAX => {
+                return Err(broken(format!("{} bytes are too many", metadata.len())));
+            }
+            _ => {}
+        }
+        let text = fs::read(path).map_err(|why| broken(why.to_string()))?;
+        let read: Self = serde_json::from_slice(&text).map_err(|why| broken(why.to_string()))?;
+        if read.version != VERSION {
+            return Err(broken(format!("version {}, this build has {VERSION}", read.version)));
+        }
+        Ok(read)
+    }
+
+    pub(crate) fn save(&self, path: &Path) -> Result<(), Error> {
+        let failed = Error::io(format!("can't write {}", path.display()));
+        match serde_json::to_vec(self) {
+            Ok(text) => replace(path, &text),
+            Err(why) => Err(failed(why.into())),
+        }
+    }
+}
+
+impl ProtectedSet {
+    /// A copy of what is worth keeping, if anything is new since the last one.
+    pub(crate) fn remember(&mut self) -> Option<Remembered> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        let sorted = |users: &HashSet<Workload>| users.iter().cloned().collect();
+        let baseline = self.baseline.iter();
+        Some(Remembered {
+            version: VERSION,
+            baseline: baseline
+                .map(|(workload, peers)| (workload.clone(), peers.iter().copied().collect()))
+                .collect(),
+            overflowed: self.overflowed.iter().cloned().collect(),
+            private_users: self
+                .private_users
+                .iter()
+                .map(|(address, users)| (*address, sorted(users)))
+                .collect(),
+            files: self.files.iter().map(|(file, users)| (*file, sorted(users))).collect(),
+        })
+    }
+
+    /// Takes over what an earlier run had seen, within the limits of this one.
+    pub(crate) fn recall(&mut self, known: Remembered) {
+        for (workload, peers) in known.baseline {
+            for peer in peers {
+                self.learn_peer(&workload, peer);
+            }
+        }
+        self.overflowed.extend(known.overflowed.into_iter().take(BASELINE_MAX));
+        for (address, users) in known.private_users.into_iter().take(SHARED_MAX) {
+            for workload in users {
+                self.use_peer(&workload, address);
+            }
+        }
+        for (file, users) in known.files.into_iter().take(FILES_MAX) {
+            for workload in users {
+                self.use_file(file, &workload);
+            }
+        }
+        self.changed = false;
+    }
+
+    /// What is learned anew has no baseline yet.
+    pub(crate) fn forget_baseline(&mut self) {
+        self.baseline.clear();
+        self.baseline_size = 0;
+        self.overflowed.clear();
+        self.changed = true;
+    }
+}
+
+/// Writes on a thread of its own, one file at a time: the loop waits for no disk.
+#[derive(Debug, Default)]
+pub(crate) struct Keeper {
+    writing: Option<JoinHandle<Result<(), Error>>>,
+}
+
+impl Keeper {
+    /// Nothing is being written.
+    pub fn is_idle(&self) -> bool {
+        self.writing.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// What came of the last one.
+    pub fn result(&mut self) -> Result<(), Error> {
+        let done = self.writing.take_if(|writing| writing.is_finished());
+        done.and_then(|done| done.join().ok()).unwrap_or(Ok(()))
+    }
+
+    pub fn write(&mut self, known: Remembered, path: &Path) -> Result<(), Error> {
+        let to = path.to_owned();
+        let thread = std::thread::Builder::new().name("remember".into());
+        let writing = thread.spawn(move || known.save(&to));
+        self.writing = Some(writing.map_err(Error::io("can't start a thread"))?);
+        Ok(())
+    }
+
+    /// Waits for the thread, so that the last word is the newest.
+    pub fn finish(&mut self) {
+        if let Some(writing) = self.writing.take() {
+            drop(writing.join());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_normal_life_used_is_known_after_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("remembered.json");
+        let [web, db, job] = ["web", "db", "job"].map(Workload::new);
+        let shared = FileKey { device: 8, inode: 5, generation: 1 };
+        let own = FileKey { inode: 6, ..shared };
+        let mut before = ProtectedSet::default();
+        assert_eq!(before.remember(), None, "nothing is new");
+        before.learn_peer(&web, address("192.0.2.7"));
+        for workload in [&web, &db, &job] {
+            before.use_peer(workload, address("10.9.9.9"));
+        }
+        before.use_file(own, &web);
+        before.use_file(shared, &web);
+        before.use_file(shared, &db);
+        before.remember().unwrap().save(&path).unwrap();
+        assert_eq!(before.remember(), None, "told once");
+        let mut after = ProtectedSet::default();
+        after.recall(Remembered::load(&path).unwrap());
+        for set in [&before, &after] {
+            assert_eq!(
+                set.peer(&web, address("192.0.2.7"), 0).as_deref(),
+                Some("a peer of the baseline")
+            );
+            assert!(set.peer(&db, address("192.0.2.7"), 0).is_none());
+            assert!(set.peer(&db, address("10.9.9.9"), 0).is_some());
+            assert!(set.is_exclusive(own, &web) && !set.is_exclusive(own, &db));
+            assert!(!set.is_exclusive(shared, &web));
+        }
+        after.forget_baseline();
+        assert!(after.peer(&web, address("192.0.2.7"), 0).is_none(), "learned anew");
+        assert!(!after.is_exclusive(shared, &web));
+    }
+
+    #[test]
+    fn what_is_torn_or_of_another_version_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("remembered.json");
+        assert_eq!(Remembered::load(&path).unwrap(), Remembered::default());
+        Remembered::default().save(&path).unwrap();
+        let whole = fs::read_to_string(&path).unwrap();
+        for text in [&whole[..whole.len() / 2], &whole.replace(":1,", ":2,"), ""] {
+            fs::write(&path, text).unwrap();
+            let refused = Remembered::load(&path).unwrap_err().to_string();
+            assert!(refused.contains("remembered.json"), "{refused}");
+        }
+    }
+}
