@@ -7,33 +7,20 @@ use rand::Rng;
 use crate::rows::to_f32;
 
 /// Rows that summarise a training set, however large it is.
-pub const SUMMARY_ROWS: usize = 16_384;
+const SUMMARY_ROWS: usize = 16_384;
 
-/// Usual values of one column. Of a column without any value, everything is 0.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct ColumnSummary {
-    /// Least value.
-    pub minimum: f32,
-    /// 1 % quantile.
-    pub low: f32,
-    /// Median.
+/// Usual values of one column; 0 of a column without any value.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ColumnSummary {
+    /// Median, as an order statistic (nearest rank).
     pub median: f32,
-    /// 99 % quantile.
-    pub high: f32,
-    /// Greatest value.
-    pub maximum: f32,
-    /// Mean.
-    pub mean: f32,
     /// Standard deviation (of the population).
     pub deviation: f32,
-    /// Share of values that are missing, in \[0, 1\].
-    pub missing_share: f32,
 }
 
 /// Summarises each column over at most [`SUMMARY_ROWS`] rows drawn by `rng`. Infinite values count
-/// as the largest f32; quantiles are order statistics (nearest rank).
-pub fn summarise_columns<F: Float>(
+/// as the largest f32, missing ones not at all.
+pub(crate) fn summarise_columns<F: Float>(
     records: ArrayView2<'_, F>,
     rng: &mut impl Rng,
 ) -> Vec<ColumnSummary> {
@@ -73,24 +60,38 @@ pub(crate) fn finite(value: f32) -> f32 {
 }
 
 fn summarise(values: &mut Vec<f32>) -> ColumnSummary {
-    let n_rows = values.len();
     values.retain(|value| !value.is_nan());
     if values.is_empty() {
-        return ColumnSummary { missing_share: 1.0, ..ColumnSummary::default() };
+        return ColumnSummary::default();
     }
     values.sort_unstable_by(f32::total_cmp);
     let n = values.len() as f64;
-    let quantile = |share: f64| values[((share * n).ceil() as usize).clamp(1, values.len()) - 1];
     let mean = values.iter().map(|&value| f64::from(value)).sum::<f64>() / n;
     let variance = values.iter().map(|&value| (f64::from(value) - mean).powi(2)).sum::<f64>() / n;
     ColumnSummary {
-        minimum: values[0],
-        low: quantile(0.01),
-        median: quantile(0.5),
-        high: quantile(0.99),
-        maximum: values[values.len() - 1],
-        mean: mean as f32,
+        median: values[((0.5 * n).ceil() as usize).clamp(1, values.len()) - 1],
         deviation: variance.sqrt() as f32,
-        missing_share: ((n_rows - values.len()) as f64 / n_rows as f64) as f32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ndarray::Array2;
+    use rand::{SeedableRng, rngs::SmallRng};
+
+    #[test]
+    fn summaries_leave_missing_values_out_and_bound_infinite_ones() {
+        let mut rows = Array2::from_shape_fn((101, 3), |(i, _)| i as f64);
+        rows[(50, 0)] = f64::INFINITY;
+        rows[(7, 1)] = f64::NAN;
+        rows.column_mut(2).fill(f64::NAN);
+        let usual = summarise_columns(rows.view(), &mut SmallRng::seed_from_u64(1));
+        assert_eq!(usual[0].median, 51.0);
+        assert!(usual[0].deviation > 1e36 && usual[0].deviation.is_finite());
+        assert_eq!(usual[1].median, 50.0);
+        // Of 0..=100 without the 7: sqrt(mean of squares - square of the mean).
+        assert!((usual[1].deviation - 28.98).abs() < 0.01, "{}", usual[1].deviation);
+        assert_eq!((usual[2].median, usual[2].deviation), (0.0, 0.0));
     }
 }

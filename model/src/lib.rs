@@ -27,31 +27,42 @@
 //! Each module states its formulas, its rule for missing values and where it departs from its paper.
 //!
 //! # From scores to decisions
-//! [`calibration`] turns scores into conformal p-values, [`attribution`] says which columns made a row
-//! anomalous, [`drift`] and [`reservoir`] keep a model current.
+//! [`calibration`] turns scores into conformal p-values, [`labels`] into normal or anomalous.
+//! Which columns made a row anomalous say [`IsolationForest::shap_values`], exactly, and
+//! [`NearestNeighborEnsemble::distance_by_column`]. [`drift`] and [`reservoir`] keep a model current.
+//!
+//! # Numbers
+//! Models are made of f32: thresholds, hyperplanes and reference rows. Records may be f32 or f64;
+//! each value is rounded to the nearest f32 on the way in, in fitting as in scoring, as
+//! scikit-learn does, so f64 records that differ by less are one value. Subtract a large offset
+//! (say, of times) first. Path lengths, distances and p-values are worked out in f64; only
+//! `predict` rounds them to the records' type.
+//!
+//! # Features
+//! None is on by default: `serde` stores models, `onnx` exchanges isolation forests.
 //!
 //! # Determinism
 //! A model depends on its rows and its seed, not on threads, memory order or processor; an isolation
 //! forest's scores are the same bits from every engine ([`Instructions`]).
 
-pub mod attribution;
 pub mod calibration;
-pub mod columns;
 pub mod combiner;
 pub mod drift;
 pub mod extended_isolation_forest;
 pub mod isolation_forest;
+pub mod labels;
 pub mod nearest_neighbors;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 pub mod reservoir;
 pub mod tree;
-pub mod vectoriser;
 
+mod columns;
 mod engine;
 mod parallel;
 mod path_length;
 mod rows;
+mod tree_shap;
 
 pub use combiner::CombinedDetector;
 pub use engine::Instructions;
@@ -69,3 +80,4 @@ pub use nearest_neighbors::{
 };
 pub use path_length::average_path_length;
 pub use tree::{Node, Tree, TreeError};
+pub use tree_shap::ShapValues;

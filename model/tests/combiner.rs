@@ -143,7 +143,6 @@ fn small_training_sets_and_threads_do_not_matter() {
     assert_eq!(one, three);
 }
 
-#[cfg(feature = "serde")]
 #[test]
 fn serialisation_round_trips_to_the_same_bits() {
     let rows = normals(200, 3, 7);

@@ -306,7 +306,6 @@ fn a_forest_too_wide_to_pack_is_refused() {
     ));
 }
 
-#[cfg(feature = "serde")]
 #[test]
 fn serialisation_round_trips_to_the_same_bits() {
     let rows = normals(400, 3, 12);

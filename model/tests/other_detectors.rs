@@ -214,7 +214,6 @@ fn distances_agree_with_a_direct_computation_and_their_columns_sum_to_them() {
     }
 }
 
-#[cfg(feature = "serde")]
 #[test]
 fn serialisation_round_trips_and_refuses_contradictions() {
     let rows = normals(200, 3, 10);

@@ -12,6 +12,7 @@
 //! - An unknown section, or a known one of a newer version, is refused if it is marked *required*;
 //!   else it is kept as it is, and written back by the next save.
 //! - An older version of a known section is read by the code kept for it, or refused by name.
+//! - A section that is no longer of any use is left out when read.
 //! - A file without `summary` or `schema` is refused; other missing sections are empty.
 //!
 //! postcard is positional, so a type that is stored never changes in place: adding a field means a
@@ -43,7 +44,6 @@ pub use summary::{SchemaId, TrainingSummary};
 
 use crate::budget::Budget;
 use hedgerow_model::calibration::Calibration;
-use hedgerow_model::vectoriser::Vectoriser;
 use hedgerow_model::{
     CombinedDetector, ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble,
 };
@@ -66,8 +66,8 @@ pub enum Estimator {
     Combined(Box<CombinedDetector>),
 }
 
-/// Everything that was learned. Vectorisers, estimators and calibrations are keyed by the name of
-/// their model (say, a window scale and a workload).
+/// Everything that was learned. Estimators and calibrations are keyed by the name of their model
+/// (say, a window scale and a workload).
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelFile {
     /// What the model was trained on.
@@ -76,8 +76,6 @@ pub struct ModelFile {
     pub schema: SchemaId,
     /// System-call profiles of programs.
     pub profile: Profile,
-    /// From raw columns to what the estimators read, by model.
-    pub vectorisers: BTreeMap<String, Vectoriser>,
     /// Estimators by model.
     pub estimators: BTreeMap<String, Estimator>,
     /// Calibrations by model.
@@ -92,12 +90,13 @@ pub struct ModelFile {
 const SUMMARY: (&str, u16) = ("summary", 1);
 const SCHEMA: (&str, u16) = ("schema", 1);
 const PROFILE: (&str, u16) = ("profile", 1);
-const VECTORISERS: (&str, u16) = ("vectorisers", 1);
 const ESTIMATORS: (&str, u16) = ("estimators", 1);
 const CALIBRATIONS: (&str, u16) = ("calibrations", 1);
 const BUDGET: (&str, u16) = ("budget", 1);
+/// Written by earlier versions, always empty.
+const VECTORISERS: (&str, u16) = ("vectorisers", 1);
 const KNOWN: [(&str, u16); 7] =
-    [SUMMARY, SCHEMA, PROFILE, VECTORISERS, ESTIMATORS, CALIBRATIONS, BUDGET];
+    [SUMMARY, SCHEMA, PROFILE, ESTIMATORS, CALIBRATIONS, BUDGET, VECTORISERS];
 
 impl ModelFile {
     /// Writes the model to `path`, replacing what was there atomically: after a crash at any point
@@ -126,7 +125,6 @@ impl ModelFile {
             section(SUMMARY, true, &self.summary)?,
             section(SCHEMA, true, &self.schema)?,
             section(PROFILE, true, &self.profile)?,
-            section(VECTORISERS, true, &self.vectorisers)?,
             section(ESTIMATORS, true, &self.estimators)?,
             section(CALIBRATIONS, true, &self.calibrations)?,
         ];
@@ -146,13 +144,13 @@ impl ModelFile {
     /// Says what is wrong with the bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
         let mut sections = container::decode(bytes)?;
+        sections.retain(|s| (s.name.as_str(), s.version) != VECTORISERS);
         let summary = take(&mut sections, SUMMARY)?.ok_or(FileError::Missing(SUMMARY.0))?;
         let schema = take(&mut sections, SCHEMA)?.ok_or(FileError::Missing(SCHEMA.0))?;
         let model = ModelFile {
             summary,
             schema,
             profile: take(&mut sections, PROFILE)?.unwrap_or_default(),
-            vectorisers: take(&mut sections, VECTORISERS)?.unwrap_or_default(),
             estimators: take(&mut sections, ESTIMATORS)?.unwrap_or_default(),
             calibrations: take(&mut sections, CALIBRATIONS)?.unwrap_or_default(),
             budget: take(&mut sections, BUDGET)?,

@@ -37,8 +37,6 @@ fn model() -> ModelFile {
         summary: TrainingSummary { host: "h".into(), ended_unix_s: 9, ..Default::default() },
         schema: SchemaId { version: 3, hash: [1; 32], columns: vec!["errors_share".into()] },
         profile: Profile { gram_hash_key: u64::MAX, programs: vec![program] },
-        vectorisers: [("5s".into(), Vectoriser::fit(rows.view(), &[true, false, true]).unwrap())]
-            .into(),
         estimators: [
             ("forest@5s".into(), Estimator::IsolationForest(forest)),
             ("extended@5s".into(), Estimator::ExtendedIsolationForest(extended)),
@@ -123,6 +121,29 @@ fn another_major_version_is_refused_with_advice() {
     }
 }
 
+/// `with_vectorisers.model` was written by the version before the section went.
+#[test]
+fn a_file_with_the_section_of_vectorisers_is_read_and_loses_it() {
+    let bytes = include_bytes!("../../tests/fixtures/with_vectorisers.model");
+    let names = |bytes: &[u8]| -> Vec<String> {
+        container::decode(bytes).unwrap().into_iter().map(|s| s.name).collect()
+    };
+    assert!(names(bytes).contains(&"vectorisers".to_owned()));
+    let model = ModelFile::from_bytes(bytes).unwrap();
+    assert_eq!((model.summary.host.as_str(), model.schema.version), ("h", 3));
+    let Estimator::IsolationForest(forest) = &model.estimators["forest"] else { panic!() };
+    let rows = Array2::from_shape_fn((64, 3), |(i, j)| ((i * (j + 2)) as f32 * 0.37).sin());
+    let fitted = IsolationForest::params().n_trees(3).sample_size(8);
+    assert_eq!(*forest, fitted.fit(&Dataset::from(rows)).unwrap());
+    assert!(matches!(model.estimators["neighbors"], Estimator::NearestNeighborEnsemble(_)));
+    assert_eq!(model.calibrations["5s"].group_rows(Some("web")), 20);
+    let seen: Vec<String> = model.attached("first-seen", 1).unwrap().unwrap();
+    assert_eq!(seen, ["/usr/bin/psql"]);
+    let again = model.to_bytes().unwrap();
+    assert!(!names(&again).contains(&"vectorisers".to_owned()));
+    assert_eq!(ModelFile::from_bytes(&again).unwrap(), model);
+}
+
 #[test]
 fn an_unknown_optional_section_is_kept() {
     let loaded = ModelFile::from_bytes(&with_section("reservoir", 1, false)).unwrap();
@@ -159,7 +180,7 @@ fn a_file_without_a_schema_is_refused() {
 
 #[test]
 fn the_files_own_names_are_not_for_attachments() {
-    for name in ["profile", "", "Upper", "with space", &"x".repeat(33)] {
+    for name in ["profile", "vectorisers", "", "Upper", "with space", &"x".repeat(33)] {
         assert!(matches!(model().attach(name, 1, &0u8), Err(FileError::BadName(_))), "{name}");
     }
 }

@@ -1,4 +1,4 @@
-//! Population stability index of each feature.
+//! Has a feature's distribution moved since training? The population stability index of each column.
 
 use ndarray::{ArrayView1, ArrayView2, Axis};
 use thiserror::Error;
