@@ -190,6 +190,6 @@ fn shap_values_find_planted_columns() {
         hits[0] += u32::from(rank < 1);
         hits[1] += u32::from(rank < 3);
     }
-    println!("{hits:?}");
+    // 269 and 368 with this seed; other draws deviate by about 10.
     assert!(hits[0] > 200 && hits[1] > 280, "of 400 in the first place and in three: {hits:?}");
 }

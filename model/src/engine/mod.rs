@@ -85,31 +85,8 @@ impl Engine {
         self.instructions
     }
 
-    /// Adds the path lengths of at most [`BLOCK_ROWS`] rows to `sums`; the first `n_complete` miss no
-    /// value.
-    pub(crate) fn add_block(
-        &self,
-        trees: &[Tree],
-        rows: &[f32],
-        n_complete: usize,
-        sums: &mut [FixedLength],
-        scratch: &mut Scratch,
-    ) {
-        let n_features = self.compact.n_features();
-        let (complete, missing) = rows.split_at(n_complete * n_features);
-        let (complete_sums, missing_sums) = sums.split_at_mut(n_complete);
-        if !complete_sums.is_empty() {
-            self.add_complete(trees, complete, complete_sums, scratch);
-        }
-        if !missing_sums.is_empty() {
-            let forest = self.missing.get_or_init(|| MissingForest::new(trees));
-            let (instructions, scratch) = (self.instructions, &mut scratch.missing);
-            forest.add_path_lengths(trees, missing, missing_sums, instructions, scratch);
-        }
-    }
-
-    /// Adds the path lengths of rows without missing values to `sums`.
-    fn add_complete(
+    /// Adds the path lengths of at most [`BLOCK_ROWS`] rows without missing values to `sums`.
+    pub(crate) fn add_complete(
         &self,
         trees: &[Tree],
         rows: &[f32],
@@ -131,6 +108,19 @@ impl Engine {
             }
         }
         self.compact.add_path_lengths(rows, sums);
+    }
+
+    /// Adds the path lengths of rows, with missing values or not, to `sums`.
+    pub(crate) fn add_missing(
+        &self,
+        trees: &[Tree],
+        rows: &[f32],
+        sums: &mut [FixedLength],
+        scratch: &mut Scratch,
+    ) {
+        let forest = self.missing.get_or_init(|| MissingForest::new(trees));
+        let (instructions, scratch) = (self.instructions, &mut scratch.missing);
+        forest.add_path_lengths(trees, rows, sums, instructions, scratch);
     }
 
     /// Bytes on the heap.

@@ -18,6 +18,9 @@ use crate::tree::Tree;
 #[cfg(feature = "serde")]
 const MAX_TREES_GROWN: u64 = 100_000_000;
 
+/// Rows with missing values that are scored together, whichever blocks they come from.
+const WAITING_ROWS: usize = 256;
+
 /// Fewest rows that are worth a thread of their own.
 const ROWS_PER_THREAD: usize = 1024;
 
@@ -208,23 +211,51 @@ impl IsolationForest {
         let n_trees = self.trees.len();
         for_each_part(out, self.n_threads, BLOCK_ROWS, ROWS_PER_THREAD, |start, part| {
             let capacity = BLOCK_ROWS.min(part.len());
-            let mut block = vec![0.0_f32; capacity * self.n_features];
-            let mut sums = [0 as FixedLength; BLOCK_ROWS];
+            let width = self.n_features;
+            let mut block = vec![0.0_f32; capacity * width];
             let mut slots = [0; BLOCK_ROWS];
+            let mut sums = Vec::with_capacity(capacity);
             let mut scratch = Scratch::default();
-            for (index, out) in part.chunks_mut(BLOCK_ROWS).enumerate() {
-                let n = out.len();
-                let (sums, slots) = (&mut sums[..n], &mut slots[..n]);
-                sums.fill(0);
-                let block = &mut block[..n * self.n_features];
-                let n_complete = copy_rows(&records, start + index * BLOCK_ROWS, block, slots);
-                self.engine.add_block(&self.trees, block, n_complete, sums, &mut scratch);
-                for (out, &slot) in out.iter_mut().zip(&*slots) {
-                    *out = value(mean_length(sums[slot], n_trees));
+            let mut waiting = Waiting::default();
+            for first in (0..part.len()).step_by(BLOCK_ROWS) {
+                let n = BLOCK_ROWS.min(part.len() - first);
+                let (block, slots) = (&mut block[..n * width], &mut slots[..n]);
+                let n_complete = copy_rows(&records, start + first, block, slots);
+                let (complete, missing) = block.split_at(n_complete * width);
+                sums.clear();
+                sums.resize(n_complete, 0 as FixedLength);
+                self.engine.add_complete(&self.trees, complete, &mut sums, &mut scratch);
+                for (index, &slot) in slots.iter().enumerate() {
+                    if let Some(row) = slot.checked_sub(n_complete) {
+                        waiting.rows.extend(&missing[row * width..(row + 1) * width]);
+                        waiting.places.push(first + index);
+                    } else {
+                        part[first + index] = value(mean_length(sums[slot], n_trees));
+                    }
+                }
+                let all_read = first + n == part.len();
+                if waiting.places.len() >= WAITING_ROWS || (all_read && !waiting.places.is_empty())
+                {
+                    sums.clear();
+                    sums.resize(waiting.places.len(), 0);
+                    self.engine.add_missing(&self.trees, &waiting.rows, &mut sums, &mut scratch);
+                    for (&place, &sum) in waiting.places.iter().zip(&sums) {
+                        part[place] = value(mean_length(sum, n_trees));
+                    }
+                    waiting.rows.clear();
+                    waiting.places.clear();
                 }
             }
         });
     }
+}
+
+/// Rows with missing values that wait for enough others to be scored together.
+#[derive(Debug, Default)]
+struct Waiting {
+    rows: Vec<f32>,
+    /// Where each row's result goes.
+    places: Vec<usize>,
 }
 
 impl<F, D, R, T> Fit<ArrayBase<D, Ix2>, T, IsolationForestError> for IsolationForestValidParams<R>

@@ -16,8 +16,8 @@
 //! NaN is a missing value. In fitting, a row that misses the chosen column joins a side at random,
 //! in proportion to the rows present on each. In scoring, a row that misses a split's column goes
 //! both ways, weighted by the training rows of each child: its path length is the expectation over
-//! what the value could have been, so a missing value alone makes no row anomalous. Rows with
-//! missing values are scored in blocks like the others, at about twice the cost.
+//! what the value could have been, so a missing value alone makes no row anomalous. Such rows
+//! are scored in blocks of their own, whichever values they miss.
 
 mod algorithm;
 mod errors;
