@@ -55,7 +55,7 @@ pub enum Instructions {
 pub(crate) struct Engine {
     compact: CompactForest,
     ranked: OnceLock<Option<RankedForest>>,
-    missing: OnceLock<MissingForest>,
+    missing: OnceLock<Box<MissingForest>>,
     instructions: Instructions,
 }
 
@@ -118,7 +118,7 @@ impl Engine {
         sums: &mut [FixedLength],
         scratch: &mut Scratch,
     ) {
-        let forest = self.missing.get_or_init(|| MissingForest::new(trees));
+        let forest = self.missing.get_or_init(|| Box::new(MissingForest::new(trees)));
         let (instructions, scratch) = (self.instructions, &mut scratch.missing);
         forest.add_path_lengths(trees, rows, sums, instructions, scratch);
     }
@@ -128,6 +128,6 @@ impl Engine {
         let ranked = self.ranked.get().and_then(Option::as_ref);
         self.compact.heap_bytes()
             + ranked.map_or(0, RankedForest::heap_bytes)
-            + self.missing.get().map_or(0, MissingForest::heap_bytes)
+            + self.missing.get().map_or(0, |forest| forest.heap_bytes())
     }
 }
