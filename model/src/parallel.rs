@@ -1,7 +1,6 @@
-//! Splitting work over scoped threads. No pool: a pass over rows or trees takes long enough to pay
-//! for a spawn, and the crate stays free of a runtime.
+//! Splitting work over rayon's pool, as linfa does. What asks for one thread starts no pool.
 
-/// Runs `work(start, part)` over near-equal parts of `items`, one scoped thread a part; `granule`
+/// Runs `work(start, part)` over near-equal parts of `items`, one task a part; `granule`
 /// items stay together and a part is never smaller than `least`. The last part runs on the caller.
 pub(crate) fn for_each_part<T: Send>(
     items: &mut [T],
@@ -16,14 +15,14 @@ pub(crate) fn for_each_part<T: Send>(
         work(0, items);
         return;
     }
-    std::thread::scope(|scope| {
+    rayon::scope(|scope| {
         let work = &work;
         let mut rest = items;
         let mut start = 0;
         while rest.len() > per_part {
             let (part, tail) = rest.split_at_mut(per_part);
             rest = tail;
-            scope.spawn(move || work(start, part));
+            scope.spawn(move |_| work(start, part));
             start += per_part;
         }
         work(start, rest);
