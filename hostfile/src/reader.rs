@@ -203,7 +203,12 @@ pub struct Reader {
 impl Reader {
     /// `name` says what it reads, in what is told and in the names of its threads.
     pub fn new(name: &'static str) -> Self {
-        Self { name, patience: PATIENCE, worker: None, refusals: Refusals::default() }
+        Self::sharing(name, Refusals::default())
+    }
+
+    /// The same; who makes one of several readers wait is refused by all.
+    pub fn sharing(name: &'static str, refusals: Refusals) -> Self {
+        Self { name, patience: PATIENCE, worker: None, refusals }
     }
 
     /// Who is refused.

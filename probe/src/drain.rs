@@ -151,7 +151,8 @@ impl Drain {
                 }
             }
             let digests = resolver.digests();
-            let events = self.held.release(now.boot_ns, |wanted| digests.answer(wanted));
+            let events =
+                self.held.release(now.boot_ns, |wanted, last| digests.answer(wanted, last));
             (events, namer.take_learned())
         };
         self.learn(learned)?;
@@ -163,7 +164,7 @@ impl Drain {
         let events = {
             let mut naming = self.shared.naming();
             let digests = naming.1.digests();
-            self.held.flush(|wanted| digests.answer(wanted))
+            self.held.flush(|wanted, last| digests.answer(wanted, last))
         };
         events.is_empty() || self.send(Item::Events(events))
     }

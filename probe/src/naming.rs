@@ -7,15 +7,17 @@ use std::{
 
 use hedgerow_bpf::wire;
 use hedgerow_event::{
-    Actor, CLASSES, Call, Digest, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin,
-    Provenance, Raw, Row, RowReason, Signal, Subject, calls::Tables,
+    Actor, CLASSES, Call, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin, Provenance, Raw,
+    Row, RowReason, Signal, Subject, calls::Tables,
 };
 
 use crate::{
     flow_event,
+    held::Awaited,
     identity::{
         ExecFacts, ProcessKey, Resolver,
-        digest::{Answer, Image, Script, Wanted},
+        digest::{Answer, Image, Script, Waits, Wanted},
+        program::{self, Second},
     },
     wire_event::{WireCall, WireEvent, WireExec},
 };
@@ -60,8 +62,8 @@ pub struct Namer {
     workloads: HashMap<u64, u32>,
     programs: HashSet<(u32, u64, u32)>,
     learned: Vec<Learned>,
-    /// Files of the last exec, while their digests may still tell that a program was replaced.
-    awaited: Vec<Wanted>,
+    /// What is still being found out of the last exec's files.
+    awaited: Awaited,
     /// The oldest epoch that is open: what is older is late.
     oldest: Epoch,
     loss: Loss,
@@ -76,7 +78,7 @@ impl Namer {
             workloads: HashMap::new(),
             programs: HashSet::new(),
             learned: Vec::new(),
-            awaited: Vec::new(),
+            awaited: Awaited::default(),
             oldest,
             loss: Loss::default(),
         }
@@ -88,7 +90,7 @@ impl Namer {
     }
 
     /// What the event named last should wait for.
-    pub fn take_awaited(&mut self) -> Vec<Wanted> {
+    pub fn take_awaited(&mut self) -> Awaited {
         std::mem::take(&mut self.awaited)
     }
 
@@ -257,7 +259,7 @@ impl Namer {
         let parent = self.known(wire.parent_tgid, wire.parent_start_boot_ns);
         let subject = resolver.subject(key, Some(facts));
         self.remember(key, wire.actor.slot, wire.profile_id, &subject, resolver);
-        let (digest, replaced) = self.digest(exec, &subject, resolver);
+        let answer = self.file(exec, &subject, resolver);
         let actor = actor(&wire.actor, subject);
         let origin = Origin::Exec(Box::new(Exec {
             previous,
@@ -273,47 +275,50 @@ impl Namer {
             login_uid: wire.login_uid,
             path: exec.path.as_str().into(),
             arguments: arguments.join(" ").into(),
-            digest,
-            replaced,
+            digest: answer.digest,
+            replaced: answer.replaced,
             memory: wire.file.links == 0,
             writable: writable(&wire.file),
             privileged: wire.flags & wire::WIRE_EXEC_PRIVILEGED != 0,
             socket_io: wire.flags & wire::WIRE_EXEC_SOCKET != 0,
             under_listener: wire.flags & wire::WIRE_EXEC_UNDER_LISTENER != 0,
-            provenance: layer(wire),
+            provenance: answer.provenance.unwrap_or_default(),
         }));
         self.event(&wire.header, actor, origin)
     }
 
-    /// Digest of an exec's file, or of the script that it runs, and whether either is new at its
-    /// path. Files without a link are none that could be replaced.
-    fn digest(
-        &mut self,
-        exec: &WireExec,
-        subject: &Subject,
-        resolver: &mut Resolver,
-    ) -> (Option<Digest>, bool) {
+    /// What is known at once of an exec's file, and of the script that it runs. Files without a
+    /// link are none that could be replaced, and those behind a server are not read.
+    fn file(&mut self, exec: &WireExec, subject: &Subject, resolver: &mut Resolver) -> Answer {
         let wire = &exec.record;
-        if wire.file.links == 0 || wire.flags & wire::WIRE_EXEC_PATH_CUT != 0 {
-            return (None, false);
-        }
+        let digests = resolver.digests();
         let (tgid, parent_tgid) = (wire.actor.tgid, wire.parent_tgid);
         let place = |path: &str| (subject.workload.clone(), path.into());
-        let script = subject.program.script_path();
-        if let Some(path) = script {
-            let script = Script { place: place(path), tgid, parent_tgid };
-            self.awaited.extend(resolver.digests().script(script));
+        let image = Image::new(wire, place(&exec.path));
+        let named = wire.flags & wire::WIRE_EXEC_PATH_CUT == 0 && wire.file.links != 0;
+        if !named || wire.flags & wire::WIRE_EXEC_REMOTE != 0 {
+            let provenance = digests.of_layer(image.layer);
+            return Answer { provenance, ..Answer::default() };
         }
-        let place = place(&exec.path);
-        let image = Image { key: (&wire.file).into(), place, tgid, parent_tgid };
-        match resolver.digests().exec(&image) {
-            Answer::Known { digest, replaced } => {
-                return (Some(digest).filter(|_| script.is_none()), replaced);
+        let mut answer = digests.exec(&image);
+        let mut awaited = Awaited { image: answer.provenance, ..Awaited::default() };
+        if answer.waits != Waits::Nothing {
+            awaited.wanted.push(Wanted::Image(image));
+        }
+        match program::second(&exec.path, &subject.program) {
+            Second::None => {}
+            Second::Unnamed => awaited.second = Some(Provenance::Unknown),
+            Second::Path(path) => {
+                awaited.second = Some(Provenance::Unknown);
+                let script = Script { place: place(path), tgid, parent_tgid };
+                awaited.wanted.extend(digests.script(script));
+                awaited.digest_of_second = true;
+                answer.digest = None;
             }
-            Answer::Soon => self.awaited.push(Wanted::Image(image)),
-            Answer::Unknown => {}
         }
-        (None, false)
+        answer.provenance = Some(awaited.provenance());
+        self.awaited = awaited;
+        answer
     }
 
     fn known(&self, tgid: u32, start_boot_ns: u64) -> Option<Arc<Subject>> {
@@ -474,17 +479,6 @@ fn reason(reason: u32) -> RowReason {
         wire::WIRE_ROW_EXIT => RowReason::Exit,
         wire::WIRE_ROW_SPILLED => RowReason::Spilled,
         _ => RowReason::Window,
-    }
-}
-
-/// What the layer of the container's file system that holds the file tells of it.
-fn layer(wire: &wire::wire_exec) -> Provenance {
-    if wire.flags & wire::WIRE_EXEC_UPPER != 0 {
-        Provenance::Drift
-    } else if wire.flags & wire::WIRE_EXEC_LOWER != 0 {
-        Provenance::Image
-    } else {
-        Provenance::Unknown
     }
 }
 

@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod container;
 pub mod digest;
 pub mod program;
+pub mod provenance;
 mod resolver;
 pub mod workload;
 

@@ -145,6 +145,28 @@ pub fn takes_script(path: &str) -> bool {
     base == "busybox" || is_loader(base) || interpreter(base).is_some()
 }
 
+/// The file that a program runs besides its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Second<'a> {
+    None,
+    /// A script, or what the dynamic loader runs, by its absolute path.
+    Path(&'a str),
+    /// Text of the command line, a module, or a file of a relative path.
+    Unnamed,
+}
+
+/// What an exec of the file at `path` runs besides, by the program that it was named.
+pub fn second<'a>(path: &str, program: &'a Program) -> Second<'a> {
+    let base = basename(path);
+    let named = match &program.script {
+        None if is_loader(base) && *program.path != *path => &program.path,
+        None => return Second::None,
+        Some(_) if base == "busybox" => return Second::None,
+        Some(script) => script,
+    };
+    if named.starts_with('/') { Second::Path(named) } else { Second::Unnamed }
+}
+
 /// FNV-1a, by which the kernel knows names and words.
 fn hash(text: &str) -> u64 {
     let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);

@@ -10,6 +10,7 @@ use super::{
     container,
     digest::Digests,
     program,
+    provenance::Sources,
     workload::{self, CgroupOwner},
 };
 
@@ -58,15 +59,21 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Opens the cgroup hierarchy, and starts the thread that reads programs' files.
+    /// Opens the cgroup hierarchy, and starts the threads that read programs' files and the host's
+    /// database of packages.
     pub fn open() -> std::io::Result<Self> {
+        Self::with(Sources::host())
+    }
+
+    /// The same with a database of packages that lies elsewhere.
+    pub fn with(packages: Sources) -> std::io::Result<Self> {
         Ok(Self {
             hierarchy: Hierarchy::open()?,
             cgroups: HashMap::new(),
             numbers: HashMap::from([(Workload::host(), 1)]),
             processes: HashMap::new(),
             programs: HashMap::new(),
-            digests: Digests::start()?,
+            digests: Digests::start(packages)?,
             forgotten: 0,
         })
     }

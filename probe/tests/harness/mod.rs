@@ -37,10 +37,19 @@ impl Sensor {
 
     /// Collects those events that `keep` takes.
     pub fn filtered(options: Options, keep: impl Fn(&Event) -> bool + Send + 'static) -> Self {
+        Self::with(options, || Resolver::open().unwrap(), keep)
+    }
+
+    /// The same with names of the caller's choice.
+    pub fn with(
+        options: Options,
+        resolver: impl FnOnce() -> Resolver,
+        keep: impl Fn(&Event) -> bool + Send + 'static,
+    ) -> Self {
         let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: no memory is passed.
         assert_eq!(unsafe { libc::geteuid() }, 0, "live tests need root");
-        let (probe, receiver) = Probe::start(options, Resolver::open().unwrap()).unwrap();
+        let (probe, receiver) = Probe::start(options, resolver()).unwrap();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let into = Arc::clone(&seen);
         let collector = std::thread::spawn(move || {

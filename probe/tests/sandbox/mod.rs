@@ -126,6 +126,11 @@ pub fn image() -> tempfile::TempDir {
 /// Runs a command in a mount namespace of its own, with an overlay of `lower` as its root, and in a
 /// cgroup; whether it succeeded.
 pub fn in_container(lower: &Path, cgroup: &Path, command: &[&str]) -> bool {
+    in_overlay(lower, cgroup, false, command)
+}
+
+/// The same; `user`: the overlay is mounted in a user namespace, as anybody may.
+pub fn in_overlay(lower: &Path, cgroup: &Path, user: bool, command: &[&str]) -> bool {
     let work = tempfile::tempdir().unwrap();
     // Overlayfs can't keep its upper layer on another overlay, which /tmp may be.
     let layers = Mount::tmpfs(work.path());
@@ -144,15 +149,21 @@ pub fn in_container(lower: &Path, cgroup: &Path, command: &[&str]) -> bool {
     let mut program = Command::new(command[0]);
     program.args(&command[1..]);
     // SAFETY: system calls only, on memory that was made before the fork.
-    unsafe { program.pre_exec(move || enter(&root, &options, &procs)) };
+    unsafe { program.pre_exec(move || enter(&root, &options, &procs, user)) };
     program.status().unwrap().success()
 }
 
 /// Joins a cgroup, and makes an overlay the root directory of a new mount namespace.
-fn enter(root: &CStr, options: &CStr, procs: &CStr) -> io::Result<()> {
+fn enter(root: &CStr, options: &CStr, procs: &CStr, user: bool) -> io::Result<()> {
     // SAFETY: system calls on terminated strings; the caller is a forked child.
     unsafe {
         join(procs)?;
+        if user {
+            done(libc::unshare(libc::CLONE_NEWUSER).into())?;
+            write(c"/proc/self/setgroups", c"deny")?;
+            write(c"/proc/self/gid_map", c"0 0 1")?;
+            write(c"/proc/self/uid_map", c"0 0 1")?;
+        }
         done(libc::unshare(libc::CLONE_NEWNS).into())?;
         let private = libc::MS_REC | libc::MS_PRIVATE;
         let none = std::ptr::null();
@@ -172,11 +183,21 @@ fn enter(root: &CStr, options: &CStr, procs: &CStr) -> io::Result<()> {
 /// # Safety
 /// For a forked child.
 unsafe fn join(procs: &CStr) -> io::Result<()> {
+    // SAFETY: as for the caller.
+    unsafe { write(procs, c"0") }
+}
+
+/// Writes a text into a file that is there.
+///
+/// # Safety
+/// For a forked child.
+unsafe fn write(path: &CStr, text: &CStr) -> io::Result<()> {
     // SAFETY: system calls on terminated strings.
     unsafe {
-        let file = libc::open(procs.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        let file = libc::open(path.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         done(file.into())?;
-        done(libc::write(file, c"0".as_ptr().cast(), 1) as libc::c_long)?;
+        let size = text.count_bytes();
+        done(libc::write(file, text.as_ptr().cast(), size) as libc::c_long)?;
         libc::close(file);
     }
     Ok(())

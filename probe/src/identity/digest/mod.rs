@@ -1,32 +1,41 @@
-//! SHA-256 of the files that programs run, and which paths changed theirs.
+//! SHA-256 of the files that programs run, which paths changed theirs, and where they come from.
 //!
-//! A thread of its own reads the files; whoever asks never waits. The kernel's key of the real
-//! inode (device, inode, generation, change time) says whether a file is the one that was hashed
-//! before, so each is read once. What is opened through `/proc` is only believed where inode and,
-//! unless it still runs, change time are those that the kernel saw at the exec. A file that takes
-//! too long is left behind, see [`hedgerow_hostfile`].
+//! Threads of their own find the files and read them; whoever asks never waits. The kernel's key of
+//! the real inode (device, inode, generation, change time) says whether a file is the one that was
+//! hashed before, so each is read once. What is opened through `/proc` is only believed where inode
+//! and, unless it still runs, change time are those that the kernel saw at the exec. A file
+//! that takes too long is left behind, see [`hedgerow_hostfile`].
 //!
-//! A script has no key of the kernel's: at each exec the thread looks at the file of its absolute
-//! path, and reads it where it is not the one that it read before. Which script is run is claimed,
-//! and so is its digest; a relative path says too little.
+//! A script has no key of the kernel's: at each exec a thread looks at the file of its absolute
+//! path, and has it read where it is not the one that it read before. Which script is run is
+//! claimed, and so is its digest; a relative path says too little.
 
+mod finder;
 mod reader;
 
 use std::{
     collections::{HashMap, VecDeque},
     io,
-    sync::Arc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hedgerow_bpf::wire::wire_file;
-use hedgerow_event::{Digest, Workload};
+use hedgerow_bpf::wire::{self, wire_exec, wire_file};
+use hedgerow_event::{Digest, Provenance, Workload};
 use hedgerow_hostfile::Refusals;
 
 pub use self::reader::FILE_BYTES_MAX;
-use self::reader::{Found, Job, Outcome, Reader};
+use self::{
+    finder::{Finder, Job},
+    reader::{Read, Reader},
+};
+use super::provenance::{Layer, Md5, Origin, Ownership, Setting, Sources};
 
-/// Files that wait to be read. Full: the digest stays unknown, and is asked for at the next exec.
+/// Files that wait to be found, and to be read. Full: the digest stays unknown, and is asked for at
+/// the next exec.
 const QUEUE: usize = 256;
 /// Digests remembered by the kernel's key; a full cache is forgotten as a whole, and counted.
 const FILES_MAX: usize = 8192;
@@ -54,6 +63,14 @@ impl From<&wire_file> for ContentKey {
     }
 }
 
+/// What a file's content is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content {
+    pub digest: Digest,
+    /// By which dpkg knows it.
+    pub md5: Md5,
+}
+
 /// A path as the processes of a workload see it.
 pub type Place = (Workload, Arc<str>);
 
@@ -65,6 +82,21 @@ pub struct Image {
     /// The process that runs it, and one that saw the same files should that be gone.
     pub tgid: u32,
     pub parent_tgid: u32,
+    pub layer: Layer,
+}
+
+impl Image {
+    pub fn new(exec: &wire_exec, place: Place) -> Self {
+        let layer = if exec.flags & wire::WIRE_EXEC_UPPER != 0 {
+            Layer::Upper
+        } else if exec.flags & wire::WIRE_EXEC_LOWER != 0 {
+            Layer::Lower
+        } else {
+            Layer::None
+        };
+        let (tgid, parent_tgid) = (exec.actor.tgid, exec.parent_tgid);
+        Self { key: (&exec.file).into(), place, tgid, parent_tgid, layer }
+    }
 }
 
 /// A script that a process was seen to be started for.
@@ -85,71 +117,126 @@ pub enum Wanted {
     Script(Place, u64),
 }
 
-/// What is known of an exec's file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
-    Known {
-        digest: Digest,
-        /// The path is known with other digests only; said once of each.
-        replaced: bool,
-    },
+/// What is worth waiting for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Waits {
+    /// It is all known, or can't be.
+    #[default]
+    Nothing,
+    /// It is being found out where the file comes from.
+    Provenance,
     /// It is being read, and may turn out to replace what was known at this path.
-    Soon,
-    /// It can't be read, is too large, or is being read where nothing was known.
-    Unknown,
+    Digest,
+}
+
+/// What is known of an exec's file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answer {
+    pub digest: Option<Digest>,
+    /// The path is known with other digests only; said once of each.
+    pub replaced: bool,
+    pub provenance: Option<Provenance>,
+    pub waits: Waits,
 }
 
 #[derive(Debug, Clone)]
 enum State {
     /// Being read for these paths.
     Asked(Vec<Place>),
-    Known(Digest),
+    Known(Content),
     Unreadable,
+}
+
+/// A file's content, or why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Found {
+    Content(Content),
+    /// Too large, or no regular file that can be read.
+    Unreadable,
+    /// The processes that could lead to it are gone, or its owner is refused.
+    Gone,
+}
+
+/// What the threads found out.
+#[derive(Debug)]
+enum Outcome {
+    /// How a file lies at a path, told before it is read.
+    Placed(ContentKey, Arc<str>, Setting),
+    Image(ContentKey, Arc<str>, Found),
+    Running(Place, Digest),
+    /// The same of the look at a script, and its path without links.
+    ScriptPlaced(u64, Arc<str>, Origin),
+    Script(Place, u64, Found),
+}
+
+/// What a look at a script has found so far.
+#[derive(Debug, Default)]
+struct Look {
+    found: Option<Found>,
+    at: Option<(Arc<str>, Origin)>,
 }
 
 /// What each path was seen to run.
 #[derive(Debug)]
 pub struct Digests {
     files: HashMap<ContentKey, State>,
+    /// How files lie at their paths; `None` while it is found out.
+    settings: HashMap<(ContentKey, Arc<str>), Option<Setting>>,
     paths: HashMap<Place, VecDeque<Digest>>,
-    /// Looks at scripts that an exec waits for, with what was found.
-    looks: HashMap<u64, Option<Found>>,
+    /// Looks at scripts that an exec waits for.
+    looks: HashMap<u64, Look>,
     next_look: u64,
+    ownership: Arc<Ownership>,
     jobs: Sender<Job>,
     outcomes: Receiver<Outcome>,
     forgotten: u64,
-    refused: u64,
+    refused: Arc<AtomicU64>,
     refusals: Refusals,
 }
 
 impl Digests {
-    /// Starts the thread that reads; it ends with this.
+    /// Starts the threads that find and read; they end with this.
     ///
     /// # Errors
     /// No thread can be made.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(sources: Sources) -> io::Result<Self> {
+        let ownership = Ownership::start(sources)?;
+        // Full: the threads wait, until the next exec takes them out.
+        let (outcomes_in, outcomes) = bounded(QUEUE);
+        let scripts = Arc::new(Mutex::new(HashMap::new()));
+        let refused = Arc::new(AtomicU64::new(0));
+        let refusals = Refusals::default();
+        let (reads, work) = bounded::<Read>(QUEUE);
+        let mut reader = Reader {
+            files: hedgerow_hostfile::Reader::sharing("digests", refusals.clone()),
+            ownership: Arc::clone(&ownership),
+            outcomes: outcomes_in.clone(),
+            scripts: Arc::clone(&scripts),
+        };
+        let named = |name: &str| std::thread::Builder::new().name(name.into());
+        named("hedgerow-digest")
+            .spawn(move || work.iter().for_each(|read| reader.work_on(read)))?;
         let (jobs, work) = bounded::<Job>(QUEUE);
-        // Full: the thread waits, until the next exec takes them out.
-        let (done, outcomes) = bounded(QUEUE);
-        let mut reader = Reader::new();
-        let refusals = reader.refusals();
-        std::thread::Builder::new().name("hedgerow-digest".into()).spawn(move || {
-            for job in work {
-                let Some(outcome) = reader.work_on(job) else { continue };
-                if done.send(outcome).is_err() {
-                    return;
-                }
-            }
-        })?;
+        let mut finder = Finder {
+            files: hedgerow_hostfile::Reader::sharing("programs", refusals.clone()),
+            ownership: Arc::clone(&ownership),
+            reads,
+            outcomes: outcomes_in,
+            scripts,
+            refused: Arc::clone(&refused),
+        };
+        named("hedgerow-find").spawn(move || work.iter().for_each(|job| finder.work_on(job)))?;
         Ok(Self {
             files: HashMap::new(),
+            settings: HashMap::new(),
             paths: HashMap::new(),
             looks: HashMap::new(),
             next_look: 0,
+            ownership,
             jobs,
             outcomes,
             forgotten: 0,
-            refused: 0,
+            refused,
             refusals,
         })
     }
@@ -164,9 +251,9 @@ impl Digests {
         &self.refusals
     }
 
-    /// Files that found the queue full.
+    /// Files that found a queue full.
     pub fn refused(&self) -> u64 {
-        self.refused
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// A program was learned with this digest, in an earlier run perhaps.
@@ -188,280 +275,205 @@ impl Digests {
     /// Notes what a process ran before it could be seen to exec.
     pub fn running(&mut self, tgid: u32, place: Place) {
         self.collect();
-        if !self.paths.contains_key(&place)
-            && self.jobs.try_send(Job::Running(tgid, place)).is_err()
-        {
-            self.refused += 1;
+        if !self.paths.contains_key(&place) {
+            self.send(Job::Running(tgid, place));
         }
     }
 
-    /// The digest of an exec's file; asks for it where it was not read yet.
+    fn send(&mut self, job: Job) -> bool {
+        let sent = self.jobs.try_send(job).is_ok();
+        if !sent {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// What is known of an exec's file; asks for what was not read yet.
     pub fn exec(&mut self, image: &Image) -> Answer {
         self.collect();
-        if let Some(State::Known(digest)) = self.files.get(&image.key) {
-            let digest = *digest;
-            return self.told(&image.place, digest);
-        }
-        if !self.ask(image) {
-            return Answer::Unknown;
-        }
-        if self.paths.contains_key(&image.place) { Answer::Soon } else { Answer::Unknown }
+        let (place, path) = (&image.place, &image.place.1);
+        let content = match self.files.get(&image.key) {
+            Some(State::Known(content)) => Some(*content),
+            _ => None,
+        };
+        let origin = self.origin(image);
+        let comes = (content.is_none() || origin.is_none()) && self.ask(image);
+        let md5 = content.map(|content| content.md5);
+        let provenance = origin.and_then(|origin| self.ownership.judge(path, origin, md5));
+        let waits = if comes && content.is_none() && self.paths.contains_key(place) {
+            Waits::Digest
+        } else if comes && provenance.is_none() {
+            Waits::Provenance
+        } else {
+            Waits::Nothing
+        };
+        let digest = content.map(|content| content.digest);
+        let replaced = digest.is_some_and(|digest| self.told(place, digest));
+        Answer { digest, replaced, provenance, waits }
     }
 
-    fn told(&mut self, place: &Place, digest: Digest) -> Answer {
+    /// What the layer alone tells: only where the host itself has layers must it be found out whose
+    /// they are.
+    pub fn of_layer(&self, layer: Layer) -> Option<Provenance> {
+        match layer {
+            _ if self.ownership.host().layered => None,
+            Layer::None => None,
+            Layer::Lower => Some(Provenance::Image),
+            Layer::Upper => Some(Provenance::Drift),
+        }
+    }
+
+    /// How the file lies, where that is known.
+    fn origin(&self, image: &Image) -> Option<Origin> {
+        let layer = image.layer;
+        if self.of_layer(layer).is_some() {
+            return Some(Origin { layer, setting: Setting::default() });
+        }
+        let known = self.settings.get(&(image.key, Arc::clone(&image.place.1)));
+        known.copied().flatten().map(|setting| Origin { layer, setting })
+    }
+
+    /// Whether the path was known with other digests only; it is known with this one from here on.
+    fn told(&mut self, place: &Place, digest: Digest) -> bool {
         let replaced = self.paths.get(place).is_some_and(|known| !known.contains(&digest));
         self.know(place.clone(), digest);
-        Answer::Known { digest, replaced }
+        replaced
     }
 
-    /// Has a script looked at; what is to be waited for where it may turn out to be replaced.
+    /// Has a script looked at; what is to be waited for.
     pub fn script(&mut self, script: Script) -> Option<Wanted> {
         let place = script.place.clone();
         let look = self.next_look;
         self.next_look += 1;
-        if self.jobs.try_send(Job::Script(script, look)).is_err() {
-            self.refused += 1;
+        if !self.send(Job::Script(script, look)) {
             return None;
         }
-        if !self.paths.contains_key(&place) {
-            return None;
-        }
-        // Nobody came back for them.
         if self.looks.len() >= LOOKS_MAX {
             self.looks.clear();
             self.forgotten += 1;
         }
-        self.looks.insert(look, None);
+        self.looks.insert(look, Look::default());
         Some(Wanted::Script(place, look))
     }
 
-    /// What is known by now of what an exec waits for.
-    pub fn answer(&mut self, wanted: &Wanted) -> Answer {
-        let (place, look) = match wanted {
+    /// What is known by now of what an exec waits for; `last`: it doesn't any longer.
+    pub fn answer(&mut self, wanted: &Wanted, last: bool) -> Answer {
+        let (place, number) = match wanted {
             Wanted::Image(image) => return self.exec(image),
-            Wanted::Script(place, look) => (place, look),
+            Wanted::Script(place, number) => (place, *number),
         };
         self.collect();
-        match self.looks.get(look) {
-            Some(None) => Answer::Soon,
-            Some(Some(Found::Digest(digest))) => {
-                let digest = *digest;
-                self.looks.remove(look);
-                self.told(place, digest)
-            }
-            Some(Some(Found::Unreadable | Found::Gone)) | None => {
-                self.looks.remove(look);
-                Answer::Unknown
-            }
+        let Some(look) = self.looks.get(&number) else { return Answer::default() };
+        let content = match look.found {
+            Some(Found::Content(content)) => Some(content),
+            _ => None,
+        };
+        let (md5, at) = (content.map(|content| content.md5), look.at.as_ref());
+        let provenance = at.and_then(|(path, origin)| self.ownership.judge(path, *origin, md5));
+        let waits = match (look.found, provenance) {
+            (Some(_), _) => Waits::Nothing,
+            (None, _) if self.paths.contains_key(place) => Waits::Digest,
+            (None, None) => Waits::Provenance,
+            (None, Some(_)) => Waits::Nothing,
+        };
+        if last || waits == Waits::Nothing {
+            self.looks.remove(&number);
         }
+        let digest = content.map(|content| content.digest);
+        let replaced = digest.is_some_and(|digest| self.told(place, digest));
+        Answer { digest, replaced, provenance, waits }
     }
 
-    /// Has the file read; false where that can't be.
+    /// Has the file found, and read where its content is not known; false where that can't be, or
+    /// has been tried.
     fn ask(&mut self, image: &Image) -> bool {
-        match self.files.get_mut(&image.key) {
+        let at = (image.key, Arc::clone(&image.place.1));
+        let placing = self.settings.get(&at);
+        let content = match self.files.get_mut(&image.key) {
             Some(State::Asked(places)) => {
                 if !places.contains(&image.place) && places.len() < VERSIONS {
                     places.push(image.place.clone());
                 }
-                return true;
+                if placing.is_some() {
+                    return true;
+                }
+                false
             }
-            Some(_) => return false,
-            None => {}
-        }
-        if self.jobs.try_send(Job::Image(image.clone())).is_err() {
-            self.refused += 1;
+            Some(State::Known(_) | State::Unreadable) => match placing {
+                Some(None) => return true,
+                Some(Some(_)) => return false,
+                None => false,
+            },
+            None => true,
+        };
+        if !self.send(Job::Image { image: image.clone(), content }) {
             return false;
         }
-        if self.files.len() >= FILES_MAX {
+        if self.files.len() >= FILES_MAX || self.settings.len() >= FILES_MAX {
             self.files.clear();
+            self.settings.clear();
             self.forgotten += 1;
         }
-        self.files.insert(image.key, State::Asked(vec![image.place.clone()]));
+        self.settings.entry(at).or_insert(None);
+        if content {
+            self.files.insert(image.key, State::Asked(vec![image.place.clone()]));
+        }
         true
     }
 
-    /// Takes what has been read meanwhile. A path of which nothing was known is known from here
-    /// on; one that had another digest is told so at an exec.
+    /// Takes what has been found out meanwhile. A path of which nothing was known is known from
+    /// here on; one that had another digest is told so at an exec.
     fn collect(&mut self) {
         while let Ok(outcome) = self.outcomes.try_recv() {
             match outcome {
-                Outcome::Running(place, digest) => {
-                    if !self.paths.contains_key(&place) {
-                        self.know(place, digest);
+                Outcome::Running(place, digest) => self.know_first(place, digest),
+                Outcome::ScriptPlaced(look, path, origin) => {
+                    if let Some(look) = self.looks.get_mut(&look) {
+                        look.at = Some((path, origin));
                     }
                 }
                 Outcome::Script(place, look, found) => {
-                    if let Some(waited) = self.looks.get_mut(&look) {
-                        *waited = Some(found);
-                    } else if let Found::Digest(digest) = found
-                        && !self.paths.contains_key(&place)
-                    {
-                        self.know(place, digest);
+                    if let Some(look) = self.looks.get_mut(&look) {
+                        look.found = Some(found);
+                    } else if let Found::Content(content) = found {
+                        self.know_first(place, content.digest);
                     }
                 }
-                Outcome::Image(key, Found::Gone) => {
+                Outcome::Placed(key, path, setting) => {
+                    self.settings.insert((key, path), Some(setting));
+                }
+                Outcome::Image(key, path, found) => self.image(key, path, found),
+            }
+        }
+    }
+
+    fn image(&mut self, key: ContentKey, path: Arc<str>, found: Found) {
+        match found {
+            Found::Gone => {
+                self.settings.remove(&(key, path));
+                if let Some(State::Asked(_)) = self.files.get(&key) {
                     self.files.remove(&key);
                 }
-                Outcome::Image(key, Found::Unreadable) => {
-                    self.files.insert(key, State::Unreadable);
-                }
-                Outcome::Image(key, Found::Digest(digest)) => {
-                    let asked = self.files.insert(key, State::Known(digest));
-                    let Some(State::Asked(places)) = asked else { continue };
-                    for place in places {
-                        if !self.paths.contains_key(&place) {
-                            self.know(place, digest);
-                        }
-                    }
+            }
+            Found::Unreadable => {
+                self.files.insert(key, State::Unreadable);
+            }
+            Found::Content(content) => {
+                let asked = self.files.insert(key, State::Known(content));
+                let Some(State::Asked(places)) = asked else { return };
+                for place in places {
+                    self.know_first(place, content.digest);
                 }
             }
+        }
+    }
+
+    fn know_first(&mut self, place: Place, digest: Digest) {
+        if !self.paths.contains_key(&place) {
+            self.know(place, digest);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use std::{
-        fs,
-        os::unix::fs::MetadataExt,
-        path::Path,
-        time::{Duration, Instant},
-    };
-
-    use sha2::Digest as _;
-
-    use super::{reader::ctime_ns, *};
-
-    fn key(path: &Path) -> ContentKey {
-        let metadata = fs::metadata(path).unwrap();
-        ContentKey {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            generation: 0,
-            ctime_ns: ctime_ns(&metadata),
-        }
-    }
-
-    /// As if this process' child had run the file, and were gone.
-    pub fn image(path: &Path) -> Image {
-        let place = (Workload::host(), path.to_str().unwrap().into());
-        Image { key: key(path), place, tgid: u32::MAX, parent_tgid: std::process::id() }
-    }
-
-    #[track_caller]
-    fn answer(digests: &mut Digests, image: &Image) -> (Digest, bool) {
-        let start = Instant::now();
-        loop {
-            if let Answer::Known { digest, replaced } = digests.exec(image) {
-                return (digest, replaced);
-            }
-            assert!(start.elapsed() < Duration::from_secs(20), "no digest");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn sha(text: &str) -> Digest {
-        Digest(sha2::Sha256::digest(text).into())
-    }
-
-    #[test]
-    fn a_path_is_replaced_once_by_other_content_and_not_by_a_copy() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("program");
-        let put = |text: &str| {
-            let fresh = directory.path().join("fresh");
-            fs::write(&fresh, text).unwrap();
-            fs::rename(&fresh, &path).unwrap();
-        };
-        let mut digests = Digests::start().unwrap();
-        put("one");
-        assert_eq!(digests.exec(&image(&path)), Answer::Unknown, "nothing was known");
-        assert_eq!(answer(&mut digests, &image(&path)), (sha("one"), false));
-        put("one");
-        assert_eq!(digests.exec(&image(&path)), Answer::Soon, "another file, maybe the same");
-        assert_eq!(answer(&mut digests, &image(&path)), (sha("one"), false));
-        put("two");
-        assert_eq!(answer(&mut digests, &image(&path)), (sha("two"), true));
-        assert_eq!(answer(&mut digests, &image(&path)), (sha("two"), false), "said once");
-        put("one");
-        assert_eq!(answer(&mut digests, &image(&path)), (sha("one"), false), "both are known");
-    }
-
-    #[test]
-    fn a_script_is_replaced_once_by_other_content() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("script");
-        let mut digests = Digests::start().unwrap();
-        let mut look = || {
-            let start = Instant::now();
-            let mut wanted = None;
-            loop {
-                assert!(start.elapsed() < Duration::from_secs(20), "it is never known");
-                let answer = wanted.as_ref().map(|wanted| digests.answer(wanted));
-                match answer {
-                    Some(Answer::Known { digest, replaced }) => return (digest, replaced),
-                    Some(Answer::Soon) => {}
-                    Some(Answer::Unknown) | None => {
-                        digests.collect();
-                        wanted = digests.script(Script {
-                            place: (Workload::host(), path.to_str().unwrap().into()),
-                            tgid: u32::MAX,
-                            parent_tgid: std::process::id(),
-                        });
-                    }
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        };
-        fs::write(&path, "one").unwrap();
-        assert_eq!(look(), (sha("one"), false));
-        fs::write(&path, "other").unwrap();
-        assert_eq!(look(), (sha("other"), true));
-        assert_eq!(look(), (sha("other"), false), "said once");
-    }
-
-    #[test]
-    fn what_was_learned_before_is_known() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "evil").unwrap();
-        let image = image(file.path());
-        let mut digests = Digests::start().unwrap();
-        digests.know(image.place.clone(), sha("good"));
-        assert_eq!(answer(&mut digests, &image), (sha("evil"), true));
-    }
-
-    #[test]
-    fn a_program_that_removed_its_file_is_read_while_it_runs() {
-        let directory = tempfile::tempdir().unwrap();
-        // Its name says what it is where it is busybox.
-        let path = directory.path().join("sleep");
-        fs::copy("/bin/sleep", &path).unwrap();
-        let mut child = std::process::Command::new(&path).arg("60").spawn().unwrap();
-        let image = Image { tgid: child.id(), ..image(&path) };
-        let content = fs::read(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        let mut digests = Digests::start().unwrap();
-        let told = answer(&mut digests, &image);
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(told, (Digest(sha2::Sha256::digest(content).into()), false));
-    }
-
-    #[test]
-    fn caches_and_the_queue_stay_bounded() {
-        let mut digests = Digests::start().unwrap();
-        for number in 0..(PATHS_MAX + 10) as u64 {
-            let path: Arc<str> = format!("/{number}").into();
-            digests.know((Workload::host(), path.clone()), sha("x"));
-            let key = ContentKey { device: 1, inode: number, generation: 0, ctime_ns: 1 };
-            let place = (Workload::host(), path);
-            digests.exec(&Image { key, place, tgid: u32::MAX, parent_tgid: u32::MAX });
-        }
-        assert!(digests.paths.len() <= PATHS_MAX && digests.files.len() <= FILES_MAX);
-        assert!(digests.forgotten() > 0);
-        let place = (Workload::host(), Arc::from("/v"));
-        (0..100u8).for_each(|byte| digests.know(place.clone(), sha(&byte.to_string())));
-        assert_eq!(digests.paths[&place].len(), VERSIONS);
-    }
-}
+mod tests;
