@@ -126,6 +126,8 @@ pub struct Exec {
     /// through double forks, sessions and re-parenting, up to the host's init and to the edge of
     /// the cgroup. Not told: a listening socket that came over a Unix socket.
     pub under_listener: bool,
+    /// Of the script, where a program that is a package's or an image's runs one; not known of
+    /// program text and of scripts that are run by a relative path.
     pub provenance: Provenance,
 }
 
@@ -136,15 +138,17 @@ pub enum Provenance {
     /// It was not found out: not read yet, or no database speaks for this place.
     #[default]
     Unknown,
-    /// A package of a signed list holds this content at this path.
+    /// A package holds this content at this path, and a signed list may hold the package: it does,
+    /// or did before a newer version, or the host has no lists that can be read.
     Package,
     /// A package holds this content at this path, and no signed list holds the package.
     Unsigned,
     /// A package owns the path, with other content.
     Modified,
-    /// A lower layer of the container's image, which the container can't write.
+    /// A lower layer of the container's image, which the container can't write. What the image's
+    /// own database says of it is not asked.
     Image,
-    /// Written into the container since it was made.
+    /// Written into the container since it was made, its mode and owner included.
     Drift,
     /// No package owns the path.
     Unowned,
