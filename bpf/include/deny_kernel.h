@@ -47,6 +47,10 @@ struct socket___deny {
 	struct sock___deny *sk;
 };
 
+struct mptcp_sock___deny {
+	int dummy;
+};
+
 struct bpf_iter__task_file___deny {
 	struct bpf_iter_meta *meta;
 	struct task_struct *task;

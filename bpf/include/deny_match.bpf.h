@@ -20,6 +20,44 @@ struct deny_query {
 	__u64 cgroups[DENY_LEVELS_MAX];
 };
 
+#define NAT64_PREFIX 0x0064ff9b /* 64:ff9b::/96, RFC 6052 */
+#define MAPPED_WORD 0x0000ffff  /* third word of ::ffff:0:0/96 */
+#define LOOPBACK_V4 0x7f000001
+
+/* One form of each address in `out`, which is zero: IPv4 is mapped into ::ffff:0:0/96. */
+static __always_inline void deny_ipv4(__u8 *out, __u32 address)
+{
+	out[10] = 0xff;
+	out[11] = 0xff;
+	__builtin_memcpy(&out[12], &address, sizeof(address));
+}
+
+/* What a translator on the way makes IPv4 of is that address. */
+static __always_inline void deny_ipv6(__u8 *out, const __u32 *words)
+{
+	if (words[0] == bpf_htonl(NAT64_PREFIX) && !words[1] && !words[2])
+		deny_ipv4(out, words[3]);
+	else
+		__builtin_memcpy(out, words, 16);
+}
+
+/* The unspecified address as a destination is this host. */
+static __always_inline void deny_ipv4_destination(__u8 *out, __u32 address)
+{
+	deny_ipv4(out, address ? address : bpf_htonl(LOOPBACK_V4));
+}
+
+static __always_inline void deny_ipv6_destination(__u8 *out, __u32 *words)
+{
+	if (!words[0] && !words[1] && !words[3]) {
+		if (!words[2])
+			words[3] = bpf_htonl(1);
+		else if (words[2] == bpf_htonl(MAPPED_WORD))
+			words[3] = bpf_htonl(LOOPBACK_V4);
+	}
+	deny_ipv6(out, words);
+}
+
 static __always_inline bool deny_is_switched_on(void)
 {
 	__u32 zero = 0;

@@ -6,19 +6,51 @@
 #include "deny_kernel.h"
 #include "deny_match.bpf.h"
 
+#define SOCK_STREAM 1
+#define IPPROTO_TCP 6
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 
 static __always_inline bool query_peer(struct __sk_buff *skb, struct deny_query *query, bool egress)
 {
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		query->address[10] = 0xff;
-		query->address[11] = 0xff;
-		return !bpf_skb_load_bytes(skb, egress ? 16 : 12, &query->address[12], 4);
+		__u32 address;
+
+		if (bpf_skb_load_bytes(skb, egress ? 16 : 12, &address, sizeof(address)))
+			return false;
+		deny_ipv4(query->address, address);
+		return true;
 	}
-	if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		return !bpf_skb_load_bytes(skb, egress ? 24 : 8, query->address, 16);
+	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		__u32 words[4];
+
+		if (bpf_skb_load_bytes(skb, egress ? 24 : 8, words, sizeof(words)))
+			return false;
+		deny_ipv6(query->address, words);
+		return true;
+	}
 	return false;
+}
+
+/*
+ * Owner and mark of the socket that a process holds. The subflows of MPTCP are the kernel's own: no
+ * process has created them, what it holds is their parent.
+ */
+static __always_inline struct deny_socket *marked(struct bpf_sock *sk)
+{
+	struct deny_socket *socket = bpf_sk_storage_get(&deny_sockets, sk, NULL, 0);
+	struct mptcp_sock *parent;
+
+	if (socket || !bpf_core_type_exists(struct mptcp_sock___deny))
+		return socket;
+	/*
+	 * The socket by which the kernel answers segments of no connection is a raw one of protocol
+	 * TCP: Linux 6.1's helper reads past its end.
+	 */
+	if (sk->type != SOCK_STREAM || sk->protocol != IPPROTO_TCP)
+		return NULL;
+	parent = bpf_skc_to_mptcp_sock(sk);
+	return parent ? bpf_sk_storage_get(&deny_sockets, parent, NULL, 0) : NULL;
 }
 
 static __always_inline int packet(struct __sk_buff *skb, bool egress)
@@ -48,7 +80,7 @@ static __always_inline int packet(struct __sk_buff *skb, bool egress)
 	}
 	if (query.cgroups[DENY_LEVELS_MAX - 1])
 		query.cgroups[DENY_LEVELS_MAX - 1] = bpf_skb_cgroup_id(skb);
-	socket = bpf_sk_storage_get(&deny_sockets, sk, NULL, 0);
+	socket = marked(sk);
 	if (socket)
 		query.programs[0] = socket->program;
 	if (deny_allows(&query))

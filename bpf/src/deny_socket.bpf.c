@@ -32,14 +32,6 @@ static __always_inline void query_current(struct deny_query *query, __u32 tgid, 
 		query->cgroups[DENY_LEVELS_MAX - 1] = bpf_get_current_cgroup_id();
 }
 
-static __always_inline void query_ipv4(struct deny_query *query, __u32 address)
-{
-	query->address[10] = 0xff;
-	query->address[11] = 0xff;
-	__builtin_memcpy(&query->address[12], &address, 4);
-	query->has_address = true;
-}
-
 /* The entry that refuses; 0 is none. */
 static __always_inline __u64 decide(const struct deny_control *control, struct deny_query *query,
 				    __u32 tgid, const struct deny_socket *socket)
@@ -71,14 +63,14 @@ static __always_inline int address_verb(struct bpf_sock_addr *ctx, __u32 verb, b
 	if (!control)
 		return 1;
 	query_current(&query, tgid, verb);
+	query.has_address = true;
 	if (ipv4) {
-		query_ipv4(&query, ctx->user_ip4);
+		deny_ipv4_destination(query.address, ctx->user_ip4);
 	} else {
 		__u32 words[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2],
 				  ctx->user_ip6[3]};
 
-		__builtin_memcpy(query.address, words, sizeof(words));
-		query.has_address = true;
+		deny_ipv6_destination(query.address, words);
 	}
 	if (!ctx->sk)
 		return 1;

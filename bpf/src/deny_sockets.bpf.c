@@ -24,11 +24,13 @@ static __noinline void query_task(struct deny_query *query, struct task_struct *
 		query->cgroups[DENY_LEVELS_MAX - 1] = BPF_CORE_READ(cgroup, kn, id);
 }
 
-static __always_inline void map_ipv4(__u8 *out, __u32 address)
+/* Out of line for the same reason. */
+static __noinline void query_peer(struct deny_query *query, const struct deny_socket_record *record)
 {
-	out[10] = 0xff;
-	out[11] = 0xff;
-	__builtin_memcpy(&out[12], &address, 4);
+	__u32 words[4];
+
+	__builtin_memcpy(words, record->peer, sizeof(words));
+	deny_ipv6(query->address, words);
 }
 
 static __noinline void tuple(struct deny_socket_record *record, struct sock___deny *sk)
@@ -41,8 +43,8 @@ static __noinline void tuple(struct deny_socket_record *record, struct sock___de
 	record->local_port = sk->__sk_common.skc_num;
 	record->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	if (record->family == AF_INET) {
-		map_ipv4(record->local, sk->__sk_common.skc_rcv_saddr);
-		map_ipv4(record->peer, sk->__sk_common.skc_daddr);
+		deny_ipv4(record->local, sk->__sk_common.skc_rcv_saddr);
+		deny_ipv4(record->peer, sk->__sk_common.skc_daddr);
 	} else {
 		BPF_CORE_READ_INTO(&record->local, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
 		BPF_CORE_READ_INTO(&record->peer, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
@@ -96,7 +98,7 @@ int deny_list_sockets(struct bpf_iter__task_file___deny *ctx)
 	query.now = bpf_ktime_get_boot_ns();
 	query.verb = DENY_PACKET | DENY_ASKED;
 	query.has_address = record.peer_port != 0;
-	__builtin_memcpy(query.address, record.peer, sizeof(query.address));
+	query_peer(&query, &record);
 	query_task(&query, task);
 	if (!deny_allows(&query)) {
 		record.id = deny_refuses(&query);

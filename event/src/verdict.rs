@@ -125,6 +125,9 @@ pub enum Rule {
 pub enum Level {
     /// The operation is refused.
     Prevents,
+    /// The network is refused, as far as the kernel has hooks for it: IPv4 and IPv6. Files, programs and
+    /// local sockets are not.
+    PreventsNetwork,
     /// A new image dies before its first instruction.
     KillsBeforeFirstInstruction,
     /// The process dies after the call that was noticed.

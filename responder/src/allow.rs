@@ -2,7 +2,10 @@
 
 use hedgerow_event::Target;
 
-use crate::{Refusal, target::mask};
+use crate::{
+    Refusal,
+    target::{mask, plain},
+};
 
 /// No allowance is wider than these, in bits: a wider one would exempt most of what there is.
 const WIDEST_V4: u8 = 8;
@@ -17,7 +20,7 @@ pub(crate) fn canonical(target: Target, allowed: bool) -> Result<Target, Refusal
     let bad = |what: &str| Err(Refusal::BadTarget(what.to_owned()));
     match target {
         Target::Peer { address, prefix_length, cgroup_id, program_id } => {
-            let (address, prefix_length) = match (address.to_canonical(), address) {
+            let (address, prefix_length) = match (plain(address), address) {
                 (canonical, given) if canonical.is_ipv4() && given.is_ipv6() => {
                     (canonical, prefix_length.saturating_sub(96))
                 }

@@ -45,6 +45,7 @@ pub(crate) fn cut(sockets: &MapHandle, id: u64, standing: Vec<Standing>) -> Cut 
     for socket in standing {
         // A mark that fails leaves the drop by peer, owner and cgroup in force.
         let _ = mark(sockets, id, &socket);
+        result.dropped_only += u32::from(socket.only_dropped);
         if socket.connected {
             by_namespace.entry(socket.netns).or_default().push(socket);
         }
@@ -218,6 +219,7 @@ mod tests {
                 peer: ("192.0.2.2".parse().unwrap(), 53),
                 interface: 5,
                 connected: true,
+                only_dropped: false,
             },
         );
         assert_eq!(bytes.len(), 72);

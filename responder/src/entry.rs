@@ -138,7 +138,8 @@ impl Entry {
             (Mode::Enforce, Target::Program { .. }) if !self.exec_prevents => {
                 Level::KillsBeforeFirstInstruction
             }
-            (Mode::Enforce, _) => Level::Prevents,
+            (Mode::Enforce, Target::Program { .. }) => Level::Prevents,
+            (Mode::Enforce, _) => Level::PreventsNetwork,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::{
     coverage::{Covered, DAYS_MIN, HOURS},
     entry::PERIOD_FIRST_S,
     protected::ProtectedSet,
-    target::ROOT_CGROUP,
+    target::{ROOT_CGROUP, plain},
 };
 
 /// Families that must agree.
@@ -226,7 +226,7 @@ fn deny(evidence: &Evidence, context: &Context<'_>, rule: Rule, object: &Object)
 
 /// The address for this program in this workload.
 fn peer_target(evidence: &Evidence, peer: Peer) -> Target {
-    let address = peer.address.to_canonical();
+    let address = plain(peer.address);
     Target::Peer {
         address,
         prefix_length: if address.is_ipv4() { 32 } else { 128 },

@@ -13,6 +13,7 @@ use crate::{
 };
 
 const TCP: u16 = libc::IPPROTO_TCP as u16;
+const MPTCP: u16 = libc::IPPROTO_MPTCP as u16;
 const UDP: u16 = libc::IPPROTO_UDP as u16;
 /// `TCP_ESTABLISHED`, which a connected UDP socket has too.
 const ESTABLISHED: u8 = 1;
@@ -35,6 +36,8 @@ pub(crate) struct Standing {
     pub interface: u32,
     /// It has a peer and its protocol can be destroyed.
     pub connected: bool,
+    /// It has a peer and can't be destroyed: inet_diag knows no way for MPTCP.
+    pub only_dropped: bool,
 }
 
 /// Splits the iterator's bytes.
@@ -65,7 +68,9 @@ pub(crate) fn denied(records: &[deny_socket_record], id: u64) -> Vec<Standing> {
     for record in records {
         let by_tree = record.tree_id == id
             && (tree.contains(&record.owner_tgid) || shared.get(&record.cookie) == Some(&false));
-        if (record.id == id || by_tree) && record.state != LISTEN && seen.insert(record.cookie) {
+        // A peer of many listeners is denied, not they.
+        let by_id = record.id == id && record.state != LISTEN;
+        if (by_id || by_tree) && seen.insert(record.cookie) {
             found.push(standing(record));
         }
     }
@@ -90,10 +95,11 @@ fn standing(record: &deny_socket_record) -> Standing {
         peer: (unmapped(record.peer), record.peer_port),
         interface: record.interface,
         connected: match record.protocol {
-            TCP => record.state != CLOSE,
+            TCP => record.state != CLOSE && record.state != LISTEN,
             UDP => record.state == ESTABLISHED,
             _ => false,
         },
+        only_dropped: record.protocol == MPTCP && record.state == ESTABLISHED,
     }
 }
 
@@ -138,13 +144,27 @@ mod tests {
     }
 
     #[test]
-    fn listeners_stand_and_each_socket_is_cut_once() {
+    fn a_trees_own_listener_is_marked_and_stands_and_each_socket_is_cut_once() {
         let mut listener = record(1, 11, 11, 7);
         listener.state = LISTEN;
         let mut by_peer = record(2, 11, 11, 0);
         by_peer.id = 7;
-        assert_eq!(cookies(&[listener, by_peer, by_peer], 7), [2]);
+        assert_eq!(cookies(&[listener, by_peer, by_peer], 7), [1, 2]);
+        assert!(!denied(&[listener], 7)[0].connected, "it is not destroyed");
         assert_eq!(cookies(&[listener, by_peer], 8), [0u64; 0]);
+        // The service's own, which a process of the tree has inherited, and who is denied by peer.
+        let (mut service, mut inherited) = (record(3, 10, 10, 0), record(3, 11, 10, 7));
+        (service.state, inherited.state) = (LISTEN, LISTEN);
+        assert_eq!(cookies(&[service, inherited], 7), [0u64; 0]);
+        // Its maker has exited, and the tree alone holds it.
+        inherited.owner_tgid = 9;
+        assert_eq!(cookies(&[inherited], 7), [3]);
+        (listener.id, listener.tree_id) = (7, 0);
+        assert_eq!(cookies(&[listener], 7), [0u64; 0]);
+        let mut multipath = record(4, 11, 11, 7);
+        multipath.protocol = MPTCP;
+        let multipath = &denied(&[multipath], 7)[0];
+        assert!(multipath.only_dropped && !multipath.connected);
         assert!(listens(&[by_peer, listener], 11) && !listens(&[by_peer, listener], 12));
         assert!(!listens(&[by_peer], 11), "it only connects");
     }

@@ -47,9 +47,28 @@ pub(crate) fn canonical(target: Target) -> Result<Target, Refusal> {
     }
 }
 
+/// One form of each address: what is mapped into IPv6, or translated from it on the way (64:ff9b::/96,
+/// RFC 6052), is the IPv4 address.
+pub(crate) fn plain(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) => within(v6).map_or(address, IpAddr::V4),
+        IpAddr::V4(_) => address,
+    }
+}
+
+/// The IPv4 address in the last 32 bits of one of these prefixes.
+fn within(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, _, _] | [0x64, 0xff9b, 0, 0, 0, 0, _, _] => {
+            Some(Ipv4Addr::from_bits(address.to_bits() as u32))
+        }
+        _ => None,
+    }
+}
+
 fn unmap(address: IpAddr, length: u8) -> Result<(IpAddr, u8), Refusal> {
     match address {
-        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+        IpAddr::V6(v6) => match within(v6) {
             Some(v4) => match length.checked_sub(96) {
                 Some(length) => Ok((IpAddr::V4(v4), length)),
                 None => Err(Refusal::TooWide { length, narrowest: 96 + NARROWEST_V4 }),
@@ -100,6 +119,8 @@ mod tests {
     fn prefixes_are_masked_and_never_wide() {
         assert_eq!(canonical(peer("192.0.2.77", 24)).unwrap(), peer("192.0.2.0", 24));
         assert_eq!(canonical(peer("::ffff:192.0.2.77", 128)).unwrap(), peer("192.0.2.77", 32));
+        assert_eq!(canonical(peer("64:ff9b::c000:24d", 128)).unwrap(), peer("192.0.2.77", 32));
+        assert!(canonical(peer("64:ff9b::", 64)).is_err(), "all of IPv4");
         assert_eq!(canonical(peer("2001:db8::77", 64)).unwrap(), peer("2001:db8::", 64));
         for (address, length) in
             [("0.0.0.0", 0), ("192.0.2.0", 23), ("::", 0), ("2001:db8::", 63), ("::ffff:0:0", 96)]

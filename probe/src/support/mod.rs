@@ -99,9 +99,9 @@ pub fn levels() -> Vec<RuleLevel> {
     let kill = features::exec_tracepoint().is_ok() && features::send_signal().is_ok();
     let cgroup_hooks = "cgroup/connect4, sendmsg4, bind4, sock_create";
     vec![
-        level("peer", connect, Level::Prevents, "cgroup/connect4, sendmsg4, cgroup_skb"),
-        level("task_tree", connect, Level::Prevents, cgroup_hooks),
-        level("cgroup", connect, Level::Prevents, cgroup_hooks),
+        level("peer", connect, Level::PreventsNetwork, "cgroup/connect4, sendmsg4, cgroup_skb"),
+        level("task_tree", connect, Level::PreventsNetwork, cgroup_hooks),
+        level("cgroup", connect, Level::PreventsNetwork, cgroup_hooks),
         level(
             "program",
             kill,
@@ -136,7 +136,7 @@ mod tests {
             assert_eq!(feature.available, feature.refusal.is_none(), "{feature:?}");
             assert_eq!(feature.available, feature.hint.is_none(), "{feature:?}");
         }
-        assert_eq!(report.levels[0].level, Level::Prevents);
+        assert_eq!(report.levels[0].level, Level::PreventsNetwork);
         assert!(serde_json::to_string(&report).unwrap().contains("tracepoint_calls"));
     }
 

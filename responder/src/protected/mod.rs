@@ -11,7 +11,7 @@ use std::{
 use hedgerow_event::{Evidence, FileKey, Object, Subject, Workload};
 
 use self::gather::Protected;
-use crate::target::mask;
+use crate::target::{mask, plain};
 
 /// Workloads that use a private address before it counts as infrastructure.
 const SHARED_BY: usize = 3;
@@ -174,7 +174,7 @@ impl ProtectedSet {
 
     /// Protects a prefix: a broker, a cluster's API, what the configuration names.
     pub fn add_address(&mut self, address: IpAddr, prefix_length: u8, reason: &'static str) {
-        let address = address.to_canonical();
+        let address = plain(address);
         let entry = (mask(address, prefix_length), prefix_length, reason);
         if !self.addresses.contains(&entry) {
             self.addresses.push(entry);
@@ -197,7 +197,7 @@ impl ProtectedSet {
     /// Whether an address is protected in any namespace: only then does it matter where an offender
     /// lives.
     pub fn is_named_in_a_namespace(&self, address: IpAddr) -> bool {
-        self.namespaces.values().flatten().any(|named| is_in(named, address.to_canonical()))
+        self.namespaces.values().flatten().any(|named| is_in(named, plain(address)))
     }
 
     /// Says in which namespaces the offender lives about whom is asked next; nothing is what is known
@@ -208,7 +208,7 @@ impl ProtectedSet {
 
     /// A peer of the learned baseline.
     pub fn learn_peer(&mut self, workload: &Workload, address: IpAddr) {
-        let address = address.to_canonical();
+        let address = plain(address);
         if self.baseline_size < BASELINE_MAX {
             if self.baseline.entry(workload.clone()).or_default().insert(address) {
                 self.baseline_size += 1;
@@ -222,7 +222,7 @@ impl ProtectedSet {
 
     /// A peer that a workload used, learned or not: shared private addresses are infrastructure.
     pub fn use_peer(&mut self, workload: &Workload, address: IpAddr) {
-        let address = address.to_canonical();
+        let address = plain(address);
         if !is_private(address) {
             return;
         }
@@ -256,7 +256,7 @@ impl ProtectedSet {
     /// An admin logged in from there.
     pub fn add_admin_login(&mut self, source: IpAddr, wall_ns: i64) {
         self.admin_logins.retain(|_, last| wall_ns.saturating_sub(*last) < ADMIN_NS);
-        let last = self.admin_logins.entry(source.to_canonical()).or_insert(wall_ns);
+        let last = self.admin_logins.entry(plain(source)).or_insert(wall_ns);
         *last = (*last).max(wall_ns);
     }
 
@@ -268,7 +268,7 @@ impl ProtectedSet {
 
     /// Why a peer's address may not be denied to a workload.
     pub fn peer(&self, workload: &Workload, address: IpAddr, now_wall_ns: i64) -> Option<String> {
-        let address = address.to_canonical();
+        let address = plain(address);
         if let Some((_, _, reason)) = self.addresses.iter().find(|named| is_in(named, address)) {
             return Some((*reason).to_owned());
         }
@@ -335,7 +335,7 @@ impl ProtectedSet {
         prefix_length: u8,
         now_wall_ns: i64,
     ) -> Option<String> {
-        let address = address.to_canonical();
+        let address = plain(address);
         let meets = |other: IpAddr, length: u8| {
             let shorter = length.min(prefix_length);
             other.is_ipv4() == address.is_ipv4() && mask(other, shorter) == mask(address, shorter)

@@ -245,6 +245,17 @@ impl Stage {
                 return Ok(sink.address.to_string());
             }
             "connect" => self.tcp = Some(TcpStream::connect(address()?)?),
+            "heir" => return Ok(heir(rest)?.to_string()),
+            "knock" => drop(TcpStream::connect_timeout(&address()?, Duration::from_secs(1))?),
+            "mptcp" => self.tcp = Some(mptcp_to(address()?)?),
+            "fastopen" => fast_open(address()?)?,
+            // `create FAMILY TYPE PROTOCOL`
+            "create" => {
+                let number = |word: &str| word.parse().map_err(std::io::Error::other);
+                let words: Vec<i32> = rest.split(' ').map(number).collect::<Result<_, _>>()?;
+                let [family, kind, protocol] = words[..] else { return Err(gone()) };
+                drop(new_socket(family, kind, protocol)?);
+            }
             "write" => {
                 self.tcp.as_mut().ok_or_else(gone)?.write_all(rest.as_bytes())?;
             }
@@ -406,6 +417,70 @@ fn orphan(generations: u32, to: SocketAddr, file: &str) -> std::io::Result<()> {
     }
 }
 
+/// A listener whose maker has exited: it is held by what the maker forked, for half a
+/// minute.
+fn heir(address: &str) -> std::io::Result<SocketAddr> {
+    let (mut told, tells) = std::io::pipe()?;
+    // SAFETY: plain system calls; the children go on in system calls, and in making one listener.
+    unsafe {
+        let maker = libc::fork();
+        if maker == 0 {
+            let listener = TcpListener::bind((address, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            if libc::fork() != 0 {
+                libc::_exit(0);
+            }
+            let bytes = port.to_ne_bytes();
+            libc::write(tells.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
+            for _ in 0..300 {
+                libc::usleep(100_000);
+            }
+            libc::_exit(0);
+        }
+        libc::waitpid(maker, std::ptr::null_mut(), 0);
+    }
+    drop(tells);
+    let mut port = [0; 2];
+    told.read_exact(&mut port)?;
+    Ok(SocketAddr::new(address.parse().map_err(std::io::Error::other)?, u16::from_ne_bytes(port)))
+}
+
+fn new_socket(family: i32, kind: i32, protocol: i32) -> std::io::Result<std::os::fd::OwnedFd> {
+    // SAFETY: plain system call.
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) })
+}
+
+fn mptcp_to(to: SocketAddr) -> std::io::Result<TcpStream> {
+    let SocketAddr::V4(to) = to else { unimplemented!() };
+    let socket = new_socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)?;
+    let name = ipv4_name(to);
+    let length = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: `name` is a socket address of the length that is passed.
+    match unsafe { libc::connect(socket.as_raw_fd(), (&raw const name).cast(), length) } {
+        0 => Ok(socket.into()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// Sends the first bytes with the SYN.
+fn fast_open(to: SocketAddr) -> std::io::Result<()> {
+    let SocketAddr::V4(to) = to else { unimplemented!() };
+    let socket = new_socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
+    let name = ipv4_name(to);
+    let length = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: the bytes and `name` live over the call and have the lengths that are passed.
+    let sent = unsafe {
+        let name = (&raw const name).cast();
+        libc::sendto(socket.as_raw_fd(), c"x".as_ptr().cast(), 1, libc::MSG_FASTOPEN, name, length)
+    };
+    if sent < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
 fn unbound_udp() -> std::io::Result<UdpSocket> {
     // SAFETY: plain system call.
     let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
@@ -483,8 +558,23 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// `None` where the kernel has no MPTCP.
+    pub fn mptcp(address: &str) -> Option<Self> {
+        let socket = new_socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP).ok()?;
+        let name = ipv4_name(std::net::SocketAddrV4::new(address.parse().unwrap(), 0));
+        let length = size_of_val(&name) as libc::socklen_t;
+        // SAFETY: `name` is a socket address of the length that is passed.
+        unsafe {
+            let name = (&raw const name).cast();
+            assert_eq!(libc::bind(socket.as_raw_fd(), name, length), 0);
+            assert_eq!(libc::listen(socket.as_raw_fd(), 8), 0);
+        }
+        Some(Self::on(socket.into()))
+    }
     pub fn tcp(address: &str) -> Self {
-        let listener = TcpListener::bind((address, 0)).unwrap();
+        Self::on(TcpListener::bind((address, 0)).unwrap())
+    }
+    fn on(listener: TcpListener) -> Self {
         let local = listener.local_addr().unwrap();
         let received = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
         let count = received.clone();
