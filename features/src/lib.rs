@@ -36,7 +36,7 @@ pub use docs::columns_markdown;
 pub use error::Error;
 pub use item::{EPHEMERAL_PORT_FIRST, ItemKey};
 pub use matrix::{matrix, matrix_families, matrix_names};
-pub use offline::{Extractor, THREADS_LIMIT};
+pub use offline::{Checker, Counted, Counter, Cut, Extractor, GramsAt, THREADS_LIMIT};
 pub use places::{Place, is_sensitive, place_of, process_file};
 pub use records::{
     EarlyLook, RECORDS_VERSION, Record, records_from_batch, records_markdown, records_schema,

@@ -1,6 +1,7 @@
 //! One lab: its name, namespaces, cgroups, working directory, and what runs in them.
 
 use std::{
+    ffi::CString,
     fs::{self, File, OpenOptions},
     io,
     os::{
@@ -25,6 +26,8 @@ const PREFIX: &str = "hedgerow-lab";
 const SHARED: &str = "hedgerow-lab.shared";
 /// Not under /tmp: programs of a service don't live in a place that others can write to.
 const WORK_ROOT: &str = "/var/lib";
+/// What [`Lab::shield`] covers.
+const SHIELDED: [&str; 4] = ["/etc/cron.d", "/etc/systemd/system", "/var/spool/cron", "/root/.ssh"];
 
 static SEQUENCE: AtomicU32 = AtomicU32::new(0);
 
@@ -34,6 +37,8 @@ pub struct Lab {
     name: String,
     cgroup: PathBuf,
     directory: PathBuf,
+    /// Mounts of its own, where [`Lab::shield`] made them.
+    mounts: Option<File>,
     _cleanup: Option<Guard>,
 }
 
@@ -50,6 +55,47 @@ impl Lab {
         let guarded = name.clone();
         let guard = Guard::new(move || report(&guarded, remove(&guarded)));
         Self::create(name, Some(guard))
+    }
+
+    /// Gives the lab mounts of its own, in which directories of the lab lie over those where the
+    /// machine keeps jobs and units: what is written there is written for nobody.
+    pub fn shield(&mut self) -> Result<()> {
+        let mut over = Vec::new();
+        for place in SHIELDED {
+            let name = place.trim_matches('/').replace('/', "-");
+            let own = self.subdirectory(&name, &User::ROOT)?;
+            fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).at("chmod", &own)?;
+            if Path::new(place).exists() {
+                let text = |path: &str| CString::new(path).unwrap_or_default();
+                over.push((text(&own.display().to_string()), text(place)));
+            }
+        }
+        let mount = move || {
+            let none = std::ptr::null();
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            // SAFETY: system calls on strings that live in this closure.
+            let made = unsafe {
+                libc::unshare(libc::CLONE_NEWNS) == 0
+                    && libc::mount(none, c"/".as_ptr(), none, private, none.cast()) == 0
+                    && over.iter().all(|(own, place)| {
+                        let bind = libc::MS_BIND;
+                        libc::mount(own.as_ptr(), place.as_ptr(), none, bind, none.cast()) == 0
+                    })
+            };
+            if made { Ok(()) } else { Err(io::Error::last_os_error()) }
+        };
+        let mut holder = Command::new("/bin/sleep");
+        holder.arg("60");
+        // SAFETY: `mount` makes system calls only and allocates nothing.
+        unsafe { holder.pre_exec(mount) };
+        let mut holder = holder.spawn().at("start", "/bin/sleep")?;
+        let path = PathBuf::from(format!("/proc/{}/ns/mnt", holder.id()));
+        // An open descriptor keeps the namespace.
+        let mounts = File::open(&path).at("open", &path);
+        let _ = holder.kill();
+        let _ = holder.wait();
+        self.mounts = Some(mounts?);
+        Ok(())
     }
 
     /// Makes the lab that stays until [`Lab::remove_shared`], for use by hand.
@@ -74,7 +120,7 @@ impl Lab {
     fn named(name: String, cleanup: Option<Guard>) -> Result<Self> {
         let cgroup = cgroup::mount_point()?.join(&name);
         let directory = Path::new(WORK_ROOT).join(&name);
-        Ok(Self { name, cgroup, directory, _cleanup: cleanup })
+        Ok(Self { name, cgroup, directory, mounts: None, _cleanup: cleanup })
     }
 
     fn create(name: String, cleanup: Option<Guard>) -> Result<Self> {
@@ -128,8 +174,13 @@ impl Lab {
         let tasks = OpenOptions::new().write(true).open(&tasks_path).at("open", &tasks_path)?;
         let space_path = network::namespace_path(&self.name, site.name());
         let space = File::open(&space_path).at("open", &space_path)?;
+        let mounts = self.mounts.as_ref().map(File::try_clone).transpose();
+        let mounts = mounts.at("share", "the lab's mounts")?;
         let (uid, gid) = (user.uid, user.gid);
         let enter = move || {
+            if let Some(mounts) = &mounts {
+                enter_mounts(mounts)?;
+            }
             // SAFETY: async-signal-safe calls only; both descriptors live in this closure.
             let failed = unsafe {
                 libc::write(tasks.as_raw_fd(), c"0".as_ptr().cast(), 1) != 1
@@ -152,6 +203,18 @@ impl Lab {
         unsafe { command.pre_exec(enter) };
         Ok(command)
     }
+}
+
+/// Moves into other mounts, to the same working directory.
+fn enter_mounts(mounts: &File) -> io::Result<()> {
+    let mut cwd = [0; 4096];
+    // SAFETY: async-signal-safe system calls; `cwd` is as long as it is said to be.
+    let moved = unsafe {
+        !libc::getcwd(cwd.as_mut_ptr(), cwd.len()).is_null()
+            && libc::setns(mounts.as_raw_fd(), libc::CLONE_NEWNS) == 0
+            && libc::chdir(cwd.as_ptr()) == 0
+    };
+    if moved { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// A local user to run as.

@@ -30,6 +30,7 @@ mod network;
 mod process;
 mod recorder;
 mod trap;
+pub mod truth;
 
 pub use attack::{Attack, Outcome, Via, now_ns};
 pub use broker::Broker;
@@ -39,7 +40,9 @@ pub use daemon::{Daemon, Line};
 pub use directory::copy_directory;
 pub use error::{Error, Result, exit_code};
 pub use lab::{Lab, User};
-pub use load::{APP_PORT, Load, Maintenance, Postgres, Started, WEB_PORT};
+pub use load::{
+    APP_PORT, JVM_PORT, Load, Maintenance, PHP_PORT, Postgres, REDIS_PORT, Started, WEB_PORT,
+};
 pub use network::Site;
 pub use process::Running;
 pub use recorder::{End, Receipt, Recorder, Transcript};

@@ -25,7 +25,8 @@ enum Command {
         #[arg(long, default_value_t = 600)]
         seconds: u64,
     },
-    /// Runs loads in the lab: web, app, build, archive, apt, postgres
+    /// Runs loads in the lab: web, app, build, archive, apt, postgres, nginx, redis, jvm, ci,
+    /// containers
     Load {
         #[arg(required = true)]
         names: Vec<Load>,

@@ -7,11 +7,9 @@ use crate::{
     lab::User,
 };
 
-const SOURCES: u32 = 8;
-
-/// Eight C files, one of which has `main`.
-pub(super) fn write_sources(directory: &Path) -> Result<()> {
-    for part in 0..SOURCES {
+/// `count` C files, one of which has `main`.
+pub(super) fn write_sources(directory: &Path, count: u32) -> Result<()> {
+    for part in 0..count {
         let mut text = String::from("#include <stdio.h>\n#include <string.h>\n");
         for function in 0..40 {
             let _ = writeln!(
@@ -30,7 +28,7 @@ pub(super) fn write_sources(directory: &Path) -> Result<()> {
 }
 
 /// `count` files of 1 to 4 KiB in folders of a hundred, owned by `user`.
-pub(super) fn write_tree(root: &Path, count: usize, user: Option<&User>) -> Result<()> {
+pub(crate) fn write_tree(root: &Path, count: usize, user: Option<&User>) -> Result<()> {
     let own = |path: &Path| match user {
         Some(user) => chown(path, Some(user.uid), Some(user.gid)).at("chown", path),
         None => Ok(()),

@@ -3,12 +3,22 @@
 //! Each is a shell loop in cgroups and namespaces of the lab, so that what starts a client is part
 //! of the load and not the program that uses this crate.
 
+mod ci;
+mod containers;
 mod files;
+mod jvm;
 mod postgres;
+mod redis;
+mod web_php;
 
 use std::{fmt, str::FromStr, time::Duration};
 
+pub(crate) use ci::commit;
+pub(crate) use files::write_tree;
+pub use jvm::JVM_PORT;
 pub use postgres::{Maintenance, Postgres};
+pub use redis::REDIS_PORT;
+pub use web_php::PHP_PORT;
 
 use crate::{
     error::{At, Result},
@@ -39,11 +49,32 @@ pub enum Load {
     Apt,
     /// PostgreSQL with pgbench from the clients.
     Postgres,
+    /// nginx and PHP with `curl` clients.
+    Nginx,
+    /// Redis with its own clients.
+    Redis,
+    /// A service on the Java virtual machine with `curl` clients.
+    Jvm,
+    /// Fresh checkouts, built and run.
+    Ci,
+    /// Containers of their own namespaces, started and ended.
+    Containers,
 }
 
 impl Load {
-    pub const ALL: [Self; 6] =
-        [Self::Web, Self::App, Self::Build, Self::Archive, Self::Apt, Self::Postgres];
+    pub const ALL: [Self; 11] = [
+        Self::Web,
+        Self::App,
+        Self::Build,
+        Self::Archive,
+        Self::Apt,
+        Self::Postgres,
+        Self::Nginx,
+        Self::Redis,
+        Self::Jvm,
+        Self::Ci,
+        Self::Containers,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -53,6 +84,11 @@ impl Load {
             Self::Archive => "archive",
             Self::Apt => "apt",
             Self::Postgres => "postgres",
+            Self::Nginx => "nginx",
+            Self::Redis => "redis",
+            Self::Jvm => "jvm",
+            Self::Ci => "ci",
+            Self::Containers => "containers",
         }
     }
 
@@ -69,6 +105,11 @@ impl Load {
                 postgres.start_clients(lab)?;
                 return Ok(Started::Postgres(Box::new(postgres)));
             }
+            Self::Nginx => web_php::start(lab)?,
+            Self::Redis => redis::start(lab)?,
+            Self::Jvm => jvm::start(lab)?,
+            Self::Ci => vec![ci::start(lab)?],
+            Self::Containers => vec![containers::start(lab)?],
         }))
     }
 }
@@ -104,8 +145,11 @@ const BUILD: &str = "while :; do for i in 0 1 2 3 4 5 6 7; do \
                      gcc -O1 -c part$i.c -o part$i.o; done; \
                      gcc part*.o -o program; ./program; sleep 2; done";
 
+/// C files of the build.
+const SOURCES: u32 = 8;
+
 /// A shell loop at the service's site, in a unit and a directory of its own.
-fn repeat(lab: &Lab, unit: &str, script: &str) -> Result<Running> {
+pub(crate) fn repeat(lab: &Lab, unit: &str, script: &str) -> Result<Running> {
     let directory = lab.subdirectory(unit, &User::ROOT)?;
     let mut command = lab.command(Site::Service, unit, &User::ROOT, "/bin/sh")?;
     command.args(["-c", script]).current_dir(directory);
@@ -113,7 +157,7 @@ fn repeat(lab: &Lab, unit: &str, script: &str) -> Result<Running> {
 }
 
 fn build(lab: &Lab) -> Result<Running> {
-    files::write_sources(&lab.subdirectory("build", &User::ROOT)?)?;
+    files::write_sources(&lab.subdirectory("build", &User::ROOT)?, SOURCES)?;
     repeat(lab, "build", BUILD)
 }
 

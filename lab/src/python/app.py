@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small web service with a hole: POST /debug runs its body as Python (usage: app.py PORT)."""
+"""A small web service with a hole: POST /debug runs its body as Python, and with `?wait` answers
+when that is through (usage: app.py PORT)."""
 
 import socket
 import sys
@@ -24,7 +25,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         code = self.rfile.read(int(self.headers["Content-Length"]))
-        threading.Thread(target=exec, args=(code, {}), daemon=True).start()
+        thread = threading.Thread(target=exec, args=(code, {}), daemon=True)
+        thread.start()
+        if self.path.endswith("?wait"):
+            thread.join(60)
         self.answer(202, "accepted\n")
 
     def log_message(self, format, *arguments):

@@ -1,0 +1,104 @@
+//! `make truth`: records loads and acts under a real daemon, or takes a recording that is there, and
+//! tells what lives of it find.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use clap::Parser;
+use hedgerow_lab::{
+    Load, exit_code,
+    truth::{Naming, Plan, Recording, Table, Tape, duration, judge},
+};
+
+/// Measures what is found, and what alerts that should not.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The hedgerow binary that records
+    #[arg(long)]
+    hedgerow: PathBuf,
+    /// Where the recording is, or is made when it is not there
+    #[arg(long)]
+    recording: PathBuf,
+    /// Length of a recording
+    #[arg(long, default_value_t = 60)]
+    minutes: u32,
+    /// Learning times in seconds
+    #[arg(long, value_delimiter = ',', default_value = "120,600,3600")]
+    learn: Vec<u64>,
+    /// Learned states of each learning time, among which the acts are divided
+    #[arg(long, default_value_t = 4)]
+    states: usize,
+    /// Alerts a day that are asked for
+    #[arg(long, default_value_t = 1.0)]
+    budget: f64,
+    /// Only these loads
+    #[arg(long, value_delimiter = ',')]
+    loads: Vec<Load>,
+    /// Only these kinds of act
+    #[arg(long, value_delimiter = ',')]
+    acts: Vec<String>,
+    /// Write the table between the markers of this file
+    #[arg(long)]
+    docs: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    exit_code(perform(&Arguments::parse()))
+}
+
+fn perform(arguments: &Arguments) -> anyhow::Result<()> {
+    if !arguments.recording.join("session.json").exists() {
+        record(arguments)?;
+    }
+    let begun = Instant::now();
+    let tape = Tape::read(&arguments.recording)?;
+    println!(
+        "{} epochs, {} calls, {} acts, {} lost; read in {:.0} s",
+        tape.epochs.len(),
+        tape.calls,
+        tape.marks.len(),
+        tape.lost,
+        begun.elapsed().as_secs_f64()
+    );
+    let plan = Plan {
+        learn_s: arguments.learn.clone(),
+        namings: Naming::ALL.to_vec(),
+        states: arguments.states,
+        budget_per_day: arguments.budget,
+    };
+    let begun = Instant::now();
+    let states = judge(&tape, &plan, &mut |state| {
+        eprintln!(
+            "{}, {} learned: {} lives, {:.0} s",
+            state.naming.name(),
+            duration(state.learn_s),
+            state.tried.len(),
+            begun.elapsed().as_secs_f64()
+        );
+    })?;
+    let table = Table::new(states, arguments.budget);
+    fs::write(arguments.recording.join("details.txt"), table.details())?;
+    fs::write(arguments.recording.join("table.json"), serde_json::to_vec_pretty(&table)?)?;
+    fs::write(arguments.recording.join("table.md"), table.markdown())?;
+    print!("{}", table.text());
+    println!("{:.0} s for the table", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn record(arguments: &Arguments) -> anyhow::Result<()> {
+    let loads =
+        if arguments.loads.is_empty() { Load::ALL.to_vec() } else { arguments.loads.clone() };
+    let recording = Recording {
+        hedgerow: &arguments.hedgerow,
+        directory: &arguments.recording,
+        length: Duration::from_secs(60 * u64::from(arguments.minutes)),
+        loads: &loads,
+        kinds: &arguments.acts,
+        tell: |line| println!("{line}"),
+    };
+    recording.make()
+}

@@ -1,0 +1,234 @@
+//! Lives of a recording: learned states, and what each of them finds of every act and of plain life.
+
+use std::{collections::VecDeque, ops::Range};
+
+use hedgerow_event::{Activity, Finding, Object, Subject};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    isolate::Copy,
+    life::{Life, Placed},
+    lineage::Tree,
+    marks::{Class, Mark, Span},
+    tape::{Naming, Tape},
+};
+
+/// Benign epochs before what is spliced in: this many and up to twice as many.
+const LEAD: usize = 6;
+/// Epochs after it: the limit of 75 s.
+const TAIL: usize = 16;
+/// Longer learning than the recording holds is drawn in blocks of ten minutes.
+const BLOCK: usize = 120;
+/// After the act's end the recording goes on for so long before the splice ends.
+const SLACK_NS: u64 = 1_000_000_000;
+/// Lives at a time; the machine has two cores.
+const TOGETHER: usize = 2;
+
+/// What is tried.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Learning times in seconds.
+    pub learn_s: Vec<u64>,
+    pub namings: Vec<Naming>,
+    /// Learned states of each naming and time; each act meets one of them.
+    pub states: usize,
+    pub budget_per_day: f64,
+}
+
+/// One act spliced into one life.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    pub mark: usize,
+    pub kind: String,
+    pub class: Class,
+    pub load: String,
+    /// Seconds from its begin to the alert that names its processes.
+    pub found_s: Option<f64>,
+    /// Any alert from its begin to the limit.
+    pub alerted: bool,
+    /// What the deciding alert said, else the first report that was no alert.
+    pub said: Option<String>,
+}
+
+/// One learned state, and what it made of all.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    pub naming: Naming,
+    pub learn_s: u64,
+    /// Epochs of a learning block: all of them where the recording had room.
+    pub block_epochs: usize,
+    /// Epochs learned from, where a quiet load needed more than its share.
+    pub learned_epochs: usize,
+    pub tried: Vec<Tried>,
+    /// Hours of plain life judged, and its alerts.
+    pub plain_hours: f64,
+    pub plain_alerts: Vec<String>,
+}
+
+/// Numbers to draw blocks by: splitmix64.
+#[derive(Debug)]
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % (end.max(1) as u64)).unwrap_or(0)
+    }
+
+    /// `length` epochs that follow each other, or all there are.
+    fn piece(&mut self, pool: &Range<usize>, length: usize) -> Range<usize> {
+        let length = length.min(pool.len());
+        let begin = pool.start + self.below(pool.len() - length + 1);
+        begin..begin + length
+    }
+}
+
+/// Lives of one recording; told of each state as it is done.
+pub fn judge(tape: &Tape, plan: &Plan, tell: &mut dyn FnMut(&State)) -> anyhow::Result<Vec<State>> {
+    let mut jobs = VecDeque::new();
+    for &learn_s in &plan.learn_s {
+        for &naming in &plan.namings {
+            jobs.extend((0..plan.states).map(|state| (naming, learn_s, state)));
+        }
+    }
+    let mut running = VecDeque::new();
+    let mut states = Vec::new();
+    while !jobs.is_empty() || !running.is_empty() {
+        while running.len() < TOGETHER
+            && let Some((naming, learn_s, number)) = jobs.pop_front()
+        {
+            let work = || state(tape, plan, naming, learn_s, number);
+            running.push_back(Copy::start(work)?);
+        }
+        if let Some(copy) = running.pop_front() {
+            let done: State = copy.finish()?;
+            tell(&done);
+            states.push(done);
+        }
+    }
+    Ok(states)
+}
+
+fn state(
+    tape: &Tape,
+    plan: &Plan,
+    naming: Naming,
+    learn_s: u64,
+    number: usize,
+) -> anyhow::Result<State> {
+    let learn = tape.inside(tape.session.learn);
+    let judge = tape.inside(tape.session.judge);
+    anyhow::ensure!(learn.len() >= 12 && judge.len() >= 6, "the recording is too short");
+    let mut draw = Draw(learn_s << 8 | number as u64);
+    let mut life = Life::new(tape, naming, learn_s, plan.budget_per_day)?;
+    let wanted = usize::try_from(learn_s / 5)?;
+    let block = if wanted <= learn.len() { wanted } else { BLOCK.min(learn.len()) };
+    let mut learned_epochs = 0;
+    while !life.is_scoring() {
+        anyhow::ensure!(learned_epochs <= 3 * wanted + BLOCK, "learning doesn't end");
+        let piece = draw.piece(&learn, block.min(wanted.saturating_sub(learned_epochs).max(1)));
+        learned_epochs += piece.len();
+        life.play(piece)?;
+    }
+    let mut state = State {
+        naming,
+        learn_s,
+        block_epochs: block,
+        learned_epochs,
+        tried: Vec::new(),
+        plain_hours: 0.0,
+        plain_alerts: Vec::new(),
+    };
+    for index in (number..tape.marks.len()).step_by(plan.states) {
+        let tried = Copy::start(|| splice(&mut life, tape, index, &judge, &mut draw))?;
+        state.tried.push(tried.finish()?);
+        // The copy drew for itself.
+        draw.below(1);
+    }
+    state.plain_hours = judge.len() as f64 * 5.0 / 3600.0;
+    life.play(judge)?;
+    state.plain_alerts =
+        life.findings.iter().filter(|finding| is_new_alert(finding)).map(told).collect();
+    Ok(state)
+}
+
+/// An act in its place: plain life, the epochs that hold it, plain life.
+fn splice(
+    life: &mut Life<'_>,
+    tape: &Tape,
+    index: usize,
+    judge: &Range<usize>,
+    draw: &mut Draw,
+) -> anyhow::Result<Tried> {
+    let (mark, tree) = (&tape.marks[index], &tape.trees[index]);
+    let lead = LEAD + draw.below(LEAD);
+    life.play(draw.piece(judge, lead))?;
+    life.findings.clear();
+    let span = Span {
+        begin_boot_ns: mark.begun_boot_ns,
+        end_boot_ns: mark.ended_boot_ns.saturating_add(SLACK_NS),
+    };
+    let placed = life.play(tape.around(span))?;
+    let mut left = TAIL;
+    while left > 0 {
+        let piece = draw.piece(judge, left);
+        left -= piece.len();
+        life.play(piece)?;
+    }
+    Ok(verdict(life, mark, tree, placed, index))
+}
+
+fn verdict(life: &Life<'_>, mark: &Mark, tree: &Tree, placed: Placed, index: usize) -> Tried {
+    let begun = placed.time(mark.begun_boot_ns);
+    let limit = u64::try_from(mark.class.limit().as_nanos()).unwrap_or(u64::MAX);
+    let in_time = |finding: &&Finding| {
+        (begun..=begun.saturating_add(limit)).contains(&life.boot_ns_of(finding))
+    };
+    let alerts = || life.findings.iter().filter(in_time).filter(|finding| is_new_alert(finding));
+    let found = alerts().find(|finding| names(finding, tree, placed));
+    let said = found.or_else(|| alerts().next()).or_else(|| life.findings.iter().find(in_time));
+    Tried {
+        mark: index,
+        kind: mark.kind.clone(),
+        class: mark.class,
+        load: mark.load.clone(),
+        found_s: found.map(|finding| (life.boot_ns_of(finding) - begun) as f64 / 1e9),
+        alerted: alerts().next().is_some(),
+        said: said.map(told),
+    }
+}
+
+/// An alert of its own, not one more report of an episode.
+fn is_new_alert(finding: &Finding) -> bool {
+    finding.activity == Activity::Create && finding.disposition.is_alert()
+}
+
+/// The finding's process is one of the tree's; or it says of a program that the tree ran what was new;
+/// or, where it has no process at all, its subject is the tree's.
+fn names(finding: &Finding, tree: &Tree, placed: Placed) -> bool {
+    let ours = |subject: &Subject| tree.subjects.iter().any(|one| **one == *subject);
+    let process = finding.process.as_ref().is_some_and(|process| {
+        tree.processes.iter().any(|(pid, start)| {
+            *pid == process.pid && placed.start(*start) == process.start_boot_ns
+        })
+    });
+    let object = finding.objects.iter().any(|object| match object {
+        Object::NewProgram { subject }
+        | Object::NewPeer { subject, .. }
+        | Object::Privilege { subject, .. }
+        | Object::ExecMemory { subject }
+        | Object::ExecWritable { subject }
+        | Object::Replaced { subject } => ours(subject),
+        Object::NewChild { child, .. } => ours(child),
+        _ => false,
+    });
+    process || object || (finding.process.is_none() && ours(&finding.subject))
+}
+
+fn told(finding: &Finding) -> String {
+    let what = if is_new_alert(finding) { "" } else { "no alert: " };
+    format!("{what}{}: {}", finding.subject, finding.reason)
+}

@@ -1,0 +1,32 @@
+//! `make truth`: what the product finds, and what it makes of rare benign work, measured on one
+//! recording of real attacks and real loads that is spliced into many lives.
+//!
+//! [`Recording`] runs the loads side by side under a daemon that stores every call, first as plain
+//! life, then with one act after another, each marked. [`Tape`] reads it once. A life
+//! ([`judge()`]) learns from blocks of the first part and is judged on blocks of the second, with
+//! one act in its place among them; no block is learned from and judged on. [`Table`] adds up.
+//!
+//! Columns that depend on a profile are computed for each life against its own: the tape holds, for
+//! each row, which n-grams ended how many calls; a row's unseen counts are a lookup of those in the
+//! profile that the life's engine armed. A program without a profile is unprofiled, as it is with a
+//! daemon that gives no more slots. What the recording daemon's own kernel took for known is left out.
+//!
+//! A learned state meets each act in a copy of its process, so that acts don't see each other and the
+//! engine need not be saved.
+
+pub mod acts;
+mod isolate;
+mod judge;
+mod life;
+mod lineage;
+mod marks;
+mod session;
+mod stats;
+mod table;
+mod tape;
+
+pub use judge::{Plan, State, Tried, judge};
+pub use marks::{Class, Mark, Session};
+pub use session::Recording;
+pub use table::{Plain, Row, Table, duration};
+pub use tape::{Naming, Tape};
