@@ -6,6 +6,8 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 HEDGEROW := $(TARGET_DIR)/debug/hedgerow
 AS_ROOT := $(CURDIR)/scripts/as-root
 LEARN ?= 2m
+MINUTES ?= 60
+RECORDING ?= $(TARGET_DIR)/truth-recording
 # With the whole workspace's features, so that every target shares what was built.
 BUILD := cargo build --locked --workspace
 
@@ -13,7 +15,7 @@ BUILD := cargo build --locked --workspace
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels lint fmt demo live-truth bench bench-model eval-model
+.PHONY: help run test test-kernels lint fmt demo truth bench bench-model eval-model
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,10 +51,10 @@ demo: ## learn a PostgreSQL in a lab of its own, attack it, watch the kernel cut
 	$(BUILD) --bin hedgerow --bin demo
 	$(AS_ROOT) $(TARGET_DIR)/debug/demo --hedgerow $(HEDGEROW)
 
-live-truth: ## learn a benign load in a lab, count false alerts, try every attack (quarter of an hour)
-	@scripts/setup build test
+truth: ## record loads and attacks for MINUTES (default 60) into RECORDING, tell what is found
+	@scripts/setup build test truth
 	$(BUILD) --bin hedgerow --bin truth
-	$(AS_ROOT) $(TARGET_DIR)/debug/truth --hedgerow $(HEDGEROW)
+	$(AS_ROOT) $(TARGET_DIR)/debug/truth --hedgerow $(HEDGEROW) --recording $(RECORDING) --minutes $(MINUTES) --docs docs/detection.md
 
 bench: ## what probes, windows, scores and the deny path cost on this machine, goals beside the figures
 	@scripts/setup build bench

@@ -1,5 +1,5 @@
 <?php
-if (($_REQUEST['u'] ?? '') === 'admin' && password_verify($_REQUEST['p'] ?? '', '$2y$10$abcdefghijklmnopqrstuu0d8Fv0m3sYg5zv1vNq3q7v5uL1mWm2e')) {
+if (hash('sha256', ($_REQUEST['u'] ?? '') . ':' . ($_REQUEST['p'] ?? '')) === str_repeat('0', 64)) {
     echo 'welcome';
 } else {
     http_response_code(401);

@@ -121,7 +121,7 @@ fn state(
 ) -> anyhow::Result<State> {
     let learn = tape.inside(tape.session.learn);
     let judge = tape.inside(tape.session.judge);
-    anyhow::ensure!(learn.len() >= 12 && judge.len() >= 6, "the recording is too short");
+    anyhow::ensure!(learn.len() >= 6 && judge.len() >= 3, "the recording is too short");
     let mut draw = Draw(learn_s << 8 | number as u64);
     let mut life = Life::new(tape, naming, learn_s, plan.budget_per_day)?;
     let wanted = usize::try_from(learn_s / 5)?;

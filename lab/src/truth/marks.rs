@@ -105,6 +105,9 @@ pub struct Session {
     /// Acts one after another.
     pub acts: Span,
     pub loads: Vec<String>,
+    /// Records that found no room on the way to the disk: holes in somebody's rows.
+    #[serde(default)]
+    pub not_written: u64,
 }
 
 impl Session {

@@ -14,7 +14,12 @@
 //! A learned state meets each act in a copy of its process, so that acts don't see each other and the
 //! engine need not be saved.
 
+use std::{path::Path, time::Duration};
+
+use crate::Load;
+
 pub mod acts;
+mod document;
 mod isolate;
 mod judge;
 mod life;
@@ -25,8 +30,29 @@ mod stats;
 mod table;
 mod tape;
 
+pub use document::put;
 pub use judge::{Plan, State, Tried, judge};
 pub use marks::{Class, Mark, Session};
 pub use session::Recording;
 pub use table::{Plain, Row, Table, duration};
 pub use tape::{Naming, Tape};
+
+/// Two and a half minutes of two loads and two kinds of attack, to see that all of it works.
+///
+/// # Errors
+/// What the lab, the daemon or the disk refuse.
+pub fn quick(hedgerow: &Path, directory: &Path, tell: fn(&str)) -> anyhow::Result<Table> {
+    let recording = Recording {
+        hedgerow,
+        directory,
+        length: Duration::from_secs(150),
+        loads: &[Load::App, Load::Web],
+        kinds: &["fileless-python".to_owned(), "reverse-shell-bash".to_owned()],
+        tell,
+    };
+    recording.make()?;
+    let tape = Tape::read(directory)?;
+    let plan =
+        Plan { learn_s: vec![120], namings: Naming::ALL.to_vec(), states: 1, budget_per_day: 1.0 };
+    Ok(Table::new(judge(&tape, &plan, &mut |_| {})?, plan.budget_per_day))
+}

@@ -149,6 +149,10 @@ impl Table {
             }
             text.push('\n');
         }
+        for (learn_s, block_s) in &self.redrawn {
+            let (whole, block) = (duration(*learn_s), duration(*block_s));
+            let _ = write!(text, "\n{whole} are drawn from blocks of {block}.\n");
+        }
         text.push_str("\n| plain life | hours | alerts | a day | 95 % |\n|---|---|---|---|---|\n");
         for one in &self.plain {
             let Plain { naming, learn_s, hours, alerts, per_day, low, high } = one;

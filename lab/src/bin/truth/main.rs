@@ -11,7 +11,7 @@ use std::{
 use clap::Parser;
 use hedgerow_lab::{
     Load, exit_code,
-    truth::{Naming, Plan, Recording, Table, Tape, duration, judge},
+    truth::{self, Naming, Plan, Recording, Table, Tape, duration, judge},
 };
 
 /// Measures what is found, and what alerts that should not.
@@ -41,6 +41,9 @@ struct Arguments {
     /// Only these kinds of act
     #[arg(long, value_delimiter = ',')]
     acts: Vec<String>,
+    /// A few minutes with two loads and two kinds of attack, to see that it works
+    #[arg(long)]
+    quick: bool,
     /// Write the table between the markers of this file
     #[arg(long)]
     docs: Option<PathBuf>,
@@ -51,17 +54,24 @@ fn main() -> ExitCode {
 }
 
 fn perform(arguments: &Arguments) -> anyhow::Result<()> {
+    if arguments.quick {
+        let table =
+            truth::quick(&arguments.hedgerow, &arguments.recording, |line| println!("{line}"))?;
+        print!("{}{}", table.text(), table.details());
+        return Ok(());
+    }
     if !arguments.recording.join("session.json").exists() {
         record(arguments)?;
     }
     let begun = Instant::now();
     let tape = Tape::read(&arguments.recording)?;
     println!(
-        "{} epochs, {} calls, {} acts, {} lost; read in {:.0} s",
+        "{} epochs, {} calls, {} acts; {} records lost, {} not written; read in {:.0} s",
         tape.epochs.len(),
         tape.calls,
         tape.marks.len(),
         tape.lost,
+        tape.session.not_written,
         begun.elapsed().as_secs_f64()
     );
     let plan = Plan {
@@ -85,6 +95,9 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     fs::write(arguments.recording.join("table.json"), serde_json::to_vec_pretty(&table)?)?;
     fs::write(arguments.recording.join("table.md"), table.markdown())?;
     print!("{}", table.text());
+    if let Some(docs) = &arguments.docs {
+        truth::put(docs, &table.markdown())?;
+    }
     println!("{:.0} s for the table", begun.elapsed().as_secs_f64());
     Ok(())
 }

