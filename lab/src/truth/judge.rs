@@ -42,6 +42,8 @@ pub struct Tried {
     pub kind: String,
     pub class: Class,
     pub load: String,
+    /// Of its tree.
+    pub processes: usize,
     /// Seconds from its begin to the alert that names its processes.
     pub found_s: Option<f64>,
     /// Any alert from its begin to the limit.
@@ -195,6 +197,7 @@ fn verdict(life: &Life<'_>, mark: &Mark, tree: &Tree, placed: Placed, index: usi
         kind: mark.kind.clone(),
         class: mark.class,
         load: mark.load.clone(),
+        processes: tree.processes.len(),
         found_s: found.map(|finding| (life.boot_ns_of(finding) - begun) as f64 / 1e9),
         alerted: alerts().next().is_some(),
         said: said.map(told),

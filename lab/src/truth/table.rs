@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    judge::State,
+    judge::{State, Tried},
     marks::Class,
     stats::{poisson_interval, share_interval},
     tape::Naming,
@@ -213,7 +213,11 @@ impl Table {
                     (None, false) => "nothing".to_owned(),
                 };
                 let said = tried.said.as_deref().unwrap_or("");
-                let _ = writeln!(text, "{at}: {} via {}: {found}: {said}", tried.kind, tried.load);
+                let Tried { kind, load, processes, .. } = tried;
+                let _ = writeln!(
+                    text,
+                    "{at}: {kind} via {load} ({processes} processes): {found}: {said}"
+                );
             }
             for alert in &state.plain_alerts {
                 let _ = writeln!(text, "{at}: plain life: {alert}");

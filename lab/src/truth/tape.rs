@@ -91,6 +91,8 @@ pub struct Tape {
     /// Calls in the recording, and records that the kernel had no room for.
     pub calls: u64,
     pub lost: u64,
+    /// Acts of which no process was recorded; they are left out.
+    pub missing: usize,
 }
 
 impl Tape {
@@ -98,6 +100,7 @@ impl Tape {
     pub fn read(directory: &Path) -> anyhow::Result<Self> {
         let session = Session::read(directory)?;
         let marks = read_marks(directory)?;
+        let done = marks.len();
         let records = directory.join(CAPTURE).join("records");
         let reader = ParquetReader::open(&records, Some(&records_schema_least()))?;
         let mut reading = Reading::new(&session);
@@ -107,8 +110,15 @@ impl Tape {
             }
         }
         let Reading { lineage, epochs, calls, lost, .. } = reading;
-        let trees = marks.iter().map(|mark| lineage.tree(mark)).collect();
-        Ok(Self { session, marks, trees, epochs, calls, lost })
+        // An act of which nothing was recorded can't be found.
+        let (marks, trees): (Vec<_>, Vec<_>) = marks
+            .into_iter()
+            .map(|mark| (lineage.tree(&mark), mark))
+            .filter(|(tree, _)| !tree.subjects.is_empty())
+            .map(|(tree, mark)| (mark, tree))
+            .unzip();
+        let missing = done - marks.len();
+        Ok(Self { session, marks, trees, epochs, calls, lost, missing })
     }
 
     /// The epochs that lie wholly inside a span.

@@ -66,10 +66,11 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     let begun = Instant::now();
     let tape = Tape::read(&arguments.recording)?;
     println!(
-        "{} epochs, {} calls, {} acts; {} records lost, {} not written; read in {:.0} s",
+        "{} epochs, {} calls, {} acts, {} not recorded; {} records lost, {} not written; read in {:.0} s",
         tape.epochs.len(),
         tape.calls,
         tape.marks.len(),
+        tape.missing,
         tape.lost,
         tape.session.not_written,
         begun.elapsed().as_secs_f64()
