@@ -10,6 +10,13 @@ use std::{
 use anyhow::{Context, bail};
 use serde::{Serialize, de::DeserializeOwned};
 
+/// Has parallel work of this process and of its copies done by the one thread that a copy has: a pool
+/// of others would not be copied, and would be waited for.
+pub fn work_alone() -> anyhow::Result<()> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread();
+    pool.build_global().context("a pool of threads was there before")
+}
+
 /// A copy of this process that works beside it.
 #[derive(Debug)]
 pub struct Copy {

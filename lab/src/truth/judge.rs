@@ -6,7 +6,7 @@ use hedgerow_event::{Activity, Finding, Object, Subject};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    isolate::Copy,
+    isolate::{Copy, work_alone},
     life::{Life, Placed},
     lineage::Tree,
     marks::{Class, Mark, Span},
@@ -121,6 +121,7 @@ fn state(
     learn_s: u64,
     number: usize,
 ) -> anyhow::Result<State> {
+    work_alone()?;
     let learn = tape.inside(tape.session.learn);
     let judge = tape.inside(tape.session.judge);
     anyhow::ensure!(learn.len() >= 6 && judge.len() >= 3, "the recording is too short");

@@ -34,13 +34,13 @@ pub use document::put;
 pub use judge::{Plan, State, Tried, judge};
 pub use marks::{Class, Mark, Session};
 pub use session::Recording;
-pub use table::{Plain, Row, Table, duration};
+pub use table::{Change, Plain, Row, Table, duration};
 pub use tape::{Naming, Tape};
 
 /// Two and a half minutes of two loads and two kinds of attack, to see that all of it works.
 ///
 /// # Errors
-/// What the lab, the daemon or the disk refuse.
+/// What the lab, the daemon or the disk refuse; a recording with holes, as a busy machine makes.
 pub fn quick(hedgerow: &Path, directory: &Path, tell: fn(&str)) -> anyhow::Result<Table> {
     let recording = Recording {
         hedgerow,
@@ -52,6 +52,11 @@ pub fn quick(hedgerow: &Path, directory: &Path, tell: fn(&str)) -> anyhow::Resul
     };
     recording.make()?;
     let tape = Tape::read(directory)?;
+    let (lost, holes) = (tape.lost, tape.session.not_written);
+    anyhow::ensure!(
+        lost + holes == 0 && tape.missing == 0,
+        "{lost} records lost, {holes} not written"
+    );
     let plan =
         Plan { learn_s: vec![120], namings: Naming::ALL.to_vec(), states: 1, budget_per_day: 1.0 };
     Ok(Table::new(judge(&tape, &plan, &mut |_| {})?, plan.budget_per_day))

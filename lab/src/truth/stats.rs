@@ -24,6 +24,11 @@ pub fn poisson_interval(count: usize) -> (f64, f64) {
     (low, bisect(|mean| ALPHA / 2.0 - poisson_at_most(count, mean), 0.0, far))
 }
 
+/// Exact two-sided McNemar test: how likely so uneven a split of changed pairs is by chance.
+pub fn mcnemar(lost: usize, gained: usize) -> f64 {
+    (2.0 * at_most(lost.min(gained), lost + gained, 0.5)).min(1.0)
+}
+
 /// Where a rising function crosses zero.
 fn bisect(rising: impl Fn(f64) -> f64, mut low: f64, mut high: f64) -> f64 {
     for _ in 0..100 {
@@ -78,5 +83,6 @@ mod tests {
         close(share_interval(14, 24), 0.3664, 0.7789);
         close(poisson_interval(0), 0.0, 3.6889);
         close(poisson_interval(5), 1.6235, 11.6683);
+        close((mcnemar(1, 9), mcnemar(0, 0)), 0.0215, 1.0);
     }
 }

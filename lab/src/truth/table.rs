@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     judge::{State, Tried},
     marks::Class,
-    stats::{poisson_interval, share_interval},
+    stats::{mcnemar, poisson_interval, share_interval},
     tape::Naming,
 };
 
@@ -47,12 +47,27 @@ pub struct Plain {
     pub high: f64,
 }
 
+/// The same attacks after a short and after a longer learning time.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Change {
+    pub class: Class,
+    pub naming: Naming,
+    pub from_s: u64,
+    pub to_s: u64,
+    /// Found after the short time only, and after the longer one only.
+    pub lost: usize,
+    pub gained: usize,
+    /// McNemar, exact, two-sided.
+    pub p: f64,
+}
+
 /// The whole table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table {
     pub budget_per_day: f64,
     pub rows: Vec<Row>,
     pub plain: Vec<Plain>,
+    pub changes: Vec<Change>,
     /// Learning times of which blocks were drawn anew, with the length of a block in seconds.
     pub redrawn: BTreeMap<u64, u64>,
     pub states: Vec<State>,
@@ -90,7 +105,8 @@ impl Table {
             .filter(|state| (state.block_epochs as u64) < state.learn_s / 5)
             .map(|state| (state.learn_s, state.block_epochs as u64 * 5))
             .collect();
-        Self { budget_per_day, rows, plain, redrawn, states }
+        let changes = changes(&states);
+        Self { budget_per_day, rows, plain, changes, redrawn, states }
     }
 
     /// Learning times and namings, as columns.
@@ -148,6 +164,19 @@ impl Table {
                 }
             }
             text.push('\n');
+        }
+        if !self.changes.is_empty() {
+            text.push_str("\n| longer learning | lost | gained | McNemar p |\n|---|---|---|---|\n");
+        }
+        for one in &self.changes {
+            let Change { class, naming, from_s, to_s, lost, gained, p } = one;
+            let (from, to) = (duration(*from_s), duration(*to_s));
+            let _ = writeln!(
+                text,
+                "| {}, {}, {from} to {to} | {lost} | {gained} | {p:.3} |",
+                class.name(),
+                naming.name()
+            );
         }
         for (learn_s, block_s) in &self.redrawn {
             let (whole, block) = (duration(*learn_s), duration(*block_s));
@@ -225,6 +254,35 @@ impl Table {
         }
         text
     }
+}
+
+/// Each learning time against the shortest, by class and naming.
+fn changes(states: &[State]) -> Vec<Change> {
+    let Some(from_s) = states.iter().map(|state| state.learn_s).min() else { return Vec::new() };
+    let mut first = BTreeMap::new();
+    for state in states.iter().filter(|state| state.learn_s == from_s) {
+        let found = state.tried.iter().map(|one| ((state.naming, one.mark), one.found_s.is_some()));
+        first.extend(found);
+    }
+    let mut sums: BTreeMap<(Naming, u64, Class), (usize, usize)> = BTreeMap::new();
+    for state in states.iter().filter(|state| state.learn_s != from_s) {
+        for tried in state.tried.iter().filter(|tried| tried.class.is_attack()) {
+            let Some(before) = first.get(&(state.naming, tried.mark)) else { continue };
+            let sum = sums.entry((state.naming, state.learn_s, tried.class)).or_default();
+            sum.0 += usize::from(*before && tried.found_s.is_none());
+            sum.1 += usize::from(!*before && tried.found_s.is_some());
+        }
+    }
+    let all = sums.into_iter().map(|((naming, to_s, class), (lost, gained))| Change {
+        class,
+        naming,
+        from_s,
+        to_s,
+        lost,
+        gained,
+        p: mcnemar(lost, gained),
+    });
+    all.collect()
 }
 
 fn plain(states: &[State]) -> Vec<Plain> {

@@ -51,6 +51,9 @@ pub struct Act {
     run: Run,
 }
 
+/// No kind has more ways in than this.
+pub(super) const WAYS_MAX: usize = 6;
+
 /// In place of a unit: the kernel's own counters.
 const KERNEL: &str = "(kernel)";
 
