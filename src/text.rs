@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use chrono::DateTime;
 use hedgerow_event::{Activity, Direction, Disposition, Finding, Scale, Severity};
 
-use hedgerow_detect::Phase;
+use hedgerow_detect::{Phase, surprise::floors::Promise};
 
 /// Features shown with a finding in a list of them.
 const SHARES: usize = 4;
@@ -47,6 +47,26 @@ pub fn phase(phase: Phase) -> &'static str {
     }
 }
 
+/// What the budget asks, what is expected, and on what that rests.
+pub fn promise(promise: &Promise) -> String {
+    let supported: Vec<&str> = promise
+        .classes
+        .iter()
+        .filter(|class| class.supported)
+        .map(|class| class.class.name())
+        .collect();
+    let rests = match supported.len() {
+        0 => "by the rates alone".to_owned(),
+        3 => "by what was held back".to_owned(),
+        _ => format!("by what was held back for {}, by the rates else", supported.join(", ")),
+    };
+    format!(
+        "Alert budget: {} a day asked, {:.2} expected when nothing is wrong, {rests} ({:.1} h held \
+         back).",
+        promise.asked_per_day, promise.expected_per_day, promise.hours_held_back
+    )
+}
+
 /// A finding on a few lines, in colour on a terminal.
 pub fn finding(finding: &Finding) -> String {
     let what = match (finding.activity, finding.disposition) {
@@ -65,12 +85,8 @@ pub fn finding(finding: &Finding) -> String {
     let mut lines =
         vec![format!("{} {what} {} [{}]", time(finding.time_ns), finding.subject, finding.uid)];
     lines.push(format!(
-        "  score {:.3} (threshold {:.3}, {}, {when}), {}: {}",
-        finding.score,
-        finding.threshold,
-        finding.p_value.map_or("no p-value yet".to_owned(), |p| format!("p {p:.2e}")),
-        finding.state,
-        finding.reason
+        "  {} ({when}, forest {:.3}), {}: {}",
+        finding.class, finding.score, finding.state, finding.reason
     ));
     if let Some(process) = &finding.process {
         let user = process.user.clone().unwrap_or_else(|| process.user_id.to_string());
@@ -80,6 +96,15 @@ pub fn finding(finding: &Finding) -> String {
         }
     }
     for share in finding.attribution.iter().take(SHARES) {
+        if &*share.of == hedgerow_detect::NATS {
+            lines.push(format!(
+                "  {:>3.0} % {} ({:.1} nats)",
+                100.0 * share.share,
+                share.feature,
+                share.value
+            ));
+            continue;
+        }
         let usual = match (share.usual_low, share.usual_high) {
             (Some(low), Some(high)) if low == high => format!("usually {}", number(low)),
             (Some(low), Some(high)) => format!("usually {} to {}", number(low), number(high)),

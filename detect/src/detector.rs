@@ -1,14 +1,10 @@
-//! One scale's detectors: forest and nearest neighbours over deviation rows, calibrated on windows
-//! that neither saw.
+//! One scale's detectors: forest and nearest neighbours over deviation rows.
 
 use std::sync::Arc;
 
-use hedgerow_event::{Share, Subject};
+use hedgerow_event::{Family, Share, Subject};
 use hedgerow_features::{COLUMNS, Window};
-use hedgerow_model::{
-    IsolationForest, NearestNeighborEnsemble,
-    calibration::{Calibration, CalibrationLimits},
-};
+use hedgerow_model::{IsolationForest, NearestNeighborEnsemble};
 use linfa::{Dataset, prelude::*};
 use ndarray::{Array2, ArrayView1, Axis};
 use rand::{SeedableRng, rngs::SmallRng};
@@ -23,6 +19,8 @@ const DRAWS: usize = 50;
 const NEIGHBORS_MAX: usize = 16;
 /// Windows of *fit* kept for the forest: a uniform sample of more.
 pub const FIT_ROWS_MAX: usize = 20_000;
+/// Distance that weighs as much as one unit of the forest's log-odds.
+const DISTANCE_UNIT: f64 = 0.5;
 /// Fewer rows than this make no forest.
 pub const FIT_ROWS_LEAST: usize = 8;
 
@@ -31,18 +29,17 @@ pub const FIT_ROWS_LEAST: usize = 8;
 pub struct Detector {
     forest: IsolationForest,
     neighbors: NearestNeighborEnsemble,
-    /// Median distance of the fitted rows to their neighbours: the scale on which distance counts.
-    distance_median: f64,
-    pub calibration: Calibration,
 }
 
 /// A scored window.
 #[derive(Debug, Clone)]
 pub struct Scored {
-    /// In (0, 1]: the mean of the forest's score (Liu 2008) and of l / (1 + l), l = ln(1 + d / d50),
-    /// of the mean distance d to the nearest neighbours. A forest alone can't tell far from
-    /// farther: beyond its outermost split all rows score the same.
-    pub score: f64,
+    /// The isolation forest's, in (0, 1] (Liu 2008).
+    pub forest: f64,
+    /// The forest's log-odds, plus the mean distance to the nearest neighbours in half units: a
+    /// forest alone can't tell far from farther, since beyond its outermost split all rows score the
+    /// same.
+    pub measure: f64,
     pub deviation: Deviation,
 }
 
@@ -55,20 +52,12 @@ impl Detector {
             .n_trees(TREES)
             .sample_size(SAMPLE_MAX.min(rows.nrows()))
             .fit(&dataset)?;
-        let filled = Dataset::from(rows.mapv(available));
+        let filled = dataset;
         let neighbors = NearestNeighborEnsemble::params_with_rng(SmallRng::seed_from_u64(seed ^ 1))
             .n_draws(DRAWS)
             .sample_size(NEIGHBORS_MAX.min(rows.nrows()))
             .fit(&filled)?;
-        let mut distances = neighbors.mean_distances(filled.records().view()).to_vec();
-        distances.sort_by(f64::total_cmp);
-        let distance_median = distances[distances.len() / 2].max(f64::MIN_POSITIVE);
-        Ok(Self {
-            forest,
-            neighbors,
-            distance_median,
-            calibration: Calibration::new(CalibrationLimits::default()),
-        })
+        Ok(Self { forest, neighbors })
     }
 
     /// Scores windows, in order.
@@ -80,14 +69,14 @@ impl Detector {
             windows.iter().map(|window| reference.deviation(window)).collect();
         let rows = rows(deviations.iter());
         let lengths = self.forest.mean_path_lengths(rows.view());
-        let distances = self.neighbors.mean_distances(rows.mapv(available).view());
+        let distances = self.neighbors.mean_distances(rows.view());
         deviations
             .into_iter()
             .zip(lengths.iter().zip(&distances))
             .map(|(deviation, (length, distance))| {
                 let forest = self.forest.score_of_path_length(*length);
-                let far = (distance / self.distance_median).ln_1p();
-                Scored { score: (forest + far / (1.0 + far)) / 2.0, deviation }
+                let odds = (forest / (1.0 - forest).max(f64::EPSILON)).ln();
+                Scored { forest, measure: odds + distance / DISTANCE_UNIT, deviation }
             })
             .collect()
     }
@@ -100,7 +89,7 @@ impl Detector {
         window: &Window,
         scored: &Scored,
     ) -> Vec<Share> {
-        let row = scored.deviation.row.map(available);
+        let row = measured(&scored.deviation);
         let distances = self.neighbors.distance_by_column(ArrayView1::from(&row));
         let whole: f64 = distances.sum();
         let mut shares: Vec<Share> = Vec::new();
@@ -149,17 +138,19 @@ fn guarded(rows: &Array2<f32>) -> Array2<f32> {
 pub fn rows<'a>(deviations: impl ExactSizeIterator<Item = &'a Deviation>) -> Array2<f32> {
     let mut rows = Array2::zeros((deviations.len(), DEVIATIONS));
     for (mut row, deviation) in rows.axis_iter_mut(Axis(0)).zip(deviations) {
-        row.assign(&ArrayView1::from(&deviation.row));
+        row.assign(&ArrayView1::from(&measured(deviation)));
     }
     rows
 }
 
-/// Neighbours need a number: what is unavailable doesn't deviate.
-fn available(value: f32) -> f32 {
-    if value.is_nan() { 0.0 } else { value }
-}
-
-/// The excess of each family in a deviation row.
-pub fn excesses(deviation: &Deviation) -> impl Iterator<Item = (hedgerow_event::Family, f32)> {
-    FAMILIES.iter().enumerate().map(|(at, family)| (*family, deviation.row[2 * at + 1]))
+/// What is measured of a deviation: unavailable columns don't deviate, so that every row goes through
+/// the forest's block engine, and what was never seen is a deed, no amount.
+fn measured(deviation: &Deviation) -> [f32; DEVIATIONS] {
+    let mut row = deviation.row.map(|value| if value.is_nan() { 0.0 } else { value });
+    for (at, family) in FAMILIES.iter().enumerate() {
+        if *family == Family::Novelty {
+            row[2 * at..2 * at + 2].fill(0.0);
+        }
+    }
+    row
 }

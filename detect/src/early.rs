@@ -40,7 +40,7 @@ impl Engine {
         let mut outcomes = Vec::new();
         let mut hard: Vec<_> = self.hard.iter().map(|(s, p)| (Arc::clone(s), p.clone())).collect();
         // Who began comes first, so that what it started joins its episode.
-        hard.sort_by_key(|(subject, _)| self.objects.first_of(subject));
+        hard.sort_by_key(|(subject, _)| self.first_of(subject));
         for (subject, processes) in hard {
             let live: Vec<Event> = processes.iter().flat_map(|tgid| rows_of(*tgid)).collect();
             let Some(window) = self.builder.early(&subject, now_boot_ns, &live, &self.baseline)
@@ -52,19 +52,21 @@ impl Engine {
         outcomes
     }
 
-    /// Judges one early row, live or captured.
+    /// Judges one early row, live or captured, and what the trees did that its subject is part of.
     pub fn judge_early(&mut self, window: Window, outcomes: &mut Vec<Outcome>) {
         let now_boot_ns = window.time.end_boot_ns;
-        let scored = self.scored_early(&window);
-        if let Some(scored) = scored {
-            let subject = Arc::clone(&window.subject);
-            let highest = self.early.get(&subject).is_none_or(|(score, _)| scored.score > *score);
+        self.now_boot_ns = now_boot_ns;
+        if self.phase == Phase::Scoring {
+            self.judge_trees_of(&window, now_boot_ns, outcomes);
+        }
+        if let Some(scored) = self.scored_early(&window) {
             if self.phase == Phase::Scoring {
-                let found = self.judge(&window, &scored, now_boot_ns, outcomes);
+                let found = self.judge_window(&window, &scored, now_boot_ns, outcomes);
                 outcomes.push(Outcome::Scored(self.window_score(&window, &scored, found)));
             }
-            if highest {
-                self.early.insert(subject, (scored.score, scored));
+            let highest = self.early.get(&window.subject);
+            if highest.is_none_or(|highest| scored.measure > highest.measure) {
+                self.early.insert(Arc::clone(&window.subject), scored);
             }
         }
         outcomes.push(Outcome::Windows(vec![window]));

@@ -2,13 +2,11 @@
 
 use std::path::PathBuf;
 
-use crate::{budget::BudgetError, file::FileError};
+use crate::file::FileError;
 
 /// A failure to learn, to save or to load.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the alert budget")]
-    Budget(#[from] BudgetError),
     #[error("the forest can't be fitted")]
     Forest(#[from] hedgerow_model::IsolationForestError),
     #[error("the neighbours can't be fitted")]

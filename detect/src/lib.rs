@@ -1,13 +1,15 @@
 //! From events to findings: the same steps for the live stream and for captured Parquet. Reads no
-//! clock and does no IO; what is to be done outside comes back as [`Outcome`]s.
+//! clock and does no IO but for the model file; what is to be done outside comes back as
+//! [`Outcome`]s.
 //!
-//! Learning has three parts in time order: *fill* (60 %: n-grams, first-seen sets and ranges are
-//! collected, nothing is judged), *fit* (20 %: the detectors) and *calibrate* (20 %: scores are
-//! held back). What fill learned is frozen before fit begins; the epoch between the two, in which
-//! the kernel gets to know it, is used for neither.
+//! - **What is usual**: [`reference`](self) ranges, n-grams, first-seen sets, learned in time order.
+//!   *Fill* (60 %) collects them and judges nothing; they are frozen before *fit* (20 %: the
+//!   detectors) and *calibrate* (20 %: windows are held back). The epoch between fill and fit, in
+//!   which the kernel gets to know what fill learned, is used for neither.
+//! - **What was done**: deeds, with their witnesses, by process tree ([`deeds`](self)).
+//! - **How surprising** that is: [`surprise`], which has the whole rule on one screen.
+//! - **What is said**: episodes, findings, attribution, and evidence for the responder.
 
-pub mod budget;
-#[allow(dead_code)]
 mod deeds;
 mod detector;
 mod early;
@@ -16,6 +18,9 @@ mod error;
 pub mod file;
 mod finding;
 mod grams;
+mod judge;
+mod learn;
+mod lineage;
 pub mod maturity;
 mod objects;
 mod persist;
@@ -23,6 +28,7 @@ mod probation;
 mod reference;
 mod scale;
 mod schedule;
+pub mod surprise;
 #[cfg(test)]
 mod tests;
 
@@ -31,31 +37,36 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    budget::{Budget, BudgetParams, Scored as HeldBack},
-    file::Profile,
-    maturity::MaturityRule,
-};
 use hedgerow_event::{
-    EpochClose, Event, Evidence, Finding, GramReport, Maturity, Origin, Program, Scale, Subject,
-    Workload,
+    Class, EpochClose, Event, Evidence, Finding, GramReport, Maturity, Object, Origin, Program,
+    Scale, Subject, Workload,
 };
 use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
 
 use self::{
-    detector::{FIT_ROWS_LEAST, Scored},
+    deeds::Deeds,
+    detector::Scored,
     episodes::Episodes,
     grams::GramLearner,
-    objects::{FirstSeen, Objects},
+    lineage::Lineage,
+    objects::Witness,
     probation::Probation,
     scale::{Counts, Learned, Learning},
+    surprise::{
+        floors::{Floors, Promise},
+        notices::Notices,
+        rates::{Context, Rates},
+        trees::Trees,
+    },
 };
 pub use self::{
     error::{Error, Result, chain},
+    finding::NATS,
     grams::{digests, known},
     persist::SavedModel,
     schedule::{Phase, Schedule, Settings},
 };
+use crate::{file::Profile, maturity::MaturityRule};
 
 /// Length of an epoch.
 pub const EPOCH_SECONDS: u64 = 5;
@@ -63,9 +74,9 @@ pub const EPOCH_SECONDS: u64 = 5;
 const INCIDENCE_UNITS: u64 = 24;
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// With fewer held-back windows calibration goes on.
-const HELD_BACK_LEAST: usize = 5;
-/// Held-back scores that the budget's floor is solved from.
-const HELD_BACK_MAX: usize = 1 << 20;
+const HELD_BACK_LEAST: u64 = 5;
+/// Floors are solved anew this often, in epochs.
+const SOLVE_EPOCHS: u32 = 12;
 
 /// How one window, or early row, was judged.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,12 +88,12 @@ pub struct WindowScore {
     /// Wall time since the Unix epoch.
     pub window_start_ns: i64,
     pub window_end_ns: i64,
-    /// In (0, 1].
+    /// The isolation forest's (Liu 2008), in (0, 1].
     pub score: f64,
-    /// Share of held-back windows that score as high; `None` before any was held back.
-    pub p_value: Option<f64>,
-    /// The score that an alert must exceed; `None` where nothing was held back.
-    pub threshold: Option<f64>,
+    /// How surprising the window's measure is, in nats; `None` before any was held back.
+    pub surprise: Option<f64>,
+    /// The surprise from which a measure notifies.
+    pub floor: f64,
     /// The finding that the window is part of.
     pub finding_uid: Option<String>,
 }
@@ -127,15 +138,30 @@ pub struct Engine {
     learning: BTreeMap<Scale, Learning>,
     learned: BTreeMap<Scale, Learned>,
     counts: BTreeMap<Scale, Counts>,
-    held_back: Vec<HeldBack>,
-    first_seen: FirstSeen,
-    budget: Budget,
-    objects: Objects,
+    /// Windows held back.
+    held_back: u64,
+    lineage: Lineage,
+    deeds: Deeds,
+    rates: Rates,
+    floors: Floors,
+    notices: Notices,
+    trees: Trees,
     episodes: Episodes,
+    /// When a subject first did something in the open epoch.
+    first: BTreeMap<Arc<Subject>, u64>,
+    /// Programs whose file was replaced in the open epoch.
+    replaced: BTreeSet<Arc<Subject>>,
+    /// What nobody suspected lately, to be learned at the end of the day.
+    unsuspected: BTreeSet<Object>,
+    /// Epochs for which first uses are still learned: the model was of an older version.
+    relearning: u32,
+    /// Epochs judged since the day began.
+    day: u32,
     /// Subjects to look at early in the open epoch, with the processes that made them so.
     hard: BTreeMap<Arc<Subject>, BTreeSet<u32>>,
     /// Highest early score of a subject in the open epoch.
-    early: BTreeMap<Arc<Subject>, (f64, Scored)>,
+    early: BTreeMap<Arc<Subject>, Scored>,
+    now_boot_ns: u64,
     realtime_offset_ns: i64,
     model_id: String,
 }
@@ -146,30 +172,47 @@ impl Engine {
         let key = ItemKey(settings.seed ^ 0x6974_656d_6b65_7921);
         let learn_ns = u64::from(settings.schedule.epochs()) * EPOCH_SECONDS * 1_000_000_000;
         let unit_ns = (learn_ns / INCIDENCE_UNITS).clamp(1, HOUR_NS);
-        let scales = [Scale::Seconds5, Scale::Minute];
-        Ok(Self {
-            builder: builder(&settings, key),
-            baseline: Baseline::new(key, unit_ns),
+        let seed = settings.seed;
+        let mut engine = Self::empty(settings, Baseline::new(key, unit_ns));
+        engine.learning =
+            [Scale::Seconds5, Scale::Minute].iter().map(|s| (*s, Learning::new(seed))).collect();
+        Ok(engine)
+    }
+
+    /// An engine that knows nothing.
+    fn empty(settings: Settings, baseline: Baseline) -> Self {
+        Self {
+            builder: builder(&settings, baseline.key()),
+            baseline,
             grams: GramLearner::new(),
             profile: None,
             probation: Probation::default(),
             phase: Phase::Fill,
             closed: 0,
             transition: None,
-            learning: scales.iter().map(|s| (*s, Learning::new(settings.seed))).collect(),
+            learning: BTreeMap::new(),
             learned: BTreeMap::new(),
             counts: BTreeMap::new(),
-            held_back: Vec::new(),
-            first_seen: FirstSeen::default(),
-            budget: budget(settings.budget_per_day)?,
-            objects: Objects::default(),
+            held_back: 0,
+            lineage: Lineage::default(),
+            deeds: Deeds::default(),
+            rates: Rates::default(),
+            floors: Floors::new(settings.budget_per_day),
+            notices: Notices::default(),
+            trees: Trees::default(),
             episodes: Episodes::default(),
+            first: BTreeMap::new(),
+            replaced: BTreeSet::new(),
+            unsuspected: BTreeSet::new(),
+            relearning: 0,
+            day: 0,
             hard: BTreeMap::new(),
             early: BTreeMap::new(),
+            now_boot_ns: 0,
             realtime_offset_ns: settings.realtime_offset_ns,
             model_id: String::new(),
             settings,
-        })
+        }
     }
 
     pub fn phase(&self) -> Phase {
@@ -218,17 +261,32 @@ impl Engine {
         &self.baseline
     }
 
-    pub fn budget(&self) -> &Budget {
-        &self.budget
+    /// What the budget asks for and what is expected.
+    pub fn promise(&self) -> Promise {
+        self.floors.promise()
     }
 
-    /// The state of the host as a whole: mature once the held-back windows support the budget.
+    /// Notifications within the last day.
+    pub fn told_today(&self) -> usize {
+        self.notices.of_day(self.now_boot_ns)
+    }
+
+    /// Cases that were listed, not told, since the last call.
+    pub fn take_listed(&mut self) -> u64 {
+        self.notices.take_listed()
+    }
+
+    /// The state of the host as a whole: mature once the held-back hours support the budget.
     pub fn state(&self) -> Maturity {
         match self.phase {
-            Phase::Scoring if self.budget.support().supported => Maturity::Mature,
+            Phase::Scoring if self.is_supported() => Maturity::Mature,
             Phase::Scoring => Maturity::Provisional,
             _ => Maturity::Learning,
         }
+    }
+
+    fn is_supported(&self) -> bool {
+        Class::ALL.into_iter().all(|class| self.floors.supports(class))
     }
 
     /// How sure the learning of a workload is, by which a program never seen in it is judged.
@@ -244,7 +302,7 @@ impl Engine {
             by_hours.then(|| objects::incidence(&self.baseline.incidence(&subject.workload)));
         let learned = maturity::Learned {
             frozen: self.phase == Phase::Scoring,
-            level_supported: self.budget.support().supported,
+            level_supported: self.is_supported(),
             grams: self.profile.as_ref().and_then(|profile| grams::incidence(profile, subject)),
             first_seen,
         };
@@ -259,12 +317,35 @@ impl Engine {
     /// Takes one event.
     pub fn observe(&mut self, event: &Event) {
         self.builder.observe(event);
-        let new = self.objects.observe(event, &self.baseline);
-        if new || matches!(event.origin, Origin::Signal(_)) {
+        self.lineage.observe(event);
+        let fill = self.phase == Phase::Fill;
+        let learning = fill || self.relearning > 0;
+        let objects = objects::objects(event, &self.baseline, &mut self.deeds, fill, learning);
+        if !objects.is_empty() || matches!(event.origin, Origin::Signal(_)) {
             self.watch_early(event);
+        }
+        for object in objects {
+            self.done(event, object);
         }
         self.baseline.observe(event);
         self.grams.note_digest(event, self.phase == Phase::Scoring);
+    }
+
+    /// Puts a deed into its tree.
+    fn done(&mut self, event: &Event, object: Object) {
+        let subject = &event.actor.subject;
+        if matches!(object, Object::Replaced { .. }) {
+            self.replaced.insert(Arc::clone(subject));
+        }
+        self.first.entry(Arc::clone(subject)).or_insert(event.time_boot_ns);
+        let context = self.context(object.subject());
+        let nats = self.rates.surprise(object.deed(), &context, 0.0);
+        let witness = Witness::new(event, object, &self.lineage);
+        self.trees.add(&self.lineage, witness, context, nats);
+    }
+
+    fn context(&self, subject: &Subject) -> Context {
+        Context::new(subject, self.baseline.key().program(&subject.program))
     }
 
     /// Takes one program's grams of one window.
@@ -278,31 +359,37 @@ impl Engine {
     /// Closes an epoch.
     pub fn close(&mut self, close: &EpochClose) -> Result<Vec<Outcome>> {
         self.realtime_offset_ns = close.realtime_offset_ns;
+        self.now_boot_ns = close.end_boot_ns;
         let windows = self.builder.close(close, &self.baseline);
         let mut outcomes = Vec::new();
         match self.phase {
             Phase::Fill => self.learn(&windows),
             // The kernel got to know the profile somewhere inside the first epoch of fit.
             Phase::Fit if self.closed == 0 => self.transition = Some(close.epoch.0),
-            Phase::Fit => {
-                self.learn(&windows);
-                self.count_first_seen();
-            }
-            Phase::Calibrate => {
-                self.hold_back(&windows);
-                self.count_first_seen();
-            }
+            Phase::Fit => self.learn(&windows),
+            Phase::Calibrate => self.hold_back(&windows),
             Phase::Scoring => self.judge_closed(&windows, close, &mut outcomes),
         }
-        self.begin_probation(close.epoch, &mut outcomes);
-        self.probation.end_epoch();
+        self.keep_time(close);
+        self.begin_probation(&mut outcomes);
+        self.end_epoch(close);
         outcomes.insert(0, Outcome::Windows(windows));
         self.closed += 1;
         self.advance(&mut outcomes)?;
-        self.objects.close(close.epoch);
-        self.hard.clear();
-        self.early.clear();
         Ok(outcomes)
+    }
+
+    /// Forgets what belonged to the epoch; subjects that did something after its end are looked at
+    /// early in the next one.
+    fn end_epoch(&mut self, close: &EpochClose) {
+        self.probation.end_epoch();
+        let learning = self.phase == Phase::Fill || self.relearning > 0;
+        self.deeds.close(close.end_boot_ns, learning);
+        self.relearning = self.relearning.saturating_sub(1);
+        self.first.retain(|_, first| *first >= close.end_boot_ns);
+        let first = &self.first;
+        self.hard.retain(|subject, _| first.contains_key(subject));
+        self.early.clear();
     }
 
     fn learn(&mut self, windows: &[Window]) {
@@ -324,23 +411,14 @@ impl Engine {
         self.transition.is_some_and(|epoch| (first..end).contains(&epoch))
     }
 
-    fn count_first_seen(&mut self) {
-        let subjects: Vec<_> = self.objects.subjects().cloned().collect();
-        for subject in subjects {
-            for object in objects::distinct(self.objects.of(&subject).iter()) {
-                self.first_seen.count(&object);
-            }
-        }
-    }
-
     /// Scores windows, as they stood at their highest.
     fn scored(&self, scale: Scale, windows: &[Window]) -> Vec<Scored> {
         let Some(learned) = self.learned.get(&scale) else { return Vec::new() };
         let mut scored = learned.detector.score(&learned.reference, windows);
         if scale == Scale::Seconds5 {
             for (scored, window) in scored.iter_mut().zip(windows) {
-                if let Some((score, early)) = self.early.get(&window.subject)
-                    && *score > scored.score
+                if let Some(early) = self.early.get(&window.subject)
+                    && early.measure > scored.measure
                 {
                     *scored = early.clone();
                 }
@@ -349,36 +427,14 @@ impl Engine {
         scored
     }
 
-    fn hold_back(&mut self, windows: &[Window]) {
-        for scale in [Scale::Seconds5, Scale::Minute] {
-            let mut part: Vec<Window> = valid(windows, scale);
-            part.retain(|window| !self.in_transition(window));
-            let scored = self.scored(scale, &part);
-            for (window, scored) in part.iter().zip(&scored) {
-                if let Some(learned) = self.learned.get_mut(&scale) {
-                    learned.hold_back(window, scored);
-                    learned.counts.add(window);
-                }
-                if scale == Scale::Seconds5 && self.held_back.len() < HELD_BACK_MAX {
-                    self.held_back.push(HeldBack {
-                        time_s: self.unix_s(window.time.end_boot_ns),
-                        key: finding::subject_key(&window.subject),
-                        score: scored.score,
-                    });
-                }
-            }
-        }
-    }
-
     /// Closes an epoch that was judged elsewhere: what reaches beyond it is kept up, nothing is
     /// judged.
     pub fn pass(&mut self, close: &EpochClose) {
         self.realtime_offset_ns = close.realtime_offset_ns;
+        self.now_boot_ns = close.end_boot_ns;
         self.builder.close(close, &self.baseline);
-        self.probation.end_epoch();
-        self.objects.close(close.epoch);
-        self.hard.clear();
-        self.early.clear();
+        self.replaced.clear();
+        self.end_epoch(close);
     }
 
     /// Goes on to the next part of learning when this one has had its epochs.
@@ -394,6 +450,7 @@ impl Engine {
             }
             Phase::Fit if self.closed == 1 => {
                 self.baseline.freeze();
+                self.know_programs();
                 let learning = std::mem::take(&mut self.learning);
                 self.learning =
                     learning.into_iter().map(|(scale, l)| (scale, l.end_fill(seed))).collect();
@@ -408,9 +465,9 @@ impl Engine {
                 self.enter(Phase::Calibrate, outcomes);
             }
             Phase::Calibrate
-                if self.closed >= schedule.calibrate && self.held_back.len() >= HELD_BACK_LEAST =>
+                if self.closed >= schedule.calibrate && self.held_back >= HELD_BACK_LEAST =>
             {
-                self.budget.calibrate(&self.held_back);
+                self.end_calibrate();
                 self.model_id = self.name_model();
                 self.enter(Phase::Scoring, outcomes);
             }
@@ -422,17 +479,15 @@ impl Engine {
     /// A host so quiet that its part of the schedule brought too few windows for a forest goes on
     /// with it: what never learned would never find anything.
     fn fit_suffices(&self) -> bool {
-        self.learning.get(&Scale::Seconds5).is_none_or(|learning| learning.rows() >= FIT_ROWS_LEAST)
+        self.learning
+            .get(&Scale::Seconds5)
+            .is_none_or(|learning| learning.rows() >= detector::FIT_ROWS_LEAST)
     }
 
     fn enter(&mut self, phase: Phase, outcomes: &mut Vec<Outcome>) {
         self.phase = phase;
         self.closed = 0;
         outcomes.push(Outcome::Phase(phase));
-    }
-
-    fn unix_s(&self, boot_ns: u64) -> u64 {
-        u64::try_from(self.unix_ns(boot_ns) / 1_000_000_000).unwrap_or(0)
     }
 
     fn unix_ns(&self, boot_ns: u64) -> i64 {
@@ -443,6 +498,7 @@ impl Engine {
     pub fn accept(&mut self, finding: &Finding) {
         for object in &finding.objects {
             self.baseline.accept(object);
+            self.deeds.learn(object);
             self.probation.accept(object);
         }
     }
@@ -467,8 +523,4 @@ fn builder(settings: &Settings, key: ItemKey) -> WindowBuilder {
     config.sensors = settings.sensors;
     config.realtime_offset_ns = settings.realtime_offset_ns;
     WindowBuilder::new(config, key)
-}
-
-fn budget(per_day: f64) -> Result<Budget> {
-    Ok(Budget::new(BudgetParams { episodes_per_day: per_day, ..BudgetParams::default() })?)
 }

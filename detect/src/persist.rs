@@ -9,18 +9,20 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Engine, Phase, Settings, budget, builder,
-    episodes::Episodes,
-    grams::GramLearner,
-    objects::{FirstSeen, Objects},
+    Engine, Phase, Settings,
+    deeds::Deeds,
     probation::Probation,
     scale::Learned,
+    surprise::{floors::Floors, notices::Notices, rates::Rates},
 };
 use crate::error::{Error, Result, chain};
 
 /// Name and version of the section that holds what isn't the model crate's.
 const SECTION: &str = "hedgerow.learned";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
+/// What the first version doesn't hold (rates, floors, tails, first uses) is learned anew in service,
+/// for a day.
+const RELEARN_EPOCHS: u32 = 17_280;
 
 /// A loaded model file.
 #[derive(Debug)]
@@ -34,10 +36,20 @@ struct LearnedSection {
     model_id: String,
     seed: u64,
     baseline: Baseline,
-    first_seen: FirstSeen,
     scales: BTreeMap<Scale, Learned>,
     #[serde(default)]
     probation: Probation,
+    #[serde(default)]
+    deeds: Deeds,
+    #[serde(default)]
+    rates: Rates,
+    #[serde(default)]
+    floors: Option<Floors>,
+    #[serde(default)]
+    notices: Notices,
+    /// Epochs for which first uses are learned and not told.
+    #[serde(default)]
+    relearning: u32,
 }
 
 /// The schema that models of this build are learned on.
@@ -61,17 +73,32 @@ impl SavedModel {
                 file.schema.version, SCHEMA_VERSION
             )));
         }
-        let section: Option<Vec<u8>> =
-            file.attached(SECTION, VERSION).map_err(|why| broken(why.to_string()))?;
+        let mut found: Option<Vec<u8>> = None;
+        let mut old = false;
+        for version in (1..=VERSION).rev() {
+            if found.is_none() {
+                found = file.attached(SECTION, version).map_err(|why| broken(why.to_string()))?;
+                old = version != VERSION;
+            }
+        }
+        let section = found;
         let section = section.ok_or_else(|| broken("it has no learned section".to_owned()))?;
-        let learned: LearnedSection = ciborium::from_reader(section.as_slice())
+        let mut learned: LearnedSection = ciborium::from_reader(section.as_slice())
             .map_err(|why| broken(format!("its learned section: {why}")))?;
+        if old {
+            learned.relearning = RELEARN_EPOCHS;
+        }
         Ok(Self { file, learned })
     }
 
     /// The key of the n-gram hash, and the seed of the forest.
     pub fn seed(&self) -> u64 {
         self.learned.seed
+    }
+
+    /// What the file doesn't hold is learned anew in service: it was written by an older version.
+    pub fn relearns(&self) -> bool {
+        self.learned.relearning > 0
     }
 }
 
@@ -84,18 +111,17 @@ impl Engine {
         file.schema = schema();
         file.profile = profile.clone();
         self.grams.put_digests(&mut file.profile);
-        file.budget = Some(self.budget.clone());
-        for (scale, learned) in &self.learned {
-            let name = format!("windows.{}_epochs", scale.epochs());
-            file.calibrations.insert(name, learned.detector.calibration.clone());
-        }
         let section = LearnedSection {
             model_id: self.model_id.clone(),
             seed: self.settings.seed,
             baseline: self.baseline.clone(),
-            first_seen: self.first_seen.clone(),
             scales: self.learned.clone(),
             probation: self.probation.clone(),
+            deeds: self.deeds.clone(),
+            rates: self.rates.clone(),
+            floors: Some(self.floors.clone()),
+            notices: self.notices.clone(),
+            relearning: self.relearning,
         };
         // CBOR, since the nouns of the event crate describe themselves (tags, absent fields).
         let mut bytes = Vec::new();
@@ -121,7 +147,7 @@ impl Engine {
         let programs = self.profile.as_ref().map_or(0, |profile| profile.programs.len());
         summary.counts = BTreeMap::from([
             ("programs".to_owned(), programs as u64),
-            ("held_back_windows".to_owned(), self.held_back.len() as u64),
+            ("held_back_windows".to_owned(), self.held_back),
         ]);
         summary.notices =
             self.baseline.distrusted().iter().map(|object| object.to_string()).collect();
@@ -132,33 +158,24 @@ impl Engine {
     pub fn scoring(mut settings: Settings, saved: SavedModel) -> Result<Self> {
         let SavedModel { file, learned } = saved;
         settings.seed = learned.seed;
-        let budget = match file.budget {
-            Some(budget) => budget,
-            None => budget(settings.budget_per_day)?,
-        };
-        Ok(Self {
-            builder: builder(&settings, learned.baseline.key()),
-            baseline: learned.baseline,
-            grams: GramLearner::new(),
-            profile: Some(file.profile),
-            probation: learned.probation,
-            phase: Phase::Scoring,
-            closed: 0,
-            transition: None,
-            learning: BTreeMap::new(),
-            learned: learned.scales,
-            counts: BTreeMap::new(),
-            held_back: Vec::new(),
-            first_seen: learned.first_seen,
-            budget,
-            objects: Objects::default(),
-            episodes: Episodes::default(),
-            hard: BTreeMap::new(),
-            early: BTreeMap::new(),
-            realtime_offset_ns: settings.realtime_offset_ns,
-            model_id: learned.model_id,
-            settings,
-        })
+        let mut engine = Self::empty(settings, learned.baseline);
+        engine.profile = Some(file.profile);
+        engine.probation = learned.probation;
+        engine.phase = Phase::Scoring;
+        engine.learned = learned.scales;
+        engine.deeds = learned.deeds;
+        engine.rates = learned.rates;
+        engine.notices = learned.notices;
+        engine.relearning = learned.relearning;
+        engine.model_id = learned.model_id;
+        if let Some(floors) = learned.floors {
+            engine.floors = floors;
+            // The operator's word of today holds, not that of when the model was learned.
+            engine.floors.ask(engine.settings.budget_per_day);
+        }
+        engine.know_programs();
+        engine.solve();
+        Ok(engine)
     }
 
     /// The profile in force, for the kernel; `None` before the end of fill.

@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::file::{Profile, ProgramProfile};
-use hedgerow_event::{Epoch, GramReport, Object, Subject};
+use hedgerow_event::{GramReport, Object, Subject};
 use serde::{Deserialize, Serialize};
 
 use super::{Engine, Outcome, grams};
@@ -105,9 +105,7 @@ impl Probation {
 impl Engine {
     /// A program is on probation from the exec that showed its replacement.
     pub(super) fn is_on_probation(&self, subject: &Subject) -> bool {
-        let replaced = |object: &Object| matches!(object, Object::Replaced { .. });
-        self.probation.covers(subject)
-            || self.objects.of(subject).iter().any(|witness| replaced(&witness.object))
+        self.probation.covers(subject) || self.replaced.contains(subject)
     }
 
     /// Programs on probation.
@@ -116,17 +114,11 @@ impl Engine {
     }
 
     /// Begins with what was replaced in the epoch that closes.
-    pub(super) fn begin_probation(&mut self, epoch: Epoch, outcomes: &mut Vec<Outcome>) {
+    pub(super) fn begin_probation(&mut self, outcomes: &mut Vec<Outcome>) {
+        let replaced = std::mem::take(&mut self.replaced);
         let Some(profile) = &self.profile else { return };
-        for subject in self.objects.subjects() {
-            let replaced = self.objects.of(subject).iter().any(|witness| {
-                witness.epoch <= epoch && matches!(witness.object, Object::Replaced { .. })
-            });
-            if !replaced {
-                continue;
-            }
-            if let Some(windows) = self.probation.begin(subject, profile) {
-                let subject = Arc::clone(subject);
+        for subject in replaced {
+            if let Some(windows) = self.probation.begin(&subject, profile) {
                 outcomes.push(Outcome::Replaced { subject, windows });
             }
         }
@@ -155,7 +147,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use hedgerow_event::{Program, Workload};
+    use hedgerow_event::{Epoch, Program, Workload};
 
     use super::*;
 

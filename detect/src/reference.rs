@@ -26,6 +26,8 @@ pub const FAMILIES: [Family; 10] = [
     Family::Novelty,
     Family::Host,
 ];
+/// How rows were merged for want of calls is our own doing.
+const BOOKKEEPING: &str = "host_merged_count";
 /// A spread and an excess for each family.
 pub const DEVIATIONS: usize = 2 * FAMILIES.len();
 /// Windows that a group's median and deviation are estimated from, sampled uniformly; smallest and
@@ -246,7 +248,8 @@ impl Reference {
             let mut farthest = (0.0f32, None);
             let mut beyond = (0.0f32, None);
             for (index, column) in COLUMNS.iter().enumerate() {
-                if column.family != *family || window.values[index].is_nan() {
+                let left_out = column.family != *family || *column.name == *BOOKKEEPING;
+                if left_out || window.values[index].is_nan() {
                     continue;
                 }
                 let value = transformed(window.values[index], column.kind);

@@ -2,22 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use crate::budget::CountEvidence;
 use hedgerow_event::{Family, Object, Subject};
 use hedgerow_features::{COLUMNS, Kind, Window};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    detector::{Detector, FIT_ROWS_LEAST, FIT_ROWS_MAX, Scored, excesses, rows},
+    detector::{Detector, FIT_ROWS_LEAST, FIT_ROWS_MAX, Scored, rows},
     reference::{Deviation, Reference, ReferenceBuilder},
+    surprise::tails::Tails,
 };
 
-/// A group with fewer held-back windows than this is judged by all of them.
-const GROUP_WINDOWS_LEAST: u64 = 5;
-/// The kernel's own counters have one window an epoch and are like no program's: they are judged by
-/// themselves from the shortest calibration on.
-const KERNEL_WINDOWS_LEAST: u64 = 3;
 /// Windows that a subject must have had for its own largest counts to be compared with.
 const COUNT_WINDOWS_LEAST: u32 = 8;
 /// Subjects and workloads with largest counts of their own.
@@ -26,10 +21,8 @@ const GROUPS_MAX: usize = 2048;
 /// kilobytes are no exfiltration.
 const COUNT_LEAST: f64 = 100.0;
 const BYTES_LEAST: f64 = 1e6;
-
-/// Families whose counts are deeds: a burst in one stands without the window's score. Classes of
-/// calls, errors and volume tell how a program works, which a new task changes.
-const WEIGHTY: [Family; 4] = [Family::Processes, Family::Files, Family::Flows, Family::Host];
+/// A count is named where it is so many times its largest.
+const OUTSTANDING: f64 = 10.0;
 
 /// What is learned for one window length.
 #[derive(Debug)]
@@ -43,9 +36,9 @@ pub enum Learning {
 pub struct Learned {
     pub reference: Reference,
     pub detector: Detector,
-    /// Largest excess of each family in a held-back window, in [`super::reference::FAMILIES`].
-    pub excess_largest: Vec<f32>,
     pub counts: Counts,
+    #[serde(default)]
+    pub tails: Tails,
 }
 
 /// Largest values of every count column in any learned window.
@@ -104,8 +97,7 @@ impl Learning {
             return Ok(None);
         }
         let detector = Detector::fit(&rows(deviations.iter()), seed)?;
-        let excess_largest = vec![0.0; super::reference::FAMILIES.len()];
-        Ok(Some(Learned { reference, detector, excess_largest, counts }))
+        Ok(Some(Learned { reference, detector, counts, tails: Tails::default() }))
     }
 }
 
@@ -129,38 +121,34 @@ impl Counts {
         group.map_or(&self.all, |(_, largest)| largest)
     }
 
-    /// The counts of a window that stand out, beside the largest learned value, weighty families
-    /// first, then the largest ratio.
-    /// `beyond` are the families that lie beyond every held-back window.
-    pub fn outstanding(&self, window: &Window, beyond: &[Family]) -> Vec<(Object, CountEvidence)> {
+    /// The counts of a window that stand out beside the largest learned value, the largest ratio
+    /// first.
+    pub fn outstanding(&self, window: &Window) -> Vec<Object> {
         let largest = self.of(&window.subject);
-        let mut found: Vec<(f64, Object, CountEvidence)> = Vec::new();
+        let mut found: Vec<(f64, Object)> = Vec::new();
         for (at, column) in COLUMNS.iter().enumerate() {
             let value = window.values[at];
-            // What was never seen has a rule of its own, and unseen n-grams are weak evidence: rare
-            // benign work makes more of them than an attack.
+            // What was never seen is a deed, and unseen n-grams are weak evidence.
             let counted = column.kind == Kind::Count
                 && !matches!(column.family, Family::Novelty | Family::Order);
             let least = if column.name.ends_with("_bytes") { BYTES_LEAST } else { COUNT_LEAST };
             if !counted || value.is_nan() || value < least {
                 continue;
             }
-            let held_back_max = largest.get(at).copied().unwrap_or(0.0);
-            let ratio = value / held_back_max.max(1.0);
-            if ratio <= crate::budget::PROVISIONAL_COUNT_FACTOR {
-                continue;
+            let before = largest.get(at).copied().unwrap_or(0.0);
+            let ratio = value / before.max(1.0);
+            if ratio > OUTSTANDING {
+                let object = Object::Count {
+                    subject: window.subject.clone(),
+                    column: column.name.as_ref().into(),
+                    value: value as u64,
+                    largest: before as u64,
+                };
+                found.push((ratio, object));
             }
-            let object = Object::Count {
-                subject: window.subject.clone(),
-                column: column.name.as_ref().into(),
-                value: value as u64,
-                largest: held_back_max as u64,
-            };
-            let family_beyond = WEIGHTY.contains(&column.family) && beyond.contains(&column.family);
-            found.push((ratio, object, CountEvidence { value, held_back_max, family_beyond }));
         }
-        found.sort_by(|a, b| b.2.family_beyond.cmp(&a.2.family_beyond).then(b.0.total_cmp(&a.0)));
-        found.into_iter().map(|(_, object, evidence)| (object, evidence)).collect()
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        found.into_iter().map(|(_, object)| object).collect()
     }
 }
 
@@ -172,41 +160,9 @@ fn raise(largest: &mut Vec<f64>, window: &Window) {
     }
 }
 
-/// Whose held-back windows judge a subject: its workload's; the kernel's own counters are judged by
-/// themselves, not by the programs that run in no unit.
-pub fn group(subject: &Subject) -> &str {
-    if subject.is_host() { Subject::KERNEL } else { subject.workload.as_str() }
-}
-
 impl Learned {
-    /// Holds back a scored window: nothing was fitted on it.
-    pub fn hold_back(&mut self, window: &Window, scored: &Scored) {
-        self.detector.calibration.join(Some(group(&window.subject)), scored.score);
-        for (largest, (_, excess)) in
-            self.excess_largest.iter_mut().zip(excesses(&scored.deviation))
-        {
-            *largest = largest.max(excess);
-        }
-    }
-
-    /// The highest held-back score that judges a subject: of its workload where that was held back
-    /// often enough, of all otherwise.
-    pub fn held_back_max(&self, subject: &Subject) -> Option<f64> {
-        let calibration = &self.detector.calibration;
-        let group = Some(group(subject));
-        let least = if subject.is_host() { KERNEL_WINDOWS_LEAST } else { GROUP_WINDOWS_LEAST };
-        if calibration.group_rows(group) >= least {
-            return calibration.maximum(group);
-        }
-        (calibration.rows() >= GROUP_WINDOWS_LEAST).then(|| calibration.maximum(None)).flatten()
-    }
-
-    /// Families in which a window lies beyond every held-back one.
-    pub fn deviating(&self, deviation: &Deviation) -> Vec<Family> {
-        excesses(deviation)
-            .zip(&self.excess_largest)
-            .filter(|((_, excess), largest)| !excess.is_nan() && excess > *largest)
-            .map(|((family, _), _)| family)
-            .collect()
+    /// How surprising a scored window's measure is, in nats; `None` while nothing was held back.
+    pub fn surprise(&self, window: &Window, scored: &Scored) -> Option<f64> {
+        self.tails.surprise(&window.subject, scored.measure, window.time.scale)
     }
 }

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Deed, Loss, Peer, Scale, Subject};
+use crate::{Class, Deed, Loss, Peer, Scale, Subject};
 
 /// How sure the learning is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -267,13 +267,19 @@ pub struct Finding {
     pub state: Maturity,
     pub severity: Severity,
     pub disposition: Disposition,
-    /// Anomaly score in (0, 1], Liu 2008.
+    /// The isolation forest's score of the window, in (0, 1] (Liu 2008).
     pub score: f64,
-    pub threshold: f64,
-    /// Conformal p-value; `None` while too few windows are held back to give one.
+    /// What notified: deeds that are grave by themselves, new things, or amounts.
+    #[serde(default = "measure")]
+    pub class: Class,
+    /// How surprising it is, in nats: -ln of the probability of such within an hour.
+    #[serde(default)]
+    pub surprise: f64,
+    /// The surprise from which its class notifies.
+    #[serde(default)]
+    pub floor: f64,
+    /// exp(-surprise).
     pub p_value: Option<f64>,
-    /// The smallest level that the held-back data supports.
-    pub level_supported: f64,
     pub families: Vec<Family>,
     pub objects: Vec<Object>,
     pub attribution: Vec<Share>,
@@ -282,6 +288,11 @@ pub struct Finding {
     pub model_id: String,
     /// One sentence for a person: why this alerts or not.
     pub reason: String,
+}
+
+/// The class of findings that were written before there were classes.
+fn measure() -> Class {
+    Class::Measure
 }
 
 impl Finding {

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Family, Object, Peer, Subject};
+use crate::{Deed, Object, Peer, Subject};
 
 /// How far a workload's responder may go.
 #[derive(
@@ -44,15 +44,16 @@ pub struct FileKey {
 }
 
 /// What a denial may rest on, gathered from complete windows and kernel-owned copies.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {
-    /// The window's score exceeds every held-back one of its workload.
-    pub above_held_back: bool,
-    /// Nothing is lost, late or limited on the offender's own threads.
+    /// How surprising the offender's process tree is, in nats.
+    pub surprise: f64,
+    /// The deeds that this is the sum of, one of each aspect.
+    pub deeds: Vec<Deed>,
+    /// No record of the offender's own threads is lost or late.
     pub complete: bool,
     /// Every fact below comes from kernel-owned copies, none is claimed.
     pub kernel_owned: bool,
-    pub families: Vec<Family>,
     pub objects: Vec<Object>,
     pub subject: Arc<Subject>,
     /// The offending process; names a task tree.
@@ -115,6 +116,8 @@ pub enum Rule {
     ExecUntrusted,
     /// A process changed its privileges.
     PrivilegeChange,
+    /// A deed that is grave by itself, with another.
+    GraveDeed,
     /// An operator said so.
     Operator,
 }

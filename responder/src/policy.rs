@@ -1,12 +1,15 @@
 //! Whether a finding leads to a denial, and of what. Pure: no IO, no clock.
 //!
-//! Level and rule are fixed; feedback never lowers them. A denial needs a window above every
-//! held-back one of its workload, complete evidence from kernel-owned copies, two families that
-//! agree, and a strong object. A never-seen program alone is reported, no more: `pg_dump` is one.
+//! Level and rule are fixed; neither the alert budget nor feedback moves them. A denial needs a
+//! process tree that is surprising by [`SURPRISE_MIN`], two aspects of what it did, complete evidence
+//! from kernel-owned copies, and a strong object: something grave by itself, or a new peer of a new
+//! program. A never-seen program alone is reported, no more: `pg_dump` is one.
 
 use std::collections::{HashSet, VecDeque};
 
-use hedgerow_event::{Evidence, FileKey, Maturity, Mode, Object, Peer, Rule, Target, Verdict};
+use hedgerow_event::{
+    Class, Evidence, FileKey, Maturity, Mode, Object, Peer, Rule, Target, Verdict,
+};
 
 use crate::{
     coverage::{Covered, DAYS_MIN, HOURS},
@@ -15,8 +18,10 @@ use crate::{
     target::{ROOT_CGROUP, plain},
 };
 
-/// Families that must agree.
-const FAMILIES_MIN: usize = 2;
+/// Least surprise of a process tree, in nats: expected once in four months at most.
+pub const SURPRISE_MIN: f64 = 8.0;
+/// Aspects of what a tree did that must agree.
+const ASPECTS_MIN: usize = 2;
 /// Distinct offenders before a target is widened.
 const OFFENDERS_MIN: usize = 3;
 /// Offences that are remembered; the oldest go first.
@@ -138,19 +143,19 @@ pub fn decide(evidence: &Evidence, context: &Context<'_>) -> Verdict {
 
 /// Why there can be no denial whatever the object is.
 fn refusal(evidence: &Evidence, context: &Context<'_>) -> Option<String> {
-    let families: HashSet<_> = evidence.families.iter().collect();
+    let aspects: HashSet<_> = evidence.deeds.iter().map(|deed| deed.aspect()).collect();
     let reason = if context.mode == Mode::Observe {
         "the workload's mode is observe".to_owned()
     } else if context.state == Maturity::Learning {
         "the profile is being learned".to_owned()
-    } else if !evidence.above_held_back {
-        "a held-back window of normal life scored as high".to_owned()
+    } else if evidence.surprise < SURPRISE_MIN {
+        format!("it is not surprising enough: {:.1} nats of {SURPRISE_MIN:.0}", evidence.surprise)
     } else if !evidence.complete {
         "the evidence has holes: records were lost, late or limited".to_owned()
     } else if !evidence.kernel_owned {
         "a fact was read from user memory, which the process could rewrite".to_owned()
-    } else if families.len() < FAMILIES_MIN {
-        "no second family of features agrees".to_owned()
+    } else if aspects.len() < ASPECTS_MIN {
+        "no second deed of another kind agrees".to_owned()
     } else {
         return context.protected.subject(evidence).map(|what| format!("{what} is protected"));
     };
@@ -183,6 +188,11 @@ fn strong_object(evidence: &Evidence) -> Option<(Rule, &Object)> {
                 .find(|object| matches!(object, Object::Privilege { .. }))
                 .map(|object| (Rule::PrivilegeChange, object))
         })
+        .or_else(|| {
+            objects()
+                .find(|object| object.deed().class() == Class::Intrinsic)
+                .map(|object| (Rule::GraveDeed, object))
+        })
 }
 
 fn weak_object(evidence: &Evidence) -> &'static str {
@@ -197,7 +207,7 @@ fn weak_object(evidence: &Evidence) -> &'static str {
 }
 
 fn deny(evidence: &Evidence, context: &Context<'_>, rule: Rule, object: &Object) -> Verdict {
-    let mut reason = format!("{object}, above every held-back window");
+    let mut reason = format!("{object}, {:.1} nats", evidence.surprise);
     let target = match (rule, evidence.peer) {
         (Rule::NewProgramNewPeer, Some(peer)) => {
             let workload = &evidence.subject.workload;

@@ -42,8 +42,8 @@ fn scores_schema() -> SchemaRef {
         Field::new("window_start", utc(), false),
         Field::new("window_end", utc(), false),
         Field::new("score", DataType::Float64, false),
-        Field::new("p_value", DataType::Float64, true),
-        Field::new("threshold", DataType::Float64, true),
+        Field::new("surprise_nats", DataType::Float64, true),
+        Field::new("floor_nats", DataType::Float64, false),
         Field::new("finding_uid", DataType::Utf8, true),
     ]))
 }
@@ -99,8 +99,8 @@ fn batch(host: &str, scores: &[WindowScore]) -> anyhow::Result<RecordBatch> {
         time(|score| score.window_start_ns),
         time(|score| score.window_end_ns),
         number(|score| Some(score.score)),
-        number(|score| score.p_value),
-        number(|score| score.threshold),
+        number(|score| score.surprise),
+        number(|score| Some(score.floor)),
         text(|score| score.finding_uid.as_deref()),
     ];
     Ok(RecordBatch::try_new(scores_schema(), columns)?)

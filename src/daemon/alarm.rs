@@ -3,13 +3,15 @@
 use std::sync::Arc;
 
 use hedgerow_event::{
-    Activity, Disposition, Finding, Loss, Maturity, Program, Scale, Severity, Subject,
+    Activity, Class, Disposition, Finding, Loss, Maturity, Program, Scale, Severity, Subject,
 };
 use hedgerow_responder::Alarm;
 use sha2::{Digest, Sha256};
 
 use crate::host::Host;
 
+/// Nothing is more surprising: it is no statistic.
+const SURPRISE: f64 = 100.0;
 /// The program in whose name the finding stands.
 const PROGRAM: &str = "hedgerow";
 
@@ -45,9 +47,10 @@ pub fn finding(
         severity: Severity::Critical,
         disposition: Disposition::Alert,
         score: 1.0,
-        threshold: 1.0,
+        class: Class::Intrinsic,
+        surprise: SURPRISE,
+        floor: 0.0,
         p_value: None,
-        level_supported: 1.0,
         families: Vec::new(),
         objects: Vec::new(),
         attribution: Vec::new(),

@@ -193,15 +193,12 @@ impl Reporter {
     }
 
     fn armed(&self, engine: &Engine, sensor: &Sensor) {
-        let support = engine.budget().support();
         self.note(&format!(
-            "Scoring starts: {} programs profiled, state {}. The held-back data is {:.2} days; the \
-             alert budget needs {:.0}, until then only what exceeds all of it alerts.",
+            "Scoring starts: {} programs profiled, state {}.",
             engine.programs().len(),
             engine.state(),
-            support.held_back_days,
-            (1.0 / engine.budget().report().asked_per_day).max(1.0),
         ));
+        self.note(&text::promise(&engine.promise()));
         let saturated = sensor.fill().iter().filter(|fill| fill.saturated).count();
         if saturated > 0 {
             self.note(&format!("{saturated} profiles are saturated: their order says little."));
@@ -309,7 +306,7 @@ impl Reporter {
                 "findings": self.findings,
             }));
         }
-        let report = engine.budget().report();
+        let promise = engine.promise();
         eprintln!(
             "Observed {} for {}: {} records, {} lost, {} alerts (asked for at most {} a day when \
              nothing is wrong).",
@@ -318,7 +315,7 @@ impl Reporter {
             stats.received,
             stats.lost,
             self.findings,
-            report.asked_per_day,
+            promise.asked_per_day,
         );
     }
 }

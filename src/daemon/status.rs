@@ -9,7 +9,7 @@ use hedgerow_detect::{EPOCH_SECONDS, Engine};
 pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
     let stats = sensor.stats().unwrap_or_default();
     let programs = engine.programs();
-    let support = engine.budget().support();
+    let promise = engine.promise();
     let hooks: Vec<Value> = sensor
         .hooks()
         .into_iter()
@@ -40,7 +40,8 @@ pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
         "blocks": actor.blocks,
         "unread": unread,
         "model": engine.model_id(),
-        "held_back_days": support.held_back_days,
+        "budget": promise,
+        "told_today": engine.told_today(),
         "hooks": hooks,
     })
 }

@@ -12,7 +12,6 @@
 //! - An unknown section, or a known one of a newer version, is refused if it is marked *required*;
 //!   else it is kept as it is, and written back by the next save.
 //! - An older version of a known section is read by the code kept for it, or refused by name.
-//! - A section that is no longer of any use is left out when read.
 //! - A file without `summary` or `schema` is refused; other missing sections are empty.
 //!
 //! postcard is positional, so a type that is stored never changes in place: adding a field means a
@@ -22,9 +21,7 @@
 //! use hedgerow_detect::file::{FileError, ModelFile};
 //!
 //! let mut model = ModelFile::load("/var/lib/hedgerow/model".as_ref())?;
-//! if let Some(budget) = &mut model.budget {
-//!     budget.advance(1_700_000_000);
-//! }
+//! model.summary.ended_unix_s = 1_700_000_000;
 //! model.save("/var/lib/hedgerow/model".as_ref())?;
 //! # Ok::<(), FileError>(())
 //! ```
@@ -42,32 +39,11 @@ pub use profile::{
 };
 pub use summary::{SchemaId, TrainingSummary};
 
-use crate::budget::Budget;
-use hedgerow_model::calibration::Calibration;
-use hedgerow_model::{
-    CombinedDetector, ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble,
-};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::Path;
 
-/// A fitted estimator of any kind. Variants are only ever appended.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Estimator {
-    /// An isolation forest.
-    IsolationForest(IsolationForest),
-    /// An extended isolation forest.
-    ExtendedIsolationForest(ExtendedIsolationForest),
-    /// Distances to the nearest of sampled rows.
-    NearestNeighborEnsemble(NearestNeighborEnsemble),
-    /// All three, joined by conformal p-values.
-    Combined(Box<CombinedDetector>),
-}
-
-/// Everything that was learned. Estimators and calibrations are keyed by the name of their model
-/// (say, a window scale and a workload).
+/// Everything that was learned; the caller attaches what is its own.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ModelFile {
     /// What the model was trained on.
@@ -76,12 +52,6 @@ pub struct ModelFile {
     pub schema: SchemaId,
     /// System-call profiles of programs.
     pub profile: Profile,
-    /// Estimators by model.
-    pub estimators: BTreeMap<String, Estimator>,
-    /// Calibrations by model.
-    pub calibrations: BTreeMap<String, Calibration>,
-    /// State of the alert budget.
-    pub budget: Option<Budget>,
     /// Sections of the caller's own, and optional ones that this version does not know.
     others: Vec<Section>,
 }
@@ -90,13 +60,9 @@ pub struct ModelFile {
 const SUMMARY: (&str, u16) = ("summary", 1);
 const SCHEMA: (&str, u16) = ("schema", 1);
 const PROFILE: (&str, u16) = ("profile", 1);
-const ESTIMATORS: (&str, u16) = ("estimators", 1);
-const CALIBRATIONS: (&str, u16) = ("calibrations", 1);
-const BUDGET: (&str, u16) = ("budget", 1);
-/// Written by earlier versions, always empty.
-const VECTORISERS: (&str, u16) = ("vectorisers", 1);
-const KNOWN: [(&str, u16); 7] =
-    [SUMMARY, SCHEMA, PROFILE, ESTIMATORS, CALIBRATIONS, BUDGET, VECTORISERS];
+const KNOWN: [(&str, u16); 3] = [SUMMARY, SCHEMA, PROFILE];
+/// Required sections of older files, of which nothing is read any more.
+const RETIRED: [&str; 4] = ["vectorisers", "estimators", "calibrations", "budget"];
 
 impl ModelFile {
     /// Writes the model to `path`, replacing what was there atomically: after a crash at any point
@@ -125,12 +91,7 @@ impl ModelFile {
             section(SUMMARY, true, &self.summary)?,
             section(SCHEMA, true, &self.schema)?,
             section(PROFILE, true, &self.profile)?,
-            section(ESTIMATORS, true, &self.estimators)?,
-            section(CALIBRATIONS, true, &self.calibrations)?,
         ];
-        if let Some(budget) = &self.budget {
-            sections.push(section(BUDGET, false, budget)?);
-        }
         // A section of a newer version gives way to the one that this version writes.
         let written: Vec<String> = sections.iter().map(|s| s.name.clone()).collect();
         let others = self.others.iter().filter(|s| !written.contains(&s.name));
@@ -144,16 +105,13 @@ impl ModelFile {
     /// Says what is wrong with the bytes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FileError> {
         let mut sections = container::decode(bytes)?;
-        sections.retain(|s| (s.name.as_str(), s.version) != VECTORISERS);
+        sections.retain(|section| !RETIRED.contains(&section.name.as_str()));
         let summary = take(&mut sections, SUMMARY)?.ok_or(FileError::Missing(SUMMARY.0))?;
         let schema = take(&mut sections, SCHEMA)?.ok_or(FileError::Missing(SCHEMA.0))?;
         let model = ModelFile {
             summary,
             schema,
             profile: take(&mut sections, PROFILE)?.unwrap_or_default(),
-            estimators: take(&mut sections, ESTIMATORS)?.unwrap_or_default(),
-            calibrations: take(&mut sections, CALIBRATIONS)?.unwrap_or_default(),
-            budget: take(&mut sections, BUDGET)?,
             others: sections,
         };
         match model.others.iter().find(|s| s.required) {
@@ -175,7 +133,7 @@ impl ModelFile {
         version: u16,
         value: &T,
     ) -> Result<(), FileError> {
-        let taken = KNOWN.iter().any(|&(known, _)| known == name);
+        let taken = KNOWN.iter().any(|&(known, _)| known == name) || RETIRED.contains(&name);
         if taken || !container::is_section_name(name) {
             return Err(FileError::BadName(name.to_owned()));
         }

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use std::sync::Arc;
 
-use hedgerow_event::{Family, Program, Subject, Workload};
+use hedgerow_event::{Deed, Program, Subject, Workload};
 use proptest::prelude::*;
 
 use super::*;
@@ -21,10 +21,10 @@ fn shell() -> Evidence {
     let subject = subject();
     let peer = peer("203.0.113.9");
     Evidence {
-        above_held_back: true,
+        surprise: 12.0,
+        deeds: vec![Deed::NewProgram, Deed::NewPeer],
         complete: true,
         kernel_owned: true,
-        families: vec![Family::Novelty, Family::Order],
         objects: vec![
             Object::NewProgram { subject: subject.clone() },
             Object::NewPeer { subject: subject.clone(), peer },
@@ -115,11 +115,11 @@ fn exec_from_memory_and_a_privilege_change_deny_the_task_tree() {
 fn each_missing_piece_of_evidence_only_reports() {
     type Take = fn(&mut Evidence);
     let pieces: [(&str, Take); 8] = [
-        ("held-back", |e| e.above_held_back = false),
+        ("not surprising enough", |e| e.surprise = SURPRISE_MIN - 0.1),
         ("holes", |e| e.complete = false),
         ("user memory", |e| e.kernel_owned = false),
-        ("second family", |e| e.families = vec![Family::Novelty, Family::Novelty]),
-        ("second family", |e| e.families.clear()),
+        ("second deed", |e| e.deeds = vec![Deed::NewProgram, Deed::NewChild]),
+        ("second deed", |e| e.deeds.clear()),
         ("never-seen program alone", |e| e.objects.truncate(1)),
         ("known program", |e| drop(e.objects.remove(0))),
         ("no object", |e| e.objects.clear()),
@@ -258,18 +258,18 @@ proptest! {
     #[test]
     fn evidence_with_holes_never_denies(
         above in any::<bool>(), complete in any::<bool>(), owned in any::<bool>(),
-        objects in 0usize..4, families in 0usize..4,
+        objects in 0usize..4, aspects in 0usize..4,
     ) {
         let mut evidence = shell();
-        evidence.above_held_back = above;
+        evidence.surprise = if above { 9.0 } else { 7.0 };
         evidence.complete = complete;
         evidence.kernel_owned = owned;
         evidence.objects.push(Object::ExecMemory { subject: subject() });
         evidence.objects.truncate(objects);
-        evidence.families =
-            [Family::Novelty, Family::Order, Family::Flows][..families.min(3)].to_vec();
+        evidence.deeds =
+            [Deed::NewProgram, Deed::NewPeer, Deed::ExecMemory][..aspects.min(3)].to_vec();
         let denied = matches!(decided(&evidence, |_| {}), Verdict::Deny { .. });
-        let may = above && complete && owned && families >= 2 && objects >= 2;
+        let may = above && complete && owned && aspects >= 2 && objects >= 2;
         prop_assert_eq!(denied, may);
     }
 }

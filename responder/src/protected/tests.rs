@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use std::sync::Arc;
 
-use hedgerow_event::{Family, Program};
+use hedgerow_event::{Deed, Program};
 
 use super::*;
 
@@ -16,10 +16,10 @@ fn address(text: &str) -> IpAddr {
 fn evidence(workload: &str, path: &str) -> Evidence {
     let subject = Arc::new(Subject::new(Workload::new(workload), Program::new(path)));
     Evidence {
-        above_held_back: true,
+        surprise: 12.0,
+        deeds: vec![Deed::NewProgram, Deed::NewPeer],
         complete: true,
         kernel_owned: true,
-        families: vec![Family::Novelty, Family::Order],
         objects: vec![Object::NewProgram { subject: subject.clone() }],
         subject,
         tgid: 5,

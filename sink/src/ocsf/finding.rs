@@ -25,12 +25,12 @@ pub struct DetectionFinding {
     pub is_alert: bool,
     pub confidence_id: u8,
     pub confidence: String,
-    /// 100 x (1 - p): the share of held-back windows that are less anomalous.
+    /// 100 x (1 - p), p the probability of such within an hour.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confidence_score: Option<u8>,
     pub risk_level_id: u8,
     pub risk_level: String,
-    /// 100 x the anomaly score.
+    /// 5 x the surprise in nats, at most 100.
     pub risk_score: u8,
     pub risk_details: String,
     #[serde(flatten)]
@@ -126,7 +126,7 @@ pub fn finding_to_ocsf(finding: &Finding) -> DetectionFinding {
         confidence_score: finding.p_value.map(|p| percent(1.0 - p)),
         risk_level_id: severity.0 - 1,
         risk_level: if severity.0 == 1 { "Info" } else { severity.1 }.into(),
-        risk_score: percent(finding.score),
+        risk_score: percent(finding.surprise / 20.0),
         risk_details: finding.reason.clone(),
         outcome: Outcome::observed(),
         anomaly_analyses: vec![analysis(finding)],
@@ -178,10 +178,19 @@ fn info(finding: &Finding) -> FindingInfo {
 
 fn analysis(finding: &Finding) -> AnomalyAnalysis {
     let window = Timespan::new(finding.window_start_ns, finding.window_end_ns);
-    let score = Pattern {
-        observation_parameter: "anomaly_score".into(),
+    let surprise = Pattern {
+        observation_parameter: format!("{}_surprise_nats", finding.class),
         observation_type: "Deviation Analysis".into(),
-        observed_pattern: format!("above the threshold {}", finding.threshold),
+        observed_pattern: format!("told from {}", finding.floor),
+        observations: vec![Observation {
+            value: finding.surprise.to_string(),
+            timespan: Some(window.clone()),
+        }],
+    };
+    let score = Pattern {
+        observation_parameter: "isolation_forest_score".into(),
+        observation_type: "Deviation Analysis".into(),
+        observed_pattern: "of the window, in (0, 1]".into(),
         observations: vec![Observation {
             value: finding.score.to_string(),
             timespan: Some(window.clone()),
@@ -193,7 +202,7 @@ fn analysis(finding: &Finding) -> AnomalyAnalysis {
             name: finding.subject.to_string(),
             kind: "program in workload".into(),
         }],
-        anomalies: std::iter::once(score).chain(shares).collect(),
+        anomalies: [surprise, score].into_iter().chain(shares).collect(),
         baselines: finding.attribution.iter().filter_map(baseline).collect(),
     }
 }

@@ -4,9 +4,9 @@
 use std::{net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
-    Action, Activity, Direction, Disposition, Family, FileKey, Finding, Level, Loss, Maturity,
-    Mode, Object, Peer, Process, Program, Remediation, Rule, Scale, Severity, Share, Subject,
-    Target, Workload,
+    Action, Activity, Class, Direction, Disposition, Family, FileKey, Finding, Level, Loss,
+    Maturity, Mode, Object, Peer, Process, Program, Remediation, Rule, Scale, Severity, Share,
+    Subject, Target, Workload,
 };
 
 pub fn finding(number: u32) -> Finding {
@@ -31,9 +31,10 @@ pub fn finding(number: u32) -> Finding {
         severity: Severity::High,
         disposition: Disposition::Alert,
         score: 0.8125,
-        threshold: 0.625,
+        class: Class::Intrinsic,
+        surprise: 12.5,
+        floor: 5.25,
         p_value: Some(0.0078125),
-        level_supported: 0.0078125,
         families: vec![Family::Order, Family::Novelty],
         objects: vec![
             Object::NewChild {

@@ -43,9 +43,10 @@ pub fn finding(finding: &Finding) {
     };
     line(&format!("{kind}: {} [{:?}] {}", finding.subject, finding.activity, finding.uid));
     line(&format!(
-        "    score {:.3} (threshold {:.3}), {}{}",
-        finding.score,
-        finding.threshold,
+        "    {} {:.1} nats (told from {:.1}), {}{}",
+        finding.class,
+        finding.surprise,
+        finding.floor,
         finding.state,
         if finding.early { ", before its window closed" } else { "" }
     ));

@@ -1,0 +1,215 @@
+//! From what was done to what is told: trees and windows against their floors.
+
+use std::sync::Arc;
+
+use hedgerow_event::{Activity, Class, Disposition, EpochClose, Evidence, Finding, Scale};
+use hedgerow_features::Window;
+
+use super::{
+    Engine, Outcome, WindowScore,
+    detector::Scored,
+    episodes::{Case, Episode},
+    valid,
+};
+
+impl Engine {
+    /// Judges the windows of a closed epoch, and what was done in it.
+    pub(super) fn judge_closed(
+        &mut self,
+        windows: &[Window],
+        close: &EpochClose,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let mut relearned = Vec::new();
+        for id in self.trees.grown() {
+            self.judge_tree(id, windows, close.end_boot_ns, outcomes);
+        }
+        for scale in [Scale::Seconds5, Scale::Minute] {
+            let mut part = valid(windows, scale);
+            part.sort_by_key(|window| self.first_of(&window.subject));
+            let scored = self.scored(scale, &part);
+            for (window, scored) in part.iter().zip(&scored) {
+                let found = self.judge_window(window, scored, close.end_boot_ns, outcomes);
+                let clean = found.is_none() && !self.episodes.involves(&window.subject);
+                outcomes.push(Outcome::Scored(self.window_score(window, scored, found)));
+                self.hold_back_judged(window, scored);
+                if scale == Scale::Seconds5 && self.relearns(&window.subject, clean) {
+                    relearned.push(Arc::clone(&window.subject));
+                }
+            }
+        }
+        self.end_probation(relearned, outcomes);
+        for episode in self.episodes.expire(close.end_boot_ns) {
+            outcomes.extend(self.closing(episode, close.end_boot_ns));
+        }
+    }
+
+    /// When a subject first did something in this epoch; later than all others where it did not.
+    pub(super) fn first_of(&self, subject: &hedgerow_event::Subject) -> u64 {
+        self.first.get(subject).copied().unwrap_or(u64::MAX)
+    }
+
+    /// Every window goes on joining its program's tail, and the hour's highest measure: the floor
+    /// answers for what is told.
+    fn hold_back_judged(&mut self, window: &Window, scored: &Scored) {
+        let Some(learned) = self.learned.get_mut(&window.time.scale) else { return };
+        if let Some(nats) = learned.surprise(window, scored) {
+            self.floors.hold_back_measure(nats);
+        }
+        learned.tails.hold_back(&window.subject, scored.measure);
+    }
+
+    /// Judges what the trees did whose last deeds were of the subject of an early row.
+    pub(super) fn judge_trees_of(
+        &mut self,
+        window: &Window,
+        now_boot_ns: u64,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        for id in self.trees.grown() {
+            let of_it = self.trees.get(id).is_some_and(|tree| {
+                tree.done.iter().any(|done| done.witness.subject == window.subject)
+            });
+            if of_it {
+                let windows = std::slice::from_ref(window);
+                self.judge_tree(id, windows, now_boot_ns, outcomes);
+            } else if let Some(tree) = self.trees.get_mut(id) {
+                tree.grown = true;
+            }
+        }
+    }
+
+    /// Judges a tree that something was added to. `windows` are those that it may show.
+    fn judge_tree(
+        &mut self,
+        id: u64,
+        windows: &[Window],
+        now_boot_ns: u64,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let Some(tree) = self.trees.get(id) else { return };
+        let above = |(class, nats): &(Class, f64)| *nats >= self.floors.floor(*class);
+        let Some((class, nats)) = tree.nats().into_iter().rev().find(above) else { return };
+        if !tree.tells_more(nats) {
+            return;
+        }
+        let tree = tree.clone();
+        let window = tree.counted().iter().rev().find_map(|done| {
+            windows.iter().find(|window| {
+                window.subject == done.witness.subject && window.time.scale == Scale::Seconds5
+            })
+        });
+        let finding = self.tree_finding(&tree, class, nats, window, now_boot_ns);
+        let evidence = self.evidence(&tree, window).map(Box::new);
+        if let Some(tree) = self.trees.get_mut(id) {
+            tree.tell(nats);
+        }
+        let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
+        let case = Case::Tree(id);
+        let uid = self.name_case(&finding, now_boot_ns);
+        let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
+        episode.subjects.extend(subjects);
+        self.report(&case, nats, finding, evidence, outcomes);
+    }
+
+    /// Judges one scored window by its measure; gives the case that it is part of. A program that a
+    /// tree's case is about does more, or other work, because of that.
+    pub(super) fn judge_window(
+        &mut self,
+        window: &Window,
+        scored: &Scored,
+        now_boot_ns: u64,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Option<Case> {
+        let learned = self.learned.get(&window.time.scale)?;
+        let nats = learned.surprise(window, scored)?;
+        if nats < self.floors.floor(Class::Measure) {
+            return None;
+        }
+        if let Some(case) = self.episodes.tree_of(&window.subject) {
+            return Some(case);
+        }
+        let finding = self.window_finding(window, scored, nats, now_boot_ns);
+        let case = Case::Amounts(window.subject.workload.clone(), window.subject.is_host());
+        let uid = self.name_case(&finding, now_boot_ns);
+        let columns: Vec<_> = finding
+            .attribution
+            .first()
+            .map(|share| Arc::clone(&share.feature))
+            .into_iter()
+            .collect();
+        let episode = self.episodes.of(case.clone(), Class::Measure, now_boot_ns, || uid);
+        let before = (episode.subjects.len(), episode.columns.len());
+        episode.subjects.insert(Arc::clone(&window.subject));
+        episode.columns.extend(columns);
+        let grown = before != (episode.subjects.len(), episode.columns.len());
+        if grown || !episode.notified {
+            self.report(&case, nats, finding, None, outcomes);
+        }
+        Some(case)
+    }
+
+    /// Reports a case: a notification where its class has room for one in this hour or it was told
+    /// of before, else listed.
+    fn report(
+        &mut self,
+        case: &Case,
+        nats: f64,
+        mut finding: Finding,
+        evidence: Option<Box<Evidence>>,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let Some(episode) = self.episodes.get(case) else { return };
+        let (told, listed) = (episode.notified, episode.reported.is_some());
+        let (class, now) = (episode.class, episode.last_boot_ns);
+        (finding.activity, finding.disposition) = if told {
+            (Activity::Update, Disposition::Alert)
+        } else if self.notices.admit(class, self.floors.per_hour(class), now, nats) {
+            (Activity::Create, Disposition::Alert)
+        } else if listed && evidence.is_none() {
+            return;
+        } else {
+            (Activity::Create, Disposition::Suppressed)
+        };
+        let notified = finding.disposition.is_alert();
+        let Some(episode) = self.episodes.get_mut(case) else { return };
+        episode.notified |= notified;
+        finding.uid.clone_from(&episode.uid);
+        finding.sequence = episode.sequence;
+        episode.sequence += 1;
+        episode.reported = Some(Box::new(finding.clone()));
+        outcomes.push(Outcome::Finding(Box::new(finding), evidence));
+    }
+
+    /// How a window was judged, with the episode that it is part of.
+    pub(super) fn window_score(
+        &self,
+        window: &Window,
+        scored: &Scored,
+        case: Option<Case>,
+    ) -> WindowScore {
+        let learned = self.learned.get(&window.time.scale);
+        WindowScore {
+            subject: Arc::clone(&window.subject),
+            scale: window.time.scale,
+            epoch: window.time.epoch.0,
+            early: window.early,
+            window_start_ns: self.unix_ns(window.time.start_boot_ns),
+            window_end_ns: self.unix_ns(window.time.end_boot_ns),
+            score: scored.forest,
+            surprise: learned.and_then(|learned| learned.surprise(window, scored)),
+            floor: self.floors.floor(Class::Measure),
+            finding_uid: case
+                .and_then(|case| self.episodes.get(&case).map(|episode| episode.uid.clone())),
+        }
+    }
+
+    /// The last report of an episode that is over; none where it was never reported.
+    pub(super) fn closing(&self, episode: Episode, now_boot_ns: u64) -> Option<Outcome> {
+        let mut finding = episode.reported?;
+        finding.activity = Activity::Close;
+        finding.sequence = episode.sequence;
+        finding.time_ns = self.unix_ns(now_boot_ns);
+        Some(Outcome::Finding(finding, None))
+    }
+}

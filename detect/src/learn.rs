@@ -1,0 +1,110 @@
+//! Learning on: what is held back, counted and learned while life goes on.
+
+use std::collections::BTreeMap;
+
+use hedgerow_event::{Class, EpochClose, Scale, Workload};
+use hedgerow_features::{Set, Window};
+
+use super::{EPOCH_SECONDS, Engine, HOUR_NS, Phase, SOLVE_EPOCHS, surprise::trees::Tree, valid};
+
+/// What nobody suspected is learned once a day.
+const DAY_EPOCHS: u32 = 17_280;
+/// Objects that wait for the end of their day; further ones stay unlearned, and are told again.
+const UNSUSPECTED_MAX: usize = 4096;
+
+impl Engine {
+    pub(super) fn hold_back(&mut self, windows: &[Window]) {
+        for scale in [Scale::Seconds5, Scale::Minute] {
+            let mut part: Vec<Window> = valid(windows, scale);
+            part.retain(|window| !self.in_transition(window));
+            let scored = self.scored(scale, &part);
+            for (window, scored) in part.iter().zip(&scored) {
+                self.held_back += 1;
+                if let Some(learned) = self.learned.get_mut(&scale) {
+                    learned.tails.hold_back(&window.subject, scored.measure);
+                    learned.counts.add(window);
+                }
+            }
+        }
+    }
+
+    /// Adds an epoch to what was watched, and takes in the trees that are over.
+    pub(super) fn keep_time(&mut self, close: &EpochClose) {
+        // Time in suspend is none in which something could happen.
+        let hours = EPOCH_SECONDS as f64 / 3600.0;
+        self.rates.watch(hours, self.phase != Phase::Fill);
+        if self.phase != Phase::Fill {
+            self.floors.watch(close.end_boot_ns / HOUR_NS, hours);
+        }
+        for (_, tree) in self.trees.over(close.end_boot_ns) {
+            self.take_in(tree);
+        }
+        if self.phase == Phase::Scoring {
+            self.day += 1;
+            if self.day >= DAY_EPOCHS {
+                self.day = 0;
+                self.learn_day();
+            }
+            if self.closed.is_multiple_of(SOLVE_EPOCHS) {
+                self.solve();
+            }
+        }
+    }
+
+    /// A tree that is over is held back, whatever it was; what nobody suspected is counted, too.
+    fn take_in(&mut self, tree: Tree) {
+        if self.phase != Phase::Fill {
+            let highest = tree.nats().into_values().fold(0.0, f64::max);
+            self.floors.hold_back(highest, tree.told());
+        }
+        if tree.is_suspected() {
+            return;
+        }
+        for (deed, context, minute) in tree.counts() {
+            self.rates.count(deed, context, minute);
+        }
+        for object in tree.objects() {
+            if object.deed().class() != Class::Intrinsic && self.unsuspected.len() < UNSUSPECTED_MAX
+            {
+                self.unsuspected.insert(object);
+            }
+        }
+    }
+
+    /// Learns what was new a day ago and what nobody suspected: a rate counts it once, not every
+    /// hour. What is grave by itself is learned at an operator's word only.
+    fn learn_day(&mut self) {
+        for object in std::mem::take(&mut self.unsuspected) {
+            self.baseline.accept(&object);
+            self.deeds.learn(&object);
+        }
+        self.know_programs();
+    }
+
+    /// What the rates share out among: programs by workload.
+    pub(super) fn know_programs(&mut self) {
+        let programs = |workload: &Workload| {
+            let learned = self.baseline.learned(workload);
+            learned.filter(|(set, _, _)| *set == Set::Programs).count() as u32
+        };
+        let known: BTreeMap<Workload, u32> = self
+            .baseline
+            .workloads()
+            .map(|workload| (workload.clone(), programs(workload)))
+            .collect();
+        self.rates.know(known);
+    }
+
+    /// Learning ends: what is open of it is taken in, and the floors are solved.
+    pub(super) fn end_calibrate(&mut self) {
+        for (_, tree) in self.trees.drain() {
+            self.take_in(tree);
+        }
+        self.solve();
+    }
+
+    pub(super) fn solve(&mut self) {
+        let measured: usize = self.learned.values().map(|learned| learned.tails.programs()).sum();
+        self.floors.solve(&self.rates, measured.max(self.rates.programs()).max(1));
+    }
+}

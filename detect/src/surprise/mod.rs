@@ -1,0 +1,20 @@
+//! How surprising something is: the whole rule.
+//!
+//! - A **deed** (`hedgerow_event::CATALOGUE`) is as surprising as its kind is rare in its context:
+//!   s = -ln P(one within an hour), by [`rates`].
+//! - A **tree** (a process with its descendants, [`trees`]) is as surprising as the sum over the
+//!   aspects of what it did within five minutes, the most surprising deed of each: conjunction
+//!   adds, volume doesn't. Something grave brings along what was merely new.
+//! - A **window** is as surprising as its measure is rare for its program ([`tails`]): the forest's
+//!   score and the neighbours' distance over all columns, n-grams and counts among them.
+//! - Each **class** (intrinsic, novelty, measure) notifies above a floor of its own, solved so that
+//!   false notifications of all are expected to stay below the budget ([`floors`]).
+//! - At most one **notification** a class and hour ([`notices`]); the rest is listed.
+//!
+//! The same in every state: what changes with time is how sure the rates and floors are.
+
+pub mod floors;
+pub mod notices;
+pub mod rates;
+pub mod tails;
+pub mod trees;

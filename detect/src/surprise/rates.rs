@@ -1,0 +1,305 @@
+//! How often each kind of deed happens, by context, backing off from program to workload to host
+//! to the catalogue's prior.
+//!
+//! Occurrences are counted by minutes in which there was one (incidence, so that volume adds
+//! nothing), exposure in hours. For kind k, program p of workload w, T hours:
+//!
+//! - done before by the program: m_kwp / (T + 1)
+//! - else the host's rate of contexts that never did it, (prior + D_k / 4) / (T + B_k), where D_k
+//!   are the workloads that did: contexts that do a kind foretell others, repetitions don't
+//!   (Pitman and Yor 1997: new tables depend on tables, not on customers). A known workload has its
+//!   part of it, a workload never seen the whole.
+//! - plus, where several programs of the workload did it, their part that comes from ever new
+//!   programs, as on a build host: m_kw / (T + 1) * (D_kw - 1) / (m_kw + 1) / 2, of which a known
+//!   program has its share.
+//!
+//! One program that does something once while it is learned so excuses itself, and nobody else.
+//! Rates by context with back-off: Sanna Passino and Heard (2019) use the Pitman-Yor process on
+//! authentication logs.
+
+use std::collections::BTreeMap;
+
+use hedgerow_event::{CATALOGUE, Class, Deed, Subject, Workload};
+use serde::{Deserialize, Serialize};
+
+/// Workloads with counts of their own. Past them a deed counts for nobody, and `refused` tells.
+const WORKLOADS_MAX: usize = 1024;
+/// Programs of one workload that have counts of their own; those past them count for the workload.
+const PROGRAMS_MAX: usize = 1024;
+/// Hours by which a context that did a kind before is held to be quieter than it was.
+const SEEN_HOURS: f64 = 1.0;
+/// Weight of a workload that does a kind, as a forecast of another that will, in occurrences.
+const CONTEXT_WEIGHT: f64 = 0.25;
+/// What is known after a month weighs half.
+const HALF_LIFE_HOURS: f64 = 30.0 * 24.0;
+
+/// A program by its keyed hash: names would make the counts large.
+pub type ProgramKey = u64;
+
+/// Who did a deed, as far as its rate goes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Context {
+    pub workload: Workload,
+    pub program: ProgramKey,
+}
+
+/// Minutes in which something happened, and the last one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+struct Count {
+    minutes: f64,
+    last: u64,
+}
+
+impl Count {
+    fn add(&mut self, minute: u64) {
+        if self.minutes == 0.0 || self.last != minute {
+            self.minutes += 1.0;
+            self.last = minute;
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Counts {
+    all: Count,
+    programs: BTreeMap<ProgramKey, Count>,
+}
+
+/// Rates of all kinds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// Hours watched.
+    hours: f64,
+    /// Hours watched since first-seen sets were frozen, in which alone something can be new.
+    hours_frozen: f64,
+    kinds: BTreeMap<Deed, BTreeMap<Workload, Counts>>,
+    /// Programs known, by workload.
+    programs: BTreeMap<Workload, u32>,
+    refused: u64,
+}
+
+/// The rate of all cells of one kind that are alike: (surprise of one of them in nats, the sum of
+/// their rates an hour).
+pub type Mass = (f64, f64);
+
+impl Rates {
+    /// Adds time that was watched.
+    pub fn watch(&mut self, hours: f64, frozen: bool) {
+        self.hours += hours;
+        if frozen {
+            self.hours_frozen += hours;
+        }
+        if self.hours > HALF_LIFE_HOURS {
+            self.forget(0.5f64.powf(hours / HALF_LIFE_HOURS));
+        }
+    }
+
+    fn forget(&mut self, factor: f64) {
+        self.hours *= factor;
+        self.hours_frozen *= factor;
+        for counts in self.kinds.values_mut().flat_map(BTreeMap::values_mut) {
+            counts.all.minutes *= factor;
+            counts.programs.values_mut().for_each(|count| count.minutes *= factor);
+        }
+    }
+
+    /// What is known of the host's contexts: programs by workload.
+    pub fn know(&mut self, programs: BTreeMap<Workload, u32>) {
+        self.programs = programs;
+    }
+
+    /// Counts a deed that nobody suspects.
+    pub fn count(&mut self, deed: Deed, context: &Context, minute: u64) {
+        let workloads = self.kinds.entry(deed).or_default();
+        if workloads.len() >= WORKLOADS_MAX && !workloads.contains_key(&context.workload) {
+            self.refused += 1;
+            return;
+        }
+        let counts = workloads.entry(context.workload.clone()).or_default();
+        counts.all.add(minute);
+        if counts.programs.len() < PROGRAMS_MAX || counts.programs.contains_key(&context.program) {
+            counts.programs.entry(context.program).or_default().add(minute);
+        }
+    }
+
+    /// Programs that are known.
+    pub fn programs(&self) -> usize {
+        self.programs.values().sum::<u32>() as usize
+    }
+
+    /// Deeds that found no room.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Hours watched.
+    pub fn hours(&self) -> f64 {
+        self.hours
+    }
+
+    fn exposure(&self, deed: Deed) -> f64 {
+        if deed.class() == Class::Novelty { self.hours_frozen } else { self.hours }
+    }
+
+    /// Deeds an hour expected of contexts that never did one, all together.
+    fn base(&self, deed: Deed) -> f64 {
+        let prior = prior(deed);
+        let contexts = self.kinds.get(&deed).map_or(0, BTreeMap::len) as f64;
+        (prior.occurrences + CONTEXT_WEIGHT * contexts) / (self.exposure(deed) + prior.hours)
+    }
+
+    /// The part of a workload's rate that comes from programs that never did it.
+    fn newcomers(&self, deed: Deed, counts: &Counts) -> f64 {
+        let programs = counts.programs.len() as f64;
+        let rate = counts.all.minutes / (self.exposure(deed) + SEEN_HOURS);
+        rate * (programs - 1.0).max(0.0) / (counts.all.minutes + 1.0) / 2.0
+    }
+
+    /// Deeds an hour expected of one context. `without` are minutes of it that are to be left out:
+    /// those of an hour that is judged by the others.
+    pub fn per_hour(&self, deed: Deed, context: &Context, without: f64) -> f64 {
+        let exposure = self.exposure(deed);
+        let workloads = self.programs.len() as f64 + 1.0;
+        let known = self.programs.get(&context.workload);
+        let mut rate = self.base(deed) / if known.is_some() { workloads } else { 1.0 };
+        if let Some(counts) = self.kinds.get(&deed).and_then(|kind| kind.get(&context.workload)) {
+            let own = counts.programs.get(&context.program).map_or(0.0, |own| own.minutes);
+            if own - without > 0.0 {
+                return rate + (own - without) / (exposure + SEEN_HOURS);
+            }
+            rate += self.newcomers(deed, counts);
+        }
+        rate
+    }
+
+    /// How surprising a deed is, in nats: -ln of the probability that its context has one within
+    /// an hour.
+    pub fn surprise(&self, deed: Deed, context: &Context, without: f64) -> f64 {
+        surprise(self.per_hour(deed, context, without))
+    }
+
+    /// What a class's deeds are expected to bring, by how surprising they are: single deeds, of
+    /// contexts that did them before and of those that didn't.
+    pub fn masses(&self, class: Class) -> Vec<Mass> {
+        let mut masses = Vec::new();
+        let workloads = self.programs.len() as f64 + 1.0;
+        for row in CATALOGUE.iter().filter(|row| row.class == class) {
+            let base = self.base(row.deed);
+            masses.push((surprise(base / workloads), base));
+            let exposure = self.exposure(row.deed) + SEEN_HOURS;
+            for counts in self.kinds.get(&row.deed).into_iter().flat_map(BTreeMap::values) {
+                let newcomers = self.newcomers(row.deed, counts);
+                if newcomers > 0.0 {
+                    masses.push((surprise(newcomers + base / workloads), newcomers));
+                }
+                for count in counts.programs.values() {
+                    let rate = count.minutes / exposure;
+                    masses.push((surprise(rate + base / workloads), rate));
+                }
+            }
+        }
+        masses
+    }
+}
+
+/// -ln(1 - exp(-rate)): the surprise of one or more events where `rate` are expected.
+pub fn surprise(per_hour: f64) -> f64 {
+    -(-(-per_hour.max(f64::MIN_POSITIVE)).exp_m1()).ln()
+}
+
+struct Prior {
+    occurrences: f64,
+    hours: f64,
+}
+
+/// The catalogue's rate, worth a week of watching for what is grave by itself, and two hours for
+/// what is merely new: how much of that a host brings is soon seen.
+fn prior(deed: Deed) -> Prior {
+    let row = deed.row();
+    let hours = if row.class == Class::Intrinsic { 168.0 } else { 2.0 };
+    Prior { occurrences: row.per_day / 24.0 * hours, hours }
+}
+
+impl Context {
+    pub fn new(subject: &Subject, program: ProgramKey) -> Self {
+        Self { workload: subject.workload.clone(), program }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(workload: &str, program: ProgramKey) -> Context {
+        Context { workload: Workload::new(workload), program }
+    }
+
+    /// A host with ten services of three programs each, watched for some hours.
+    fn host(hours: f64) -> Rates {
+        let mut rates = Rates::default();
+        rates.know((0..10).map(|at| (Workload::new(format!("s{at}")), 3)).collect());
+        rates.watch(hours, true);
+        rates
+    }
+
+    #[test]
+    fn one_deed_while_learning_excuses_its_program_and_no_other() {
+        let mut rates = host(0.2);
+        let others = [context("s0", 2), context("s1", 7), context("new", 9)];
+        let surprise = |rates: &Rates, of: &Context| rates.surprise(Deed::ExecMemory, of, 0.0);
+        let before = others.each_ref().map(|other| surprise(&rates, other));
+        rates.count(Deed::ExecMemory, &context("s0", 1), 3);
+        assert!(surprise(&rates, &context("s0", 1)) < 1.0);
+        for (other, before) in others.iter().zip(before) {
+            let after = surprise(&rates, other);
+            assert!(after > before - 2.0 && after > 5.0, "{other:?}: {after} after {before}");
+        }
+    }
+
+    #[test]
+    fn volume_does_not_count_and_minutes_do() {
+        let (mut often, mut once) = (host(1.0), host(1.0));
+        let here = context("s0", 1);
+        (0..1000).for_each(|_| often.count(Deed::NewPeer, &here, 5));
+        once.count(Deed::NewPeer, &here, 5);
+        assert_eq!(often, once);
+        (0..30).for_each(|minute| often.count(Deed::NewPeer, &here, minute));
+        assert!(often.surprise(Deed::NewPeer, &here, 0.0) < 1e-3);
+    }
+
+    #[test]
+    fn a_build_host_is_not_surprised_by_its_next_program() {
+        let mut rates = host(0.5);
+        for minute in 0..30 {
+            rates.count(Deed::ExecWritable, &context("s0", 100 + minute), minute);
+        }
+        let next = rates.surprise(Deed::ExecWritable, &context("s0", 999), 0.0);
+        assert!(next < 1.0, "{next}");
+        let elsewhere = rates.surprise(Deed::ExecWritable, &context("s1", 999), 0.0);
+        assert!(elsewhere > 8.0, "{elsewhere}");
+    }
+
+    #[test]
+    fn without_itself_an_hour_is_as_surprising_as_before() {
+        let mut rates = host(10.0);
+        let here = context("s0", 1);
+        let before = rates.surprise(Deed::Secret, &here, 0.0);
+        rates.count(Deed::Secret, &here, 3);
+        let after = rates.surprise(Deed::Secret, &here, 1.0);
+        // That a workload does it at all still tells something.
+        assert!((before - after) < 2.0 && before >= after, "{before} {after}");
+    }
+
+    #[test]
+    fn masses_add_up_to_what_is_expected() {
+        let mut rates = host(24.0);
+        (0..48).for_each(|at| rates.count(Deed::NewPeer, &context("s0", 1), at * 30));
+        let sum: f64 = rates.masses(Class::Novelty).iter().map(|(_, rate)| rate).sum();
+        let prior: f64 = CATALOGUE
+            .iter()
+            .filter(|row| row.class == Class::Novelty)
+            .map(|row| rates.base(row.deed))
+            .sum();
+        assert!((sum - prior - 48.0 / 25.0).abs() < 1e-9, "{sum} {prior}");
+    }
+}

@@ -1,0 +1,242 @@
+//! What process trees did lately: the deeds of one tree within five minutes are one case.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hedgerow_event::{Aspect, Class, Deed, Object};
+
+use super::{
+    floors::{Told, by_class},
+    rates::Context,
+};
+use crate::{
+    lineage::{Lineage, ProcessKey},
+    objects::Witness,
+};
+
+/// A tree that did nothing for so long is over.
+pub const QUIET_NS: u64 = 300_000_000_000;
+/// Trees followed at once; past them the one that has been quiet longest is over.
+const TREES_MAX: usize = 1024;
+/// Processes of a tree that are told apart, and deeds named; further ones add nothing new.
+const MEMBERS_MAX: usize = 1024;
+const DEEDS_MAX: usize = 64;
+/// Surprise by which a tree must have grown to be told again.
+const TELLING_NATS: f64 = 0.5;
+/// Offenders of a tree that are told one by one.
+const OFFENDERS_MAX: usize = 8;
+
+/// One deed of a tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Done {
+    pub witness: Witness,
+    pub context: Context,
+    /// Surprise in nats, as it was when it was done.
+    pub nats: f64,
+    /// Minutes since boot in which it was done.
+    minutes: BTreeSet<u64>,
+}
+
+/// What a process tree did.
+#[derive(Debug, Clone, Default)]
+pub struct Tree {
+    /// The first that did something, its descendants that did, and a parent that joined them.
+    members: BTreeSet<ProcessKey>,
+    pub done: Vec<Done>,
+    pub last_boot_ns: u64,
+    /// Something was added since it was judged.
+    pub grown: bool,
+    /// It was notified of, or would have been but for the cap, with this surprise and these
+    /// processes and peers: what it did isn't learned.
+    told: Option<(f64, usize)>,
+}
+
+/// Trees by number.
+#[derive(Debug, Default)]
+pub struct Trees {
+    open: BTreeMap<u64, Tree>,
+    next: u64,
+    over: Vec<(u64, Tree)>,
+}
+
+impl Done {
+    pub fn deed(&self) -> Deed {
+        self.witness.object.deed()
+    }
+}
+
+impl Tree {
+    /// The most surprising deed of each aspect: what the tree's surprise is the sum of.
+    pub fn counted(&self) -> Vec<&Done> {
+        let mut best: BTreeMap<Aspect, &Done> = BTreeMap::new();
+        for done in &self.done {
+            let best = best.entry(done.deed().aspect()).or_insert(done);
+            if done.nats > best.nats {
+                *best = done;
+            }
+        }
+        best.into_values().collect()
+    }
+
+    /// It is above its floor, or was.
+    pub fn is_suspected(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// Whether there is more to tell than before: it is more surprising, or somebody else, or another
+    /// peer, is to be denied.
+    pub fn tells_more(&self, nats: f64) -> bool {
+        self.told.is_none_or(|(told, offenders)| {
+            nats > told + TELLING_NATS || self.offenders() > offenders
+        })
+    }
+
+    /// Notes that it was told.
+    pub fn tell(&mut self, nats: f64) {
+        let offenders = self.offenders();
+        self.told = Some((nats, offenders));
+    }
+
+    /// Processes with a deed that a denial can rest on, and peers.
+    fn offenders(&self) -> usize {
+        let grave = self.done.iter().filter(|done| {
+            done.deed().class() == Class::Intrinsic || done.deed() == Deed::NewPeer
+        });
+        let named: BTreeSet<_> =
+            grave.map(|done| (done.witness.tgid, done.witness.peer)).collect();
+        named.len().min(OFFENDERS_MAX)
+    }
+
+    /// Surprise by class.
+    pub fn nats(&self) -> BTreeMap<Class, f64> {
+        let counted = self.counted();
+        by_class(counted.iter().map(|done| (done.deed(), done.nats)))
+    }
+
+    /// The gravest of its classes.
+    pub fn class(&self) -> Class {
+        self.done.iter().map(|done| done.deed().class()).max().unwrap_or(Class::Measure)
+    }
+
+    /// What is held back of it.
+    pub fn told(&self) -> Told {
+        let told = |done: &Done| (done.deed(), done.context.clone(), done.minutes.len() as f64);
+        Told { deeds: self.counted().into_iter().map(told).collect() }
+    }
+
+    /// Every deed with its context and the minutes in which it was done, to be counted.
+    pub fn counts(&self) -> impl Iterator<Item = (Deed, &Context, u64)> {
+        self.done.iter().flat_map(|done| {
+            done.minutes.iter().map(|minute| (done.deed(), &done.context, *minute))
+        })
+    }
+
+    pub fn objects(&self) -> BTreeSet<Object> {
+        self.done.iter().map(|done| done.witness.object.clone()).collect()
+    }
+
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.members.iter().map(|(tgid, _)| *tgid)
+    }
+}
+
+impl Trees {
+    /// Puts a deed into the tree of the process that did it; gives the tree's number.
+    pub fn add(&mut self, lineage: &Lineage, witness: Witness, context: Context, nats: f64) -> u64 {
+        let key = (witness.tgid, witness.start_boot_ns);
+        let now = witness.time_boot_ns;
+        let id = self.of(lineage, key, &witness).unwrap_or_else(|| self.open(now));
+        let Some(tree) = self.open.get_mut(&id) else { return id };
+        if tree.members.len() < MEMBERS_MAX {
+            tree.members.insert(key);
+        }
+        tree.last_boot_ns = tree.last_boot_ns.max(now);
+        let minute = now / 60_000_000_000;
+        if let Some(known) = tree.done.iter_mut().find(|d| d.witness.object == witness.object) {
+            known.minutes.insert(minute);
+            return id;
+        }
+        if tree.done.len() < DEEDS_MAX {
+            tree.grown = true;
+            tree.done.push(Done { witness, context, nats, minutes: BTreeSet::from([minute]) });
+        }
+        id
+    }
+
+    /// The tree that holds the process, one of its ancestors, or a child of it. What the kernel
+    /// counts belongs to no process: its trees are told apart by their subject.
+    fn of(&self, lineage: &Lineage, key: ProcessKey, witness: &Witness) -> Option<u64> {
+        let recent =
+            |tree: &&Tree| witness.time_boot_ns <= tree.last_boot_ns.saturating_add(QUIET_NS);
+        let trees = || self.open.iter().filter(|(_, tree)| recent(tree));
+        if key.0 == 0 {
+            let subject = witness.object.subject();
+            let same = |tree: &Tree| {
+                tree.members.contains(&key)
+                    && tree.done.iter().any(|done| done.witness.object.subject() == subject)
+            };
+            return trees().find(|(_, tree)| same(tree)).map(|(id, _)| *id);
+        }
+        let line: Vec<ProcessKey> = lineage.ancestors(key).collect();
+        let holds = |member: &ProcessKey| {
+            trees().find(|(_, tree)| tree.members.contains(member)).map(|(id, _)| *id)
+        };
+        std::iter::once(&key).chain(&line).find_map(holds).or_else(|| {
+            let child_of = |tree: &Tree| {
+                tree.members.iter().any(|member| lineage.parent(*member) == Some(key))
+            };
+            trees().find(|(_, tree)| child_of(tree)).map(|(id, _)| *id)
+        })
+    }
+
+    fn open(&mut self, now_boot_ns: u64) -> u64 {
+        if self.open.len() >= TREES_MAX
+            && let Some(oldest) =
+                self.open.iter().min_by_key(|(_, tree)| tree.last_boot_ns).map(|(id, _)| *id)
+        {
+            self.over.extend(self.open.remove_entry(&oldest));
+        }
+        let id = self.next;
+        self.next += 1;
+        self.open.insert(id, Tree { last_boot_ns: now_boot_ns, ..Tree::default() });
+        id
+    }
+
+    pub fn get(&self, id: u64) -> Option<&Tree> {
+        self.open.get(&id)
+    }
+
+    pub fn get_mut(&mut self, id: u64) -> Option<&mut Tree> {
+        self.open.get_mut(&id)
+    }
+
+    /// Trees that something was added to since they were judged.
+    pub fn grown(&mut self) -> Vec<u64> {
+        let grown = self.open.iter_mut().filter(|(_, tree)| tree.grown);
+        grown
+            .map(|(id, tree)| {
+                tree.grown = false;
+                *id
+            })
+            .collect()
+    }
+
+    /// Takes out the trees that are over at a time.
+    pub fn over(&mut self, now_boot_ns: u64) -> Vec<(u64, Tree)> {
+        let over: Vec<u64> = self
+            .open
+            .iter()
+            .filter(|(_, tree)| tree.last_boot_ns.saturating_add(QUIET_NS) < now_boot_ns)
+            .map(|(id, _)| *id)
+            .collect();
+        let mut found = std::mem::take(&mut self.over);
+        found.extend(over.iter().filter_map(|id| self.open.remove_entry(id)));
+        found
+    }
+
+    /// Takes out all of them, at the end.
+    pub fn drain(&mut self) -> Vec<(u64, Tree)> {
+        let mut found = std::mem::take(&mut self.over);
+        found.extend(std::mem::take(&mut self.open));
+        found
+    }
+}
