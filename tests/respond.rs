@@ -14,6 +14,8 @@ use std::{
 use hedgerow_event::{Action, Finding, Mode, Object, Remediation};
 use hedgerow_lab::{Attack, Broker, Daemon, Lab, Line, Load, Via};
 
+/// What else this machine does is told, too: it must not take the place of what the test does.
+const BUDGET: &str = "1000";
 const LEARN: &str = "60s";
 /// Learning, and what a loaded machine adds to it.
 const LEARN_LIMIT: Duration = Duration::from_secs(180);
@@ -85,7 +87,7 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     let state = lab.directory().join("state").display().to_string();
     let log = lab.directory().join("daemon.log");
     let arguments = [
-        ["--learn", LEARN].as_slice(),
+        ["--learn", LEARN, "--budget", BUDGET].as_slice(),
         &["--mode", "enforce", "--enforce-provisional"],
         &["--state", &state, "--kafka", broker.address()],
     ]

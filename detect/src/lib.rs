@@ -248,6 +248,11 @@ impl Engine {
         self.grams.refused()
     }
 
+    /// What found no room in the bounded tables of deeds and rates: judged without them.
+    pub fn deeds_refused(&self) -> u64 {
+        self.deeds.refused() + self.rates.refused()
+    }
+
     /// Of the forest and of the n-gram hash.
     pub fn seed(&self) -> u64 {
         self.settings.seed

@@ -85,7 +85,7 @@ impl SavedModel {
         let section = section.ok_or_else(|| broken("it has no learned section".to_owned()))?;
         let mut learned: LearnedSection = ciborium::from_reader(section.as_slice())
             .map_err(|why| broken(format!("its learned section: {why}")))?;
-        if old {
+        if old || learned.deeds.is_empty() {
             learned.relearning = RELEARN_EPOCHS;
         }
         Ok(Self { file, learned })

@@ -31,6 +31,7 @@ pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
         "seconds_left": u64::from(engine.epochs_left()) * EPOCH_SECONDS,
         "programs": programs.len(),
         "programs_refused": engine.programs_refused(),
+        "deeds_refused": engine.deeds_refused(),
         "programs_on_probation": engine.on_probation(),
         "sent": stats.sent,
         "records": stats.received,

@@ -67,7 +67,10 @@ mod tests {
         assert!(notices.admit(Class::Measure, 0.02, 10, 8.0));
         assert!(!notices.admit(Class::Measure, 0.02, 20, 9.0));
         assert!(notices.admit(Class::Measure, 0.02, 30, 13.5));
-        assert!(notices.admit(Class::Intrinsic, 0.02, 40, 6.0), "each class has a place of its own");
+        assert!(
+            notices.admit(Class::Intrinsic, 0.02, 40, 6.0),
+            "each class has a place of its own"
+        );
         assert!(notices.admit(Class::Measure, 0.02, HOUR_NS + 1, 8.0));
         assert_eq!((notices.of_day(HOUR_NS + 2), notices.take_listed()), (4, 1));
         assert_eq!(notices.of_day(3 * DAY_NS), 0);

@@ -98,11 +98,11 @@ impl Tree {
 
     /// Processes with a deed that a denial can rest on, and peers.
     fn offenders(&self) -> usize {
-        let grave = self.done.iter().filter(|done| {
-            done.deed().class() == Class::Intrinsic || done.deed() == Deed::NewPeer
-        });
-        let named: BTreeSet<_> =
-            grave.map(|done| (done.witness.tgid, done.witness.peer)).collect();
+        let grave = self
+            .done
+            .iter()
+            .filter(|done| done.deed().class() == Class::Intrinsic || done.deed() == Deed::NewPeer);
+        let named: BTreeSet<_> = grave.map(|done| (done.witness.tgid, done.witness.peer)).collect();
         named.len().min(OFFENDERS_MAX)
     }
 
