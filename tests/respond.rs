@@ -106,7 +106,8 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
         while !attack.is_finished() {
             seen.watch(&daemon, Duration::from_millis(50), |_| false);
         }
-        attack.join().unwrap().unwrap()
+        let outcome = attack.join().unwrap();
+        outcome.unwrap_or_else(|why| panic!("{why:?}; {:?}", seen.remediations))
     });
     broker.start_again().unwrap();
     seen.watch(&daemon, Duration::from_secs(6), |_| false);

@@ -61,7 +61,9 @@ impl Engine {
         }
         if let Some(scored) = self.scored_early(&window) {
             if self.phase == Phase::Scoring {
-                let found = self.judge_window(&window, &scored, now_boot_ns, outcomes);
+                let found = self
+                    .judge_window(&window, &scored, now_boot_ns, outcomes)
+                    .or_else(|| self.episodes.case_of(&window.subject));
                 outcomes.push(Outcome::Scored(self.window_score(&window, &scored, found)));
             }
             let highest = self.early.get(&window.subject);

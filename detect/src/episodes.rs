@@ -91,6 +91,12 @@ impl Episodes {
         trees.next().map(|(case, _)| case.clone())
     }
 
+    /// A case that a subject is part of.
+    pub fn case_of(&self, subject: &Subject) -> Option<Case> {
+        let mut open = self.open.iter();
+        open.find(|(_, episode)| episode.subjects.contains(subject)).map(|(case, _)| case.clone())
+    }
+
     /// A subject of an open episode: what it does isn't learned.
     pub fn involves(&self, subject: &Subject) -> bool {
         self.open.values().any(|episode| episode.subjects.contains(subject))

@@ -29,7 +29,9 @@ impl Engine {
             part.sort_by_key(|window| self.first_of(&window.subject));
             let scored = self.scored(scale, &part);
             for (window, scored) in part.iter().zip(&scored) {
-                let found = self.judge_window(window, scored, close.end_boot_ns, outcomes);
+                let found = self
+                    .judge_window(window, scored, close.end_boot_ns, outcomes)
+                    .or_else(|| self.episodes.case_of(&window.subject));
                 let clean = found.is_none() && !self.episodes.involves(&window.subject);
                 outcomes.push(Outcome::Scored(self.window_score(window, scored, found)));
                 self.hold_back_judged(window, scored);
