@@ -101,7 +101,9 @@ impl Tactic {
     fn of(remediation: &Remediation) -> Self {
         match (remediation.action, remediation.level) {
             (Action::Unblock, _) => Self::Restore,
-            (Action::Block, Level::Prevents | Level::PreventsNetwork | Level::Counts) => Self::Isolate,
+            (Action::Block, Level::Prevents | Level::PreventsNetwork | Level::Counts) => {
+                Self::Isolate
+            }
             (Action::Block, Level::KillsBeforeFirstInstruction | Level::KillsOneCallLate) => {
                 Self::Evict
             }
