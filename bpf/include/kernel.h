@@ -197,6 +197,7 @@ struct task_struct {
 	int exit_code;
 	__u64 start_boottime;
 	struct kuid_like loginuid;
+	unsigned int sessionid;
 	struct task_struct *group_leader;
 	struct task_struct *real_parent;
 	struct mm_struct *mm;

@@ -30,12 +30,36 @@ enum lineage_flags {
 	LINEAGE_FOUND = 8, /* by its living parent, since nobody saw it being forked */
 };
 
+#define LOGIN_UID_UNSET (~0U)
+
 struct lineage {
-	__u64 root_start_boot_ns; /* 0: nothing is known */
-	__u64 cgroup_id;          /* of the instance */
-	__u32 root_tgid;
+	struct wire_root root;
+	__u64 cgroup_id; /* of the instance */
 	__u32 flags;
+	__u32 session; /* in which the instance began: task_struct::sessionid */
 };
+
+static __always_inline __u32 task_login_uid(struct task_struct *task)
+{
+	if (!bpf_core_field_exists(task->loginuid))
+		return LOGIN_UID_UNSET;
+	return BPF_CORE_READ(task, loginuid.val);
+}
+
+/* Another one with each login, also of the same user. */
+static __always_inline __u32 task_session(struct task_struct *task)
+{
+	if (!bpf_core_field_exists(task->sessionid))
+		return 0;
+	return BPF_CORE_READ(task, sessionid);
+}
+
+/* Who logged in since the instance began. */
+static __always_inline __u32 lineage_login_uid(const struct lineage *lineage,
+					       struct task_struct *task)
+{
+	return task_session(task) == lineage->session ? LOGIN_UID_UNSET : task_login_uid(task);
+}
 
 static __always_inline bool lineage_is_listened(__u32 flags)
 {
@@ -81,28 +105,50 @@ static __always_inline bool lineage_enters(struct task_struct *parent, struct ta
 }
 
 /* The process becomes the root of an instance; what it listens on stays its own. */
-static __always_inline void lineage_begin(struct lineage *lineage, struct task_struct *task)
+static __always_inline void lineage_begin(struct lineage *lineage, struct task_struct *task,
+					  __u64 service)
 {
-	lineage->root_start_boot_ns = task->group_leader->start_boottime;
-	lineage->root_tgid = task->tgid;
+	lineage->root.start_boot_ns = task->group_leader->start_boottime;
+	lineage->root.service = service;
+	lineage->root.tgid = task->tgid;
+	lineage->root.login_uid = LOGIN_UID_UNSET;
 	lineage->cgroup_id = task_cgroup_id(task);
 	lineage->flags &= LINEAGE_LISTENS;
+	lineage->session = task_session(task);
 }
 
-/* `task` executes a program. */
-static __always_inline void lineage_exec(struct lineage *lineage, struct task_struct *task)
+static __always_inline bool lineage_is_root(const struct lineage *lineage, struct task_struct *task)
 {
-	if (lineage->flags & LINEAGE_BELOW || lineage->cgroup_id != task_cgroup_id(task))
-		lineage_begin(lineage, task);
+	return lineage->root.tgid == (__u32)task->tgid &&
+	       lineage->root.start_boot_ns == task->group_leader->start_boottime;
 }
 
-/* A thread of the process with these flags becomes the parent of another process. */
+/* `task` executes the program that names `service`. A root that executes another one passes the
+ * name on (`sh -c "exec daemon"`), unless it listens, or has just become a login: those go on under
+ * the name that they have, and so does what was forked before. */
+static __always_inline void lineage_exec(struct lineage *lineage, struct task_struct *task,
+					 __u64 service)
+{
+	__u32 login_uid = lineage_login_uid(lineage, task);
+
+	if (lineage->flags & LINEAGE_BELOW || lineage->cgroup_id != task_cgroup_id(task)) {
+		lineage_begin(lineage, task, service);
+		return;
+	}
+	if (lineage_is_root(lineage, task) && !lineage_is_listened(lineage->flags) &&
+	    login_uid == LOGIN_UID_UNSET)
+		lineage->root.service = service;
+	lineage->root.login_uid = login_uid;
+}
+
+/* A thread of the process with these flags, which runs what names `service`, becomes the parent of
+ * another process. */
 static __always_inline void lineage_fork(struct lineage *born, struct task_struct *child,
 					 struct lineage *lineage, struct task_struct *parent,
-					 __u32 flags)
+					 __u32 flags, __u64 service)
 {
 	if (lineage->cgroup_id != task_cgroup_id(parent)) {
-		lineage_begin(lineage, parent);
+		lineage_begin(lineage, parent, service);
 		flags &= LINEAGE_LISTENS;
 	}
 	*born = *lineage;

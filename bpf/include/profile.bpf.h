@@ -16,6 +16,14 @@ struct {
 	__type(value, __u32);
 } workloads __weak SEC(".maps");
 
+/* Of the services in cgroups of the host's number, given by user space. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SERVICES);
+	__type(key, struct wire_service_key);
+	__type(value, __u32);
+} services __weak SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_PROGRAMS);
@@ -53,17 +61,28 @@ static __always_inline __u64 stranger_profile_id(__u64 program_id, __u32 tgid)
 	return program_id ? mix64(program_id ^ tgid) | PROFILE_STRANGER : 0;
 }
 
+/* The number of a process's workload; 0 until user space has named it. */
+static __always_inline __u32 workload_number(__u64 cgroup_id, const struct wire_root *root)
+{
+	struct wire_service_key key = {.service = root->service, .login_uid = root->login_uid};
+	__u32 *number = bpf_map_lookup_elem(&workloads, &cgroup_id);
+
+	if (number && *number == WIRE_WORKLOAD_HOST)
+		number = bpf_map_lookup_elem(&services, &key);
+	return number ? *number : 0;
+}
+
 /* The slot of a program in a workload; a new one while learning. */
-static __noinline __u32 profile_slot(__u64 cgroup_id, __u64 profile_id)
+static __noinline __u32 profile_slot(__u64 cgroup_id, const struct wire_root *root,
+				     __u64 profile_id)
 {
 	struct wire_program_key key = {.profile_id = profile_id};
-	__u32 *workload = bpf_map_lookup_elem(&workloads, &cgroup_id);
 	struct wire_program *program, fresh = {};
 	struct wire_stats *cpu;
 
-	if (!workload || !profile_id)
+	key.workload = workload_number(cgroup_id, root);
+	if (!key.workload || !profile_id)
 		return 0;
-	key.workload = *workload;
 	program = bpf_map_lookup_elem(&programs, &key);
 	if (program)
 		return program->slot;

@@ -50,6 +50,8 @@ static __noinline int row_spill(struct row *row, struct bucket *bucket)
 	struct wire_spill_key key = {
 		.cgroup_id = row->actor.cgroup_id,
 		.program_id = row->actor.program_id,
+		.service = row->actor.root.service,
+		.login_uid = row->actor.root.login_uid,
 		.epoch = bucket->epoch,
 		.slot = row->actor.slot,
 	};
@@ -142,7 +144,7 @@ static __always_inline void row_identify(struct row *row, struct task_struct *ta
 	__u32 slot = 0;
 
 	if (!proof && !(row->flags & ROW_OWN))
-		slot = profile_slot(cgroup_id, row->profile_id);
+		slot = profile_slot(cgroup_id, &row->lineage.root, row->profile_id);
 	if (cgroup_id != row->actor.cgroup_id || slot != row->actor.slot ||
 	    proof != !!(row->flags & ROW_PROOF))
 		row_flush(row, WIRE_ROW_EXEC);
@@ -229,7 +231,7 @@ static __noinline int lineage_find(struct row *row, struct task_struct *task)
 
 	if (task->pid != task->tgid) {
 		above = bpf_task_storage_get(&rows, process, 0, 0);
-		if (above && above->lineage.root_start_boot_ns) {
+		if (above && above->lineage.root.start_boot_ns) {
 			row->lineage = above->lineage;
 			return 0;
 		}
@@ -241,8 +243,9 @@ static __noinline int lineage_find(struct row *row, struct task_struct *task)
 		if (lineage_is_listened(above->lineage.flags))
 			flags |= LINEAGE_UNDER;
 	} else {
-		lineage_begin(&row->lineage, process);
+		lineage_begin(&row->lineage, process, row->profile_id);
 	}
+	row->lineage.root.login_uid = lineage_login_uid(&row->lineage, process);
 	row->lineage.flags = flags;
 	return 0;
 }
@@ -259,6 +262,7 @@ static __noinline struct row *row_begin(struct task_struct *task)
 	row->profile_id = stranger_profile_id(row->actor.program_id, row->actor.tgid);
 	row->uid = BPF_CORE_READ(task, cred, euid.val);
 	lineage_find(row, task);
+	row->actor.root = row->lineage.root;
 	if (task_is_own(task))
 		row->flags |= ROW_OWN;
 	return row;

@@ -7,6 +7,7 @@
 #include "lineage.bpf.h"
 
 #define MAX_WORKLOADS 4096 /* cgroups with a number; more stay unprofiled */
+#define MAX_SERVICES 4096  /* of hosts without units; more stay unprofiled */
 #define MAX_PROGRAMS 8192  /* (workload, program) pairs with a slot */
 #define MAX_PROFILES 256   /* n-gram slots unless user space sets another number */
 #define MAX_SPILLED 2048   /* programs of which rows are summed up in an epoch; then the rest */

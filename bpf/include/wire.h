@@ -82,6 +82,17 @@ struct wire_control {
 	__u32 known_since;
 };
 
+/* Workload number of the cgroups that hold no unit. There the service at the root of a process's
+ * lineage has a number of its own. */
+#define WIRE_WORKLOAD_HOST 1
+
+/* Key of those numbers. */
+struct wire_service_key {
+	__u64 service;
+	__u32 login_uid;
+	__u32 reserved;
+};
+
 /* Key and value of the map of programs with a profile: a program in a workload. */
 struct wire_program_key {
 	__u32 workload;
@@ -125,8 +136,11 @@ struct wire_program {
 struct wire_spill_key {
 	__u64 cgroup_id;
 	__u64 program_id;
+	__u64 service;
+	__u32 login_uid;
 	__u32 epoch;
 	__u32 slot;
+	__u32 reserved;
 };
 
 /* Counters of one CPU. */
@@ -163,6 +177,7 @@ enum wire_kind {
 	WIRE_RAW = 7,
 	WIRE_FLOW = 8,
 	WIRE_CGROUP = 9,
+	WIRE_PROCESS = 10,
 };
 
 /* Heads every record. */
@@ -182,6 +197,17 @@ enum wire_actor_flags {
 	WIRE_ACTOR_KTHREAD = 8,
 };
 
+/* The first process of the instance of a service that a process belongs to, see lineage.bpf.h. */
+struct wire_root {
+	__u64 start_boot_ns; /* 0: not known */
+	__u64 service;       /* what it is named by: the profile id of what the root executed */
+	__u32 tgid;
+	/* Who logged in since the instance began, as of the last program that the process itself
+	 * executed; ~0: nobody. */
+	__u32 login_uid;
+};
+_Static_assert(sizeof(struct wire_root) == 24, "wire_root");
+
 /* Who did it. */
 struct wire_actor {
 	__u64 start_boot_ns; /* of the thread group's leader */
@@ -191,8 +217,9 @@ struct wire_actor {
 	__u32 tid;
 	__u32 slot; /* of the n-gram profile; 0: unprofiled */
 	__u32 flags;
+	struct wire_root root;
 };
-_Static_assert(sizeof(struct wire_actor) == 40, "wire_actor");
+_Static_assert(sizeof(struct wire_actor) == 64, "wire_actor");
 
 enum wire_row_reason {
 	WIRE_ROW_WINDOW = 0,
@@ -225,7 +252,7 @@ struct wire_row {
 	__u32 reserved;
 	struct wire_counts counts;
 };
-_Static_assert(sizeof(struct wire_row) == 360, "wire_row");
+_Static_assert(sizeof(struct wire_row) == 384, "wire_row");
 
 /* A program's file: the real inode, below overlayfs. */
 struct wire_file {
@@ -277,7 +304,7 @@ struct wire_exec {
 	__u16 reserved;
 	/* path, filename and arguments follow without gaps */
 };
-_Static_assert(sizeof(struct wire_exec) == 160, "wire_exec");
+_Static_assert(sizeof(struct wire_exec) == 184, "wire_exec");
 
 struct wire_fork {
 	struct wire_header header;
@@ -286,7 +313,7 @@ struct wire_fork {
 	__u32 child_tgid;
 	__u32 child_tid;
 };
-_Static_assert(sizeof(struct wire_fork) == 72, "wire_fork");
+_Static_assert(sizeof(struct wire_fork) == 96, "wire_fork");
 
 struct wire_exit {
 	struct wire_header header;
@@ -294,7 +321,7 @@ struct wire_exit {
 	__s32 code;    /* task_struct::exit_code */
 	__u32 process; /* 1: the last thread of its process */
 };
-_Static_assert(sizeof(struct wire_exit) == 64, "wire_exit");
+_Static_assert(sizeof(struct wire_exit) == 88, "wire_exit");
 
 enum wire_call_flags {
 	WIRE_CALL_COMPAT = 1,
@@ -319,7 +346,7 @@ struct wire_call {
 	__u16 reserved2[3];
 	/* the path follows */
 };
-_Static_assert(sizeof(struct wire_call) == 128, "wire_call");
+_Static_assert(sizeof(struct wire_call) == 152, "wire_call");
 
 struct wire_signal {
 	struct wire_header header;
@@ -327,7 +354,7 @@ struct wire_signal {
 	__u32 unseen6;
 	__u32 calls;
 };
-_Static_assert(sizeof(struct wire_signal) == 64, "wire_signal");
+_Static_assert(sizeof(struct wire_signal) == 88, "wire_signal");
 
 /* A call of the full stream, with the identity of the row that counted it. */
 struct wire_raw {
@@ -373,7 +400,7 @@ struct wire_flow {
 	__u32 netns;
 	__u32 reserved2;
 };
-_Static_assert(sizeof(struct wire_flow) == 152, "wire_flow");
+_Static_assert(sizeof(struct wire_flow) == 176, "wire_flow");
 
 /* A cgroup was made (or removed), so that user space can name its workload before it is gone. */
 struct wire_cgroup {
@@ -385,6 +412,13 @@ struct wire_cgroup {
 	/* the path below the cgroup root follows */
 };
 _Static_assert(sizeof(struct wire_cgroup) == 32, "wire_cgroup");
+
+/* A process that stood before the sensor, told once at its start. */
+struct wire_process {
+	struct wire_header header;
+	struct wire_actor actor;
+};
+_Static_assert(sizeof(struct wire_process) == 80, "wire_process");
 
 #include "deny_wire.h"
 

@@ -48,19 +48,31 @@ int on_lineage_descriptor(struct bpf_iter__task_file *ctx)
 /*
  * bpf_iter_task: int (struct bpf_iter_meta *meta, struct task_struct *task)
  * Looks again from where each process descends that stood before: it is known now who listens, and
- * what its parent descends from. Writes a byte for each of which something was found.
+ * what its parent descends from. Tells those of which something was found.
  */
 SEC("iter/task")
 int on_lineage_process(struct bpf_iter__task *ctx)
 {
+	struct wire_process record = {
+		.header.kind = WIRE_PROCESS,
+		.header.size = sizeof(record),
+		.header.epoch = control.clock.epoch,
+		.header.time_boot_ns = bpf_ktime_get_boot_ns(),
+	};
 	struct task_struct *task = ctx->task;
 	struct lineage before = {};
 	struct row *row;
-	__u8 one = 1;
 
-	if (!task || task->pid != task->tgid || task->flags & PF_KTHREAD)
+	if (!task || task->flags & PF_KTHREAD)
 		return 0;
 	row = bpf_task_storage_get(&rows, task, 0, 0);
+	if (task->pid != task->tgid) {
+		if (row && row->lineage.flags & LINEAGE_FOUND) {
+			lineage_find(row, task);
+			row->actor.root = row->lineage.root;
+		}
+		return 0;
+	}
 	if (row) {
 		before = row->lineage;
 		if (before.flags & LINEAGE_FOUND)
@@ -68,9 +80,12 @@ int on_lineage_process(struct bpf_iter__task *ctx)
 	} else {
 		row = row_begin(task);
 	}
-	if (row && (row->lineage.root_start_boot_ns != before.root_start_boot_ns ||
-		    row->lineage.flags != before.flags))
-		bpf_seq_write(ctx->meta->seq, &one, sizeof(one));
+	if (!row || (row->lineage.root.start_boot_ns == before.root.start_boot_ns &&
+		     row->lineage.flags == before.flags))
+		return 0;
+	row->actor.root = row->lineage.root;
+	record.actor = row->actor;
+	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }
 

@@ -8,15 +8,7 @@
 #include "script.bpf.h"
 
 #define EXEC_NAME_MAX 128
-#define OVERFLOW_LOGIN_UID (~0U)
 #define STANDARD_STREAMS 3
-
-static __always_inline __u32 task_login_uid(struct task_struct *task)
-{
-	if (!bpf_core_field_exists(task->loginuid))
-		return OVERFLOW_LOGIN_UID;
-	return BPF_CORE_READ(task, loginuid.val);
-}
 
 /* Name and arguments as they were claimed, after PATH_END; sets the sizes in `exec`. */
 static __always_inline void exec_strings(struct task_struct *task, struct linux_binprm *bprm,
@@ -91,7 +83,8 @@ static __noinline __u32 exec_descriptors(struct row *row, struct task_struct *ta
 static __always_inline __u32 exec_lineage(struct row *row, struct task_struct *task)
 {
 	/* A thread that execs has become the leader, and is the only one. */
-	lineage_exec(&row->lineage, task);
+	lineage_exec(&row->lineage, task, row->profile_id);
+	row->actor.root = row->lineage.root;
 	return lineage_is_listened(row->lineage.flags) ? WIRE_EXEC_UNDER_LISTENER : 0;
 }
 
@@ -141,13 +134,14 @@ int BPF_PROG(on_process_exec, struct task_struct *task, int old_pid, struct linu
 	exec.uid_before = row->uid;
 	exec.old_tid = old_pid;
 	exec.flags = exec_flags(bprm) | layer_flags(BPF_CORE_READ(bprm, file));
-	exec.flags |= exec_lineage(row, task) | exec_descriptors(row, task);
 	file_key(BPF_CORE_READ(bprm, file), &exec.file);
 	actor_fill(&row->actor, task);
 	row->actor.program_id = exec_program_id(bprm, &exec);
 	exec_strings(task, bprm, scratch, &exec);
 	row->profile_id = exec_profile_id(bprm, scratch, &exec, row->actor.program_id);
 	exec.profile_id = row->profile_id;
+	exec.flags |= exec_lineage(row, task);
+	exec.flags |= exec_descriptors(row, task);
 	row->uid = BPF_CORE_READ(task, cred, euid.val);
 	row->history = 0;
 	row->misses = 0;
@@ -168,8 +162,10 @@ static __always_inline void fork_lineage(struct row *born, struct task_struct *c
 		born->lineage = row->lineage;
 		born->lineage.flags = flags;
 	} else {
-		lineage_fork(&born->lineage, child, &row->lineage, parent, flags);
+		lineage_fork(&born->lineage, child, &row->lineage, parent, flags, row->profile_id);
 	}
+	row->actor.root = row->lineage.root;
+	born->actor.root = born->lineage.root;
 }
 
 /*

@@ -197,6 +197,7 @@ mod tests {
             socket_io: false,
             under_listener: false,
             provenance: Provenance::Unknown,
+            root: None,
         };
         Event { epoch: Epoch(1), time_boot_ns: 1, actor, origin: Origin::Exec(Box::new(exec)) }
     }

@@ -120,6 +120,7 @@ impl Host {
             socket_io: false,
             under_listener: true,
             provenance: Provenance::Unknown,
+            root: None,
         };
         self.event(program, tgid, Origin::Exec(Box::new(exec)))
     }

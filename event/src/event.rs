@@ -124,11 +124,30 @@ pub struct Exec {
     /// It, or a process that it descends from, has put a TCP socket to listen, or was given a
     /// listening one as one of its first four descriptors. Kept by the kernel from the fork on,
     /// through double forks, sessions and re-parenting, up to the host's init and to the edge of
-    /// the cgroup. Not told: a listening socket that came over a Unix socket.
+    /// the cgroup. A login session is a service of its own, whoever let it in. Not told: a
+    /// listening socket that came over a Unix socket.
     pub under_listener: bool,
     /// Of the script, where a program that is a package's or an image's runs one; not known of
     /// program text and of scripts that are run by a relative path.
     pub provenance: Provenance,
+    /// `None` where a capture is older than this field, and where no row could be made for the
+    /// process.
+    pub root: Option<Root>,
+}
+
+/// The first process of the instance of a service that a process belongs to. Kept by the kernel
+/// from the fork on: double forks, sessions and re-parenting don't change it, and it may have ended
+/// long ago.
+///
+/// An instance begins where a program is executed below the host's init, the kernel itself, pid 1
+/// of another pid namespace or a subreaper (`PR_SET_CHILD_SUBREAPER`), as the first one in a new
+/// pid namespace, or in another cgroup than that of the instance it comes from. Who listens for
+/// connections, or descends from somebody who does, is a service: of those only the cgroup and
+/// init begin another instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Root {
+    pub tgid: u32,
+    pub start_boot_ns: u64,
 }
 
 /// Where the file that an exec ran comes from, as root-owned databases and the file system tell.

@@ -4,22 +4,32 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// A systemd unit without instance and session numbers, a pod's (namespace, owner, container), a
-/// container's image, or `host` for a process in no unit. Stable over restarts: never a cgroup id,
-/// a container hash or a pod uid.
+/// A systemd unit without instance and session numbers, a pod's (namespace, owner, container), or a
+/// container's image. A process in no unit belongs to the service at the root of its lineage, named
+/// by the program (`/usr/sbin/nginx`, with the script that an interpreter runs), or to a login
+/// session (`login:UID`); what can't be resolved is `host`. Stable over restarts: never a cgroup
+/// id, a container hash, a pod uid or a session's number.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Workload(pub Arc<str>);
 
 impl Workload {
-    /// The workload of processes that belong to no unit, pod or container.
+    /// The workload of the host's own counters, and of processes whose service can't be resolved.
     pub const HOST: &'static str = "host";
+    const LOGIN: &'static str = "login:";
 
     pub fn new(name: impl Into<Arc<str>>) -> Self {
         Self(name.into())
     }
     pub fn host() -> Self {
         Self::new(Self::HOST)
+    }
+    /// Login sessions of a user, by the kernel's login uid.
+    pub fn login(uid: u32) -> Self {
+        Self::new(format!("{}{uid}", Self::LOGIN))
+    }
+    pub fn is_login(&self) -> bool {
+        self.0.starts_with(Self::LOGIN)
     }
     pub fn as_str(&self) -> &str {
         &self.0

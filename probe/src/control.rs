@@ -17,12 +17,13 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::{
     Error, Result,
+    facts::STRANGER,
     flows::Flows,
     hooks::{Attached, Hook, HookStatus, Proof},
-    identity::Resolver,
+    identity::{Resolver, ServiceId},
     loader::Loaded,
     mapping::Mapping,
-    naming::{Learned, Namer, STRANGER},
+    naming::{Learned, Namer},
     profiles::{Fill, Grams, Profiles},
     rows,
     watch::{self, Watch},
@@ -47,6 +48,8 @@ pub struct Stats {
     pub spilled: u64,
     /// Programs that found no free profile.
     pub profiles_refused: u64,
+    /// Times that a process was the host's because there was no room for its service.
+    pub services_refused: u64,
     /// Packets of peers of unconnected sockets that found no room: counted, but without a name.
     pub flow_peers_refused: u64,
     /// Programs run for the marked child, by [`Hook::index`].
@@ -61,6 +64,8 @@ pub struct Shared {
     /// Profiles have been armed and wait for the next epoch to hold.
     arming: AtomicBool,
     pub received: AtomicU64,
+    /// As of the last closed window.
+    pub services_refused: AtomicU64,
     hooks: Mutex<Vec<Attached>>,
     flows: Mutex<Option<Flows>>,
     naming: Mutex<(Namer, Resolver)>,
@@ -114,6 +119,7 @@ impl Shared {
             stop: AtomicBool::new(false),
             arming: AtomicBool::new(false),
             received: AtomicU64::new(0),
+            services_refused: AtomicU64::new(0),
             naming: Mutex::new((namer, resolver)),
             profiles: Mutex::new(Profiles::new(profiles)),
             proved: Mutex::new(Vec::new()),
@@ -204,6 +210,7 @@ impl Shared {
                 }
                 Ok(entered)
             }
+            Learned::Service { id, number } => Ok(self.learn_service(id, number)),
             Learned::Removed { cgroup_id } => {
                 let key = cgroup_id.to_ne_bytes();
                 // It may never have had an entry.
@@ -216,6 +223,24 @@ impl Shared {
                 self.learn_program(workload, profile_id, slot, &subject)
             }
         }
+    }
+
+    fn learn_service(&self, id: ServiceId, number: Option<u32>) -> bool {
+        let key = [id.service.to_ne_bytes(), u64::from(id.login_uid).to_ne_bytes()].concat();
+        let services = &self.loaded.services;
+        let Some(number) = number.filter(|number| *number != 0) else {
+            // It may never have had an entry.
+            let _ = services.delete(&key);
+            lock(&self.watch).services.removed(&key);
+            return false;
+        };
+        // Full: the service's programs stay without a profile.
+        let value = number.to_ne_bytes();
+        let entered = services.update(&key, &value, MapFlags::ANY).is_ok();
+        if entered {
+            lock(&self.watch).services.wrote(&key, &value);
+        }
+        entered
     }
 
     /// Gives a program that the kernel gave no slot the one of its subject, or a new one when a
@@ -262,6 +287,7 @@ impl Shared {
     pub fn stats(&self) -> Result<Stats> {
         let mut stats =
             Stats { received: self.received.load(Ordering::Relaxed), ..Stats::default() };
+        stats.services_refused = self.services_refused.load(Ordering::Relaxed);
         for cpu in per_cpu(&self.loaded.stats)? {
             stats.sent += cpu.records;
             stats.lost += cpu.lost;

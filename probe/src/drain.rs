@@ -232,7 +232,13 @@ impl Drain {
                 return Ok(false);
             }
         }
-        let mut loss = self.shared.naming().0.close(self.windows.current());
+        let mut loss = {
+            let mut naming = self.shared.naming();
+            let (namer, resolver) = &mut *naming;
+            let refused = resolver.services_refused();
+            self.shared.services_refused.store(refused, Ordering::Relaxed);
+            namer.close(self.windows.current(), resolver)
+        };
         let stats = self.shared.stats()?;
         self.shared.watch(&self.stats, &stats)?;
         loss.lost += stats.uncharged.saturating_sub(self.stats.uncharged);

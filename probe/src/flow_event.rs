@@ -56,7 +56,7 @@ mod tests {
     /// 192.0.2.254:443, or the v6 ends.
     fn golden(addresses: [[u8; 16]; 2]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        bytes.extend([8, 0, 152, 0]); // kind, size
+        bytes.extend([8, 0, 176, 0]); // kind, size
         bytes.extend([7, 0, 0, 0]); // epoch
         bytes.extend([1, 0, 0, 0, 0, 0, 0, 0]); // time
         bytes.extend([2, 0, 0, 0, 0, 0, 0, 0]); // start of the process
@@ -65,6 +65,7 @@ mod tests {
         bytes.extend([0x39, 5, 0, 0]); // tgid 1337
         bytes.extend([0x3a, 5, 0, 0]); // tid
         bytes.extend([0; 8]); // slot, flags
+        bytes.extend([0; 24]); // root
         bytes.extend([9, 0, 0, 0, 0, 0, 0, 1]); // cookie
         bytes.extend([0x40, 0x42, 0x0f, 0, 0, 0, 0, 0]); // bytes out: 1,000,000
         bytes.extend([0xff, 0, 0, 0, 0, 0, 0, 0]); // bytes in
@@ -120,8 +121,8 @@ mod tests {
         let local: Ipv6Addr = "fd00::1:2".parse().unwrap();
         let peer: Ipv6Addr = "2001:db8::fe".parse().unwrap();
         let mut bytes = golden([local.octets(), peer.octets()]);
-        bytes[132..136].copy_from_slice(&[0, 58, 1, 0]); // start, ICMPv6, inbound
-        bytes[140..144].fill(0xff);
+        bytes[156..160].copy_from_slice(&[0, 58, 1, 0]); // start, ICMPv6, inbound
+        bytes[164..168].fill(0xff);
         let flow = flow(&read(&bytes)).unwrap();
         assert_eq!(flow.local, Peer { address: local.into(), port: 43210 });
         assert_eq!(flow.peer, Peer { address: peer.into(), port: 443 });
@@ -139,7 +140,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_a_flow_or_none(bytes in prop::collection::vec(any::<u8>(), 152)) {
+        fn any_bytes_are_a_flow_or_none(bytes in prop::collection::vec(any::<u8>(), size_of::<wire_flow>())) {
             let record = read(&bytes);
             prop_assert_eq!(flow(&record).is_some(), record.phase <= 3);
         }

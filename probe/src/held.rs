@@ -178,6 +178,7 @@ mod tests {
             socket_io: false,
             under_listener: false,
             provenance: Provenance::Unknown,
+            root: None,
         };
         event(time, Origin::Exec(Box::new(exec)))
     }

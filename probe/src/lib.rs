@@ -16,6 +16,7 @@ mod control;
 mod drain;
 mod epoch;
 mod error;
+mod facts;
 mod held;
 mod hooks;
 mod loader;

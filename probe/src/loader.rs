@@ -3,7 +3,6 @@
 
 use std::{
     fs::File,
-    io::{ErrorKind, Read},
     mem::MaybeUninit,
     os::fd::{AsFd, AsRawFd, OwnedFd},
 };
@@ -14,7 +13,7 @@ use hedgerow_bpf::{
 };
 use hedgerow_event::calls::{GramHash, Info, Tables};
 use libbpf_rs::{
-    Iter, Link, MapCore, MapFlags, MapHandle, MapType, OpenObject, ProgramMut,
+    Link, MapCore, MapFlags, MapHandle, MapType, OpenObject, ProgramMut,
     btf::Btf,
     libbpf_sys,
     skel::{OpenSkel, SkelBuilder},
@@ -27,7 +26,8 @@ use crate::{
     identity::{cgroup::Hierarchy, program},
     mapping::Mapping,
     options::Options,
-    support,
+    rows, support,
+    wire_event::WireEvent,
 };
 
 /// Everything of a loaded sensor that is used afterwards; dropping it detaches all.
@@ -39,6 +39,7 @@ pub struct Loaded {
     pub signals: MapHandle,
     pub stats: MapHandle,
     pub workloads: MapHandle,
+    pub services: MapHandle,
     pub budgets: MapHandle,
     pub programs: MapHandle,
     pub free_slots: MapHandle,
@@ -53,6 +54,8 @@ pub struct Loaded {
     pub peek: OwnedFd,
     pub hooks: Vec<Attached>,
     pub flows: Option<Flows>,
+    /// Processes that ran already; taken by the `Namer`.
+    pub stood: Vec<WireEvent>,
 }
 
 /// Loads and attaches the sensor; `epoch` is the first window.
@@ -231,6 +234,7 @@ fn attach(
         signals: handle(&maps.signals)?,
         stats: handle(&maps.stats)?,
         workloads: handle(&maps.workloads)?,
+        services: handle(&maps.services)?,
         budgets: handle(&maps.budgets)?,
         programs: handle(&maps.programs)?,
         free_slots: handle(&maps.free_slots)?,
@@ -244,6 +248,7 @@ fn attach(
         peek: progs.on_rows_peek.as_fd().try_clone_to_owned().map_err(Error::io("row iterator"))?,
         hooks: Vec::new(),
         flows: None,
+        stood: Vec::new(),
     };
     // The order matters: a process must be seen forking before its calls are counted.
     for (hook, program) in [
@@ -268,7 +273,7 @@ fn attach(
         let flows = Flows::attach(progs, maps, hook, root.as_fd());
         loaded.flows = Some(flows.map_err(Error::attach("flow hooks"))?);
     }
-    stood_before(progs)?;
+    loaded.stood = stood_before(progs)?;
     Ok(loaded)
 }
 
@@ -278,34 +283,22 @@ const GENERATIONS_MAX: usize = 64;
 
 /// Tells the kernel's programs who listens already, and then where each process descends from: one
 /// generation at least in each pass.
-fn stood_before(progs: &SensorProgs<'_>) -> Result<()> {
-    run_iterator(&progs.on_lineage_descriptor)?;
+fn stood_before(progs: &SensorProgs<'_>) -> Result<Vec<WireEvent>> {
+    let mut stood = Vec::new();
+    run_iterator(&progs.on_lineage_descriptor, &mut stood)?;
     for _ in 0..GENERATIONS_MAX {
-        if run_iterator(&progs.on_lineage_process)? == 0 {
+        let before = stood.len();
+        run_iterator(&progs.on_lineage_process, &mut stood)?;
+        if stood.len() == before {
             break;
         }
     }
-    Ok(())
+    Ok(stood)
 }
 
-/// Bytes that it wrote.
-fn run_iterator(program: &ProgramMut<'_>) -> Result<usize> {
-    let what = "processes that run already";
-    let link = program.attach().map_err(Error::attach(what))?;
-    let mut iterator = Iter::new(&link).map_err(Error::attach(what))?;
-    let mut bytes = [0; 4096];
-    let mut written = 0;
-    loop {
-        match iterator.read(&mut bytes) {
-            Ok(0) => return Ok(written),
-            Ok(size) => written += size,
-            // The kernel asks to come again, after many objects that wrote nothing.
-            Err(error)
-                if error.kind() == ErrorKind::Interrupted
-                    || error.raw_os_error() == Some(libc::EAGAIN) => {}
-            Err(error) => return Err(Error::io(what)(error)),
-        }
-    }
+fn run_iterator(program: &ProgramMut<'_>, stood: &mut Vec<WireEvent>) -> Result<()> {
+    let link = program.attach().map_err(Error::attach("processes that run already"))?;
+    rows::read::<wire::wire_process>(&link, stood)
 }
 
 fn attach_one(hook: Hook, program: &ProgramMut<'_>) -> Result<Option<Attached>> {

@@ -7,15 +7,16 @@ use std::{
 
 use hedgerow_bpf::wire;
 use hedgerow_event::{
-    Actor, CLASSES, Call, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin, Provenance, Raw,
-    Row, RowReason, Signal, Subject, calls::Tables,
+    Actor, Call, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin, Provenance, Raw, Signal,
+    Subject, calls::Tables,
 };
 
 use crate::{
+    facts::{actor, counts, process_key, reason, root, stranger_profile_id, writable},
     flow_event,
     held::Awaited,
     identity::{
-        ExecFacts, ProcessKey, Resolver,
+        ExecFacts, ProcessKey, Resolver, Root, ServiceId,
         digest::{Answer, Image, Script, Waits, Wanted},
         program::{self, Second},
     },
@@ -27,10 +28,6 @@ const PROCESSES_MAX: usize = 65_536;
 /// Cgroups whose number was told, with the same policy: a removal whose record was lost leaves one.
 const CGROUPS_MAX: usize = 16_384;
 
-/// Marks the profiles of processes that were not seen to exec: the kernel can't tell which script
-/// they run.
-pub const STRANGER: u64 = 1 << wire::WIRE_PROFILE_STRANGER_BIT;
-
 /// What naming has to tell the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Learned {
@@ -39,6 +36,8 @@ pub enum Learned {
     /// A program runs in a workload; the kernel's id of its profile, and that one's slot, 0 for
     /// none.
     Program { workload: u32, profile_id: u64, slot: u32, subject: Arc<Subject> },
+    /// The number of a service in cgroups that hold no unit; `None` once it is forgotten.
+    Service { id: ServiceId, number: Option<u32> },
     /// The cgroup is gone.
     Removed { cgroup_id: u64 },
 }
@@ -57,6 +56,9 @@ struct Process {
 pub struct Namer {
     tables: Tables,
     processes: HashMap<u32, Process>,
+    /// Lineages of processes that stood before the sensor and were not seen yet: the full stream
+    /// tells none.
+    stood: HashMap<u32, (u64, Root)>,
     /// Processes that ended in this window and the one before: their last rows may still come.
     ended: [Vec<u32>; 2],
     workloads: HashMap<u64, u32>,
@@ -74,6 +76,7 @@ impl Namer {
         Self {
             tables: Tables::new(),
             processes: HashMap::new(),
+            stood: HashMap::new(),
             ended: [Vec::new(), Vec::new()],
             workloads: HashMap::new(),
             programs: HashSet::new(),
@@ -105,12 +108,17 @@ impl Namer {
     }
 
     /// Closes an epoch: the loss that no thread was charged with.
-    pub fn close(&mut self, oldest: Epoch) -> Loss {
+    pub fn close(&mut self, oldest: Epoch, resolver: &mut Resolver) -> Loss {
         self.oldest = oldest;
         for tgid in std::mem::take(&mut self.ended[1]) {
             self.processes.remove(&tgid);
         }
         self.ended.swap(0, 1);
+        if resolver.is_full_of_services() {
+            let used = self.processes.values().map(|process| process.key.root.id()).collect();
+            resolver.retain_services(&used);
+            self.tell_services(resolver);
+        }
         std::mem::take(&mut self.loss)
     }
 
@@ -125,6 +133,14 @@ impl Namer {
             WireEvent::Signal(signal) => self.signal(&signal, resolver),
             WireEvent::Raw(raw) => self.raw(&raw, resolver),
             WireEvent::Flow(flow) => self.flow(&flow, resolver),
+            WireEvent::Process(process) => {
+                let actor = &process.actor;
+                if self.stood.len() < PROCESSES_MAX {
+                    let lineage = (actor.start_boot_ns, Root::from(&actor.root));
+                    self.stood.insert(actor.tgid, lineage);
+                }
+                None
+            }
             WireEvent::Cgroup(cgroup) => {
                 if cgroup.record.removed != 0 {
                     self.workloads.remove(&cgroup.record.id);
@@ -167,14 +183,14 @@ impl Namer {
         if wire.flags & wire::WIRE_ACTOR_PROOF != 0 {
             return None;
         }
-        let key = ProcessKey {
-            tgid: wire.tgid,
-            start_boot_ns: wire.start_boot_ns,
-            program_id: wire.program_id,
-            cgroup_id: wire.cgroup_id,
-        };
+        let mut key = process_key(wire);
         let known = self.processes.get(&wire.tgid);
         let known = known.filter(|known| known.key.start_boot_ns == key.start_boot_ns);
+        if !key.root.is_known() {
+            let stood = self.stood.get(&key.tgid).filter(|stood| stood.0 == key.start_boot_ns);
+            let root = known.map(|known| known.key.root).or_else(|| stood.map(|stood| stood.1));
+            key.root = root.unwrap_or(key.root);
+        }
         let subject = match known {
             Some(known) if known.key == key && known.slot == wire.slot => {
                 Arc::clone(&known.subject)
@@ -215,7 +231,10 @@ impl Namer {
             let subject = Arc::clone(subject);
             self.processes.insert(key.tgid, Process { key, slot, profile_id, subject });
         }
-        let workload = self.workload(key.cgroup_id, key.tgid, resolver);
+        self.stood.remove(&key.tgid);
+        self.workload(key.cgroup_id, key.tgid, resolver);
+        let (_, workload) = resolver.place(&key);
+        self.tell_services(resolver);
         let profiled = workload != 0 && profile_id != 0;
         if profiled && self.programs.insert((workload, profile_id, slot)) {
             if self.programs.len() >= PROCESSES_MAX {
@@ -230,6 +249,11 @@ impl Namer {
         }
     }
 
+    fn tell_services(&mut self, resolver: &mut Resolver) {
+        let numbered = resolver.take_numbered().into_iter();
+        self.learned.extend(numbered.map(|(id, number)| Learned::Service { id, number }));
+    }
+
     fn row(&mut self, row: &wire::wire_row, resolver: &mut Resolver) -> Option<Event> {
         let actor = self.actor(&row.actor, resolver)?;
         let origin = Origin::Row(Box::new(counts(&row.counts, reason(row.reason))));
@@ -241,25 +265,25 @@ impl Namer {
         if wire.actor.flags & wire::WIRE_ACTOR_PROOF != 0 {
             return None;
         }
-        let key = ProcessKey {
-            tgid: wire.actor.tgid,
-            start_boot_ns: wire.actor.start_boot_ns,
-            program_id: wire.actor.program_id,
-            cgroup_id: wire.actor.cgroup_id,
-        };
+        let key = process_key(&wire.actor);
         let script = wire.flags & wire::WIRE_EXEC_SCRIPT != 0;
+        let cut = wire.flags & wire::WIRE_EXEC_PATH_CUT != 0;
         let arguments: Vec<&str> = exec.arguments.trim_end_matches('\0').split('\0').collect();
         let facts = ExecFacts {
             path: &exec.path,
             arguments: &arguments,
             script: script.then_some(exec.filename.as_str()),
             memory: wire.file.links == 0,
+            service: if cut { 0 } else { wire.profile_id },
+            writable: writable(&wire.file),
         };
         let previous = self.known(key.tgid, key.start_boot_ns);
         let parent = self.known(wire.parent_tgid, wire.parent_start_boot_ns);
         let subject = resolver.subject(key, Some(facts));
         self.remember(key, wire.actor.slot, wire.profile_id, &subject, resolver);
         let answer = self.file(exec, &subject, resolver);
+        let under_listener =
+            wire.flags & wire::WIRE_EXEC_UNDER_LISTENER != 0 && !subject.workload.is_login();
         let actor = actor(&wire.actor, subject);
         let origin = Origin::Exec(Box::new(Exec {
             previous,
@@ -281,8 +305,9 @@ impl Namer {
             writable: writable(&wire.file),
             privileged: wire.flags & wire::WIRE_EXEC_PRIVILEGED != 0,
             socket_io: wire.flags & wire::WIRE_EXEC_SOCKET != 0,
-            under_listener: wire.flags & wire::WIRE_EXEC_UNDER_LISTENER != 0,
+            under_listener,
             provenance: answer.provenance.unwrap_or_default(),
+            root: root(&key.root),
         }));
         self.event(&wire.header, actor, origin)
     }
@@ -333,8 +358,7 @@ impl Namer {
             let key = ProcessKey {
                 tgid: fork.child_tgid,
                 start_boot_ns: fork.child_start_boot_ns,
-                program_id: actor.program_id,
-                cgroup_id: actor.cgroup_id,
+                ..process_key(&fork.actor)
             };
             let parent = self.processes.get(&actor.tgid);
             let profile_id = parent.map_or(0, |parent| parent.profile_id);
@@ -358,12 +382,8 @@ impl Namer {
             if self.ended[0].len() < PROCESSES_MAX {
                 self.ended[0].push(actor.tgid);
             }
-            resolver.forget(&ProcessKey {
-                tgid: actor.tgid,
-                start_boot_ns: actor.start_boot_ns,
-                program_id: actor.program_id,
-                cgroup_id: actor.cgroup_id,
-            });
+            self.stood.remove(&actor.tgid);
+            resolver.forget(&process_key(&exit.actor));
         }
         self.event(&exit.header, actor, Origin::Exit(Exit { code: exit.code, process }))
     }
@@ -406,6 +426,7 @@ impl Namer {
             tid: raw.tid,
             slot: raw.slot.into(),
             flags: if proof { wire::WIRE_ACTOR_PROOF } else { 0 },
+            root: wire::wire_root::default(),
         };
         let actor = self.actor(&wire, resolver)?;
         let flag = |bit: u32| u32::from(raw.flags) & bit != 0;
@@ -427,67 +448,6 @@ impl Namer {
     }
 }
 
-/// As `stranger_profile_id` of `profile.bpf.h`: of a process that was not seen to exec.
-fn stranger_profile_id(program_id: u64, tgid: u32) -> u64 {
-    if program_id == 0 {
-        return 0;
-    }
-    mix64(program_id ^ u64::from(tgid)) | STRANGER
-}
-
-/// The finaliser of splitmix64, as in `identity.bpf.h`.
-fn mix64(x: u64) -> u64 {
-    let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ (x >> 31)
-}
-
-fn actor(wire: &wire::wire_actor, subject: Arc<Subject>) -> Actor {
-    Actor {
-        subject,
-        tgid: wire.tgid,
-        tid: wire.tid,
-        start_boot_ns: wire.start_boot_ns,
-        cgroup_id: wire.cgroup_id,
-        program_id: wire.program_id,
-        slot: wire.slot,
-    }
-}
-
-/// Row counts as an event carries them.
-pub fn counts(counts: &wire::wire_counts, reason: RowReason) -> Row {
-    let mut classes = [0; CLASSES];
-    classes.copy_from_slice(&counts.classes);
-    Row {
-        reason,
-        classes,
-        calls: counts.calls.into(),
-        errors: counts.errors.into(),
-        checked: counts.checked.into(),
-        unseen2: counts.unseen2.into(),
-        unseen3: counts.unseen3.into(),
-        unseen6: counts.unseen6.into(),
-        collapsed: counts.collapsed.into(),
-        lost: counts.lost.into(),
-        limited: counts.limited.into(),
-    }
-}
-
-fn reason(reason: u32) -> RowReason {
-    match reason {
-        wire::WIRE_ROW_EXEC => RowReason::Exec,
-        wire::WIRE_ROW_EXIT => RowReason::Exit,
-        wire::WIRE_ROW_SPILLED => RowReason::Spilled,
-        _ => RowReason::Window,
-    }
-}
-
-/// The file, or its directory, belongs to or can be written by others than root.
-fn writable(file: &wire::wire_file) -> bool {
-    let open = |mode: u32, uid: u32| uid != 0 || mode & 0o022 != 0;
-    open(file.mode, file.uid) || open(file.directory_mode, file.directory_uid)
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -504,7 +464,13 @@ mod tests {
         assert!(namer.workloads.len() <= CGROUPS_MAX);
         let subject = Arc::new(Subject::host());
         for tgid in 1..(PROCESSES_MAX + 10) as u32 {
-            let key = ProcessKey { tgid, start_boot_ns: 1, program_id: tgid.into(), cgroup_id: 1 };
+            let key = ProcessKey {
+                tgid,
+                start_boot_ns: 1,
+                program_id: tgid.into(),
+                cgroup_id: 1,
+                root: Root::default(),
+            };
             namer.remember(key, 0, tgid.into(), &subject, &mut resolver);
         }
         assert!(namer.processes.len() <= PROCESSES_MAX);

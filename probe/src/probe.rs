@@ -114,7 +114,7 @@ fn run(
 
 fn start(
     options: &Options,
-    resolver: Resolver,
+    mut resolver: Resolver,
     sender: Sender<Item>,
 ) -> Result<(Arc<Shared>, Drain)> {
     let now = Now::read().map_err(Error::io("clock"))?;
@@ -124,7 +124,12 @@ fn start(
     let first = options.first_epoch.unwrap_or(Epoch((now.boot_ns / window_ns) as u32 + 2));
     let mut loaded = loader::load(options, first.0)?;
     let profiles = loaded.profiles.take().ok_or(Error::Skeleton("profiles"))?;
-    let shared = Arc::new(Shared::new(loaded, Namer::new(first), resolver, profiles));
+    let mut namer = Namer::new(first);
+    for record in std::mem::take(&mut loaded.stood) {
+        // Who stood before is no event.
+        let _ = namer.name(record, &mut resolver);
+    }
+    let shared = Arc::new(Shared::new(loaded, namer, resolver, profiles));
     let windows = Windows::new(first, now, window_ns, delay_ns);
     let drain = Drain::new(Arc::clone(&shared), sender, windows, options.drain)?;
     Ok((shared, drain))

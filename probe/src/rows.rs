@@ -16,9 +16,8 @@ use crate::{
 /// Less than the kernel's buffer of eight pages, so that a row is never shown twice.
 const READ_BYTES: usize = 24 << 10;
 
-/// Decodes the rows that an iterator writes, one after the other.
-fn read_rows(mut iterator: impl Read, rows: &mut Vec<WireEvent>) -> Result<()> {
-    const ROW: usize = size_of::<wire::wire_row>();
+/// Decodes the records of one size that an iterator writes, one after the other.
+fn read_records<T>(mut iterator: impl Read, rows: &mut Vec<WireEvent>) -> Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     let mut filled = 0;
     loop {
@@ -30,16 +29,23 @@ fn read_rows(mut iterator: impl Read, rows: &mut Vec<WireEvent>) -> Result<()> {
                     || error.raw_os_error() == Some(libc::EAGAIN) => {}
             Err(error) => return Err(Error::Io { what: "reading rows", source: error }),
         }
-        let whole = filled - filled % ROW;
-        rows.extend(buffer[..whole].chunks_exact(ROW).filter_map(|row| decode(row).ok()));
+        let whole = filled - filled % size_of::<T>();
+        rows.extend(
+            buffer[..whole].chunks_exact(size_of::<T>()).filter_map(|row| decode(row).ok()),
+        );
         buffer.copy_within(whole..filled, 0);
         filled -= whole;
     }
 }
 
+/// Reads what an iterator writes: records of one size.
+pub fn read<T>(link: &Link, records: &mut Vec<WireEvent>) -> Result<()> {
+    read_records::<T>(Iter::new(link).map_err(Error::attach("iterator"))?, records)
+}
+
 /// Takes out the closing epoch's rows of all threads.
 pub fn take_closing(link: &Link, rows: &mut Vec<WireEvent>) -> Result<()> {
-    read_rows(Iter::new(link).map_err(Error::attach("row iterator"))?, rows)
+    read::<wire::wire_row>(link, rows)
 }
 
 /// Copies what the threads of one process have counted so far.
@@ -68,7 +74,7 @@ pub fn peek(program: BorrowedFd<'_>, tgid: u32) -> Result<Vec<WireEvent>> {
     let iterator = unsafe { libbpf_sys::bpf_iter_create(link.as_raw_fd()) };
     let iterator = owned(iterator).map_err(Error::io(what))?;
     let mut rows = Vec::new();
-    read_rows(std::fs::File::from(iterator), &mut rows)?;
+    read_records::<wire::wire_row>(std::fs::File::from(iterator), &mut rows)?;
     Ok(rows)
 }
 
@@ -158,6 +164,11 @@ pub fn take_spilled(
             cgroup_id: key.cgroup_id,
             program_id: key.program_id,
             slot: key.slot,
+            root: wire::wire_root {
+                service: key.service,
+                login_uid: key.login_uid,
+                ..Default::default()
+            },
             ..Default::default()
         };
         rows.push(spilled_row(key.epoch, actor, sum(&counts)));

@@ -1,7 +1,7 @@
 //! Own watch: whether hooks, maps and settings in the kernel are still as the sensor left them.
 //!
 //! What only user space writes is compared with what was written: the control word, the numbers of
-//! workloads, the slots of programs once nothing is learned any more, the n-grams taken for known.
+//! workloads and services, the slots of programs once nothing is learned any more, the n-grams taken for known.
 //! What the kernel itself writes (rows, sums, budgets, flows) can't be told from a foreign write,
 //! but counters that run backwards can. What is told once (how interpreters name scripts) is frozen
 //! in the kernel.
@@ -68,6 +68,7 @@ impl Shadow {
 #[derive(Debug, Default)]
 pub struct Watch {
     pub workloads: Shadow,
+    pub services: Shadow,
     /// Known only while nothing is learned: then the kernel adds none.
     pub programs: Option<Shadow>,
     /// Windows since learning ended.
@@ -80,6 +81,7 @@ impl Watch {
     /// Compares the maps.
     pub fn look(&mut self, loaded: &Loaded, learning: bool) -> Result<Vec<Tampering>> {
         let mut tampered = self.workloads.look(&loaded.workloads, "workloads")?;
+        tampered.extend(self.services.look(&loaded.services, "services")?);
         if learning {
             self.programs = None;
             self.settled = 0;

@@ -27,6 +27,7 @@ pub enum WireEvent {
     Raw(wire::wire_raw),
     Flow(Box<wire::wire_flow>),
     Cgroup(Box<WireCgroup>),
+    Process(Box<wire::wire_process>),
 }
 
 #[derive(Debug, Clone)]
@@ -76,6 +77,8 @@ unsafe impl Plain for wire::wire_raw {}
 unsafe impl Plain for wire::wire_flow {}
 // SAFETY: as above.
 unsafe impl Plain for wire::wire_cgroup {}
+// SAFETY: as above.
+unsafe impl Plain for wire::wire_process {}
 
 /// The value at the head of `bytes` and what follows it.
 fn head<T: Plain>(bytes: &[u8]) -> Option<(T, &[u8])> {
@@ -137,6 +140,7 @@ pub fn decode(bytes: &[u8]) -> Result<WireEvent, DecodeError> {
         wire::WIRE_RAW => WireEvent::Raw(fixed(kind, bytes)?),
         wire::WIRE_FLOW => WireEvent::Flow(Box::new(flow(kind, bytes)?)),
         wire::WIRE_CGROUP => WireEvent::Cgroup(Box::new(cgroup(kind, bytes)?)),
+        wire::WIRE_PROCESS => WireEvent::Process(Box::new(fixed(kind, bytes)?)),
         _ => return Err(DecodeError::UnknownKind(kind)),
     })
 }

@@ -21,6 +21,9 @@ fn golden_bytes_of_a_row() {
     let actor = row.actor;
     assert_eq!((actor.start_boot_ns, actor.cgroup_id, actor.program_id), (1, 2, 3));
     assert_eq!((actor.tgid, actor.tid, actor.slot, actor.flags), (4, 5, 6, 0));
+    let root = actor.root;
+    assert_eq!((root.start_boot_ns, root.service, root.tgid), (11, 12, 13));
+    assert_eq!(root.login_uid, 1000);
     assert_eq!((row.reason, row.counts.classes[63], row.counts.calls), (1, 63, 100));
     assert_eq!((row.counts.errors, row.counts.checked, row.counts.unseen2), (101, 102, 103));
     assert_eq!((row.counts.unseen3, row.counts.unseen6), (104, 105));
@@ -79,6 +82,12 @@ fn golden_bytes_of_a_cgroup() {
     assert_eq!(cgroup.path, "/a.slice/");
 }
 
+#[test]
+fn golden_bytes_of_a_process_that_stood_before() {
+    let WireEvent::Process(process) = decode(&Order::OWN.process()).unwrap() else { panic!() };
+    assert_eq!((process.actor.tgid, process.actor.root.tgid), (4, 13));
+}
+
 fn check_flow(local: IpAddr, peer: IpAddr) {
     let octets = |address| match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
@@ -129,12 +138,12 @@ fn every_length_but_the_right_one_is_refused() {
 #[test]
 fn what_is_out_of_range_is_refused() {
     let mut bytes = Order::OWN.row();
-    bytes[56] = 9;
+    bytes[80] = 9;
     assert_eq!(decode(&bytes).unwrap_err(), DecodeError::Value { kind: 1, value: 9 });
     let mut bytes = Order::OWN.call();
-    bytes[118] = 64;
+    bytes[142] = 64;
     assert_eq!(decode(&bytes).unwrap_err(), DecodeError::Value { kind: 5, value: 64 });
-    for kind in [0, 10, u16::MAX] {
+    for kind in [0, 11, u16::MAX] {
         let bytes = Order::OWN.header(kind, 16);
         assert_eq!(decode(&bytes).unwrap_err(), DecodeError::UnknownKind(kind));
     }

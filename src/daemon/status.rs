@@ -32,6 +32,7 @@ pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
         "programs": programs.len(),
         "programs_refused": engine.programs_refused(),
         "deeds_refused": engine.deeds_refused(),
+        "services_refused": stats.services_refused,
         "programs_on_probation": engine.on_probation(),
         "sent": stats.sent,
         "records": stats.received,

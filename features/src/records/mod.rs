@@ -21,9 +21,15 @@ use write::COLUMNS;
 
 /// Version of the records' schema; a change of names, types or order makes a new one. Older ones are
 /// read; what they don't hold is unknown.
-pub const RECORDS_VERSION: u32 = 2;
-/// Columns that the first version didn't have.
-const SINCE_2: [&str; 3] = ["exec_socket_io", "exec_under_listener", "exec_provenance"];
+pub const RECORDS_VERSION: u32 = 3;
+/// Columns that the first version didn't have, with the first that has them.
+const LATER: [(&str, u32); 5] = [
+    ("exec_socket_io", 2),
+    ("exec_under_listener", 2),
+    ("exec_provenance", 2),
+    ("exec_root_tgid", 3),
+    ("exec_root_start_boot_ns", 3),
+];
 const VERSION_KEY: &str = "hedgerow.records_version";
 
 /// One row of a capture.
@@ -137,7 +143,8 @@ pub fn records_schema() -> SchemaRef {
 /// The columns that records of every version have: what a reader may ask of a file.
 pub fn records_schema_least() -> SchemaRef {
     let schema = records_schema();
-    let fields = schema.fields().iter().filter(|field| !SINCE_2.contains(&field.name().as_str()));
+    let later = |field: &Field| LATER.iter().any(|(name, _)| name == field.name());
+    let fields = schema.fields().iter().filter(|field| !later(field));
     Arc::new(Schema::new(fields.cloned().collect::<Vec<_>>()))
 }
 

@@ -8,12 +8,12 @@ use arrow::{
 };
 use hedgerow_event::{
     Actor, CLASSES, Call, Digest, Epoch, EpochClose, Event, Exec, Exit, FileKey, Flow, Fork,
-    GramReport, HostCounters, Loss, Origin, Peer, Program, Provenance, Raw, Row, Signal, Subject,
-    Workload,
+    GramReport, HostCounters, Loss, Origin, Peer, Program, Provenance, Raw, Root, Row, Signal,
+    Subject, Workload,
 };
 
 use super::{
-    EarlyLook, Kind, Record,
+    EarlyLook, Kind, LATER, Record,
     write::{DIRECTIONS, PHASES, PROTOCOLS, PROVENANCES, REASONS},
 };
 use crate::{
@@ -218,10 +218,16 @@ impl RowColumns {
     }
 }
 
-/// A column that captures of the first version don't have.
-fn since_2<T>(batch: &RecordBatch, column: Result<T, Error>) -> Result<Option<T>, Error> {
+/// A column that captures of older versions don't have.
+fn later<T>(batch: &RecordBatch, column: Result<T, Error>) -> Result<Option<T>, Error> {
     match column {
-        Err(Error::MissingColumn(_)) if super::version(batch) == Some(1) => Ok(None),
+        Err(Error::MissingColumn(name))
+            if super::version(batch).is_some_and(|version| {
+                LATER.iter().any(|(later, since)| *later == name && version < *since)
+            }) =>
+        {
+            Ok(None)
+        }
         column => column.map(Some),
     }
 }
@@ -247,6 +253,9 @@ struct ExecColumns {
     socket_io: Option<Flags>,
     under_listener: Option<Flags>,
     provenance: Option<Texts>,
+    /// Absent before version 3, as is the next one.
+    root_tgid: Option<U32>,
+    root_start_boot_ns: Option<U64>,
 }
 
 impl ExecColumns {
@@ -279,10 +288,20 @@ impl ExecColumns {
             memory: flag("exec_memory")?,
             writable: flag("exec_writable")?,
             privileged: flag("exec_privileged")?,
-            socket_io: since_2(batch, flag("exec_socket_io"))?,
-            under_listener: since_2(batch, flag("exec_under_listener"))?,
-            provenance: since_2(batch, text("exec_provenance"))?,
+            socket_io: later(batch, flag("exec_socket_io"))?,
+            under_listener: later(batch, flag("exec_under_listener"))?,
+            provenance: later(batch, text("exec_provenance"))?,
+            root_tgid: later(batch, number("exec_root_tgid"))?,
+            root_start_boot_ns: later(batch, U64::open(batch, "exec_root_start_boot_ns"))?,
         })
+    }
+
+    fn root(&self, row: usize) -> Result<Option<Root>, Error> {
+        let (Some(tgid), Some(start)) = (&self.root_tgid, &self.root_start_boot_ns) else {
+            return Ok(None);
+        };
+        let root = |tgid| Ok(Root { tgid, start_boot_ns: start.get(row)? });
+        tgid.maybe(row).map(root).transpose()
     }
 
     fn read(&self, row: usize, subjects: &mut Interner) -> Result<Exec, Error> {
@@ -323,6 +342,7 @@ impl ExecColumns {
                 .provenance
                 .as_ref()
                 .map_or(Ok(Provenance::Unknown), |column| parse(column, row, &PROVENANCES))?,
+            root: self.root(row)?,
         })
     }
 }

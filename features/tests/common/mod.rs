@@ -76,6 +76,7 @@ pub fn exec(previous: Option<&Arc<Subject>>) -> Exec {
         socket_io: false,
         under_listener: false,
         provenance: Provenance::Unknown,
+        root: None,
     }
 }
 

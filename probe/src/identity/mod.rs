@@ -6,6 +6,8 @@ pub mod digest;
 pub mod program;
 pub mod provenance;
 mod resolver;
+mod service;
 pub mod workload;
 
 pub use resolver::{ExecFacts, ProcessKey, Resolver};
+pub use service::{Root, SERVICES_MAX, ServiceId};

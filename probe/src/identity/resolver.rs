@@ -1,7 +1,13 @@
 //! Resolves kernel ids into workloads and subjects, with bounded caches.
 
-use std::{collections::HashMap, fs, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    path::Path,
+    sync::Arc,
+};
 
+use hedgerow_bpf::wire;
 use hedgerow_event::{Program, Subject, Workload};
 use hedgerow_hostfile::Refusals;
 
@@ -11,6 +17,7 @@ use super::{
     digest::Digests,
     program,
     provenance::Sources,
+    service::{Root, ServiceId, Services},
     workload::{self, CgroupOwner},
 };
 
@@ -21,6 +28,8 @@ const SUBJECTS_MAX: usize = 16_384;
 /// Distinct workloads that get a number of their own; those past it share the number 0, whose
 /// programs have no profile.
 const WORKLOADS_MAX: usize = 1024;
+/// Of the cgroups that hold no unit.
+const HOST_NUMBER: u32 = wire::WIRE_WORKLOAD_HOST;
 
 /// What an exec record says of the new image.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +42,10 @@ pub struct ExecFacts<'a> {
     pub script: Option<&'a str>,
     /// The file has no link in any directory (memfd, deleted).
     pub memory: bool,
+    /// The kernel's id of the program with its script; 0 where the path can't be trusted.
+    pub service: u64,
+    /// The file, or its directory, belongs to or can be written by others than root.
+    pub writable: bool,
 }
 
 /// The process that an id is asked for.
@@ -42,7 +55,11 @@ pub struct ProcessKey {
     pub start_boot_ns: u64,
     pub program_id: u64,
     pub cgroup_id: u64,
+    pub root: Root,
 }
+
+/// A service has a number, or none any more.
+pub type ServiceNumber = (ServiceId, Option<u32>);
 
 /// Names for kernel ids.
 #[derive(Debug)]
@@ -52,6 +69,9 @@ pub struct Resolver {
     numbers: HashMap<Workload, u32>,
     processes: HashMap<ProcessKey, Arc<Subject>>,
     programs: HashMap<(u32, u64), Arc<Subject>>,
+    services: Services,
+    /// Numbers of services that the kernel hasn't been told yet.
+    numbered: Vec<ServiceNumber>,
     /// Of the files that programs run.
     digests: Digests,
     /// Times that a full cache was forgotten.
@@ -70,9 +90,11 @@ impl Resolver {
         Ok(Self {
             hierarchy: Hierarchy::open()?,
             cgroups: HashMap::new(),
-            numbers: HashMap::from([(Workload::host(), 1)]),
+            numbers: HashMap::from([(Workload::host(), HOST_NUMBER)]),
             processes: HashMap::new(),
             programs: HashMap::new(),
+            services: Services::default(),
+            numbered: Vec::new(),
             digests: Digests::start(packages)?,
             forgotten: 0,
         })
@@ -86,6 +108,11 @@ impl Resolver {
     /// Whose files are not read, because one took too long.
     pub fn refusals(&self) -> Refusals {
         self.digests.refusals().clone()
+    }
+
+    /// Processes that were the host's because there was no room for their service.
+    pub fn services_refused(&self) -> u64 {
+        self.services.refused()
     }
 
     /// Digests of programs' files.
@@ -121,6 +148,42 @@ impl Resolver {
         (name, number)
     }
 
+    /// The workload of a process and its number: that of its cgroup, and where this holds no unit,
+    /// that of its service.
+    pub fn place(&mut self, key: &ProcessKey) -> (Workload, u32) {
+        let (workload, number) = self.workload(key.cgroup_id, key.tgid);
+        // A cgroup that is gone says nothing of what it was.
+        if number != HOST_NUMBER || !self.cgroups.contains_key(&key.cgroup_id) {
+            return (workload, number);
+        }
+        let known = self.services.known(&key.root).cloned();
+        let Some(service) = known.clone().or_else(|| self.services.name(&key.root)) else {
+            return (workload, number);
+        };
+        let number = self.number(&service);
+        if known.is_none() {
+            self.numbered.push((key.root.id(), Some(number)));
+        }
+        (service, number)
+    }
+
+    /// Numbers of services for the kernel.
+    pub fn take_numbered(&mut self) -> Vec<ServiceNumber> {
+        std::mem::take(&mut self.numbered)
+    }
+
+    /// Whether ids of services that nobody has should be forgotten.
+    pub fn is_full_of_services(&self) -> bool {
+        self.services.is_full()
+    }
+
+    /// Forgets the ids of services that no process has.
+    pub fn retain_services(&mut self, used: &HashSet<ServiceId>) {
+        let gone = self.services.retain(used);
+        self.numbered.extend(gone.into_iter().map(|id| (id, None)));
+        self.forgotten += 1;
+    }
+
     fn number(&mut self, workload: &Workload) -> u32 {
         if let Some(number) = self.numbers.get(workload) {
             return *number;
@@ -142,14 +205,15 @@ impl Resolver {
         {
             return Arc::clone(known);
         }
-        let (workload, number) = self.workload(key.cgroup_id, key.tgid);
-        let named = match exec {
-            Some(facts) if facts.memory && facts.path.is_empty() => {
-                Some(Program::new(program::MEMORY))
-            }
-            Some(facts) => Some(program::name(facts.path, facts.arguments, facts.script)),
-            None => None,
-        };
+        let named = exec.map(|facts| match facts {
+            facts if facts.memory && facts.path.is_empty() => Program::new(program::MEMORY),
+            facts => program::name(facts.path, facts.arguments, facts.script),
+        });
+        if let (Some(facts), Some(program)) = (exec, &named) {
+            let lasts = !facts.memory && facts.service == key.root.service;
+            self.services.executed(if lasts { facts.service } else { 0 }, program, !facts.writable);
+        }
+        let (workload, number) = self.place(&key);
         let subject = match named {
             Some(program) => self.shared(Subject::new(workload, program), number, key.program_id),
             None => match self.named(number, key.program_id) {
@@ -206,7 +270,7 @@ impl Resolver {
 
 /// Names a running process by `/proc`, with the path of its file where it has one; a process
 /// without an image is a kernel thread.
-fn running(tgid: u32) -> Option<(Program, Option<Arc<str>>)> {
+pub fn running(tgid: u32) -> Option<(Program, Option<Arc<str>>)> {
     let directory = format!("/proc/{tgid}");
     if !Path::new(&directory).exists() {
         return None;
@@ -229,7 +293,7 @@ mod tests {
     use super::*;
 
     fn key(tgid: u32, program_id: u64, cgroup_id: u64) -> ProcessKey {
-        ProcessKey { tgid, start_boot_ns: 1, program_id, cgroup_id }
+        ProcessKey { tgid, start_boot_ns: 1, program_id, cgroup_id, root: Root::default() }
     }
 
     #[test]
@@ -245,7 +309,14 @@ mod tests {
     #[test]
     fn an_exec_renews_what_was_known_and_a_gone_process_keeps_its_programs_name() {
         let mut resolver = Resolver::open().unwrap();
-        let facts = |path| ExecFacts { path, arguments: &["x"], script: None, memory: false };
+        let facts = |path| ExecFacts {
+            path,
+            arguments: &["x"],
+            script: None,
+            memory: false,
+            service: 0,
+            writable: false,
+        };
         let gone = u32::MAX;
         let first = resolver.subject(key(gone, 1, 1), Some(facts("/bin/a")));
         assert_eq!(&*first.program.path, "/bin/a");
@@ -259,7 +330,14 @@ mod tests {
     #[test]
     fn caches_stay_bounded() {
         let mut resolver = Resolver::open().unwrap();
-        let facts = ExecFacts { path: "/bin/a", arguments: &[], script: None, memory: false };
+        let facts = ExecFacts {
+            path: "/bin/a",
+            arguments: &[],
+            script: None,
+            memory: false,
+            service: 0,
+            writable: false,
+        };
         for id in 0..SUBJECTS_MAX as u64 + 10 {
             resolver.subject(key(u32::MAX, id, 1), Some(facts));
         }

@@ -39,15 +39,17 @@ impl Order {
         [self.halves([kind, size]), self.words([7]), self.longs([0x1122_3344_5566_7788])].concat()
     }
 
-    /// start 1, cgroup 2, program 3, tgid 4, tid 5, slot 6, flags 0
+    /// start 1, cgroup 2, program 3, tgid 4, tid 5, slot 6, flags 0; root: start 11, service 12,
+    /// tgid 13, login uid 1000
     fn actor(self) -> Vec<u8> {
-        [self.longs(1..=3), self.words([4, 5, 6, 0])].concat()
+        let root = [self.longs([11, 12]), self.words([13, 1000])].concat();
+        [self.longs(1..=3), self.words([4, 5, 6, 0]), root].concat()
     }
 
     pub fn row(self) -> Vec<u8> {
         let reason = self.words([1, 0]);
         let counts = self.words((0..64).chain([100, 101, 102, 103, 104, 105, 106, 107, 108, 0]));
-        [self.header(1, 360), self.actor(), reason, counts].concat()
+        [self.header(1, 384), self.actor(), reason, counts].concat()
     }
 
     pub fn exec(self) -> Vec<u8> {
@@ -60,16 +62,16 @@ impl Order {
         ]
         .concat();
         let strings = b"/bin/sh./x./x\0-v -1".to_vec();
-        let size = 16 + 40 + fixed.len() + strings.len();
+        let size = 16 + 64 + fixed.len() + strings.len();
         [self.header(2, size), self.actor(), fixed, strings].concat()
     }
 
     pub fn fork(self) -> Vec<u8> {
-        [self.header(3, 72), self.actor(), self.longs([99]), self.words([40, 50])].concat()
+        [self.header(3, 96), self.actor(), self.longs([99]), self.words([40, 50])].concat()
     }
 
     pub fn exit(self) -> Vec<u8> {
-        [self.header(4, 64), self.actor(), self.words([0x0000_0300, 1])].concat()
+        [self.header(4, 88), self.actor(), self.words([0x0000_0300, 1])].concat()
     }
 
     pub fn call(self) -> Vec<u8> {
@@ -81,11 +83,11 @@ impl Order {
             self.halves([4, 0, 0, 0]),
         ]
         .concat();
-        [self.header(5, 132), self.actor(), fixed, b"/a/b".to_vec()].concat()
+        [self.header(5, 156), self.actor(), fixed, b"/a/b".to_vec()].concat()
     }
 
     pub fn signal(self) -> Vec<u8> {
-        [self.header(6, 64), self.actor(), self.words([8, 200])].concat()
+        [self.header(6, 88), self.actor(), self.words([8, 200])].concat()
     }
 
     pub fn raw(self) -> Vec<u8> {
@@ -107,12 +109,16 @@ impl Order {
             vec![2, 6, 0, 0],                        // final, TCP, outbound
             self.words([5, 1000, 4_026_531_992, 0]), // retransmits, RTT, netns
         ];
-        [self.header(8, 152), self.actor(), fixed.concat()].concat()
+        [self.header(8, 176), self.actor(), fixed.concat()].concat()
     }
 
     pub fn cgroup(self) -> Vec<u8> {
         let fixed = [self.longs([321]), self.words([1]), self.halves([9, 0])].concat();
         [self.header(9, 41), fixed, b"/a.slice/".to_vec()].concat()
+    }
+
+    pub fn process(self) -> Vec<u8> {
+        [self.header(10, 80), self.actor()].concat()
     }
 
     /// One of each kind.
@@ -133,6 +139,7 @@ impl Order {
             self.raw(),
             self.flow([v4(3), v4(4)]),
             self.cgroup(),
+            self.process(),
         ]
     }
 }

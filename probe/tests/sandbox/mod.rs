@@ -31,6 +31,18 @@ impl Cgroup {
         Self { path, name }
     }
 
+    /// A slice, which is no workload.
+    pub fn slice(name: &str) -> Self {
+        let name = format!("hedgerow-{name}-{}.slice", std::process::id());
+        let path = Hierarchy::open().unwrap().mount().join(&name);
+        fs::create_dir(&path).unwrap();
+        Self { path, name }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Makes a cgroup below this one.
     pub fn child(&self, name: &str) -> PathBuf {
         let path = self.path.join(name);

@@ -384,13 +384,18 @@ impl ProtectedSet {
     }
 }
 
-/// The session of a person who logged in: `session-12.scope` with its number stripped, or the user's
-/// own service manager.
+/// The session of a person who logged in: `session-12.scope` with its number stripped, the user's
+/// own service manager, or on a host without units `login:UID`. A service in no unit is called by
+/// its program's path, whose last part anybody may have chosen.
 fn is_login_session(workload: &Workload, login_uid: Option<u32>) -> bool {
     let name = workload.as_str();
+    if login_uid.is_none() || name.starts_with('/') {
+        return false;
+    }
     let unit = name.rsplit('/').next().unwrap_or(name);
-    login_uid.is_some()
-        && ((unit.starts_with("session") && unit.ends_with(".scope")) || unit.starts_with("user@"))
+    workload.is_login()
+        || (unit.starts_with("session") && unit.ends_with(".scope"))
+        || unit.starts_with("user@")
 }
 
 fn is_in((prefix, length, _): &Protected, address: IpAddr) -> bool {

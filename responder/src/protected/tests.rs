@@ -174,9 +174,11 @@ fn a_persons_own_login_session_is_protected() {
     assert!(login("session.scope", Some(1000)));
     assert!(login("user.slice/session-4.scope", Some(1000)));
     assert!(login("user@.service", Some(1000)));
+    assert!(login("login:1000", Some(1000)));
     // No login uid: no person; another workload: not the session itself.
     assert!(!login("session.scope", None));
     assert!(!login("postgresql.service", Some(1000)));
+    assert!(!login("/srv/session.scope", Some(1000)), "a program that is called like one");
 }
 
 #[test]

@@ -139,6 +139,7 @@ impl Host {
             socket_io: false,
             under_listener: false,
             provenance: Provenance::Unknown,
+            root: None,
         };
         change(&mut exec);
         self.event(who, Origin::Exec(Box::new(exec)))
