@@ -174,62 +174,98 @@ fn splice(
         begin_boot_ns: mark.begun_boot_ns,
         end_boot_ns: mark.ended_boot_ns.saturating_add(SLACK_NS),
     };
-    let placed = life.play(tape.around(span))?;
+    let epochs = tape.around(span);
+    let mut act = Act { mark, tree, placed: vec![life.play(epochs.clone())?] };
+    if mark.class == Class::Slow {
+        // It goes on as it was in its middle, until it is found or the limit is reached.
+        let middle = epochs.start + 1..epochs.end.saturating_sub(1);
+        let limit = usize::try_from(mark.class.limit().as_secs() / 5)?;
+        for _ in 0..limit / middle.len().max(1) {
+            if middle.is_empty() || act.found(life).is_some() {
+                break;
+            }
+            act.placed.push(life.play(middle.clone())?);
+        }
+    }
     let mut left = TAIL;
     while left > 0 {
         let piece = draw.piece(judge, left);
         left -= piece.len();
         life.play(piece)?;
     }
-    Ok(verdict(life, mark, tree, placed, index))
+    Ok(act.verdict(life, index))
 }
 
-fn verdict(life: &Life<'_>, mark: &Mark, tree: &Tree, placed: Placed, index: usize) -> Tried {
-    let begun = placed.time(mark.begun_boot_ns);
-    let limit = u64::try_from(mark.class.limit().as_nanos()).unwrap_or(u64::MAX);
-    let in_time = |finding: &&Finding| {
-        (begun..=begun.saturating_add(limit)).contains(&life.boot_ns_of(finding))
-    };
-    let alerts = || life.findings.iter().filter(in_time).filter(|finding| is_new_alert(finding));
-    let found = alerts().find(|finding| names(finding, tree, placed));
-    let said = found.or_else(|| alerts().next()).or_else(|| life.findings.iter().find(in_time));
-    Tried {
-        mark: index,
-        kind: mark.kind.clone(),
-        class: mark.class,
-        load: mark.load.clone(),
-        processes: tree.processes.len(),
-        found_s: found.map(|finding| (life.boot_ns_of(finding) - begun) as f64 / 1e9),
-        alerted: alerts().next().is_some(),
-        said: said.map(told),
+/// An act in a life.
+struct Act<'a> {
+    mark: &'a Mark,
+    tree: &'a Tree,
+    /// Where it, or a part of it, was played.
+    placed: Vec<Placed>,
+}
+
+impl Act<'_> {
+    fn begun(&self) -> u64 {
+        self.placed.first().map_or(0, |placed| placed.time(self.mark.begun_boot_ns))
+    }
+
+    /// What was reported of anything from its begin to the limit.
+    fn reports<'l>(&self, life: &'l Life<'_>) -> impl Iterator<Item = &'l Finding> + use<'l> {
+        let begun = self.begun();
+        let limit = u64::try_from(self.mark.class.limit().as_nanos()).unwrap_or(u64::MAX);
+        let times = begun..=begun.saturating_add(limit);
+        life.findings.iter().filter(move |finding| times.contains(&life.boot_ns_of(finding)))
+    }
+
+    fn found<'l>(&self, life: &'l Life<'_>) -> Option<&'l Finding> {
+        self.reports(life).find(|finding| is_new_alert(finding) && self.is_named_by(finding))
+    }
+
+    fn verdict(&self, life: &Life<'_>, index: usize) -> Tried {
+        let Mark { kind, class, load, .. } = self.mark.clone();
+        let found = self.found(life);
+        let alert = self.reports(life).find(|finding| is_new_alert(finding));
+        let said = found.or(alert).or_else(|| self.reports(life).next());
+        Tried {
+            mark: index,
+            kind,
+            class,
+            load,
+            processes: self.tree.processes.len(),
+            found_s: found.map(|found| (life.boot_ns_of(found) - self.begun()) as f64 / 1e9),
+            alerted: alert.is_some(),
+            said: said.map(told),
+        }
+    }
+
+    /// The finding's process is one of the tree's; or it says of a program that the tree ran what was
+    /// new; or, where it has no process at all, its subject is the tree's.
+    fn is_named_by(&self, finding: &Finding) -> bool {
+        let ours = |subject: &Subject| self.tree.subjects.iter().any(|one| **one == *subject);
+        let process = finding.process.as_ref().is_some_and(|process| {
+            let started = |start: u64| {
+                self.placed.iter().any(|placed| placed.start(start) == process.start_boot_ns)
+            };
+            self.tree.processes.iter().any(|(pid, start)| *pid == process.pid && started(*start))
+        });
+        let object = finding.objects.iter().any(|object| match object {
+            Object::NewProgram { subject }
+            | Object::NewPeer { subject, .. }
+            | Object::Privilege { subject, .. }
+            | Object::ExecMemory { subject }
+            | Object::ExecWritable { subject }
+            | Object::Replaced { subject }
+            | Object::Did { subject, .. } => ours(subject),
+            Object::NewChild { child, .. } => ours(child),
+            _ => false,
+        });
+        process || object || (finding.process.is_none() && ours(&finding.subject))
     }
 }
 
 /// An alert of its own, not one more report of an episode.
 fn is_new_alert(finding: &Finding) -> bool {
     finding.activity == Activity::Create && finding.disposition.is_alert()
-}
-
-/// The finding's process is one of the tree's; or it says of a program that the tree ran what was new;
-/// or, where it has no process at all, its subject is the tree's.
-fn names(finding: &Finding, tree: &Tree, placed: Placed) -> bool {
-    let ours = |subject: &Subject| tree.subjects.iter().any(|one| **one == *subject);
-    let process = finding.process.as_ref().is_some_and(|process| {
-        tree.processes.iter().any(|(pid, start)| {
-            *pid == process.pid && placed.start(*start) == process.start_boot_ns
-        })
-    });
-    let object = finding.objects.iter().any(|object| match object {
-        Object::NewProgram { subject }
-        | Object::NewPeer { subject, .. }
-        | Object::Privilege { subject, .. }
-        | Object::ExecMemory { subject }
-        | Object::ExecWritable { subject }
-        | Object::Replaced { subject } => ours(subject),
-        Object::NewChild { child, .. } => ours(child),
-        _ => false,
-    });
-    process || object || (finding.process.is_none() && ours(&finding.subject))
 }
 
 fn told(finding: &Finding) -> String {
