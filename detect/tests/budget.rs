@@ -1,0 +1,195 @@
+//! The budget as a promise, held against weeks of simulated life on its true clock: deeds that come
+//! by the day, in bursts, by programs of very different habits, ever new things that grow rarer, and
+//! measures that hang together (autocorrelation .99) with heavy tails. Nothing is wrong in it, so
+//! that every notification is a false one.
+#![allow(clippy::unwrap_used)]
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use hedgerow_detect::surprise::{
+    floors::{Floors, Told, by_class},
+    notices::Notices,
+    rates::{Context, Rates},
+    tails::Tails,
+};
+use hedgerow_event::{Class, Deed, Program, Scale, Subject, Workload};
+use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+const HOURS: u64 = 28 * 24;
+/// One window a minute stands for the twelve of it: they are all but equal.
+const WINDOWS: u64 = 60;
+const PROGRAMS: u64 = 12;
+
+/// Kinds that a program does now and then, with the others that come along with them.
+const HABITS: [&[Deed]; 6] = [
+    &[Deed::NewPeer],
+    &[Deed::NewProgram, Deed::NewChild],
+    &[Deed::NewProgram, Deed::NewChild, Deed::NewPeer],
+    &[Deed::NewSource],
+    &[Deed::Namespace],
+    &[Deed::ExecWritable, Deed::NewProgram],
+];
+
+struct Life {
+    rng: SmallRng,
+    rates: Rates,
+    floors: Floors,
+    tails: Tails,
+    notices: Notices,
+    /// Deeds an hour of each (program, habit).
+    habits: Vec<(u64, usize, f64)>,
+    /// The measures' slow part.
+    levels: Vec<f64>,
+    /// Notifications by week.
+    told: [u32; 4],
+}
+
+fn subject(program: u64) -> Arc<Subject> {
+    let workload = Workload::new(format!("s{}.service", program % 4));
+    Arc::new(Subject::new(workload, Program::new(format!("/usr/bin/p{program}"))))
+}
+
+impl Life {
+    fn new(per_day: f64, seed: u64) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut habits = Vec::new();
+        for program in 0..PROGRAMS {
+            for habit in 0..HABITS.len() {
+                // Log-uniform between once in four months and twice an hour; few have many.
+                if rng.gen_bool(0.15) {
+                    habits.push((program, habit, 10f64.powf(rng.gen_range(-3.5..0.3))));
+                }
+            }
+        }
+        let mut rates = Rates::default();
+        rates.know((0..4).map(|at| (Workload::new(format!("s{at}.service")), 3)).collect());
+        Self {
+            levels: vec![0.0; PROGRAMS as usize],
+            tails: Tails::default(),
+            floors: Floors::new(per_day),
+            notices: Notices::default(),
+            told: [0; 4],
+            rng,
+            rates,
+            habits,
+        }
+    }
+
+    /// A daily cycle, from a third to five thirds.
+    fn activity(hour: u64) -> f64 {
+        1.0 + (2.0 / 3.0) * ((hour % 24) as f64 / 24.0 * std::f64::consts::TAU).sin()
+    }
+
+    fn notify(&mut self, class: Class, nats: f64, hour: u64) {
+        if nats < self.floors.floor(class) {
+            return;
+        }
+        let per_hour = self.floors.per_hour(class);
+        if self.notices.admit(class, per_hour, hour * 3_600_000_000_000, nats) {
+            self.told[(hour / 168) as usize] += 1;
+        }
+    }
+
+    fn deeds(&mut self, hour: u64) {
+        for at in 0..self.habits.len() {
+            let (program, habit, rate) = self.habits[at];
+            // New things grow rarer as the host is known.
+            let rarer = 1.0 / (1.0 + hour as f64 / 200.0);
+            let expected = rate * Self::activity(hour) * rarer;
+            if !self.rng.gen_bool((1.0 - (-expected).exp()).clamp(0.0, 1.0)) {
+                continue;
+            }
+            let minutes = if self.rng.gen_bool(0.2) { self.rng.gen_range(2..10) } else { 1 };
+            let context = Context::new(&subject(program), program);
+            let done: Vec<(Deed, f64)> = HABITS[habit]
+                .iter()
+                .map(|deed| (*deed, self.rates.surprise(*deed, &context, 0.0)))
+                .collect();
+            let mut best = BTreeMap::new();
+            for (deed, nats) in &done {
+                let best = best.entry(deed.aspect()).or_insert((*deed, *nats));
+                if *nats > best.1 {
+                    *best = (*deed, *nats);
+                }
+            }
+            let classes = by_class(best.values().copied());
+            let highest = classes.values().copied().fold(0.0, f64::max);
+            let suspected = classes.iter().any(|(class, nats)| *nats >= self.floors.floor(*class));
+            for (class, nats) in classes {
+                self.notify(class, nats, hour);
+            }
+            let deeds =
+                best.values().map(|(deed, _)| (*deed, context.clone(), minutes as f64)).collect();
+            self.floors.hold_back(highest, Told { deeds });
+            if !suspected {
+                for minute in 0..minutes {
+                    for deed in HABITS[habit] {
+                        self.rates.count(*deed, &context, hour * 60 + minute);
+                    }
+                }
+            }
+        }
+    }
+
+    fn measures(&mut self, hour: u64) {
+        for _ in 0..WINDOWS {
+            for program in 0..PROGRAMS {
+                let noise = self.rng.gen_range(-1.0..1.0f64);
+                let level = &mut self.levels[program as usize];
+                *level = 0.99 * *level + 0.14 * noise;
+                // A Pareto tail now and then, as a backup or a report makes one.
+                let burst = if self.rng.gen_bool(0.002) {
+                    self.rng.gen_range(1e-3f64..1.0).powf(-0.25)
+                } else {
+                    0.0
+                };
+                let x = *level + burst * Self::activity(hour);
+                let subject = subject(program);
+                if let Some(nats) = self.tails.surprise(&subject, x, Scale::Minute) {
+                    self.notify(Class::Measure, nats, hour);
+                    self.floors.hold_back_measure(nats);
+                }
+                self.tails.hold_back(&subject, x);
+            }
+        }
+    }
+
+    fn live(mut self) -> [u32; 4] {
+        for hour in 0..HOURS {
+            self.rates.watch(1.0, true);
+            self.floors.watch(hour, 1.0);
+            self.floors.solve(&self.rates, PROGRAMS as usize);
+            self.deeds(hour);
+            self.measures(hour);
+        }
+        self.told
+    }
+}
+
+/// The least count that a Poisson variable exceeds with a probability of at most .001.
+fn at_most(expected: f64) -> u32 {
+    let (mut term, mut sum, mut count) = ((-expected).exp(), (-expected).exp(), 0u32);
+    while sum < 0.999 {
+        count += 1;
+        term *= expected / f64::from(count);
+        sum += term;
+    }
+    count
+}
+
+#[test]
+fn weeks_of_life_with_nothing_wrong_bring_no_more_than_was_asked() {
+    for (per_day, seeds) in [(0.1, 10), (1.0, 4), (5.0, 2)] {
+        let mut told = [0; 4];
+        for seed in 0..seeds {
+            let life = Life::new(per_day, 100 + seed).live();
+            told.iter_mut().zip(life).for_each(|(sum, week)| *sum += week);
+        }
+        let expected = 7.0 * per_day * seeds as f64;
+        assert!(expected >= 5.0, "a row must be able to fail");
+        println!("{per_day} a day asked, {expected} a week of {seeds} hosts: {told:?}");
+        for week in [0, 3] {
+            assert!(told[week] <= at_most(expected), "{per_day} a day, week {week}: {told:?}");
+        }
+    }
+}
