@@ -2,35 +2,23 @@
 //! clock and does no IO but for the model file; what is to be done outside comes back as
 //! [`Outcome`]s.
 //!
-//! - **What is usual**: [`reference`](self) ranges, n-grams, first-seen sets, learned in time order.
+//! - **What is usual** (`usual/`): ranges, n-grams, first-seen sets, learned in time order.
 //!   *Fill* (60 %) collects them and judges nothing; they are frozen before *fit* (20 %: the
 //!   detectors) and *calibrate* (20 %: windows are held back). The epoch between fill and fit, in
 //!   which the kernel gets to know what fill learned, is used for neither.
-//! - **What was done**: deeds, with their witnesses, by process tree ([`deeds`](self)).
+//! - **What was done**: deeds, with their witnesses, by process tree (`deeds/`).
 //! - **How surprising** that is: [`surprise`], which has the whole rule on one screen.
-//! - **What is said**: episodes, findings, attribution, and evidence for the responder.
+//! - **What is said** (`said/`): episodes, findings, attribution, and evidence for the responder.
 
 mod deeds;
-mod detector;
-mod early;
-mod episodes;
 mod error;
 pub mod file;
-mod finding;
-mod grams;
-mod judge;
-mod learn;
-mod lineage;
-pub mod maturity;
-mod objects;
 mod persist;
-mod probation;
-mod reference;
-mod scale;
-mod schedule;
+mod said;
 pub mod surprise;
 #[cfg(test)]
 mod tests;
+mod usual;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -44,29 +32,38 @@ use hedgerow_event::{
 use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
 
 use self::{
-    deeds::Deeds,
-    detector::Scored,
-    episodes::Episodes,
-    grams::GramLearner,
-    lineage::Lineage,
-    objects::Witness,
-    probation::Probation,
-    scale::{Counts, Learned, Learning},
+    deeds::{
+        Deeds,
+        lineage::{self, Lineage},
+        objects::{self, Witness},
+    },
+    said::episodes::{self, Episodes},
     surprise::{
         floors::{Floors, Promise},
         notices::Notices,
         rates::{Context, Rates},
         trees::Trees,
     },
+    usual::{
+        detector::{self, Scored},
+        grams::{self, GramLearner},
+        maturity::MaturityRule,
+        probation::{self, Probation},
+        reference,
+        scale::{self, Counts, Learned, Learning},
+    },
 };
 pub use self::{
     error::{Error, Result, chain},
-    finding::NATS,
-    grams::{digests, known},
     persist::SavedModel,
-    schedule::{Phase, Schedule, Settings},
+    said::finding::NATS,
+    usual::{
+        grams::{digests, known},
+        maturity,
+        schedule::{Phase, Schedule, Settings},
+    },
 };
-use crate::{file::Profile, maturity::MaturityRule};
+use crate::file::Profile;
 
 /// Length of an epoch.
 pub const EPOCH_SECONDS: u64 = 5;

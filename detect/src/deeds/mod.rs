@@ -10,7 +10,9 @@ mod calls;
 mod execs;
 mod files;
 mod firsts;
+pub mod lineage;
 mod most;
+pub mod objects;
 mod processes;
 #[cfg(test)]
 mod tests;

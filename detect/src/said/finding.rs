@@ -9,7 +9,7 @@ use hedgerow_event::{
 use hedgerow_features::Window;
 use sha2::{Digest, Sha256};
 
-use super::{
+use crate::{
     Engine,
     detector::Scored,
     objects::{Witness, families},
@@ -27,7 +27,7 @@ pub const NATS: &str = "surprise (nats)";
 
 impl Engine {
     /// The finding of a process tree.
-    pub(super) fn tree_finding(
+    pub(crate) fn tree_finding(
         &self,
         tree: &Tree,
         class: Class,
@@ -55,7 +55,7 @@ impl Engine {
     }
 
     /// The finding of a window whose measure is surprising.
-    pub(super) fn window_finding(
+    pub(crate) fn window_finding(
         &self,
         window: &Window,
         scored: &Scored,
@@ -138,7 +138,7 @@ impl Engine {
     }
 
     /// What the responder may act on: the process behind the deed that a denial can rest on.
-    pub(super) fn evidence(&self, tree: &Tree, window: Option<&Window>) -> Option<Evidence> {
+    pub(crate) fn evidence(&self, tree: &Tree, window: Option<&Window>) -> Option<Evidence> {
         let counted = tree.counted();
         let done = offender(tree)?;
         let witness = &done.witness;
@@ -163,7 +163,7 @@ impl Engine {
     }
 
     /// A name for a case: of the host, the boot, its subject and when it began.
-    pub(super) fn name_case(&self, finding: &Finding, now_boot_ns: u64) -> String {
+    pub(crate) fn name_case(&self, finding: &Finding, now_boot_ns: u64) -> String {
         let settings = &self.settings;
         let mut hasher = Sha256::new();
         for part in [&*settings.host_id, &settings.boot_id, &finding.subject.to_string()] {
@@ -176,7 +176,7 @@ impl Engine {
     }
 
     /// A name for what was learned: a hash of its seed, its profile and its hours.
-    pub(super) fn name_model(&self) -> String {
+    pub(crate) fn name_model(&self) -> String {
         let mut hasher = Sha256::new();
         hasher.update(self.settings.seed.to_le_bytes());
         for program in self.profile.iter().flat_map(|profile| &profile.programs) {

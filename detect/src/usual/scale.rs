@@ -7,7 +7,7 @@ use hedgerow_features::{COLUMNS, Kind, Window};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
-use super::{
+use crate::{
     detector::{Detector, FIT_ROWS_LEAST, FIT_ROWS_MAX, Scored, rows},
     reference::{Deviation, Reference, ReferenceBuilder},
     surprise::tails::Tails,

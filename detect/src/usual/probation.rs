@@ -8,7 +8,7 @@ use crate::file::{Profile, ProgramProfile};
 use hedgerow_event::{GramReport, Object, Subject};
 use serde::{Deserialize, Serialize};
 
-use super::{Engine, Outcome, grams};
+use crate::{Engine, Outcome, grams};
 
 /// A program that relearns.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -104,7 +104,7 @@ impl Probation {
 
 impl Engine {
     /// A program is on probation from the exec that showed its replacement.
-    pub(super) fn is_on_probation(&self, subject: &Subject) -> bool {
+    pub(crate) fn is_on_probation(&self, subject: &Subject) -> bool {
         self.probation.covers(subject) || self.replaced.contains(subject)
     }
 
@@ -114,7 +114,7 @@ impl Engine {
     }
 
     /// Begins with what was replaced in the epoch that closes.
-    pub(super) fn begin_probation(&mut self, outcomes: &mut Vec<Outcome>) {
+    pub(crate) fn begin_probation(&mut self, outcomes: &mut Vec<Outcome>) {
         let replaced = std::mem::take(&mut self.replaced);
         let Some(profile) = &self.profile else { return };
         for subject in replaced {
@@ -125,7 +125,7 @@ impl Engine {
     }
 
     /// Takes a closed window of a program; true where it was the last one of its probation.
-    pub(super) fn relearns(&mut self, subject: &Subject, clean: bool) -> bool {
+    pub(crate) fn relearns(&mut self, subject: &Subject, clean: bool) -> bool {
         let Some(learned) = self.probation.close(subject, clean) else { return false };
         let Some(profile) = &mut self.profile else { return false };
         grams::merge(profile, &learned, subject);
@@ -133,7 +133,7 @@ impl Engine {
     }
 
     /// The kernel gets to know what programs have relearned, once for all: a package replaces many.
-    pub(super) fn end_probation(
+    pub(crate) fn end_probation(
         &mut self,
         subjects: Vec<Arc<Subject>>,
         outcomes: &mut Vec<Outcome>,

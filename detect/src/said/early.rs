@@ -6,7 +6,7 @@ use std::sync::Arc;
 use hedgerow_event::{Event, Scale};
 use hedgerow_features::Window;
 
-use super::{Engine, Outcome, Phase, detector::Scored};
+use crate::{Engine, Outcome, Phase, detector::Scored};
 
 /// Subjects that are looked at before their window closes, in one epoch.
 const EARLY_SUBJECTS_MAX: usize = 64;
@@ -16,7 +16,7 @@ const EARLY_PROCESSES_MAX: usize = 64;
 impl Engine {
     /// Marks the subject of an event that is a hard signal. A process that belongs to a subject
     /// already watched may bring more.
-    pub(super) fn watch_early(&mut self, event: &Event) {
+    pub(crate) fn watch_early(&mut self, event: &Event) {
         let subject = &event.actor.subject;
         self.builder.mark_hard(subject, event.epoch);
         if self.hard.len() < EARLY_SUBJECTS_MAX || self.hard.contains_key(subject) {

@@ -10,7 +10,7 @@ use ndarray::{Array2, ArrayView1, Axis};
 use rand::{SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
-use super::reference::{DEVIATIONS, Deviation, FAMILIES, Reference};
+use crate::reference::{DEVIATIONS, Deviation, FAMILIES, Reference};
 
 const TREES: usize = 100;
 const SAMPLE_MAX: usize = 256;

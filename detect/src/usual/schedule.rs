@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hedgerow_features::Sensors;
 use serde::{Deserialize, Serialize};
 
-use super::EPOCH_SECONDS;
+use crate::EPOCH_SECONDS;
 
 /// Where learning stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

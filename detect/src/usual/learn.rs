@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use hedgerow_event::{Class, EpochClose, Scale, Workload};
 use hedgerow_features::{Set, Window};
 
-use super::{EPOCH_SECONDS, Engine, HOUR_NS, Phase, SOLVE_EPOCHS, surprise::trees::Tree, valid};
+use crate::{EPOCH_SECONDS, Engine, HOUR_NS, Phase, SOLVE_EPOCHS, surprise::trees::Tree, valid};
 
 /// What nobody suspected is learned once a day.
 const DAY_EPOCHS: u32 = 17_280;
@@ -13,7 +13,7 @@ const DAY_EPOCHS: u32 = 17_280;
 const UNSUSPECTED_MAX: usize = 4096;
 
 impl Engine {
-    pub(super) fn hold_back(&mut self, windows: &[Window]) {
+    pub(crate) fn hold_back(&mut self, windows: &[Window]) {
         for scale in [Scale::Seconds5, Scale::Minute] {
             let mut part: Vec<Window> = valid(windows, scale);
             part.retain(|window| !self.in_transition(window));
@@ -29,7 +29,7 @@ impl Engine {
     }
 
     /// Adds an epoch to what was watched, and takes in the trees that are over.
-    pub(super) fn keep_time(&mut self, close: &EpochClose) {
+    pub(crate) fn keep_time(&mut self, close: &EpochClose) {
         // Time in suspend is none in which something could happen.
         let hours = EPOCH_SECONDS as f64 / 3600.0;
         self.rates.watch(hours, self.phase != Phase::Fill);
@@ -82,7 +82,7 @@ impl Engine {
     }
 
     /// What the rates share out among: programs by workload.
-    pub(super) fn know_programs(&mut self) {
+    pub(crate) fn know_programs(&mut self) {
         let programs = |workload: &Workload| {
             let learned = self.baseline.learned(workload);
             learned.filter(|(set, _, _)| *set == Set::Programs).count() as u32
@@ -96,14 +96,14 @@ impl Engine {
     }
 
     /// Learning ends: what is open of it is taken in, and the floors are solved.
-    pub(super) fn end_calibrate(&mut self) {
+    pub(crate) fn end_calibrate(&mut self) {
         for (_, tree) in self.trees.drain() {
             self.take_in(tree);
         }
         self.solve();
     }
 
-    pub(super) fn solve(&mut self) {
+    pub(crate) fn solve(&mut self) {
         let measured: usize = self.learned.values().map(|learned| learned.tails.programs()).sum();
         self.floors.solve(&self.rates, measured.max(self.rates.programs()).max(1));
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hedgerow_event::{Activity, Class, Disposition, EpochClose, Evidence, Finding, Scale};
 use hedgerow_features::Window;
 
-use super::{
+use crate::{
     Engine, Outcome, WindowScore,
     detector::Scored,
     episodes::{Case, Episode},
@@ -14,7 +14,7 @@ use super::{
 
 impl Engine {
     /// Judges the windows of a closed epoch, and what was done in it.
-    pub(super) fn judge_closed(
+    pub(crate) fn judge_closed(
         &mut self,
         windows: &[Window],
         close: &EpochClose,
@@ -47,7 +47,7 @@ impl Engine {
     }
 
     /// When a subject first did something in this epoch; later than all others where it did not.
-    pub(super) fn first_of(&self, subject: &hedgerow_event::Subject) -> u64 {
+    pub(crate) fn first_of(&self, subject: &hedgerow_event::Subject) -> u64 {
         self.first.get(subject).copied().unwrap_or(u64::MAX)
     }
 
@@ -62,7 +62,7 @@ impl Engine {
     }
 
     /// Judges what the trees did whose last deeds were of the subject of an early row.
-    pub(super) fn judge_trees_of(
+    pub(crate) fn judge_trees_of(
         &mut self,
         window: &Window,
         now_boot_ns: u64,
@@ -116,7 +116,7 @@ impl Engine {
 
     /// Judges one scored window by its measure; gives the case that it is part of. A program that a
     /// tree's case is about does more, or other work, because of that.
-    pub(super) fn judge_window(
+    pub(crate) fn judge_window(
         &mut self,
         window: &Window,
         scored: &Scored,
@@ -184,7 +184,7 @@ impl Engine {
     }
 
     /// How a window was judged, with the episode that it is part of.
-    pub(super) fn window_score(
+    pub(crate) fn window_score(
         &self,
         window: &Window,
         scored: &Scored,
@@ -207,7 +207,7 @@ impl Engine {
     }
 
     /// The last report of an episode that is over; none where it was never reported.
-    pub(super) fn closing(&self, episode: Episode, now_boot_ns: u64) -> Option<Outcome> {
+    pub(crate) fn closing(&self, episode: Episode, now_boot_ns: u64) -> Option<Outcome> {
         let mut finding = episode.reported?;
         finding.activity = Activity::Close;
         finding.sequence = episode.sequence;

@@ -1,0 +1,6 @@
+//! What is said: trees and windows against their floors, episodes, findings, evidence.
+
+mod early;
+pub mod episodes;
+pub mod finding;
+mod judge;

@@ -1,0 +1,10 @@
+//! What is usual: each column's ranges, n-grams, detectors, how sure it is, and learning on.
+
+pub mod detector;
+pub mod grams;
+mod learn;
+pub mod maturity;
+pub mod probation;
+pub mod reference;
+pub mod scale;
+pub mod schedule;
