@@ -6,9 +6,6 @@
 
 #[path = "../../features/tests/common/mod.rs"]
 mod common;
-// The engine is a part of the binary; the benchmark compiles the same files and uses some of them.
-#[allow(dead_code, unused_imports)]
-#[allow(dead_code)]
 use std::sync::Arc;
 
 use common::{close, event, outbound, rows, subject};
