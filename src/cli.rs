@@ -140,7 +140,7 @@ pub struct Run {
     /// Seed of the forest and of the n-gram hash; random without it.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Leave live entries in the kernel at exit, until they expire.
+    /// Leave live entries in the kernel until they expire, also at Ctrl-C; SIGTERM and faults always do.
     #[arg(long)]
     pub keep_entries: bool,
 }

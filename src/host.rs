@@ -69,6 +69,12 @@ pub fn pins(state: &Path) -> PathBuf {
     format!("{DIRECTORY}-{name}").into()
 }
 
+/// Ctrl-C: whoever stops the daemon by hand wants nothing refused afterwards. A service manager's
+/// SIGTERM may be a restart, and leaves entries to their expiry.
+pub fn is_by_hand(signal: i32) -> bool {
+    signal == SIGINT
+}
+
 /// Delivers SIGINT and SIGTERM.
 pub fn signals() -> anyhow::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;

@@ -5,7 +5,7 @@
 
 use std::{
     net::TcpStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
 };
@@ -19,6 +19,7 @@ const STARTED: Duration = Duration::from_secs(60);
 /// Loopback addresses of these tests' own; nothing listens there.
 const DENIED: &str = "127.71.0.1";
 const OTHER: &str = "127.71.0.2";
+const KEPT: &str = "127.71.0.4";
 const DISARMED: &str = "127.71.0.3";
 /// Exit codes of `hedgerow --help`.
 const USAGE: i32 = 2;
@@ -44,10 +45,13 @@ impl State {
     }
     /// Where its daemon pins: named by a digest of the path.
     fn is_pinned(&self) -> bool {
+        self.pins().exists()
+    }
+    fn pins(&self) -> PathBuf {
         let path = std::fs::canonicalize(self.path()).unwrap();
         let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
         let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
-        Path::new(&format!("/sys/fs/bpf/hedgerow-{name}")).exists()
+        format!("/sys/fs/bpf/hedgerow-{name}").into()
     }
     fn hedgerow(&self, arguments: &[&str]) -> Output {
         Command::new(PROGRAM).args(arguments).args(["--state", text(self.path())]).output().unwrap()
@@ -127,6 +131,39 @@ fn entries_outlive_a_killed_daemon_the_next_one_adopts_them_and_a_clean_stop_lif
     next.interrupt().unwrap();
     assert!(!is_refused(DENIED), "a clean stop lifts");
     assert!(!state.is_pinned(), "and detaches");
+}
+
+#[test]
+fn a_service_managers_stop_keeps_entries_to_their_expiry_and_leaves_nothing_without_any() {
+    let state = State::new();
+    let daemon = state.daemon();
+    state.said(&["deny", "add", KEPT, "--for", "10m", "--force"]);
+    daemon.terminate().unwrap();
+    assert!(is_refused(KEPT), "a restart is no pardon");
+    let next = state.daemon();
+    let entries = state.json(&["deny", "list"]);
+    let uid = entries["live"][0]["uid"].as_str().unwrap().to_owned();
+    state.said(&["deny", "remove", &uid]);
+    next.terminate().unwrap();
+    assert!(!is_refused(KEPT) && !state.is_pinned());
+}
+
+#[test]
+fn enforce_that_was_ordered_and_can_not_be_is_a_finding() {
+    let state = State::new();
+    let daemon = state.daemon();
+    state.said(&["mode", "enforce", "--workload", "web.service"]);
+    daemon.interrupt().unwrap();
+    // Somebody else's directory is where the pins go.
+    std::fs::create_dir_all(state.pins().join("foreign")).unwrap();
+    let daemon = state.daemon();
+    let tells = |line: &Line| match line {
+        Line::Finding(finding) => finding.reason.contains("enforce is ordered"),
+        _ => false,
+    };
+    daemon.wait_for("the finding", STARTED, tells).unwrap();
+    daemon.interrupt().unwrap();
+    std::fs::remove_dir(state.pins().join("foreign")).unwrap();
 }
 
 #[test]

@@ -71,7 +71,8 @@ impl Daemon {
         let stopped = Arc::clone(&child);
         let stop = Guard::new(move || {
             if let Some(mut child) = take(&stopped)
-                && !interrupt(&mut child, STOP_LIMIT).is_ok_and(|status| status.is_some())
+                && !interrupt(&mut child, libc::SIGINT, STOP_LIMIT)
+                    .is_ok_and(|status| status.is_some())
             {
                 eprintln!("lab: the daemon did not end within {STOP_LIMIT:?} of SIGINT: killed");
                 kill(child);
@@ -131,8 +132,17 @@ impl Daemon {
     /// Ends it as Ctrl-C does; gives what it said at last. One that fails, or doesn't end, is an
     /// error.
     pub fn interrupt(self) -> Result<Vec<Line>> {
+        self.end(libc::SIGINT)
+    }
+
+    /// Ends it as a service manager does: live entries stay until they expire.
+    pub fn terminate(self) -> Result<Vec<Line>> {
+        self.end(libc::SIGTERM)
+    }
+
+    fn end(&self, signal: i32) -> Result<Vec<Line>> {
         let Some(mut child) = take(&self.child) else { return Ok(Vec::new()) };
-        let status = interrupt(&mut child, INTERRUPT_LIMIT).at("wait for", &self.log)?;
+        let status = interrupt(&mut child, signal, INTERRUPT_LIMIT).at("wait for", &self.log)?;
         match status {
             Some(status) if status.success() => Ok(self.lines.iter().collect()),
             Some(status) => Err(self.failed(format!("{status}: "))),
@@ -158,10 +168,10 @@ fn take(child: &Mutex<Option<Child>>) -> Option<Child> {
     child.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// SIGINT, so that the daemon lifts its entries and detaches; `None` where it goes on past `limit`.
-fn interrupt(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+/// Asks it to end and waits; `None` where it goes on past `limit`.
+fn interrupt(child: &mut Child, signal: i32, limit: Duration) -> io::Result<Option<ExitStatus>> {
     // SAFETY: the child is ours and not reaped yet.
-    unsafe { libc::kill(child.id().cast_signed(), libc::SIGINT) };
+    unsafe { libc::kill(child.id().cast_signed(), signal) };
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {

@@ -30,7 +30,9 @@ mod wire;
 pub use error::{Error, Refusal};
 pub use kernel::now;
 pub use limits::Limits;
-pub use responder::{Alarm, DIRECTORY, Options, Request, Responder, Wronged, disarm, remove_pins};
+pub use responder::{
+    Alarm, DIRECTORY, Options, Request, Responder, Wronged, disarm, ordered, remove_pins,
+};
 
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

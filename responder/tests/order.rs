@@ -357,6 +357,10 @@ fn a_clean_stop_lifts_everything_unless_it_is_told_to_keep() {
         disarm(&bench.options.directory, &bench.options.ledger),
         Err(Error::NotPinned { .. })
     ));
+    // Nothing is kept for no entry.
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    bench.responder.take().unwrap().stop(true).unwrap();
+    assert!(!bench.options.directory.exists());
     // The kill switch that was thrown stays thrown.
     let mut next = Responder::start(bench.options.clone()).unwrap();
     assert!(!next.adopted() && !next.is_armed().unwrap());

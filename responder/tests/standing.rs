@@ -13,7 +13,7 @@ use hedgerow_event::{Action, Mode, Remediation, Rule, Target, Workload};
 use hedgerow_responder::{
     Error, Now, Refusal, Request, Responder,
     ledger::{Decision, Ledger},
-    now,
+    now, ordered,
 };
 
 #[test]
@@ -108,6 +108,15 @@ fn the_main_process_of_a_unit_is_held_a_minute_and_what_runs_beside_it_is_not() 
     assert!(installed.iter().any(|done| done.uid == uid && done.action == Action::Block));
     assert_eq!(main.tell(&connect), Err(EPERM));
     drop((main, beside));
+}
+
+#[test]
+fn what_is_ordered_is_known_without_a_responder() {
+    let mut bench = Bench::new("ordered");
+    bench.options.mode = Mode::Observe;
+    assert_eq!(ordered(&bench.options).unwrap(), Mode::Observe);
+    bench.get().set_mode(Workload::new("web"), Mode::Enforce).unwrap();
+    assert_eq!(ordered(&bench.options).unwrap(), Mode::Enforce);
 }
 
 /// By hand, by mode, by what speaks against it when its time has come, and by a restart.

@@ -8,7 +8,7 @@ use hedgerow_event::{
     Verdict, Workload,
 };
 use hedgerow_responder::{
-    Options, Refusal, Request, Responder, Wronged, now,
+    Alarm, Options, Refusal, Request, Responder, Wronged, now, ordered,
     policy::{self, Context, Offenders},
     protected::gather::{Gathered, Gatherer, Protected, namespaces_of},
 };
@@ -30,6 +30,8 @@ const GATHER: Duration = Duration::from_secs(10);
 pub struct Actor {
     /// `None` where the deny hooks can't be loaded: sensing goes on.
     pub responder: Option<Responder>,
+    /// What an operator must hear of that no responder is there to raise.
+    alarms: Vec<Alarm>,
     offenders: Offenders,
     enforce_provisional: bool,
     findings: JsonLinesSink,
@@ -72,6 +74,8 @@ impl Actor {
         options.mode_now = config.mode_now;
         options.limits.wrong = config.wrong_entries;
         options.directory = host::pins(&config.state);
+        let ordered = ordered(&options).map_err(Failure::file)?;
+        let mut alarms = Vec::new();
         let responder = match Responder::start(options) {
             Ok(mut responder) => {
                 if learning {
@@ -85,6 +89,10 @@ impl Actor {
             }
             Err(why) if config.mode_now.unwrap_or(config.mode) == Mode::Observe => {
                 reporter.warn(&format!("nothing can be refused here: {why}"));
+                if ordered > Mode::Observe {
+                    let reason = format!("{ordered} is ordered, and nothing can be refused: {why}");
+                    alarms.push(Alarm { workload: Workload::host(), reason });
+                }
                 None
             }
             Err(why) => return Err(Failure::host(why).into()),
@@ -97,6 +105,7 @@ impl Actor {
         };
         let gatherer = Gatherer::start().context("can't start the thread that reads addresses")?;
         let mut actor = Self {
+            alarms,
             responder,
             offenders: Offenders::default(),
             enforce_provisional: config.enforce_provisional,
@@ -263,8 +272,9 @@ impl Actor {
 
     /// Raises what the responder wants an operator to hear at once, above all findings.
     pub fn raise(&mut self, state: Maturity, model_id: &str, reporter: &mut Reporter) {
-        let Some(responder) = &mut self.responder else { return };
-        for told in responder.take_alarms() {
+        let mut alarms = std::mem::take(&mut self.alarms);
+        alarms.extend(self.responder.iter_mut().flat_map(Responder::take_alarms));
+        for told in alarms {
             let finding = alarm::finding(&told, &self.host, state, model_id, now().wall_ns);
             self.publish(&finding, reporter);
         }
@@ -428,9 +438,15 @@ impl Actor {
         Ok(())
     }
 
-    /// Lifts entries unless told to keep them, and delivers what waits.
+    /// Lifts entries unless told to keep them to their expiry, and delivers what waits.
     pub fn stop(&mut self, keep: bool, reporter: &mut Reporter) {
         if let Some(responder) = self.responder.take() {
+            let live = responder.entries().len();
+            if keep && live > 0 {
+                reporter.warn(&format!(
+                    "{live} entries stay in the kernel until they expire; `hedgerow disarm` ends them"
+                ));
+            }
             match responder.stop(keep) {
                 Ok(lifted) => {
                     for remediation in lifted {

@@ -142,13 +142,13 @@ fn saved_model(config: &Config) -> anyhow::Result<Option<SavedModel>> {
 }
 
 impl Daemon {
-    /// The loop: whatever comes next, until a signal.
+    /// The loop: whatever comes next, until a signal, which is told, or the drain thread's end.
     fn pump(
         &mut self,
         items: &Receiver<Item>,
         control: &Control,
         signals: &Receiver<i32>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Option<i32>> {
         let early = tick(EARLY);
         let sweep = tick(SWEEP);
         let live = if self.reporter.is_live() { tick(SWEEP) } else { never() };
@@ -157,7 +157,7 @@ impl Daemon {
                 recv(items) -> item => match item {
                     Ok(item) => self.take(item)?,
                     // The drain thread ended; stopping it says why.
-                    Err(_) => return Ok(()),
+                    Err(_) => return Ok(None),
                 },
                 recv(control.requests) -> pending => if let Ok(pending) = pending {
                     let reply = self.answer(&pending.request);
@@ -172,7 +172,7 @@ impl Daemon {
                     }
                 }
                 recv(live) -> _ => self.reporter.live(&self.engine, &self.sensor),
-                recv(signals) -> _ => return Ok(()),
+                recv(signals) -> signal => return Ok(signal.ok()),
             }
         }
     }
@@ -321,12 +321,12 @@ impl Daemon {
         Ok(())
     }
 
-    /// Detaches everything, lifts entries, delivers what waits, and sums up.
+    /// Detaches everything that counts, lifts entries where it is stopped by hand, delivers what waits, and sums up.
     fn stop(
         mut self,
         probe: Probe,
         items: &Receiver<Item>,
-        ended: anyhow::Result<()>,
+        ended: anyhow::Result<Option<i32>>,
     ) -> anyhow::Result<()> {
         let items = items.clone();
         let drain = std::thread::spawn(move || items.iter().for_each(drop));
@@ -340,7 +340,9 @@ impl Daemon {
             }
         }
         self.save()?;
-        self.actor.stop(self.config.keep_entries, &mut self.reporter);
+        // A fault or a restart must not free whom somebody denied.
+        let by_hand = matches!(ended, Ok(Some(signal)) if host::is_by_hand(signal));
+        self.actor.stop(self.config.keep_entries || !by_hand, &mut self.reporter);
         if let Some(capture) = self.capture.take() {
             let (status, dropped, failure) = capture.finish();
             if let Some(failure) = failure {

@@ -413,8 +413,8 @@ impl Responder {
         self.kernel.start_of(tgid)
     }
 
-    /// A clean stop. With `keep` the entries, programs and pins stay, and entries expire by
-    /// themselves; otherwise everything is lifted, detached and unpinned.
+    /// A clean stop. With `keep` live entries, the programs and pins stay, and entries expire by
+    /// themselves; otherwise, and where there is no entry, everything is lifted, detached and unpinned.
     ///
     /// # Errors
     /// The kernel or the ledger fails.
@@ -427,7 +427,7 @@ impl Responder {
         }
         self.withdraw_all(None, "Hedgerow stopped")?;
         let mut reports = std::mem::take(&mut self.pending);
-        if !keep {
+        if !keep || self.entries.is_empty() {
             let now = kernel::now();
             let ids: Vec<u64> = self.entries.keys().copied().collect();
             for id in ids {
@@ -492,6 +492,16 @@ impl Responder {
     pub(crate) fn doomed(&self) -> u64 {
         self.kernel.maps.control().expect("the control word is readable").doomed
     }
+}
+
+/// The highest mode that is ordered for any workload, whether or not a responder can be started.
+///
+/// # Errors
+/// The orders can't be read.
+pub fn ordered(options: &Options) -> Result<Mode, Error> {
+    let standing = Standing::load(&options.standing())?;
+    let default = options.mode_now.or(standing.mode).unwrap_or(options.mode);
+    Ok(standing.modes.values().copied().fold(default, Mode::max))
 }
 
 /// Throws the kill switch of a responder that runs, is stopped or is dead; `ledger` is its ledger's
