@@ -9,6 +9,7 @@ mod deed;
 mod event;
 mod finding;
 mod flow;
+pub mod gate;
 mod grams;
 mod subject;
 mod verdict;

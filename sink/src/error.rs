@@ -1,5 +1,7 @@
 use std::path::{Path, PathBuf};
 
+use hedgerow_event::gate;
+
 /// What can go wrong on the way out.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
@@ -12,7 +14,7 @@ pub enum SinkError {
     #[error("kafka.{field}: {reason}")]
     Config { field: &'static str, reason: String },
     #[error("the Kafka client refuses its configuration: {0}")]
-    Client(#[from] rdkafka::error::KafkaError),
+    Client(String),
     #[error("a record of {bytes} bytes exceeds the limit of {limit}")]
     RecordSize { bytes: usize, limit: usize },
     #[error("the Kafka queue is full")]
@@ -27,6 +29,20 @@ pub enum SinkError {
     Field { path: PathBuf, field: String, reason: String },
     #[error("{path}: only {free} bytes are free, {least} are kept free; captures wait for room")]
     CaptureFull { path: PathBuf, free: u64, least: u64 },
+}
+
+impl From<rdkafka::error::KafkaError> for SinkError {
+    /// What the client says of its configuration quotes the value, which may be a password.
+    fn from(error: rdkafka::error::KafkaError) -> Self {
+        use rdkafka::error::KafkaError;
+        Self::Client(match error {
+            KafkaError::ClientConfig(_, why, name, value) => {
+                let why = if value.is_empty() { why } else { why.replace(&value, gate::HIDDEN) };
+                format!("{name}: {}", gate::text(&why))
+            }
+            error => gate::text(&error.to_string()),
+        })
+    }
 }
 
 impl SinkError {

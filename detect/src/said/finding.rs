@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use hedgerow_event::{
     Activity, Class, Deed, Direction, Disposition, Evidence, Finding, Loss, Object, Process, Scale,
-    Severity, Share, Subject,
+    Severity, Share, Subject, gate,
 };
 use hedgerow_features::Window;
 use sha2::{Digest, Sha256};
@@ -243,7 +243,8 @@ fn process(witness: &Witness) -> Process {
     Process {
         pid: witness.tgid,
         start_boot_ns: witness.start_boot_ns,
-        command_line: witness.arguments.to_string(),
+        // What an older capture holds never passed the gate.
+        command_line: gate::text(&witness.arguments),
         user_id: witness.uid,
         login_user_id: witness.login_uid,
         ..Process::default()

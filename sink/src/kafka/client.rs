@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use hedgerow_event::gate;
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
@@ -74,7 +75,7 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.connection(Connection::Down);
         } else {
-            self.shared.update(|status| status.last_error = Some(reason.to_owned()));
+            self.shared.update(|status| status.last_error = Some(gate::text(reason)));
         }
     }
 }

@@ -354,6 +354,24 @@ mod tests {
     }
 
     #[test]
+    fn a_value_that_the_client_refuses_is_not_told() {
+        for (name, value) in [
+            ("hunter.pass", "hunter2"),
+            ("socket.timeout.ms", "hunter2"),
+            ("broker.address.family", "hunter2"),
+        ] {
+            let mut config = KafkaConfig::new("127.0.0.1:1", "/tmp/x");
+            config.properties.insert(name.into(), Secret(value.into()));
+            let client = config.client().unwrap();
+            let producer = client.create::<rdkafka::producer::BaseProducer>();
+            let Err(why) = producer else { panic!("{name} is taken") };
+            let told = SinkError::from(why).to_string();
+            assert!(told.contains(name), "{told}");
+            assert!(!told.contains(value), "{told}");
+        }
+    }
+
+    #[test]
     fn tls_and_sasl_reach_the_client_and_secrets_stay_out_of_debug_output() {
         let mut config = KafkaConfig::new("a:9092", "/tmp/x");
         config.tls = Some(Tls { ca_file: Some("/ca.pem".into()), ..Tls::default() });
