@@ -16,8 +16,6 @@ use hedgerow_lab::{Daemon, Lab, Line, Load, Running, Site, Started, User};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
-/// What else this machine does is told, too: it must not take the place of what the test does.
-const BUDGET: &str = "1000";
 const LEARN: &str = "60s";
 /// Learning, and what a loaded machine adds to it.
 const LEARN_LIMIT: Duration = Duration::from_secs(180);
@@ -80,7 +78,7 @@ impl Learned {
         let tool = Tool::start(&lab);
         let state = lab.directory().join("state").display().to_string();
         let arguments = [
-            ["--learn", LEARN, "--budget", BUDGET].as_slice(),
+            ["--learn", LEARN].as_slice(),
             &["--mode", "enforce", "--enforce-provisional", "--state", &state],
         ]
         .concat();

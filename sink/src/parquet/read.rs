@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fs::{self, File},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use arrow::{
@@ -33,7 +34,16 @@ pub struct ParquetFile {
 pub struct ParquetReader {
     files: Vec<ParquetFile>,
     queue: VecDeque<PathBuf>,
-    current: Option<(PathBuf, ParquetRecordBatchReader)>,
+    current: Option<Current>,
+}
+
+/// The file that is being read, with its schema: batches come without its metadata, which says what
+/// version they are of.
+#[derive(Debug)]
+struct Current {
+    path: PathBuf,
+    schema: SchemaRef,
+    reader: ParquetRecordBatchReader,
 }
 
 impl ParquetReader {
@@ -77,24 +87,26 @@ impl ParquetReader {
 
     /// The file that the last batch came from.
     pub fn path(&self) -> Option<&Path> {
-        self.current.as_ref().map(|(path, _)| path.as_path())
+        self.current.as_ref().map(|current| current.path.as_path())
     }
 
     fn try_next(&mut self) -> Result<Option<RecordBatch>, SinkError> {
         loop {
-            if let Some((path, reader)) = &mut self.current {
+            if let Some(Current { path, schema, reader }) = &mut self.current {
                 match reader.next() {
-                    Some(Ok(batch)) => return Ok(Some(batch)),
+                    Some(Ok(batch)) => {
+                        let batch = batch.with_schema(Arc::clone(schema));
+                        return batch.map(Some).map_err(|error| unreadable(path, &error));
+                    }
                     Some(Err(error)) => return Err(unreadable(path, &error)),
                     None => self.current = None,
                 }
             }
             let Some(path) = self.queue.pop_front() else { return Ok(None) };
-            let reader = builder(&path)?
-                .with_batch_size(BATCH_ROWS)
-                .build()
-                .map_err(|error| unreadable(&path, &error))?;
-            self.current = Some((path, reader));
+            let builder = builder(&path)?.with_batch_size(BATCH_ROWS);
+            let schema = Arc::clone(builder.schema());
+            let reader = builder.build().map_err(|error| unreadable(&path, &error))?;
+            self.current = Some(Current { path, schema, reader });
         }
     }
 }

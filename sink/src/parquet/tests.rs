@@ -52,6 +52,22 @@ fn finished(directory: &Path) -> Vec<PathBuf> {
     read::finished_files(directory, &mut Vec::new()).unwrap()
 }
 
+/// A reader of several versions asks the batch which one it is of.
+#[test]
+fn batches_come_back_with_the_metadata_of_their_schema() {
+    let home = tempfile::tempdir().unwrap();
+    let mut sink = ParquetSink::open(config(home.path())).unwrap();
+    let metadata = [("version".to_owned(), "3".to_owned())];
+    let batch = batch(0, 10);
+    let schema = Schema::clone(&batch.schema()).with_metadata(metadata.into());
+    let batch = batch.with_schema(Arc::new(schema)).unwrap();
+    sink.write("numbers", &batch, MIDNIGHT_NS).unwrap();
+    sink.finish().unwrap();
+    let mut reader = ParquetReader::open(home.path(), None).unwrap();
+    let read = reader.next().unwrap().unwrap();
+    assert_eq!(read.schema().metadata().get("version").map(String::as_str), Some("3"));
+}
+
 #[test]
 fn batches_come_back_in_order_with_metadata_statistics_and_partitions() {
     let home = tempfile::tempdir().unwrap();
