@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, bounded};
 use hedgerow_responder::DIRECTORY;
 use sha2::{Digest, Sha256};
 use signal_hook::{
-    consts::{SIGINT, SIGTERM},
+    consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
@@ -75,9 +75,9 @@ pub fn is_by_hand(signal: i32) -> bool {
     signal == SIGINT
 }
 
-/// Delivers SIGINT and SIGTERM.
+/// Delivers SIGHUP, SIGINT and SIGTERM.
 pub fn signals() -> anyhow::Result<Receiver<i32>> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let (sender, receiver) = bounded(4);
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {

@@ -10,15 +10,27 @@ mod exit;
 mod host;
 mod text;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 
+use self::cli::Command;
+
 fn main() -> ExitCode {
-    match commands::run(cli::Cli::parse()) {
+    let cli = cli::Cli::parse();
+    let cleans_up = |command: &Command| {
+        matches!(command, Command::Run(_) | Command::Capture(_) | Command::Test(_))
+    };
+    if !cleans_up(&cli.command) {
+        // SAFETY: sets a disposition before any other thread is made. Whoever only tells something
+        // ends with its reader, as `cat` does, instead of panicking.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("hedgerow: {why:#}");
+            // Who would have read it has gone.
+            drop(writeln!(std::io::stderr(), "hedgerow: {why:#}"));
             exit::code(&why)
         }
     }

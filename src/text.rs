@@ -3,7 +3,9 @@
 use std::io::IsTerminal;
 
 use chrono::DateTime;
-use hedgerow_event::{Activity, Direction, Disposition, Finding, Scale, Severity};
+use hedgerow_event::{
+    Action, Activity, Direction, Disposition, Finding, Level, Remediation, Scale, Severity,
+};
 
 use hedgerow_detect::{Phase, surprise::floors::Promise};
 
@@ -64,6 +66,24 @@ pub fn promise(promise: &Promise) -> String {
         "Alert budget: {} a day asked, {:.2} expected when nothing is wrong, {rests} ({:.1} h held \
          back).",
         promise.asked_per_day, promise.expected_per_day, promise.hours_held_back
+    )
+}
+
+/// What became of an entry, on a line.
+pub fn remediation(remediation: &Remediation) -> String {
+    let what = match (remediation.action, remediation.level) {
+        (Action::Block, Level::Counts) => "WOULD DENY",
+        (Action::Block, _) => "DENIED",
+        (Action::Unblock, _) => "RELEASED",
+    };
+    format!(
+        "{} {what} {} ({}), {} hits, {} sockets cut [{}]",
+        time(remediation.time_ns),
+        remediation.target,
+        remediation.reason,
+        remediation.hits,
+        remediation.sockets_destroyed,
+        remediation.uid,
     )
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use hedgerow_event::{Action, Level, Mode, Remediation, Rule, Subject, Target, Workload};
 
+use serde::{Deserialize, Serialize};
+
 use crate::Now;
 
 const NS_PER_S: u64 = 1_000_000_000;
@@ -19,7 +21,7 @@ pub const PERIOD_FIRST_S: u32 = 60;
 const MARGIN_MAX_NS: u64 = 2 * NS_PER_S;
 
 /// One live entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Key of the entry in the kernel.
     pub id: u64,
@@ -164,10 +166,10 @@ impl Entry {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn entry() -> Entry {
+    pub(crate) fn entry() -> Entry {
         let mut entry = Entry {
             id: 1,
             uid: "u".into(),

@@ -1,16 +1,39 @@
-//! The ledger: one JSON line a decision, with its reason, appended and synced before it is reported.
+//! The ledger: one JSON line a decision, with its reason.
+//!
+//! A thread of its own appends and syncs the lines, so that a slow or full disk holds up no decision.
+//! Lines that it can't write wait in memory, and are written when there is room; what a crash or a
+//! full disk has lost of an entry is in the kernel beside it, see [`crate::note`].
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions},
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
 };
 
 use hedgerow_event::{Mode, Remediation, Rule, Target};
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, hold::Hold};
+
+/// Lines that wait for the disk. Full: what comes is counted as lost, and told.
+const WAITING_MAX: usize = 8192;
+/// Lines that are written and synced at once.
+const BATCH: usize = 256;
+/// A file that could not be written is tried again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+/// The end waits so long for the lines that are left.
+const FLUSH: Duration = Duration::from_secs(5);
+/// Longest line that is looked for at the end of a file that was cut short.
+const TORN_MAX: u64 = 1 << 20;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,67 +81,88 @@ pub enum Decision {
     Foreign { id: u64 },
 }
 
+/// How the file fares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Lines that are not on the disk yet.
+    pub waiting: usize,
+    /// Lines that found no room in memory either.
+    pub lost: u64,
+    /// Why they wait.
+    pub failure: Option<String>,
+}
+
 /// Append-only file of [`Line`]s, mode 0600. Past `bytes_max` it is renamed to `NAME.1` (which is
 /// replaced) and begun anew: between one and two times `bytes_max` of history remain.
 #[derive(Debug)]
 pub struct Ledger {
-    path: PathBuf,
-    file: File,
-    bytes: u64,
-    bytes_max: u64,
+    /// Taken at the end.
+    lines: Option<SyncSender<Line>>,
+    written: Arc<Mutex<Written>>,
+    /// No more lines come: one that can't be written is given up.
+    ending: Arc<AtomicBool>,
+    /// Disconnected once the thread has ended.
+    ended: Receiver<()>,
+    healed: u64,
 }
 
 impl Ledger {
-    /// Opens or makes the file. A last line that a crash cut short is closed, so that the next one
-    /// starts on its own.
+    /// Opens or makes the file, and starts the thread. A last line that a crash cut short is taken
+    /// away, so that the next one starts on its own.
     ///
     /// # Errors
-    /// The file, or its directory, can't be made or written.
+    /// The file, or its directory, can't be made or read; no thread can be made.
     pub fn open(path: &Path, bytes_max: u64) -> Result<Self, Error> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)
                 .map_err(Error::io(format!("can't make {}", parent.display())))?;
         }
-        let mut ledger = Self {
+        let failed = |verb| Error::io(format!("can't {verb} the ledger {}", path.display()));
+        let mut file = open(path)?;
+        let (bytes, healed) = heal(&mut file).map_err(failed("read"))?;
+        let written = Arc::new(Mutex::new(Written::default()));
+        let ending = Arc::new(AtomicBool::new(false));
+        let writer = Writer {
             path: path.to_owned(),
-            file: open(path)?,
-            bytes: 0,
+            file,
+            bytes,
             bytes_max: bytes_max.max(1),
+            waiting: VecDeque::new(),
+            written: Arc::clone(&written),
+            ending: Arc::clone(&ending),
         };
-        let content = fs::read(path).map_err(ledger.failed("read"))?;
-        ledger.bytes = content.len() as u64;
-        if content.last().is_some_and(|byte| *byte != b'\n') {
-            ledger.write(b"\n")?;
+        let (lines, queue) = sync_channel(WAITING_MAX);
+        let (end, ended) = sync_channel(0);
+        thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || {
+                writer.run(&queue);
+                drop::<SyncSender<()>>(end);
+            })
+            .map_err(failed("start the thread of"))?;
+        Ok(Self { lines: Some(lines), written, ending, ended, healed })
+    }
+
+    /// Hands a line over. Never waits: one that finds no room is counted.
+    pub fn append(&self, line: Line) {
+        let mut written = lock(&self.written);
+        // Counted first: the thread must not take it away before.
+        written.waiting += 1;
+        let sent = self.lines.as_ref().is_some_and(|lines| lines.try_send(line).is_ok());
+        if !sent {
+            written.waiting -= 1;
+            written.lost += 1;
         }
-        Ok(ledger)
     }
 
-    /// Appends a line and syncs it.
-    ///
-    /// # Errors
-    /// The file can't be written: the disk is full, or was taken away.
-    pub fn append(&mut self, line: &Line) -> Result<(), Error> {
-        if self.bytes >= self.bytes_max {
-            let old = self.path.with_extension("1");
-            fs::rename(&self.path, old).map_err(self.failed("rotate"))?;
-            self.file = open(&self.path)?;
-            self.bytes = 0;
-        }
-        let mut bytes = serde_json::to_vec(line)
-            .map_err(|error| self.failed("encode a line for")(error.into()))?;
-        bytes.push(b'\n');
-        self.write(&bytes)
+    /// How the file fares.
+    pub fn written(&self) -> Written {
+        lock(&self.written).clone()
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(self.failed("write"))?;
-        self.file.sync_data().map_err(self.failed("sync"))?;
-        self.bytes += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn failed(&self, verb: &str) -> impl FnOnce(std::io::Error) -> Error + use<> {
-        Error::io(format!("can't {verb} the ledger {}", self.path.display()))
+    /// Bytes of a last line that a crash had cut short.
+    pub fn healed(&self) -> u64 {
+        self.healed
     }
 
     /// All lines, oldest first, and how many could not be read (a torn one after a crash).
@@ -147,11 +191,118 @@ impl Ledger {
     }
 }
 
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        self.ending.store(true, Ordering::Release);
+        drop(self.lines.take());
+        // A disk that doesn't come back keeps what is left, and nobody.
+        let _ = self.ended.recv_timeout(FLUSH);
+    }
+}
+
+fn lock(written: &Mutex<Written>) -> MutexGuard<'_, Written> {
+    written.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What the thread works with.
+struct Writer {
+    path: PathBuf,
+    file: File,
+    /// All whole lines.
+    bytes: u64,
+    bytes_max: u64,
+    /// At most [`BATCH`]: the others wait in the queue, whose room is the limit.
+    waiting: VecDeque<Line>,
+    written: Arc<Mutex<Written>>,
+    ending: Arc<AtomicBool>,
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<Line>) {
+        loop {
+            if self.waiting.is_empty() {
+                match queue.recv() {
+                    Ok(line) => self.waiting.push_back(line),
+                    Err(_) => return,
+                }
+            }
+            let room = BATCH.saturating_sub(self.waiting.len());
+            self.waiting.extend(queue.try_iter().take(room));
+            if !self.write() {
+                if self.ending.load(Ordering::Acquire) {
+                    return;
+                }
+                thread::sleep(RETRY);
+            }
+        }
+    }
+
+    /// Writes what waits, in one piece; false where it goes on waiting.
+    fn write(&mut self) -> bool {
+        let count = self.waiting.len();
+        let done = self.try_write();
+        if done.is_err() {
+            // Half a line on a full disk would join the next one.
+            let _ = self.file.set_len(self.bytes);
+        } else {
+            self.waiting.clear();
+        }
+        let mut written = lock(&self.written);
+        if done.is_ok() {
+            written.waiting = written.waiting.saturating_sub(count);
+        }
+        let ok = done.is_ok();
+        written.failure = done.err().map(|why| why.to_string());
+        ok
+    }
+
+    fn try_write(&mut self) -> Result<(), Error> {
+        if self.bytes >= self.bytes_max {
+            let old = self.path.with_extension("1");
+            fs::rename(&self.path, old).map_err(self.failed("rotate"))?;
+            self.file = open(&self.path)?;
+            self.bytes = 0;
+        }
+        let mut bytes = Vec::new();
+        for line in &self.waiting {
+            serde_json::to_writer(&mut bytes, line)
+                .map_err(|error| self.failed("encode a line for")(error.into()))?;
+            bytes.push(b'\n');
+        }
+        self.file.write_all(&bytes).map_err(self.failed("write"))?;
+        self.file.sync_data().map_err(self.failed("sync"))?;
+        self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn failed(&self, verb: &str) -> impl FnOnce(io::Error) -> Error + use<> {
+        Error::io(format!("can't {verb} the ledger {}", self.path.display()))
+    }
+}
+
+/// Takes a last line without its end away, which works on a full disk, too; the file's length, and
+/// how much went.
+fn heal(file: &mut File) -> io::Result<(u64, u64)> {
+    let bytes = file.seek(SeekFrom::End(0))?;
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(bytes.saturating_sub(TORN_MAX)))?;
+    (&mut *file).take(TORN_MAX).read_to_end(&mut end)?;
+    let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let torn = (end.len() - whole) as u64;
+    if torn > 0 {
+        file.set_len(bytes - torn)?;
+        file.sync_data()?;
+    }
+    Ok((bytes - torn, torn))
+}
+
 fn open(path: &Path) -> Result<File, Error> {
     OpenOptions::new()
         .create(true)
+        .read(true)
         .append(true)
         .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(path)
         .map_err(Error::io(format!("can't open the ledger {}", path.display())))
 }
@@ -177,29 +328,34 @@ mod tests {
     }
 
     #[test]
-    fn lines_survive_a_torn_one_and_the_file_is_private() {
+    fn a_torn_line_is_healed_and_the_file_is_private() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger.jsonl");
-        Ledger::open(&path, 1 << 20).unwrap().append(&line(1)).unwrap();
+        Ledger::open(&path, 1 << 20).unwrap().append(line(1));
         let whole = fs::read(&path).unwrap();
         let mut torn = whole.clone();
         torn.extend(&whole[..20]);
         fs::write(&path, torn).unwrap();
-        Ledger::open(&path, 1 << 20).unwrap().append(&line(2)).unwrap();
-        let (lines, unread) = Ledger::read(&path).unwrap();
-        assert_eq!(lines, [line(1), line(2)]);
-        assert_eq!(unread, 1);
+        let ledger = Ledger::open(&path, 1 << 20).unwrap();
+        assert_eq!(ledger.healed(), 20);
+        ledger.append(line(2));
+        drop(ledger);
+        assert_eq!(Ledger::read(&path).unwrap(), (vec![line(1), line(2)], 0));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(Ledger::open(&path, 1 << 20).unwrap().healed(), 0);
     }
 
     #[test]
     fn its_size_is_capped_by_rotation() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ledger.jsonl");
-        let mut ledger = Ledger::open(&path, 1000).unwrap();
+        let ledger = Ledger::open(&path, 1000).unwrap();
         for time in 0..100 {
-            ledger.append(&line(time)).unwrap();
+            ledger.append(line(time));
+            // One by one: a batch is never divided.
+            eventually("it is written", || ledger.written().waiting == 0);
         }
+        drop(ledger);
         let (lines, _) = Ledger::read(&path).unwrap();
         assert_eq!(lines.last(), Some(&line(99)));
         assert!(lines.windows(2).all(|pair| pair[0].time_ns + 1 == pair[1].time_ns));
@@ -208,5 +364,73 @@ mod tests {
             .map(|entry| entry.unwrap().metadata().unwrap().len())
             .sum();
         assert!((1000..3000).contains(&size), "{size}");
+    }
+
+    #[test]
+    fn a_full_disk_holds_nobody_up_and_lines_come_when_there_is_room() {
+        let disk = Disk::mount();
+        let path = disk.0.path().join("ledger.jsonl");
+        let ledger = Ledger::open(&path, 1 << 20).unwrap();
+        ledger.append(line(0));
+        eventually("the first line", || ledger.written().waiting == 0);
+        let filler = disk.fill();
+        // More than a batch, and more than a page that may be left.
+        let count = 3 * BATCH as i64;
+        (1..count).for_each(|time| ledger.append(line(time)));
+        eventually("it is told", || ledger.written().failure.is_some());
+        assert!(ledger.written().waiting > 0);
+        assert_eq!(Ledger::read(&path).unwrap().0.first(), Some(&line(0)));
+        fs::remove_file(filler).unwrap();
+        eventually("there is room", || ledger.written().waiting == 0);
+        assert_eq!(ledger.written(), Written::default());
+        let whole = (0..count).map(line).collect::<Vec<_>>();
+        assert_eq!(Ledger::read(&path).unwrap(), (whole, 0), "all of them, and none is torn");
+    }
+
+    #[test]
+    fn past_its_room_lines_are_counted() {
+        let disk = Disk::mount();
+        let ledger = Ledger::open(&disk.0.path().join("ledger.jsonl"), 1 << 20).unwrap();
+        disk.fill();
+        let count = (WAITING_MAX + 3 * BATCH) as i64;
+        (0..count).for_each(|time| ledger.append(line(time)));
+        let Written { waiting, lost, .. } = ledger.written();
+        assert!(lost > 0 && waiting <= WAITING_MAX + BATCH, "{waiting} wait, {lost} are lost");
+    }
+
+    fn eventually(what: &str, mut done: impl FnMut() -> bool) {
+        let deadline = std::time::Instant::now() + Duration::from_secs(30);
+        while !done() {
+            assert!(std::time::Instant::now() < deadline, "not within 30 s: {what}");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// A file system of 1 MiB, in memory.
+    struct Disk(tempfile::TempDir);
+
+    impl Disk {
+        fn mount() -> Self {
+            let disk = Self(tempfile::tempdir().unwrap());
+            let path = disk.0.path().to_str().unwrap();
+            let arguments = ["-t", "tmpfs", "-o", "size=1m", "none", path];
+            assert!(
+                std::process::Command::new("mount").args(arguments).status().unwrap().success()
+            );
+            disk
+        }
+        /// Takes all its room.
+        fn fill(&self) -> PathBuf {
+            let path = self.0.path().join("filler");
+            let mut file = File::create(&path).unwrap();
+            while file.write_all(&[0; 4096]).is_ok() {}
+            path
+        }
+    }
+
+    impl Drop for Disk {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").args(["-l"]).arg(self.0.path()).status();
+        }
     }
 }

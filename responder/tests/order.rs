@@ -15,6 +15,7 @@ use hedgerow_responder::{
     ledger::{Decision, Ledger},
     now,
 };
+use libbpf_rs::{MapCore, MapHandle};
 
 #[test]
 fn puppet() {
@@ -277,7 +278,7 @@ fn entries_outlive_a_killed_daemon_and_the_next_one_adopts_them() {
 }
 
 #[test]
-fn an_entry_that_no_ledger_explains_is_removed_at_the_next_start() {
+fn an_entry_that_neither_ledger_nor_note_explains_is_removed_at_the_next_start() {
     let mut bench = Bench::new("foreign");
     let sink = Sink::tcp("127.67.7.1");
     let connect = format!("connect {}", sink.address);
@@ -287,10 +288,15 @@ fn an_entry_that_no_ledger_explains_is_removed_at_the_next_start() {
     bench.get().allow(peer("127.67.7.0", 24), true).unwrap();
     bench.responder = None;
     std::fs::remove_file(&bench.options.ledger).unwrap();
+    let notes = MapHandle::from_pinned_path(bench.options.directory.join("deny_notes")).unwrap();
+    for id in notes.keys() {
+        notes.delete(&id).unwrap();
+    }
     bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
     bench.get().allow(peer("127.67.7.0", 24), false).unwrap();
     assert_eq!(puppet.tell(&connect), ok());
     assert!(bench.get().entries().is_empty());
+    eventually("its line", || bench.get().ledger().written().waiting == 0);
     let (lines, _) = Ledger::read(&bench.options.ledger).unwrap();
     assert!(matches!(lines[0].decision, Decision::Foreign { .. }));
 }

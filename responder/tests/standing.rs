@@ -42,6 +42,9 @@ fn tree(bench: &mut Bench, puppet: &Puppet) -> Target {
 }
 
 fn decisions(bench: &Bench) -> Vec<Decision> {
+    // They are written beside.
+    let written = || bench.responder.as_ref().is_none_or(|it| it.ledger().written().waiting == 0);
+    eventually("the ledger is written", written);
     let (lines, torn) = Ledger::read(&bench.options.ledger).unwrap();
     assert_eq!(torn, 0);
     lines.into_iter().map(|line| line.decision).collect()
@@ -333,4 +336,36 @@ fn a_part_of_the_pins_is_never_covered_by_empty_maps() {
     assert_eq!(Puppet::new().tell(&connect), Err(EPERM), "what is attached refuses on");
     hedgerow_responder::remove_pins(&pins).unwrap();
     eventually("it is detached", || Puppet::new().tell(&connect).is_ok());
+}
+
+#[test]
+fn a_line_that_was_lost_is_written_when_its_entry_is_adopted() {
+    let mut bench = Bench::new("noted");
+    let sink = Sink::tcp("127.70.8.1");
+    let connect = format!("connect {}", sink.address);
+    let (mut puppet, entry) = enforced(&mut bench, "web");
+    // Killed before the line was on the disk, which keeps half of it.
+    bench.responder = None;
+    let text = fs::read(&bench.options.ledger).unwrap();
+    let lost = text.windows(8).position(|bytes| bytes == b"\"block\",").unwrap();
+    fs::write(&bench.options.ledger, &text[..lost]).unwrap();
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    let adopted = bench.get().entries()[0].clone();
+    assert_eq!((&adopted.uid, adopted.finding_uid.as_deref()), (&entry.uid, Some("f")));
+    assert_eq!((adopted.rule, &adopted.target), (entry.rule, &entry.target));
+    assert_eq!(adopted.subject, entry.subject);
+    assert_eq!(puppet.tell(&connect), Err(EPERM), "it stands all the while");
+    eventually("its line is written", || bench.get().ledger().written().waiting == 0);
+    assert!(bench.get().ledger().healed() > 0);
+    let said = decisions(&bench);
+    let explains = |line: &Decision| matches!(line, Decision::Block { entry: told, .. } if told.uid == entry.uid);
+    assert!(said.iter().any(explains), "{said:?}");
+    assert!(!said.iter().any(|line| matches!(line, Decision::Foreign { .. })));
+    // As any other it is lifted, and its note goes with it.
+    bench.get().remove(&entry.uid, "a test").unwrap().unwrap();
+    assert_eq!(puppet.tell(&connect), ok());
+    fs::write(&bench.options.ledger, "").unwrap();
+    bench.responder = None;
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    assert!(bench.get().entries().is_empty());
 }

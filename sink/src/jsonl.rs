@@ -33,7 +33,7 @@ pub struct JsonLinesSink(Destination);
 #[derive(Debug)]
 enum Destination {
     Stdout,
-    File { path: PathBuf, file: File, bytes: u64, rotation: Rotation },
+    File { path: PathBuf, file: File, bytes: u64, healed: u64, rotation: Rotation },
 }
 
 impl JsonLinesSink {
@@ -42,12 +42,21 @@ impl JsonLinesSink {
         Self(Destination::Stdout)
     }
 
-    /// Appends to `path` (0600). A line that an earlier run left half written is closed first, so
-    /// that it spoils no other.
+    /// Appends to `path` (0600), which is no link. A line that an earlier run left half written is
+    /// taken away first, which works on a full disk, too, so that it spoils no other.
     pub fn file(path: &Path, rotation: Rotation) -> Result<Self, SinkError> {
         let mut file = open(path).map_err(SinkError::io(path))?;
-        let bytes = close_torn_line(&mut file).map_err(SinkError::io(path))?;
-        Ok(Self(Destination::File { path: path.to_owned(), file, bytes, rotation }))
+        let (bytes, healed) = heal(&mut file).map_err(SinkError::io(path))?;
+        Ok(Self(Destination::File { path: path.to_owned(), file, bytes, healed, rotation }))
+    }
+
+    /// Bytes that were taken away of a half-written line.
+    #[must_use]
+    pub fn healed(&self) -> u64 {
+        match &self.0 {
+            Destination::Stdout => 0,
+            Destination::File { healed, .. } => *healed,
+        }
     }
 
     /// Writes one value as one line.
@@ -61,7 +70,7 @@ impl JsonLinesSink {
                     .and_then(|()| out.flush())
                     .map_err(SinkError::io("standard output".as_ref()))
             }
-            Destination::File { path, file, bytes, rotation } => {
+            Destination::File { path, file, bytes, rotation, .. } => {
                 if *bytes > 0 && *bytes + line.len() as u64 > rotation.file_bytes {
                     *file = rotate(path, rotation.keep).map_err(SinkError::io(path))?;
                     *bytes = 0;
@@ -79,23 +88,26 @@ impl JsonLinesSink {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).read(true).append(true).mode(0o600).open(path)
+    let mut options = OpenOptions::new();
+    options.create(true).read(true).append(true).mode(0o600);
+    options.custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
-/// Ends a last line without newline; returns the file's length.
-fn close_torn_line(file: &mut File) -> io::Result<u64> {
+/// Longest line that is looked for at the end of a file that was cut short.
+const TORN_MAX: u64 = 16 << 20;
+
+/// Takes a last line without newline away; returns the file's length, and how much went.
+fn heal(file: &mut File) -> io::Result<(u64, u64)> {
     let bytes = file.seek(SeekFrom::End(0))?;
-    if bytes == 0 {
-        return Ok(0);
+    let mut end = Vec::new();
+    file.seek(SeekFrom::Start(bytes.saturating_sub(TORN_MAX)))?;
+    (&mut *file).take(TORN_MAX).read_to_end(&mut end)?;
+    let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    let torn = (end.len() - whole) as u64;
+    if torn > 0 {
+        file.set_len(bytes - torn)?;
     }
-    file.seek(SeekFrom::End(-1))?;
-    let mut last = [0];
-    file.read_exact(&mut last)?;
-    if last == *b"\n" {
-        return Ok(bytes);
-    }
-    file.write_all(b"\n")?;
-    Ok(bytes + 1)
+    Ok((bytes - torn, torn))
 }
 
 fn numbered(path: &Path, number: u32) -> PathBuf {
@@ -140,7 +152,8 @@ mod tests {
         open(&path).unwrap().write_all(b"{\"half").unwrap();
         let mut sink = JsonLinesSink::file(&path, Rotation::default()).unwrap();
         sink.write(&["a\nb"]).unwrap();
-        assert_eq!(lines(&path), ["1", "{\"half", r#"["a\nb"]"#]);
+        assert_eq!(sink.healed(), 6);
+        assert_eq!(lines(&path), ["1", r#"["a\nb"]"#]);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

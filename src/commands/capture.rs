@@ -1,6 +1,9 @@
 //! `hedgerow capture`: windows and records to Parquet, without a model.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::{RecvTimeoutError, after, select};
 use hedgerow_features::{Baseline, Config as Windows, ItemKey, Record, WindowBuilder};
@@ -43,7 +46,7 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
         None => crossbeam_channel::never(),
     };
     if !json {
-        eprintln!("Capturing to {}; Ctrl-C ends it.", arguments.directory.display());
+        note(&format!("Capturing to {}; Ctrl-C ends it.", arguments.directory.display()));
     }
     let mut records = 0u64;
     loop {
@@ -72,13 +75,11 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
     }
     let (status, dropped, failure) = capture.finish();
     if json {
-        println!(
-            "{}",
-            serde_json::json!({ "records": records, "rows": status.rows, "files": status.files,
-                "lost": stats.lost, "not_written": status.rows_lost + dropped })
-        );
+        let told = serde_json::json!({ "records": records, "rows": status.rows,
+            "files": status.files, "lost": stats.lost, "not_written": status.rows_lost + dropped });
+        drop(writeln!(std::io::stdout(), "{told}"));
     } else {
-        eprintln!(
+        note(&format!(
             "Captured {records} records in {:.0} s: {} rows in {} files, {} lost in the kernel, {} \
              not written.",
             started.elapsed().as_secs_f64(),
@@ -86,9 +87,14 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
             status.files,
             stats.lost,
             status.rows_lost + dropped
-        );
+        ));
     }
     failure.map_or(Ok(()), |why| Err(Failure::File(why).into()))
+}
+
+/// Who read the notices may have gone: the capture goes on.
+fn note(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
 }
 
 fn take(

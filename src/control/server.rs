@@ -1,6 +1,6 @@
 //! The daemon's side: a thread of its own accepts requests and hands them to the main loop.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, thread};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path, thread};
 
 use anyhow::Context;
 use axum::{
@@ -87,13 +87,18 @@ async fn serve(
         Ok(listener) => tokio::select! {
             served = axum::serve(listener, router) => {
                 if let Err(why) = served {
-                    eprintln!("hedgerow: the control socket failed: {why}");
+                    tell(&why);
                 }
             }
             _ = stopped => {}
         },
-        Err(why) => eprintln!("hedgerow: the control socket failed: {why}"),
+        Err(why) => tell(&why),
     }
+}
+
+fn tell(why: &std::io::Error) {
+    // Standard error may have been closed.
+    drop(writeln!(std::io::stderr(), "hedgerow: the control socket failed: {why}"));
 }
 
 async fn status(sender: State<Sender<Pending>>) -> Response {

@@ -8,25 +8,24 @@ use hedgerow_event::{
     Verdict, Workload,
 };
 use hedgerow_responder::{
-    Alarm, Options, Refusal, Request, Responder, Wronged, now, ordered,
+    Alarm, Options, Refusal, Request, Responder, Wronged,
+    ledger::Written as Ledger,
+    now, ordered,
     policy::{self, Context, Offenders},
     protected::gather::{Gathered, Gatherer, Protected, namespaces_of},
 };
-use hedgerow_sink::{JsonLinesSink, Message, Rotation, kafka::KafkaSink};
 
-use super::{FINDINGS, LEDGER, alarm, report::Reporter, watch};
+use super::{LEDGER, alarm, report::Reporter, watch};
 use crate::{
     config::Config,
     exit::Failure,
     host::{self, Host},
 };
 
-/// Waiting records get this long at the end; what is left stays in the spool.
-const FLUSH: Duration = Duration::from_secs(5);
 /// The start waits so long for the addresses of this host. Without them nothing is denied by itself.
 const GATHER: Duration = Duration::from_secs(10);
 
-/// Responder and sinks.
+/// Responder, and what its decisions rest on.
 pub struct Actor {
     /// `None` where the deny hooks can't be loaded: sensing goes on.
     pub responder: Option<Responder>,
@@ -34,12 +33,12 @@ pub struct Actor {
     alarms: Vec<Alarm>,
     offenders: Offenders,
     enforce_provisional: bool,
-    findings: JsonLinesSink,
-    kafka: Option<KafkaSink>,
     host: Host,
     /// Reads what no automatic entry may name.
     gatherer: Gatherer,
     gathered: bool,
+    /// How the ledger fared at the last sweep.
+    ledger: Ledger,
     /// Namespaces past the limit were told.
     skipped: bool,
     /// Addresses of the brokers.
@@ -97,23 +96,16 @@ impl Actor {
             }
             Err(why) => return Err(Failure::host(why).into()),
         };
-        let findings = JsonLinesSink::file(&config.state.join(FINDINGS), Rotation::default())
-            .map_err(Failure::file)?;
-        let kafka = match &config.kafka {
-            Some(kafka) => Some(connect(kafka, reporter)?),
-            None => None,
-        };
         let gatherer = Gatherer::start().context("can't start the thread that reads addresses")?;
         let mut actor = Self {
             alarms,
             responder,
             offenders: Offenders::default(),
             enforce_provisional: config.enforce_provisional,
-            findings,
-            kafka,
             host: host.clone(),
             gatherer,
             gathered: false,
+            ledger: Ledger::default(),
             skipped: false,
             brokers: config.kafka.as_ref().map_or_else(Vec::new, |kafka| brokers(&kafka.brokers)),
             last_report: Default::default(),
@@ -123,6 +115,11 @@ impl Actor {
         };
         let found = actor.gatherer.wait(GATHER);
         actor.protect(found, reporter);
+        let healed = actor.responder.as_ref().map_or(0, |responder| responder.ledger().healed());
+        if healed > 0 {
+            let text = format!("the ledger's last line was cut short: {healed} bytes went");
+            reporter.warn(&text);
+        }
         if !actor.gathered {
             reporter
                 .warn("the addresses of this host are not read yet; until then nothing is denied");
@@ -261,13 +258,9 @@ impl Actor {
             return reason;
         }
         let Some(responder) = &mut self.responder else { return reason };
-        match responder.record_report(finding_uid, &reason) {
-            Ok(()) => {
-                self.last_report = said;
-                reason
-            }
-            Err(why) => format!("{reason} (and the ledger fails: {why})"),
-        }
+        responder.record_report(finding_uid, &reason);
+        self.last_report = said;
+        reason
     }
 
     /// Raises what the responder wants an operator to hear at once, above all findings.
@@ -304,9 +297,9 @@ impl Actor {
     /// Tells what came of it.
     pub fn done(&mut self, done: Done, reporter: &mut Reporter) {
         match done {
-            Done::Denied(remediation) => self.remediation(&remediation, reporter),
+            Done::Denied(remediation) => reporter.remediation(&remediation),
             Done::Widened(remediation, wide) => {
-                self.remediation(&remediation, reporter);
+                reporter.remediation(&remediation);
                 reporter.widening(&wide);
             }
             Done::Reported(why) => reporter.not_denied(&why),
@@ -322,23 +315,7 @@ impl Actor {
                 false => self.suppressed += 1,
             }
         }
-        if let Err(why) = self.findings.write(finding) {
-            reporter.warn(&format!("a finding was not written: {why}"));
-        }
-        self.send(Message::finding(finding), reporter);
         reporter.finding(finding);
-    }
-
-    fn remediation(&mut self, remediation: &Remediation, reporter: &mut Reporter) {
-        self.send(Message::remediation(remediation), reporter);
-        reporter.remediation(remediation);
-    }
-
-    fn send(&self, message: Result<Message, hedgerow_sink::SinkError>, reporter: &mut Reporter) {
-        let Some(kafka) = &self.kafka else { return };
-        if let Err(why) = message.and_then(|message| kafka.send(message)) {
-            reporter.warn(&format!("not sent to Kafka: {why}"));
-        }
     }
 
     /// Extends entries that are being hit, reports those that ended.
@@ -346,12 +323,25 @@ impl Actor {
         let found = self.gatherer.take();
         self.protect(found, reporter);
         let Some(responder) = &mut self.responder else { return };
+        let ledger = responder.ledger().written();
+        match (&self.ledger, &ledger.failure) {
+            (Ledger { failure: None, .. }, Some(why)) => reporter.warn(&format!(
+                "decisions stand and are kept beside their entries, but their lines wait: {why}"
+            )),
+            (Ledger { failure: Some(_), .. }, None) => reporter.warn("the ledger is written again"),
+            _ => {}
+        }
+        if ledger.lost > self.ledger.lost {
+            let lost = ledger.lost - self.ledger.lost;
+            reporter.warn(&format!("{lost} lines found no room, and are not in the ledger"));
+        }
+        self.ledger = ledger;
         // What has waited is of nobody in particular.
         responder.protected_mut().judge(Vec::new());
         match responder.tick(now()) {
             Ok(remediations) => {
                 for remediation in remediations {
-                    self.remediation(&remediation, reporter);
+                    reporter.remediation(&remediation);
                 }
             }
             Err(why) => reporter.warn(&format!("entries could not be swept: {why}")),
@@ -391,7 +381,7 @@ impl Actor {
             reason: "an operator said so".to_owned(),
         };
         let done = responder.deny(request).map_err(|why| why.to_string())?;
-        self.remediation(&done, reporter);
+        reporter.remediation(&done);
         Ok(done)
     }
 
@@ -407,7 +397,7 @@ impl Actor {
         }
         let done = responder.remove(uid, "lifted by an operator").map_err(|why| why.to_string())?;
         let done = done.ok_or_else(|| format!("no live entry has the uid {uid}"))?;
-        self.remediation(&done, reporter);
+        reporter.remediation(&done);
         Ok(Some(done))
     }
 
@@ -415,7 +405,7 @@ impl Actor {
     pub fn wrong(&mut self, uid: &str, reporter: &mut Reporter) -> Result<Wronged, String> {
         let wronged = self.operated()?.wrong(uid).map_err(|why| why.to_string())?;
         for remediation in &wronged.reports {
-            self.remediation(remediation, reporter);
+            reporter.remediation(remediation);
         }
         Ok(wronged)
     }
@@ -433,12 +423,12 @@ impl Actor {
             None => responder.set_default_mode(mode),
         });
         for remediation in changed.map_err(|why| why.to_string())? {
-            self.remediation(&remediation, reporter);
+            reporter.remediation(&remediation);
         }
         Ok(())
     }
 
-    /// Lifts entries unless told to keep them to their expiry, and delivers what waits.
+    /// Lifts entries unless told to keep them to their expiry.
     pub fn stop(&mut self, keep: bool, reporter: &mut Reporter) {
         if let Some(responder) = self.responder.take() {
             let live = responder.entries().len();
@@ -450,19 +440,10 @@ impl Actor {
             match responder.stop(keep) {
                 Ok(lifted) => {
                     for remediation in lifted {
-                        self.remediation(&remediation, reporter);
+                        reporter.remediation(&remediation);
                     }
                 }
                 Err(why) => reporter.warn(&format!("entries could not be lifted: {why}")),
-            }
-        }
-        if let Some(kafka) = self.kafka.take() {
-            let status = kafka.stop(FLUSH);
-            if status.waiting > 0 {
-                reporter.warn(&format!(
-                    "{} records wait in the spool for the broker; the next run sends them",
-                    status.waiting
-                ));
             }
         }
     }
@@ -473,20 +454,4 @@ fn brokers(list: &str) -> Vec<Protected> {
     let found = list.split(',').filter_map(|broker| broker.trim().to_socket_addrs().ok()).flatten();
     let whole = |address: std::net::IpAddr| if address.is_ipv4() { 32 } else { 128 };
     found.map(|broker| (broker.ip(), whole(broker.ip()), "a broker")).collect()
-}
-
-fn connect(
-    config: &hedgerow_sink::kafka::KafkaConfig,
-    reporter: &mut Reporter,
-) -> anyhow::Result<KafkaSink> {
-    let sink = KafkaSink::start(config.clone()).map_err(|why| Failure::Broker(why.to_string()))?;
-    let status = sink.wait_connected(Duration::from_secs(5));
-    if status.connection != hedgerow_sink::kafka::Connection::Up {
-        reporter.warn(&format!(
-            "the broker {} can't be reached ({}); findings wait on disk until it can",
-            config.brokers,
-            status.last_error.as_deref().unwrap_or("no answer within 5 s")
-        ));
-    }
-    Ok(sink)
 }

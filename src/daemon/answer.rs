@@ -10,7 +10,9 @@ use crate::control::{Reply, Request};
 impl Daemon {
     pub(super) fn answer(&mut self, request: &Request) -> Reply {
         let reply = match request {
-            Request::Status => Ok(status::status(&self.engine, &self.sensor, &self.actor)),
+            Request::Status => {
+                Ok(status::status(&self.engine, &self.sensor, &self.actor, self.reporter.outlets()))
+            }
             Request::Entries => Ok(self.entries()),
             Request::Deny { address, prefix_length, seconds, force } => {
                 let target = peer(*address, *prefix_length);

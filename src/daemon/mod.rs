@@ -7,6 +7,7 @@ mod act;
 mod alarm;
 mod answer;
 mod capture;
+mod outlets;
 mod process;
 mod report;
 mod status;
@@ -24,12 +25,17 @@ use hedgerow_event::{EpochClose, Event, GramReport, Grams};
 use hedgerow_features::{Record, Sensors};
 use hedgerow_hostfile::Refusals;
 use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
+use hedgerow_sink::{
+    JsonLinesSink, Rotation,
+    kafka::{Connection, KafkaSink},
+};
+use signal_hook::consts::SIGHUP;
 
 pub use self::capture::{
     BUDGET, Capture, EARLY as EARLY_STREAM, FULL, OFFSET, RECORDS, Run, SCHEDULE, SEED, SYSCALLS,
     WINDOWS, known_since, scoring_after,
 };
-use self::{act::Actor, report::Reporter, watch::Told};
+use self::{act::Actor, outlets::Outlets, report::Reporter, watch::Told};
 use crate::{
     config::Config,
     control::{Control, socket},
@@ -41,6 +47,8 @@ use crate::{
 const EARLY: Duration = Duration::from_millis(100);
 /// Entries are swept and extended this often.
 const SWEEP: Duration = Duration::from_secs(1);
+/// A broker is waited for so long at the start.
+const BROKER: Duration = Duration::from_secs(5);
 /// A model in service is saved this often, with its budget and calibration.
 const SAVE_EPOCHS: u32 = 720;
 
@@ -90,7 +98,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         Some(saved) => Engine::scoring(settings, saved)?,
         None => Engine::learning(settings)?,
     };
-    let mut reporter = Reporter::new(&config, &host)?;
+    let mut reporter = reporter(&config, &host)?;
     let actor = Actor::start(&config, &host, learning, &mut reporter)?;
     let run = Run {
         seed,
@@ -132,6 +140,29 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     daemon.stop(probe, &items, ended)
 }
 
+/// Opens whatever the daemon speaks to.
+fn reporter(config: &Config, host: &Host) -> anyhow::Result<Reporter> {
+    let file = JsonLinesSink::file(&config.state.join(FINDINGS), Rotation::default())
+        .map_err(Failure::file)?;
+    let healed = file.healed();
+    let kafka = config.kafka.clone().map(KafkaSink::start).transpose();
+    let kafka = kafka.map_err(|why| Failure::Broker(why.to_string()))?;
+    let status = kafka.as_ref().map(|kafka| kafka.wait_connected(BROKER));
+    let outlets = Outlets::start(config.json, report::is_live(config), file, kafka)?;
+    let mut reporter = Reporter::new(config, host, outlets);
+    if healed > 0 {
+        reporter.warn(&format!("the last finding of an earlier run was cut short: {healed} bytes"));
+    }
+    if let Some(status) = status.filter(|status| status.connection != Connection::Up) {
+        reporter.warn(&format!(
+            "the broker {} can't be reached ({}); findings wait on disk until it can",
+            status.brokers,
+            status.last_error.as_deref().unwrap_or("no answer within 5 s")
+        ));
+    }
+    Ok(reporter)
+}
+
 /// The saved model, unless the operator wants to learn anew.
 fn saved_model(config: &Config) -> anyhow::Result<Option<SavedModel>> {
     let path = config.state.join(MODEL);
@@ -141,6 +172,11 @@ fn saved_model(config: &Config) -> anyhow::Result<Option<SavedModel>> {
     Ok(Some(SavedModel::load(&path).map_err(Failure::file)?))
 }
 
+/// Whoever read what the daemon prints has gone.
+#[derive(Debug, thiserror::Error)]
+#[error("nobody reads standard output any more; stopped as by Ctrl-C")]
+struct Unread;
+
 impl Daemon {
     /// The loop: whatever comes next, until a signal, which is told, or the drain thread's end.
     fn pump(
@@ -149,6 +185,7 @@ impl Daemon {
         control: &Control,
         signals: &Receiver<i32>,
     ) -> anyhow::Result<Option<i32>> {
+        let closed = self.reporter.outlets().closed().clone();
         let early = tick(EARLY);
         let sweep = tick(SWEEP);
         let live = if self.reporter.is_live() { tick(SWEEP) } else { never() };
@@ -167,12 +204,20 @@ impl Daemon {
                 recv(sweep) -> _ => {
                     self.actor.sweep(&mut self.reporter);
                     self.raise();
+                    self.reporter.sweep();
                     for refused in self.unread.take_untold() {
                         self.reporter.warn(&refused);
                     }
                 }
                 recv(live) -> _ => self.reporter.live(&self.engine, &self.sensor),
-                recv(signals) -> signal => return Ok(signal.ok()),
+                recv(closed) -> _ => return Err(Unread.into()),
+                recv(signals) -> signal => match signal {
+                    // A terminal that hung up is noticed by its closed output.
+                    Ok(SIGHUP) => self.reporter.warn(
+                        "SIGHUP: the configuration is read at the start only; restart to change it",
+                    ),
+                    signal => return Ok(signal.ok()),
+                },
             }
         }
     }
@@ -280,11 +325,10 @@ impl Daemon {
                 }
             }
             Outcome::Scored(_) => {}
-            Outcome::Finding(mut finding, evidence) => {
+            Outcome::Finding(finding, evidence) => {
                 // The verdict first: neither a sink nor what is read of the process may hold it up.
                 let state = finding.state;
                 let done = evidence.map(|evidence| self.actor.act(&finding.uid, &evidence, state));
-                process::describe(&mut finding);
                 self.actor.publish(&finding, &mut self.reporter);
                 if let Some(done) = done {
                     self.actor.done(done, &mut self.reporter);
@@ -341,7 +385,10 @@ impl Daemon {
         }
         self.save()?;
         // A fault or a restart must not free whom somebody denied.
-        let by_hand = matches!(ended, Ok(Some(signal)) if host::is_by_hand(signal));
+        let by_hand = match &ended {
+            Ok(signal) => signal.is_some_and(host::is_by_hand),
+            Err(why) => why.is::<Unread>(),
+        };
         self.actor.stop(self.config.keep_entries || !by_hand, &mut self.reporter);
         if let Some(capture) = self.capture.take() {
             let (status, dropped, failure) = capture.finish();

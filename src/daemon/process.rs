@@ -3,30 +3,40 @@
 use std::{fs, path::Path};
 
 use hedgerow_event::{Finding, gate};
+use hedgerow_hostfile::Reader;
 
 /// Ancestors told, nearest first.
 const ANCESTORS_MAX: usize = 16;
 /// Longest command line told.
 const COMMAND_BYTES_MAX: usize = 1024;
 
-/// Fills in what a finding can say of its process.
-pub fn describe(finding: &mut Finding) {
+/// Most of a command line that is read.
+const COMMAND_READ_MAX: u64 = 64 << 10;
+
+/// Fills in what a finding can say of its process, while that lives. Only
+/// the kernel is asked, but for the command line: its pages are the process's own.
+pub fn describe(finding: &mut Finding, reader: &mut Reader) {
     let Some(process) = &mut finding.process else { return };
     let directory = format!("/proc/{}", process.pid);
     let directory = Path::new(&directory);
-    if let Ok(path) = fs::read_link(directory.join("exe")) {
-        process.path = path.to_string_lossy().into_owned();
-    } else {
-        process.path = finding.subject.program.path.to_string();
-    }
-    if process.command_line.is_empty()
-        && let Ok(command) = fs::read(directory.join("cmdline"))
+    let alive = is_same(process.pid, process.start_boot_ns);
+    let path = fs::read_link(directory.join("exe")).ok().filter(|_| alive);
+    process.path = path.map_or_else(
+        || finding.subject.program.path.to_string(),
+        |path| path.to_string_lossy().into_owned(),
+    );
+    if alive
+        && process.command_line.is_empty()
+        && let Ok(command) = reader.read_proc(process.pid, "cmdline", COMMAND_READ_MAX)
     {
         let command = String::from_utf8_lossy(&command);
         let words: Vec<&str> = command.trim_end_matches('\0').split('\0').collect();
         process.command_line = gate::command(&words);
     }
     process.command_line = gate::cut(&process.command_line, COMMAND_BYTES_MAX);
+    if !alive {
+        return;
+    }
     if let Ok(status) = fs::read_to_string(directory.join("status"))
         && let Some(uid) = field(&status, "Uid:").and_then(|text| text.parse().ok())
     {
@@ -34,6 +44,16 @@ pub fn describe(finding: &mut Finding) {
     }
     process.user = user_name(process.user_id);
     process.ancestors = ancestors(process.pid);
+}
+
+/// Whether the process is still the one that started then: its number may be another's by now.
+/// `/proc` counts in hundredths of a second.
+fn is_same(pid: u32, start_boot_ns: u64) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The 22nd field; the second may hold anything, also parentheses.
+    let field = text.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));
+    let ticks = field.and_then(|field| field.parse::<u64>().ok());
+    start_boot_ns == 0 || ticks.is_some_and(|ticks| ticks.abs_diff(start_boot_ns / 10_000_000) <= 1)
 }
 
 fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
@@ -66,4 +86,20 @@ fn ancestors(pid: u32) -> Vec<String> {
         pid = parent;
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let own = std::process::id();
+        let text = fs::read_to_string("/proc/self/stat").unwrap();
+        let ticks = text.rsplit_once(')').unwrap().1.split_whitespace().nth(19).unwrap();
+        let start = ticks.parse::<u64>().unwrap() * 10_000_000;
+        assert!(is_same(own, start) && is_same(own, 0));
+        assert!(!is_same(own, start + 1_000_000_000) && !is_same(u32::MAX, start));
+    }
 }

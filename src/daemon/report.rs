@@ -1,28 +1,33 @@
 //! What a person, or a machine, sees of a running daemon.
 
 use std::{
-    io::{IsTerminal, Write},
+    io::IsTerminal,
     path::Path,
     time::{Duration, Instant},
 };
 
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase};
-use hedgerow_event::{Action, Activity, Disposition, Finding, Level, Remediation, Subject};
+use hedgerow_event::{Activity, Disposition, Finding, Remediation, Subject};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
 use hedgerow_sink::parquet::ParquetStatus;
-use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use super::{act::Actor, status};
+use super::{act::Actor, outlets::Outlets, status};
 use crate::{config::Config, host::Host, text};
 
 /// Without a terminal, a line about progress is printed this often.
 const QUIET: Duration = Duration::from_secs(30);
 
+/// Whether a person sees a line that is renewed.
+pub fn is_live(config: &Config) -> bool {
+    std::io::stderr().is_terminal() && !config.json
+}
+
 pub struct Reporter {
     json: bool,
-    /// A line that is renewed, on a terminal only.
-    line: Option<ProgressBar>,
+    /// With a line that is renewed, on a terminal only.
+    live: bool,
+    outlets: Outlets,
     events: u64,
     /// Events and time at the last live line.
     last: (u64, Instant),
@@ -30,55 +35,47 @@ pub struct Reporter {
     started: Instant,
     host: String,
     findings: u64,
+    /// Reports that found no room, as of the last sweep.
+    untold: u64,
 }
 
 impl Reporter {
-    pub fn new(config: &Config, host: &Host) -> anyhow::Result<Self> {
-        let terminal = std::io::stderr().is_terminal() && !config.json;
-        let line = terminal.then(ProgressBar::new_spinner);
-        if let Some(line) = &line {
-            line.set_style(ProgressStyle::with_template("{spinner} {wide_msg}")?);
-        }
+    pub fn new(config: &Config, host: &Host, outlets: Outlets) -> Self {
         let now = Instant::now();
-        Ok(Self {
+        Self {
             json: config.json,
-            line,
+            live: is_live(config),
+            outlets,
             events: 0,
             last: (0, now),
             last_quiet: now,
             started: now,
             host: host.name.clone(),
             findings: 0,
-        })
+            untold: 0,
+        }
     }
 
     /// A terminal shows a line that is renewed every second.
     pub fn is_live(&self) -> bool {
-        self.line.is_some()
+        self.live
     }
 
     pub fn count(&mut self, events: usize) {
         self.events += events as u64;
     }
 
-    /// Prints to standard output without tearing the live line.
+    pub fn outlets(&self) -> &Outlets {
+        &self.outlets
+    }
+
     fn print(&self, text: &str) {
-        let print = || {
-            // A closed pipe is no reason to stop protecting the host.
-            drop(writeln!(std::io::stdout().lock(), "{text}"));
-        };
-        match &self.line {
-            Some(line) => line.suspend(print),
-            None => print(),
-        }
+        self.outlets.print(text.to_owned());
     }
 
     /// Notices go to standard error.
     fn note(&self, text: &str) {
-        match &self.line {
-            Some(line) => line.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
-        }
+        self.outlets.note(text.to_owned());
     }
 
     pub fn warn(&mut self, text: &str) {
@@ -160,20 +157,17 @@ impl Reporter {
     /// Renews the live line.
     pub fn live(&mut self, engine: &Engine, sensor: &Sensor) {
         let text = self.progress(engine, sensor);
-        if let Some(line) = &self.line {
-            line.set_message(text);
-            line.tick();
-        }
+        self.outlets.live(text);
     }
 
     /// After each epoch: a status for machines, now and then a line where there is no terminal.
     pub fn epoch(&mut self, engine: &Engine, sensor: &Sensor, actor: &Actor) {
         if self.json {
-            let mut value = status::status(engine, sensor, actor);
+            let mut value = status::status(engine, sensor, actor, &self.outlets);
             value["events_per_second"] = json!(self.rate().round());
             return self.status(value);
         }
-        if self.line.is_none() && self.last_quiet.elapsed() >= QUIET {
+        if !self.live && self.last_quiet.elapsed() >= QUIET {
             self.last_quiet = Instant::now();
             let text = self.progress(engine, sensor);
             self.note(&text);
@@ -237,13 +231,7 @@ impl Reporter {
         if finding.activity == Activity::Create && finding.disposition != Disposition::Suppressed {
             self.findings += 1;
         }
-        if self.json {
-            return self.print(&json!({ "finding": finding }).to_string());
-        }
-        if finding.disposition == Disposition::Suppressed || finding.activity == Activity::Close {
-            return;
-        }
-        self.print(&text::finding(finding));
+        self.outlets.finding(finding);
     }
 
     pub fn not_denied(&mut self, why: &str) {
@@ -261,23 +249,16 @@ impl Reporter {
     }
 
     pub fn remediation(&mut self, remediation: &Remediation) {
-        if self.json {
-            return self.print(&json!({ "remediation": remediation }).to_string());
+        self.outlets.remediation(remediation);
+    }
+
+    /// Tells whose processes can't be described, and that reports were not told.
+    pub fn sweep(&mut self) {
+        let untold = self.outlets.health().untold;
+        if untold > self.untold {
+            let more = untold - std::mem::replace(&mut self.untold, untold);
+            self.warn(&format!("{more} reports found no room on their way out, and were not told"));
         }
-        let what = match (remediation.action, remediation.level) {
-            (Action::Block, Level::Counts) => "WOULD DENY",
-            (Action::Block, _) => "DENIED",
-            (Action::Unblock, _) => "RELEASED",
-        };
-        self.print(&format!(
-            "{} {what} {} ({}), {} hits, {} sockets cut [{}]",
-            text::time(remediation.time_ns),
-            remediation.target,
-            remediation.reason,
-            remediation.hits,
-            remediation.sockets_destroyed,
-            remediation.uid,
-        ));
     }
 
     pub fn captured(&mut self, status: &ParquetStatus, dropped: u64) {
@@ -294,9 +275,7 @@ impl Reporter {
     pub fn summary(&mut self, engine: &Engine, stats: Option<Stats>) {
         let stats = stats.unwrap_or_default();
         let seconds = self.started.elapsed().as_secs();
-        if let Some(line) = self.line.take() {
-            line.finish_and_clear();
-        }
+        self.outlets.bare();
         if self.json {
             return self.status(json!({
                 "phase": "stopped",
@@ -307,7 +286,7 @@ impl Reporter {
             }));
         }
         let promise = engine.promise();
-        eprintln!(
+        self.note(&format!(
             "Observed {} for {}: {} records, {} lost, {} alerts (asked for at most {} a day when \
              nothing is wrong).",
             self.host,
@@ -316,6 +295,6 @@ impl Reporter {
             stats.lost,
             self.findings,
             promise.asked_per_day,
-        );
+        ));
     }
 }

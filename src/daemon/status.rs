@@ -3,10 +3,10 @@
 use hedgerow_probe::{Control as Sensor, Proof};
 use serde_json::{Value, json};
 
-use super::act::Actor;
+use super::{act::Actor, outlets::Outlets};
 use hedgerow_detect::{EPOCH_SECONDS, Engine};
 
-pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
+pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor, outlets: &Outlets) -> Value {
     let stats = sensor.stats().unwrap_or_default();
     let programs = engine.programs();
     let promise = engine.promise();
@@ -17,8 +17,11 @@ pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
         .map(|status| json!({ "hook": format!("{:?}", status.hook), "proof": format!("{:?}", status.proof) }))
         .collect();
     let responder = actor.responder.as_ref();
+    let health = outlets.health();
+    let ledger = responder.map(|responder| responder.ledger().written()).unwrap_or_default();
     let mut unread = sensor.refusals().refused();
     unread.extend(actor.unread());
+    unread.extend(outlets.refusals().refused());
     unread.sort();
     unread.dedup();
     json!({
@@ -41,6 +44,14 @@ pub fn status(engine: &Engine, sensor: &Sensor, actor: &Actor) -> Value {
         "suppressed": actor.suppressed,
         "blocks": actor.blocks,
         "unread": unread,
+        "findings_waiting": health.findings.waiting,
+        "findings_unwritten": health.findings.lost,
+        "findings_failure": health.findings.failure,
+        "ledger_waiting": ledger.waiting,
+        "ledger_unwritten": ledger.lost,
+        "ledger_failure": ledger.failure,
+        "untold": health.untold,
+        "unprinted": health.unprinted,
         "model": engine.model_id(),
         "budget": promise,
         "told_today": engine.told_today(),

@@ -1,4 +1,4 @@
-//! Puts entries into the maps and takes them out: hits first, then the index, then the entry that
+//! Puts entries into the maps and takes them out: note and hits first, then the index, then the entry that
 //! makes it live; the other way round on the way out.
 
 use std::collections::HashSet;
@@ -59,6 +59,7 @@ impl Kernel {
         let key = entry.id.to_ne_bytes();
         let maps = &self.maps;
         let installed = (|| {
+            self.note(entry);
             if put(&maps.hits, &key, &wire::deny_hits::default())? == Insert::Full
                 || maps.index(&entry.target, entry.id)? == Insert::Full
             {
@@ -109,6 +110,7 @@ impl Kernel {
 
     /// Writes expiry and mode anew. The entry must be installed.
     pub fn refresh(&self, entry: &Entry) -> Result<(), Error> {
+        self.note(entry);
         match put(&self.maps.entries, &entry.id.to_ne_bytes(), &record(entry))? {
             Insert::Done => {}
             _ => return Err(Error::Malformed("no room for an entry that exists")),
@@ -172,6 +174,7 @@ impl Kernel {
         let there = self.life(id)?.1 != 0;
         delete(&self.maps.entries, &id.to_ne_bytes())?;
         delete(&self.maps.hits, &id.to_ne_bytes())?;
+        self.forget_note(id)?;
         Ok(there)
     }
 
@@ -185,6 +188,7 @@ impl Kernel {
         let key = entry.id.to_ne_bytes();
         delete(&self.maps.entries, &key)?;
         self.maps.unindex(&entry.target, entry.id)?;
+        self.forget_note(entry.id)?;
         delete(&self.maps.hits, &key)
     }
 }

@@ -54,6 +54,7 @@ pub(crate) struct Kernel {
     pub exec_prevents: bool,
     list_sockets: Link,
     spread: Link,
+    pub(super) notes: MapHandle,
     pub(super) directory: PathBuf,
     /// As they were left at the start.
     pub(super) pins: BTreeMap<String, Pin>,
@@ -97,8 +98,10 @@ impl Kernel {
             .deny_spread
             .attach()
             .map_err(Error::bpf("can't attach the task iterator"))?;
+        let notes = super::notes::open(directory, sizes.entries)?;
         let kernel = Self {
             maps,
+            notes,
             adopted,
             exec_prevents,
             list_sockets,

@@ -4,6 +4,7 @@ mod host;
 mod install;
 mod load;
 pub(crate) mod maps;
+mod notes;
 mod watch;
 
 pub use host::now;

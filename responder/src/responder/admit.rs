@@ -141,7 +141,7 @@ impl Responder {
             let mut reason = why.to_string();
             let decision =
                 Decision::Breaker { workload: workload.to_string(), reason: reason.clone() };
-            self.log(now, decision)?;
+            self.log(now, decision);
             // What is in force doesn't hang on the disk.
             if let Err(error) = self.save() {
                 reason += &format!("; a restart forgets it: {error}");

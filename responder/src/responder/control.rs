@@ -40,7 +40,7 @@ impl Responder {
     /// The kernel, the ledger or the file of orders fails.
     pub fn set_mode(&mut self, workload: Workload, mode: Mode) -> Result<Vec<Remediation>, Error> {
         let now = kernel::now();
-        self.log(now, Decision::Mode { workload: workload.to_string(), mode })?;
+        self.log(now, Decision::Mode { workload: workload.to_string(), mode });
         self.standing.modes.insert(workload.clone(), mode);
         let reports = self.apply_mode(&workload, mode, now)?;
         self.save()?;
@@ -55,7 +55,7 @@ impl Responder {
     /// The kernel, the ledger or the file of orders fails.
     pub fn set_default_mode(&mut self, mode: Mode) -> Result<Vec<Remediation>, Error> {
         let now = kernel::now();
-        self.log(now, Decision::Mode { workload: "*".to_owned(), mode })?;
+        self.log(now, Decision::Mode { workload: "*".to_owned(), mode });
         self.forgive(now)?;
         let mut workloads: Vec<Workload> = self.standing.modes.keys().cloned().collect();
         workloads.extend(self.entries.values().filter_map(|entry| entry.workload().cloned()));
@@ -111,7 +111,7 @@ impl Responder {
             let report = self.report(&entry, Action::Block, now, &why);
             let period_s = entry.period_s;
             self.entries.insert(id, entry);
-            self.log(now, Decision::Extend { entry: report.clone(), period_s })?;
+            self.log(now, Decision::Extend { entry: report.clone(), period_s });
             reports.push(report);
         }
         self.pardon()?;
@@ -174,7 +174,7 @@ impl Responder {
             self.standing.allowed.extend(allowed.then(|| target.clone()));
             self.save()?;
         }
-        self.log(kernel::now(), Decision::Allow { target, allowed })?;
+        self.log(kernel::now(), Decision::Allow { target, allowed });
         Ok(())
     }
 
@@ -221,7 +221,7 @@ impl Responder {
         if armed != self.armed {
             self.armed = armed;
             set_marker(&super::disarmed(&self.options.ledger), !armed)?;
-            self.log(kernel::now(), Decision::Armed { armed })?;
+            self.log(kernel::now(), Decision::Armed { armed });
         }
         Ok(())
     }

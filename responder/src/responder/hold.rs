@@ -24,7 +24,7 @@ impl Responder {
             id: checked.id,
             reason: checked.request.reason,
         };
-        self.log(now, Decision::Hold { hold: hold.clone() })?;
+        self.log(now, Decision::Hold { hold: hold.clone() });
         let refusal = Refusal::Held { uid: hold.uid.clone(), seconds };
         self.holds.push(hold);
         Ok(refusal)
@@ -44,7 +44,7 @@ impl Responder {
             match self.install_held(hold, now) {
                 Ok(done) => installed.push(done),
                 Err(Refusal::Kernel(error)) => return Err(error),
-                Err(why) => self.log_withdrawal(&uid, &why.to_string(), now)?,
+                Err(why) => self.log_withdrawal(&uid, &why.to_string(), now),
             }
         }
         Ok(installed)
@@ -75,7 +75,7 @@ impl Responder {
             return Ok(false);
         };
         self.holds.remove(at);
-        self.log_withdrawal(uid, why, crate::now())?;
+        self.log_withdrawal(uid, why, crate::now());
         Ok(true)
     }
 
@@ -89,8 +89,8 @@ impl Responder {
         Ok(())
     }
 
-    pub(super) fn log_withdrawal(&mut self, uid: &str, why: &str, now: Now) -> Result<(), Error> {
-        self.log(now, Decision::Withdraw { uid: uid.to_owned(), reason: why.to_owned() })
+    pub(super) fn log_withdrawal(&mut self, uid: &str, why: &str, now: Now) {
+        self.log(now, Decision::Withdraw { uid: uid.to_owned(), reason: why.to_owned() });
     }
 
     /// An entry that waits for the target already.

@@ -159,8 +159,8 @@ impl Responder {
 
     pub(crate) fn start_sized(options: Options, sizes: Sizes) -> Result<Self, Error> {
         let boot_id = kernel::boot_id()?;
-        let (lines, _torn) = Ledger::read(&options.ledger)?;
         let ledger = Ledger::open(&options.ledger, options.ledger_bytes_max)?;
+        let (lines, _torn) = Ledger::read(&options.ledger)?;
         let standing = Standing::load(&options.standing())?;
         let breaker = Breaker::remembering(standing.tripped.clone());
         let mut protected = ProtectedSet::default();
@@ -209,8 +209,7 @@ impl Responder {
                 return;
             }
             let reason = refusal.to_string();
-            // The refusal is what counts; a ledger that fails shows at the next decision.
-            let _ = self.log(now, Decision::Refuse { target, rule, finding_uid, reason });
+            self.log(now, Decision::Refuse { target, rule, finding_uid, reason });
         })
     }
 
@@ -237,9 +236,9 @@ impl Responder {
             exec_prevents: self.kernel.exec_prevents,
         };
         entry.begin(now, request.seconds);
-        // The ledger goes first: an entry in the kernel is always explained.
+        // An entry in the kernel is always explained, by its note there if the line is lost.
         let planned = self.report(&entry, Action::Block, now, &entry.reason);
-        self.log(now, Decision::Block { entry: planned, period_s: entry.period_s })?;
+        self.log(now, Decision::Block { entry: planned, period_s: entry.period_s });
         self.entries.insert(id, entry.clone());
         let installed = self.rescope(&entry.target).and_then(|scope| match scope {
             Insert::Done => self.kernel.install(&entry),
@@ -249,7 +248,7 @@ impl Responder {
             self.entries.remove(&id);
             self.rescope(&entry.target)?;
             let undone = self.report(&entry, Action::Unblock, now, "could not be installed");
-            self.log(now, Decision::Unblock { entry: undone })?;
+            self.log(now, Decision::Unblock { entry: undone });
             if let (Insert::Nobody, Target::TaskTree { tgid, .. }) = (installed?, &entry.target) {
                 return Err(Refusal::Gone { tgid: *tgid });
             }
@@ -307,7 +306,7 @@ impl Responder {
         }
         entry.expires_wall_ns = entry.expires_wall_ns.min(now.wall_ns);
         let report = self.report(&entry, Action::Unblock, now, why);
-        self.log(now, Decision::Unblock { entry: report.clone() })?;
+        self.log(now, Decision::Unblock { entry: report.clone() });
         Ok(report)
     }
 
@@ -351,7 +350,7 @@ impl Responder {
                     let why = format!("hit {fresh} times, lives {} s more", entry.period_s);
                     let report = self.report(&entry, Action::Block, now, &why);
                     let period_s = entry.period_s;
-                    self.log(now, Decision::Extend { entry: report.clone(), period_s })?;
+                    self.log(now, Decision::Extend { entry: report.clone(), period_s });
                     reports.push(report);
                 }
                 Due::Release => {
@@ -444,21 +443,23 @@ impl Responder {
     }
 
     /// Writes down that a finding led to no entry, and why.
-    ///
-    /// # Errors
-    /// The ledger fails.
-    pub fn record_report(&mut self, finding_uid: &str, reason: &str) -> Result<(), Error> {
+    pub fn record_report(&mut self, finding_uid: &str, reason: &str) {
         let decision =
             Decision::Report { finding_uid: finding_uid.to_owned(), reason: reason.to_owned() };
-        self.log(kernel::now(), decision)
+        self.log(kernel::now(), decision);
+    }
+
+    /// How the ledger fares: its lines are written beside, and wait in memory where they can't be.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     fn report(&self, entry: &Entry, action: Action, now: crate::Now, why: &str) -> Remediation {
         entry.remediation(action, &self.options.host_id, now, why)
     }
 
-    fn log(&mut self, now: crate::Now, decision: Decision) -> Result<(), Error> {
-        self.ledger.append(&Line { time_ns: now.wall_ns, boot_id: self.boot_id.clone(), decision })
+    fn log(&self, now: crate::Now, decision: Decision) {
+        self.ledger.append(Line { time_ns: now.wall_ns, boot_id: self.boot_id.clone(), decision });
     }
 
     /// Writes what is to be looked up for the target's cgroup by all entries and allowances.

@@ -13,21 +13,22 @@ use crate::{
 };
 
 impl Responder {
-    /// Takes over live entries that the ledger explains, removes those that it doesn't, and writes
-    /// down what ended unattended.
-    pub(super) fn adopt(&mut self, explained: Replayed) -> Result<(), Error> {
+    /// Takes over live entries that the ledger, or the note beside them, explains, removes those that
+    /// nothing does, and writes down what ended unattended.
+    pub(super) fn adopt(&mut self, mut explained: Replayed) -> Result<(), Error> {
         let now = kernel::now();
         let held: HashSet<u64> = self.kernel.maps.ids().into_iter().collect();
+        self.adopt_noted(&held, &mut explained, now)?;
         if disarmed(&self.options.ledger).exists() {
             self.kernel.maps.set_armed(false)?;
         }
         self.note_armed()?;
         for uid in explained.held {
-            self.log_withdrawal(&uid, "Hedgerow ended while it waited", now)?;
+            self.log_withdrawal(&uid, "Hedgerow ended while it waited", now);
         }
         for entry in explained.lost {
             let gone = self.report(&entry, Action::Unblock, now, "gone with the reboot");
-            self.log(now, Decision::Unblock { entry: gone.clone() })?;
+            self.log(now, Decision::Unblock { entry: gone.clone() });
             self.pending.push(gone);
         }
         self.allowed = explained.allowed;
@@ -49,13 +50,13 @@ impl Responder {
             } else {
                 self.kernel.uninstall(&entry)?;
                 let gone = self.report(&entry, Action::Unblock, now, "expired unattended");
-                self.log(now, Decision::Unblock { entry: gone.clone() })?;
+                self.log(now, Decision::Unblock { entry: gone.clone() });
                 self.pending.push(gone);
             }
         }
         for id in held {
             if !self.entries.contains_key(&id) && self.kernel.remove_foreign(id)? {
-                self.log(now, Decision::Foreign { id })?;
+                self.log(now, Decision::Foreign { id });
             }
         }
         let live = self.entries.keys().copied().collect();
@@ -64,5 +65,24 @@ impl Responder {
         self.kernel.maps.sweep(&live, &scopes, &self.allowed)?;
         self.rescope_all()?;
         self.kernel.set_active(!self.entries.is_empty())
+    }
+    /// Writes the lines that a crash or a full disk has lost of entries that are live.
+    fn adopt_noted(
+        &self,
+        held: &HashSet<u64>,
+        explained: &mut Replayed,
+        now: crate::Now,
+    ) -> Result<(), Error> {
+        let known: HashSet<u64> = explained.entries.iter().map(|entry| entry.id).collect();
+        for id in held.difference(&known) {
+            let Some(mut entry) = self.kernel.noted(*id)? else { continue };
+            // What is adopted rises no higher than it was.
+            entry.ceiling = entry.mode;
+            let why = format!("{} (its line was lost, and is written anew)", entry.reason);
+            let told = self.report(&entry, Action::Block, now, &why);
+            self.log(now, Decision::Block { entry: told, period_s: entry.period_s });
+            explained.entries.push(entry);
+        }
+        Ok(())
     }
 }

@@ -41,11 +41,11 @@ impl Responder {
         if refused && self.standing.add_wrong(wrong) {
             let counted = self.standing.wrong_now(now.wall_ns);
             let (uid, workload) = (uid.to_owned(), workload.to_string());
-            self.log(now, Decision::Wrong { uid, workload, counted, budget })?;
+            self.log(now, Decision::Wrong { uid, workload, counted, budget });
         }
         if let Some(halted) = self.halted(now).filter(|_| !was_halted) {
             let reason = halted.to_string();
-            self.log(now, Decision::Halt { halted: true, reason: reason.clone() })?;
+            self.log(now, Decision::Halt { halted: true, reason: reason.clone() });
             self.alarms.push(Alarm { workload: workload.clone(), reason });
         }
         let mode = self.mode(&workload).min(Mode::Monitor);
@@ -100,7 +100,7 @@ impl Responder {
     pub(super) fn forgive(&mut self, now: Now) -> Result<(), Error> {
         if self.halted(now).is_some() {
             let reason = "an operator set the mode of all workloads".to_owned();
-            self.log(now, Decision::Halt { halted: false, reason })?;
+            self.log(now, Decision::Halt { halted: false, reason });
         }
         self.standing.forgiven_ns = now.wall_ns;
         Ok(())

@@ -1,0 +1,160 @@
+//! Where everything goes that the daemon says: the findings' file, Kafka, the terminal. Threads of
+//! their own deliver it; the loop never waits for a disk, a broker or a reader.
+
+mod record;
+mod terminal;
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hedgerow_event::{Finding, Remediation};
+use hedgerow_hostfile::{Reader, Refusals};
+use hedgerow_sink::{JsonLinesSink, kafka::KafkaSink};
+
+pub use self::record::Written;
+use self::{
+    record::{Out, Recorder},
+    terminal::{Ends, Terminal},
+};
+
+/// Reports that wait for the thread. Full: what comes is told nobody, counted, and told of once there
+/// is room.
+const OUT_MAX: usize = 4096;
+/// The end waits so long for what is left, past what Kafka gets.
+const FLUSH: Duration = Duration::from_secs(10);
+/// And so long for whoever reads the last lines.
+const READ: Duration = Duration::from_secs(2);
+
+/// The loop's side.
+#[derive(Debug)]
+pub struct Outlets {
+    /// Taken at the end.
+    out: Option<Sender<Out>>,
+    terminal: Option<Terminal>,
+    ends: Ends,
+    recorded: Receiver<()>,
+    untold: Arc<AtomicU64>,
+    written: Arc<Mutex<Written>>,
+    refusals: Refusals,
+}
+
+/// How deliveries fare.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    pub findings: Written,
+    /// Reports that found no room.
+    pub untold: u64,
+    /// Lines that nobody read.
+    pub unprinted: u64,
+}
+
+impl Outlets {
+    /// Starts the threads. `live`: standard error has a line that is renewed.
+    pub fn start(
+        json: bool,
+        live: bool,
+        file: JsonLinesSink,
+        kafka: Option<KafkaSink>,
+    ) -> anyhow::Result<Self> {
+        let (terminal, ends) = Terminal::start(live)?;
+        let written = Arc::new(Mutex::new(Written::default()));
+        let reader = Reader::new("processes");
+        let refusals = reader.refusals();
+        let recorder = Recorder {
+            json,
+            file,
+            kafka,
+            terminal: terminal.clone(),
+            reader,
+            written: Arc::clone(&written),
+            waiting: VecDeque::new(),
+            tried: Instant::now(),
+        };
+        let (out, reports) = bounded(OUT_MAX);
+        let (end, recorded) = bounded(0);
+        thread::Builder::new().name("outlets".into()).spawn(move || {
+            recorder.run(&reports);
+            drop::<Sender<()>>(end);
+        })?;
+        Ok(Self {
+            out: Some(out),
+            terminal: Some(terminal),
+            ends,
+            recorded,
+            untold: Arc::default(),
+            written,
+            refusals,
+        })
+    }
+
+    pub fn finding(&self, finding: &Finding) {
+        self.say(Out::Finding(Box::new(finding.clone())));
+    }
+
+    pub fn remediation(&self, remediation: &Remediation) {
+        self.say(Out::Remediation(Box::new(remediation.clone())));
+    }
+
+    /// A line for standard output.
+    pub fn print(&self, text: String) {
+        self.say(Out::Line(text));
+    }
+
+    /// A line for standard error.
+    pub fn note(&self, text: String) {
+        self.say(Out::Note(text));
+    }
+
+    /// Renews the live line.
+    pub fn live(&self, text: String) {
+        if let Some(terminal) = &self.terminal {
+            terminal.live(text);
+        }
+    }
+
+    /// Takes the live line away.
+    pub fn bare(&self) {
+        self.say(Out::Bare);
+    }
+
+    fn say(&self, what: Out) {
+        if !self.out.as_ref().is_some_and(|out| out.try_send(what).is_ok()) {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Told once nobody reads standard output any more.
+    pub fn closed(&self) -> &Receiver<()> {
+        &self.ends.closed
+    }
+
+    pub fn health(&self) -> Health {
+        Health {
+            findings: self.written.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            untold: self.untold.load(Ordering::Relaxed),
+            unprinted: self.terminal.as_ref().map_or(0, Terminal::unprinted),
+        }
+    }
+
+    /// Whose processes are not described, because a file took too long.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+}
+
+impl Drop for Outlets {
+    /// Delivers what waits, for a while: a reader that stalled is left alone.
+    fn drop(&mut self) {
+        drop((self.out.take(), self.terminal.take()));
+        let _ = self.recorded.recv_timeout(FLUSH);
+        let _ = self.ends.printed.recv_timeout(READ);
+    }
+}

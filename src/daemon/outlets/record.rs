@@ -1,0 +1,168 @@
+//! The thread that describes findings, appends them to their file and hands them on.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use hedgerow_event::{Activity, Disposition, Finding, Remediation};
+use hedgerow_hostfile::Reader;
+use hedgerow_sink::{JsonLinesSink, Message, SinkError, kafka::KafkaSink};
+use serde_json::json;
+
+use super::terminal::Terminal;
+use crate::{daemon::process, text};
+
+/// Findings that wait in memory for room on the disk. Full: what comes is told as ever, and counted
+/// as not written.
+const WAITING_MAX: usize = 2048;
+/// A file that could not be written is tried again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+/// Kafka gets so long for what waits at the end; what is left stays in the spool.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// What goes out, in the order in which it happened.
+#[derive(Debug)]
+pub enum Out {
+    Finding(Box<Finding>),
+    Remediation(Box<Remediation>),
+    /// A line for standard output.
+    Line(String),
+    /// A line for standard error.
+    Note(String),
+    /// The end: the live line goes.
+    Bare,
+}
+
+/// How the findings' file fares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Findings that wait in memory.
+    pub waiting: usize,
+    /// Findings that found no room there either.
+    pub lost: u64,
+    /// Why they wait.
+    pub failure: Option<String>,
+}
+
+/// What the thread works with.
+pub struct Recorder {
+    pub json: bool,
+    pub file: JsonLinesSink,
+    pub kafka: Option<KafkaSink>,
+    pub terminal: Terminal,
+    pub reader: Reader,
+    pub written: Arc<Mutex<Written>>,
+    pub waiting: VecDeque<Finding>,
+    pub tried: Instant,
+}
+
+impl Recorder {
+    /// Works until nobody can say anything more; then tries once more to write and to deliver.
+    pub fn run(mut self, out: &Receiver<Out>) {
+        loop {
+            match out.recv_timeout(RETRY) {
+                Ok(Out::Finding(finding)) => self.finding(*finding),
+                Ok(Out::Remediation(remediation)) => self.remediation(&remediation),
+                Ok(Out::Line(text)) => self.terminal.print(text),
+                Ok(Out::Note(text)) => self.terminal.note(text),
+                Ok(Out::Bare) => self.terminal.bare(),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if !self.waiting.is_empty() && self.tried.elapsed() >= RETRY {
+                self.write_waiting();
+            }
+        }
+        self.write_waiting();
+        if !self.waiting.is_empty() {
+            self.warn(&format!("{} findings were not written to the disk", self.waiting.len()));
+        }
+        if let Some(kafka) = self.kafka.take() {
+            let status = kafka.stop(FLUSH);
+            if status.waiting > 0 {
+                self.warn(&format!(
+                    "{} records wait in the spool for the broker; the next run sends them",
+                    status.waiting
+                ));
+            }
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        self.terminal.note(format!("hedgerow: warning: {text}"));
+    }
+
+    fn finding(&mut self, mut finding: Finding) {
+        process::describe(&mut finding, &mut self.reader);
+        for refused in self.reader.refusals().take_untold() {
+            self.warn(&refused);
+        }
+        self.send(Message::finding(&finding));
+        if self.json {
+            self.terminal.print(json!({ "finding": finding }).to_string());
+        } else if finding.disposition != Disposition::Suppressed
+            && finding.activity != Activity::Close
+        {
+            self.terminal.print(text::finding(&finding));
+        }
+        self.write(finding);
+    }
+
+    /// Appends a finding, behind those that wait.
+    fn write(&mut self, finding: Finding) {
+        if self.waiting.len() >= WAITING_MAX {
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).lost += 1;
+            return;
+        }
+        let first = self.waiting.is_empty();
+        self.waiting.push_back(finding);
+        if first {
+            self.write_waiting();
+        }
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).waiting = self.waiting.len();
+    }
+
+    fn write_waiting(&mut self) {
+        self.tried = Instant::now();
+        let mut failure = None;
+        while let Some(finding) = self.waiting.front() {
+            match self.file.write(finding) {
+                Ok(()) => drop(self.waiting.pop_front()),
+                Err(why) => {
+                    failure = Some(why.to_string());
+                    break;
+                }
+            }
+        }
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.waiting = self.waiting.len();
+        let before = std::mem::replace(&mut written.failure, failure.clone());
+        let lost = written.lost;
+        drop(written);
+        match (before, failure) {
+            (None, Some(why)) => self.warn(&format!("findings wait in memory: {why}")),
+            (Some(_), None) => self.warn(&format!(
+                "findings are written again; {lost} since the start found no room in memory"
+            )),
+            _ => {}
+        }
+    }
+
+    fn remediation(&mut self, remediation: &Remediation) {
+        self.send(Message::remediation(remediation));
+        self.terminal.print(match self.json {
+            true => json!({ "remediation": remediation }).to_string(),
+            false => text::remediation(remediation),
+        });
+    }
+
+    fn send(&self, message: Result<Message, SinkError>) {
+        let Some(kafka) = &self.kafka else { return };
+        if let Err(why) = message.and_then(|message| kafka.send(message)) {
+            self.warn(&format!("not sent to Kafka: {why}"));
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Standard output and standard error, written by a thread of their own: whoever reads them may
+//! stop reading, or go.
+
+use std::{
+    io::{self, Write},
+    os::fd::RawFd,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Lines that wait for a reader. Full: what comes is counted, and told once there is room.
+const LINES_MAX: usize = 4096;
+/// A reader that went is noticed within this time, also when nothing is printed.
+const LOOK: Duration = Duration::from_secs(1);
+
+enum Said {
+    Out(String),
+    Note(String),
+    Live(String),
+    /// The live line goes.
+    Bare,
+}
+
+/// The way to the terminal; clones share it.
+#[derive(Debug, Clone)]
+pub struct Terminal {
+    lines: Sender<Said>,
+    unprinted: Arc<AtomicU64>,
+}
+
+/// What is left to be known of the thread.
+#[derive(Debug)]
+pub struct Ends {
+    /// Nobody reads standard output any more.
+    pub closed: Receiver<()>,
+    /// Disconnected once all is printed.
+    pub printed: Receiver<()>,
+}
+
+impl Terminal {
+    /// Starts the thread; it ends with the last clone. `live`: with a line that is renewed, on
+    /// standard error.
+    pub fn start(live: bool) -> anyhow::Result<(Self, Ends)> {
+        let (lines, said) = bounded(LINES_MAX);
+        let (close, closed) = bounded(1);
+        let (end, printed) = bounded(0);
+        let unprinted = Arc::new(AtomicU64::new(0));
+        let line = live.then(ProgressBar::new_spinner);
+        if let Some(line) = &line {
+            line.set_style(ProgressStyle::with_template("{spinner} {wide_msg}")?);
+        }
+        let printer = Printer { line, close, lost: Arc::clone(&unprinted), told: 0, open: true };
+        thread::Builder::new().name("terminal".into()).spawn(move || {
+            printer.run(&said);
+            drop(end);
+        })?;
+        Ok((Self { lines, unprinted }, Ends { closed, printed }))
+    }
+
+    /// A line for standard output.
+    pub fn print(&self, text: String) {
+        self.say(Said::Out(text));
+    }
+
+    /// A line for standard error.
+    pub fn note(&self, text: String) {
+        self.say(Said::Note(text));
+    }
+
+    /// Renews the live line; one that finds no room is renewed a moment later.
+    pub fn live(&self, text: String) {
+        drop(self.lines.try_send(Said::Live(text)));
+    }
+
+    /// Takes the live line away.
+    pub fn bare(&self) {
+        self.say(Said::Bare);
+    }
+
+    /// Lines that found no room.
+    pub fn unprinted(&self) -> u64 {
+        self.unprinted.load(Ordering::Relaxed)
+    }
+
+    fn say(&self, said: Said) {
+        if self.lines.try_send(said).is_err() {
+            self.unprinted.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+struct Printer {
+    line: Option<ProgressBar>,
+    close: Sender<()>,
+    lost: Arc<AtomicU64>,
+    /// Of the lost, those that were told.
+    told: u64,
+    /// Somebody reads standard output.
+    open: bool,
+}
+
+impl Printer {
+    fn run(mut self, said: &Receiver<Said>) {
+        loop {
+            match said.recv_timeout(LOOK) {
+                Ok(Said::Out(text)) => self.out(&text),
+                Ok(Said::Note(text)) => self.note(&text),
+                Ok(Said::Live(text)) => {
+                    if let Some(line) = &self.line {
+                        line.set_message(text);
+                        line.tick();
+                    }
+                }
+                Ok(Said::Bare) => {
+                    if let Some(line) = self.line.take() {
+                        line.finish_and_clear();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.tell_lost();
+        }
+    }
+
+    fn out(&mut self, text: &str) {
+        if !self.open {
+            return;
+        }
+        match self.suspended(|| writeln!(io::stdout().lock(), "{text}")) {
+            // EIO: the terminal hung up.
+            Err(why) if why.kind() == io::ErrorKind::BrokenPipe || is_hung_up(&why) => self.shut(),
+            Err(_) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
+            Ok(()) => {}
+        }
+    }
+
+    /// Who listened to the notices has gone: no reason to stop protecting the host.
+    fn note(&self, text: &str) {
+        drop(self.suspended(|| writeln!(io::stderr().lock(), "{text}")));
+    }
+
+    /// Prints without tearing the live line.
+    fn suspended(&self, print: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match &self.line {
+            Some(line) => line.suspend(print),
+            None => print(),
+        }
+    }
+
+    /// Whether the reader went while nothing was printed.
+    fn look(&mut self) {
+        if self.open && has_no_reader(libc::STDOUT_FILENO) {
+            self.shut();
+        }
+    }
+
+    fn shut(&mut self) {
+        self.open = false;
+        // Full: it was said.
+        let _ = self.close.try_send(());
+    }
+
+    fn tell_lost(&mut self) {
+        let lost = self.lost.load(Ordering::Relaxed);
+        if lost > self.told {
+            let text = format!(
+                "hedgerow: warning: {} lines were not printed: nobody read fast enough, or the disk \
+                 is full",
+                lost - self.told
+            );
+            self.told = lost;
+            self.note(&text);
+        }
+    }
+}
+
+fn is_hung_up(why: &io::Error) -> bool {
+    why.raw_os_error() == Some(libc::EIO)
+}
+
+/// A pipe without a reader, or a terminal that hung up.
+fn has_no_reader(descriptor: RawFd) -> bool {
+    let mut polled = libc::pollfd { fd: descriptor, events: 0, revents: 0 };
+    // SAFETY: one descriptor's record, which is writable.
+    let ready = unsafe { libc::poll(&raw mut polled, 1, 0) };
+    ready == 1 && polled.revents & (libc::POLLERR | libc::POLLHUP) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_without_a_reader_is_noticed() {
+        let (reader, writer) = io::pipe().unwrap();
+        assert!(!has_no_reader(writer.as_raw_fd()));
+        drop(reader);
+        assert!(has_no_reader(writer.as_raw_fd()));
+        let file = tempfile::tempfile().unwrap();
+        assert!(!has_no_reader(file.as_raw_fd()));
+    }
+
+    #[test]
+    fn who_finds_no_room_is_counted_and_never_waits() {
+        let (lines, said) = bounded(2);
+        let terminal = Terminal { lines, unprinted: Arc::default() };
+        (0..5).for_each(|number| terminal.print(number.to_string()));
+        assert_eq!((said.len(), terminal.unprinted()), (2, 3));
+    }
+}
