@@ -1,9 +1,14 @@
 //! What a daemon needs to know of its host.
 
 use std::{
-    fs,
-    os::unix::fs::DirBuilderExt,
+    fs::{self, File},
+    io::{Read, Write},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -46,14 +51,97 @@ impl Host {
     }
 }
 
-/// Makes the state directory, for root only.
-pub fn make_state(path: &Path) -> anyhow::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .with_context(|| format!("can't make the state directory {}", path.display()))
-        .map_err(|why| Failure::file(why).into())
+/// How long a lock is waited for: a child that is on its way to exec holds it for an instant.
+const LOCK: Duration = Duration::from_secs(1);
+const LOCK_LOOK: Duration = Duration::from_millis(20);
+/// Name of the lock in the state directory.
+const LOCK_NAME: &str = "lock";
+
+/// The state directory, for root and for one daemon alone, until this is dropped.
+#[derive(Debug)]
+pub struct State {
+    _lock: File,
+}
+
+impl State {
+    /// Makes the directory where there is none, and locks it.
+    ///
+    /// # Errors
+    /// It is a link, or others may change what lies in it: they could swap what root trusts. Another
+    /// daemon has locked it.
+    pub fn take(path: &Path) -> anyhow::Result<Self> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("can't make the state directory {}", path.display()))
+            .map_err(Failure::file)?;
+        private(path).map_err(|why| Failure::File(format!("{}: {why}", path.display())))?;
+        let name = path.join(LOCK_NAME);
+        let mut options = File::options();
+        options.create(true).read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let mut lock = options
+            .open(&name)
+            .with_context(|| format!("can't open {}", name.display()))
+            .map_err(Failure::file)?;
+        if !locked(&lock) {
+            let mut holder = String::new();
+            // Who it is helps; that it is suffices.
+            drop((&mut lock).take(32).read_to_string(&mut holder));
+            return Err(Failure::Host(format!(
+                "another hedgerow daemon (process {}) works with {}; stop it, or give this one \
+                 another --state",
+                holder.trim(),
+                path.display()
+            ))
+            .into());
+        }
+        // For the one that is refused. On a full disk it is not told the number.
+        drop(lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())));
+        Ok(Self { _lock: lock })
+    }
+}
+
+fn locked(lock: &File) -> bool {
+    let deadline = Instant::now() + LOCK;
+    loop {
+        // SAFETY: a system call on an open descriptor; the lock goes with its last copy.
+        if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(LOCK_LOOK);
+    }
+}
+
+/// Whether nobody but root can change what a name in the directory leads to; why not, and the way
+/// out.
+fn private(path: &Path) -> Result<(), String> {
+    let own = fs::symlink_metadata(path).map_err(|why| why.to_string())?;
+    if !own.is_dir() {
+        return Err("it is no directory, or a link to one; name the directory itself".to_owned());
+    }
+    if own.uid() != 0 {
+        return Err(format!("it belongs to user {}; `chown root` it, or use another", own.uid()));
+    }
+    if own.mode() & 0o077 != 0 {
+        let mode = own.mode() & 0o7777;
+        return Err(format!("others may enter it (mode {mode:o}); `chmod 700` it"));
+    }
+    let whole = fs::canonicalize(path).map_err(|why| why.to_string())?;
+    for above in whole.ancestors().skip(1) {
+        let metadata = fs::metadata(above).map_err(|why| why.to_string())?;
+        let open = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
+        if metadata.uid() != 0 || open {
+            return Err(format!(
+                "others than root can rename it, since they may change {}; use another",
+                above.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Where the deny programs of the daemon with this state directory are pinned: daemons with states
@@ -87,4 +175,51 @@ pub fn signals() -> anyhow::Result<Receiver<i32>> {
         }
     })?;
     Ok(receiver)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+
+    use super::*;
+
+    #[track_caller]
+    fn refused(path: &Path, why: &str) {
+        let told = State::take(path).unwrap_err().to_string();
+        assert!(told.contains(why) && told.contains(&*path.to_string_lossy()), "{told}");
+    }
+
+    #[test]
+    fn a_state_directory_that_others_can_touch_is_refused_with_the_way_out() {
+        let home = tempfile::tempdir().unwrap();
+        let made = home.path().join("a/b");
+        drop(State::take(&made).unwrap());
+        assert_eq!(fs::metadata(&made).unwrap().mode() & 0o777, 0o700);
+        let link = home.path().join("link");
+        symlink(&made, &link).unwrap();
+        refused(&link, "a link");
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o750)).unwrap();
+        refused(&made, "chmod 700");
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o700)).unwrap();
+        chown(&made, Some(12_345), None).unwrap();
+        refused(&made, "user 12345");
+        chown(&made, Some(0), None).unwrap();
+        chown(home.path().join("a"), Some(12_345), None).unwrap();
+        refused(&made, "may change");
+        chown(home.path().join("a"), Some(0), None).unwrap();
+        // The lock is not followed either.
+        fs::remove_file(made.join(LOCK_NAME)).unwrap();
+        symlink("/dev/null", made.join(LOCK_NAME)).unwrap();
+        refused(&made, "can't open");
+    }
+
+    #[test]
+    fn one_daemon_has_it_and_the_other_is_told_which() {
+        let home = tempfile::tempdir().unwrap();
+        let first = State::take(home.path()).unwrap();
+        refused(home.path(), &format!("process {}", std::process::id()));
+        drop(first);
+        State::take(home.path()).unwrap();
+    }
 }

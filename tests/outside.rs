@@ -179,3 +179,28 @@ fn a_hangup_is_told() {
     assert!(state.answers());
     daemon.interrupt().unwrap();
 }
+
+#[test]
+fn wrong_namespaces_are_refused_by_name() {
+    for (kind, arguments) in
+        [("pid", &["--pid", "--fork", "--mount-proc"][..]), ("cgroup", &["--cgroup"])]
+    {
+        let state = State::new();
+        let mut command = Command::new("unshare");
+        command.args(arguments).args([PROGRAM, "run", "--no-syscalls", "--state", state.text()]);
+        let told = command.output().unwrap();
+        let said = String::from_utf8_lossy(&told.stderr).into_owned();
+        assert_eq!(told.status.code(), Some(3), "{kind}: {said}");
+        assert!(said.contains(&format!("the host's {kind} namespace")), "{said}");
+    }
+}
+
+#[test]
+fn two_daemons_never_share_a_state_directory() {
+    let state = State::new();
+    let daemon = state.daemon();
+    let second = state.hedgerow(&["run", "--no-syscalls"]);
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(said.contains(&format!("process {}", daemon.id())), "{said}");
+    daemon.interrupt().unwrap();
+}

@@ -40,7 +40,7 @@ use crate::{
     config::Config,
     control::{Control, socket},
     exit::Failure,
-    host::{self, Host},
+    host::{self, Host, State},
 };
 
 /// Subjects with a hard signal are looked at this often before their window closes.
@@ -77,7 +77,7 @@ struct Daemon {
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(config: Config) -> anyhow::Result<()> {
     support::require().map_err(Failure::host)?;
-    host::make_state(&config.state)?;
+    let _state = State::take(&config.state)?;
     let host = Host::read()?;
     let control = Control::listen(&socket(&config.state))?;
     let signals = host::signals()?;

@@ -1,6 +1,6 @@
 //! What has to be there around the kernel's BPF: privileges, type information, mounts.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf};
 
 use super::{Error, Result};
 
@@ -71,12 +71,43 @@ fn unescape(path: &str) -> String {
         .fold(path.to_owned(), |path, (escape, character)| path.replace(escape, character))
 }
 
+/// Namespaces of which only the host's do, with their inode there (`PROC_PID_INIT_INO` and
+/// `PROC_CGROUP_INIT_INO` of include/linux/proc_ns.h), and what is amiss elsewhere.
+const NAMESPACES: [(&str, u64, &str, &str); 2] = [
+    (
+        "pid",
+        0xefff_fffc,
+        "process numbers of the kernel name nobody here",
+        "--pid=host (Kubernetes: hostPID: true)",
+    ),
+    (
+        "cgroup",
+        0xefff_fffb,
+        "workloads can't be named",
+        "--cgroupns=host (Kubernetes: a privileged container)",
+    ),
+];
+
+/// Whether this process lives in the namespaces of the host that it needs.
+pub fn namespaces() -> Result<()> {
+    let inode = |kind: &str| {
+        fs::metadata(format!("/proc/self/ns/{kind}")).map(|namespace| namespace.ino()).ok()
+    };
+    for (kind, host, blind, how) in NAMESPACES {
+        if inode(kind).is_some_and(|own| own != host) {
+            return Err(Error::Namespace { kind, blind, how });
+        }
+    }
+    Ok(())
+}
+
 /// Fails with the first thing that nothing works without.
 pub fn require() -> Result<PathBuf> {
     let missing = missing_capabilities();
     if !missing.is_empty() {
         return Err(Error::Privileges { missing: missing.join(", ") });
     }
+    namespaces()?;
     match fs::metadata(KERNEL_BTF) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::NoBtf),

@@ -32,6 +32,10 @@ pub enum Error {
     NoCgroup2,
     #[error("can't read /proc/self/mountinfo; is /proc mounted?")]
     Proc(#[source] io::Error),
+    #[error(
+        "this is not the host's {kind} namespace, so that {blind}; start it on the host, or with {how}"
+    )]
+    Namespace { kind: &'static str, blind: &'static str, how: &'static str },
 }
 
 /// How far a kind of deny entry can go here.
@@ -50,6 +54,8 @@ pub struct Report {
     pub kernel: String,
     pub architecture: &'static str,
     pub missing_capabilities: Vec<&'static str>,
+    /// The namespaces are those of the host, without which it learns from nothing.
+    pub host_namespaces: bool,
     pub btf: bool,
     pub cgroup_root: Option<PathBuf>,
     /// Where pins are kept; mounted when they are needed.
@@ -67,6 +73,7 @@ impl Report {
     /// Whether everything is there that nothing works without.
     pub fn is_usable(&self) -> bool {
         self.missing_capabilities.is_empty()
+            && self.host_namespaces
             && self.btf
             && self.cgroup_root.is_some()
             && self.features.iter().all(|f| f.available || f.need != Need::Required)
@@ -80,6 +87,7 @@ pub fn report() -> Report {
         kernel: kernel.trim().to_owned(),
         architecture: std::env::consts::ARCH,
         missing_capabilities: missing_capabilities(),
+        host_namespaces: environment::namespaces().is_ok(),
         btf: fs::metadata(KERNEL_BTF).is_ok(),
         cgroup_root: cgroup_root().ok(),
         bpffs: mounted("bpf"),

@@ -37,14 +37,15 @@ pub(crate) fn ensure_bpffs(path: &Path) -> Result<(), Error> {
     }
     fs::create_dir_all(path).map_err(failed)?;
     let target = CString::new(path.as_os_str().as_bytes()).map_err(|e| failed(e.into()))?;
-    // SAFETY: all pointers are NUL-terminated strings that outlive the call; no data is passed.
+    // SAFETY: all pointers are NUL-terminated strings that outlive the call.
     let result = unsafe {
         libc::mount(
             c"bpf".as_ptr(),
             target.as_ptr(),
             c"bpf".as_ptr(),
             libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC,
-            std::ptr::null(),
+            // Whoever may write there could pin over our names.
+            c"mode=0700".as_ptr().cast(),
         )
     };
     if result == 0 { Ok(()) } else { Err(failed(io::Error::last_os_error())) }
