@@ -5,7 +5,7 @@ use std::{
     io::{Read, Write},
     os::{
         fd::AsRawFd,
-        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -126,9 +126,14 @@ fn private(path: &Path) -> Result<(), String> {
     if own.uid() != 0 {
         return Err(format!("it belongs to user {}; `chown root` it, or use another", own.uid()));
     }
-    if own.mode() & 0o077 != 0 {
-        let mode = own.mode() & 0o7777;
-        return Err(format!("others may enter it (mode {mode:o}); `chmod 700` it"));
+    let mode = own.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        // What lies there already may be theirs.
+        return Err(format!("others may write to it (mode {mode:o}); use another"));
+    }
+    if mode & 0o055 != 0 {
+        let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+        closed.map_err(|why| format!("others may read it, and it can't be closed: {why}"))?;
     }
     let whole = fs::canonicalize(path).map_err(|why| why.to_string())?;
     for above in whole.ancestors().skip(1) {
@@ -180,7 +185,7 @@ pub fn signals() -> anyhow::Result<Receiver<i32>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    use std::os::unix::fs::{chown, symlink};
 
     use super::*;
 
@@ -199,9 +204,11 @@ mod tests {
         let link = home.path().join("link");
         symlink(&made, &link).unwrap();
         refused(&link, "a link");
-        fs::set_permissions(&made, fs::Permissions::from_mode(0o750)).unwrap();
-        refused(&made, "chmod 700");
-        fs::set_permissions(&made, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o770)).unwrap();
+        refused(&made, "others may write");
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
+        drop(State::take(&made).unwrap());
+        assert_eq!(fs::metadata(&made).unwrap().mode() & 0o777, 0o700, "it is closed");
         chown(&made, Some(12_345), None).unwrap();
         refused(&made, "user 12345");
         chown(&made, Some(0), None).unwrap();
