@@ -436,6 +436,8 @@ impl Engine {
         self.now_boot_ns = close.end_boot_ns;
         self.builder.close(close, &self.baseline);
         self.replaced.clear();
+        // What was done before judging begins was taken in where it was judged or learned.
+        drop(self.trees.drain());
         self.end_epoch(close);
     }
 

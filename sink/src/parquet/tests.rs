@@ -57,15 +57,15 @@ fn finished(directory: &Path) -> Vec<PathBuf> {
 fn batches_come_back_with_the_metadata_of_their_schema() {
     let home = tempfile::tempdir().unwrap();
     let mut sink = ParquetSink::open(config(home.path())).unwrap();
-    let metadata = [("version".to_owned(), "3".to_owned())];
+    let metadata = std::collections::HashMap::from([("version".to_owned(), "3".to_owned())]);
     let batch = batch(0, 10);
-    let schema = Schema::clone(&batch.schema()).with_metadata(metadata.into());
+    let schema = Schema::clone(&batch.schema()).with_metadata(metadata);
     let batch = batch.with_schema(Arc::new(schema)).unwrap();
     sink.write("numbers", &batch, MIDNIGHT_NS).unwrap();
     sink.finish().unwrap();
     let mut reader = ParquetReader::open(home.path(), None).unwrap();
     let read = reader.next().unwrap().unwrap();
-    assert_eq!(read.schema().metadata().get("version").map(String::as_str), Some("3"));
+    assert_eq!(read.schema().metadata()["version"], "3");
 }
 
 #[test]
