@@ -147,8 +147,8 @@ fn a_stalled_reader_closed_errors_and_a_hangup_stop_nothing() {
     daemon.signal(libc::SIGHUP);
     let is_full = || {
         let mut waiting = 0;
-        // SAFETY: tells how many bytes wait in the pipe.
         assert_eq!(
+            // SAFETY: the descriptor is open; the call writes how many bytes wait into one int.
             unsafe { libc::ioctl(stalled.as_raw_fd(), libc::FIONREAD, &raw mut waiting) },
             0
         );

@@ -126,7 +126,7 @@ impl Outlets {
     }
 
     fn say(&self, what: Out) {
-        if !self.out.as_ref().is_some_and(|out| out.try_send(what).is_ok()) {
+        if self.out.as_ref().is_none_or(|out| out.try_send(what).is_err()) {
             self.untold.fetch_add(1, Ordering::Relaxed);
         }
     }
