@@ -12,7 +12,7 @@ use std::{
 };
 
 use hedgerow_event::{Action, Finding, Mode, Object, Remediation};
-use hedgerow_lab::{Attack, Broker, Daemon, Lab, Line, Load, Via};
+use hedgerow_lab::{Attack, Broker, Daemon, Lab, Line, Load, Site, User, Via};
 
 /// What else this machine does is told, too: it must not take the place of what the test does.
 const BUDGET: &str = "1000";
@@ -94,6 +94,11 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     .concat();
     let program = Path::new(env!("CARGO_BIN_EXE_hedgerow"));
     let daemon = Daemon::start(program, &arguments, &log).unwrap();
+    // What this test does to get into its namespaces is part of the life that is learned.
+    for (site, unit) in [(Site::Clients, "clients"), (Site::Attacker, "attacker")] {
+        let mut visit = lab.command(site, unit, &User::ROOT, "/bin/true").unwrap();
+        assert!(visit.status().unwrap().success());
+    }
     let mut seen = Seen::default();
     seen.watch(&daemon, LEARN_LIMIT, |seen| seen.scoring);
     assert!(seen.scoring, "it never began to score");

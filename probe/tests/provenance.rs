@@ -51,6 +51,7 @@ impl Host {
     /// `files`: what the package says that it has, by name and content.
     fn new(files: &[(&str, &[u8])]) -> Self {
         // Not below /tmp, which says something itself.
+        fs::create_dir_all("/var/lib").unwrap();
         let place = tempfile::tempdir_in("/var/lib").unwrap();
         let host = Self { place };
         let info = host.at("var/lib/dpkg/info");
@@ -154,6 +155,7 @@ fn this_machines_own_programs_are_its_packages() {
         return;
     }
     let sensor = Sensor::filtered(options(), |event| matches!(event.origin, Origin::Exec(_)));
+    fs::create_dir_all("/var/lib").unwrap();
     run_until(&sensor, Provenance::Package, "--zero", || vec!["/usr/bin/id".into(), "-g".into()]);
     let place = tempfile::tempdir_in("/var/lib").unwrap();
     fs::copy("/usr/bin/true", place.path().join("copy")).unwrap();
