@@ -186,6 +186,14 @@ impl Deed {
     pub fn aspect(self) -> Aspect {
         self.row().aspect
     }
+
+    /// Whether an automatic denial may rest on it. What administrators and runtimes do for a living
+    /// (namespaces, tracing, secrets, timers, renames) is told, and adds to what else was done.
+    pub fn may_deny(self) -> bool {
+        let trade =
+            [Aspect::Power, Aspect::Secrets, Aspect::Persistence, Aspect::Files, Aspect::Source];
+        self.class() == Class::Intrinsic && !trade.contains(&self.aspect())
+    }
 }
 
 impl std::fmt::Display for Deed {

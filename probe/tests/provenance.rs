@@ -155,7 +155,6 @@ fn this_machines_own_programs_are_its_packages() {
         return;
     }
     let sensor = Sensor::filtered(options(), |event| matches!(event.origin, Origin::Exec(_)));
-    fs::create_dir_all("/var/lib").unwrap();
     run_until(&sensor, Provenance::Package, "--zero", || vec!["/usr/bin/id".into(), "-g".into()]);
     let place = tempfile::tempdir_in("/var/lib").unwrap();
     fs::copy("/usr/bin/true", place.path().join("copy")).unwrap();

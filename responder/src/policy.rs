@@ -7,9 +7,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use hedgerow_event::{
-    Class, Evidence, FileKey, Maturity, Mode, Object, Peer, Rule, Target, Verdict,
-};
+use hedgerow_event::{Evidence, FileKey, Maturity, Mode, Object, Peer, Rule, Target, Verdict};
 
 use crate::{
     coverage::{Covered, DAYS_MIN, HOURS},
@@ -190,7 +188,7 @@ fn strong_object(evidence: &Evidence) -> Option<(Rule, &Object)> {
         })
         .or_else(|| {
             objects()
-                .find(|object| object.deed().class() == Class::Intrinsic)
+                .find(|object| object.deed().may_deny())
                 .map(|object| (Rule::GraveDeed, object))
         })
 }

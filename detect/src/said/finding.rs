@@ -211,8 +211,8 @@ fn offender(tree: &Tree) -> Option<&Done> {
     };
     let caller =
         tree.done.iter().find(|done| done.deed() == Deed::NewPeer && is_new(&done.witness.subject));
-    caller
-        .or_else(|| gravest(&tree.counted()).filter(|done| done.deed().class() == Class::Intrinsic))
+    let grave = tree.counted().into_iter().filter(|done| done.deed().may_deny());
+    caller.or_else(|| grave.max_by(|a, b| a.nats.total_cmp(&b.nats)))
 }
 
 /// Each deed's share of the surprise that is told, largest first.

@@ -105,6 +105,7 @@ fn exec_from_memory_and_a_privilege_change_deny_the_task_tree() {
         (Object::ExecMemory { subject: subject() }, Rule::ExecUntrusted),
         (Object::ExecWritable { subject: subject() }, Rule::ExecUntrusted),
         (Object::Privilege { subject: subject(), uid_from: 106, uid_to: 0 }, Rule::PrivilegeChange),
+        (did(Deed::SocketStreams), Rule::GraveDeed),
     ] {
         let tree = Target::TaskTree { tgid: 4242, start_boot_ns: 77 };
         assert_eq!(target(decided(&exec(object), |_| {})), (tree, rule));
@@ -271,5 +272,19 @@ proptest! {
         let denied = matches!(decided(&evidence, |_| {}), Verdict::Deny { .. });
         let may = above && complete && owned && aspects >= 2 && objects >= 2;
         prop_assert_eq!(denied, may);
+    }
+}
+
+fn did(deed: Deed) -> Object {
+    Object::Did { subject: subject(), deed, what: "x".into() }
+}
+
+/// Containers, debuggers and administrators do these for a living.
+#[test]
+fn what_is_somebodys_trade_is_told_and_denies_nothing() {
+    for deed in [Deed::Namespace, Deed::Trace, Deed::Secret, Deed::Persistence, Deed::Rewrite] {
+        let deeds = vec![deed, Deed::NewChild];
+        let evidence = Evidence { surprise: 30.0, deeds, ..exec(did(deed)) };
+        report(decided(&evidence, |_| {}));
     }
 }
