@@ -24,6 +24,8 @@ pub(super) type Report = (usize, Option<RDKafkaErrorCode>);
 pub(super) struct Context {
     shared: Arc<Shared>,
     reports: Mutex<Vec<Report>>,
+    /// The client's own last error: a connection that comes up ends it.
+    told: Mutex<Option<String>>,
 }
 
 /// The part of librdkafka's statistics that tells whether a broker answers.
@@ -40,7 +42,11 @@ struct Broker<'a> {
 
 impl Context {
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, reports: Mutex::default() }
+        Self { shared, reports: Mutex::default(), told: Mutex::default() }
+    }
+
+    fn told(&self) -> Option<String> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn take_reports(&self) -> Vec<Report> {
@@ -51,7 +57,8 @@ impl Context {
         if self.shared.status().connection != connection {
             self.shared.update(|status| {
                 status.connection = connection;
-                if connection == Connection::Up {
+                // What the spool or a topic refused is as true as before.
+                if connection == Connection::Up && status.last_error == self.told() {
                     status.last_error = None;
                 }
             });
@@ -75,7 +82,9 @@ impl ClientContext for Context {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
             self.connection(Connection::Down);
         } else {
-            self.shared.update(|status| status.last_error = Some(gate::text(reason)));
+            let told = Some(gate::text(reason));
+            self.told.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&told);
+            self.shared.update(|status| status.last_error = told);
         }
     }
 }
