@@ -264,6 +264,15 @@ fn a_burst_of_a_call_never_made_is_found() {
 }
 
 #[test]
+fn two_hundred_megabytes_to_a_new_peer_are_found() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    engine.observe(&host.flow("/usr/sbin/web", 100, [192, 0, 2, 9], 200_000_000));
+    assert_eq!(findings(host.close(&mut engine)).len(), 1);
+}
+
+#[test]
 fn floods_and_scans_are_found_by_the_kernels_own_counters() {
     for (closed_ports, udp) in [(20_000, 0), (0, 50_000), (1000, 0)] {
         let mut host = Host::new();

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
-/// Name of the session's facts and of its marks, beside the capture.
+/// Names of the recording's facts and of its marks, beside the capture.
 const SESSION: &str = "session.json";
 const MARKS: &str = "marks.jsonl";
 /// Directory of the capture below the recording.
