@@ -13,6 +13,7 @@
 mod deeds;
 mod error;
 pub mod file;
+mod pause;
 mod persist;
 mod said;
 pub mod surprise;
@@ -53,6 +54,7 @@ use self::{
         scale::{self, Counts, Learned, Learning},
     },
 };
+pub use self::pause::Paused;
 pub use self::{
     error::{Error, Result, chain},
     persist::SavedModel,
@@ -121,6 +123,7 @@ pub enum Outcome {
 /// The pipeline's state.
 #[derive(Debug)]
 pub struct Engine {
+    paused: Paused,
     settings: Settings,
     builder: WindowBuilder,
     baseline: Baseline,
@@ -200,6 +203,7 @@ impl Engine {
             episodes: Episodes::default(),
             first: BTreeMap::new(),
             replaced: BTreeSet::new(),
+            paused: Paused::default(),
             unsuspected: BTreeSet::new(),
             relearning: 0,
             day: 0,
@@ -329,7 +333,9 @@ impl Engine {
         for object in objects {
             self.done(event, object);
         }
-        self.baseline.observe(event);
+        if !self.paused.concerns(&event.actor.subject) {
+            self.baseline.observe(event);
+        }
         self.grams.note_digest(event, self.phase == Phase::Scoring);
     }
 
@@ -353,6 +359,7 @@ impl Engine {
     /// Takes one program's grams of one window.
     pub fn grams(&mut self, report: &GramReport) {
         match self.phase {
+            _ if self.paused.concerns(&report.subject) => {}
             Phase::Fill => self.grams.add(report),
             _ => self.probation.note(report),
         }
@@ -396,7 +403,8 @@ impl Engine {
 
     fn learn(&mut self, windows: &[Window]) {
         for window in windows {
-            if !window.time.is_valid() || self.in_transition(window) {
+            let paused = self.paused.concerns(&window.subject);
+            if paused || !window.time.is_valid() || self.in_transition(window) {
                 continue;
             }
             if let Some(learning) = self.learning.get_mut(&window.time.scale) {

@@ -32,9 +32,13 @@ impl Engine {
                 let found = self
                     .judge_window(window, scored, close.end_boot_ns, outcomes)
                     .or_else(|| self.episodes.case_of(&window.subject));
-                let clean = found.is_none() && !self.episodes.involves(&window.subject);
+                let paused = self.paused.concerns(&window.subject);
+                let clean =
+                    found.is_none() && !paused && !self.episodes.involves(&window.subject);
                 outcomes.push(Outcome::Scored(self.window_score(window, scored, found)));
-                self.hold_back_judged(window, scored);
+                if !paused {
+                    self.hold_back_judged(window, scored);
+                }
                 if scale == Scale::Seconds5 && self.relearns(&window.subject, clean) {
                     relearned.push(Arc::clone(&window.subject));
                 }

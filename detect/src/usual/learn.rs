@@ -57,7 +57,8 @@ impl Engine {
             let highest = tree.nats().into_values().fold(0.0, f64::max);
             self.floors.hold_back(highest, tree.told());
         }
-        if tree.is_suspected() {
+        let paused = tree.objects().any(|object| self.paused.concerns(object.subject()));
+        if paused || tree.is_suspected() {
             return;
         }
         for (deed, context, minute) in tree.counts() {

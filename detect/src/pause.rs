@@ -1,0 +1,27 @@
+//! What is not learned for a while: maintenance is no normal life. It is judged as always.
+
+use std::collections::BTreeSet;
+
+use hedgerow_event::{Subject, Workload};
+
+use super::Engine;
+
+/// Workloads from which nothing is learned at present.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paused {
+    pub all: bool,
+    pub workloads: BTreeSet<Workload>,
+}
+
+impl Paused {
+    pub fn concerns(&self, subject: &Subject) -> bool {
+        self.all || self.workloads.contains(&subject.workload)
+    }
+}
+
+impl Engine {
+    /// From the next window on nothing is learned of these, and of all others again.
+    pub fn pause(&mut self, paused: Paused) {
+        self.paused = paused;
+    }
+}
