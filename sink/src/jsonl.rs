@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hedgerow_event::gate;
 use serde::Serialize;
 
 use crate::SinkError;
@@ -61,7 +62,7 @@ impl JsonLinesSink {
 
     /// Writes one value as one line.
     pub fn write(&mut self, value: &impl Serialize) -> Result<(), SinkError> {
-        let mut line = serde_json::to_vec(value)?;
+        let mut line = gate::json(value)?.into_bytes();
         line.push(b'\n');
         match &mut self.0 {
             Destination::Stdout => {

@@ -1,6 +1,6 @@
 //! A record for Kafka, and how it lies in the spool.
 
-use hedgerow_event::{Finding, Remediation};
+use hedgerow_event::{Finding, Remediation, gate};
 
 use crate::{
     SinkError,
@@ -32,7 +32,7 @@ const ENCODING: u8 = 1;
 impl Message {
     /// A finding as OCSF Detection Finding.
     pub fn finding(finding: &Finding) -> Result<Self, SinkError> {
-        let value = serde_json::to_vec(&finding_to_ocsf(finding))?;
+        let value = gate::json(&finding_to_ocsf(finding))?.into_bytes();
         let mut headers = headers("detection_finding");
         headers.push(("model-id".into(), finding.model_id.clone()));
         Self::checked(Topic::Findings, finding.host_id.clone(), headers, value)
@@ -46,7 +46,7 @@ impl Message {
         } else {
             "process_remediation_activity"
         };
-        let value = serde_json::to_vec(&event)?;
+        let value = gate::json(&event)?.into_bytes();
         Self::checked(Topic::Remediations, remediation.host_id.clone(), headers(schema), value)
     }
 
