@@ -1,12 +1,15 @@
 //! The command line.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hedgerow_event::Mode;
+use serde::{Deserialize, Serialize};
 
 /// Where the model, findings, ledger and spool live unless told otherwise.
 pub const STATE_DIRECTORY: &str = "/var/lib/hedgerow";
+/// The configuration that is read unless another is named.
+pub const CONFIG: &str = "/etc/hedgerow/hedgerow.toml";
 
 /// Learns what this host normally does, reports what is not, and lets the kernel refuse it.
 #[derive(Debug, Parser)]
@@ -15,8 +18,9 @@ pub const STATE_DIRECTORY: &str = "/var/lib/hedgerow";
     version,
     after_help = "Examples:\n  hedgerow run --learn 2m          try it: learn for two minutes, then score\n  \
                   hedgerow doctor                  what this kernel can do\n  \
+                  hedgerow status                  what is watched, lost, learned and refused\n  \
                   hedgerow findings list           what was found\n  \
-                  hedgerow deny list --why         what is refused, and why\n\n\
+                  hedgerow why UID                 a finding or a refusal, explained\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 this host or user \
                   can't, 4 a file is unreadable or corrupt, 5 the daemon isn't running, 6 the broker \
                   can't be reached."
@@ -34,46 +38,75 @@ pub enum Command {
     /// Observe this host, learn, score, report and, told to, refuse.
     #[command(after_help = "Examples:\n  hedgerow run --learn 2m\n  \
         hedgerow run --kafka localhost:9092\n  \
-        hedgerow run --learn 2m --capture /var/tmp/capture --full\n\n\
+        hedgerow run --learn 2m --capture /var/lib/hedgerow/capture --full\n\n\
         Ctrl-C lifts live entries, detaches every probe and prints a summary.")]
     Run(Run),
     /// Write windows and records to rotating Parquet files, without learning or scoring.
-    #[command(after_help = "Example:\n  hedgerow capture /var/tmp/capture --seconds 600")]
+    #[command(after_help = "Example:\n  hedgerow capture /var/lib/hedgerow/capture --seconds 600")]
     Capture(Capture),
     /// Learn a model from captured Parquet files.
-    #[command(after_help = "Example:\n  hedgerow train /var/tmp/capture --model host.hedgerow")]
+    #[command(
+        after_help = "Example:\n  hedgerow train /var/lib/hedgerow/capture --model host.hedgerow"
+    )]
     Train(Train),
     /// Score captured Parquet files with a model.
     #[command(
-        after_help = "Example:\n  hedgerow score /var/tmp/capture --model host.hedgerow --out scores"
+        after_help = "Example:\n  hedgerow score /var/lib/hedgerow/capture --model host.hedgerow --out scores"
     )]
     Score(Score),
-    /// List, show and accept findings.
-    #[command(subcommand)]
+    /// One screen: what is watched, lost, learned and refused, and why a workload can't be enforced.
+    #[command(after_help = "Examples:\n  hedgerow status\n  hedgerow status --json | jq .modes")]
+    Status(State),
+    /// List and show findings, and say what they are worth.
+    #[command(
+        subcommand,
+        after_help = "ack: it was seen. mute: what is like it is not told for a while; it is judged \
+        and denied as before. accept: it is normal here; it is learned and no longer reported. \
+        allow (hedgerow allow add): the peer is never refused, findings go on.\n\n\
+        Examples:\n  hedgerow findings list --since 2h --workload nginx.service\n  \
+        hedgerow findings list --follow\n  hedgerow findings mute 8523dc --for 1d"
+    )]
     Findings(Findings),
+    /// Explain an entry, a finding or a peer, back to the deed and the process.
+    #[command(after_help = "Works with the daemon dead. Examples:\n  hedgerow why 8523dc\n  \
+        hedgerow why 192.0.2.9\n  hedgerow why              the newest decisions")]
+    Why {
+        /// The uid of an entry or finding, or its beginning, or an address; without it, what was
+        /// decided last.
+        what: Option<String>,
+        /// Every decision in the ledger, not the newest only.
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        state: State,
+    },
     /// List, add and remove what the kernel refuses.
     #[command(
         subcommand,
         after_help = "An automatic entry against one program's peer or one process \
-        tree stands at once, for 60 s, extended while it is tried, for an hour in all. One against a program, a \
+        tree stands at once, for 60 s, doubling to an hour while it is hit. One against a program, a \
         cgroup or all programs of a workload is held for a minute, in which `deny remove` withdraws \
-        it."
+        it.\n\nExamples:\n  hedgerow deny add --peer 192.0.2.9 --for 1h\n  \
+        hedgerow deny add --peer 192.0.2.0/24 --workload web.service --dry-run\n  \
+        hedgerow deny remove 4f1c\n  hedgerow deny remove --workload web.service --wrong"
     )]
     Deny(Deny),
-    /// Never refuse an address or prefix, whatever is found.
-    #[command(after_help = "Example:\n  hedgerow allow 192.0.2.0/24")]
-    Allow {
-        prefix: Prefix,
-        #[command(flatten)]
-        state: State,
-    },
+    /// What is never refused, whatever is found.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  hedgerow allow add 192.0.2.0/24\n  \
+        hedgerow allow add 192.0.2.9 --for 2d --workload backup.service\n  \
+        hedgerow allow remove 192.0.2.0/24"
+    )]
+    Allow(AllowCommand),
     /// Show or set how far the responder may go, and what is missing before it does.
     #[command(after_help = "Modes: observe installs nothing; monitor installs entries and counts \
         what they would refuse; enforce refuses.\n\nenforce is held at monitor, workload by \
         workload, until its profile is mature and each hour of the week was seen over at least 7 \
         days; `hedgerow mode` shows what is missing. `run --enforce-provisional` overrides that, \
-        for demonstrations. Modes are kept over restarts and reboots. Setting one ends `disarm` and \
-        resets the breaker; setting it for all workloads also forgives wrong entries.\n\n\
+        for demonstrations. Modes are kept over restarts and reboots. Setting one resets the \
+        breaker; setting it for all workloads also forgives wrong entries. What `disarm` stopped \
+        goes on with `arm` only.\n\n\
         Examples:\n  hedgerow mode\n  hedgerow mode monitor\n  \
         hedgerow mode enforce --workload nginx.service")]
     Mode {
@@ -84,7 +117,23 @@ pub enum Command {
         #[command(flatten)]
         state: State,
     },
-    /// Refuse nothing any more, at once; works with the daemon dead. Lasts until `hedgerow mode`,
+    /// No automatic denial and no learning for a while; detection goes on. Ends by itself.
+    #[command(after_help = "Examples:\n  hedgerow maintenance 30m\n  \
+        hedgerow maintenance 2h --workload postgresql.service\n  hedgerow maintenance --end")]
+    Maintenance {
+        /// For so long from now on.
+        #[arg(value_parser = duration, required_unless_present = "end")]
+        duration: Option<Duration>,
+        /// End it now.
+        #[arg(long, conflicts_with = "duration")]
+        end: bool,
+        /// Only this workload; without it, the whole host.
+        #[arg(long)]
+        workload: Option<String>,
+        #[command(flatten)]
+        state: State,
+    },
+    /// Refuse nothing any more, at once; works with the daemon dead. Lasts until `hedgerow arm`,
     /// also over restarts and reboots.
     Disarm {
         /// Also detach and unpin what a dead daemon left in the kernel, live entries included.
@@ -93,6 +142,8 @@ pub enum Command {
         #[command(flatten)]
         state: State,
     },
+    /// End `disarm`: entries act again, as their workloads' modes say.
+    Arm(State),
     /// Make a harmless incident and show it end to end.
     Test(State),
     /// Show what this kernel can do, by loading tiny probes, and what a running daemon lacks before
@@ -104,7 +155,7 @@ pub enum Command {
 
 #[derive(Debug, Clone, Args)]
 pub struct Run {
-    /// Configuration file (TOML); every key can be given by its option instead.
+    /// Configuration file (TOML) [default: /etc/hedgerow/hedgerow.toml, where there is one].
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// Learn anew for this long (2m, 90s, 1d). Without it a saved model is used, and a host without
@@ -199,29 +250,57 @@ pub struct Score {
 /// Where a running daemon's state is; every command that reads or steers it takes this.
 #[derive(Debug, Clone, Args)]
 pub struct State {
-    /// The daemon's state directory.
-    #[arg(long, default_value = STATE_DIRECTORY)]
-    pub state: PathBuf,
+    /// The daemon's state directory [default: the configuration's, or /var/lib/hedgerow].
+    #[arg(long)]
+    pub state: Option<PathBuf>,
+    /// The daemon's configuration file, whose `state` is taken [default:
+    /// /etc/hedgerow/hedgerow.toml, where there is one].
+    #[arg(long, conflicts_with = "state")]
+    pub config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Findings {
     /// One line a finding, newest last.
     List {
-        #[command(flatten)]
-        state: State,
         /// Show suppressed findings, too.
         #[arg(long)]
         all: bool,
+        /// Only of the last 90s, 2h, 7d.
+        #[arg(long, value_parser = duration)]
+        since: Option<Duration>,
+        /// Only of this workload.
+        #[arg(long)]
+        workload: Option<String>,
+        /// Go on with what is found from now on, until Ctrl-C.
+        #[arg(long)]
+        follow: bool,
+        #[command(flatten)]
+        state: State,
     },
     /// One finding, whole.
     Show {
-        /// Its uid, or an unambiguous beginning of it.
+        /// Its uid, or a beginning of it that no other has.
         uid: String,
         #[command(flatten)]
         state: State,
     },
-    /// Say that a finding is normal here: it is learned and no longer reported.
+    /// Say that it was seen.
+    Ack {
+        uid: String,
+        #[command(flatten)]
+        state: State,
+    },
+    /// Don't tell what is like it for a while; it is judged and denied as before.
+    Mute {
+        uid: String,
+        /// For this long.
+        #[arg(long = "for", default_value = "1d", value_parser = duration)]
+        duration: Duration,
+        #[command(flatten)]
+        state: State,
+    },
+    /// Say that it is normal here: it is learned and no longer reported.
     Accept {
         uid: String,
         #[command(flatten)]
@@ -231,37 +310,88 @@ pub enum Findings {
 
 #[derive(Debug, Subcommand)]
 pub enum Deny {
-    /// What the kernel refuses now.
+    /// What the kernel refuses now; `hedgerow why` explains it.
     List {
-        /// Explain each decision from the ledger, also with the daemon dead.
-        #[arg(long)]
-        why: bool,
-        /// With --why: every decision in the ledger, not the newest only.
-        #[arg(long, requires = "why")]
-        all: bool,
         #[command(flatten)]
         state: State,
     },
-    /// Refuse an address or prefix.
-    Add {
-        prefix: Prefix,
-        /// For exactly this long, at most a week.
-        #[arg(long = "for", default_value = "1h", value_parser = duration)]
-        duration: Duration,
-        /// Also what the host itself needs: loopback, own addresses, gateways, resolvers, sources of
-        /// logins.
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        state: State,
-    },
-    /// Lift an entry, or withdraw one that is held.
+    /// Refuse a peer, a program or a workload; what is named together is meant together.
+    Add(DenyAdd),
+    /// Lift entries, or withdraw what is held.
     Remove {
-        uid: String,
+        /// The entry's uid, or a beginning, of the whole or of what stands behind its last `-`, that no
+        /// other has.
+        #[arg(required_unless_present_any = ["workload", "all"])]
+        uid: Option<String>,
+        /// Every entry of this workload.
+        #[arg(long, conflicts_with = "uid")]
+        workload: Option<String>,
+        /// Every entry.
+        #[arg(long, conflicts_with_all = ["uid", "workload"])]
+        all: bool,
         /// The entry, live or ended, should never have been made: its workload goes back to monitor,
         /// and past the budget of wrong entries nothing is denied automatically until `hedgerow mode`.
         #[arg(long)]
         wrong: bool,
+        #[command(flatten)]
+        state: State,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+#[group(id = "whom", multiple = true)]
+pub struct DenyAdd {
+    /// An address or prefix.
+    #[arg(long, group = "whom", required_unless_present_any = ["program", "workload"])]
+    pub peer: Option<Prefix>,
+    /// The path of a program that ran since the daemon began.
+    #[arg(long, group = "whom")]
+    pub program: Option<String>,
+    /// A workload; alone, it is refused every connection.
+    #[arg(long, group = "whom")]
+    pub workload: Option<String>,
+    /// For this long.
+    #[arg(long = "for", default_value = "1h", value_parser = duration)]
+    pub duration: Duration,
+    /// Why; kept in the ledger.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Say what would be refused, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Also what the host itself needs: loopback, own addresses, gateways, resolvers, sources of
+    /// logins.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub state: State,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AllowCommand {
+    /// Never refuse an address or prefix.
+    Add {
+        peer: Prefix,
+        /// For this long; without it, until it is removed.
+        #[arg(long = "for", value_parser = duration)]
+        duration: Option<Duration>,
+        /// To this workload only, also when it is started anew.
+        #[arg(long)]
+        workload: Option<String>,
+        #[command(flatten)]
+        state: State,
+    },
+    /// What is allowed, to whom and until when.
+    List {
+        #[command(flatten)]
+        state: State,
+    },
+    /// Allow it no longer.
+    Remove {
+        peer: Prefix,
+        /// What was allowed to this workload.
+        #[arg(long)]
+        workload: Option<String>,
         #[command(flatten)]
         state: State,
     },
@@ -285,10 +415,49 @@ impl From<ModeArgument> for Mode {
 }
 
 /// An address with a prefix length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Prefix {
     pub address: IpAddr,
     pub length: u8,
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+impl From<Prefix> for String {
+    fn from(prefix: Prefix) -> Self {
+        prefix.to_string()
+    }
+}
+
+impl TryFrom<String> for Prefix {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl Prefix {
+    /// Whether both hold the same addresses.
+    pub fn same(&self, other: &Self) -> bool {
+        self.length == other.length && self.holds(other.address)
+    }
+
+    /// Whether the address is in it.
+    pub fn holds(&self, address: IpAddr) -> bool {
+        let bits = |address: IpAddr| match address.to_canonical() {
+            IpAddr::V4(v4) => (u128::from(v4.to_bits()) << 96, 32),
+            IpAddr::V6(v6) => (v6.to_bits(), 128),
+        };
+        let ((own, width), (other, other_width)) = (bits(self.address), bits(address));
+        let outside = 128 - u32::from(self.length).min(128);
+        width == other_width && (own ^ other).checked_shr(outside).unwrap_or(0) == 0
+    }
 }
 
 impl std::str::FromStr for Prefix {
@@ -361,6 +530,32 @@ mod tests {
         for wrong in ["", "2", "m", "0s", "2 m", "-1s", "99999999999999999999d"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_prefix_holds_its_addresses_and_no_others() {
+        let prefix = |text: &str| text.parse::<Prefix>().unwrap();
+        let holds = |one: &str, address: &str| prefix(one).holds(address.parse().unwrap());
+        assert!(holds("192.0.2.0/24", "192.0.2.77") && !holds("192.0.2.0/24", "192.0.3.1"));
+        assert!(holds("192.0.2.1", "192.0.2.1") && !holds("192.0.2.1", "192.0.2.2"));
+        assert!(holds("2001:db8::/32", "2001:db8::1") && !holds("::/0", "192.0.2.1"));
+        assert!(holds("0.0.0.0/0", "192.0.2.1"));
+        assert!(prefix("192.0.2.7/24").same(&prefix("192.0.2.0/24")));
+    }
+
+    #[test]
+    fn no_help_suggests_a_place_that_others_can_write_to() {
+        use clap::CommandFactory;
+        fn helps(command: &mut clap::Command, all: &mut String) {
+            all.push_str(&command.render_long_help().to_string());
+            for inner in command.get_subcommands_mut() {
+                helps(inner, all);
+            }
+        }
+        let mut all = String::new();
+        helps(&mut Cli::command(), &mut all);
+        assert!(all.contains("hedgerow maintenance"), "the whole tree was read");
+        assert!(!all.contains("/tmp"), "whoever is there first chooses what root trains on");
     }
 
     #[test]

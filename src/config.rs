@@ -69,10 +69,7 @@ const WRONG_ENTRIES_DEFAULT: usize = 1;
 impl Config {
     /// Joins the command line over the file named by `--config`, and checks every value.
     pub fn load(run: &cli::Run, json: bool) -> anyhow::Result<Self> {
-        let raw = match &run.config {
-            Some(path) => read(path)?,
-            None => Raw::default(),
-        };
+        let raw = raw(run.config.as_deref())?;
         let learn = match (run.learn, &raw.learn) {
             (Some(learn), _) => learn,
             (None, Some(text)) => {
@@ -125,6 +122,35 @@ impl Config {
     }
 }
 
+/// The configuration file that is named, else the one at the usual place, where there is one.
+fn raw(named: Option<&Path>) -> anyhow::Result<Raw> {
+    match named {
+        Some(path) => read(path),
+        None if Path::new(cli::CONFIG).exists() => read(Path::new(cli::CONFIG)),
+        None => Ok(Raw::default()),
+    }
+}
+
+/// The state directory of the daemon that a command is for.
+pub fn state(given: &cli::State) -> anyhow::Result<PathBuf> {
+    if let Some(state) = &given.state {
+        return Ok(state.clone());
+    }
+    let own = raw(given.config.as_deref())?.state;
+    Ok(own.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY)))
+}
+
+/// What is wrong with a value, without the value: it may be a password in the wrong place.
+fn unvalued(message: &str) -> String {
+    for kind in ["invalid type: ", "invalid value: "] {
+        if let (Some(rest), Some(end)) = (message.strip_prefix(kind), message.rfind(", expected")) {
+            let what = rest.split([' ', ',']).next().unwrap_or_default();
+            return format!("{kind}{what}{}", &message[end..]);
+        }
+    }
+    message.to_owned()
+}
+
 /// Brokers from the command line win over the file's; the spool is in the state directory unless
 /// the file says otherwise.
 fn kafka(
@@ -141,7 +167,9 @@ fn kafka(
     }
     let spool = state.join("kafka").to_string_lossy().into_owned();
     table.entry("spool_directory").or_insert_with(|| spool.into());
-    let config = table.try_into().map_err(|why| Failure::Usage(format!("kafka: {why}")))?;
+    let config = table.try_into().map_err(|why: toml::de::Error| {
+        Failure::Usage(format!("kafka: {}", unvalued(why.message())))
+    })?;
     Ok(Some(config))
 }
 
@@ -152,6 +180,41 @@ fn read(path: &Path) -> anyhow::Result<Raw> {
     toml::from_str(&text).map_err(|why: toml::de::Error| {
         let start = why.span().map_or(0, |span| span.start);
         let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-        Failure::Usage(format!("{} line {line}: {}", path.display(), why.message())).into()
+        Failure::Usage(format!("{} line {line}: {}", path.display(), unvalued(why.message())))
+            .into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_command_finds_the_state_directory_of_the_configuration() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("hedgerow.toml");
+        std::fs::write(&config, "state = \"/srv/hedgerow\"\n").unwrap();
+        let given = cli::State { state: None, config: Some(config) };
+        assert_eq!(state(&given).unwrap(), Path::new("/srv/hedgerow"));
+        let given = cli::State { state: Some("/other".into()), ..given };
+        assert_eq!(state(&given).unwrap(), Path::new("/other"));
+    }
+
+    #[test]
+    fn a_wrong_value_is_not_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("hedgerow.toml");
+        let head = "[kafka]\nbrokers = \"h:9092\"\n";
+        for wrong in ["sasl = \"hunter2\"", "in_flight_limit = \"hunter2\"", "topics = 271828"] {
+            std::fs::write(&config, format!("{head}{wrong}\n")).unwrap();
+            let table = read(&config).unwrap().kafka;
+            let why = kafka(None, table, Path::new("/x")).unwrap_err().to_string();
+            assert!(!why.contains("hunter2") && !why.contains("271828"), "{why}");
+            assert!(why.starts_with("kafka: invalid"), "{why}");
+        }
+        std::fs::write(&config, "learn = 271828\n").unwrap();
+        let why = read(&config).unwrap_err().to_string();
+        assert!(why.contains("line 1") && !why.contains("271828"), "{why}");
+    }
 }

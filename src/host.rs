@@ -168,6 +168,17 @@ pub fn is_by_hand(signal: i32) -> bool {
     signal == SIGINT
 }
 
+/// Where other daemons' deny programs are pinned.
+pub fn other_pins(own: &Path) -> Vec<PathBuf> {
+    let (Some(parent), Some(name)) = (own.parent(), Path::new(DIRECTORY).file_name()) else {
+        return Vec::new();
+    };
+    let name = name.as_encoded_bytes();
+    let all = fs::read_dir(parent).into_iter().flatten().flatten();
+    let ours = all.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(name));
+    ours.map(|entry| entry.path()).filter(|path| path != own).collect()
+}
+
 /// Delivers SIGHUP, SIGINT and SIGTERM.
 pub fn signals() -> anyhow::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;

@@ -7,10 +7,12 @@ mod config;
 mod control;
 mod daemon;
 mod exit;
+mod findings;
 mod host;
+mod names;
 mod text;
 
-use std::{io::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::Parser;
 
@@ -29,8 +31,7 @@ fn main() -> ExitCode {
     match commands::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            // Who would have read it has gone.
-            drop(writeln!(std::io::stderr(), "hedgerow: {why:#}"));
+            text::note(&format!("hedgerow: {why:#}"));
             exit::code(&why)
         }
     }

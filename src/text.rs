@@ -1,16 +1,41 @@
 //! Words for people.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 use chrono::DateTime;
 use hedgerow_event::{
-    Action, Activity, Direction, Disposition, Finding, Level, Remediation, Scale, Severity,
+    Action, Activity, Direction, Disposition, Finding, Level, Remediation, Scale, Severity, gate,
 };
 
 use hedgerow_detect::{Phase, surprise::floors::Promise};
 
 /// Features shown with a finding in a list of them.
 const SHARES: usize = 4;
+
+/// Prints a line that strangers had a part in: nothing in it is obeyed by a terminal. A closed pipe
+/// is no reason to end.
+pub fn say(line: &str) {
+    out(&gate::shown(line));
+}
+
+/// Prints what was made fit for a terminal where it was put together.
+pub fn out(text: &str) {
+    drop(writeln!(std::io::stdout().lock(), "{text}"));
+}
+
+/// As [`say`], to standard error.
+pub fn note(line: &str) {
+    drop(writeln!(std::io::stderr().lock(), "{}", gate::shown(line)));
+}
+
+/// Prints a value as one line of JSON.
+///
+/// # Errors
+/// It can't be written as JSON.
+pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    out(&gate::json(value)?);
+    Ok(())
+}
 
 /// `1 d 2 h`, `3 m 5 s`, `12 s`.
 pub fn seconds(seconds: u64) -> String {
@@ -96,7 +121,6 @@ pub fn finding(finding: &Finding) -> String {
         (Activity::Create, Disposition::Alert) => "ALERT",
         (Activity::Create, Disposition::Suppressed) => "suppressed",
     };
-    let what = painted(what, finding);
     let when = match (finding.early, finding.scale) {
         (true, _) => "early".to_owned(),
         (_, Scale::Seconds5) => "5 s".to_owned(),
@@ -142,7 +166,10 @@ pub fn finding(finding: &Finding) -> String {
             number(share.value)
         ));
     }
-    lines.join("\n")
+    let mut lines = lines.iter().map(|line| gate::shown(line));
+    let first = lines.next().unwrap_or_default();
+    let first = first.replacen(what, &painted(what, finding), 1);
+    std::iter::once(first.into()).chain(lines).collect::<Vec<_>>().join("\n")
 }
 
 /// Whole numbers as they are, others with three decimals.
@@ -165,6 +192,50 @@ fn painted(what: &str, finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_with_control_characters_forges_no_line() {
+        let forged = "x\n2026-11-26 12:00:00 RELEASED peer\u{1b}[2J\u{202e}";
+        let program = hedgerow_event::Program::new(forged);
+        let subject = hedgerow_event::Subject::new(hedgerow_event::Workload::new(forged), program);
+        let process = hedgerow_event::Process {
+            command_line: forged.into(),
+            ancestors: vec![forged.into()],
+            user: Some(forged.into()),
+            ..Default::default()
+        };
+        let told = Finding {
+            uid: forged.into(),
+            activity: Activity::Create,
+            sequence: 0,
+            host_id: String::new(),
+            boot_id: String::new(),
+            subject: subject.into(),
+            scale: Scale::Seconds5,
+            early: false,
+            window_start_ns: 0,
+            window_end_ns: 0,
+            time_ns: 0,
+            state: hedgerow_event::Maturity::Mature,
+            severity: Severity::High,
+            disposition: Disposition::Alert,
+            score: 0.9,
+            threshold: 0.5,
+            p_value: None,
+            level_supported: 1.0,
+            families: Vec::new(),
+            objects: Vec::new(),
+            attribution: Vec::new(),
+            process: Some(process),
+            loss: Default::default(),
+            model_id: String::new(),
+            reason: forged.into(),
+        };
+        let said = finding(&told);
+        assert_eq!(said.lines().count(), 4, "{said}");
+        assert!(!said.chars().any(|letter| letter != '\n' && letter.is_control()), "{said:?}");
+        assert!(said.contains("\\n2026-11-26") && said.contains("\\u{202e}"), "{said}");
+    }
 
     #[test]
     fn times_and_counts_read_well() {

@@ -101,17 +101,17 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
 fn entries_outlive_a_killed_daemon_the_next_one_adopts_them_and_a_clean_stop_lifts_them() {
     let state = State::new();
     let daemon = state.daemon();
-    state.said(&["deny", "add", DENIED, "--for", "10m", "--force"]);
-    state.said(&["deny", "add", OTHER, "--for", "3s", "--force"]);
+    state.said(&["deny", "add", "--peer", DENIED, "--for", "10m", "--force"]);
+    state.said(&["deny", "add", "--peer", OTHER, "--for", "3s", "--force"]);
     assert!(is_refused(DENIED) && is_refused(OTHER));
     assert!(state.is_pinned());
     state.said(&["mode", "monitor"]);
-    state.said(&["mode", "enforce", "--workload", "web.service"]);
+    state.said(&["mode", "enforce", "--workload", "host"]);
     daemon.kill();
     assert!(is_refused(DENIED));
     eventually("the short entry expires with nobody there", || !is_refused(OTHER));
     assert!(is_refused(DENIED));
-    let why = state.said(&["deny", "list", "--why"]);
+    let why = state.said(&["why", "--all"]);
     assert!(why.contains("denied peer 127.71.0.1/32 for 600 s by rule operator"), "{why}");
 
     let next = state.daemon();
@@ -121,12 +121,12 @@ fn entries_outlive_a_killed_daemon_the_next_one_adopts_them_and_a_clean_stop_lif
     assert_eq!(live.len(), 1, "{entries}");
     assert_eq!(live[0]["target"]["address"], DENIED);
     assert!(live[0]["hits"].as_u64().unwrap() >= 2, "hits survive: {entries}");
-    let why = state.said(&["deny", "list", "--why"]);
+    let why = state.said(&["why", "--all"]);
     assert!(why.contains("expired unattended"), "{why}");
     // Modes were kept, too; enforce waits for what is missing.
     let modes = state.said(&["mode"]);
     assert!(modes.starts_with("monitor\n"), "{modes}");
-    assert!(modes.contains("web.service: enforce, held at monitor"), "{modes}");
+    assert!(modes.contains("host: enforce, held at monitor"), "{modes}");
     assert!(modes.contains("0 of 7 days") && modes.contains("168 hours"), "{modes}");
     next.interrupt().unwrap();
     assert!(!is_refused(DENIED), "a clean stop lifts");
@@ -170,13 +170,18 @@ fn enforce_that_was_ordered_and_can_not_be_is_a_finding() {
 fn disarm_works_beside_a_daemon_and_after_it_and_remove_takes_everything_away() {
     let state = State::new();
     let daemon = state.daemon();
-    let uid = state.json(&["deny", "add", DISARMED, "--force"])["uid"].as_str().unwrap().to_owned();
+    let uid = state.json(&["deny", "add", "--peer", DISARMED, "--force"])["entries"][0]["uid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let output = state.hedgerow(&["disarm", "--remove"]);
     assert_eq!(output.status.code(), Some(USAGE), "a daemon runs");
     assert!(is_refused(DISARMED));
     state.said(&["disarm"]);
     assert!(!is_refused(DISARMED));
     state.said(&["mode", "observe"]);
+    assert!(!is_refused(DISARMED), "a mode ends no disarm");
+    state.said(&["arm"]);
     assert!(is_refused(DISARMED), "the operator's own entry acts again");
     daemon.kill();
     let said = state.said(&["disarm", "--remove"]);
@@ -186,12 +191,12 @@ fn disarm_works_beside_a_daemon_and_after_it_and_remove_takes_everything_away() 
     // What starts next starts disarmed, and has nothing to take over.
     let next = state.daemon();
     assert_eq!(state.json(&["mode"])["armed"], false);
-    let refused = state.refused(&["deny", "add", DISARMED, "--force"]);
+    let refused = state.refused(&["deny", "add", "--peer", DISARMED, "--force"]);
     assert!(refused.contains("disarmed"), "{refused}");
     assert_eq!(state.json(&["deny", "list"])["live"].as_array().unwrap().len(), 0);
     let refused = state.refused(&["deny", "remove", &uid]);
-    assert!(refused.contains("no live entry"), "{refused}");
-    state.said(&["mode", "observe"]);
+    assert!(refused.contains("no uid of an entry begins with"), "{refused}");
+    state.said(&["arm"]);
     assert_eq!(state.json(&["mode"])["armed"], true);
     next.interrupt().unwrap();
     assert!(!state.is_pinned());
@@ -210,24 +215,93 @@ fn an_operators_entry_is_refused_where_it_is_too_wide_or_the_host_itself_needs_i
         ("2001:db8::/63", "wider than /64"),
     ] {
         // Not even by force.
-        let refused = state.refused(&["deny", "add", prefix, "--force"]);
+        let refused = state.refused(&["deny", "add", "--peer", prefix, "--force"]);
         assert!(refused.contains(why), "{prefix}: {refused}");
     }
     for (prefix, why) in
         [("127.0.0.1", "loopback"), ("::1", "loopback"), ("169.254.169.254", "metadata")]
     {
-        let refused = state.refused(&["deny", "add", prefix]);
+        let refused = state.refused(&["deny", "add", "--peer", prefix]);
         assert!(refused.contains("protected") && refused.contains(why), "{prefix}: {refused}");
     }
     assert_eq!(state.json(&["deny", "list"])["live"].as_array().unwrap().len(), 0);
-    let own = state.json(&["deny", "add", "203.0.113.0/24"])["uid"].as_str().unwrap().to_owned();
-    let refused = state.refused(&["deny", "add", "203.0.113.77/24"]);
+    let own = state.json(&["deny", "add", "--peer", "203.0.113.0/24"])["entries"][0]["uid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let refused = state.refused(&["deny", "add", "--peer", "203.0.113.77/24"]);
     assert!(refused.contains("already stops it"), "{refused}");
     let refused = state.refused(&["deny", "remove", "--wrong", &own]);
     assert!(refused.contains("operator's own"), "{refused}");
     daemon.interrupt().unwrap();
-    let why = state.said(&["deny", "list", "--why"]);
+    let why = state.said(&["why", "--all"]);
     for told in ["no entry against peer 0.0.0.0/0", "wider than /24", "Hedgerow stopped"] {
         assert!(why.contains(told), "no `{told}` in: {why}");
     }
+}
+
+#[test]
+fn an_operators_word_is_checked_explained_and_says_whose_it_is() {
+    let state = State::new();
+    let daemon = state.daemon();
+    // Names: the nearest is told, and what was misspelt did nothing.
+    let refused = state.refused(&["mode", "enforce", "--workload", "hots"]);
+    assert!(refused.contains("did you mean `host`"), "{refused}");
+    let refused = state.refused(&["maintenance", "5m", "--workload", "hots"]);
+    assert!(refused.contains("did you mean `host`"), "{refused}");
+    // A dry run installs nothing.
+    let add = ["deny", "add", "--peer", "203.0.113.8", "--for", "10m"];
+    let said = state.said(&[&add[..], &["--dry-run"]].concat());
+    assert!(said.contains("Would deny peer 203.0.113.8/32"), "{said}");
+    assert_eq!(state.json(&["deny", "list"])["live"].as_array().unwrap().len(), 0);
+    // The reason is kept without its secret, and with who said so.
+    let reason = ["--reason", "seen by curl --token hunter2\u{1b}[2J"];
+    let uid =
+        state.json(&[&add[..], &reason].concat())["entries"][0]["uid"].as_str().unwrap().to_owned();
+    let other = ["deny", "add", "--peer", "203.0.113.9", "--for", "10m"];
+    state.said(&other);
+    for what in ["203.0.113.8", &uid, &uid[..uid.len() - 1]] {
+        let why = state.said(&["why", what]);
+        let by = format!("by uid {}", own_uid());
+        assert!(why.contains("--token ***") && why.contains(&by), "{what}: {why}");
+        assert!(!why.contains("203.0.113.9") && !why.contains('\u{1b}'), "{what}: {why}");
+    }
+    let ledger = std::fs::read_to_string(state.path().join("ledger.jsonl")).unwrap();
+    assert!(!ledger.contains("hunter2"));
+    // Beginnings that fit several are refused; --all lifts what is left.
+    let common = state.refused(&["deny", "remove", ""]);
+    assert!(common.contains("beginning"), "{common}");
+    let own = uid.rsplit('-').next().unwrap();
+    state.said(&["deny", "remove", &own[..own.len() - 1]]);
+    let removed = state.json(&["deny", "remove", "--all"]);
+    assert_eq!(removed["lifted"].as_array().unwrap().len(), 1, "{removed}");
+    // Allowances: to all for a while, and taken back.
+    state.said(&["allow", "add", "203.0.113.9", "--for", "1h"]);
+    assert!(state.said(&["allow", "list"]).contains("203.0.113.9/32 to all until 2"));
+    state.said(&["allow", "remove", "203.0.113.9"]);
+    assert!(state.refused(&["allow", "remove", "203.0.113.9"]).contains("not allowed"));
+    state.said(&["allow", "add", "203.0.113.10", "--for", "1s"]);
+    eventually("the allowance ends by itself", || {
+        state.json(&["allow", "list"])["allowed"].as_array().unwrap().is_empty()
+    });
+    // Maintenance shows in the status, outlives a killed daemon and ends by itself or by order.
+    state.said(&["maintenance", "30m"]);
+    assert!(state.said(&["status"]).contains("maintenance: the whole host until"));
+    daemon.kill();
+    let next = state.daemon();
+    let told = state.json(&["status"]);
+    assert!(told["maintenance"][0]["by"]["pid"].is_u64(), "{told}");
+    state.said(&["maintenance", "--end"]);
+    state.said(&["maintenance", "1s", "--workload", "host"]);
+    eventually("maintenance ends by itself", || {
+        state.json(&["status"])["maintenance"].as_array().unwrap().is_empty()
+    });
+    assert!(state.refused(&["maintenance", "--end"]).contains("no such maintenance"));
+    next.interrupt().unwrap();
+}
+
+/// Of this process, as of the commands that it starts.
+fn own_uid() -> u32 {
+    // SAFETY: it only reads.
+    unsafe { libc::geteuid() }
 }

@@ -197,7 +197,15 @@ fn foreign_parquet() -> Vec<u8> {
 #[test]
 fn a_command_without_a_daemon_says_how_to_start_one() {
     let state = tempdir().unwrap();
-    for arguments in [&["mode"][..], &["deny", "list"], &["test"], &["findings", "accept", "x"]] {
+    for arguments in [
+        &["mode"][..],
+        &["deny", "list"],
+        &["test"],
+        &["findings", "accept", "x"],
+        &["status"],
+        &["arm"],
+        &["maintenance", "5m"],
+    ] {
         let arguments = [arguments, &["--state", text(state.path())]].concat();
         assert_refused(&hedgerow(&arguments), NO_DAEMON, &["control.sock", "hedgerow run"]);
     }

@@ -116,7 +116,7 @@ mod tests {
     use crate::hold::Hold;
 
     fn line(boot_id: &str, decision: Decision) -> Line {
-        Line { time_ns: 0, boot_id: boot_id.into(), decision }
+        Line { time_ns: 0, boot_id: boot_id.into(), by: None, decision }
     }
 
     fn told(boot_id: &str, id: u64) -> Remediation {

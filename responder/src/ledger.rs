@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    fmt,
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
@@ -42,8 +43,31 @@ pub struct Line {
     pub time_ns: i64,
     /// Entries of another boot are gone.
     pub boot_id: String,
+    /// Whose order it follows; `None` where nobody gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
     #[serde(flatten)]
     pub decision: Decision,
+}
+
+/// Who gave an order, as the kernel says of the other end of the control socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct By {
+    pub uid: u32,
+    pub pid: u32,
+    /// The audit login uid, which `sudo` and `su` don't change; `None` where none is set.
+    pub login_uid: Option<u32>,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "uid {}", self.uid)?;
+        match self.login_uid {
+            Some(login) => write!(f, ", logged in as uid {login}")?,
+            None => f.write_str(", no login")?,
+        }
+        write!(f, ", process {}", self.pid)
+    }
 }
 
 /// What was decided or done.
@@ -77,6 +101,10 @@ pub enum Decision {
     Allow { target: Target, allowed: bool },
     /// The kill switch.
     Armed { armed: bool },
+    /// No automatic denial and no learning until then, or no longer; `*` is all of the host.
+    Maintenance { workload: String, until_ns: Option<i64> },
+    /// An operator's word on a finding: `ack`, `mute`, `accept`.
+    Finding { finding_uid: String, word: String, until_ns: Option<i64> },
     /// An entry in the kernel that no line explains was removed.
     Foreign { id: u64 },
 }
@@ -324,7 +352,7 @@ mod tests {
         let reason = "it is the gateway".to_owned();
         let decision =
             Decision::Refuse { target, rule: Rule::NewProgramNewPeer, finding_uid: None, reason };
-        Line { time_ns, boot_id: "b".into(), decision }
+        Line { time_ns, boot_id: "b".into(), by: None, decision }
     }
 
     #[test]

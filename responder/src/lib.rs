@@ -29,6 +29,7 @@ mod wire;
 
 pub use error::{Error, Refusal};
 pub use kernel::now;
+pub use ledger::By;
 pub use limits::Limits;
 pub use responder::{
     Alarm, DIRECTORY, Options, Request, Responder, Wronged, disarm, ordered, remove_pins,

@@ -1,9 +1,6 @@
 //! `hedgerow capture`: windows and records to Parquet, without a model.
 
-use std::{
-    io::Write,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, after, select};
 use hedgerow_features::{Baseline, Config as Windows, ItemKey, Record, WindowBuilder};
@@ -15,6 +12,7 @@ use crate::{
     daemon::{Capture, Run, grams_of},
     exit::Failure,
     host::{self, Host},
+    text,
 };
 
 /// First-seen incidence is not learned here; any unit will do.
@@ -46,7 +44,7 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
         None => crossbeam_channel::never(),
     };
     if !json {
-        note(&format!("Capturing to {}; Ctrl-C ends it.", arguments.directory.display()));
+        text::note(&format!("Capturing to {}; Ctrl-C ends it.", arguments.directory.display()));
     }
     let mut records = 0u64;
     loop {
@@ -75,11 +73,12 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
     }
     let (status, dropped, failure) = capture.finish();
     if json {
-        let told = serde_json::json!({ "records": records, "rows": status.rows,
-            "files": status.files, "lost": stats.lost, "not_written": status.rows_lost + dropped });
-        drop(writeln!(std::io::stdout(), "{told}"));
+        text::json(
+            &serde_json::json!({ "records": records, "rows": status.rows, "files": status.files,
+                "lost": stats.lost, "not_written": status.rows_lost + dropped }),
+        )?;
     } else {
-        note(&format!(
+        text::note(&format!(
             "Captured {records} records in {:.0} s: {} rows in {} files, {} lost in the kernel, {} \
              not written.",
             started.elapsed().as_secs_f64(),
@@ -90,11 +89,6 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
         ));
     }
     failure.map_or(Ok(()), |why| Err(Failure::File(why).into()))
-}
-
-/// Who read the notices may have gone: the capture goes on.
-fn note(text: &str) {
-    drop(writeln!(std::io::stderr(), "{text}"));
 }
 
 fn take(

@@ -6,25 +6,26 @@ use hedgerow_probe::support;
 
 use super::steer;
 use crate::{
-    control::{Request, call, socket},
+    control::{GetModes, call, socket},
     exit::Failure,
+    text,
 };
 
 pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     let report = support::report();
     // No daemon, nothing to say of one.
-    let modes = call(&socket(state), &Request::Modes).ok();
+    let modes = call(&socket(state), &GetModes {}).ok();
     if json {
         let mut told = serde_json::to_value(&report)?;
         if let (Some(told), Some(modes)) = (told.as_object_mut(), modes) {
-            told.insert("daemon".to_owned(), modes);
+            told.insert("daemon".to_owned(), serde_json::to_value(modes)?);
         }
-        println!("{told}");
+        text::json(&told)?;
     } else {
         print(&report);
         if let Some(modes) = modes {
-            print!("\nThe running daemon's mode: ");
-            steer::modes(&serde_json::from_value(modes)?);
+            text::out("");
+            steer::print_modes("The running daemon's mode: ", &modes);
         }
     }
     if !report.is_usable() {
@@ -35,29 +36,29 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 fn print(report: &support::Report) {
-    println!("Kernel {} on {}", report.kernel, report.architecture);
+    text::say(&format!("Kernel {} on {}", report.kernel, report.architecture));
     if !report.missing_capabilities.is_empty() {
-        println!("Missing capabilities: {}", report.missing_capabilities.join(", "));
+        text::say(&format!("Missing capabilities: {}", report.missing_capabilities.join(", ")));
     }
-    println!("BTF: {}", if report.btf { "yes" } else { "no" });
+    text::say(&format!("BTF: {}", if report.btf { "yes" } else { "no" }));
     let place = |path: &Option<std::path::PathBuf>| {
         path.as_ref().map_or("not mounted".to_owned(), |path| path.display().to_string())
     };
-    println!("cgroup v2: {}", place(&report.cgroup_root));
-    println!("BPF file system: {}", place(&report.bpffs));
-    println!("\nFeatures");
+    text::say(&format!("cgroup v2: {}", place(&report.cgroup_root)));
+    text::say(&format!("BPF file system: {}", place(&report.bpffs)));
+    text::out("\nFeatures");
     for feature in &report.features {
         let mark = if feature.available { "yes" } else { "no " };
-        println!("  {mark} {:<28} {}", feature.name, feature.purpose);
+        text::say(&format!("  {mark} {:<28} {}", feature.name, feature.purpose));
         if let Some(refusal) = &feature.refusal {
-            println!("      refused: {refusal}");
+            text::say(&format!("      refused: {refusal}"));
         }
         if let Some(hint) = feature.hint.filter(|_| !feature.available) {
-            println!("      {hint}");
+            text::say(&format!("      {hint}"));
         }
     }
-    println!("\nWhat a rule can do here");
+    text::out("\nWhat a rule can do here");
     for level in &report.levels {
-        println!("  {:<28} {:?} ({})", level.rule, level.level, level.by);
+        text::say(&format!("  {:<28} {:?} ({})", level.rule, level.level, level.by));
     }
 }

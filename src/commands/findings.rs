@@ -1,98 +1,236 @@
-//! `hedgerow findings`: what was found, from the daemon's log.
+//! `hedgerow findings`: what was found, from the daemon's log, and an operator's word on it.
 
 use std::{
-    fs,
-    io::{BufRead, BufReader},
+    io::{Read, Seek, SeekFrom},
     path::Path,
+    time::Duration,
 };
 
-use anyhow::Context;
 use hedgerow_event::{Activity, Disposition, Finding};
 
 use crate::{
-    cli,
-    control::{Request, call, socket},
-    daemon::FINDINGS,
+    cli, config,
+    control::{Ask, GetStatus, Judge, Judged, Word, call, socket},
+    daemon::Orders,
     exit::Failure,
-    text,
+    findings, host, names, text,
 };
 
-/// Reads the log of findings; a line that a crash cut short is passed over.
-pub fn read(path: &Path) -> anyhow::Result<Vec<Finding>> {
-    if !path.exists() {
-        return Ok(Vec::new());
-    }
-    let file = fs::File::open(path)
-        .with_context(|| format!("can't read {}", path.display()))
-        .map_err(Failure::file)?;
-    let mut findings = Vec::new();
-    for line in BufReader::new(file).lines() {
-        let line = line.with_context(|| path.display().to_string()).map_err(Failure::file)?;
-        findings.extend(serde_json::from_str(&line));
-    }
-    Ok(findings)
-}
+/// The log is looked at this often by `--follow`.
+const LOOK: Duration = Duration::from_millis(500);
+/// A longer line is none that Hedgerow wrote.
+const LINE_BYTES_MAX: usize = 1 << 20;
 
 pub fn run(command: &cli::Findings, json: bool) -> anyhow::Result<()> {
     match command {
-        cli::Findings::List { state, all } => list(&state.state.join(FINDINGS), *all, json),
-        cli::Findings::Show { uid, state } => show(&state.state.join(FINDINGS), uid, json),
+        cli::Findings::List { all, since, workload, follow, state } => {
+            let state = config::state(state)?;
+            let since_ns = since.map(|since| {
+                let ns = i64::try_from(since.as_nanos()).unwrap_or(i64::MAX);
+                hedgerow_responder::now().wall_ns.saturating_sub(ns)
+            });
+            let chosen = Chosen { all: *all, since_ns, workload: workload.clone() };
+            list(&state, &chosen, *follow, json)
+        }
+        cli::Findings::Show { uid, state } => show(&config::state(state)?, uid, json),
+        cli::Findings::Ack { uid, state } => judge(&config::state(state)?, uid, Word::Ack, json),
+        cli::Findings::Mute { uid, duration, state } => {
+            let word = Word::Mute { seconds: duration.as_secs() };
+            judge(&config::state(state)?, uid, word, json)
+        }
         cli::Findings::Accept { uid, state } => {
-            let answer = call(&socket(&state.state), &Request::Accept { uid: uid.clone() })?;
-            if json {
-                println!("{answer}");
-            } else {
-                println!("Accepted {}: it is learned and no longer reported.", answer["accepted"]);
-            }
-            Ok(())
+            judge(&config::state(state)?, uid, Word::Accept, json)
         }
     }
 }
 
-fn list(path: &Path, all: bool, json: bool) -> anyhow::Result<()> {
-    let findings = read(path)?;
-    let shown = findings
-        .iter()
-        .filter(|finding| finding.activity == Activity::Create)
-        .filter(|finding| all || finding.disposition != Disposition::Suppressed);
-    let mut count = 0;
-    for finding in shown {
-        count += 1;
-        if json {
-            println!("{}", serde_json::to_string(finding)?);
-        } else {
-            println!(
-                "{} {} {} {:.3} {}: {}",
-                &finding.uid,
-                text::time(finding.time_ns),
-                finding.state,
-                finding.score,
-                finding.subject,
-                finding.reason
-            );
+/// Which findings are listed.
+struct Chosen {
+    all: bool,
+    since_ns: Option<i64>,
+    workload: Option<String>,
+}
+
+impl Chosen {
+    fn holds(&self, finding: &Finding) -> bool {
+        let workload = finding.subject.workload.as_str();
+        finding.activity == Activity::Create
+            && (self.all || finding.disposition != Disposition::Suppressed)
+            && self.since_ns.is_none_or(|since_ns| finding.time_ns >= since_ns)
+            && self.workload.as_deref().is_none_or(|own| own == workload)
+    }
+}
+
+fn list(state: &Path, chosen: &Chosen, follow: bool, json: bool) -> anyhow::Result<()> {
+    // What is written between the two is read twice rather than not at all.
+    let mut tail = Tail::at_end(state)?;
+    let all = findings::read(state)?;
+    if let Some(workload) = &chosen.workload {
+        let known = all.iter().map(|finding| finding.subject.workload.as_str());
+        names::known("workload with findings", workload, known).map_err(Failure::Usage)?;
+    }
+    let orders = Orders::load(state).unwrap_or_default();
+    let mut told = std::collections::BTreeSet::new();
+    for finding in all.iter().filter(|finding| chosen.holds(finding)) {
+        told.insert(finding.uid.clone());
+        tell(finding, &orders, json)?;
+    }
+    if told.is_empty() && !json {
+        text::note("Nothing was found.");
+    }
+    if !follow {
+        return Ok(());
+    }
+    let signals = host::signals()?;
+    loop {
+        for finding in tail.read()?.iter().filter(|finding| chosen.holds(finding)) {
+            if told.insert(finding.uid.clone()) {
+                tell(finding, &orders, json)?;
+            }
+        }
+        if signals.recv_timeout(LOOK).is_ok() {
+            return Ok(());
         }
     }
-    if count == 0 && !json {
-        eprintln!("Nothing was found.");
+}
+
+fn tell(finding: &Finding, orders: &Orders, json: bool) -> anyhow::Result<()> {
+    if json {
+        return text::json(finding);
+    }
+    let seen = if orders.seen.contains_key(&finding.uid) { " (seen)" } else { "" };
+    text::say(&format!(
+        "{} {} {} {:.3} {}: {}{seen}",
+        finding.uid,
+        text::time(finding.time_ns),
+        finding.state,
+        finding.score,
+        finding.subject,
+        finding.reason
+    ));
+    Ok(())
+}
+
+/// The end of the log, which is renamed away when it is full.
+struct Tail {
+    path: std::path::PathBuf,
+    at: u64,
+    rest: Vec<u8>,
+}
+
+impl Tail {
+    fn at_end(state: &Path) -> anyhow::Result<Self> {
+        let path = findings::path(state);
+        let at = std::fs::metadata(&path).map_or(0, |file| file.len());
+        Ok(Self { path, at, rest: Vec::new() })
+    }
+
+    /// What came since; nothing where there is no log yet.
+    fn read(&mut self) -> anyhow::Result<Vec<Finding>> {
+        let Ok(mut file) = std::fs::File::open(&self.path) else { return Ok(Vec::new()) };
+        if file.metadata()?.len() < self.at {
+            (self.at, self.rest) = (0, Vec::new());
+        }
+        file.seek(SeekFrom::Start(self.at))?;
+        self.at += file.read_to_end(&mut self.rest)? as u64;
+        let mut found = Vec::new();
+        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = self.rest.drain(..=end).collect();
+            found.extend(serde_json::from_slice(&line));
+        }
+        if self.rest.len() > LINE_BYTES_MAX {
+            self.rest.clear();
+        }
+        Ok(found)
+    }
+}
+
+/// Every report of the one finding whose uid begins so, oldest first.
+pub fn of_uid(state: &Path, uid: &str) -> anyhow::Result<Vec<Finding>> {
+    let mut all = findings::read(state)?;
+    let whole = names::begun("a finding", uid, all.iter().map(|finding| &*finding.uid));
+    let whole = whole.map_err(Failure::Usage)?.to_owned();
+    all.retain(|finding| finding.uid == whole);
+    Ok(all)
+}
+
+fn show(state: &Path, uid: &str, json: bool) -> anyhow::Result<()> {
+    for finding in of_uid(state, uid)? {
+        match json {
+            true => text::json(&finding)?,
+            false => text::out(&text::finding(&finding)),
+        }
     }
     Ok(())
 }
 
-fn show(path: &Path, uid: &str, json: bool) -> anyhow::Result<()> {
-    let findings = read(path)?;
-    let of_uid: Vec<&Finding> = findings.iter().filter(|one| one.uid.starts_with(uid)).collect();
-    let Some(first) = of_uid.first() else {
+/// The newest report says most of what was found.
+fn judge(state: &Path, uid: &str, word: Word, json: bool) -> anyhow::Result<()> {
+    let socket = socket(state);
+    // Without a daemon nothing is worth looking up.
+    call(&socket, &GetStatus {})?;
+    let Some(finding) = of_uid(state, uid)?.pop() else {
         return Err(Failure::Usage(format!("no finding's uid begins with `{uid}`")).into());
     };
-    if of_uid.iter().any(|finding| finding.uid != first.uid) {
-        return Err(Failure::Usage(format!("`{uid}` is the beginning of several uids")).into());
+    let asked = Judge { finding: Box::new(finding), word };
+    let judged: <Judge as Ask>::Answer = call(&socket, &asked)?;
+    if json {
+        return text::json(&judged);
     }
-    for finding in of_uid {
-        if json {
-            println!("{}", serde_json::to_string(finding)?);
-        } else {
-            println!("{}", text::finding(finding));
-        }
-    }
+    let Judged { uid, word, .. } = &judged;
+    text::say(&match word {
+        Word::Ack => format!("{uid} was seen."),
+        Word::Mute { seconds } => format!(
+            "What is like {uid} is not told for {}; it is judged and denied as before.",
+            text::seconds(*seconds)
+        ),
+        Word::Accept => format!("Accepted {uid}: it is learned and no longer reported."),
+    });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_later_is_followed_line_by_line_and_over_a_rotation() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = findings::path(directory.path());
+        let mut tail = Tail::at_end(directory.path()).unwrap();
+        assert!(tail.read().unwrap().is_empty(), "no log yet");
+        let alarm = hedgerow_responder::Alarm {
+            workload: hedgerow_event::Workload::new("w"),
+            reason: "r".repeat(100),
+        };
+        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
+        let host = host::Host { id, boot_id, name, realtime_offset_ns: 0 };
+        let state = hedgerow_event::Maturity::Mature;
+        let line = |time| {
+            let finding = crate::daemon::alarm_finding(&alarm, &host, state, "m", time);
+            (finding.uid.clone(), serde_json::to_string(&finding).unwrap() + "\n")
+        };
+        let ((one, first), (two, second)) = (line(1), line(2));
+        let mut file = std::fs::File::create(&path).unwrap();
+        file.write_all(format!("{first}{}", &second[..20]).as_bytes()).unwrap();
+        let uids = |found: Vec<Finding>| -> Vec<String> {
+            found.into_iter().map(|finding| finding.uid).collect()
+        };
+        assert_eq!(uids(tail.read().unwrap()), [&*one], "half a line waits for its end");
+        file.write_all(&second.as_bytes()[20..]).unwrap();
+        assert_eq!(uids(tail.read().unwrap()), [&*two]);
+        std::fs::write(&path, &first).unwrap();
+        assert_eq!(uids(tail.read().unwrap()), [&*one], "a shorter file is another one");
+        let chosen = |workload: &str, since_ns| Chosen {
+            all: false,
+            since_ns,
+            workload: Some(workload.to_owned()),
+        };
+        let finding = serde_json::from_str::<Finding>(&first).unwrap();
+        assert!(chosen("w", None).holds(&finding) && chosen("w", Some(1)).holds(&finding));
+        assert!(!chosen("w", Some(2)).holds(&finding) && !chosen("v", None).holds(&finding));
+    }
 }

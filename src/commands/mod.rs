@@ -2,10 +2,11 @@
 
 mod capture;
 mod doctor;
-pub mod findings;
+mod findings;
 mod offline;
 mod replay;
 mod scores;
+mod status;
 mod steer;
 mod test;
 mod why;
@@ -15,7 +16,7 @@ use clap::CommandFactory;
 
 use crate::{
     cli::{Cli, Command},
-    config::Config,
+    config::{self, Config},
     daemon,
 };
 
@@ -27,13 +28,23 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Capture(capture) => capture::capture(&capture, json),
         Command::Train(train) => offline::train(&train, json),
         Command::Score(score) => offline::score(&score, json),
+        Command::Status(state) => status::run(&config::state(&state)?, json),
         Command::Findings(command) => findings::run(&command, json),
+        Command::Why { what, all, state } => {
+            why::run(what.as_deref(), all, &config::state(&state)?, json)
+        }
         Command::Deny(command) => steer::deny(&command, json),
-        Command::Allow { prefix, state } => steer::allow(prefix, &state.state, json),
-        Command::Mode { mode, workload, state } => steer::mode(mode, workload, &state.state, json),
-        Command::Disarm { remove, state } => steer::disarm(remove, &state.state, json),
-        Command::Test(state) => test::run(&state.state, json),
-        Command::Doctor(state) => doctor::run(&state.state, json),
+        Command::Allow(command) => steer::allow(&command, json),
+        Command::Mode { mode, workload, state } => {
+            steer::mode(mode, workload, &config::state(&state)?, json)
+        }
+        Command::Maintenance { duration, workload, state, .. } => {
+            steer::maintenance(duration, workload, &config::state(&state)?, json)
+        }
+        Command::Disarm { remove, state } => steer::disarm(remove, &config::state(&state)?, json),
+        Command::Arm(state) => steer::arm(&config::state(&state)?, json),
+        Command::Test(state) => test::run(&config::state(&state)?, json),
+        Command::Doctor(state) => doctor::run(&config::state(&state)?, json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hedgerow", &mut std::io::stdout());
             Ok(())

@@ -14,12 +14,7 @@ use super::{
     scores::Scores,
     windows::Windows,
 };
-use crate::{
-    cli,
-    daemon::{FINDINGS, RECORDS},
-    exit::Failure,
-    text,
-};
+use crate::{cli, daemon::RECORDS, exit::Failure, findings, text};
 
 /// Learns a model from a capture: with the phases of the daemon that made it, or with the whole
 /// capture divided as a learning time is.
@@ -60,13 +55,13 @@ pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
         .map_err(Failure::file)?;
     let programs = model.profile.programs.len();
     if json {
-        println!("{}", json!({ "model": engine.model_id(), "programs": programs }));
+        text::json(&json!({ "model": engine.model_id(), "programs": programs }))?;
     } else {
-        println!(
+        text::say(&format!(
             "Learned {programs} programs; model {} is in {}.",
             engine.model_id(),
             arguments.model.display()
-        );
+        ));
     }
     Ok(())
 }
@@ -150,7 +145,7 @@ pub fn score(arguments: &cli::Score, json: bool) -> anyhow::Result<()> {
         out.scores.finish()?;
     }
     if !json {
-        eprintln!("{windows} windows scored, {findings} reports.");
+        text::note(&format!("{windows} windows scored, {findings} reports."));
     }
     Ok(())
 }
@@ -166,7 +161,7 @@ impl Out {
         std::fs::create_dir_all(directory)
             .with_context(|| format!("can't make {}", directory.display()))
             .map_err(Failure::file)?;
-        let path = directory.join(FINDINGS);
+        let path = findings::path(directory);
         let findings = JsonLinesSink::file(&path, Rotation::default()).map_err(Failure::file)?;
         Ok(Self { findings, scores: Scores::open(directory, host)? })
     }
@@ -174,9 +169,9 @@ impl Out {
 
 fn print(finding: &Finding, json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string(finding)?);
+        text::json(finding)?;
     } else {
-        println!("{}", text::finding(finding));
+        text::out(&text::finding(finding));
     }
     Ok(())
 }

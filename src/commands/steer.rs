@@ -1,154 +1,154 @@
-//! `hedgerow deny`, `allow`, `mode` and `disarm`: an operator's word to the responder.
+//! `hedgerow deny`, `allow`, `mode`, `maintenance`, `disarm` and `arm`: an operator's word to the
+//! responder.
 
-use std::{os::unix::net::UnixStream, path::Path};
+use std::{os::unix::net::UnixStream, path::Path, time::Duration};
 
-use hedgerow_event::{Mode, Remediation};
-use hedgerow_responder::{hold::Hold, ledger::Line};
-use serde::Deserialize;
-
-use super::why;
 use crate::{
-    cli::{self, ModeArgument, Prefix},
-    control::{Request, call, socket},
+    cli::{self, AllowCommand, ModeArgument},
+    config,
+    control::{
+        Allow, Allowances, Arm, Denied, Deny, Entries, GetAllowed, GetEntries, GetModes, Maintain,
+        Modes, Remove, Removed, SetMode, Which, WorkloadMode, call, socket,
+    },
     daemon::LEDGER,
     exit::Failure,
-    host, text,
+    host, names, text,
 };
+
+use super::why;
 
 pub fn deny(command: &cli::Deny, json: bool) -> anyhow::Result<()> {
     match command {
-        cli::Deny::List { why: false, state, .. } => list(&entries(&state.state)?, None, json),
-        cli::Deny::List { all, state, .. } => explain(*all, &state.state, json),
-        cli::Deny::Add { prefix, duration, force, state } => {
-            let request = Request::Deny {
-                address: prefix.address,
-                prefix_length: prefix.length,
-                seconds: u32::try_from(duration.as_secs()).unwrap_or(u32::MAX),
-                force: *force,
+        cli::Deny::List { state } => {
+            let entries = call(&socket(&config::state(state)?), &GetEntries {})?;
+            if json { text::json(&entries) } else { list(&entries) }
+        }
+        cli::Deny::Add(add) => deny_add(add, json),
+        cli::Deny::Remove { uid, workload, wrong, state, .. } => {
+            let state = config::state(state)?;
+            let which = match (uid, workload) {
+                (Some(uid), _) if *wrong => Which::Uid(why::whole_uid(&state, uid)?),
+                (Some(uid), _) => Which::Uid(uid.clone()),
+                (None, Some(workload)) => Which::Workload(workload.clone()),
+                (None, None) => Which::All,
             };
-            let answer = call(&socket(&state.state), &request)?;
-            if json {
-                println!("{answer}");
-                return Ok(());
-            }
-            let done: Remediation = serde_json::from_value(answer)?;
-            println!(
-                "Denied {} until {} [{}].",
-                done.target,
-                text::time(done.expires_ns),
-                done.uid
-            );
-            Ok(())
-        }
-        cli::Deny::Remove { uid, wrong, state } => {
-            let request = Request::Remove { uid: uid.clone(), wrong: *wrong };
-            let answer = call(&socket(&state.state), &request)?;
-            if json {
-                println!("{answer}");
-            } else if *wrong {
-                println!(
-                    "{} is at {} from now on. Wrong entries in 90 days: {}, acceptable: {}.",
-                    answer["workload"].as_str().unwrap_or("Its workload"),
-                    answer["mode"].as_str().unwrap_or("monitor"),
-                    answer["wrong"],
-                    answer["budget"],
-                );
-            } else if answer["withdrawn"] == true {
-                println!("Withdrew {uid}; it was not installed yet.");
-            } else {
-                println!("Lifted {uid}.");
-            }
-            Ok(())
+            let removed = call(&socket(&state), &Remove { which, wrong: *wrong })?;
+            if json { text::json(&removed) } else { tell_removed(&removed) }
         }
     }
 }
 
-/// What a daemon has live and what it holds.
-#[derive(Debug, Default, Deserialize)]
-struct Entries {
-    live: Vec<Remediation>,
-    held: Vec<Hold>,
-}
-
-fn entries(state: &Path) -> anyhow::Result<Entries> {
-    Ok(serde_json::from_value(call(&socket(state), &Request::Entries)?)?)
-}
-
-/// Prints what is live and held; with the ledger, the decisions behind each.
-fn list(entries: &Entries, lines: Option<&[Line]>, json: bool) -> anyhow::Result<()> {
+fn deny_add(add: &cli::DenyAdd, json: bool) -> anyhow::Result<()> {
+    let asked = Deny {
+        peer: add.peer,
+        program: add.program.clone(),
+        workload: add.workload.clone(),
+        seconds: u32::try_from(add.duration.as_secs()).unwrap_or(u32::MAX),
+        reason: add.reason.clone(),
+        force: add.force,
+        dry_run: add.dry_run,
+    };
+    let Denied { entries, targets, used_by } = &call(&socket(&config::state(&add.state)?), &asked)?;
     if json {
-        println!("{}", serde_json::json!({ "live": entries.live, "held": entries.held }));
-        return Ok(());
+        return text::json(&serde_json::json!({
+            "entries": entries, "targets": targets, "used_by": used_by
+        }));
     }
+    for target in targets.iter().filter(|_| add.dry_run) {
+        text::say(&format!(
+            "Would deny {target} for {}; nothing was changed.",
+            text::seconds(add.duration.as_secs())
+        ));
+    }
+    for done in entries {
+        let until = text::time(done.expires_ns);
+        text::say(&format!("Denied {} until {until} [{}].", done.target, done.uid));
+    }
+    if !used_by.is_empty() {
+        let used: Vec<&str> = used_by.iter().map(|workload| workload.as_str()).collect();
+        text::say(&format!("Workloads that used it since the daemon began: {}.", used.join(", ")));
+    }
+    Ok(())
+}
+
+fn tell_removed(removed: &Removed) -> anyhow::Result<()> {
+    for lifted in &removed.lifted {
+        let hits = lifted.hits;
+        text::say(&format!("Lifted {} after {hits} hits [{}].", lifted.target, lifted.uid));
+    }
+    for uid in &removed.withdrawn {
+        text::say(&format!("Withdrew {uid}; it was not installed yet."));
+    }
+    for wrong in &removed.wrong {
+        text::say(&format!(
+            "{} is at {} from now on. Wrong entries in 90 days: {}, acceptable: {}.",
+            wrong.workload, wrong.mode, wrong.counted, wrong.budget
+        ));
+    }
+    if removed == &Removed::default() {
+        text::note("There was nothing to lift.");
+    }
+    Ok(())
+}
+
+/// Prints what is live and held.
+fn list(entries: &Entries) -> anyhow::Result<()> {
     if entries.live.is_empty() && entries.held.is_empty() {
-        eprintln!("Nothing is refused.");
+        text::note("Nothing is refused.");
     }
     for entry in &entries.live {
-        println!(
-            "{} {} {} until {}, {} hits",
+        text::say(&format!(
+            "{} {} {} until {}, {} hits: {}",
             entry.uid,
             entry.mode,
             entry.target,
             text::time(entry.expires_ns),
-            entry.hits
-        );
-        story(lines, &entry.uid);
+            entry.hits,
+            entry.reason
+        ));
     }
     for hold in &entries.held {
         let until = text::time(hold.until_ns);
-        println!("{} held {} until {until}, then {}", hold.uid, hold.target, hold.ceiling);
-        story(lines, &hold.uid);
+        let (uid, target, ceiling) = (&hold.uid, &hold.target, hold.ceiling);
+        text::say(&format!("{uid} held {target} until {until}, then {ceiling}: {}", hold.reason));
     }
     Ok(())
 }
 
-fn story(lines: Option<&[Line]>, uid: &str) {
-    for line in lines.map_or_else(Vec::new, |lines| why::of_entry(lines, uid)) {
-        println!("  {line}");
-    }
-}
-
-/// The ledger explains, whether a daemon answers or not.
-fn explain(all: bool, state: &Path, json: bool) -> anyhow::Result<()> {
-    let lines = why::read(state)?;
-    if json {
-        for line in &lines {
-            println!("{}", serde_json::to_string(line)?);
+pub fn allow(command: &AllowCommand, json: bool) -> anyhow::Result<()> {
+    let (answer, said) = match command {
+        AllowCommand::Add { peer, duration, workload, state } => {
+            let seconds = duration.map(|duration| duration.as_secs());
+            let (peer, workload) = (*peer, workload.clone());
+            let said = format!("{peer} is not refused from now on.");
+            let asked = Allow { peer, workload, seconds, allowed: true };
+            (call(&socket(&config::state(state)?), &asked)?, said)
         }
-        return Ok(());
-    }
-    let entries = match entries(state) {
-        Ok(entries) => {
-            list(&entries, Some(&lines), false)?;
-            entries
+        AllowCommand::List { state } => {
+            (call(&socket(&config::state(state)?), &GetAllowed {})?, String::new())
         }
-        Err(why) if lines.is_empty() => return Err(why),
-        Err(_) => {
-            eprintln!("No daemon answers; what the kernel still refuses expires by itself.");
-            Entries::default()
+        AllowCommand::Remove { peer, workload, state } => {
+            let (peer, workload) = (*peer, workload.clone());
+            let said = format!("{peer} is not allowed any more.");
+            let asked = Allow { peer, workload, seconds: None, allowed: false };
+            (call(&socket(&config::state(state)?), &asked)?, said)
         }
     };
-    let live = entries.live.iter().map(|entry| &*entry.uid);
-    let live: Vec<&str> = live.chain(entries.held.iter().map(|hold| &*hold.uid)).collect();
-    let (others, whole) = why::others(&lines, &live, all);
-    if others.len() < whole {
-        println!("Other decisions, the newest {} of {whole} (--all shows all):", others.len());
-    } else if whole > 0 {
-        println!("Other decisions:");
-    }
-    for line in others {
-        println!("  {line}");
-    }
-    Ok(())
-}
-
-pub fn allow(prefix: Prefix, state: &Path, json: bool) -> anyhow::Result<()> {
-    let request = Request::Allow { address: prefix.address, prefix_length: prefix.length };
-    let answer = call(&socket(state), &request)?;
     if json {
-        println!("{answer}");
-    } else {
-        println!("{} is never refused from now on.", answer["allowed"].as_str().unwrap_or("It"));
+        return text::json(&answer);
+    }
+    let Allowances { allowed } = &answer;
+    if !said.is_empty() {
+        text::say(&said);
+        return Ok(());
+    }
+    if allowed.is_empty() {
+        text::note("Nothing is allowed by an operator.");
+    }
+    for one in allowed {
+        let whom = one.workload.as_ref().map_or("all", |workload| workload.as_str());
+        let until = one.until_ns.map_or_else(|| "removed".to_owned(), text::time);
+        text::say(&format!("{} to {whom} until {until}", one.peer));
     }
     Ok(())
 }
@@ -159,71 +159,92 @@ pub fn mode(
     state: &Path,
     json: bool,
 ) -> anyhow::Result<()> {
-    let request = match mode {
-        Some(mode) => Request::SetMode { mode: mode.into(), workload },
-        None => Request::Modes,
+    let socket = socket(state);
+    let modes = match (mode, &workload) {
+        (Some(mode), _) => call(&socket, &SetMode { mode: mode.into(), workload })?,
+        (None, None) => call(&socket, &GetModes {})?,
+        (None, Some(workload)) => {
+            let mut modes = call(&socket, &GetModes {})?;
+            let known = modes.workloads.iter().map(|one| one.workload.as_str());
+            names::known("workload", workload, known).map_err(Failure::Usage)?;
+            modes.workloads.retain(|one| one.workload.as_str() == workload);
+            modes
+        }
     };
-    let answer = call(&socket(state), &request)?;
-    if json {
-        println!("{answer}");
-    } else {
-        modes(&serde_json::from_value(answer)?);
+    match json {
+        true => text::json(&modes)?,
+        false => print_modes("", &modes),
     }
     Ok(())
-}
-
-/// How far the responder may go, and what is missing.
-#[derive(Debug, Deserialize)]
-pub struct Modes {
-    mode: Mode,
-    armed: bool,
-    enforce_provisional: bool,
-    halted: Option<String>,
-    tripped: Vec<String>,
-    workloads: Vec<WorkloadMode>,
-}
-
-#[derive(Debug, Deserialize)]
-struct WorkloadMode {
-    workload: String,
-    mode: Mode,
-    own: bool,
-    in_force: Mode,
-    missing: Vec<String>,
 }
 
 /// Workloads that are listed; the others are counted.
 const WORKLOADS_SHOWN: usize = 20;
 
 /// Prints the default mode, then the workloads for which there is more to say.
-pub fn modes(modes: &Modes) {
-    println!("{}", modes.mode);
+pub fn print_modes(before: &str, modes: &Modes) {
+    text::say(&format!("{before}{}", modes.mode));
     if !modes.armed {
-        println!("  disarmed: nothing is refused until a mode is set");
+        text::say("  disarmed: nothing is refused until `hedgerow arm`");
     }
     if modes.enforce_provisional {
-        println!("  --enforce-provisional: enforce waits for nothing, as a demonstration");
+        text::say("  --enforce-provisional: enforce waits for nothing, as a demonstration");
     }
     if let Some(halted) = &modes.halted {
-        println!("  {halted}");
+        text::say(&format!("  {halted}"));
     }
     for workload in &modes.tripped {
-        println!("  {workload}: its breaker has tripped; new automatic entries wait for a mode");
+        text::say(&format!(
+            "  {workload}: its breaker has tripped; new wide entries wait for a mode"
+        ));
     }
     let mut told: Vec<&WorkloadMode> =
         modes.workloads.iter().filter(|one| one.own || one.mode != one.in_force).collect();
     told.sort_by_key(|one| !one.own);
     for one in told.iter().take(WORKLOADS_SHOWN) {
-        if one.mode == one.in_force {
-            println!("  {}: {}", one.workload, one.mode);
+        text::say(&if one.mode == one.in_force {
+            format!("  {}: {}", one.workload, one.mode)
         } else {
             let missing = one.missing.join(", ");
-            println!("  {}: {}, held at {}: {missing}", one.workload, one.mode, one.in_force);
-        }
+            format!("  {}: {}, held at {}: {missing}", one.workload, one.mode, one.in_force)
+        });
     }
     if told.len() > WORKLOADS_SHOWN {
-        println!("  and {} more (--json shows all)", told.len() - WORKLOADS_SHOWN);
+        text::say(&format!("  and {} more (--json shows all)", told.len() - WORKLOADS_SHOWN));
     }
+}
+
+/// `None` ends it.
+pub fn maintenance(
+    duration: Option<Duration>,
+    workload: Option<String>,
+    state: &Path,
+    json: bool,
+) -> anyhow::Result<()> {
+    let whose = workload.clone().unwrap_or_else(|| "The host".to_owned());
+    let asked = Maintain { workload, seconds: duration.map(|duration| duration.as_secs()) };
+    let answer = call(&socket(state), &asked)?;
+    if json {
+        return text::json(&answer);
+    }
+    text::say(&match duration {
+        Some(duration) => format!(
+            "{whose} is in maintenance for {}: no automatic denial, no learning; what is found is \
+             told as always.",
+            text::seconds(duration.as_secs())
+        ),
+        None => format!("{whose} is in maintenance no longer."),
+    });
+    Ok(())
+}
+
+pub fn arm(state: &Path, json: bool) -> anyhow::Result<()> {
+    let answer = call(&socket(state), &Arm {})?;
+    if json {
+        return text::json(&answer);
+    }
+    text::say("Armed: entries act again, as their workloads' modes say.");
+    Ok(())
 }
 
 /// Works on the pinned word itself, so that it needs no daemon. With `remove` what is pinned goes,
@@ -252,17 +273,24 @@ pub fn disarm(remove: bool, state: &Path, json: bool) -> anyhow::Result<()> {
     if json {
         let removed = remove && there;
         let told = serde_json::json!({ "disarmed": true, "pinned": pinned, "removed": removed });
-        println!("{told}");
-    } else if remove && there {
-        println!("Disarmed, and took away what was pinned at {}.", pins.display());
+        return text::json(&told);
+    }
+    text::say(&if remove && there {
+        format!("Disarmed, and took away what was pinned at {}.", pins.display())
     } else if pinned {
-        println!("Disarmed: nothing is refused until `hedgerow mode`.");
+        "Disarmed: nothing is refused until `hedgerow arm`.".to_owned()
     } else {
-        println!(
-            "Nothing is pinned at {}: nothing is refused, nor will the next daemon refuse anything \
-             until `hedgerow mode`.",
+        format!(
+            "Nothing is pinned at {}: the daemon with this state directory refuses nothing, nor will \
+             it until `hedgerow arm`.",
             pins.display()
-        );
+        )
+    });
+    for other in host::other_pins(&pins).iter().filter(|_| !pinned) {
+        text::note(&format!(
+            "hedgerow: {} is pinned by a daemon with another state directory, and was left as it is",
+            other.display()
+        ));
     }
     Ok(())
 }

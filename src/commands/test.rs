@@ -17,17 +17,17 @@ use std::{
 };
 
 use anyhow::Context;
-use hedgerow_event::{Action, Disposition, Finding, Mode, Object, Remediation};
+use hedgerow_detect::Phase;
+use hedgerow_event::{Action, Disposition, Finding, Mode, Object, Remediation, gate};
 use hedgerow_probe::support::cgroup_root;
 use hedgerow_responder::ledger::{Decision, Line};
 use serde_json::{Value, json};
 
 use super::why;
 use crate::{
-    control::{Request, call, socket},
-    daemon::FINDINGS,
+    control::{GetStatus, Remove, Which, call, socket},
     exit::Failure,
-    text,
+    findings, text,
 };
 
 /// A finding comes with its window's close at the latest.
@@ -54,9 +54,9 @@ const CUT: i32 = 9;
 
 /// Makes the incident, and follows it through the daemon.
 pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
-    let before = call(&socket(state), &Request::Status)?;
-    if before["phase"] != "scoring" {
-        let left = before["seconds_left"].as_u64().unwrap_or(0);
+    let before = call(&socket(state), &GetStatus {})?;
+    if before.phase != Phase::Scoring {
+        let left = before.seconds_left;
         return Err(Failure::NoDaemon(format!(
             "the daemon is still learning and scores nothing; try again in {}",
             text::seconds(left)
@@ -65,10 +65,10 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     }
     let say = |line: &str| {
         if !json {
-            println!("{line}");
+            text::out(line);
         }
     };
-    let mut log = Log::at_end(&state.join(FINDINGS))?;
+    let mut log = Log::at_end(&findings::path(state))?;
     let mut incident = Incident::start()?;
     say(&format!(
         "Incident: process {} in {UNIT} runs a copy of bash from memory and sends bytes to \
@@ -92,7 +92,7 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     }
     let decision = await_decision(state, &finding.uid)?;
     if let Some(line) = &decision {
-        say(&format!("\nDecision:\n{}", why::told(line)));
+        say(&format!("\nDecision:\n{}", gate::shown(&why::told(line))));
     }
     let entry = decision.as_ref().and_then(|line| match &line.decision {
         Decision::Block { entry, .. } => Some(entry),
@@ -118,7 +118,7 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
         );
     }
     if json {
-        println!("{told}");
+        text::json(&told)?;
     }
     Ok(())
 }
@@ -318,9 +318,10 @@ fn await_decision(state: &Path, finding_uid: &str) -> anyhow::Result<Option<Line
 
 /// Lifts the entry, as its minute without a hit would.
 fn release(state: &Path, entry: &Remediation) -> anyhow::Result<(String, Value)> {
-    match call(&socket(state), &Request::Remove { uid: entry.uid.clone(), wrong: false }) {
-        Ok(answer) => {
-            let lifted: Remediation = serde_json::from_value(answer["lifted"].clone())?;
+    let asked = Remove { which: Which::Uid(entry.uid.clone()), wrong: false };
+    match call(&socket(state), &asked).map(|removed| removed.lifted.into_iter().next()) {
+        Ok(None) => Ok(("It was not installed any more.".to_owned(), Value::Null)),
+        Ok(Some(lifted)) => {
             debug_assert_eq!(lifted.action, Action::Unblock);
             let said = format!(
                 "{} lifted {} after {} hits; by itself it would have ended at {}, or been extended \
@@ -330,7 +331,7 @@ fn release(state: &Path, entry: &Remediation) -> anyhow::Result<(String, Value)>
                 lifted.hits,
                 text::time(entry.expires_ns)
             );
-            Ok((said, answer["lifted"].clone()))
+            Ok((said, serde_json::to_value(&lifted)?))
         }
         // Its time may be over by now.
         Err(why) => Ok((format!("{why:#}"), Value::Null)),

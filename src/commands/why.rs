@@ -1,35 +1,155 @@
-//! Explains what the responder decided, from its ledger.
+//! `hedgerow why`: explains from the ledger and the log of findings, whether a daemon answers or not.
 
-use std::path::Path;
+use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
-use hedgerow_event::{Action, Mode, Remediation};
+use hedgerow_event::{Action, Finding, Mode, Object, Remediation, Target};
 use hedgerow_responder::ledger::{Decision, Ledger, Line};
 
-use crate::{daemon::LEDGER, exit::Failure, text};
+use crate::{cli::Prefix, daemon::LEDGER, exit::Failure, findings, names, text};
 
-/// Decisions that are shown beside those on live entries, unless all are asked for.
+/// Decisions that are shown unless all are asked for.
 const RECENT: usize = 20;
 
 /// Reads the ledger of a daemon that runs or ran.
 pub fn read(state: &Path) -> anyhow::Result<Vec<Line>> {
     let (lines, torn) = Ledger::read(&state.join(LEDGER)).map_err(Failure::file)?;
     if torn > 0 {
-        eprintln!("hedgerow: {torn} lines of the ledger can't be read");
+        text::note(&format!("hedgerow: {torn} lines of the ledger can't be read"));
     }
     Ok(lines)
 }
 
-/// The decisions about one entry, oldest first.
-pub fn of_entry(lines: &[Line], uid: &str) -> Vec<String> {
-    lines.iter().filter(|line| entry_of(&line.decision) == Some(uid)).map(told).collect()
+/// The whole uid of an entry, live or ended, that begins so.
+pub fn whole_uid(state: &Path, uid: &str) -> anyhow::Result<String> {
+    let lines = read(state)?;
+    let all = lines.iter().filter_map(|line| entry_of(&line.decision));
+    Ok(names::begun("an entry", uid, all).map_err(Failure::Usage)?.to_owned())
 }
 
-/// The newest decisions, or all, about anything but the entries that are named; how many there are.
-pub fn others(lines: &[Line], live: &[&str], all: bool) -> (Vec<String>, usize) {
-    let concerned = |line: &&Line| entry_of(&line.decision).is_none_or(|uid| !live.contains(&uid));
-    let found: Vec<&Line> = lines.iter().filter(concerned).collect();
-    let skipped = if all { 0 } else { found.len().saturating_sub(RECENT) };
-    (found[skipped..].iter().map(|line| told(line)).collect(), found.len())
+/// Explains an entry, a finding or a peer; without one what was decided last.
+pub fn run(what: Option<&str>, all: bool, state: &Path, json: bool) -> anyhow::Result<()> {
+    let lines = read(state)?;
+    let findings = findings::read(state)?;
+    let story = match what {
+        None => Story { lines: newest(&lines, all), findings: Vec::new() },
+        Some(what) => match what.parse::<Prefix>() {
+            Ok(peer) => of_peer(&lines, &findings, peer),
+            Err(_) => of_uid(&lines, &findings, what).map_err(Failure::Usage)?,
+        },
+    };
+    if json {
+        return text::json(&serde_json::json!({
+            "decisions": story.lines, "findings": story.findings
+        }));
+    }
+    story.print(what);
+    if what.is_none() && story.lines.len() < lines.len() {
+        let (shown, whole) = (story.lines.len(), lines.len());
+        text::note(&format!("The newest {shown} of {whole} decisions; --all shows all."));
+    }
+    Ok(())
+}
+
+/// Decisions, oldest first, and the findings that they go back to: the last report of each.
+#[derive(Debug, Default)]
+struct Story<'a> {
+    lines: Vec<&'a Line>,
+    findings: Vec<&'a Finding>,
+}
+
+impl Story<'_> {
+    fn print(&self, what: Option<&str>) {
+        if self.lines.is_empty() && self.findings.is_empty() {
+            let of = what.map_or_else(String::new, |what| format!(" about {what}"));
+            text::note(&format!("Nothing was found or decided{of}."));
+        }
+        for line in &self.lines {
+            text::say(&told(line));
+        }
+        for finding in &self.findings {
+            text::out(&text::finding(finding));
+            for deed in &finding.objects {
+                text::say(&format!("  deed: {deed}"));
+            }
+        }
+    }
+}
+
+fn newest(lines: &[Line], all: bool) -> Vec<&Line> {
+    let skipped = if all { 0 } else { lines.len().saturating_sub(RECENT) };
+    lines[skipped..].iter().collect()
+}
+
+/// What is known of an entry or a finding: each leads to the other.
+fn of_uid<'a>(
+    lines: &'a [Line],
+    findings: &'a [Finding],
+    given: &str,
+) -> Result<Story<'a>, String> {
+    let uids = lines
+        .iter()
+        .flat_map(|line| [entry_of(&line.decision), finding_of(&line.decision)])
+        .flatten()
+        .chain(findings.iter().map(|finding| &*finding.uid));
+    let whole = names::begun("an entry or finding", given, uids)?;
+    let mut meant: BTreeSet<&str> = [whole].into();
+    // From an entry to its finding, and from a finding to its entries.
+    for line in lines {
+        let both = (entry_of(&line.decision), finding_of(&line.decision));
+        if let (Some(entry), Some(finding)) = both
+            && (entry == whole || finding == whole)
+        {
+            meant.extend([entry, finding]);
+        }
+    }
+    Ok(told_of(lines, findings, &meant))
+}
+
+/// What was decided about a peer, and where it was found.
+fn of_peer<'a>(lines: &'a [Line], findings: &'a [Finding], peer: Prefix) -> Story<'a> {
+    let meets = |address: IpAddr, length: u8| {
+        peer.holds(address) || Prefix { address, length }.holds(peer.address)
+    };
+    let mut meant = BTreeSet::new();
+    for line in lines {
+        if let Some(Target::Peer { address, prefix_length, .. }) = target_of(&line.decision)
+            && meets(*address, *prefix_length)
+        {
+            let both = [entry_of(&line.decision), finding_of(&line.decision)];
+            meant.extend(both.into_iter().flatten());
+        }
+    }
+    for finding in findings {
+        let is_peer = |object: &Object| matches!(object, Object::NewPeer { peer: other, .. } if peer.holds(other.address));
+        if finding.objects.iter().any(is_peer) {
+            meant.insert(&*finding.uid);
+        }
+    }
+    let mut story = told_of(lines, findings, &meant);
+    let allowed = lines.iter().filter(|line| {
+        matches!(&line.decision, Decision::Allow { target: Target::Peer { address, prefix_length, .. }, .. }
+            if meets(*address, *prefix_length))
+    });
+    story.lines.extend(allowed);
+    story.lines.sort_by_key(|line| line.time_ns);
+    story
+}
+
+fn told_of<'a>(lines: &'a [Line], findings: &'a [Finding], meant: &BTreeSet<&str>) -> Story<'a> {
+    let is_meant = |uid: Option<&str>| uid.is_some_and(|uid| meant.contains(uid));
+    let lines = lines
+        .iter()
+        .filter(|line| is_meant(entry_of(&line.decision)) || is_meant(finding_of(&line.decision)));
+    let mut last: Vec<&Finding> = Vec::new();
+    for finding in findings.iter().filter(|finding| meant.contains(&*finding.uid)) {
+        match last.iter_mut().find(|other| other.uid == finding.uid) {
+            // A closing says less of the deed than what it closes.
+            Some(other) if finding.objects.len() >= other.objects.len() => *other = finding,
+            Some(_) => {}
+            None => last.push(finding),
+        }
+    }
+    Story { lines: lines.collect(), findings: last }
 }
 
 fn entry_of(decision: &Decision) -> Option<&str> {
@@ -39,6 +159,31 @@ fn entry_of(decision: &Decision) -> Option<&str> {
         | Decision::Unblock { entry } => Some(&entry.uid),
         Decision::Hold { hold } => Some(&hold.uid),
         Decision::Withdraw { uid, .. } | Decision::Wrong { uid, .. } => Some(uid),
+        _ => None,
+    }
+}
+
+fn finding_of(decision: &Decision) -> Option<&str> {
+    match decision {
+        Decision::Block { entry, .. }
+        | Decision::Extend { entry, .. }
+        | Decision::Unblock { entry } => entry.finding_uid.as_deref(),
+        Decision::Hold { hold } => hold.finding_uid.as_deref(),
+        Decision::Refuse { finding_uid, .. } => finding_uid.as_deref(),
+        Decision::Report { finding_uid, .. } | Decision::Finding { finding_uid, .. } => {
+            Some(finding_uid)
+        }
+        _ => None,
+    }
+}
+
+fn target_of(decision: &Decision) -> Option<&Target> {
+    match decision {
+        Decision::Block { entry, .. }
+        | Decision::Extend { entry, .. }
+        | Decision::Unblock { entry } => Some(&entry.target),
+        Decision::Hold { hold } => Some(&hold.target),
+        Decision::Refuse { target, .. } => Some(target),
         _ => None,
     }
 }
@@ -83,11 +228,24 @@ pub fn told(line: &Line) -> String {
         Decision::Allow { target, .. } => format!("an operator allows {target} no longer"),
         Decision::Armed { armed: true } => "an operator ended disarm".to_owned(),
         Decision::Armed { .. } => "disarmed: nothing is refused".to_owned(),
+        Decision::Maintenance { workload, until_ns } => {
+            let whose = if workload == "*" { "the host" } else { workload };
+            match until_ns {
+                Some(until_ns) => format!("maintenance of {whose} until {}", text::time(*until_ns)),
+                None => format!("the maintenance of {whose} was ended"),
+            }
+        }
+        Decision::Finding { finding_uid, word, until_ns } => {
+            let until =
+                until_ns.map_or_else(String::new, |ns| format!(" until {}", text::time(ns)));
+            format!("an operator said {word}{until} (finding {finding_uid})")
+        }
         Decision::Foreign { id } => {
             format!("removed entry {id:016x} from the kernel: no decision explains it")
         }
     };
-    format!("{} {what}", text::time(line.time_ns))
+    let by = line.by.map_or_else(String::new, |by| format!(" (by {by})"));
+    format!("{} {what}{by}", text::time(line.time_ns))
 }
 
 fn because(entry: &Remediation) -> String {
@@ -133,7 +291,7 @@ mod tests {
     }
 
     fn line(decision: Decision) -> Line {
-        Line { time_ns: 0, boot_id: "b".into(), decision }
+        Line { time_ns: 0, boot_id: "b".into(), by: None, decision }
     }
 
     #[test]
@@ -188,18 +346,42 @@ mod tests {
     }
 
     #[test]
-    fn live_entries_have_their_own_story_and_the_rest_is_cut_to_the_newest() {
-        let block = |uid: &str| Decision::Block { entry: entry(uid, "why"), period_s: 60 };
-        let mut lines = vec![line(block("live")), line(block("ended"))];
-        lines.push(line(Decision::Extend { entry: entry("live", "hit"), period_s: 120 }));
-        assert_eq!(of_entry(&lines, "live").len(), 2);
-        assert_eq!(others(&lines, &["live"], false).0.len(), 1);
-        for number in 0..RECENT {
-            lines.push(line(Decision::Foreign { id: number as u64 }));
-        }
-        let (shown, whole) = others(&lines, &["live"], false);
-        assert_eq!((shown.len(), whole), (RECENT, RECENT + 1));
-        assert!(!shown[0].contains("ended"), "the oldest is left out: {}", shown[0]);
-        assert_eq!(others(&lines, &["live"], true).0.len(), RECENT + 1);
+    fn an_entry_leads_to_its_finding_and_a_peer_to_both() {
+        let peer = |address: &str| Target::Peer {
+            address: address.parse().unwrap(),
+            prefix_length: 32,
+            cgroup_id: 1,
+            program_id: 2,
+        };
+        let block = |uid: &str, finding: &str, target: Target| {
+            let entry =
+                Remediation { target, finding_uid: Some(finding.into()), ..entry(uid, "why") };
+            line(Decision::Block { entry, period_s: 60 })
+        };
+        let report = |uid: &str| {
+            line(Decision::Report { finding_uid: uid.into(), reason: "no second family".into() })
+        };
+        let lines = [
+            block("aa11", "f1", peer("192.0.2.9")),
+            block("aa22", "f2", peer("192.0.2.77")),
+            report("f1"),
+            report("f3"),
+        ];
+        let count = |given: &str| of_uid(&lines, &[], given).map(|story| story.lines.len());
+        assert_eq!(count("aa11"), Ok(2), "the entry and what was said of its finding");
+        assert_eq!(count("f1"), Ok(2));
+        assert_eq!(count("f3"), Ok(1));
+        assert!(count("aa").is_err_and(|why| why.contains("aa11, aa22")));
+        assert!(count("b").is_err());
+        let of = |peer: &str| of_peer(&lines, &[], peer.parse().unwrap()).lines.len();
+        assert_eq!([of("192.0.2.9"), of("192.0.2.0/24"), of("198.51.100.1")], [2, 3, 0]);
+        assert_eq!(newest(&lines, false).len(), 4);
+    }
+
+    #[test]
+    fn an_order_says_whose_it_is() {
+        let by = hedgerow_responder::By { uid: 0, pid: 7, login_uid: Some(1000) };
+        let order = Line { by: Some(by), ..line(Decision::Armed { armed: true }) };
+        assert!(told(&order).contains("(by uid 0, logged in as uid 1000, process 7)"));
     }
 }

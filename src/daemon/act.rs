@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, net::ToSocketAddrs, time::Duration};
 
 use anyhow::Context as _;
 use hedgerow_event::{
-    Event, Evidence, Finding, Maturity, Mode, Origin, Remediation, Rule, Tampering, Target,
-    Verdict, Workload,
+    Event, Evidence, Finding, Maturity, Mode, Origin, Remediation, Tampering, Target, Verdict,
+    Workload,
 };
 use hedgerow_responder::{
     Alarm, Options, Refusal, Request, Responder, Wronged,
@@ -15,10 +15,11 @@ use hedgerow_responder::{
     protected::gather::{Gathered, Gatherer, Protected, namespaces_of},
 };
 
-use super::{LEDGER, alarm, report::Reporter, watch};
+use super::{LEDGER, alarm, report::Reporter, status::Counts, watch};
 use crate::{
     config::Config,
     exit::Failure,
+    findings,
     host::{self, Host},
 };
 
@@ -45,9 +46,7 @@ pub struct Actor {
     brokers: Vec<Protected>,
     /// The last finding that led to no entry, with the reason: its updates say nothing new.
     last_report: (String, String),
-    pub alerts: u64,
-    pub suppressed: u64,
-    pub blocks: u64,
+    pub counts: Counts,
 }
 
 /// What came of asking the responder.
@@ -109,9 +108,7 @@ impl Actor {
             skipped: false,
             brokers: config.kafka.as_ref().map_or_else(Vec::new, |kafka| brokers(&kafka.brokers)),
             last_report: Default::default(),
-            alerts: 0,
-            suppressed: 0,
-            blocks: 0,
+            counts: Counts::default(),
         };
         let found = actor.gatherer.wait(GATHER);
         actor.protect(found, reporter);
@@ -237,7 +234,7 @@ impl Actor {
         match responder.deny(request) {
             Ok(remediation) => {
                 self.offenders.add(evidence);
-                self.blocks += 1;
+                self.counts.blocks += 1;
                 let remediation = Box::new(remediation);
                 let Some(wide) = wide else { return Done::Denied(remediation) };
                 let target = wide.target.to_string();
@@ -252,7 +249,7 @@ impl Actor {
     }
 
     /// Writes down that a finding led to no entry, unless that is what was said of it last.
-    fn not_denied(&mut self, finding_uid: &str, reason: String) -> String {
+    pub fn not_denied(&mut self, finding_uid: &str, reason: String) -> String {
         let said = (finding_uid.to_owned(), reason.clone());
         if self.last_report == said {
             return reason;
@@ -311,8 +308,8 @@ impl Actor {
     pub fn publish(&mut self, finding: &Finding, reporter: &mut Reporter) {
         if finding.activity == hedgerow_event::Activity::Create {
             match finding.disposition.is_alert() {
-                true => self.alerts += 1,
-                false => self.suppressed += 1,
+                true => self.counts.alerts += 1,
+                false => self.counts.suppressed += 1,
             }
         }
         reporter.finding(finding);
@@ -352,16 +349,10 @@ impl Actor {
         self.responder.as_mut().ok_or_else(|| "the deny hooks are not loaded".to_owned())
     }
 
-    /// An operator's entry. What the host itself needs is refused unless it is forced.
-    pub fn deny(
-        &mut self,
-        target: Target,
-        seconds: u32,
-        force: bool,
-        reporter: &mut Reporter,
-    ) -> Result<Remediation, String> {
+    /// What the host itself needs is refused unless it is forced.
+    pub fn guard(&mut self, target: &Target, force: bool) -> Result<(), String> {
         let responder = self.operated()?;
-        if let Target::Peer { address, prefix_length, .. } = &target
+        if let Target::Peer { address, prefix_length, .. } = target
             && let Some(what) =
                 responder.protected().infrastructure(*address, *prefix_length, now().wall_ns)
             && !force
@@ -371,16 +362,16 @@ impl Actor {
                  the same"
             ));
         }
-        let request = Request {
-            target,
-            rule: Rule::Operator,
-            seconds,
-            finding_uid: None,
-            subject: None,
-            mode: Some(Mode::Enforce),
-            reason: "an operator said so".to_owned(),
-        };
-        let done = responder.deny(request).map_err(|why| why.to_string())?;
+        Ok(())
+    }
+
+    /// An operator's entry.
+    pub fn deny(
+        &mut self,
+        request: Request,
+        reporter: &mut Reporter,
+    ) -> Result<Remediation, String> {
+        let done = self.operated()?.deny(request).map_err(|why| why.to_string())?;
         reporter.remediation(&done);
         Ok(done)
     }
@@ -410,7 +401,7 @@ impl Actor {
         Ok(wronged)
     }
 
-    /// An operator sets the mode of a workload, or of all; the kill switch is off from then on.
+    /// An operator sets the mode of a workload, or of all.
     pub fn set_mode(
         &mut self,
         workload: Option<Workload>,
@@ -418,10 +409,10 @@ impl Actor {
         reporter: &mut Reporter,
     ) -> Result<(), String> {
         let responder = self.operated()?;
-        let changed = responder.arm().and_then(|()| match workload {
+        let changed = match workload {
             Some(workload) => responder.set_mode(workload, mode),
             None => responder.set_default_mode(mode),
-        });
+        };
         for remediation in changed.map_err(|why| why.to_string())? {
             reporter.remediation(&remediation);
         }

@@ -1,133 +1,470 @@
 //! What the daemon answers to commands.
 
-use hedgerow_event::{Action, Finding, Mode, Target, Workload};
-use hedgerow_responder::{Responder, now, policy};
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
-use super::{Daemon, FINDINGS, status};
-use crate::control::{Reply, Request};
+use hedgerow_detect::Paused;
+use hedgerow_event::{Action, Finding, Mode, Remediation, Target, Workload};
+use hedgerow_responder::{By, Request as Order, Responder, ledger::Decision, now, policy};
+
+use super::{Daemon, seen::Sight, status};
+use crate::{
+    cli::Prefix,
+    control::{
+        Allow, Allowance, Allowances, Armed, Ask, Blamed, Denied, Deny, Entries, Judge, Judged,
+        Maintain, Maintenances, Modes, Remove, Removed, Reply, Request, SetMode, Status, Which,
+        Word, WorkloadMode,
+    },
+    names,
+};
+
+const NS_PER_S: i64 = 1_000_000_000;
+/// The longest that maintenance, a mute or an allowance with an end may last: ten years.
+const SECONDS_MAX: u64 = 10 * 366 * 86_400;
+
+/// An answer of the type that the request is declared with.
+fn reply<A: Ask>(_: &A, done: Result<A::Answer, String>) -> Reply {
+    done.and_then(|answer| serde_json::to_value(answer).map_err(|why| why.to_string()))
+}
 
 impl Daemon {
-    pub(super) fn answer(&mut self, request: &Request) -> Reply {
-        let reply = match request {
-            Request::Status => {
-                Ok(status::status(&self.engine, &self.sensor, &self.actor, self.reporter.outlets()))
-            }
-            Request::Entries => Ok(self.entries()),
-            Request::Deny { address, prefix_length, seconds, force } => {
-                let target = peer(*address, *prefix_length);
-                let done = self.actor.deny(target, *seconds, *force, &mut self.reporter);
-                done.and_then(|done| to_value(&done))
-            }
-            Request::Remove { uid, wrong } => self.remove(uid, *wrong),
-            Request::Allow { address, prefix_length } => self.allow(*address, *prefix_length),
-            Request::Modes => self.modes(),
-            Request::SetMode { mode, workload } => {
-                let workload = workload.as_deref().map(Workload::new);
-                let done = self.actor.set_mode(workload, *mode, &mut self.reporter);
-                done.and_then(|()| self.modes())
-            }
-            Request::Accept { uid } => self.accept(uid),
+    pub(super) fn answer(&mut self, request: &Request, by: By) -> Reply {
+        if let Some(responder) = &mut self.actor.responder {
+            responder.ordered_by(Some(by));
+        }
+        let answered = match request {
+            Request::GetStatus(asked) => reply(asked, Ok(self.whole_status())),
+            Request::GetEntries(asked) => reply(asked, Ok(self.entries())),
+            Request::Deny(asked) => reply(asked, self.deny(asked)),
+            Request::Remove(asked) => reply(asked, self.remove(asked)),
+            Request::Allow(asked) => reply(asked, self.allow(asked)),
+            Request::GetAllowed(asked) => reply(asked, self.allowances()),
+            Request::GetModes(asked) => reply(asked, self.modes()),
+            Request::SetMode(asked) => reply(asked, self.set_mode(asked)),
+            Request::Arm(asked) => reply(asked, self.arm_again()),
+            Request::Maintain(asked) => reply(asked, self.maintain(asked, by)),
+            Request::Judge(asked) => reply(asked, self.judge(asked, by)),
         };
+        if let Some(responder) = &mut self.actor.responder {
+            responder.ordered_by(None);
+        }
         self.raise();
-        reply
+        answered
     }
 
     fn responder(&self) -> Result<&Responder, String> {
         self.actor.responder.as_ref().ok_or_else(|| "the deny hooks are not loaded".to_owned())
     }
 
-    fn entries(&self) -> Value {
-        let Ok(responder) = self.responder() else { return json!({ "live": [], "held": [] }) };
-        let now = now();
-        let live: Vec<_> = responder
-            .entries()
-            .iter()
-            .map(|entry| entry.remediation(Action::Block, "", now, &entry.reason))
-            .collect();
-        json!({ "live": live, "held": responder.holds() })
+    fn responder_mut(&mut self) -> Result<&mut Responder, String> {
+        self.actor.responder.as_mut().ok_or_else(|| "the deny hooks are not loaded".to_owned())
     }
 
-    fn remove(&mut self, uid: &str, wrong: bool) -> Reply {
-        if !wrong {
-            let done = self.actor.remove(uid, &mut self.reporter)?;
-            return Ok(json!({ "lifted": done, "withdrawn": done.is_none() }));
+    pub(super) fn status(&self) -> Status {
+        let outlets = self.reporter.outlets();
+        status::status(&self.engine, &self.sensor, &self.actor, outlets, &self.orders)
+    }
+
+    fn whole_status(&self) -> Status {
+        Status { modes: self.modes().ok(), ..self.status() }
+    }
+
+    /// Every workload that anything is known of.
+    fn workloads(&self) -> BTreeSet<Workload> {
+        let mut all: BTreeSet<Workload> = self.seen.workloads().cloned().collect();
+        if let Some(responder) = &self.actor.responder {
+            all.extend(responder.coverage().workloads().cloned());
+            all.extend(responder.modes().keys().cloned());
         }
-        let wronged = self.actor.wrong(uid, &mut self.reporter)?;
-        Ok(json!({
-            "lifted": wronged.reports.first(),
-            "workload": wronged.workload,
-            "mode": wronged.mode,
-            "wrong": wronged.counted,
-            "budget": wronged.budget,
-        }))
+        all.insert(Workload::host());
+        all
     }
 
-    fn allow(&mut self, address: std::net::IpAddr, prefix_length: u8) -> Reply {
-        let responder = self.actor.responder.as_mut().ok_or("the deny hooks are not loaded")?;
-        let done = responder.allow(peer(address, prefix_length), true);
-        done.map_err(|why| why.to_string())?;
-        Ok(json!({ "allowed": format!("{address}/{prefix_length}") }))
+    /// The workload of a name that somebody typed.
+    fn workload(&self, name: &str) -> Result<Workload, String> {
+        let all = self.workloads();
+        names::known("workload", name, all.iter().map(Workload::as_str))?;
+        Ok(Workload::new(name))
+    }
+
+    fn workload_if(&self, name: Option<&String>) -> Result<Option<Workload>, String> {
+        name.map(|name| self.workload(name)).transpose()
+    }
+
+    fn entries(&self) -> Entries {
+        let Ok(responder) = self.responder() else { return Entries::default() };
+        let now = now();
+        let live = responder.entries();
+        let told = |entry: &&hedgerow_responder::entry::Entry| {
+            entry.remediation(Action::Block, "", now, &entry.reason)
+        };
+        Entries { live: live.iter().map(told).collect(), held: responder.holds().to_vec() }
+    }
+
+    fn deny(&mut self, asked: &Deny) -> Result<Denied, String> {
+        let targets = self.targets(asked)?;
+        let reason = asked.reason.as_deref().map(hedgerow_event::gate::text);
+        let reason = reason.unwrap_or_else(|| "an operator said so".to_owned());
+        let used_by = asked.peer.map_or_else(BTreeSet::new, |peer| self.seen.users(peer));
+        let order = |target: &Target| Order {
+            target: target.clone(),
+            rule: hedgerow_event::Rule::Operator,
+            seconds: asked.seconds,
+            finding_uid: None,
+            subject: None,
+            mode: Some(Mode::Enforce),
+            reason: reason.clone(),
+        };
+        for target in &targets {
+            self.actor.guard(target, asked.force)?;
+            if asked.dry_run {
+                let would = self.responder_mut()?.would_deny(order(target));
+                would.map_err(|why| why.to_string())?;
+            }
+        }
+        let mut entries = Vec::new();
+        for target in targets.iter().filter(|_| !asked.dry_run) {
+            entries.push(self.actor.deny(order(target), &mut self.reporter)?);
+        }
+        Ok(Denied { entries, targets, used_by })
+    }
+
+    /// What an operator's words mean to the kernel.
+    fn targets(&self, asked: &Deny) -> Result<Vec<Target>, String> {
+        let workload = self.workload_if(asked.workload.as_ref())?;
+        let sights = match &asked.program {
+            Some(program) => self.programs(program, workload.as_ref())?,
+            None => Vec::new(),
+        };
+        let cgroups = workload.as_ref().map_or_else(BTreeSet::new, |one| self.seen.cgroups(one));
+        if let (Some(workload), true) = (&workload, cgroups.is_empty()) {
+            return Err(format!("nothing of {workload} ran since the daemon began"));
+        }
+        let peer = |Prefix { address, length }, cgroup_id, program_id| Target::Peer {
+            address,
+            prefix_length: length,
+            cgroup_id,
+            program_id,
+        };
+        let targets: BTreeSet<Target> = match (asked.peer, &asked.program, &workload) {
+            (None, None, None) => {
+                return Err("name a peer, a program or a workload to deny".to_owned());
+            }
+            (Some(prefix), None, None) => [peer(prefix, 0, 0)].into(),
+            (Some(prefix), None, Some(_)) => {
+                cgroups.iter().map(|cgroup| peer(prefix, *cgroup, 0)).collect()
+            }
+            (Some(prefix), Some(_), None) => {
+                sights.iter().map(|sight| peer(prefix, 0, sight.program_id)).collect()
+            }
+            (Some(prefix), Some(_), Some(_)) => {
+                sights.iter().map(|sight| peer(prefix, sight.cgroup_id, sight.program_id)).collect()
+            }
+            (None, Some(path), _) => {
+                let files = sights.iter().map(|sight| self.program(sight, path));
+                files.collect::<Result<_, _>>()?
+            }
+            (None, None, Some(workload)) => {
+                let path = workload.0.clone();
+                let whole = |cgroup_id| Target::Cgroup { cgroup_id, path: path.clone() };
+                cgroups.into_iter().map(whole).collect()
+            }
+        };
+        Ok(targets.into_iter().collect())
+    }
+
+    fn programs(&self, path: &str, workload: Option<&Workload>) -> Result<Vec<&Sight>, String> {
+        let sights = self.seen.programs(path, workload);
+        if sights.is_empty() {
+            names::known("program", path, self.seen.paths())?;
+            return Err(format!("{path} did not run there since the daemon began"));
+        }
+        Ok(sights)
+    }
+
+    fn program(&self, sight: &Sight, path: &str) -> Result<Target, String> {
+        let file = match sight.file {
+            Some(file) => Some(file),
+            None => {
+                let program = self.responder()?.program_of(sight.tgid);
+                let program = program.map_err(|why| why.to_string())?;
+                program.filter(|(id, _)| *id == sight.program_id).map(|(_, file)| file)
+            }
+        };
+        let file = file.ok_or_else(|| {
+            format!("{path} began before the daemon and ended; its file is not known")
+        })?;
+        Ok(Target::Program { cgroup_id: sight.cgroup_id, file, path: path.into() })
+    }
+
+    fn remove(&mut self, asked: &Remove) -> Result<Removed, String> {
+        let uids = self.named(asked)?;
+        let mut removed = Removed::default();
+        for uid in uids {
+            if asked.wrong {
+                let wronged = self.actor.wrong(&uid, &mut self.reporter)?;
+                let unblocked = |report: &&Remediation| report.action == Action::Unblock;
+                removed.lifted.extend(wronged.reports.iter().filter(unblocked).cloned());
+                removed.wrong.push(Blamed {
+                    workload: wronged.workload,
+                    mode: wronged.mode,
+                    counted: wronged.counted,
+                    budget: wronged.budget,
+                });
+                continue;
+            }
+            match self.actor.remove(&uid, &mut self.reporter)? {
+                Some(lifted) => removed.lifted.push(lifted),
+                None => removed.withdrawn.push(uid),
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Uids of the entries that are meant.
+    fn named(&self, asked: &Remove) -> Result<Vec<String>, String> {
+        let Entries { live, held } = self.entries();
+        let host = Workload::host();
+        let of = |subject: Option<&std::sync::Arc<hedgerow_event::Subject>>| {
+            subject.map_or_else(|| host.clone(), |subject| subject.workload.clone())
+        };
+        let live = live.iter().map(|entry| (&entry.uid, of(entry.subject.as_ref()), entry.rule));
+        let held = held.iter().map(|hold| (&hold.uid, hold.workload(), hold.rule));
+        let automatic = |rule| !asked.wrong || rule != hedgerow_event::Rule::Operator;
+        let all: Vec<(&String, Workload)> = live
+            .chain(held)
+            .filter(|(_, _, rule)| matches!(asked.which, Which::Uid(_)) || automatic(*rule))
+            .map(|(uid, workload, _)| (uid, workload))
+            .collect();
+        match &asked.which {
+            Which::Uid(begun) => {
+                let whole = names::begun("an entry", begun, all.iter().map(|(uid, _)| &***uid));
+                match whole {
+                    Ok(uid) => Ok(vec![uid.to_owned()]),
+                    // An entry that ended is the ledger's to know.
+                    Err(_) if asked.wrong && !all.iter().any(|(uid, _)| uid.starts_with(begun)) => {
+                        Ok(vec![begun.clone()])
+                    }
+                    Err(why) => Err(why),
+                }
+            }
+            Which::Workload(name) => {
+                let workload = self.workload(name)?;
+                let of = all.into_iter().filter(|(_, own)| *own == workload);
+                Ok(of.map(|(uid, _)| uid.clone()).collect())
+            }
+            Which::All => Ok(all.into_iter().map(|(uid, _)| uid.clone()).collect()),
+        }
+    }
+
+    fn allow(&mut self, asked: &Allow) -> Result<Allowances, String> {
+        let workload = self.workload_if(asked.workload.as_ref())?;
+        let until_ns = asked.seconds.map(until).transpose()?;
+        let allowance = Allowance { peer: asked.peer, workload, until_ns };
+        if asked.allowed {
+            self.set_allowed(&allowance, true)?;
+            self.orders.allow(allowance)?;
+        } else {
+            let was = self.orders.disallow(&allowance);
+            let standing = self.allowances()?.allowed;
+            if !was && !standing.iter().any(|one| one.peer == allowance.peer) {
+                return Err(format!(
+                    "{} is not allowed; `hedgerow allow list` shows what is",
+                    asked.peer
+                ));
+            }
+            self.set_allowed(&allowance, false)?;
+        }
+        self.keep_orders();
+        self.allowances()
+    }
+
+    /// Tells the kernel, in each cgroup of the workload.
+    pub(super) fn set_allowed(&mut self, one: &Allowance, allowed: bool) -> Result<(), String> {
+        let cgroups = match &one.workload {
+            Some(workload) => self.seen.cgroups(workload),
+            None => [0].into(),
+        };
+        for cgroup_id in cgroups {
+            self.allow_in(one.peer, cgroup_id, allowed)?;
+        }
+        Ok(())
+    }
+
+    fn allow_in(&mut self, peer: Prefix, cgroup_id: u64, allowed: bool) -> Result<(), String> {
+        let target = Target::Peer {
+            address: peer.address,
+            prefix_length: peer.length,
+            cgroup_id,
+            program_id: 0,
+        };
+        self.responder_mut()?.allow(target, allowed).map_err(|why| why.to_string())
+    }
+
+    /// A workload runs in a cgroup that it was not seen in before, as after a restart: what is allowed
+    /// to it is allowed there.
+    pub(super) fn allow_anew(&mut self, workload: &Workload, cgroup_id: u64) {
+        let of = self.orders.allowed.iter().filter(|one| one.workload.as_ref() == Some(workload));
+        let peers: Vec<Prefix> = of.map(|one| one.peer).collect();
+        for peer in peers {
+            if let Err(why) = self.allow_in(peer, cgroup_id, true) {
+                self.reporter.warn(&format!("{peer} is not allowed to {workload}: {why}"));
+            }
+        }
+    }
+
+    fn allowances(&self) -> Result<Allowances, String> {
+        let mut allowed = self.orders.allowed.clone();
+        for target in self.responder()?.allowed() {
+            let Target::Peer { address, prefix_length, cgroup_id: 0, .. } = target else {
+                continue;
+            };
+            let peer = Prefix { address: *address, length: *prefix_length };
+            if !allowed.iter().any(|one| one.workload.is_none() && one.peer.same(&peer)) {
+                allowed.push(Allowance { peer, workload: None, until_ns: None });
+            }
+        }
+        Ok(Allowances { allowed })
     }
 
     /// What was ordered, what it comes to now, and what is missing for it.
-    fn modes(&self) -> Reply {
+    fn modes(&self) -> Result<Modes, String> {
         let responder = self.responder()?;
         let now = now();
         let coverage = responder.coverage();
-        let mut workloads: Vec<&Workload> =
+        let workloads: BTreeSet<&Workload> =
             coverage.workloads().chain(responder.modes().keys()).collect();
-        workloads.sort();
-        workloads.dedup();
-        let workloads: Vec<Value> = workloads
-            .into_iter()
-            .map(|workload| {
-                let state = self.engine.state_of_workload(workload);
-                let covered = coverage.of(workload, now.wall_ns);
-                let missing = policy::missing(state, covered);
-                let mode = responder.mode(workload);
-                let held = !self.config.enforce_provisional && !missing.is_empty();
-                json!({
-                    "workload": workload,
-                    "mode": mode,
-                    "own": responder.modes().contains_key(workload),
-                    "in_force": if held { mode.min(Mode::Monitor) } else { mode },
-                    "missing": missing,
-                    "days": covered.days,
-                    "hours": covered.hours,
-                })
-            })
-            .collect();
-        Ok(json!({
-            "mode": responder.default_mode(),
-            "armed": responder.is_armed().map_err(|why| why.to_string())?,
-            "enforce_provisional": self.config.enforce_provisional,
-            "halted": responder.halted(now).map(|why| why.to_string()),
-            "tripped": responder.tripped(),
-            "workloads": workloads,
-        }))
+        let workloads = workloads.into_iter().map(|workload| {
+            let state = self.engine.state_of_workload(workload);
+            let covered = coverage.of(workload, now.wall_ns);
+            let missing = policy::missing(state, covered);
+            let mode = responder.mode(workload);
+            let held = !self.config.enforce_provisional && !missing.is_empty();
+            WorkloadMode {
+                workload: workload.clone(),
+                mode,
+                own: responder.modes().contains_key(workload),
+                in_force: if held { mode.min(Mode::Monitor) } else { mode },
+                missing: missing.iter().map(ToString::to_string).collect(),
+                days: covered.days,
+                hours: covered.hours,
+            }
+        });
+        Ok(Modes {
+            mode: responder.default_mode(),
+            armed: responder.is_armed().map_err(|why| why.to_string())?,
+            enforce_provisional: self.config.enforce_provisional,
+            halted: responder.halted(now).map(|why| why.to_string()),
+            tripped: responder.tripped().into_iter().cloned().collect(),
+            workloads: workloads.collect(),
+        })
     }
 
-    fn accept(&mut self, uid: &str) -> Reply {
-        let findings = crate::commands::findings::read(&self.config.state.join(FINDINGS))
-            .map_err(|why| format!("{why:#}"))?;
-        let found: Vec<&Finding> =
-            findings.iter().filter(|finding| finding.uid.starts_with(uid)).collect();
-        if found.is_empty() {
-            return Err(format!("no finding's uid begins with {uid}"));
+    fn set_mode(&mut self, asked: &SetMode) -> Result<Modes, String> {
+        let workload = self.workload_if(asked.workload.as_ref())?;
+        self.actor.set_mode(workload, asked.mode, &mut self.reporter)?;
+        self.modes()
+    }
+
+    fn arm_again(&mut self) -> Result<Armed, String> {
+        let responder = self.responder_mut()?;
+        responder.arm().map_err(|why| why.to_string())?;
+        Ok(Armed { armed: responder.is_armed().map_err(|why| why.to_string())? })
+    }
+
+    fn maintain(&mut self, asked: &Maintain, by: By) -> Result<Maintenances, String> {
+        let workload = self.workload_if(asked.workload.as_ref())?;
+        let until_ns = asked.seconds.map(until).transpose()?;
+        let whose = workload.as_ref().map_or_else(|| "*".to_owned(), ToString::to_string);
+        let was = self.orders.maintain(workload.clone(), until_ns, by);
+        if until_ns.is_none() && !was {
+            return Err(
+                "there is no such maintenance; `hedgerow status` shows what there is".into()
+            );
         }
-        for finding in &found {
+        if let Some(responder) = &mut self.actor.responder {
+            let order = Decision::Maintenance { workload: whose, until_ns };
+            responder.record_order(order);
+            // What waits would be installed meanwhile.
+            let held: Vec<String> = responder
+                .holds()
+                .iter()
+                .filter(|hold| workload.as_ref().is_none_or(|own| *own == hold.workload()))
+                .map(|hold| hold.uid.clone())
+                .collect();
+            for uid in held.iter().filter(|_| until_ns.is_some()) {
+                responder.withdraw(uid, "maintenance began").map_err(|why| why.to_string())?;
+            }
+        }
+        self.orders_changed();
+        Ok(Maintenances { maintenance: self.orders.maintenance.clone() })
+    }
+
+    fn judge(&mut self, asked: &Judge, by: By) -> Result<Judged, String> {
+        let finding: &Finding = &asked.finding;
+        let uid = finding.uid.clone();
+        let until_ns = match asked.word {
+            Word::Mute { seconds } => Some(until(seconds)?),
+            Word::Ack | Word::Accept => None,
+        };
+        let word = match asked.word {
+            Word::Ack => "ack",
+            Word::Mute { .. } => "mute",
+            Word::Accept => "accept",
+        };
+        if let Some(until_ns) = until_ns {
+            self.orders.mute(finding, until_ns, by)?;
+        }
+        // Whatever is said of it, it was seen.
+        self.orders.ack(&uid, now().wall_ns, by);
+        if asked.word == Word::Accept {
             self.engine.accept(finding);
+            self.save().map_err(|why| format!("{why:#}"))?;
         }
-        self.save().map_err(|why| format!("{why:#}"))?;
-        Ok(json!({ "accepted": found[0].uid, "objects": found[0].objects }))
+        self.keep_orders();
+        if let Some(responder) = &mut self.actor.responder {
+            let finding_uid = uid.clone();
+            let order = Decision::Finding { finding_uid, word: word.to_owned(), until_ns };
+            responder.record_order(order);
+        }
+        Ok(Judged { uid, word: asked.word, objects: finding.objects.clone() })
+    }
+
+    /// Ends what is over.
+    pub(super) fn expire_orders(&mut self) {
+        let Some(over) = self.orders.expire(now().wall_ns) else { return };
+        for allowance in over {
+            if let Err(why) = self.set_allowed(&allowance, false) {
+                self.reporter.warn(&format!("{} stays allowed: {why}", allowance.peer));
+            }
+        }
+        self.orders_changed();
+    }
+
+    /// Makes the engine follow the orders, and keeps them.
+    pub(super) fn orders_changed(&mut self) {
+        let mut paused = Paused::default();
+        for one in &self.orders.maintenance {
+            match &one.workload {
+                Some(workload) => paused.workloads.insert(workload.clone()),
+                None => std::mem::replace(&mut paused.all, true),
+            };
+        }
+        self.engine.pause(paused);
+        self.keep_orders();
+    }
+
+    fn keep_orders(&mut self) {
+        if let Err(why) = self.orders.save() {
+            self.reporter.warn(&format!("orders hold in this run only: {why:#}"));
+        }
     }
 }
 
-fn peer(address: std::net::IpAddr, prefix_length: u8) -> Target {
-    Target::Peer { address, prefix_length, cgroup_id: 0, program_id: 0 }
-}
-
-fn to_value(value: &impl serde::Serialize) -> Reply {
-    serde_json::to_value(value).map_err(|why| why.to_string())
+/// Wall time so many seconds from now.
+fn until(seconds: u64) -> Result<i64, String> {
+    if seconds == 0 || seconds > SECONDS_MAX {
+        return Err(format!("{seconds} s is not a time from 1 s to ten years"));
+    }
+    let ns = i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(NS_PER_S);
+    Ok(now().wall_ns.saturating_add(ns))
 }

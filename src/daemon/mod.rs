@@ -7,9 +7,11 @@ mod act;
 mod alarm;
 mod answer;
 mod capture;
+mod orders;
 mod outlets;
 mod process;
 mod report;
+mod seen;
 mod status;
 mod watch;
 
@@ -21,7 +23,7 @@ use hedgerow_detect::{
     EPOCH_SECONDS, Engine, Outcome, Phase, SavedModel, Schedule, Settings, digests, file::Profile,
     known,
 };
-use hedgerow_event::{EpochClose, Event, GramReport, Grams};
+use hedgerow_event::{Disposition, EpochClose, Event, GramReport, Grams};
 use hedgerow_features::{Record, Sensors};
 use hedgerow_hostfile::Refusals;
 use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
@@ -31,16 +33,27 @@ use hedgerow_sink::{
 };
 use signal_hook::consts::SIGHUP;
 
+#[cfg(test)]
+pub use self::alarm::finding as alarm_finding;
 pub use self::capture::{
     BUDGET, Capture, EARLY as EARLY_STREAM, FULL, OFFSET, RECORDS, Run, SCHEDULE, SEED, SYSCALLS,
     WINDOWS, known_since, scoring_after,
 };
-use self::{act::Actor, outlets::Outlets, report::Reporter, watch::Told};
+pub use self::orders::Orders;
+use self::{
+    act::{Actor, Done},
+    outlets::Outlets,
+    report::Reporter,
+    seen::Seen,
+    watch::Told,
+};
 use crate::{
     config::Config,
-    control::{Control, socket},
+    control::{Control, Pending, socket},
     exit::Failure,
+    findings,
     host::{self, Host, State},
+    text,
 };
 
 /// Subjects with a hard signal are looked at this often before their window closes.
@@ -54,8 +67,6 @@ const SAVE_EPOCHS: u32 = 720;
 
 /// Name of the model in the state directory.
 pub const MODEL: &str = "model.hedgerow";
-/// Name of the findings' log in the state directory.
-pub const FINDINGS: &str = "findings.jsonl";
 /// Name of the responder's ledger in the state directory.
 pub const LEDGER: &str = "ledger.jsonl";
 
@@ -68,6 +79,8 @@ struct Daemon {
     unread: Refusals,
     actor: Actor,
     reporter: Reporter,
+    orders: Orders,
+    seen: Seen,
     tampered: Told,
     capture: Option<Capture>,
     epochs: u32,
@@ -81,6 +94,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let host = Host::read()?;
     let control = Control::listen(&socket(&config.state))?;
     let signals = host::signals()?;
+    let orders = Orders::load(&config.state)?;
     let saved = saved_model(&config)?;
     let seed =
         saved.as_ref().map_or_else(|| config.seed.unwrap_or_else(rand::random), SavedModel::seed);
@@ -129,12 +143,15 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         unread,
         actor,
         reporter,
+        orders,
+        seen: Seen::default(),
         tampered: Told::default(),
         capture,
         epochs: 0,
         last_close: None,
     };
     daemon.arm();
+    daemon.orders_changed();
     daemon.reporter.started(&daemon.sensor, &daemon.engine);
     let ended = daemon.pump(&items, &control, &signals);
     daemon.stop(probe, &items, ended)
@@ -142,7 +159,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
 
 /// Opens whatever the daemon speaks to.
 fn reporter(config: &Config, host: &Host) -> anyhow::Result<Reporter> {
-    let file = JsonLinesSink::file(&config.state.join(FINDINGS), Rotation::default())
+    let file = JsonLinesSink::file(&findings::path(&config.state), Rotation::default())
         .map_err(Failure::file)?;
     let healed = file.healed();
     let kafka = config.kafka.clone().map(KafkaSink::start).transpose();
@@ -196,13 +213,16 @@ impl Daemon {
                     // The drain thread ended; stopping it says why.
                     Err(_) => return Ok(None),
                 },
-                recv(control.requests) -> pending => if let Ok(pending) = pending {
-                    let reply = self.answer(&pending.request);
-                    pending.answer(reply);
-                },
+                recv(control.requests) -> pending => {
+                    if let Some(claimed) = pending.ok().and_then(Pending::claim) {
+                        let reply = self.answer(&claimed.request, claimed.by);
+                        claimed.answer(reply);
+                    }
+                }
                 recv(early) -> _ => self.look_early()?,
                 recv(sweep) -> _ => {
                     self.actor.sweep(&mut self.reporter);
+                    self.expire_orders();
                     self.raise();
                     self.reporter.sweep();
                     for refused in self.unread.take_untold() {
@@ -229,6 +249,9 @@ impl Daemon {
                 for event in &events {
                     self.engine.observe(event);
                     self.actor.observe(event, learning);
+                    if let Some((workload, cgroup_id)) = self.seen.observe(event) {
+                        self.allow_anew(&workload, cgroup_id);
+                    }
                 }
                 self.reporter.count(events.len());
                 if let Some(capture) = &mut self.capture {
@@ -260,7 +283,8 @@ impl Daemon {
         for outcome in outcomes {
             self.handle(outcome)?;
         }
-        self.reporter.epoch(&self.engine, &self.sensor, &self.actor);
+        let status = self.reporter.is_machine().then(|| self.status());
+        self.reporter.epoch(&self.engine, &self.sensor, status);
         if self.engine.phase() == Phase::Scoring && self.epochs.is_multiple_of(SAVE_EPOCHS) {
             self.save()?;
         }
@@ -328,7 +352,16 @@ impl Daemon {
             Outcome::Finding(finding, evidence) => {
                 // The verdict first: neither a sink nor what is read of the process may hold it up.
                 let state = finding.state;
-                let done = evidence.map(|evidence| self.actor.act(&finding.uid, &evidence, state));
+                let done = evidence.map(|evidence| {
+                    match self.orders.maintained(&evidence.subject.workload) {
+                        Some(why) => Done::Reported(self.actor.not_denied(&finding.uid, why)),
+                        None => self.actor.act(&finding.uid, &evidence, state),
+                    }
+                });
+                if let Some(until_ns) = self.orders.muted_until(&finding) {
+                    finding.disposition = Disposition::Suppressed;
+                    finding.reason += &format!("; muted until {}", text::time(until_ns));
+                }
                 self.actor.publish(&finding, &mut self.reporter);
                 if let Some(done) = done {
                     self.actor.done(done, &mut self.reporter);

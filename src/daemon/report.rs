@@ -7,13 +7,14 @@ use std::{
 };
 
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase};
-use hedgerow_event::{Activity, Disposition, Finding, Remediation, Subject};
+use hedgerow_event::{Activity, Disposition, Finding, Remediation, Subject, gate};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
 use hedgerow_sink::parquet::ParquetStatus;
+use serde::Serialize;
 use serde_json::json;
 
-use super::{act::Actor, outlets::Outlets, status};
-use crate::{config::Config, host::Host, text};
+use super::outlets::Outlets;
+use crate::{config::Config, control::Status, host::Host, text};
 
 /// Without a terminal, a line about progress is printed this often.
 const QUIET: Duration = Duration::from_secs(30);
@@ -21,6 +22,14 @@ const QUIET: Duration = Duration::from_secs(30);
 /// Whether a person sees a line that is renewed.
 pub fn is_live(config: &Config) -> bool {
     std::io::stderr().is_terminal() && !config.json
+}
+
+/// What machines are told after each epoch.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    status: Status,
+    events_per_second: f64,
 }
 
 pub struct Reporter {
@@ -69,21 +78,34 @@ impl Reporter {
         &self.outlets
     }
 
-    fn print(&self, text: &str) {
-        self.outlets.print(text.to_owned());
+    /// Prints a line that strangers had a part in: nothing in it is obeyed by a terminal.
+    fn print(&self, line: &str) {
+        self.outlets.print(gate::shown(line).into_owned());
+    }
+
+    fn machine(&self, value: &impl Serialize) {
+        match gate::json(value) {
+            Ok(line) => self.outlets.print(line),
+            Err(why) => self.note(&format!("hedgerow: warning: not told: {why}")),
+        }
     }
 
     /// Notices go to standard error.
-    fn note(&self, text: &str) {
-        self.outlets.note(text.to_owned());
+    fn note(&self, line: &str) {
+        self.outlets.note(gate::shown(line).into_owned());
     }
 
     pub fn warn(&mut self, text: &str) {
         self.note(&format!("hedgerow: warning: {text}"));
     }
 
-    fn status(&self, value: serde_json::Value) {
-        self.print(&json!({ "status": value }).to_string());
+    fn status(&self, value: impl Serialize) {
+        self.machine(&json!({ "status": value }));
+    }
+
+    /// Machines read what it tells.
+    pub fn is_machine(&self) -> bool {
+        self.json
     }
 
     /// What is attached, before anything was observed.
@@ -161,11 +183,10 @@ impl Reporter {
     }
 
     /// After each epoch: a status for machines, now and then a line where there is no terminal.
-    pub fn epoch(&mut self, engine: &Engine, sensor: &Sensor, actor: &Actor) {
-        if self.json {
-            let mut value = status::status(engine, sensor, actor, &self.outlets);
-            value["events_per_second"] = json!(self.rate().round());
-            return self.status(value);
+    pub fn epoch(&mut self, engine: &Engine, sensor: &Sensor, status: Option<Status>) {
+        if let Some(status) = status {
+            let rate = self.rate().round();
+            return self.status(Told { status, events_per_second: rate });
         }
         if !self.live && self.last_quiet.elapsed() >= QUIET {
             self.last_quiet = Instant::now();

@@ -57,7 +57,7 @@ impl Engine {
             let highest = tree.nats().into_values().fold(0.0, f64::max);
             self.floors.hold_back(highest, tree.told());
         }
-        let paused = tree.objects().any(|object| self.paused.concerns(object.subject()));
+        let paused = tree.objects().iter().any(|object| self.paused.concerns(object.subject()));
         if paused || tree.is_suspected() {
             return;
         }

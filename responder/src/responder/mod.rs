@@ -22,7 +22,7 @@ use crate::{
     entry::{Due, Entry},
     hold::Hold,
     kernel::{self, Insert, Kernel, Sizes},
-    ledger::{Decision, Ledger, Line},
+    ledger::{By, Decision, Ledger, Line},
     limits::{Breaker, Limits},
     own::Own,
     protected::{
@@ -139,6 +139,8 @@ pub struct Responder {
     own: Own,
     /// What only a fresh finding may open again.
     spent: Spent,
+    /// Whose order is being followed.
+    by: Option<By>,
     /// The kill switch as the ledger has it; others can throw it through the pin.
     armed: bool,
     /// What was found or given up at start, told by the first tick.
@@ -180,6 +182,7 @@ impl Responder {
             keeper: Keeper::default(),
             unsaved_ticks: 0,
             spent: Spent::default(),
+            by: None,
             armed: true,
             own: Own::read(&kernel::cgroup_root()?),
             pending: Vec::new(),
@@ -442,6 +445,24 @@ impl Responder {
         std::mem::take(&mut self.alarms)
     }
 
+    /// Whose order the next calls follow, until the next of these: told in their ledger lines.
+    pub fn ordered_by(&mut self, by: Option<By>) {
+        self.by = by;
+    }
+
+    /// Writes down an order that only the ledger has to know of.
+    pub fn record_order(&self, decision: Decision) {
+        self.log(kernel::now(), decision);
+    }
+
+    /// Whether an operator's entry would be made, without making it.
+    ///
+    /// # Errors
+    /// The refusal that it would meet.
+    pub fn would_deny(&mut self, request: Request) -> Result<(), Refusal> {
+        self.check(request, kernel::now()).map(drop)
+    }
+
     /// Writes down that a finding led to no entry, and why.
     pub fn record_report(&mut self, finding_uid: &str, reason: &str) {
         let decision =
@@ -459,7 +480,8 @@ impl Responder {
     }
 
     fn log(&self, now: crate::Now, decision: Decision) {
-        self.ledger.append(Line { time_ns: now.wall_ns, boot_id: self.boot_id.clone(), decision });
+        let (boot_id, by) = (self.boot_id.clone(), self.by);
+        self.ledger.append(Line { time_ns: now.wall_ns, boot_id, by, decision });
     }
 
     /// Writes what is to be looked up for the target's cgroup by all entries and allowances.

@@ -7,10 +7,10 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use hedgerow_event::{Activity, Disposition, Finding, Remediation};
+use hedgerow_event::{Activity, Disposition, Finding, Remediation, gate};
 use hedgerow_hostfile::Reader;
 use hedgerow_sink::{JsonLinesSink, Message, SinkError, kafka::KafkaSink};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::terminal::Terminal;
 use crate::{daemon::process, text};
@@ -92,7 +92,7 @@ impl Recorder {
     }
 
     fn warn(&self, text: &str) {
-        self.terminal.note(format!("hedgerow: warning: {text}"));
+        self.terminal.note(format!("hedgerow: warning: {}", gate::shown(text)));
     }
 
     fn finding(&mut self, mut finding: Finding) {
@@ -102,7 +102,7 @@ impl Recorder {
         }
         self.send(Message::finding(&finding));
         if self.json {
-            self.terminal.print(json!({ "finding": finding }).to_string());
+            self.print_json(&json!({ "finding": finding }));
         } else if finding.disposition != Disposition::Suppressed
             && finding.activity != Activity::Close
         {
@@ -153,10 +153,20 @@ impl Recorder {
 
     fn remediation(&mut self, remediation: &Remediation) {
         self.send(Message::remediation(remediation));
-        self.terminal.print(match self.json {
-            true => json!({ "remediation": remediation }).to_string(),
-            false => text::remediation(remediation),
-        });
+        match self.json {
+            true => self.print_json(&json!({ "remediation": remediation })),
+            false => {
+                let line = text::remediation(remediation);
+                self.terminal.print(gate::shown(&line).into_owned());
+            }
+        }
+    }
+
+    fn print_json(&self, value: &Value) {
+        match gate::json(value) {
+            Ok(line) => self.terminal.print(line),
+            Err(why) => self.warn(&format!("not told: {why}")),
+        }
     }
 
     fn send(&self, message: Result<Message, SinkError>) {

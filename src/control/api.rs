@@ -1,0 +1,315 @@
+//! What is asked and answered: the same types on both ends.
+
+use std::collections::BTreeSet;
+
+use hedgerow_detect::{Phase, surprise::Promise};
+use hedgerow_event::{Finding, Maturity, Mode, Object, Remediation, Target, Workload};
+use hedgerow_responder::{By, hold::Hold};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::cli::Prefix;
+
+/// A request with the answer that it gets.
+pub trait Ask: Clone + Into<Request> {
+    type Answer: Serialize + DeserializeOwned;
+}
+
+macro_rules! requests {
+    ($($(#[$doc:meta])* $name:ident -> $answer:ty;)*) => {
+        /// What a command asks of the daemon.
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "request", rename_all = "snake_case")]
+        pub enum Request {
+            $($(#[$doc])* $name($name),)*
+        }
+
+        $(impl Ask for $name {
+            type Answer = $answer;
+        }
+
+        impl From<$name> for Request {
+            fn from(asked: $name) -> Self {
+                Self::$name(asked)
+            }
+        })*
+    };
+}
+
+requests! {
+    /// One screen of health.
+    GetStatus -> Status;
+    /// What is live and what waits.
+    GetEntries -> Entries;
+    /// Refuse something, or say what that would do.
+    Deny -> Denied;
+    /// Lift or withdraw entries.
+    Remove -> Removed;
+    /// Never refuse a peer, or let it be refused again.
+    Allow -> Allowances;
+    /// What is never refused.
+    GetAllowed -> Allowances;
+    /// How far the responder may go.
+    GetModes -> Modes;
+    SetMode -> Modes;
+    /// End `disarm`.
+    Arm -> Armed;
+    /// No automatic denial and no learning for a while.
+    Maintain -> Maintenances;
+    /// A word on a finding.
+    Judge -> Judged;
+}
+
+/// Requests without anything to say: an empty object, so that unknown keys are refused.
+macro_rules! empty {
+    ($($name:ident)*) => {$(
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {}
+    )*};
+}
+
+empty! { GetStatus GetEntries GetAllowed GetModes Arm }
+
+/// The daemon's health.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The default mode; `None` where the deny hooks can't be loaded.
+    pub mode: Option<Mode>,
+    pub armed: Option<bool>,
+    /// Entries live and waiting.
+    pub entries: usize,
+    pub held: usize,
+    pub phase: Phase,
+    pub state: Maturity,
+    /// Until scoring starts.
+    pub seconds_left: u64,
+    pub programs: usize,
+    pub programs_refused: u64,
+    /// Deeds and services that found no room.
+    pub deeds_refused: u64,
+    pub services_refused: u64,
+    pub programs_on_probation: usize,
+    /// Records that the kernel sent, and that it lost.
+    pub sent: u64,
+    pub records: u64,
+    pub lost: u64,
+    /// Findings of this run: told, and kept without being told.
+    pub alerts: u64,
+    pub suppressed: u64,
+    pub blocks: u64,
+    /// Whose files are not read, because reading one took too long.
+    pub unread: Vec<String>,
+    /// Findings that wait for their file, found no room in memory either, and why they wait.
+    pub findings_waiting: usize,
+    pub findings_unwritten: u64,
+    pub findings_failure: Option<String>,
+    /// The same of the ledger's lines.
+    pub ledger_waiting: usize,
+    pub ledger_unwritten: u64,
+    pub ledger_failure: Option<String>,
+    /// Reports that found no room on their way out, and lines that nobody read.
+    pub untold: u64,
+    pub unprinted: u64,
+    pub model: String,
+    /// What the alert budget asks, expects and had, class by class.
+    pub budget: Promise,
+    /// Notices of the last day.
+    pub told_today: usize,
+    pub hooks: Vec<Hook>,
+    pub maintenance: Vec<Maintenance>,
+    /// Findings that are muted.
+    pub muted: usize,
+    /// How far the responder may go, workload by workload; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modes: Option<Modes>,
+}
+
+/// A hook of the sensor and how sure it is that it works.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    pub hook: String,
+    pub proof: String,
+}
+
+/// What a daemon has live and what it holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Entries {
+    pub live: Vec<Remediation>,
+    pub held: Vec<Hold>,
+}
+
+/// Refuse a peer, a program or a workload: what is named together is meant together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deny {
+    pub peer: Option<Prefix>,
+    pub program: Option<String>,
+    pub workload: Option<String>,
+    pub seconds: u32,
+    pub reason: Option<String>,
+    /// Also what the host itself needs.
+    #[serde(default)]
+    pub force: bool,
+    /// Change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Denied {
+    /// What was installed; empty after a dry run.
+    pub entries: Vec<Remediation>,
+    /// What was or would be refused.
+    pub targets: Vec<Target>,
+    /// Workloads that used the peer lately.
+    pub used_by: BTreeSet<Workload>,
+}
+
+/// Which entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Which {
+    /// The one whose uid begins so.
+    Uid(String),
+    Workload(String),
+    All,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remove {
+    pub which: Which,
+    /// They should never have been made.
+    #[serde(default)]
+    pub wrong: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Removed {
+    pub lifted: Vec<Remediation>,
+    /// Uids of what was not installed yet.
+    pub withdrawn: Vec<String>,
+    pub wrong: Vec<Blamed>,
+}
+
+/// What came of calling an entry wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blamed {
+    pub workload: Workload,
+    pub mode: Mode,
+    /// Wrong entries that count now, of so many that are acceptable in 90 days.
+    pub counted: usize,
+    pub budget: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allow {
+    pub peer: Prefix,
+    pub workload: Option<String>,
+    /// For this long; without it until it is taken back.
+    pub seconds: Option<u64>,
+    /// `false`: no longer.
+    pub allowed: bool,
+}
+
+/// A peer that is never refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowance {
+    pub peer: Prefix,
+    /// For this workload only.
+    pub workload: Option<Workload>,
+    /// Wall time; `None`: until it is taken back.
+    pub until_ns: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allowances {
+    pub allowed: Vec<Allowance>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SetMode {
+    pub mode: Mode,
+    pub workload: Option<String>,
+}
+
+/// How far the responder may go, and what is missing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Modes {
+    pub mode: Mode,
+    pub armed: bool,
+    pub enforce_provisional: bool,
+    pub halted: Option<String>,
+    pub tripped: Vec<Workload>,
+    pub workloads: Vec<WorkloadMode>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadMode {
+    pub workload: Workload,
+    /// As ordered, and whether for this workload alone.
+    pub mode: Mode,
+    pub own: bool,
+    pub in_force: Mode,
+    pub missing: Vec<String>,
+    pub days: u32,
+    pub hours: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Armed {
+    pub armed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintain {
+    /// Only this workload.
+    pub workload: Option<String>,
+    /// For so long from now on; `None` ends it.
+    pub seconds: Option<u64>,
+}
+
+/// Work of people on a workload, or on all of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maintenance {
+    pub workload: Option<Workload>,
+    /// Wall time at which it ends by itself.
+    pub until_ns: i64,
+    pub by: Option<By>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenances {
+    pub maintenance: Vec<Maintenance>,
+}
+
+/// What an operator says of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Word {
+    /// It was seen.
+    Ack,
+    /// What is like it is not told for so long; it is judged and denied as before.
+    Mute { seconds: u64 },
+    /// It is normal here: learned and no longer reported.
+    Accept,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Judge {
+    /// As the log of findings has it: the daemon keeps none.
+    pub finding: Box<Finding>,
+    pub word: Word,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    pub uid: String,
+    pub word: Word,
+    pub objects: Vec<Object>,
+}

@@ -1,0 +1,246 @@
+//! Orders of people that hold for a while: maintenance, muted findings, allowances with an end or
+//! for one workload; and which findings were seen. Kept over restarts in one file.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use hedgerow_event::{Finding, Object, Subject, Workload};
+use hedgerow_responder::By;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    control::{Allowance, Maintenance},
+    exit::Failure,
+    text,
+};
+
+/// Name of the file in the state directory.
+pub const ORDERS: &str = "orders.json";
+/// Findings that were seen are remembered up to this many; the oldest go first.
+const SEEN_MAX: usize = 10_000;
+/// Mutes and allowances, each; one more is refused.
+const EACH_MAX: usize = 1024;
+
+/// What is like a finding is not told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mute {
+    pub uid: String,
+    subject: Arc<Subject>,
+    /// What it was found by, without amounts.
+    objects: Vec<String>,
+    pub until_ns: i64,
+    by: By,
+}
+
+impl Mute {
+    fn covers(&self, finding: &Finding) -> bool {
+        let objects = names(&finding.objects);
+        self.uid == finding.uid
+            || (self.subject == finding.subject
+                && objects.iter().all(|name| self.objects.contains(name))
+                && objects.is_empty() == self.objects.is_empty())
+    }
+}
+
+/// Objects by what they name: an amount differs each time.
+fn names(objects: &[Object]) -> Vec<String> {
+    let name = |object: &Object| match object {
+        Object::Count { column, .. } => column.to_string(),
+        object => object.to_string(),
+    };
+    objects.iter().map(name).collect()
+}
+
+/// A finding that somebody has seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Ack {
+    pub time_ns: i64,
+    pub by: By,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Orders {
+    pub maintenance: Vec<Maintenance>,
+    pub muted: Vec<Mute>,
+    pub allowed: Vec<Allowance>,
+    pub seen: BTreeMap<String, Ack>,
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+impl Orders {
+    /// Reads what holds for the daemon with this state directory.
+    ///
+    /// # Errors
+    /// The file can't be read, or isn't what [`Self::save`] writes: an order is not guessed.
+    pub fn load(state: &Path) -> anyhow::Result<Self> {
+        let path = state.join(ORDERS);
+        let orders = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|why| {
+                let path = path.display();
+                Failure::File(format!("{path} can't be read ({why}); take it away to start"))
+            })?,
+            Err(why) if why.kind() == ErrorKind::NotFound => Self::default(),
+            Err(why) => return Err(Failure::file(why).into()),
+        };
+        Ok(Self { path, ..orders })
+    }
+
+    /// Replaces the file at once: a crash leaves the old one or the new one.
+    ///
+    /// # Errors
+    /// The disk is full, or the directory can't be written; the orders hold in this run.
+    pub fn save(&self) -> anyhow::Result<()> {
+        let fresh = self.path.with_extension("new");
+        let failed = || format!("can't write {}", self.path.display());
+        let mut options = OpenOptions::new();
+        let options = options.create(true).write(true).truncate(true).mode(0o600);
+        let mut file = options.open(&fresh).with_context(failed)?;
+        file.write_all(&serde_json::to_vec(self)?).with_context(failed)?;
+        file.sync_all().with_context(failed)?;
+        fs::rename(&fresh, &self.path).with_context(failed)
+    }
+
+    /// Takes out what is over; the allowances among it are given back.
+    pub fn expire(&mut self, now_ns: i64) -> Option<Vec<Allowance>> {
+        let before = self.maintenance.len() + self.muted.len() + self.allowed.len();
+        self.maintenance.retain(|one| one.until_ns > now_ns);
+        self.muted.retain(|one| one.until_ns > now_ns);
+        let (over, kept) = std::mem::take(&mut self.allowed)
+            .into_iter()
+            .partition(|one| one.until_ns.is_some_and(|until| until <= now_ns));
+        self.allowed = kept;
+        let after = self.maintenance.len() + self.muted.len() + self.allowed.len();
+        (after < before).then_some(over)
+    }
+
+    /// Begins, prolongs or ends the maintenance of a workload, or of the host.
+    pub fn maintain(&mut self, workload: Option<Workload>, until_ns: Option<i64>, by: By) -> bool {
+        let before = self.maintenance.len();
+        self.maintenance.retain(|one| one.workload != workload);
+        let was = self.maintenance.len() < before;
+        if let Some(until_ns) = until_ns {
+            self.maintenance.push(Maintenance { workload, until_ns, by: Some(by) });
+        }
+        was
+    }
+
+    /// Why nothing of the workload is denied automatically at present.
+    pub fn maintained(&self, workload: &Workload) -> Option<String> {
+        let concerns = |one: &&Maintenance| one.workload.as_ref().is_none_or(|own| own == workload);
+        let one = self.maintenance.iter().filter(concerns).max_by_key(|one| one.until_ns)?;
+        let whose = if one.workload.is_some() { workload.as_str() } else { "the host" };
+        Some(format!("{whose} is in maintenance until {}", text::time(one.until_ns)))
+    }
+
+    /// Mutes what is like the finding.
+    ///
+    /// # Errors
+    /// Too much is muted already.
+    pub fn mute(&mut self, finding: &Finding, until_ns: i64, by: By) -> Result<(), String> {
+        self.muted.retain(|one| one.uid != finding.uid);
+        if self.muted.len() >= EACH_MAX {
+            return Err(format!("{EACH_MAX} findings are muted already; no more can be"));
+        }
+        let (uid, subject) = (finding.uid.clone(), Arc::clone(&finding.subject));
+        let objects = names(&finding.objects);
+        self.muted.push(Mute { uid, subject, objects, until_ns, by });
+        Ok(())
+    }
+
+    /// Until when the finding is not to be told.
+    pub fn muted_until(&self, finding: &Finding) -> Option<i64> {
+        self.muted.iter().filter(|one| one.covers(finding)).map(|one| one.until_ns).max()
+    }
+
+    pub fn ack(&mut self, uid: &str, time_ns: i64, by: By) {
+        self.seen.insert(uid.to_owned(), Ack { time_ns, by });
+        while self.seen.len() > SEEN_MAX {
+            let oldest = self.seen.iter().min_by_key(|(_, ack)| ack.time_ns);
+            let Some(oldest) = oldest.map(|(uid, _)| uid.clone()) else { return };
+            self.seen.remove(&oldest);
+        }
+    }
+
+    /// Notes an allowance that ends, or is for one workload; a plain one is the responder's.
+    ///
+    /// # Errors
+    /// There are too many already.
+    pub fn allow(&mut self, allowance: Allowance) -> Result<(), String> {
+        self.disallow(&allowance);
+        if allowance.workload.is_none() && allowance.until_ns.is_none() {
+            return Ok(());
+        }
+        if self.allowed.len() >= EACH_MAX {
+            return Err(format!("there are {EACH_MAX} allowances already; no more can be made"));
+        }
+        self.allowed.push(allowance);
+        Ok(())
+    }
+
+    /// Whether there was one.
+    pub fn disallow(&mut self, allowance: &Allowance) -> bool {
+        let before = self.allowed.len();
+        self.allowed.retain(|one| one.peer != allowance.peer || one.workload != allowance.workload);
+        self.allowed.len() < before
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const BY: By = By { uid: 0, pid: 1, login_uid: Some(1000) };
+
+    #[test]
+    fn maintenance_is_of_a_workload_or_of_all_and_ends_by_itself_and_outlives_a_restart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut orders = Orders::load(directory.path()).unwrap();
+        let (web, other) = (Workload::new("web.service"), Workload::new("other.service"));
+        orders.maintain(Some(web.clone()), Some(100), BY);
+        assert!(orders.maintained(&web).is_some_and(|why| why.contains("web.service")));
+        assert_eq!(orders.maintained(&other), None);
+        orders.save().unwrap();
+        let mut orders = Orders::load(directory.path()).unwrap();
+        assert_eq!(orders.expire(99), None);
+        assert!(orders.maintained(&web).is_some());
+        assert_eq!(orders.expire(100), Some(Vec::new()));
+        assert_eq!(orders.maintained(&web), None);
+        orders.maintain(None, Some(200), BY);
+        assert!(orders.maintained(&other).is_some());
+        assert!(orders.maintain(None, None, BY), "it was in maintenance");
+        assert!(!orders.maintain(None, None, BY));
+        assert_eq!(orders.maintained(&other), None);
+    }
+
+    #[test]
+    fn an_allowance_that_ends_is_given_back_once_and_the_seen_are_bounded() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut orders = Orders::load(directory.path()).unwrap();
+        let peer = "192.0.2.0/24".parse().unwrap();
+        let timed = Allowance { peer, workload: None, until_ns: Some(50) };
+        orders.allow(timed.clone()).unwrap();
+        orders.allow(Allowance { peer, workload: None, until_ns: None }).unwrap();
+        assert!(orders.allowed.is_empty(), "without an end it is the responder's");
+        orders.allow(timed.clone()).unwrap();
+        assert_eq!(orders.expire(50), Some(vec![timed]));
+        for time in 0..=SEEN_MAX {
+            orders.ack(&format!("{time:06}"), i64::try_from(time).unwrap(), BY);
+        }
+        assert_eq!(orders.seen.len(), SEEN_MAX);
+        assert!(!orders.seen.contains_key("000000"), "the oldest went");
+        fs::write(directory.path().join(ORDERS), b"{").unwrap();
+        assert!(Orders::load(directory.path()).is_err());
+    }
+}
