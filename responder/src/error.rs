@@ -70,7 +70,7 @@ pub enum Refusal {
     BadTarget(String),
     #[error("the mode of workload {0} is observe")]
     Observe(String),
-    #[error("disarmed; entries wait for `hedgerow mode`")]
+    #[error("disarmed; entries wait for `hedgerow arm`")]
     Disarmed,
     #[error("entry {uid} already stops it")]
     Covered { uid: String },
