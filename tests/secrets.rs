@@ -37,11 +37,14 @@ fn work_until_ended(child: &mut Child, script: &Path) -> String {
     said
 }
 
-/// Every value of a batch, with its column's name.
+/// Every value of a batch that can hold text, with its column's name.
 fn values(batch: &RecordBatch) -> Vec<(String, String)> {
     let schema = batch.schema();
     let mut all = Vec::new();
     for (field, column) in schema.fields().iter().zip(batch.columns()) {
+        if field.data_type().is_primitive() {
+            continue;
+        }
         let each = (0..batch.num_rows()).map(|row| array_value_to_string(column, row).unwrap());
         all.extend(each.map(|value| (field.name().clone(), value)));
     }
