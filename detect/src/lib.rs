@@ -32,6 +32,7 @@ use hedgerow_event::{
 };
 use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
 
+pub use self::pause::Paused;
 use self::{
     deeds::{
         Deeds,
@@ -54,7 +55,6 @@ use self::{
         scale::{self, Counts, Learned, Learning},
     },
 };
-pub use self::pause::Paused;
 pub use self::{
     error::{Error, Result, chain},
     persist::SavedModel,

@@ -93,7 +93,7 @@ fn lines(status: &Status) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use hedgerow_detect::surprise::Promise;
+    use hedgerow_detect::surprise::floors::Promise;
     use hedgerow_event::{Maturity, Mode, Workload};
 
     use super::*;

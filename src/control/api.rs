@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use hedgerow_detect::{Phase, surprise::Promise};
+use hedgerow_detect::{Phase, surprise::floors::Promise};
 use hedgerow_event::{Finding, Maturity, Mode, Object, Remediation, Target, Workload};
 use hedgerow_responder::{By, hold::Hold};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

@@ -33,8 +33,7 @@ impl Engine {
                     .judge_window(window, scored, close.end_boot_ns, outcomes)
                     .or_else(|| self.episodes.case_of(&window.subject));
                 let paused = self.paused.concerns(&window.subject);
-                let clean =
-                    found.is_none() && !paused && !self.episodes.involves(&window.subject);
+                let clean = found.is_none() && !paused && !self.episodes.involves(&window.subject);
                 outcomes.push(Outcome::Scored(self.window_score(window, scored, found)));
                 if !paused {
                     self.hold_back_judged(window, scored);
