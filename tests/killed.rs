@@ -137,7 +137,7 @@ fn entries_outlive_a_killed_daemon_the_next_one_adopts_them_and_a_clean_stop_lif
 fn a_service_managers_stop_keeps_entries_to_their_expiry_and_leaves_nothing_without_any() {
     let state = State::new();
     let daemon = state.daemon();
-    state.said(&["deny", "add", KEPT, "--for", "10m", "--force"]);
+    state.said(&["deny", "add", "--peer", KEPT, "--for", "10m", "--force"]);
     daemon.terminate().unwrap();
     assert!(is_refused(KEPT), "a restart is no pardon");
     let next = state.daemon();
@@ -152,7 +152,7 @@ fn a_service_managers_stop_keeps_entries_to_their_expiry_and_leaves_nothing_with
 fn enforce_that_was_ordered_and_can_not_be_is_a_finding() {
     let state = State::new();
     let daemon = state.daemon();
-    state.said(&["mode", "enforce", "--workload", "web.service"]);
+    state.said(&["mode", "enforce", "--workload", "host"]);
     daemon.interrupt().unwrap();
     // Somebody else's directory is where the pins go.
     std::fs::create_dir_all(state.pins().join("foreign")).unwrap();

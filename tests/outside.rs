@@ -158,7 +158,7 @@ fn a_stalled_reader_closed_errors_and_a_hangup_stop_nothing() {
     // Each is a line for the full pipe, and an answer of the loop's.
     for number in 0..20 {
         let address = format!("127.72.0.{number}");
-        let denied = state.hedgerow(&["deny", "add", &address, "--for", "1m", "--force"]);
+        let denied = state.hedgerow(&["deny", "add", "--peer", &address, "--for", "1m", "--force"]);
         assert!(denied.status.success(), "{denied:?}");
     }
     assert!(daemon.0.try_wait().unwrap().is_none());

@@ -253,7 +253,7 @@ mod tests {
             let mut callers = Vec::new();
             for reply in [Ok(serde_json::json!({"armed": true})), Err("no such entry".to_owned())] {
                 let claimed = requests.recv().unwrap().claim().unwrap();
-                callers.push(claimed.by.clone());
+                callers.push(claimed.by);
                 claimed.answer(reply);
             }
             callers

@@ -19,7 +19,6 @@ use super::{LEDGER, alarm, report::Reporter, status::Counts, watch};
 use crate::{
     config::Config,
     exit::Failure,
-    findings,
     host::{self, Host},
 };
 

@@ -349,7 +349,7 @@ impl Daemon {
                 }
             }
             Outcome::Scored(_) => {}
-            Outcome::Finding(finding, evidence) => {
+            Outcome::Finding(mut finding, evidence) => {
                 // The verdict first: neither a sink nor what is read of the process may hold it up.
                 let state = finding.state;
                 let done = evidence.map(|evidence| {
