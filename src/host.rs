@@ -116,9 +116,33 @@ fn locked(lock: &File) -> bool {
     }
 }
 
+/// Makes the directory of a capture where there is none.
+///
+/// # Errors
+/// Others may change what lies in it: they could choose what is learned from it.
+pub fn make_capture(path: &Path) -> anyhow::Result<()> {
+    let failed = |why: String| Failure::File(format!("{}: {why}", path.display()));
+    let mut builder = fs::DirBuilder::new();
+    let made = builder.recursive(true).mode(0o700).create(path);
+    made.map_err(|why| failed(format!("can't make it: {why}")))?;
+    Ok(unchangeable(path).map_err(failed)?)
+}
+
+/// Whether nobody but root can change what a name in the directory leads to, and whether nobody else
+/// can read it, which is mended; why not, and the way out.
+fn private(path: &Path) -> Result<(), String> {
+    unchangeable(path)?;
+    let mode = fs::symlink_metadata(path).map_err(|why| why.to_string())?.mode();
+    if mode & 0o055 != 0 {
+        let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+        closed.map_err(|why| format!("others may read it, and it can't be closed: {why}"))?;
+    }
+    Ok(())
+}
+
 /// Whether nobody but root can change what a name in the directory leads to; why not, and the way
 /// out.
-fn private(path: &Path) -> Result<(), String> {
+pub fn unchangeable(path: &Path) -> Result<(), String> {
     let own = fs::symlink_metadata(path).map_err(|why| why.to_string())?;
     if !own.is_dir() {
         return Err("it is no directory, or a link to one; name the directory itself".to_owned());
@@ -130,10 +154,6 @@ fn private(path: &Path) -> Result<(), String> {
     if mode & 0o022 != 0 {
         // What lies there already may be theirs.
         return Err(format!("others may write to it (mode {mode:o}); use another"));
-    }
-    if mode & 0o055 != 0 {
-        let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-        closed.map_err(|why| format!("others may read it, and it can't be closed: {why}"))?;
     }
     let whole = fs::canonicalize(path).map_err(|why| why.to_string())?;
     for above in whole.ancestors().skip(1) {
@@ -230,6 +250,27 @@ mod tests {
         fs::remove_file(made.join(LOCK_NAME)).unwrap();
         symlink("/dev/null", made.join(LOCK_NAME)).unwrap();
         refused(&made, "can't open");
+    }
+
+    #[test]
+    fn a_capture_is_made_only_where_nobody_else_chooses_what_is_learned() {
+        let home = tempfile::tempdir().unwrap();
+        let made = home.path().join("a/capture");
+        make_capture(&made).unwrap();
+        assert_eq!(fs::metadata(&made).unwrap().mode() & 0o777, 0o700);
+        let refused = |why: &str| {
+            let told = make_capture(&made).unwrap_err().to_string();
+            assert!(told.contains(why) && told.contains(&*made.to_string_lossy()), "{told}");
+        };
+        // As whoever came first to a place that all may write to.
+        chown(&made, Some(12_345), None).unwrap();
+        refused("user 12345");
+        chown(&made, Some(0), None).unwrap();
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o1777)).unwrap();
+        refused("others may write");
+        fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
+        make_capture(&made).unwrap();
+        assert_eq!(fs::metadata(&made).unwrap().mode() & 0o777, 0o755, "who may read it is left");
     }
 
     #[test]

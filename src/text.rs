@@ -94,6 +94,27 @@ pub fn promise(promise: &Promise) -> String {
     )
 }
 
+/// Cases for which their class had no room in the last hour.
+pub fn listed(cases: u64) -> String {
+    let (cases, were) = match cases {
+        1 => ("1 case".to_owned(), "was"),
+        cases => (format!("{cases} cases"), "were"),
+    };
+    format!(
+        "In the last hour {cases} found no room in the alert budget and {were} listed only: \
+         `hedgerow findings list --all --since 1h`."
+    )
+}
+
+/// A model that lacks what newer versions learn.
+pub fn relearning(left: u64) -> String {
+    format!(
+        "The model is of an older version: for {} more, what a program does for the first time is \
+         learned and not told.",
+        seconds(left)
+    )
+}
+
 /// What became of an entry, on a line.
 pub fn remediation(remediation: &Remediation) -> String {
     let what = match (remediation.action, remediation.level) {
@@ -249,5 +270,7 @@ mod tests {
         assert_eq!(count(12_345.0), "12.3 k");
         assert_eq!(count(870.4), "870");
         assert_eq!([number(3.0), number(0.12345)], ["3", "0.123"]);
+        assert!(listed(1).contains("1 case found") && listed(7).contains("7 cases found"));
+        assert!(relearning(86_400).contains("for 1 d more"));
     }
 }

@@ -277,6 +277,12 @@ impl Engine {
         self.notices.of_day(self.now_boot_ns)
     }
 
+    /// For so many epochs more first uses are learned and not told: the model is of an older version,
+    /// which doesn't hold them.
+    pub fn relearning_epochs(&self) -> u32 {
+        self.relearning
+    }
+
     /// Cases that were listed, not told, since the last call.
     pub fn take_listed(&mut self) -> u64 {
         self.notices.take_listed()

@@ -95,11 +95,6 @@ impl SavedModel {
     pub fn seed(&self) -> u64 {
         self.learned.seed
     }
-
-    /// What the file doesn't hold is learned anew in service: it was written by an older version.
-    pub fn relearns(&self) -> bool {
-        self.learned.relearning > 0
-    }
 }
 
 impl Engine {

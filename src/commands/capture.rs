@@ -31,6 +31,7 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
         full: arguments.full,
         syscalls: true,
     };
+    host::make_capture(&arguments.directory)?;
     let mut capture = Capture::start(&arguments.directory, &host, run)?;
     let key = ItemKey(seed);
     let mut builder = WindowBuilder::new(Windows::new(host.id.as_str()), key);

@@ -14,12 +14,21 @@ use super::{
     scores::Scores,
     windows::Windows,
 };
-use crate::{cli, daemon::RECORDS, exit::Failure, findings, text};
+use crate::{cli, daemon::RECORDS, exit::Failure, findings, host, text};
 
 /// Learns a model from a capture: with the phases of the daemon that made it, or with the whole
 /// capture divided as a learning time is.
 pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
     let capture = Capture::open(&arguments.directory)?;
+    // SAFETY: it only reads.
+    if unsafe { libc::geteuid() } == 0
+        && let Err(why) = host::unchangeable(&arguments.directory)
+    {
+        let directory = arguments.directory.display();
+        text::note(&format!(
+            "hedgerow: warning: others choose what is learned: {directory}: {why}"
+        ));
+    }
     let seed = arguments.seed.unwrap_or(capture.seed);
     let schedule = match capture.schedule {
         Some(schedule) => schedule,

@@ -1,12 +1,12 @@
 //! `hedgerow status`: one screen of what is watched, lost, learned and refused.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use hedgerow_detect::Phase;
 
 use super::steer;
 use crate::{
-    control::{GetStatus, Status, call, socket},
+    control::{GetStatus, Modes, Status, call, socket},
     text,
 };
 
@@ -20,6 +20,9 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     }
     if let Some(modes) = &status.modes {
         steer::print_modes("mode: ", modes);
+        for line in not_yet(modes) {
+            text::say(&line);
+        }
     }
     Ok(())
 }
@@ -43,29 +46,15 @@ fn lines(status: &Status) -> Vec<String> {
         status.lost,
         text::count(status.sent as f64)
     ));
-    let left = match status.phase {
-        Phase::Scoring => format!("scoring with model {}", status.model),
-        phase => {
-            format!("{}, scores in {}", text::phase(phase), text::seconds(status.seconds_left))
-        }
-    };
+    lines.extend(learned(status));
+    let budget = &status.budget;
     lines.push(format!(
-        "learned: {left}; state {}, {} programs ({} refused, {} on probation), {:.1} hours held back",
-        status.state,
-        status.programs,
-        status.programs_refused,
-        status.programs_on_probation,
-        status.budget.hours_held_back
+        "alerts: asked for at most {} a day when nothing is wrong, {:.2} expected, {} in the last day",
+        budget.asked_per_day, budget.expected_per_day, status.told_today
     ));
     lines.push(format!(
-        "found: {} alerts, {} told in the last day (asked {} a day when nothing is wrong, expected \
-         {:.2}), {} suppressed, {} muted",
-        status.alerts,
-        status.told_today,
-        status.budget.asked_per_day,
-        status.budget.expected_per_day,
-        status.suppressed,
-        status.muted
+        "found since the start: {} alerts, {} more listed only (findings list --all), {} muted",
+        status.alerts, status.suppressed, status.muted
     ));
     lines.push(match (status.mode, status.armed) {
         (None, _) => "refused: nothing; the deny hooks are not loaded (hedgerow doctor)".to_owned(),
@@ -75,12 +64,7 @@ fn lines(status: &Status) -> Vec<String> {
             status.entries, status.held, status.blocks
         ),
     });
-    if !status.unread.is_empty() {
-        lines.push(format!(
-            "not read: files of {}, since reading one took too long",
-            status.unread.join(", ")
-        ));
-    }
+    lines.extend(trouble(status));
     lines.extend(status.maintenance.iter().map(|one| {
         let whose = one.workload.as_ref().map_or("the whole host", |workload| workload.as_str());
         format!(
@@ -91,13 +75,102 @@ fn lines(status: &Status) -> Vec<String> {
     lines
 }
 
+fn learned(status: &Status) -> Vec<String> {
+    let left = match status.phase {
+        Phase::Scoring => format!("scoring with model {}", status.model),
+        phase => {
+            format!("{}, scores in {}", text::phase(phase), text::seconds(status.seconds_left))
+        }
+    };
+    let mut lines = vec![format!(
+        "learned: {left}; state {}, {} programs, {} on probation, {:.1} hours held back",
+        status.state, status.programs, status.programs_on_probation, status.budget.hours_held_back
+    )];
+    if status.relearning_seconds > 0 {
+        lines.push(text::relearning(status.relearning_seconds));
+    }
+    lines
+}
+
+/// What found no room or no way out; nothing where all is well.
+fn trouble(status: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
+    let full = [
+        (status.programs_refused, "windows of programs past the limit"),
+        (status.deeds_refused, "deeds"),
+        (status.services_refused, "services"),
+    ];
+    let full: Vec<String> = full
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !full.is_empty() {
+        lines.push(format!("no room for: {}; they are judged without", full.join(", ")));
+    }
+    if !status.unread.is_empty() {
+        lines.push(format!(
+            "not read: files of {}, since reading one took too long",
+            status.unread.join(", ")
+        ));
+    }
+    for (what, waiting, lost, failure) in [
+        ("findings", status.findings_waiting, status.findings_unwritten, &status.findings_failure),
+        ("ledger lines", status.ledger_waiting, status.ledger_unwritten, &status.ledger_failure),
+    ] {
+        if let Some(why) = failure {
+            lines.push(format!("not written: {waiting} {what} wait in memory: {why}"));
+        }
+        if lost > 0 {
+            lines.push(format!("not written: {lost} {what} found no room in memory either"));
+        }
+    }
+    if status.untold + status.unprinted > 0 {
+        lines.push(format!(
+            "not told: {} reports found no room on their way out, {} lines were not read",
+            status.untold, status.unprinted
+        ));
+    }
+    lines
+}
+
+/// Workloads that are named with a reason, and reasons.
+const NAMED: usize = 4;
+const REASONS: usize = 4;
+
+/// Why workloads can't be enforced yet, those with the same reason together; those that an order waits
+/// for are told with it.
+fn not_yet(modes: &Modes) -> Vec<String> {
+    let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for one in modes.workloads.iter().filter(|one| !one.missing.is_empty() && !one.is_ordered()) {
+        reasons.entry(one.missing.join(", ")).or_default().push(one.workload.as_str());
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, workloads)| std::cmp::Reverse(workloads.len()));
+    let mut lines: Vec<String> = reasons
+        .iter()
+        .take(REASONS)
+        .map(|(why, workloads)| {
+            let named: Vec<&str> = workloads.iter().copied().take(NAMED).collect();
+            let more = workloads.len() - named.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("can't be enforced yet: {}{more}: {why}", named.join(", "))
+        })
+        .collect();
+    if reasons.len() > REASONS {
+        let rest: usize = reasons[REASONS..].iter().map(|(_, workloads)| workloads.len()).sum();
+        lines.push(format!("can't be enforced yet: {rest} more for other reasons (--json)"));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use hedgerow_detect::surprise::floors::Promise;
     use hedgerow_event::{Maturity, Mode, Workload};
 
     use super::*;
-    use crate::control::{Hook, Maintenance};
+    use crate::control::{Hook, Maintenance, WorkloadMode};
 
     #[test]
     fn it_tells_what_is_wrong_and_what_holds_for_a_while() {
@@ -110,6 +183,7 @@ mod tests {
             phase: Phase::Fill,
             state: Maturity::Learning,
             seconds_left: 90,
+            relearning_seconds: 7200,
             programs: 3,
             programs_refused: 0,
             deeds_refused: 0,
@@ -137,7 +211,7 @@ mod tests {
                 hours_held_back: 12.0,
                 classes: Vec::new(),
             },
-            told_today: 0,
+            told_today: 3,
             hooks: vec![hook("Calls", "Proved"), hook("Exec", "Unproved")],
             maintenance: Vec::new(),
             muted: 0,
@@ -147,6 +221,18 @@ mod tests {
         for told in
             ["unproved: Exec", "2 of 200", "1.000 %", "fill, scores in 1 m 30 s", "2 entries"]
         {
+            assert!(said.contains(told), "{told} in {said}");
+        }
+        for told in ["at most 1 a day", "0.50 expected", "3 in the last day", "for 2 h more"] {
+            assert!(said.contains(told), "{told} in {said}");
+        }
+        assert!(trouble(&status).is_empty(), "all is well: {said}");
+        status.deeds_refused = 7;
+        status.ledger_waiting = 5;
+        status.ledger_failure = Some("no space left".into());
+        status.unprinted = 9;
+        let said = lines(&status).join("\n");
+        for told in ["7 deeds", "5 ledger lines wait in memory: no space left", "9 lines"] {
             assert!(said.contains(told), "{told} in {said}");
         }
         status.armed = Some(false);
@@ -159,5 +245,38 @@ mod tests {
         assert!(said.contains("disarmed") && said.contains("web.service until 1970"), "{said}");
         status.mode = None;
         assert!(lines(&status).join("\n").contains("not loaded"));
+    }
+
+    #[test]
+    fn workloads_that_lack_the_same_are_told_together_and_ordered_ones_with_their_order() {
+        let workload = |name: &str, mode: Mode, missing: &[&str]| WorkloadMode {
+            workload: Workload::new(name),
+            mode,
+            own: mode != Mode::Observe,
+            in_force: mode.min(Mode::Monitor),
+            missing: missing.iter().map(|why| (*why).to_owned()).collect(),
+            days: 0,
+            hours: 0,
+        };
+        let young = ["its profile is learning, not mature", "0 of 7 days watched"];
+        let mut workloads: Vec<WorkloadMode> = (0..6)
+            .map(|number| workload(&format!("w{number}.service"), Mode::Observe, &young))
+            .collect();
+        workloads.push(workload("old.service", Mode::Observe, &young[1..]));
+        workloads.push(workload("ready.service", Mode::Observe, &[]));
+        workloads.push(workload("asked.service", Mode::Enforce, &young));
+        let modes = Modes {
+            mode: Mode::Observe,
+            armed: true,
+            enforce_provisional: false,
+            halted: None,
+            tripped: Vec::new(),
+            workloads,
+        };
+        let said = not_yet(&modes);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].contains("w0.service") && said[0].contains("and 2 more: its profile"));
+        assert!(said[1].contains("old.service: 0 of 7 days"), "{said:?}");
+        assert!(!said.concat().contains("asked") && !said.concat().contains("ready"));
     }
 }

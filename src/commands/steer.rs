@@ -199,7 +199,7 @@ pub fn print_modes(before: &str, modes: &Modes) {
         ));
     }
     let mut told: Vec<&WorkloadMode> =
-        modes.workloads.iter().filter(|one| one.own || one.mode != one.in_force).collect();
+        modes.workloads.iter().filter(|one| one.is_ordered()).collect();
     told.sort_by_key(|one| !one.own);
     for one in told.iter().take(WORKLOADS_SHOWN) {
         text::say(&if one.mode == one.in_force {

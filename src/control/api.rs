@@ -83,6 +83,8 @@ pub struct Status {
     pub state: Maturity,
     /// Until scoring starts.
     pub seconds_left: u64,
+    /// First uses are learned and not told for so long: the model is of an older version.
+    pub relearning_seconds: u64,
     pub programs: usize,
     pub programs_refused: u64,
     /// Deeds and services that found no room.
@@ -256,6 +258,13 @@ pub struct WorkloadMode {
     pub missing: Vec<String>,
     pub days: u32,
     pub hours: u32,
+}
+
+impl WorkloadMode {
+    /// A mode of its own, or one that waits for what is missing: worth a line of its own.
+    pub fn is_ordered(&self) -> bool {
+        self.own || self.mode != self.in_force
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

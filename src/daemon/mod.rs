@@ -62,8 +62,9 @@ const EARLY: Duration = Duration::from_millis(100);
 const SWEEP: Duration = Duration::from_secs(1);
 /// A broker is waited for so long at the start.
 const BROKER: Duration = Duration::from_secs(5);
-/// A model in service is saved this often, with its budget and calibration.
-const SAVE_EPOCHS: u32 = 720;
+/// Once an hour a model in service is saved, with its budget and calibration, and it is told how many
+/// cases were listed.
+const HOUR_EPOCHS: u32 = 720;
 
 /// Name of the model in the state directory.
 pub const MODEL: &str = "model.hedgerow";
@@ -92,6 +93,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     support::require().map_err(Failure::host)?;
     let _state = State::take(&config.state)?;
     let host = Host::read()?;
+    if let Some(directory) = &config.capture {
+        host::make_capture(directory)?;
+    }
     let control = Control::listen(&socket(&config.state))?;
     let signals = host::signals()?;
     let orders = Orders::load(&config.state)?;
@@ -285,7 +289,11 @@ impl Daemon {
         }
         let status = self.reporter.is_machine().then(|| self.status());
         self.reporter.epoch(&self.engine, &self.sensor, status);
-        if self.engine.phase() == Phase::Scoring && self.epochs.is_multiple_of(SAVE_EPOCHS) {
+        if self.engine.phase() == Phase::Scoring && self.epochs.is_multiple_of(HOUR_EPOCHS) {
+            let listed = self.engine.take_listed();
+            if listed > 0 {
+                self.reporter.listed(listed);
+            }
             self.save()?;
         }
         Ok(())

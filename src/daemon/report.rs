@@ -121,6 +121,7 @@ impl Reporter {
                 "proved": named(Proof::Proved),
                 "unproved": named(Proof::Unproved),
                 "absent": named(Proof::Absent),
+                "relearning_seconds": seconds(engine.relearning_epochs()),
             }));
         }
         self.note(&format!(
@@ -137,10 +138,15 @@ impl Reporter {
             self.note(&format!("Not available here: {} (see hedgerow doctor).", absent.join(", ")));
         }
         match engine.phase() {
-            Phase::Scoring => self.note(&format!("Scoring with model {}.", engine.model_id())),
+            Phase::Scoring => {
+                self.note(&format!("Scoring with model {}.", engine.model_id()));
+                if engine.relearning_epochs() > 0 {
+                    self.note(&text::relearning(seconds(engine.relearning_epochs())));
+                }
+            }
             _ => self.note(&format!(
                 "Learning what is normal here; scoring starts in {}.",
-                text::seconds(u64::from(engine.epochs_left()) * EPOCH_SECONDS)
+                text::seconds(seconds(engine.epochs_left()))
             )),
         }
     }
@@ -161,7 +167,7 @@ impl Reporter {
                 format!("{} ({}): {flow}, {} findings", "scoring", engine.state(), self.findings)
             }
             phase => {
-                let left = u64::from(engine.epochs_left()) * EPOCH_SECONDS;
+                let left = seconds(engine.epochs_left());
                 let complete = programs.iter().filter(|(_, windows, once, known)| {
                     *windows >= 10 && (*once as f64) < 0.05 * *known as f64
                 });
@@ -255,6 +261,14 @@ impl Reporter {
         self.outlets.finding(finding);
     }
 
+    /// How many cases the last hour brought that nobody was told of.
+    pub fn listed(&mut self, cases: u64) {
+        match self.json {
+            true => self.status(json!({ "listed": cases })),
+            false => self.note(&text::listed(cases)),
+        }
+    }
+
     pub fn not_denied(&mut self, why: &str) {
         if !self.json {
             self.print(&format!("  not denied: {why}"));
@@ -318,4 +332,9 @@ impl Reporter {
             promise.asked_per_day,
         ));
     }
+}
+
+/// Seconds of so many epochs.
+fn seconds(epochs: u32) -> u64 {
+    u64::from(epochs) * EPOCH_SECONDS
 }

@@ -44,6 +44,7 @@ pub fn status(
         phase: engine.phase(),
         state: engine.state(),
         seconds_left: u64::from(engine.epochs_left()) * EPOCH_SECONDS,
+        relearning_seconds: u64::from(engine.relearning_epochs()) * EPOCH_SECONDS,
         programs: engine.programs().len(),
         programs_refused: engine.programs_refused(),
         deeds_refused: engine.deeds_refused(),

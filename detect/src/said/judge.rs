@@ -174,6 +174,9 @@ impl Engine {
         } else if listed && evidence.is_none() {
             return;
         } else {
+            if !listed {
+                self.notices.list();
+            }
             (Activity::Create, Disposition::Suppressed)
         };
         let notified = finding.disposition.is_alert();

@@ -58,8 +58,8 @@ pub struct Promise {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ClassPromise {
     pub class: Class,
-    /// Least surprise that notifies, in nats.
-    pub floor: f64,
+    /// Least surprise that notifies, in nats; `None`: nothing does.
+    pub floor: Option<f64>,
     pub expected_per_day: f64,
     /// The held-back hours support the share by themselves; else the rates extrapolate.
     pub supported: bool,
@@ -227,6 +227,7 @@ impl Floors {
             let (floor, expected) =
                 self.floors.get(&class).copied().unwrap_or((f64::INFINITY, 0.0));
             let expected_per_day = 24.0 * expected;
+            let floor = Some(floor).filter(|floor| floor.is_finite());
             ClassPromise { class, floor, expected_per_day, supported: self.supports(class) }
         });
         Promise {

@@ -20,13 +20,12 @@ pub struct Notices {
     /// By class: the hour of the last notification, how many it had and the highest surprise.
     last: BTreeMap<Class, (u64, u32, f64)>,
     told_ns: VecDeque<u64>,
-    /// Cases past the cap in the running hour.
+    /// Cases past the cap that nobody was told of yet, not even by number.
     listed: u64,
 }
 
 impl Notices {
-    /// Whether a case notifies, of which `per_hour` are allowed (at least one); one that doesn't is
-    /// listed.
+    /// Whether a case notifies, of which `per_hour` are allowed (at least one).
     pub fn admit(&mut self, class: Class, per_hour: f64, now_boot_ns: u64, nats: f64) -> bool {
         let hour = now_boot_ns / HOUR_NS;
         let allowed = per_hour.ceil().clamp(1.0, f64::from(u32::MAX)) as u32;
@@ -34,7 +33,6 @@ impl Notices {
         let told = self.last.get(&class).filter(|(last, ..)| *last == hour);
         let (_, count, highest) = told.copied().unwrap_or((hour, 0, 0.0));
         if count >= allowed && nats < highest + GRAVER_NATS {
-            self.listed += 1;
             return false;
         }
         self.last.insert(class, (hour, count.saturating_add(1), highest.max(nats)));
@@ -43,6 +41,11 @@ impl Notices {
             self.told_ns.pop_front();
         }
         true
+    }
+
+    /// A case is kept without being told.
+    pub fn list(&mut self) {
+        self.listed += 1;
     }
 
     /// Cases that were listed since the last call.
@@ -72,7 +75,7 @@ mod tests {
             "each class has a place of its own"
         );
         assert!(notices.admit(Class::Measure, 0.02, HOUR_NS + 1, 8.0));
-        assert_eq!((notices.of_day(HOUR_NS + 2), notices.take_listed()), (4, 1));
+        assert_eq!(notices.of_day(HOUR_NS + 2), 4);
         assert_eq!(notices.of_day(3 * DAY_NS), 0);
         let mut many = Notices::default();
         let told = (0..10).filter(|_| many.admit(Class::Measure, 3.2, 10, 8.0)).count();
