@@ -15,6 +15,7 @@ mod error;
 pub mod file;
 mod pause;
 mod persist;
+pub mod power;
 mod said;
 pub mod surprise;
 #[cfg(test)]
@@ -352,10 +353,15 @@ impl Engine {
             self.replaced.insert(Arc::clone(subject));
         }
         self.first.entry(Arc::clone(subject)).or_insert(event.time_boot_ns);
+        let (witness, context, nats) = self.weighed(event, object, &self.lineage);
+        self.trees.add(&self.lineage, witness, context, nats);
+    }
+
+    /// A deed with who did it, in which context and how surprising it is.
+    fn weighed(&self, event: &Event, object: Object, lineage: &Lineage) -> (Witness, Context, f64) {
         let context = self.context(object.subject());
         let nats = self.rates.surprise(object.deed(), &context, 0.0);
-        let witness = Witness::new(event, object, &self.lineage);
-        self.trees.add(&self.lineage, witness, context, nats);
+        (Witness::new(event, object, lineage), context, nats)
     }
 
     fn context(&self, subject: &Subject) -> Context {

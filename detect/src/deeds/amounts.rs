@@ -296,6 +296,17 @@ impl Amounts {
         self.running.hour.step(end_boot_ns / HOUR_NS);
     }
 
+    /// Forgets what is being added up.
+    pub fn forget_running(&mut self) {
+        self.running = Running::default();
+    }
+
+    /// Begins the next five minutes of the same hour.
+    pub fn next_minutes(&mut self) {
+        let next = self.running.minutes.period + 1;
+        self.running.minutes.step(next);
+    }
+
     pub fn refused(&self) -> u64 {
         let Running { minutes, hour, newcomers } = &self.running;
         minutes.refused + hour.refused + newcomers.evicted + self.most.refused()

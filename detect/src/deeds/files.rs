@@ -150,6 +150,11 @@ impl Files {
         }
     }
 
+    /// Forgets which of the followed files were written.
+    pub fn forget_written(&mut self) {
+        self.written = Written::default();
+    }
+
     fn follow(&mut self, path: u64, ran: Ran) {
         if self.ran.len() < RAN_MAX || self.ran.contains_key(&path) {
             self.ran.insert(path, ran);

@@ -13,10 +13,10 @@ mod firsts;
 pub mod lineage;
 mod most;
 pub mod objects;
-mod processes;
+pub mod processes;
 #[cfg(test)]
 mod tests;
-mod trades;
+pub mod trades;
 
 use std::sync::Arc;
 
@@ -136,6 +136,18 @@ impl Deeds {
     pub fn close(&mut self, end_boot_ns: u64, learning: bool) {
         self.amounts.close(end_boot_ns);
         self.learned += u64::from(learning);
+    }
+
+    /// Forgets what running processes did and how much: nobody did anything yet.
+    pub fn forget_running(&mut self) {
+        self.processes = Processes::default();
+        self.files.forget_written();
+        self.amounts.forget_running();
+    }
+
+    /// Begins the next five minutes of the same hour.
+    pub fn next_minutes(&mut self) {
+        self.amounts.next_minutes();
     }
 
     /// Nothing was ever learned here, as in what an older model file holds.

@@ -21,7 +21,7 @@ const SHARES_MAX: usize = 8;
 /// Surprise from which a grave case is critical, in nats.
 const CRITICAL_NATS: f64 = 20.0;
 /// A floor that isn't solved yet, where a finite number has to be written.
-const NO_FLOOR: f64 = 999.0;
+pub(crate) const NO_FLOOR: f64 = 999.0;
 /// What the shares of a finding divide.
 pub const NATS: &str = "surprise (nats)";
 

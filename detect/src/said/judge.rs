@@ -9,6 +9,7 @@ use crate::{
     Engine, Outcome, WindowScore,
     detector::Scored,
     episodes::{Case, Episode},
+    surprise::trees::Tree,
     valid,
 };
 
@@ -84,6 +85,12 @@ impl Engine {
         }
     }
 
+    /// The gravest class in which a tree is above the floor, and its surprise.
+    pub(crate) fn above(&self, tree: &Tree) -> Option<(Class, f64)> {
+        let above = |(class, nats): &(Class, f64)| *nats >= self.floors.floor(*class);
+        tree.nats().into_iter().rev().find(above)
+    }
+
     /// Judges a tree that something was added to. `windows` are those that it may show.
     fn judge_tree(
         &mut self,
@@ -93,8 +100,7 @@ impl Engine {
         outcomes: &mut Vec<Outcome>,
     ) {
         let Some(tree) = self.trees.get(id) else { return };
-        let above = |(class, nats): &(Class, f64)| *nats >= self.floors.floor(*class);
-        let Some((class, nats)) = tree.nats().into_iter().rev().find(above) else { return };
+        let Some((class, nats)) = self.above(tree) else { return };
         if !tree.tells_more(nats) {
             return;
         }

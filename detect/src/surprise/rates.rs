@@ -178,6 +178,12 @@ impl Rates {
         surprise(self.per_hour(deed, context, without))
     }
 
+    /// Whether a context's workload ever did a kind.
+    pub fn has_done(&self, deed: Deed, context: &Context) -> bool {
+        let counts = self.kinds.get(&deed).and_then(|kind| kind.get(&context.workload));
+        counts.is_some_and(|counts| counts.all.minutes > 0.0)
+    }
+
     /// What a class's deeds are expected to bring, by how surprising they are: single deeds, of
     /// contexts that did them before and of those that didn't.
     pub fn masses(&self, class: Class) -> Vec<Mass> {

@@ -276,6 +276,13 @@ impl Reference {
         deviation
     }
 
+    /// A column's usual value of a subject with ranges of its own; of another nothing is usual.
+    pub fn usual(&self, subject: &Subject, column: usize) -> Option<f64> {
+        let (group, own) = self.group(subject);
+        let range = range(group, column).filter(|_| own)?;
+        Some(untransformed(range.median, COLUMNS[column].kind))
+    }
+
     /// Where a column's value lies in the usual range of a subject.
     pub fn beside(&self, subject: &Subject, column: usize, value: f64) -> Beside {
         let kind = COLUMNS[column].kind;
