@@ -40,7 +40,10 @@ use self::{
         lineage::{self, Lineage},
         objects::{self, Witness},
     },
-    said::episodes::{self, Episodes},
+    said::{
+        accepted::Accepted,
+        episodes::{self, Episodes},
+    },
     surprise::{
         floors::{Floors, Promise},
         notices::Notices,
@@ -131,6 +134,7 @@ pub struct Engine {
     grams: GramLearner,
     profile: Option<Profile>,
     probation: Probation,
+    accepted: Accepted,
     phase: Phase,
     /// Epochs closed in this phase.
     closed: u32,
@@ -156,6 +160,8 @@ pub struct Engine {
     unsuspected: BTreeSet<Object>,
     /// Epochs for which first uses are still learned: the model was of an older version.
     relearning: u32,
+    /// Hours that the rates don't know of yet.
+    watched: f64,
     /// Epochs judged since the day began.
     day: u32,
     /// Subjects to look at early in the open epoch, with the processes that made them so.
@@ -188,6 +194,7 @@ impl Engine {
             grams: GramLearner::new(),
             profile: None,
             probation: Probation::default(),
+            accepted: Accepted::default(),
             phase: Phase::Fill,
             closed: 0,
             transition: None,
@@ -207,6 +214,7 @@ impl Engine {
             paused: Paused::default(),
             unsuspected: BTreeSet::new(),
             relearning: 0,
+            watched: 0.0,
             day: 0,
             hard: BTreeMap::new(),
             early: BTreeMap::new(),
@@ -331,6 +339,7 @@ impl Engine {
     pub fn observe(&mut self, event: &Event) {
         self.builder.observe(event);
         self.lineage.observe(event);
+        self.note_file(event);
         let fill = self.phase == Phase::Fill;
         let learning = fill || self.relearning > 0;
         let objects = objects::objects(event, &self.baseline, &mut self.deeds, fill, learning);
@@ -516,15 +525,6 @@ impl Engine {
 
     fn unix_ns(&self, boot_ns: u64) -> i64 {
         i64::try_from(boot_ns).unwrap_or(i64::MAX).saturating_add(self.realtime_offset_ns)
-    }
-
-    /// Learns what an operator says is normal.
-    pub fn accept(&mut self, finding: &Finding) {
-        for object in &finding.objects {
-            self.baseline.accept(object);
-            self.deeds.learn(object);
-            self.probation.accept(object);
-        }
     }
 
     /// Ends the stream: what is open closes.

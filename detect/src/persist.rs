@@ -12,6 +12,7 @@ use super::{
     Engine, Phase, Settings,
     deeds::Deeds,
     probation::Probation,
+    said::accepted::Accepted,
     scale::Learned,
     surprise::{floors::Floors, notices::Notices, rates::Rates},
 };
@@ -25,7 +26,7 @@ const VERSION: u16 = 2;
 const RELEARN_EPOCHS: u32 = 17_280;
 
 /// A loaded model file.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SavedModel {
     pub file: ModelFile,
     learned: LearnedSection,
@@ -39,6 +40,8 @@ struct LearnedSection {
     scales: BTreeMap<Scale, Learned>,
     #[serde(default)]
     probation: Probation,
+    #[serde(default)]
+    accepted: Accepted,
     #[serde(default)]
     deeds: Deeds,
     #[serde(default)]
@@ -112,6 +115,7 @@ impl Engine {
             baseline: self.baseline.clone(),
             scales: self.learned.clone(),
             probation: self.probation.clone(),
+            accepted: self.accepted.clone(),
             deeds: self.deeds.clone(),
             rates: self.rates.clone(),
             floors: Some(self.floors.clone()),
@@ -156,6 +160,7 @@ impl Engine {
         let mut engine = Self::empty(settings, learned.baseline);
         engine.profile = Some(file.profile);
         engine.probation = learned.probation;
+        engine.accepted = learned.accepted;
         engine.phase = Phase::Scoring;
         engine.learned = learned.scales;
         engine.deeds = learned.deeds;

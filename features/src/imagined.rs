@@ -67,11 +67,7 @@ pub struct Imagined {
 impl Imagined {
     /// `usual` gives a column's usual value by its index in [`COLUMNS`]; none of them is a window in
     /// which the subject does nothing else.
-    pub fn new(
-        subject: &Arc<Subject>,
-        key: ItemKey,
-        usual: impl Fn(usize) -> Option<f64>,
-    ) -> Self {
+    pub fn new(subject: &Arc<Subject>, key: ItemKey, usual: impl Fn(usize) -> Option<f64>) -> Self {
         let usual: Vec<Option<f64>> = (0..COLUMNS.len()).map(usual).collect();
         let mut before = Accumulator::new(Arc::clone(subject), key);
         let whole = |column: Option<usize>| {

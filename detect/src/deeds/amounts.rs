@@ -280,14 +280,20 @@ impl Amounts {
 
     /// Takes the amount that an object tells for usual in its workload.
     pub fn accept(&mut self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) {
-        let by = if what.ends_with(TOGETHER) {
-            By::workload(items, subject)
-        } else {
-            By::program(items, subject)
-        };
         if let Some(amount) = amount_of(what) {
-            self.most.accept(deed, by, amount);
+            self.most.accept(deed, by_of(items, subject, what), amount);
         }
+    }
+
+    /// Takes back what was accepted, and with it what the program itself was learned to do.
+    pub fn forget(&mut self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) {
+        self.most.forget(deed, by_of(items, subject, what));
+    }
+
+    /// Whether the amount that an object tells is no more than usual.
+    pub fn covers(&self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) -> bool {
+        let limit = self.most.limit(deed, by_of(items, subject, what), 0);
+        amount_of(what).is_some_and(|amount| amount <= limit)
     }
 
     /// Begins the next five minutes and the next hour where an epoch ends in them.
@@ -315,6 +321,15 @@ impl Amounts {
 
 /// Ends what is told of a workload's programs as a whole.
 const TOGETHER: &str = " by its workload";
+
+/// Whose amount a text tells.
+fn by_of(items: ItemKey, subject: &Subject, what: &str) -> By {
+    if what.ends_with(TOGETHER) {
+        By::workload(items, subject)
+    } else {
+        By::program(items, subject)
+    }
+}
 
 /// Learns a running total, or tells it where it is beyond what was learned.
 fn told(

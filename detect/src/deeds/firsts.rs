@@ -80,6 +80,15 @@ impl Firsts {
         }
     }
 
+    /// Takes back what was accepted.
+    pub fn forget(&mut self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) {
+        let key = key(items, subject, deed, what);
+        let own = self.workloads.get_mut(&subject.workload).unwrap_or(&mut self.host);
+        if let Some(done) = own.done.get_mut(&deed) {
+            done.remove(&key);
+        }
+    }
+
     fn sets(&mut self, workload: &Workload) -> Option<&mut Sets> {
         if !self.workloads.contains_key(workload) {
             if self.workloads.len() >= WORKLOADS_LIMIT {

@@ -36,7 +36,7 @@ use self::{
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Deeds {
-    /// The baseline's, by which everything here is hashed.
+    /// The baseline's, by which everything here is hashed; none before the first event.
     key: Option<ItemKey>,
     /// Epochs of learning.
     learned: u64,
@@ -129,6 +129,28 @@ impl Deeds {
             self.amounts.accept(items, subject, *deed, what);
         } else {
             self.firsts.accept(items, subject, *deed, what);
+        }
+    }
+
+    /// Takes back what [`Self::learn`] learned.
+    pub fn forget(&mut self, object: &Object) {
+        let (Some(items), Object::Did { subject, deed, what }) = (self.key, object) else { return };
+        if is_amount(*deed) {
+            self.amounts.forget(items, subject, *deed, what);
+        } else {
+            self.firsts.forget(items, subject, *deed, what);
+        }
+    }
+
+    /// Whether an object would be none if it were done again.
+    pub fn knows(&self, object: &Object) -> bool {
+        let (Some(items), Object::Did { subject, deed, what }) = (self.key, object) else {
+            return false;
+        };
+        if is_amount(*deed) {
+            self.amounts.covers(items, subject, *deed, what)
+        } else {
+            !self.firsts.is_first(items, subject, *deed, what)
         }
     }
 

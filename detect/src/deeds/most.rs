@@ -54,6 +54,13 @@ impl Most {
         self.raise(deed, by.own, amount);
     }
 
+    /// For one workload alone.
+    pub fn forget(&mut self, deed: Deed, by: By) {
+        if let Some(table) = self.0.get_mut(&deed) {
+            table.entries.remove(&by.own);
+        }
+    }
+
     fn raise(&mut self, deed: Deed, key: u64, amount: u64) {
         let table = self.0.entry(deed).or_default();
         table.largest = table.largest.max(amount);

@@ -48,11 +48,7 @@ pub struct Act {
     events: fn(&Stage, &'static str) -> Vec<Event>,
 }
 
-const fn act(
-    deed: Deed,
-    how: &'static str,
-    events: fn(&Stage, &'static str) -> Vec<Event>,
-) -> Act {
+const fn act(deed: Deed, how: &'static str, events: fn(&Stage, &'static str) -> Vec<Event>) -> Act {
     Act { deed, how, events }
 }
 
@@ -374,9 +370,8 @@ impl Stage {
 /// The program that a baseline's text names.
 pub fn program_of(text: &str, baseline: &Baseline, workload: &Workload) -> Option<Program> {
     let known = baseline.known(workload)?;
-    let is_known = |program: &Program| {
-        known.contains(Set::Programs, baseline.key().program(program))
-    };
+    let is_known =
+        |program: &Program| known.contains(Set::Programs, baseline.key().program(program));
     let spaces = text.match_indices(' ').map(|(at, _)| {
         let mut program = Program::new(&text[..at]);
         program.script = Some(text[at + 1..].into());

@@ -1,13 +1,16 @@
 //! The least amount that would be told: by a deed of amount, or by the measure of a window.
 
+use std::collections::BTreeSet;
+
 use hedgerow_event::{Event, Scale, calls::Class};
 use hedgerow_features::Imagined;
 use serde::{Deserialize, Serialize};
 
 use super::{acts::Stage, trial::Trial};
 
-/// Beyond it an amount is none that a host can reach.
-const MOST: u64 = 1 << 44;
+/// Beyond them an amount is none that a host can reach: bytes (ten gigabits) and calls a second.
+const BYTES_PER_SECOND: u64 = 1_250_000_000;
+const CALLS_PER_SECOND: u64 = 1_000_000;
 /// Events that are tried one by one.
 const EVENTS_MAX: u64 = 20_000;
 /// How near the least amount is searched.
@@ -70,10 +73,13 @@ impl Amount {
     }
 
     pub fn is_bytes(self) -> bool {
-        matches!(
-            self,
-            Self::BytesToNewcomer | Self::BytesToKnownPeer | Self::BytesOfNameQueries
-        )
+        matches!(self, Self::BytesToNewcomer | Self::BytesToKnownPeer | Self::BytesOfNameQueries)
+    }
+
+    /// The largest amount that is tried.
+    pub fn most(self, span: Span) -> u64 {
+        let per_second = if self.is_bytes() { BYTES_PER_SECOND } else { CALLS_PER_SECOND };
+        per_second * span.seconds()
     }
 
     /// What so much of it adds to a window.
@@ -116,6 +122,14 @@ impl Span {
         }
     }
 
+    fn seconds(self) -> u64 {
+        match self {
+            Self::Seconds5 => 5,
+            Self::Minute => 60,
+            Self::Hour => 3_600,
+        }
+    }
+
     /// What of an amount falls into one window of a scale.
     fn share(self, amount: u64, scale: Scale) -> u64 {
         let windows = match (self, scale) {
@@ -143,7 +157,7 @@ impl Trial<'_> {
                     trial.tells(&window, *scale)
                 })
         };
-        least(|n| told(self, n))
+        least(amount.most(span), |n| told(self, n))
     }
 
     /// Whether the deeds in an amount would be told: at once, or in an hour's pieces.
@@ -163,25 +177,28 @@ impl Trial<'_> {
         self.judge(stage, &events, &pauses).told.is_some()
     }
 
-    /// Whether an act is told by what it does to a window.
-    pub fn tells_window(&self, stage: &Stage, events: &[Event]) -> bool {
-        [Scale::Seconds5, Scale::Minute].into_iter().any(|scale| {
-            let mut window = self.usual(&stage.subject, scale);
-            events.iter().for_each(|event| window.observe(event));
-            self.tells(&window, scale)
+    /// Whether an act is told by what it does to a window of whoever does it.
+    pub fn tells_window(&self, events: &[Event]) -> bool {
+        let subjects: BTreeSet<_> = events.iter().map(|event| &event.actor.subject).collect();
+        subjects.into_iter().any(|subject| {
+            [Scale::Seconds5, Scale::Minute].into_iter().any(|scale| {
+                let mut window = self.usual(subject, scale);
+                events.iter().for_each(|event| window.observe(event));
+                self.tells(&window, scale)
+            })
         })
     }
 }
 
-/// The least number that holds, where more of it holds, too.
-fn least(mut holds: impl FnMut(u64) -> bool) -> Option<u64> {
+/// The least number up to the most that holds, where more of it holds, too.
+fn least(most: u64, mut holds: impl FnMut(u64) -> bool) -> Option<u64> {
     let (mut below, mut above) = (0, 1);
     while !holds(above) {
-        if above >= MOST {
+        if above >= most {
             return None;
         }
         below = above;
-        above *= 4;
+        above = most.min(above * 4);
     }
     while above - below > 1 && above as f64 > below as f64 * PRECISION {
         let middle = below + (above - below) / 2;
@@ -201,10 +218,10 @@ mod tests {
     #[test]
     fn the_least_is_found_as_near_as_was_asked() {
         for wanted in [1, 2, 7, 100, 12_345, 987_654_321] {
-            let found = least(|n| n >= wanted).unwrap_or_default();
+            let found = least(1 << 40, |n| n >= wanted).unwrap_or_default();
             assert!(found >= wanted && found as f64 <= wanted as f64 * PRECISION + 1.0, "{wanted}");
         }
-        assert_eq!(least(|_| false), None);
+        assert_eq!((least(7, |_| false), least(7, |n| n >= 7)), (None, Some(7)));
         assert_eq!(Span::Hour.share(720_001, Scale::Seconds5), 1_001);
     }
 }

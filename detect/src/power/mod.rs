@@ -9,6 +9,7 @@
 
 mod acts;
 mod amounts;
+mod hidden;
 mod trial;
 
 use std::sync::Arc;
@@ -21,7 +22,10 @@ use self::{
     acts::{ACTS, Act, Stage},
     trial::Trial,
 };
-pub use self::amounts::{Amount, Span};
+pub use self::{
+    amounts::{Amount, Span},
+    hidden::{BoundProgram, Hidden, HiddenDeed},
+};
 use crate::{Engine, Phase, surprise::floors::Promise};
 
 /// Programs of a workload that are tried, those that are profiled first.
@@ -109,6 +113,12 @@ pub struct AmountPower {
     pub program: Program,
     /// Nothing measures the program's windows: too few were held back.
     pub unmeasured: bool,
+}
+
+/// Ways in which a kind of deed is tried, where that makes a difference; empty for a kind that no
+/// act makes.
+pub fn ways(deed: Deed) -> impl Iterator<Item = &'static str> {
+    ACTS.iter().filter(move |act| act.deed == deed).map(|act| act.how)
 }
 
 impl Why {
@@ -220,11 +230,12 @@ impl Trial<'_> {
     fn miss(&mut self, act: &Act, stage: &Stage) -> Option<Miss> {
         let events = act.events(stage);
         let judged = self.judge(stage, &events, &[]);
-        if judged.told.is_some() || self.tells_window(stage, &events) {
+        if judged.told.is_some() || self.tells_window(&events) {
             return None;
         }
         let gravest = judged.nats.iter().next_back();
-        let (class, nats) = gravest.map_or((act.deed.class(), 0.0), |(class, nats)| (*class, *nats));
+        let (class, nats) =
+            gravest.map_or((act.deed.class(), 0.0), |(class, nats)| (*class, *nats));
         let object = judged.objects.iter().find(|object| object.deed() == act.deed);
         let subject = object.map_or(&stage.subject, |object| object.subject());
         let context = self.engine.context(subject);

@@ -1,5 +1,6 @@
 //! What is said: trees and windows against their floors, episodes, findings, evidence.
 
+pub mod accepted;
 mod early;
 pub mod episodes;
 pub mod finding;

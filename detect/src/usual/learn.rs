@@ -32,7 +32,7 @@ impl Engine {
     pub(crate) fn keep_time(&mut self, close: &EpochClose) {
         // Time in suspend is none in which something could happen.
         let hours = EPOCH_SECONDS as f64 / 3600.0;
-        self.rates.watch(hours, self.phase != Phase::Fill);
+        self.watched += hours;
         if self.phase != Phase::Fill {
             self.floors.watch(close.end_boot_ns / HOUR_NS, hours);
         }
@@ -41,14 +41,24 @@ impl Engine {
         }
         if self.phase == Phase::Scoring {
             self.day += 1;
-            if self.day >= DAY_EPOCHS {
+            let day_ends = self.day >= DAY_EPOCHS;
+            if day_ends {
                 self.day = 0;
                 self.learn_day();
             }
-            if self.closed.is_multiple_of(SOLVE_EPOCHS) {
+            if day_ends || self.closed.is_multiple_of(SOLVE_EPOCHS) {
                 self.solve();
             }
+        } else {
+            self.watch();
         }
+    }
+
+    /// Adds what was watched to the rates. In service they move on with the floors only: between
+    /// two of them a deed would grow more surprising than the floor that was solved to hold it.
+    fn watch(&mut self) {
+        let hours = std::mem::take(&mut self.watched);
+        self.rates.watch(hours, self.phase != Phase::Fill);
     }
 
     /// A tree that is over is held back, whatever it was; what nobody suspected is counted, too.
@@ -105,6 +115,7 @@ impl Engine {
     }
 
     pub(crate) fn solve(&mut self) {
+        self.watch();
         let measured: usize = self.learned.values().map(|learned| learned.tails.programs()).sum();
         self.floors.solve(&self.rates, measured.max(self.rates.programs()).max(1));
     }

@@ -51,6 +51,9 @@ pub struct Baseline {
     distrusted_dropped: u64,
 }
 
+/// A workload's set, and an item of it as hash and text.
+type Member = (Workload, Set, u64, String);
+
 /// Counts the units in which anything was observed, over reboots too.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Clock {
@@ -173,48 +176,73 @@ impl Baseline {
         objects
     }
 
-    /// Adds an object to what is known, at an operator's word. Counts and replaced files aren't
-    /// members of a set; for them nothing changes.
+    /// Adds an object to what is known of its workload. Counts and replaced files aren't members of a
+    /// set; for them nothing changes.
     pub fn accept(&mut self, object: &Object) {
         self.distrusted.retain(|distrusted| distrusted != object);
-        let key = self.key;
         let unit = self.clock.units.saturating_sub(1);
-        let mut add = |workload: &Workload, set, hash, text: &str| {
-            let own = self.workloads.entry(workload.clone()).or_default();
-            for seen in [own, &mut self.host] {
-                seen.accept(set, hash, text, unit);
-            }
-        };
+        for (workload, set, hash, text) in self.members(object) {
+            // A workload without sets of its own is judged by the host's.
+            let own = self.workloads.get_mut(&workload);
+            own.unwrap_or(&mut self.host).accept(set, hash, &text, unit);
+        }
+    }
+
+    /// Takes back what [`Self::accept`] added.
+    pub fn forget(&mut self, object: &Object) {
+        for (workload, set, hash, _) in self.members(object) {
+            let own = self.workloads.get_mut(&workload);
+            own.unwrap_or(&mut self.host).forget(set, hash);
+        }
+    }
+
+    /// Whether an object is known of its workload; what is a member of no set never is.
+    pub fn knows(&self, object: &Object) -> bool {
+        let members = self.members(object);
+        let known = |(workload, set, hash, _): &Member| self.seen(workload).contains(*set, *hash);
+        !members.is_empty() && members.iter().all(known)
+    }
+
+    /// The sets' items that an object is.
+    fn members(&self, object: &Object) -> Vec<Member> {
+        let key = self.key;
+        let of = |workload: &Workload, set, hash, text: String| (workload.clone(), set, hash, text);
         match object {
             Object::NewProgram { subject } => {
                 let program = &subject.program;
-                add(&subject.workload, Set::Programs, key.program(program), &program.to_string());
+                let hash = key.program(program);
+                vec![of(&subject.workload, Set::Programs, hash, program.to_string())]
             }
             Object::ExecMemory { subject } | Object::ExecWritable { subject } => {
                 let (hash, text) = (key.program(&subject.program), subject.program.to_string());
-                add(&subject.workload, Set::Programs, hash, &text);
-                add(&subject.workload, Set::Accepted, hash, &text);
+                let workload = &subject.workload;
+                [Set::Programs, Set::Accepted]
+                    .map(|set| of(workload, set, hash, text.clone()))
+                    .into()
             }
             Object::NewChild { parent, child } => {
                 let hash = key.child(&parent.program, &child.program);
                 let text = format!("{} starts {}", parent.program, child.program);
-                add(&parent.workload, Set::Children, hash, &text);
-                add(&child.workload, Set::Children, hash, &text);
+                [&parent.workload, &child.workload]
+                    .map(|workload| of(workload, Set::Children, hash, text.clone()))
+                    .into()
             }
             Object::NewPeer { subject, peer } => {
-                let address = peer.address.to_string();
-                add(&subject.workload, Set::Peers, key.address(peer.address), &address);
-                add(&subject.workload, Set::Prefixes, key.prefix(peer.address), &address);
+                let (workload, address) = (&subject.workload, peer.address.to_string());
+                vec![
+                    of(workload, Set::Peers, key.address(peer.address), address.clone()),
+                    of(workload, Set::Prefixes, key.prefix(peer.address), address),
+                ]
             }
             Object::Privilege { subject, uid_from, uid_to } => {
                 let hash = key.privilege(&subject.program, *uid_from, *uid_to);
                 let text = format!("{}: {uid_from} to {uid_to}", subject.program);
-                add(&subject.workload, Set::Privileges, hash, &text);
+                vec![of(&subject.workload, Set::Privileges, hash, text)]
             }
             Object::Count { .. }
             | Object::Replaced { .. }
             | Object::Did { .. }
-            | Object::Tampered { .. } => {}
+            | Object::Tampered { .. } => Vec::new(),
         }
     }
 
