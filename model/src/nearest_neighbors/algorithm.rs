@@ -185,8 +185,9 @@ fn panel_len(sample_size: usize, n_columns: usize) -> usize {
 }
 
 /// Reciprocal of the column's deviation, 0 if it is constant.
-fn reciprocal(column: &ColumnSummary) -> f32 {
-    if column.deviation > 0.0 { (1.0 / column.deviation).min(f32::MAX) } else { 0.0 }
+fn reciprocal(column: &ColumnSummary, least: f32) -> f32 {
+    let deviation = column.deviation.max(least);
+    if deviation > 0.0 { (1.0 / deviation).min(f32::MAX) } else { 0.0 }
 }
 
 impl<F, D, R, T> Fit<ArrayBase<D, Ix2>, T, NearestNeighborEnsembleError>
@@ -211,9 +212,10 @@ where
         let (n_rows, _) = training_shape(&records, Error::NoRows, Error::NoColumns)?;
         let mut rng = self.rng().clone();
         let summaries = summarise_columns(records, &mut rng);
+        let least = self.least_deviation();
         let mut ensemble = NearestNeighborEnsemble {
             fill: medians(&summaries),
-            scale: summaries.iter().map(reciprocal).collect(),
+            scale: summaries.iter().map(|column| reciprocal(column, least)).collect(),
             n_draws: self.n_draws(),
             sample_size: self.sample_size().min(n_rows),
             panels: Vec::new(),

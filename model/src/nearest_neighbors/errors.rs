@@ -9,6 +9,9 @@ pub enum NearestNeighborEnsembleParamsError {
     /// `sample_size` must be in 1..=65536.
     #[error("the sample size must be between 1 and 65536, not {0}")]
     SampleSize(usize),
+    /// `least_deviation` must be finite and no less than 0.
+    #[error("the least deviation must be finite and no less than 0, not {0}")]
+    LeastDeviation(f32),
     /// `n_threads` must be in 1..=1024.
     #[error("the number of threads must be between 1 and 1024, not {0}")]
     Threads(usize),

@@ -11,6 +11,7 @@ use super::errors::NearestNeighborEnsembleParamsError;
 pub struct NearestNeighborEnsembleValidParams<R> {
     n_draws: usize,
     sample_size: usize,
+    least_deviation: f32,
     n_threads: usize,
     rng: R,
 }
@@ -24,6 +25,11 @@ impl<R> NearestNeighborEnsembleValidParams<R> {
     /// Rows of a draw (psi); a smaller training set is used whole.
     pub fn sample_size(&self) -> usize {
         self.sample_size
+    }
+
+    /// Standard deviation that a column is held to have at least.
+    pub fn least_deviation(&self) -> f32 {
+        self.least_deviation
     }
 
     /// Threads that score.
@@ -58,7 +64,13 @@ impl Default for NearestNeighborEnsembleParams<Xoshiro256PlusPlus> {
 impl<R> NearestNeighborEnsembleParams<R> {
     /// 50 draws of 16 rows, one thread, randomness from `rng`.
     pub fn new_fixed_rng(rng: R) -> Self {
-        Self(NearestNeighborEnsembleValidParams { n_draws: 50, sample_size: 16, n_threads: 1, rng })
+        Self(NearestNeighborEnsembleValidParams {
+            n_draws: 50,
+            sample_size: 16,
+            least_deviation: 0.0,
+            n_threads: 1,
+            rng,
+        })
     }
 
     /// Sets the number of draws (default 50).
@@ -71,6 +83,14 @@ impl<R> NearestNeighborEnsembleParams<R> {
     /// more local: better where the training rows are clean, worse where they hold anomalies.
     pub fn sample_size(mut self, sample_size: usize) -> Self {
         self.0.sample_size = sample_size;
+        self
+    }
+
+    /// Sets the standard deviation that a column is held to have at least (default 0). Where rows
+    /// hardly ever differ in a column, the next small difference is else as far as the training
+    /// set is large. Of 0, a constant column is left out.
+    pub fn least_deviation(mut self, least_deviation: f32) -> Self {
+        self.0.least_deviation = least_deviation;
         self
     }
 
@@ -92,6 +112,9 @@ impl<R> ParamGuard for NearestNeighborEnsembleParams<R> {
         }
         if !(1..=1 << 16).contains(&params.sample_size) {
             return Err(NearestNeighborEnsembleParamsError::SampleSize(params.sample_size));
+        }
+        if !(params.least_deviation >= 0.0 && params.least_deviation.is_finite()) {
+            return Err(NearestNeighborEnsembleParamsError::LeastDeviation(params.least_deviation));
         }
         if !(1..=1024).contains(&params.n_threads) {
             return Err(NearestNeighborEnsembleParamsError::Threads(params.n_threads));
