@@ -32,6 +32,8 @@ use hedgerow_event::{
     Scale, Subject, Workload,
 };
 use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
+use hedgerow_model::IsolationForest;
+use ndarray::Array2;
 
 pub use self::pause::Paused;
 use self::{
@@ -45,6 +47,7 @@ use self::{
         episodes::{self, Episodes},
     },
     surprise::{
+        campaign::Campaign,
         floors::{Floors, Promise},
         notices::Notices,
         rates::{Context, Rates},
@@ -151,6 +154,7 @@ pub struct Engine {
     floors: Floors,
     notices: Notices,
     trees: Trees,
+    campaign: Campaign,
     episodes: Episodes,
     /// When a subject first did something in the open epoch.
     first: BTreeMap<Arc<Subject>, u64>,
@@ -208,6 +212,7 @@ impl Engine {
             floors: Floors::new(settings.budget_per_day),
             notices: Notices::default(),
             trees: Trees::default(),
+            campaign: Campaign::default(),
             episodes: Episodes::default(),
             first: BTreeMap::new(),
             replaced: BTreeSet::new(),
@@ -443,7 +448,7 @@ impl Engine {
     }
 
     /// Scores windows, as they stood at their highest.
-    fn scored(&self, scale: Scale, windows: &[Window]) -> Vec<Scored> {
+    fn scored(&self, scale: Scale, windows: &[&Window]) -> Vec<Scored> {
         let Some(learned) = self.learned.get(&scale) else { return Vec::new() };
         let mut scored = learned.detector.score(&learned.reference, windows);
         if scale == Scale::Seconds5 {
@@ -458,6 +463,18 @@ impl Engine {
         scored
     }
 
+    /// The forest of a scale, and the rows that it scores of windows: the most of the work.
+    pub fn forest_rows(
+        &self,
+        scale: Scale,
+        windows: &[Window],
+    ) -> Option<(&IsolationForest, Array2<f32>)> {
+        let Learned { detector, reference, .. } = self.learned.get(&scale)?;
+        let part = valid(windows, scale);
+        let deviations: Vec<_> = part.iter().map(|window| reference.deviation(window)).collect();
+        (!part.is_empty()).then(|| (detector.forest(), detector::rows(deviations.iter())))
+    }
+
     /// Closes an epoch that was judged elsewhere: what reaches beyond it is kept up, nothing is
     /// judged.
     pub fn pass(&mut self, close: &EpochClose) {
@@ -467,6 +484,7 @@ impl Engine {
         self.replaced.clear();
         // What was done before judging begins was taken in where it was judged or learned.
         drop(self.trees.drain());
+        drop(self.campaign.take());
         self.end_epoch(close);
     }
 
@@ -534,12 +552,8 @@ impl Engine {
     }
 }
 
-fn valid(windows: &[Window], scale: Scale) -> Vec<Window> {
-    windows
-        .iter()
-        .filter(|window| window.time.scale == scale && window.time.is_valid())
-        .cloned()
-        .collect()
+fn valid(windows: &[Window], scale: Scale) -> Vec<&Window> {
+    windows.iter().filter(|window| window.time.scale == scale && window.time.is_valid()).collect()
 }
 
 fn builder(settings: &Settings, key: ItemKey) -> WindowBuilder {

@@ -88,6 +88,10 @@ impl SavedModel {
         let section = section.ok_or_else(|| broken("it has no learned section".to_owned()))?;
         let mut learned: LearnedSection = ciborium::from_reader(section.as_slice())
             .map_err(|why| broken(format!("its learned section: {why}")))?;
+        if old {
+            let scales = learned.scales.values_mut();
+            scales.for_each(|learned| learned.reference.compare_rates_as_counts());
+        }
         if old || learned.deeds.is_empty() {
             learned.relearning = RELEARN_EPOCHS;
         }

@@ -67,6 +67,23 @@ pub enum Aspect {
     Measure,
 }
 
+impl Aspect {
+    /// All that deeds are evidence of.
+    pub const DEEDS: [Self; 11] = [
+        Self::Image,
+        Self::Lineage,
+        Self::Streams,
+        Self::Rights,
+        Self::Power,
+        Self::Persistence,
+        Self::Secrets,
+        Self::Peer,
+        Self::Source,
+        Self::Outflow,
+        Self::Files,
+    ];
+}
+
 macro_rules! deeds {
     ($($kind:ident $name:literal $class:ident $aspect:ident $per_day:literal $words:literal $evidence:literal;)+) => {
         /// A kind of deed.

@@ -210,6 +210,7 @@ mod tests {
                 expected_per_day: 0.5,
                 hours_held_back: 12.0,
                 classes: Vec::new(),
+                campaign_floor: None,
             },
             told_today: 3,
             hooks: vec![hook("Calls", "Proved"), hook("Exec", "Unproved")],

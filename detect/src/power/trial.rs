@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use hedgerow_event::{Class, Deed, Epoch, Event, Loss, Object, Provenance, Scale, Subject};
+use hedgerow_event::{
+    Class, Deed, Epoch, Event, Loss, Object, Provenance, Scale, Subject, Workload,
+};
 use hedgerow_features::{EPOCH_NS, Imagined, WindowTime};
 
 use super::{Why, acts::Stage};
@@ -71,16 +73,18 @@ impl<'a> Trial<'a> {
         if let Some(tree) = tree.and_then(|tree| trees.get(tree)) {
             judged.nats = tree.nats();
             judged.above = self.engine.above(tree);
-            judged.told = judged.above.filter(|(class, nats)| self.is_free(*class, *nats));
+            let workload = &stage.subject.workload;
+            judged.told =
+                judged.above.filter(|(class, nats)| self.is_free(*class, workload, *nats));
         }
         judged
     }
 
-    /// Whether a notification is left in this hour.
-    pub fn is_free(&self, class: Class, nats: f64) -> bool {
+    /// Whether a notification is left to a workload in this hour.
+    pub fn is_free(&self, class: Class, workload: &Workload, nats: f64) -> bool {
         let Some(now) = self.now_boot_ns else { return true };
         let per_hour = self.engine.floors.per_hour(class);
-        self.engine.notices.clone().admit(class, per_hour, now, nats)
+        self.engine.notices.clone().admit((class, workload), per_hour, now, nats)
     }
 
     /// A subject's usual window.
@@ -112,7 +116,9 @@ impl<'a> Trial<'a> {
     pub fn tells(&self, imagined: &Imagined, scale: Scale) -> bool {
         let nats = self.measure(imagined, scale);
         nats.is_some_and(|nats| {
-            nats >= self.engine.floors.floor(Class::Measure) && self.is_free(Class::Measure, nats)
+            nats >= self.engine.floors.floor(Class::Measure)
+                // Measures of all workloads share one place.
+                && self.is_free(Class::Measure, &Workload::host(), nats)
         })
     }
 

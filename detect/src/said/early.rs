@@ -76,6 +76,9 @@ impl Engine {
 
     fn scored_early(&self, window: &Window) -> Option<Scored> {
         let learned = self.learned.get(&Scale::Seconds5)?;
-        learned.detector.score(&learned.reference, std::slice::from_ref(window)).pop()
+        let mut scored =
+            learned.detector.score(&learned.reference, std::slice::from_ref(window)).pop()?;
+        scored.nats = learned.surprise(window, &scored);
+        Some(scored)
     }
 }

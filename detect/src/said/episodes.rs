@@ -18,6 +18,8 @@ const OPEN_MAX: usize = 1024;
 pub enum Case {
     /// A process tree, by number.
     Tree(u64),
+    /// What several trees did, by the last one's number.
+    Campaign(u64),
     /// Amounts of a workload's programs, or of the kernel's own counters.
     Amounts(Workload, bool),
 }

@@ -41,6 +41,7 @@ impl Engine {
             .map_or_else(|| Arc::new(Subject::host()), |done| Arc::clone(&done.witness.subject));
         let objects = tree.objects();
         let mut finding = self.blank(subject, class, nats, window, now_boot_ns);
+        finding.score = window.map_or(0.0, |window| self.forest_score(window));
         finding.severity = match class {
             Class::Intrinsic if nats >= CRITICAL_NATS => Severity::Critical,
             Class::Intrinsic => Severity::High,
@@ -105,7 +106,7 @@ impl Engine {
             host_id: self.settings.host_id.to_string(),
             boot_id: self.settings.boot_id.clone(),
             state: self.state_of(&subject),
-            score: window.map_or(0.0, |window| self.forest_score(window)),
+            score: 0.0,
             subject,
             scale: window.map_or(Scale::Seconds5, |window| window.time.scale),
             early: window.is_some_and(|window| window.early.is_some()),
@@ -249,6 +250,17 @@ fn process(witness: &Witness) -> Process {
         login_user_id: witness.login_uid,
         ..Process::default()
     }
+}
+
+pub(crate) fn campaign_reason(whole: &Tree, nats: f64, floor: f64) -> String {
+    let mut counted = whole.counted();
+    counted.sort_by(|a, b| b.nats.total_cmp(&a.nats));
+    let named = counted.iter().take(4).map(|done| done.witness.object.to_string());
+    format!(
+        "{}; each by a process tree of its own within two hours ({nats:.1} nats, told from \
+         {floor:.1})",
+        named.collect::<Vec<_>>().join(", ")
+    )
 }
 
 fn tree_reason(counted: &[&Done], class: Class, nats: f64, floor: f64) -> String {

@@ -6,10 +6,11 @@ use hedgerow_event::{Activity, Class, Disposition, EpochClose, Evidence, Finding
 use hedgerow_features::Window;
 
 use crate::{
-    Engine, Outcome, WindowScore,
+    Engine, HOUR_NS, Outcome, WindowScore,
     detector::Scored,
     episodes::{Case, Episode},
-    surprise::trees::Tree,
+    said::finding::campaign_reason,
+    surprise::{campaign, trees::Tree},
     valid,
 };
 
@@ -28,8 +29,10 @@ impl Engine {
         for scale in [Scale::Seconds5, Scale::Minute] {
             let mut part = valid(windows, scale);
             part.sort_by_key(|window| self.first_of(&window.subject));
-            let scored = self.scored(scale, &part);
-            for (window, scored) in part.iter().zip(&scored) {
+            let mut scored = self.scored(scale, &part);
+            for (window, scored) in part.iter().zip(&mut scored) {
+                let learned = self.learned.get(&scale);
+                scored.nats = learned.and_then(|learned| learned.surprise(window, scored));
                 let found = self
                     .judge_window(window, scored, close.end_boot_ns, outcomes)
                     .or_else(|| self.episodes.case_of(&window.subject));
@@ -59,10 +62,10 @@ impl Engine {
     /// answers for what is told.
     fn hold_back_judged(&mut self, window: &Window, scored: &Scored) {
         let Some(learned) = self.learned.get_mut(&window.time.scale) else { return };
-        if let Some(nats) = learned.surprise(window, scored) {
+        if let Some(nats) = scored.nats {
             self.floors.hold_back_measure(nats);
         }
-        learned.tails.hold_back(&window.subject, scored.measure);
+        learned.tails.hold_back(&window.subject, scored.measure, window.time.epoch.0);
     }
 
     /// Judges what the trees did whose last deeds were of the subject of an early row.
@@ -100,7 +103,9 @@ impl Engine {
         outcomes: &mut Vec<Outcome>,
     ) {
         let Some(tree) = self.trees.get(id) else { return };
-        let Some((class, nats)) = self.above(tree) else { return };
+        let Some((class, nats)) = self.above(tree) else {
+            return self.judge_campaign(id, now_boot_ns, outcomes);
+        };
         if !tree.tells_more(nats) {
             return;
         }
@@ -115,12 +120,44 @@ impl Engine {
         if let Some(tree) = self.trees.get_mut(id) {
             tree.tell(nats);
         }
+        self.campaign.remove(id);
         let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
         let case = Case::Tree(id);
         let uid = self.name_case(&finding, now_boot_ns);
         let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
         episode.subjects.extend(subjects);
         self.report(&case, nats, finding, evidence, outcomes);
+    }
+
+    /// Judges what several trees did within two hours, one of which did more, and none of which is
+    /// told by itself. No denial rests on it: who did which deed is no single tree.
+    fn judge_campaign(&mut self, id: u64, now_boot_ns: u64, outcomes: &mut Vec<Outcome>) {
+        let Some(tree) = self.trees.get(id).filter(|tree| !tree.is_suspected()) else { return };
+        self.campaign.add(id, tree, now_boot_ns / HOUR_NS);
+        let whole = self.campaign.whole();
+        let tops = whole.done.iter().map(|done| (done.deed().aspect(), done.nats));
+        let (nats, floor) = (campaign::nats(tops), self.floors.campaign_floor());
+        if nats < floor {
+            return;
+        }
+        let class = whole.class();
+        let mut finding = self.tree_finding(&whole, class, nats, None, now_boot_ns);
+        finding.floor = floor;
+        finding.reason = campaign_reason(&whole, nats, floor);
+        let case = Case::Campaign(id);
+        let uid = self.name_case(&finding, now_boot_ns);
+        let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
+        episode.subjects.extend(whole.done.iter().map(|done| Arc::clone(&done.witness.subject)));
+        self.report(&case, nats, finding, None, outcomes);
+        // What was part of it is not learned, as far as it wasn't yet.
+        for id in self.campaign.take() {
+            if let Some(tree) = self.trees.get_mut(id) {
+                tree.tell(tree.nats().into_values().fold(0.0, f64::max));
+            }
+        }
+        for done in &whole.done {
+            self.unsuspected.remove(&done.witness.object);
+        }
     }
 
     /// Judges one scored window by its measure; gives the case that it is part of. A program that a
@@ -132,8 +169,7 @@ impl Engine {
         now_boot_ns: u64,
         outcomes: &mut Vec<Outcome>,
     ) -> Option<Case> {
-        let learned = self.learned.get(&window.time.scale)?;
-        let nats = learned.surprise(window, scored)?;
+        let nats = scored.nats?;
         if nats < self.floors.floor(Class::Measure) {
             return None;
         }
@@ -175,7 +211,12 @@ impl Engine {
         let (class, now) = (episode.class, episode.last_boot_ns);
         (finding.activity, finding.disposition) = if told {
             (Activity::Update, Disposition::Alert)
-        } else if self.notices.admit(class, self.floors.per_hour(class), now, nats) {
+        } else if self.notices.admit(
+            (class, &finding.subject.workload),
+            self.floors.per_hour(class),
+            now,
+            nats,
+        ) {
             (Activity::Create, Disposition::Alert)
         } else if listed && evidence.is_none() {
             return;
@@ -202,7 +243,6 @@ impl Engine {
         scored: &Scored,
         case: Option<Case>,
     ) -> WindowScore {
-        let learned = self.learned.get(&window.time.scale);
         WindowScore {
             subject: Arc::clone(&window.subject),
             scale: window.time.scale,
@@ -211,7 +251,7 @@ impl Engine {
             window_start_ns: self.unix_ns(window.time.start_boot_ns),
             window_end_ns: self.unix_ns(window.time.end_boot_ns),
             score: scored.forest,
-            surprise: learned.and_then(|learned| learned.surprise(window, scored)),
+            surprise: scored.nats,
             floor: self.floors.floor(Class::Measure),
             finding_uid: case
                 .and_then(|case| self.episodes.get(&case).map(|episode| episode.uid.clone())),

@@ -9,14 +9,19 @@
 //! (`Rates::masses`; for measures the programs' tails). With few hours the rates decide, and say so:
 //! an extrapolation, worth A hours of watching; with many the hours do: above the k-th largest of n
 //! exchangeable hours lies the next one with probability k / (n + 1). Held-back hours are rescored
-//! by the rates that judge now, each without its own deeds.
+//! by the rates that judge now, each without its own deeds; a month of them is too much for one
+//! look, so that each takes its turn within the hour. Campaigns (`campaign`) have a share and a
+//! floor of their own, by the same rule.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use hedgerow_event::{Class, Deed};
+use hedgerow_event::{Aspect, Class, Deed};
 use serde::{Deserialize, Serialize};
 
-use super::rates::{Context, Mass, Rates};
+use super::{
+    campaign,
+    rates::{Context, Mass, Rates},
+};
 
 /// Hours that the extrapolation is worth.
 const PRIOR_HOURS: f64 = 72.0;
@@ -35,6 +40,18 @@ pub struct Told {
     pub deeds: Vec<(Deed, Context, f64)>,
 }
 
+/// Hours that are rescored at a look, besides the running ones: the floors are solved on the loop
+/// that also denies.
+const RESCORED: usize = 12;
+
+/// What the trees of an hour are worth by the rates that judge.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Scored {
+    highest: BTreeMap<Class, f64>,
+    /// The most surprising deed of each tree that was below its floors.
+    tops: Vec<(Aspect, f64)>,
+}
+
 /// One hour of life, or as much of it as was watched.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Hour {
@@ -43,6 +60,8 @@ struct Hour {
     trees: Vec<(f64, Told)>,
     /// The highest surprise of a measure.
     measure: f64,
+    #[serde(default)]
+    scored: Scored,
 }
 
 /// What a budget asks, expects and had.
@@ -53,6 +72,9 @@ pub struct Promise {
     pub expected_per_day: f64,
     pub hours_held_back: f64,
     pub classes: Vec<ClassPromise>,
+    /// Least surprise from which what several trees did is told; `None`: nothing is.
+    #[serde(default)]
+    pub campaign_floor: Option<f64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -74,15 +96,23 @@ pub struct Floors {
     running: Option<u64>,
     /// By class: (floor, expected an hour).
     floors: BTreeMap<Class, (f64, f64)>,
+    #[serde(default)]
+    campaign: Option<(f64, f64)>,
+    /// The hour that is rescored next.
+    #[serde(default)]
+    turn: usize,
 }
 
 /// A class's share of the budget.
 pub fn share(class: Class) -> f64 {
     match class {
         Class::Intrinsic => 0.5,
-        Class::Novelty | Class::Measure => 0.25,
+        Class::Novelty | Class::Measure => 0.2,
     }
 }
+
+/// What is left for campaigns.
+const CAMPAIGN_SHARE: f64 = 0.1;
 
 /// The surprise of a tree by class: what is grave brings along what was merely new, so that
 /// conjunction adds.
@@ -106,10 +136,26 @@ pub fn by_class(deeds: impl Iterator<Item = (Deed, f64)> + Clone) -> BTreeMap<Cl
     found
 }
 
+impl Hour {
+    fn highest(&self, class: Class) -> Option<f64> {
+        match class {
+            Class::Measure => Some(self.measure),
+            _ => self.scored.highest.get(&class).copied(),
+        }
+    }
+}
+
 impl Floors {
     /// Floors for so many notifications a day; infinite until they are solved.
     pub fn new(per_day: f64) -> Self {
-        Self { per_day, hours: VecDeque::new(), running: None, floors: BTreeMap::new() }
+        Self {
+            per_day,
+            hours: VecDeque::new(),
+            running: None,
+            floors: BTreeMap::new(),
+            campaign: None,
+            turn: 0,
+        }
     }
 
     /// Asks for another budget.
@@ -149,16 +195,48 @@ impl Floors {
         }
     }
 
+    /// Rescores the running hours, and those whose turn it is.
+    pub fn rescore(&mut self, rates: &Rates) {
+        let hours = self.hours.len();
+        for at in hours.saturating_sub(campaign::HOURS as usize)..hours {
+            self.rescore_hour(rates, at);
+        }
+        for _ in 0..RESCORED.min(hours) {
+            self.turn = (self.turn + 1) % hours;
+            self.rescore_hour(rates, self.turn);
+        }
+    }
+
+    fn rescore_hour(&mut self, rates: &Rates, at: usize) {
+        let Some(hour) = self.hours.get(at) else { return };
+        let mut scored = Scored::default();
+        for (_, told) in &hour.trees {
+            let deeds = told.deeds.iter();
+            let deeds: Vec<(Deed, f64)> = deeds
+                .map(|(deed, context, minutes)| (*deed, rates.surprise(*deed, context, *minutes)))
+                .collect();
+            let classes = by_class(deeds.iter().copied());
+            let top = deeds.iter().max_by(|a, b| a.1.total_cmp(&b.1));
+            if classes.iter().all(|(class, nats)| *nats < self.floor(*class)) {
+                scored.tops.extend(top.map(|(deed, nats)| (deed.aspect(), *nats)));
+            }
+            for (class, nats) in classes {
+                let highest = scored.highest.entry(class).or_default();
+                *highest = highest.max(nats);
+            }
+        }
+        if let Some(hour) = self.hours.get_mut(at) {
+            hour.scored = scored;
+        }
+    }
+
     /// Solves the floors anew. `programs` are those that are measured.
     pub fn solve(&mut self, rates: &Rates, programs: usize) {
-        let held = self.rescored(rates);
-        let watched = self.watched();
         for class in Class::ALL {
-            let allowed = self.per_hour(class);
             let masses = match class {
                 // A tail's p-values are uniform: programs times exp(-v) expected an hour.
                 Class::Measure => Vec::new(),
-                _ => rates.masses(class),
+                _ => rates.masses(|row| row.class == class),
             };
             let expected = |v: f64| -> f64 {
                 if class == Class::Measure {
@@ -166,40 +244,42 @@ impl Floors {
                 }
                 masses.iter().filter(|(nats, _)| *nats >= v).map(|(_, rate)| rate).sum()
             };
-            let hours = &held[&class];
-            let rate = |v: f64| -> f64 {
-                let had = hours.iter().filter(|nats| **nats >= v).count() as f64;
-                (had + PRIOR_HOURS * expected(v)) / (watched + PRIOR_HOURS)
-            };
-            self.floors.insert(class, least(&rate, allowed, &masses, hours));
+            let held: Vec<f64> = self.hours.iter().filter_map(|hour| hour.highest(class)).collect();
+            let floor = self.least(&expected, self.per_hour(class), &masses, &held);
+            self.floors.insert(class, floor);
         }
+        self.campaign = Some(self.solve_campaign(rates));
     }
 
-    /// The highest surprise of each class in each hour.
-    fn rescored(&self, rates: &Rates) -> BTreeMap<Class, Vec<f64>> {
-        let mut held: BTreeMap<Class, Vec<f64>> =
-            Class::ALL.into_iter().map(|class| (class, Vec::new())).collect();
-        for hour in &self.hours {
-            let mut highest: BTreeMap<Class, f64> = BTreeMap::new();
-            for (_, told) in &hour.trees {
-                let deeds: Vec<(Deed, f64)> = told
-                    .deeds
-                    .iter()
-                    .map(|(deed, context, minutes)| {
-                        (*deed, rates.surprise(*deed, context, *minutes))
-                    })
-                    .collect();
-                for (class, nats) in by_class(deeds.iter().copied()) {
-                    let highest = highest.entry(class).or_default();
-                    *highest = highest.max(nats);
-                }
-            }
-            highest.insert(Class::Measure, hour.measure);
-            for (class, nats) in highest {
-                held.entry(class).or_default().push(nats);
-            }
+    fn solve_campaign(&self, rates: &Rates) -> (f64, f64) {
+        let mut expected = campaign::Expected::default();
+        for aspect in Aspect::DEEDS {
+            expected.add(&rates.masses(|row| row.aspect == aspect));
         }
-        held
+        let tops = |at: usize| {
+            let hours = self.hours.range(at.saturating_sub(campaign::HOURS as usize - 1)..=at);
+            hours.flat_map(|hour| hour.scored.tops.iter().copied())
+        };
+        let held: Vec<f64> =
+            (0..self.hours.len()).map(|at| campaign::nats(tops(at))).filter(|v| *v > 0.0).collect();
+        self.least(&|v| expected.reach(v), self.per_day * CAMPAIGN_SHARE / 24.0, &[], &held)
+    }
+
+    /// The least surprise at which no more than allowed are expected an hour, and how many are: by
+    /// the held-back hours that reached it, and by the rates.
+    fn least(
+        &self,
+        expected: &dyn Fn(f64) -> f64,
+        allowed: f64,
+        masses: &[Mass],
+        held: &[f64],
+    ) -> (f64, f64) {
+        let watched = self.watched();
+        let rate = |v: f64| -> f64 {
+            let had = held.iter().filter(|nats| **nats >= v).count() as f64;
+            (had + PRIOR_HOURS * expected(v)) / (watched + PRIOR_HOURS)
+        };
+        least(&rate, allowed, masses, held)
     }
 
     /// Notifications of a class that the budget allows in an hour.
@@ -217,6 +297,11 @@ impl Floors {
         self.floors.get(&class).map_or(f64::INFINITY, |(floor, _)| *floor)
     }
 
+    /// Least surprise from which what several trees did is told.
+    pub fn campaign_floor(&self) -> f64 {
+        self.campaign.map_or(f64::INFINITY, |(floor, _)| floor)
+    }
+
     /// Whether the held-back hours support a class's share by themselves.
     pub fn supports(&self, class: Class) -> bool {
         self.watched() * self.per_hour(class) >= SUPPORT
@@ -232,9 +317,11 @@ impl Floors {
         });
         Promise {
             asked_per_day: self.per_day,
-            expected_per_day: classes.iter().map(|class| class.expected_per_day).sum(),
+            expected_per_day: classes.iter().map(|class| class.expected_per_day).sum::<f64>()
+                + self.campaign.map_or(0.0, |(_, expected)| 24.0 * expected),
             hours_held_back: self.watched(),
             classes: classes.into(),
+            campaign_floor: Some(self.campaign_floor()).filter(|floor| floor.is_finite()),
         }
     }
 }
@@ -290,13 +377,13 @@ mod tests {
         let mut floors = Floors::new(1.0);
         for hour in 0..400u64 {
             floors.watch(hour, 1.0);
-            floors.hold_back_measure((hour % 100) as f64 / 10.0);
+            floors.hold_back_measure(hour as f64 / 40.0);
         }
         floors.solve(&rates, 1);
         let floor = floors.floor(Class::Measure);
-        let above = (0..100).filter(|at| f64::from(*at) / 10.0 >= floor).count();
-        // A quarter of one a day is one hour of 96.
-        assert!(above <= 1 && floor < 10.0, "{floor}");
+        let above = (0..400).filter(|at| f64::from(*at) / 40.0 >= floor).count();
+        // A fifth of one a day is one hour of 120, of those that were watched and the prior's.
+        assert!((1..=3).contains(&above), "{floor}");
         assert!(floors.supports(Class::Measure));
         let raised = {
             let mut less = floors.clone();

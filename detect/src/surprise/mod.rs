@@ -7,12 +7,15 @@
 //!   adds, volume doesn't. Something grave brings along what was merely new.
 //! - A **window** is as surprising as its measure is rare for its program ([`tails`]): the forest's
 //!   score and the neighbours' distance over all columns, n-grams and counts among them.
+//! - A **campaign** ([`campaign`]) is what several trees did within two hours, each counting with
+//!   one deed: who waits, or works through other services, adds up all the same.
 //! - Each **class** (intrinsic, novelty, measure) notifies above a floor of its own, solved so that
 //!   false notifications of all are expected to stay below the budget ([`floors`]).
 //! - At most one **notification** a class and hour ([`notices`]); the rest is listed.
 //!
 //! The same in every state: what changes with time is how sure the rates and floors are.
 
+pub mod campaign;
 pub mod floors;
 pub mod notices;
 pub mod rates;

@@ -1,14 +1,18 @@
 //! At most one notification of a class in an hour, more only where the budget asks for more: what it
-//! promises. The cap binds what a person is told, never what is listed or what the responder is asked.
+//! promises. What is grave by itself has one of each of a few workloads, so that noise in one hides
+//! nothing in another. The cap binds what a person is told, never what is listed or what the
+//! responder is asked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hedgerow_event::Class;
+use hedgerow_event::{Class, Workload};
 use serde::{Deserialize, Serialize};
 
 /// A case of the same class and hour notifies all the same if it is by so many nats more surprising
 /// than those that were told: what is grave is not hidden by what came before it.
 const GRAVER_NATS: f64 = 3.0;
+/// Workloads with a place of their own for what is grave, in an hour.
+const WORKLOADS_MAX: usize = 4;
 const HOUR_NS: u64 = 3_600_000_000_000;
 const DAY_NS: u64 = 24 * HOUR_NS;
 /// Notifications of the last week that are counted; the oldest go.
@@ -19,21 +23,39 @@ const KEPT_MAX: usize = 4096;
 pub struct Notices {
     /// By class: the hour of the last notification, how many it had and the highest surprise.
     last: BTreeMap<Class, (u64, u32, f64)>,
+    /// Workloads that had one for what is grave in that hour.
+    #[serde(default)]
+    grave: BTreeSet<Workload>,
     told_ns: VecDeque<u64>,
     /// Cases past the cap that nobody was told of yet, not even by number.
     listed: u64,
 }
 
 impl Notices {
-    /// Whether a case notifies, of which `per_hour` are allowed (at least one).
-    pub fn admit(&mut self, class: Class, per_hour: f64, now_boot_ns: u64, nats: f64) -> bool {
+    /// Whether a case of a workload notifies, of which `per_hour` are allowed (at least one).
+    pub fn admit(
+        &mut self,
+        (class, workload): (Class, &Workload),
+        per_hour: f64,
+        now_boot_ns: u64,
+        nats: f64,
+    ) -> bool {
         let hour = now_boot_ns / HOUR_NS;
         let allowed = per_hour.ceil().clamp(1.0, f64::from(u32::MAX)) as u32;
         // A clock that begins anew, after a boot, has no hour in common with what was told before.
         let told = self.last.get(&class).filter(|(last, ..)| *last == hour);
         let (_, count, highest) = told.copied().unwrap_or((hour, 0, 0.0));
-        if count >= allowed && nats < highest + GRAVER_NATS {
+        if class == Class::Intrinsic && count == 0 {
+            self.grave.clear();
+        }
+        let is_elsewhere = class == Class::Intrinsic
+            && self.grave.len() < WORKLOADS_MAX
+            && !self.grave.contains(workload);
+        if count >= allowed && nats < highest + GRAVER_NATS && !is_elsewhere {
             return false;
+        }
+        if class == Class::Intrinsic && self.grave.len() < WORKLOADS_MAX {
+            self.grave.insert(workload.clone());
         }
         self.last.insert(class, (hour, count.saturating_add(1), highest.max(nats)));
         self.told_ns.push_back(now_boot_ns);
@@ -64,21 +86,40 @@ impl Notices {
 mod tests {
     use super::*;
 
+    fn admit(notices: &mut Notices, class: Class, of: &str, now: u64, nats: f64) -> bool {
+        notices.admit((class, &Workload::new(of)), 0.02, now, nats)
+    }
+
     #[test]
     fn one_a_class_and_hour_unless_it_is_graver() {
         let mut notices = Notices::default();
-        assert!(notices.admit(Class::Measure, 0.02, 10, 8.0));
-        assert!(!notices.admit(Class::Measure, 0.02, 20, 9.0));
-        assert!(notices.admit(Class::Measure, 0.02, 30, 13.5));
+        assert!(admit(&mut notices, Class::Measure, "a", 10, 8.0));
+        assert!(!admit(&mut notices, Class::Measure, "b", 20, 9.0));
+        assert!(admit(&mut notices, Class::Measure, "a", 30, 13.5));
         assert!(
-            notices.admit(Class::Intrinsic, 0.02, 40, 6.0),
+            admit(&mut notices, Class::Intrinsic, "a", 40, 6.0),
             "each class has a place of its own"
         );
-        assert!(notices.admit(Class::Measure, 0.02, HOUR_NS + 1, 8.0));
+        assert!(admit(&mut notices, Class::Measure, "a", HOUR_NS + 1, 8.0));
         assert_eq!(notices.of_day(HOUR_NS + 2), 4);
         assert_eq!(notices.of_day(3 * DAY_NS), 0);
         let mut many = Notices::default();
-        let told = (0..10).filter(|_| many.admit(Class::Measure, 3.2, 10, 8.0)).count();
+        let here = Workload::new("a");
+        let told = (0..10).filter(|_| many.admit((Class::Measure, &here), 3.2, 10, 8.0)).count();
         assert_eq!(told, 4, "a budget of more than one an hour is no less");
+    }
+
+    #[test]
+    fn noise_in_one_workload_takes_no_place_from_what_is_grave_in_another() {
+        let mut notices = Notices::default();
+        let grave =
+            |notices: &mut Notices, of: &str, now| admit(notices, Class::Intrinsic, of, now, 9.0);
+        assert!(grave(&mut notices, "noisy", 10));
+        assert!(!grave(&mut notices, "noisy", 20));
+        assert!(grave(&mut notices, "web", 30));
+        let told = (0..20).filter(|at| grave(&mut notices, &format!("s{at}"), 40)).count();
+        assert_eq!(told, WORKLOADS_MAX - 2, "a host that is noisy all over is told no more");
+        assert!(grave(&mut notices, "noisy", HOUR_NS));
+        assert!(grave(&mut notices, "web", HOUR_NS + 1));
     }
 }

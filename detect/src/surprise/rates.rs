@@ -19,7 +19,7 @@
 
 use std::collections::BTreeMap;
 
-use hedgerow_event::{CATALOGUE, Class, Deed, Subject, Workload};
+use hedgerow_event::{CATALOGUE, Class, Deed, DeedRow, Subject, Workload};
 use serde::{Deserialize, Serialize};
 
 /// Workloads with counts of their own. Past them a deed counts for nobody, and `refused` tells.
@@ -184,12 +184,12 @@ impl Rates {
         counts.is_some_and(|counts| counts.all.minutes > 0.0)
     }
 
-    /// What a class's deeds are expected to bring, by how surprising they are: single deeds, of
-    /// contexts that did them before and of those that didn't.
-    pub fn masses(&self, class: Class) -> Vec<Mass> {
+    /// What deeds are expected to bring, by how surprising they are: single deeds, of contexts that
+    /// did them before and of those that didn't.
+    pub fn masses(&self, of: impl Fn(&DeedRow) -> bool) -> Vec<Mass> {
         let mut masses = Vec::new();
         let workloads = self.programs.len() as f64 + 1.0;
-        for row in CATALOGUE.iter().filter(|row| row.class == class) {
+        for row in CATALOGUE.iter().filter(|row| of(row)) {
             let base = self.base(row.deed);
             masses.push((surprise(base / workloads), base));
             let exposure = self.exposure(row.deed) + SEEN_HOURS;
@@ -300,7 +300,8 @@ mod tests {
     fn masses_add_up_to_what_is_expected() {
         let mut rates = host(24.0);
         (0..48).for_each(|at| rates.count(Deed::NewPeer, &context("s0", 1), at * 30));
-        let sum: f64 = rates.masses(Class::Novelty).iter().map(|(_, rate)| rate).sum();
+        let sum: f64 =
+            rates.masses(|row| row.class == Class::Novelty).iter().map(|(_, rate)| rate).sum();
         let prior: f64 = CATALOGUE
             .iter()
             .filter(|row| row.class == Class::Novelty)

@@ -2,15 +2,17 @@
 //! extrapolation beyond the largest held-back value.
 //!
 //! The measure of a window is the forest's log-odds plus the neighbours' distance on a logarithmic
-//! scale: unbounded, since a bounded score can't tell far from farther. With B windows held back of
-//! which b reach x, p of a window is (b + 1) / (B + 1) (conformal); above the largest it falls
-//! further by exp(-(x - largest) / s), where s is the scale of the upper tenth: an exponential tail,
-//! which is the extrapolation, and held to its word by the held-back hours (`floors`). A surprise is
-//! that of an hour: -ln of p times the windows in it.
+//! scale: unbounded, since a bounded score can't tell far from farther. Windows hang together for
+//! minutes (autocorrelation .99), so that only the largest of each block of five minutes counts.
+//! With B blocks held back of which b reach x, p of a block is (b + 1) / (B + 1) (conformal); above
+//! the largest it falls further by (1 + (x - largest) / S)^-k, which is what is foretold of an
+//! exponential tail of which k excesses that add up to S are all that is known: heavy while little
+//! is, exponential later. That is the extrapolation, held to its word by the held-back hours
+//! (`floors`). A surprise is that of an hour: -ln of p times the blocks in it.
 
 use std::collections::BTreeMap;
 
-use hedgerow_event::{Scale, Subject, Workload};
+use hedgerow_event::{Subject, Workload};
 use serde::{Deserialize, Serialize};
 
 /// Largest measures kept of a group; the count of all is exact.
@@ -21,16 +23,27 @@ const GROUPS_MAX: usize = 2048;
 const WINDOWS_LEAST: u64 = 12;
 /// The kernel's own counters have one window an epoch, and nobody else's to be judged by.
 const KERNEL_WINDOWS_LEAST: u64 = 3;
-/// Least scale of a tail: a program that always does the same is not surprising at its first step.
-const SCALE_LEAST: f64 = 1.0;
-const EPOCHS_PER_HOUR: f64 = 720.0;
+/// Epochs of a block, whose windows hang together: five minutes.
+const BLOCK_EPOCHS: u32 = 60;
+const BLOCKS_PER_HOUR: f64 = 12.0;
+/// What is held to be known of a tail before anything is: so many excesses of such a size. A
+/// program that always does the same is not surprising at its first step.
+const PRIOR_EXCESSES: f64 = 5.0;
+const PRIOR_SCALE: f64 = 0.75;
+/// Blocks at most whose excesses tell the scale of a tail.
+const EXCESSES_MAX: usize = 16;
+/// Measures that differ by less are the same.
+const SAME: f32 = 0.1;
 
-/// The upper tail of one group's windows.
+/// The upper tail of one group's blocks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tail {
     windows: u64,
-    /// The largest ones, in descending order.
+    /// Blocks that are over, and the largest measures of them, in descending order.
+    blocks: u64,
     largest: Vec<f32>,
+    /// The running block and its largest measure.
+    running: Option<(u32, f32)>,
 }
 
 /// Tails of every subject, workload and of the host.
@@ -42,68 +55,89 @@ pub struct Tails {
 }
 
 impl Tail {
-    fn add(&mut self, x: f64) {
+    fn add(&mut self, x: f64, block: u32) {
         self.windows += 1;
         let x = x as f32;
-        let at = self.largest.partition_point(|kept| *kept > x);
-        if at < KEPT_MAX {
-            self.largest.insert(at, x);
-            self.largest.truncate(KEPT_MAX);
+        match &mut self.running {
+            Some((running, largest)) if *running == block => *largest = largest.max(x),
+            running => {
+                if let Some((_, largest)) = running.replace((block, x)) {
+                    self.blocks += 1;
+                    let at = self.largest.partition_point(|kept| *kept > largest);
+                    if at < KEPT_MAX {
+                        self.largest.insert(at, largest);
+                        self.largest.truncate(KEPT_MAX);
+                    }
+                }
+            }
         }
     }
 
-    /// -ln of the probability that one of so many windows reaches x.
-    fn surprise(&self, x: f64, windows: f64) -> f64 {
-        let reach = self.largest.partition_point(|kept| f64::from(*kept) >= x) as f64;
-        let p = (reach + 1.0) / (self.windows as f64 + 1.0);
-        let beyond = self.largest.first().map_or(0.0, |largest| x - f64::from(*largest));
-        let per_hour = -(windows * p).ln();
-        let far = if beyond > 0.0 { beyond / self.scale() } else { 0.0 };
-        (per_hour + far).max(0.0)
+    /// -ln of the probability that an hour reaches x.
+    fn surprise(&self, x: f64) -> f64 {
+        let Some((_, running)) = self.running else { return 0.0 };
+        let reach = self.largest.partition_point(|kept| f64::from(*kept) >= x)
+            + usize::from(f64::from(running) >= x);
+
+        let p = (reach as f64 + 1.0) / (self.blocks as f64 + 2.0);
+        let largest = f64::from(self.largest.first().map_or(running, |kept| kept.max(running)));
+        (self.far(x - largest) - (BLOCKS_PER_HOUR * p).ln()).max(0.0)
     }
 
-    /// Mean excess over the least of the upper tenth.
-    fn scale(&self) -> f64 {
-        let tenth = (self.windows.div_ceil(10) as usize).clamp(2, KEPT_MAX).min(self.largest.len());
-        let Some(least) = self.largest.get(tenth.saturating_sub(1)) else { return SCALE_LEAST };
-        let excess = self.largest[..tenth].iter().map(|x| f64::from(x - least)).sum::<f64>();
-        (excess / (tenth.max(2) - 1) as f64).max(SCALE_LEAST)
+    /// -ln of the probability that what exceeds the largest does so by as much as that.
+    fn far(&self, beyond: f64) -> f64 {
+        if beyond <= 0.0 {
+            return 0.0;
+        }
+        // The upper half of the blocks, later the largest of them: bursts have a tail of their own.
+        // Equal ones count once: a program that does one of a few things is known by few.
+        let half = (self.blocks.div_ceil(2) as usize).min(EXCESSES_MAX).min(self.largest.len());
+        let mut upper = self.largest[..half].to_vec();
+        upper.dedup_by(|a, b| (*a - *b).abs() < SAME);
+        let least = upper.last().copied().unwrap_or(0.0);
+        let excesses = upper.iter().map(|x| f64::from(x - least)).sum::<f64>();
+        let number = upper.len().saturating_sub(1) as f64 + PRIOR_EXCESSES;
+        number * (beyond / (excesses + PRIOR_EXCESSES * PRIOR_SCALE)).ln_1p()
     }
 }
 
 impl Tails {
     /// Holds back a window's measure.
-    pub fn hold_back(&mut self, subject: &Subject, x: f64) {
+    pub fn hold_back(&mut self, subject: &Subject, x: f64, epoch: u32) {
+        let block = epoch / BLOCK_EPOCHS;
         let name = subject.to_string();
-        if self.subjects.len() < GROUPS_MAX || self.subjects.contains_key(&name) {
-            self.subjects.entry(name).or_default().add(x);
+        if let Some(own) = self.subjects.get_mut(&name) {
+            own.add(x, block);
+        } else if self.subjects.len() < GROUPS_MAX {
+            self.subjects.entry(name).or_default().add(x, block);
         }
         // The kernel's own counters are like no program's.
         if subject.is_host() {
             return;
         }
         let workload = &subject.workload;
-        if self.workloads.len() < GROUPS_MAX || self.workloads.contains_key(workload) {
-            self.workloads.entry(workload.clone()).or_default().add(x);
+        if let Some(own) = self.workloads.get_mut(workload) {
+            own.add(x, block);
+        } else if self.workloads.len() < GROUPS_MAX {
+            self.workloads.entry(workload.clone()).or_default().add(x, block);
         }
-        self.host.add(x);
+        self.host.add(x, block);
     }
 
     /// How surprising a window's measure is, in nats; `None` while nothing was held back.
-    pub fn surprise(&self, subject: &Subject, x: f64, scale: Scale) -> Option<f64> {
-        let windows = EPOCHS_PER_HOUR / f64::from(scale.epochs());
+    pub fn surprise(&self, subject: &Subject, x: f64) -> Option<f64> {
         let enough = |tail: &&Tail| tail.windows >= WINDOWS_LEAST;
         let own = self.subjects.get(&subject.to_string());
         if subject.is_host() {
             return own
                 .filter(|tail| tail.windows >= KERNEL_WINDOWS_LEAST)
-                .map(|tail| tail.surprise(x, windows));
+                .map(|tail| tail.surprise(x));
         }
         let tail = own
             .filter(enough)
             .or_else(|| self.workloads.get(&subject.workload).filter(enough))
             .or(Some(&self.host).filter(enough))?;
-        Some(tail.surprise(x, windows))
+        Some(tail.surprise(x))
     }
 
     /// Subjects that are measured.
@@ -124,37 +158,58 @@ mod tests {
         Subject::new(Workload::new("web.service"), Program::new("/usr/bin/web"))
     }
 
+    /// Hours of windows that hang together, autocorrelation .99, with what their highest measure
+    /// was worth: e^-v of them are worth v or more, whether an hour was watched or a week.
     #[test]
-    fn exponential_measures_are_as_surprising_as_they_are_rare() {
-        let mut rng = SmallRng::seed_from_u64(7);
-        let mut exponential = move || -rng.gen_range(f64::EPSILON..1.0).ln();
-        let mut tails = Tails::default();
-        for _ in 0..40_000 {
-            tails.hold_back(&subject(), exponential());
+    fn hours_are_as_surprising_as_they_are_rare() {
+        let (mut young, mut old, lives) = ([0.0; 2], [0.0; 2], 300);
+        for seed in 0..lives {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            let (mut tails, mut level) = (Tails::default(), 0.0);
+            for hour in 0..40u32 {
+                let mut highest = 0.0f64;
+                // One epoch of ten: the others are much the same.
+                for epoch in (hour * 720..(hour + 1) * 720).step_by(10) {
+                    level = 0.9 * level + 0.44 * rng.gen_range(-1.7..1.7f64);
+                    let nats = tails.surprise(&subject(), level.exp()).unwrap_or(0.0);
+                    highest = highest.max(nats);
+                    tails.hold_back(&subject(), level.exp(), epoch);
+                }
+                let counts = if hour == 1 { &mut young } else { &mut old };
+                if hour == 1 || hour >= 30 {
+                    counts[0] += f64::from(highest >= 2.0) / lives as f64;
+                    counts[1] += f64::from(highest >= 4.0) / lives as f64;
+                }
+            }
         }
-        // Above 12 lies one window of e^12, one hour of e^12 / 720.
-        let nats = tails.surprise(&subject(), 12.0, Scale::Seconds5).unwrap();
-        assert!((nats - (12.0 - 720f64.ln())).abs() < 2.5, "{nats}");
-        let hours = 2_000;
-        let above = (0..hours)
-            .filter(|_| {
-                let highest = (0..720).map(|_| exponential()).fold(0.0, f64::max);
-                tails.surprise(&subject(), highest, Scale::Seconds5).unwrap() >= 3.0
-            })
-            .count();
-        let share = above as f64 / f64::from(hours);
-        assert!((0.005..0.09).contains(&share), "{share} beside e^-3 = .05");
+        old = old.map(|share| share / 10.0);
+        for (shares, most) in [(young, 2.5), (old, 1.3)] {
+            assert!(shares[0] <= most * (-2.0f64).exp(), "{shares:?}");
+            assert!(shares[1] <= most * (-4.0f64).exp(), "{shares:?}");
+        }
+        // It isn't blind, either.
+        assert!(old[0] >= 0.3 * (-2.0f64).exp(), "{old:?}");
     }
 
     #[test]
     fn a_constant_program_is_not_surprising_by_a_little_and_a_stranger_is_judged_by_its_host() {
         let mut tails = Tails::default();
-        let surprise = |tails: &Tails, of: &Subject, x: f64| tails.surprise(of, x, Scale::Seconds5);
-        assert_eq!(surprise(&tails, &subject(), 1.0), None);
-        (0..40).for_each(|_| tails.hold_back(&subject(), 1.0));
-        assert!(surprise(&tails, &subject(), 1.2).unwrap() < 1.0);
+        assert_eq!(tails.surprise(&subject(), 1.0), None);
+        (0..40).for_each(|epoch| tails.hold_back(&subject(), 1.0, epoch * 12));
+        assert!(tails.surprise(&subject(), 1.2).unwrap() < 1.0);
         let stranger = Subject::new(Workload::new("new.service"), Program::new("/bin/x"));
-        assert!(surprise(&tails, &stranger, 1.0).unwrap() < 0.1);
-        assert!(surprise(&tails, &stranger, 19.0).unwrap() > 12.0);
+        assert!(tails.surprise(&stranger, 1.0).unwrap() < 0.1);
+        assert!(tails.surprise(&stranger, 19.0).unwrap() > 7.0);
+    }
+
+    /// One that ran once or twice a minute, and now runs thrice.
+    #[test]
+    fn a_program_that_does_one_of_a_few_things_is_not_known_by_how_often_it_did_them() {
+        let mut tails = Tails::default();
+        for epoch in 0..2400 {
+            tails.hold_back(&subject(), if epoch % 120 < 60 { 4.2 } else { -0.7 }, epoch);
+        }
+        assert!(tails.surprise(&subject(), 9.0).unwrap() < 6.0);
+        assert!(tails.surprise(&subject(), 60.0).unwrap() > 9.0);
     }
 }

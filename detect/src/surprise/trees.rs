@@ -65,6 +65,11 @@ impl Done {
 }
 
 impl Tree {
+    /// What several trees did, as if one had.
+    pub fn of(done: Vec<Done>) -> Self {
+        Self { done, ..Self::default() }
+    }
+
     /// The most surprising deed of each aspect: what the tree's surprise is the sum of.
     pub fn counted(&self) -> Vec<&Done> {
         let mut best: BTreeMap<Aspect, &Done> = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! One scale's detectors: forest and nearest neighbours over deviation rows.
 
-use std::sync::Arc;
+use std::{borrow::Borrow, sync::Arc};
 
 use hedgerow_event::{Family, Share, Subject};
 use hedgerow_features::{COLUMNS, Window};
@@ -17,6 +17,8 @@ const SAMPLE_MAX: usize = 256;
 /// Draws of the nearest-neighbour ensemble, and rows of each.
 const DRAWS: usize = 50;
 const NEIGHBORS_MAX: usize = 16;
+/// A deviation of about a third of a unit is never large, however seldom it was.
+const DEVIATION_LEAST: f32 = 0.25;
 /// Windows of *fit* kept for the forest: a uniform sample of more.
 pub const FIT_ROWS_MAX: usize = 20_000;
 /// Distance that weighs as much as one unit of the forest's log-odds.
@@ -40,6 +42,8 @@ pub struct Scored {
     /// forest alone can't tell far from farther, since beyond its outermost split all rows score the
     /// same.
     pub measure: f64,
+    /// How surprising the measure is, in nats; `None` while nothing was held back of its kind.
+    pub nats: Option<f64>,
     pub deviation: Deviation,
 }
 
@@ -56,17 +60,18 @@ impl Detector {
         let neighbors = NearestNeighborEnsemble::params_with_rng(SmallRng::seed_from_u64(seed ^ 1))
             .n_draws(DRAWS)
             .sample_size(NEIGHBORS_MAX.min(rows.nrows()))
+            .least_deviation(DEVIATION_LEAST)
             .fit(&filled)?;
         Ok(Self { forest, neighbors })
     }
 
     /// Scores windows, in order.
-    pub fn score(&self, reference: &Reference, windows: &[Window]) -> Vec<Scored> {
+    pub fn score(&self, reference: &Reference, windows: &[impl Borrow<Window>]) -> Vec<Scored> {
         if windows.is_empty() {
             return Vec::new();
         }
         let deviations: Vec<Deviation> =
-            windows.iter().map(|window| reference.deviation(window)).collect();
+            windows.iter().map(|window| reference.deviation(window.borrow())).collect();
         let rows = rows(deviations.iter());
         let lengths = self.forest.mean_path_lengths(rows.view());
         let distances = self.neighbors.mean_distances(rows.view());
@@ -76,9 +81,14 @@ impl Detector {
             .map(|(deviation, (length, distance))| {
                 let forest = self.forest.score_of_path_length(*length);
                 let odds = (forest / (1.0 - forest).max(f64::EPSILON)).ln();
-                Scored { forest, measure: odds + distance / DISTANCE_UNIT, deviation }
+                let measure = odds + distance / DISTANCE_UNIT;
+                Scored { forest, measure, nats: None, deviation }
             })
             .collect()
+    }
+
+    pub fn forest(&self) -> &IsolationForest {
+        &self.forest
     }
 
     /// What made a window's score, largest share first: the distance to its nearest neighbours by

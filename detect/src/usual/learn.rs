@@ -15,13 +15,13 @@ const UNSUSPECTED_MAX: usize = 4096;
 impl Engine {
     pub(crate) fn hold_back(&mut self, windows: &[Window]) {
         for scale in [Scale::Seconds5, Scale::Minute] {
-            let mut part: Vec<Window> = valid(windows, scale);
+            let mut part = valid(windows, scale);
             part.retain(|window| !self.in_transition(window));
             let scored = self.scored(scale, &part);
             for (window, scored) in part.iter().zip(&scored) {
                 self.held_back += 1;
                 if let Some(learned) = self.learned.get_mut(&scale) {
-                    learned.tails.hold_back(&window.subject, scored.measure);
+                    learned.tails.hold_back(&window.subject, scored.measure, window.time.epoch.0);
                     learned.counts.add(window);
                 }
             }
@@ -117,6 +117,7 @@ impl Engine {
     pub(crate) fn solve(&mut self) {
         self.watch();
         let measured: usize = self.learned.values().map(|learned| learned.tails.programs()).sum();
+        self.floors.rescore(&self.rates);
         self.floors.solve(&self.rates, measured.max(self.rates.programs()).max(1));
     }
 }

@@ -6,7 +6,7 @@
 //! subject's usual values (`spread`), and how far beyond everything seen (`excess`). Ranges are
 //! frozen before *fit*, so that the forest's and the calibration's rows are out of sample.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use hedgerow_event::{Direction, Family, Subject, Workload};
 use hedgerow_features::{COLUMNS, Kind, Window};
@@ -38,7 +38,7 @@ const WINDOWS_LEAST: u32 = 8;
 /// Groups with ranges of their own; a subject past them is judged by its workload.
 const GROUPS_MAX: usize = 1024;
 /// What one unit of deviation is at least: counts are compared as ln(1 + n), so that .35 is about
-/// 40 %; measures are mostly shares.
+/// 40 %, and that of a few is as large as chance makes it; measures are mostly shares.
 const COUNT_UNIT: f32 = 0.35;
 const MEASURE_UNIT: f32 = 0.1;
 
@@ -118,9 +118,27 @@ fn untransformed(value: f32, kind: Kind) -> f64 {
     }
 }
 
-fn unit(kind: Kind) -> f32 {
+/// How a column is compared: a rate as the count that it is made of.
+fn kind_of(column: usize) -> Kind {
+    if COLUMNS[column].name.ends_with("_rate") { Kind::Count } else { COLUMNS[column].kind }
+}
+
+/// The columns of each family of [`FAMILIES`], with how they are compared.
+static COLUMNS_OF: LazyLock<Vec<Vec<(usize, Kind)>>> = LazyLock::new(|| {
+    let of = |family: &Family| {
+        let columns = COLUMNS.iter().enumerate();
+        let own =
+            columns.filter(|(_, column)| column.family == *family && *column.name != *BOOKKEEPING);
+        own.map(|(index, _)| (index, kind_of(index))).collect()
+    };
+    FAMILIES.iter().map(of).collect()
+});
+
+/// `usual` is the count that is deviated from, as compared: that of n events has a standard
+/// deviation of sqrt(n), which is 1 / sqrt(1 + n) as compared.
+fn unit(kind: Kind, usual: f32) -> f32 {
     match kind {
-        Kind::Count => COUNT_UNIT,
+        Kind::Count => COUNT_UNIT + (-usual / 2.0).exp(),
         Kind::Measure => MEASURE_UNIT,
     }
 }
@@ -137,11 +155,9 @@ impl ReferenceBuilder {
 
     /// Adds a closed window of *fill*.
     pub fn add(&mut self, window: &Window) {
-        let row: Box<[f32]> = COLUMNS
-            .iter()
-            .zip(&window.values)
-            .map(|(column, value)| transformed(*value, column.kind))
-            .collect();
+        let values = window.values.iter().enumerate();
+        let row: Box<[f32]> =
+            values.map(|(column, value)| transformed(*value, kind_of(column))).collect();
         let name = window.subject.to_string();
         if self.subjects.contains_key(&name) || self.subjects.len() < GROUPS_MAX {
             self.subjects.entry(name).or_default().add(&row, &mut self.rng);
@@ -226,6 +242,24 @@ impl Sample {
 }
 
 impl Reference {
+    /// The first version of the model file holds rates as they are.
+    pub fn compare_rates_as_counts(&mut self) {
+        let groups = self.subjects.values_mut().chain(self.workloads.values_mut());
+        for group in groups.chain([&mut self.host]) {
+            for (column, range) in group.ranges.iter_mut().enumerate() {
+                let Some(range) = range else { continue };
+                if kind_of(column) == COLUMNS[column].kind {
+                    continue;
+                }
+                range.deviation /= 1.0 + range.median;
+                let Range { smallest, largest, low, high, median, .. } = range;
+                for value in [smallest, largest, low, high, median] {
+                    *value = value.ln_1p();
+                }
+            }
+        }
+    }
+
     /// The narrowest group with enough windows to judge a subject by, and whether it is the
     /// subject's own.
     fn group(&self, subject: &Subject) -> (&Group, bool) {
@@ -242,21 +276,20 @@ impl Reference {
     pub fn deviation(&self, window: &Window) -> Deviation {
         let (group, own) = self.group(&window.subject);
         let mut deviation = Deviation { row: [f32::NAN; DEVIATIONS], column: [None; DEVIATIONS] };
-        for (at, family) in FAMILIES.iter().enumerate() {
+        for (at, columns) in COLUMNS_OF.iter().enumerate() {
             let mut sum = 0.0f32;
             let mut count = 0u32;
             let mut farthest = (0.0f32, None);
             let mut beyond = (0.0f32, None);
-            for (index, column) in COLUMNS.iter().enumerate() {
-                let left_out = column.family != *family || *column.name == *BOOKKEEPING;
-                if left_out || window.values[index].is_nan() {
+            for &(index, kind) in columns {
+                if window.values[index].is_nan() {
                     continue;
                 }
-                let value = transformed(window.values[index], column.kind);
+                let value = transformed(window.values[index], kind);
                 // That a program does less than its whole workload, or has done less before its
                 // window has closed, says nothing.
-                let less = own && (window.early.is_none() || column.kind == Kind::Measure);
-                let (distance, excess) = beside(value, column.kind, less, range(group, index));
+                let less = own && (window.early.is_none() || kind == Kind::Measure);
+                let (distance, excess) = beside(value, kind, less, range(group, index));
                 sum += distance * distance;
                 count += 1;
                 if distance > farthest.0 {
@@ -280,12 +313,12 @@ impl Reference {
     pub fn usual(&self, subject: &Subject, column: usize) -> Option<f64> {
         let (group, own) = self.group(subject);
         let range = range(group, column).filter(|_| own)?;
-        Some(untransformed(range.median, COLUMNS[column].kind))
+        Some(untransformed(range.median, kind_of(column)))
     }
 
     /// Where a column's value lies in the usual range of a subject.
     pub fn beside(&self, subject: &Subject, column: usize, value: f64) -> Beside {
-        let kind = COLUMNS[column].kind;
+        let kind = kind_of(column);
         let Some(range) = range(self.group(subject).0, column) else {
             return Beside { low: None, high: None, direction: Direction::Above };
         };
@@ -308,15 +341,20 @@ fn range(group: &Group, column: usize) -> Option<Range> {
 /// (distance from the median, distance beyond everything seen), in units. Where `less` than usual
 /// counts, it is told by the spread; counts below their smallest value are no excess.
 fn beside(value: f32, kind: Kind, less: bool, range: Option<Range>) -> (f32, f32) {
-    let unit = unit(kind);
     let Some(range) = range else {
+        let unit = unit(kind, 0.0);
         return (value.abs() / unit, value.max(0.0) / unit);
     };
     let above = value - range.median;
-    let distance = if less { above.abs() } else { above.max(0.0) } / (range.deviation + unit);
+    let mut distance = if less { above.abs() } else { above.max(0.0) };
+    // Most columns are as they always are.
+    if distance > 0.0 {
+        distance /= range.deviation + unit(kind, range.median);
+    }
     let excess = match kind {
         Kind::Measure if less => (value - range.largest).max(range.smallest - value),
         _ => value - range.largest,
     };
-    (distance, excess.max(0.0) / unit)
+    let excess = if excess > 0.0 { excess / unit(kind, range.largest) } else { 0.0 };
+    (distance, excess)
 }

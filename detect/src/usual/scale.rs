@@ -163,6 +163,6 @@ fn raise(largest: &mut Vec<f64>, window: &Window) {
 impl Learned {
     /// How surprising a scored window's measure is, in nats; `None` while nothing was held back.
     pub fn surprise(&self, window: &Window, scored: &Scored) -> Option<f64> {
-        self.tails.surprise(&window.subject, scored.measure, window.time.scale)
+        self.tails.surprise(&window.subject, scored.measure)
     }
 }
