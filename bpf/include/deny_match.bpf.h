@@ -24,19 +24,12 @@ struct deny_query {
 #define MAPPED_WORD 0x0000ffff  /* third word of ::ffff:0:0/96 */
 #define LOOPBACK_V4 0x7f000001
 
-/* One form of each address in `out`, which is zero: IPv4 is mapped into ::ffff:0:0/96. */
-static __always_inline void deny_ipv4(__u8 *out, __u32 address)
-{
-	out[10] = 0xff;
-	out[11] = 0xff;
-	__builtin_memcpy(&out[12], &address, sizeof(address));
-}
-
-/* What a translator on the way makes IPv4 of is that address. */
+/* One form of each address: IPv4 is mapped into ::ffff:0:0/96, and what a translator on the way
+ * makes IPv4 of is that address. */
 static __always_inline void deny_ipv6(__u8 *out, const __u32 *words)
 {
 	if (words[0] == bpf_htonl(NAT64_PREFIX) && !words[1] && !words[2])
-		deny_ipv4(out, words[3]);
+		map_v4(out, words[3]);
 	else
 		__builtin_memcpy(out, words, 16);
 }
@@ -44,7 +37,7 @@ static __always_inline void deny_ipv6(__u8 *out, const __u32 *words)
 /* The unspecified address as a destination is this host. */
 static __always_inline void deny_ipv4_destination(__u8 *out, __u32 address)
 {
-	deny_ipv4(out, address ? address : bpf_htonl(LOOPBACK_V4));
+	map_v4(out, address ? address : bpf_htonl(LOOPBACK_V4));
 }
 
 static __always_inline void deny_ipv6_destination(__u8 *out, __u32 *words)
@@ -56,6 +49,27 @@ static __always_inline void deny_ipv6_destination(__u8 *out, __u32 *words)
 			words[3] = bpf_htonl(LOOPBACK_V4);
 	}
 	deny_ipv6(out, words);
+}
+
+static __always_inline __u64 deny_current_start_boot_ns(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, group_leader, start_boottime);
+}
+
+/* When, what, and in which cgroups the running process asks. */
+static __always_inline void deny_query_current(struct deny_query *query, __u32 verb)
+{
+	query->now = bpf_ktime_get_boot_ns();
+	query->verb = verb;
+	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
+		query->cgroups[i] = bpf_get_current_ancestor_cgroup_id(i);
+		if (!query->cgroups[i])
+			break;
+	}
+	if (query->cgroups[DENY_LEVELS_MAX - 1])
+		query->cgroups[DENY_LEVELS_MAX - 1] = bpf_get_current_cgroup_id();
 }
 
 static __always_inline bool deny_is_switched_on(void)

@@ -37,6 +37,10 @@ enum deny_verb {
 	DENY_SOCKET = 8,
 	DENY_PACKET = 16,
 	DENY_EXEC = 32,
+	/* Map it executable, as the loader does that is told to run it. */
+	DENY_MAP = 64,
+	/* Make a socket of another family than IPv4 and IPv6 that reaches beyond the host. */
+	DENY_FAMILY = 128,
 	/* Beside a verb: it comes from outside, so whom the entry stops tries nothing. */
 	DENY_INBOUND = 1 << 30,
 	/* Beside a verb: user space asks, nobody tries anything. */

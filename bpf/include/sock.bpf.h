@@ -25,6 +25,7 @@ struct sock_common {
 	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	int skc_bound_dev_if;
 	struct possible_net skc_net;
 	unsigned long skc_flags;
 	struct in6_like skc_v6_daddr;

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Refuses a denied program's exec outright where BPF LSM programs load; elsewhere, and for what
- * slips past, deny_exec kills the image before its first instruction.
+ * What only BPF LSM programs can refuse, where the kernel takes them. Elsewhere deny_exec kills a
+ * denied program before its first instruction, and deny_capability kills what of a denied tree
+ * opens a packet socket.
  */
 #include "deny_kernel.h"
 #include "deny_match.bpf.h"
 
 #define EPERM 1
+#define PROT_EXEC 4
+#define AF_UNIX 1
+#define AF_NETLINK 16
+#define AF_ALG 38
 
 static __noinline bool file_of(struct deny_file *out, struct file *file)
 {
@@ -20,24 +25,69 @@ static __noinline bool file_of(struct deny_file *out, struct file *file)
 	return true;
 }
 
-/* security_bprm_check(struct linux_binprm *bprm), once for each interpreter in the chain */
+static __always_inline bool refuses(const struct deny_query *query, __u32 tgid)
+{
+	if (deny_allows(query))
+		return false;
+	return deny_tree_refuses(tgid, deny_current_start_boot_ns(), query->now, query->verb) ||
+	       deny_refuses(query);
+}
+
+/* int security_bprm_check(struct linux_binprm *bprm), once for each interpreter in the chain */
 SEC("lsm/bprm_check_security")
 int BPF_PROG(deny_bprm, struct linux_binprm *bprm, int ret)
 {
-	struct deny_control *control = deny_armed();
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 
-	if (ret || !control || tgid == 1 || !file_of(&query.file, bprm->file))
+	if (ret || !deny_armed() || tgid == 1 || !file_of(&query.file, bprm->file))
 		return ret;
-	query.now = bpf_ktime_get_boot_ns();
-	query.verb = DENY_EXEC;
-	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
-		query.cgroups[i] = bpf_get_current_ancestor_cgroup_id(i);
-		if (!query.cgroups[i])
-			break;
-	}
-	if (query.cgroups[DENY_LEVELS_MAX - 1])
-		query.cgroups[DENY_LEVELS_MAX - 1] = bpf_get_current_cgroup_id();
+	deny_query_current(&query, DENY_EXEC);
+	return refuses(&query, tgid) ? -EPERM : 0;
+}
+
+/*
+ * int security_mmap_file(struct file *file, unsigned long prot, unsigned long flags), also for each
+ * executable segment of an image: `ld.so ./prog` maps a program that nobody has executed.
+ */
+SEC("lsm/mmap_file")
+int BPF_PROG(deny_map, struct file *file, unsigned long asked, unsigned long prot,
+	     unsigned long flags, int ret)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct deny_query query = {};
+
+	if (ret || !(prot & PROT_EXEC) || !file || !deny_armed() || tgid == 1)
+		return ret;
+	if (!file_of(&query.file, file))
+		return ret;
+	deny_query_current(&query, DENY_MAP);
 	return !deny_allows(&query) && deny_refuses(&query) ? -EPERM : 0;
+}
+
+/* What goes no further than this host, and what cgroup/sock_create refuses. */
+static __always_inline bool is_local_or_inet(int family)
+{
+	return family == AF_UNIX || family == AF_NETLINK || family == AF_ALG || family == AF_INET ||
+	       family == AF_INET6;
+}
+
+/*
+ * int security_socket_create(int family, int type, int protocol, int kern): packet, vsock,
+ * Bluetooth and what else no hook of a cgroup is asked about
+ */
+SEC("lsm/socket_create")
+int BPF_PROG(deny_family, int family, int type, int protocol, int kern, int ret)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct deny_query query = {};
+	struct deny_process *process;
+
+	if (ret || kern || is_local_or_inet(family) || !deny_armed() || tgid == 1)
+		return ret;
+	process = bpf_map_lookup_elem(&deny_processes, &tgid);
+	if (process)
+		query.file = process->file;
+	deny_query_current(&query, DENY_FAMILY);
+	return refuses(&query, tgid) ? -EPERM : 0;
 }

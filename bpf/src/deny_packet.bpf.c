@@ -6,8 +6,6 @@
 #include "deny_kernel.h"
 #include "deny_match.bpf.h"
 
-#define SOCK_STREAM 1
-#define IPPROTO_TCP 6
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 
@@ -18,7 +16,7 @@ static __always_inline bool query_peer(struct __sk_buff *skb, struct deny_query 
 
 		if (bpf_skb_load_bytes(skb, egress ? 16 : 12, &address, sizeof(address)))
 			return false;
-		deny_ipv4(query->address, address);
+		map_v4(query->address, address);
 		return true;
 	}
 	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {

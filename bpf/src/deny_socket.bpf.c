@@ -6,30 +6,15 @@
 #include "deny_kernel.h"
 #include "deny_match.bpf.h"
 
-static __always_inline __u64 current_start_boot_ns(void)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-
-	return BPF_CORE_READ(task, group_leader, start_boottime);
-}
-
 static __always_inline void query_current(struct deny_query *query, __u32 tgid, __u32 verb)
 {
 	struct deny_process *process = bpf_map_lookup_elem(&deny_processes, &tgid);
 
-	query->now = bpf_ktime_get_boot_ns();
-	query->verb = verb;
+	deny_query_current(query, verb);
 	if (process) {
 		query->programs[0] = process->program;
 		query->file = process->file;
 	}
-	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
-		query->cgroups[i] = bpf_get_current_ancestor_cgroup_id(i);
-		if (!query->cgroups[i])
-			break;
-	}
-	if (query->cgroups[DENY_LEVELS_MAX - 1])
-		query->cgroups[DENY_LEVELS_MAX - 1] = bpf_get_current_cgroup_id();
 }
 
 /* The entry that refuses; 0 is none. */
@@ -44,7 +29,7 @@ static __always_inline __u64 decide(const struct deny_control *control, struct d
 		return 0;
 	if (socket && deny_entry_refuses(socket->id, query->now, query->verb))
 		return socket->id;
-	id = deny_tree_refuses(tgid, current_start_boot_ns(), query->now, query->verb);
+	id = deny_tree_refuses(tgid, deny_current_start_boot_ns(), query->now, query->verb);
 	if (id)
 		return id;
 	if (deny_is_doomed(control, tgid, query->now))
@@ -154,7 +139,7 @@ int deny_sock_create(struct bpf_sock *ctx)
 		struct deny_process *process = bpf_map_lookup_elem(&deny_processes, &tgid);
 
 		socket->tgid = tgid;
-		socket->start_boot_ns = current_start_boot_ns();
+		socket->start_boot_ns = deny_current_start_boot_ns();
 		socket->program = process ? process->program : 0;
 	}
 	return 1;

@@ -6,9 +6,6 @@
 #include "deny_kernel.h"
 #include "deny_match.bpf.h"
 
-#define AF_INET 2
-#define AF_INET6 10
-
 /* Out of line, so that its spilled registers don't add to the stack of the look-ups that follow. */
 static __noinline void query_task(struct deny_query *query, struct task_struct *task)
 {
@@ -33,7 +30,7 @@ static __noinline void query_peer(struct deny_query *query, const struct deny_so
 	deny_ipv6(query->address, words);
 }
 
-static __noinline void tuple(struct deny_socket_record *record, struct sock___deny *sk)
+static __noinline void tuple(struct deny_socket_record *record, struct sock *sk)
 {
 	record->family = sk->__sk_common.skc_family;
 	record->protocol = sk->sk_protocol;
@@ -43,8 +40,8 @@ static __noinline void tuple(struct deny_socket_record *record, struct sock___de
 	record->local_port = sk->__sk_common.skc_num;
 	record->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
 	if (record->family == AF_INET) {
-		deny_ipv4(record->local, sk->__sk_common.skc_rcv_saddr);
-		deny_ipv4(record->peer, sk->__sk_common.skc_daddr);
+		map_v4(record->local, sk->__sk_common.skc_rcv_saddr);
+		map_v4(record->peer, sk->__sk_common.skc_daddr);
 	} else {
 		BPF_CORE_READ_INTO(&record->local, sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr8);
 		BPF_CORE_READ_INTO(&record->peer, sk, __sk_common.skc_v6_daddr.in6_u.u6_addr8);
@@ -52,7 +49,7 @@ static __noinline void tuple(struct deny_socket_record *record, struct sock___de
 }
 
 SEC("iter/task_file")
-int deny_list_sockets(struct bpf_iter__task_file___deny *ctx)
+int deny_list_sockets(struct bpf_iter__task_file *ctx)
 {
 	struct task_struct *task = ctx->task;
 	struct file *file = ctx->file;
@@ -60,8 +57,8 @@ int deny_list_sockets(struct bpf_iter__task_file___deny *ctx)
 	struct deny_query query = {};
 	struct deny_process *process;
 	struct deny_socket *marked;
-	struct socket___deny *socket;
-	struct sock___deny *sk;
+	struct socket *socket;
+	struct sock *sk;
 	__u32 tgid;
 
 	if (!task || !file)
@@ -70,8 +67,7 @@ int deny_list_sockets(struct bpf_iter__task_file___deny *ctx)
 	if (!socket)
 		return 0;
 	sk = socket->sk;
-	if (!sk ||
-	    (sk->__sk_common.skc_family != AF_INET && sk->__sk_common.skc_family != AF_INET6))
+	if (!sk || !is_inet(sk))
 		return 0;
 	tgid = task->tgid;
 	record.cookie = bpf_get_socket_cookie(sk);

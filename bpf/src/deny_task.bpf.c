@@ -178,17 +178,9 @@ int BPF_PROG(deny_exec, struct task_struct *task, int old_pid, struct linux_binp
 	control = deny_armed();
 	if (!control || tgid == 1)
 		return 0;
-	query.now = bpf_ktime_get_boot_ns();
-	query.verb = DENY_EXEC;
+	deny_query_current(&query, DENY_EXEC);
 	query.file = image.file;
 	query.programs[0] = image.program;
-	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
-		query.cgroups[i] = bpf_get_current_ancestor_cgroup_id(i);
-		if (!query.cgroups[i])
-			break;
-	}
-	if (query.cgroups[DENY_LEVELS_MAX - 1])
-		query.cgroups[DENY_LEVELS_MAX - 1] = bpf_get_current_cgroup_id();
 	if (deny_allows(&query))
 		return 0;
 	if (deny_is_doomed(control, tgid, query.now) ||

@@ -9,6 +9,8 @@
 //! `cargo bench -p hedgerow-responder`
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::{
     net::UdpSocket,
     sync::{
@@ -19,6 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use common::{Unpin, median, pin, spread};
 use hedgerow_event::{Mode, Rule, Target};
 use hedgerow_responder::{Options, Request, Responder, now};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
@@ -57,8 +60,7 @@ fn main() {
         quantiles(deny_to_refusal(&mut responder), &mut denies, Some(base_us));
     }
     responder.stop(false).unwrap();
-    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name\t: ")).unwrap_or("?");
+    let cpu = common::cpu();
     println!(
         "median of {ROUNDS} rounds of {TRIALS} trials (quartiles) on {cpu}; {left_out} trials were \
          preempted and are left out"
@@ -98,31 +100,6 @@ impl Rounds {
             ratio("= x", &self.ratio50),
             ratio("and x", &self.ratio99)
         );
-    }
-}
-
-fn sorted(values: &[f64]) -> Vec<f64> {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-fn median(values: &[f64]) -> f64 {
-    sorted(values)[values.len() / 2]
-}
-
-fn spread(values: &[f64]) -> String {
-    let sorted = sorted(values);
-    let at = |quarter: usize| sorted[(sorted.len() - 1) * quarter / 4];
-    format!("{:.1} ({:.1} to {:.1})", at(2), at(1), at(3))
-}
-
-/// Detaches also when the benchmark fails.
-struct Unpin(std::path::PathBuf);
-
-impl Drop for Unpin {
-    fn drop(&mut self) {
-        let _ = hedgerow_responder::remove_pins(&self.0);
     }
 }
 
@@ -217,17 +194,6 @@ fn write_to_refusal(id: u64, pins: &std::path::Path) -> (Vec<Duration>, Vec<Dura
     stop.store(true, SeqCst);
     storm.join().unwrap();
     (writes, refusals)
-}
-
-/// Keeps this thread on a CPU of its own, where there are two.
-fn pin(cpu: usize) {
-    // SAFETY: the set is plain data, made from zeroes and passed with its size.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(cpu, &mut set);
-        // A machine with one CPU, or a container without this one: then it stays where it is.
-        let _ = libc::sched_setaffinity(0, size_of_val(&set), &set);
-    }
 }
 
 /// How often the scheduler took the CPU from this thread against its will.

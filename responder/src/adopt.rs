@@ -103,7 +103,7 @@ fn rebuild(told: &Remediation, period_s: u32) -> Entry {
         hits_before: told.hits,
         inbound: 0,
         sockets_destroyed: told.sockets_destroyed,
-        exec_prevents: false,
+        enforced: told.level,
     }
 }
 

@@ -44,8 +44,13 @@ pub struct Entry {
     /// Packets from outside that were dropped; they extend nothing.
     pub inbound: u64,
     pub sockets_destroyed: u32,
-    /// A program's exec is refused; otherwise the new image is killed.
-    pub exec_prevents: bool,
+    /// What this kernel does for the target where the entry enforces; none is kept over restarts.
+    #[serde(skip, default = "nothing")]
+    pub enforced: Level,
+}
+
+fn nothing() -> Level {
+    Level::Counts
 }
 
 /// What is due for an entry.
@@ -135,13 +140,9 @@ impl Entry {
 
     /// What the kernel does for the target.
     pub fn level(&self) -> Level {
-        match (self.mode, &self.target) {
-            (Mode::Observe | Mode::Monitor, _) => Level::Counts,
-            (Mode::Enforce, Target::Program { .. }) if !self.exec_prevents => {
-                Level::KillsBeforeFirstInstruction
-            }
-            (Mode::Enforce, Target::Program { .. }) => Level::Prevents,
-            (Mode::Enforce, _) => Level::PreventsNetwork,
+        match self.mode {
+            Mode::Observe | Mode::Monitor => Level::Counts,
+            Mode::Enforce => self.enforced,
         }
     }
 
@@ -188,7 +189,7 @@ pub(crate) mod tests {
             hits_before: 0,
             inbound: 0,
             sockets_destroyed: 0,
-            exec_prevents: false,
+            enforced: Level::Counts,
         };
         entry.begin(Now { boot_ns: 0, wall_ns: 0 }, PERIOD_FIRST_S);
         entry

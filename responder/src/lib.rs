@@ -12,6 +12,7 @@ mod cut;
 pub mod entry;
 mod error;
 pub mod hold;
+pub mod hooks;
 mod kernel;
 pub mod ledger;
 mod limits;
@@ -32,7 +33,7 @@ pub use kernel::now;
 pub use ledger::By;
 pub use limits::Limits;
 pub use responder::{
-    Alarm, DIRECTORY, Options, Request, Responder, Wronged, disarm, ordered, remove_pins,
+    Alarm, DIRECTORY, Options, Request, Responder, Wronged, disarm, ordered, remove_pins, survey,
 };
 
 /// One reading of both clocks.

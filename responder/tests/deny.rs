@@ -7,6 +7,7 @@ use common::{
     Bench, Cgroup, EPERM, Puppet, Sink, copy_of_self, eventually, ok, peer, scoped_peer, steal,
 };
 use hedgerow_event::{Level, Target};
+use hedgerow_responder::hooks::{Key, Verb};
 
 #[test]
 fn puppet() {
@@ -124,7 +125,10 @@ fn a_task_tree_is_refused_every_verb_with_all_its_descendants() {
     // Descendants from before, and those that are forked and run another image afterwards.
     assert_eq!(puppet.tell(&format!("sub {connect}")), Err(EPERM));
     assert_eq!(puppet.tell(&format!("sub sub {connect}")), Err(EPERM));
-    puppet.tell("fork").unwrap();
+    match bench.get().hooks().level(Key::TaskTree, Verb::Exec) {
+        Level::Prevents => assert_eq!(puppet.tell("fork"), Err(EPERM), "no other image"),
+        _ => drop(puppet.tell("fork").unwrap()),
+    }
     assert_eq!(puppet.tell(&format!("sub {connect}")), Err(EPERM));
     assert_eq!(puppet.tell("sub bind 127.0.0.1:0"), Err(EPERM));
     assert_eq!(bystander.tell(&connect), ok());

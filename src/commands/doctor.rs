@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use hedgerow_event::Level;
 use hedgerow_probe::support;
+use hedgerow_responder::hooks::{Hooks, Key, Verb, level_name};
+use serde::Serialize;
 
 use super::steer;
 use crate::{
@@ -13,16 +16,21 @@ use crate::{
 
 pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     let report = support::report();
+    let response = Response::new(hedgerow_responder::survey());
     // No daemon, nothing to say of one.
     let modes = call(&socket(state), &GetModes {}).ok();
     if json {
         let mut told = serde_json::to_value(&report)?;
-        if let (Some(told), Some(modes)) = (told.as_object_mut(), modes) {
-            told.insert("daemon".to_owned(), serde_json::to_value(modes)?);
+        if let Some(told) = told.as_object_mut() {
+            told.insert("response".to_owned(), serde_json::to_value(&response)?);
+            if let Some(modes) = modes {
+                told.insert("daemon".to_owned(), serde_json::to_value(modes)?);
+            }
         }
         text::json(&told)?;
     } else {
         print(&report);
+        response.print();
         if let Some(modes) = modes {
             text::out("");
             steer::print_modes("The running daemon's mode: ", &modes);
@@ -57,8 +65,59 @@ fn print(report: &support::Report) {
             text::say(&format!("      {hint}"));
         }
     }
-    text::out("\nWhat a rule can do here");
-    for level in &report.levels {
-        text::say(&format!("  {:<28} {:?} ({})", level.rule, level.level, level.by));
+}
+
+/// What entries can do here, by the table of hooks.
+#[derive(Debug, Serialize)]
+struct Response {
+    rules: Vec<Rule>,
+    /// Hooks that are not here.
+    missing: Vec<hedgerow_responder::hooks::Missing>,
+    /// Nothing at all can be refused, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refusal: Option<String>,
+}
+
+/// What is refused to one key.
+#[derive(Debug, Clone, Serialize)]
+struct Rule {
+    key: Key,
+    level: Level,
+    /// Verb by verb; `Counts`: let through.
+    verbs: Vec<(Verb, Level)>,
+    /// The hooks that hold it.
+    by: Vec<&'static str>,
+}
+
+impl Response {
+    fn new(survey: Result<Hooks, hedgerow_responder::Error>) -> Self {
+        let (hooks, refusal) = match survey {
+            Ok(hooks) => (hooks, None),
+            Err(error) => (Hooks::default(), Some(error.to_string())),
+        };
+        let rule = |key| Rule {
+            key,
+            level: hooks.told(key),
+            verbs: Verb::ALL.map(|verb| (verb, hooks.level(key, verb))).to_vec(),
+            by: hooks.of(key).map(|hook| hook.hook).collect(),
+        };
+        Self { rules: Key::ALL.map(rule).to_vec(), missing: hooks.missing().to_vec(), refusal }
+    }
+
+    fn print(&self) {
+        text::out("\nWhat a denial can do here (docs/enforcement.md)");
+        if let Some(refusal) = &self.refusal {
+            text::say(&format!("  nothing: {refusal}"));
+            return;
+        }
+        for rule in &self.rules {
+            text::say(&format!("  {}: {}", rule.key, level_name(rule.level)));
+            for (verb, level) in &rule.verbs {
+                text::say(&format!("      {:<34} {}", verb.name(), level_name(*level)));
+            }
+        }
+        for missing in &self.missing {
+            text::say(&format!("  not here: {}, {}", missing.hook, missing.why));
+        }
     }
 }

@@ -85,23 +85,11 @@ pub(crate) fn socket_use_fentry() -> io::Result<()> {
         .map(|symbol| traced(sys::BPF_TRACE_FENTRY, symbol)))
 }
 
-fn exec_lsm() -> io::Result<()> {
-    lsm(sys::BPF_LSM_MAC, "bprm_check_security", 0)
-}
-
-fn file_lsm() -> io::Result<()> {
-    lsm(sys::BPF_LSM_MAC, "file_open", 0)
-}
-
-pub(super) fn send_signal() -> io::Result<()> {
+fn send_signal() -> io::Result<()> {
     load::helper(sys::BPF_PROG_TYPE_RAW_TRACEPOINT, sys::BPF_FUNC_send_signal)
 }
 
-pub(super) fn exec_tracepoint() -> io::Result<()> {
-    tracepoint("sched_process_exec")
-}
-
-pub(super) fn connect_hooks() -> io::Result<()> {
+fn connect_hooks() -> io::Result<()> {
     use sys::{
         BPF_CGROUP_INET4_CONNECT, BPF_CGROUP_INET6_CONNECT, BPF_CGROUP_UDP4_SENDMSG,
         BPF_CGROUP_UDP6_SENDMSG,
@@ -291,10 +279,13 @@ const QUESTIONS: &[Question] = &[
     },
     Question {
         name: "lsm",
-        need: Need::Unused,
-        purpose: "refusing exec and open (LSM hooks)",
+        need: Need::Response,
+        purpose: "refusing exec, maps and sockets of other families (LSM hooks)",
         hint: "boot with `lsm=...,bpf`; where bpf is listed already, a policy forbids it",
-        ask: || all([exec_lsm(), file_lsm()]),
+        ask: || {
+            let hooks = ["bprm_check_security", "mmap_file", "socket_create"];
+            all(hooks.map(|hook| lsm(sys::BPF_LSM_MAC, hook, 0)))
+        },
     },
     Question {
         name: "lsm_cgroup",

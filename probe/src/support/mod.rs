@@ -8,7 +8,6 @@ use std::{fs, io, path::PathBuf};
 
 pub use environment::{KERNEL_BTF, cgroup_root, missing_capabilities, mounted, require};
 pub use features::{Feature, Need};
-use hedgerow_event::Level;
 use serde::Serialize;
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -38,15 +37,6 @@ pub enum Error {
     Namespace { kind: &'static str, blind: &'static str, how: &'static str },
 }
 
-/// How far a kind of deny entry can go here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct RuleLevel {
-    pub rule: &'static str,
-    pub level: Level,
-    /// The hooks that hold it.
-    pub by: &'static str,
-}
-
 /// All of it. Nothing stays loaded or attached.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Report {
@@ -62,7 +52,6 @@ pub struct Report {
     pub bpffs: Option<PathBuf>,
     pub tracefs: Option<PathBuf>,
     pub features: Vec<Feature>,
-    pub levels: Vec<RuleLevel>,
 }
 
 impl Report {
@@ -93,30 +82,7 @@ pub fn report() -> Report {
         bpffs: mounted("bpf"),
         tracefs: mounted("tracefs"),
         features: features::ask_all(),
-        levels: levels(),
     }
-}
-
-/// What each kind of deny entry comes to, given what loads.
-pub fn levels() -> Vec<RuleLevel> {
-    let level = |rule, loads: bool, level, by| match loads {
-        true => RuleLevel { rule, level, by },
-        false => RuleLevel { rule, level: Level::Counts, by: "none" },
-    };
-    let connect = features::connect_hooks().is_ok();
-    let kill = features::exec_tracepoint().is_ok() && features::send_signal().is_ok();
-    let cgroup_hooks = "cgroup/connect4, sendmsg4, bind4, sock_create";
-    vec![
-        level("peer", connect, Level::PreventsNetwork, "cgroup/connect4, sendmsg4, cgroup_skb"),
-        level("task_tree", connect, Level::PreventsNetwork, cgroup_hooks),
-        level("cgroup", connect, Level::PreventsNetwork, cgroup_hooks),
-        level(
-            "program",
-            kill,
-            Level::KillsBeforeFirstInstruction,
-            "tp_btf/sched_process_exec + SIGKILL",
-        ),
-    ]
 }
 
 #[cfg(test)]
@@ -144,7 +110,6 @@ mod tests {
             assert_eq!(feature.available, feature.refusal.is_none(), "{feature:?}");
             assert_eq!(feature.available, feature.hint.is_none(), "{feature:?}");
         }
-        assert_eq!(report.levels[0].level, Level::PreventsNetwork);
         assert!(serde_json::to_string(&report).unwrap().contains("tracepoint_calls"));
     }
 

@@ -62,13 +62,18 @@ fn is_bpffs(path: &Path) -> io::Result<bool> {
     Ok(status.f_type == libc::BPF_FS_MAGIC)
 }
 
-/// BPF LSM programs load and are called: the kernel takes one (a host can list `bpf` and refuse it),
-/// and `bpf` is among the active LSMs (a kernel can take one that it never calls).
-pub(crate) fn lsm_works() -> bool {
-    let active = Path::new("/sys/kernel/security/lsm");
-    let listed = || fs::read_to_string(active).unwrap_or_default();
-    let read = || listed().trim().split(',').any(|name| name == "bpf");
-    libbpf_rs::ProgramType::Lsm.is_supported().unwrap_or(false) && read()
+/// Why BPF LSM programs refuse nothing here: the kernel takes none (a host can list `bpf` and refuse
+/// it), or `bpf` is not among the active LSMs (a kernel can take one that it never calls).
+pub(crate) fn lsm_refusal() -> Option<String> {
+    const ACTIVE: &str = "/sys/kernel/security/lsm";
+    if !libbpf_rs::ProgramType::Lsm.is_supported().unwrap_or(false) {
+        return Some("the kernel refuses BPF LSM programs".to_owned());
+    }
+    match fs::read_to_string(ACTIVE) {
+        Ok(list) if list.trim().split(',').any(|name| name == "bpf") => None,
+        Ok(list) => Some(format!("the active LSMs are {}; boot with lsm=...,bpf", list.trim())),
+        Err(error) => Some(format!("can't read {ACTIVE}: {error}")),
+    }
 }
 
 /// Reads both clocks.

@@ -13,19 +13,9 @@ use super::{
 use crate::{
     Error,
     entry::Entry,
+    hooks::Key,
     wire::{Plain, mapped_length, peer_key, program_key},
 };
-
-/// What a target refuses.
-fn verbs(target: &Target) -> u32 {
-    use wire::{DENY_BIND, DENY_CONNECT, DENY_EXEC, DENY_PACKET, DENY_SEND, DENY_SOCKET};
-    let network = DENY_CONNECT | DENY_SEND | DENY_PACKET;
-    match target {
-        Target::Peer { .. } => network,
-        Target::TaskTree { .. } | Target::Cgroup { .. } => network | DENY_BIND | DENY_SOCKET,
-        Target::Program { .. } => network | DENY_BIND | DENY_SOCKET | DENY_EXEC,
-    }
-}
 
 fn kind(target: &Target) -> u8 {
     match target {
@@ -36,24 +26,28 @@ fn kind(target: &Target) -> u8 {
     }
 }
 
-pub(super) fn record(entry: &Entry) -> wire::deny_entry {
-    let plen = match entry.target {
-        Target::Peer { address, prefix_length, .. } => mapped_length(address, prefix_length) as u8,
-        _ => 0,
-    };
-    let mode = if entry.mode == Mode::Enforce { wire::DENY_ENFORCE } else { wire::DENY_MONITOR };
-    wire::deny_entry {
-        expiry_boot_ns: entry.expiry_boot_ns,
-        began_boot_ns: entry.began_boot_ns,
-        verbs: verbs(&entry.target),
-        mode: mode as u8,
-        rule: entry.rule as u8,
-        plen,
-        kind: kind(&entry.target),
-    }
-}
-
 impl Kernel {
+    /// An entry as the kernel reads it: with the verbs that its hooks refuse.
+    pub(super) fn record(&self, entry: &Entry) -> wire::deny_entry {
+        let plen = match entry.target {
+            Target::Peer { address, prefix_length, .. } => {
+                mapped_length(address, prefix_length) as u8
+            }
+            _ => 0,
+        };
+        let mode =
+            if entry.mode == Mode::Enforce { wire::DENY_ENFORCE } else { wire::DENY_MONITOR };
+        wire::deny_entry {
+            expiry_boot_ns: entry.expiry_boot_ns,
+            began_boot_ns: entry.began_boot_ns,
+            verbs: self.hooks.verbs(Key::of(&entry.target)),
+            mode: mode as u8,
+            rule: entry.rule as u8,
+            plen,
+            kind: kind(&entry.target),
+        }
+    }
+
     /// Makes the entry live. On `Full` nothing is left behind.
     pub fn install(&self, entry: &Entry) -> Result<Insert, Error> {
         let key = entry.id.to_ne_bytes();
@@ -65,7 +59,7 @@ impl Kernel {
             {
                 return Ok(Insert::Full);
             }
-            put(&maps.entries, &key, &record(entry))
+            put(&maps.entries, &key, &self.record(entry))
         })();
         if !matches!(installed, Ok(Insert::Done)) {
             self.uninstall(entry)?;
@@ -111,7 +105,7 @@ impl Kernel {
     /// Writes expiry and mode anew. The entry must be installed.
     pub fn refresh(&self, entry: &Entry) -> Result<(), Error> {
         self.note(entry);
-        match put(&self.maps.entries, &entry.id.to_ne_bytes(), &record(entry))? {
+        match put(&self.maps.entries, &entry.id.to_ne_bytes(), &self.record(entry))? {
             Insert::Done => {}
             _ => return Err(Error::Malformed("no room for an entry that exists")),
         }

@@ -6,7 +6,6 @@ use std::{
     fs,
     io::Read,
     mem::MaybeUninit,
-    os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
@@ -15,16 +14,16 @@ use hedgerow_bpf::{
     wire,
 };
 use libbpf_rs::{
-    Iter, Link, MapCore, MapHandle, Program,
+    Iter, Link, MapCore, MapHandle,
     skel::{OpenSkel, Skel, SkelBuilder},
 };
 
 use super::{
-    Maps, host,
+    Maps, attach, host,
     maps::{get, turn},
-    watch::{Pin, pins},
+    pins::{LINKS, Pin, fresh_name, pinned, pins, remove},
 };
-use crate::Error;
+use crate::{Error, hooks::Hooks};
 
 /// Places in the maps that tests make small.
 #[derive(Debug, Clone, Copy)]
@@ -50,8 +49,8 @@ pub(crate) struct Kernel {
     pub maps: Maps,
     /// Entries of an earlier responder were found.
     pub adopted: bool,
-    /// A denied exec is refused; otherwise the new image is killed.
-    pub exec_prevents: bool,
+    /// What this kernel has of the table.
+    pub hooks: Hooks,
     list_sockets: Link,
     spread: Link,
     pub(super) notes: MapHandle,
@@ -60,7 +59,6 @@ pub(crate) struct Kernel {
     pub(super) pins: BTreeMap<String, Pin>,
 }
 
-pub(super) const LINKS: &str = "links";
 /// Forks that go on meanwhile are entered by the fork hook: passes only catch what it was too
 /// early for.
 const SPREAD_PASSES_MAX: usize = 16;
@@ -73,15 +71,15 @@ impl Kernel {
         host::ensure_bpffs(parent)?;
         let adopted = check_layout(directory)?;
         let mut storage = MaybeUninit::uninit();
-        let exec_prevents = host::lsm_works();
-        let skel = load(&mut storage, adopted.then_some(directory), sizes, exec_prevents)?;
+        let hooks = attach::available();
+        let skel = load(&mut storage, adopted.then_some(directory), sizes, &hooks)?;
         let maps = Maps::new(&skel)?;
         if !adopted {
             maps.set_control(|control| control.layout = wire::DENY_LAYOUT)?;
             maps.set_armed(true)?;
             pin_maps(&skel, directory)?;
         }
-        attach(&skel, &directory.join(LINKS), exec_prevents)?;
+        attach::attach(&skel, &directory.join(LINKS), &hooks)?;
         let enter = skel
             .progs
             .deny_enter_tasks
@@ -103,7 +101,7 @@ impl Kernel {
             maps,
             notes,
             adopted,
-            exec_prevents,
+            hooks,
             list_sockets,
             spread,
             directory: directory.to_owned(),
@@ -139,29 +137,15 @@ impl Kernel {
     }
 }
 
-/// Detaches and unpins what is pinned under `directory`.
-pub(crate) fn remove(directory: &Path) -> Result<(), Error> {
-    let failed = || Error::io(format!("can't remove {}", directory.display()));
-    for path in [directory.join(LINKS), directory.to_owned()] {
-        let Ok(list) = fs::read_dir(&path) else { continue };
-        for entry in list {
-            let entry = entry.map_err(failed())?;
-            if entry.file_type().map_err(failed())?.is_file() {
-                fs::remove_file(entry.path()).map_err(failed())?;
-            }
-        }
-        fs::remove_dir(&path).map_err(failed())?;
-    }
-    Ok(())
-}
-
-/// A pinned map of a running, dead or stopped responder.
-fn pinned(directory: &Path, name: &str) -> Result<MapHandle, Error> {
-    let path = directory.join(name);
-    if !path.exists() {
-        return Err(Error::NotPinned { path: directory.to_owned() });
-    }
-    MapHandle::from_pinned_path(&path).map_err(Error::bpf("can't open a pinned deny map"))
+/// What this kernel can refuse, found by loading everything; nothing is attached.
+///
+/// # Errors
+/// The kernel refuses what is needed everywhere.
+pub(crate) fn survey() -> Result<Hooks, Error> {
+    let hooks = attach::available();
+    let tiny = Sizes { entries: 1, peers: 1, tasks: 1 };
+    load(&mut MaybeUninit::uninit(), None, tiny, &hooks)?;
+    Ok(hooks)
 }
 
 /// Turns the kill switch off through its pin.
@@ -199,12 +183,12 @@ fn load<'obj>(
     storage: &'obj mut MaybeUninit<libbpf_rs::OpenObject>,
     adopt: Option<&Path>,
     sizes: Sizes,
-    lsm: bool,
+    hooks: &Hooks,
 ) -> Result<DenySkel<'obj>, Error> {
     let mut open: OpenDenySkel<'obj> = DenySkelBuilder::default()
         .open(storage)
         .map_err(Error::bpf("can't open the deny programs"))?;
-    open.progs.deny_bprm.set_autoload(lsm);
+    attach::choose(&mut open, hooks);
     resize(&mut open.maps, sizes).map_err(Error::bpf("can't size the deny maps"))?;
     if let Some(directory) = adopt {
         reuse(&mut open, directory)?;
@@ -259,68 +243,6 @@ fn pin_maps(skel: &DenySkel<'_>, directory: &Path) -> Result<(), Error> {
     };
     pin().map_err(Error::bpf("can't pin the deny maps"))?;
     fs::rename(&fresh, directory).map_err(failed())
-}
-
-/// The name under which something is made before it takes its place; bpffs takes no dots.
-fn fresh_name(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push("-new");
-    path.with_file_name(name)
-}
-
-/// Attaches every hook. The forbidding hooks follow those that keep identity.
-fn attach(skel: &DenySkel<'_>, links: &Path, lsm: bool) -> Result<(), Error> {
-    let root = host::cgroup_root()?;
-    let cgroup = fs::File::open(&root)
-        .map_err(Error::io(format!("can't open cgroup {}", root.display())))?;
-    let progs = &skel.progs;
-    for (name, program) in
-        [("exec", &progs.deny_exec), ("fork", &progs.deny_fork), ("exit", &progs.deny_exit)]
-    {
-        replace(&links.join(name), || program.attach())?;
-    }
-    if lsm {
-        replace(&links.join("bprm"), || progs.deny_bprm.attach_lsm())?;
-    }
-    for (name, program) in [
-        ("sock_create", &progs.deny_sock_create),
-        ("connect4", &progs.deny_connect4),
-        ("connect6", &progs.deny_connect6),
-        ("sendmsg4", &progs.deny_sendmsg4),
-        ("sendmsg6", &progs.deny_sendmsg6),
-        ("bind4", &progs.deny_bind4),
-        ("bind6", &progs.deny_bind6),
-        ("egress", &progs.deny_egress),
-        ("ingress", &progs.deny_ingress),
-    ] {
-        let path = links.join(name);
-        if !update(&path, program)? {
-            replace(&path, || program.attach_cgroup(cgroup.as_raw_fd()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Puts the program into a pinned link without a gap; false where there is no link.
-fn update(path: &Path, program: &Program<'_>) -> Result<bool, Error> {
-    if !path.exists() {
-        return Ok(false);
-    }
-    let mut link = Link::open(path).map_err(Error::bpf("can't open a pinned link"))?;
-    link.update_prog(program).map_err(Error::bpf("can't update a pinned link"))?;
-    Ok(true)
-}
-
-/// Attaches a program beside the one that is pinned at `path`, if any, then drops that one: both
-/// deny meanwhile.
-fn replace(path: &Path, attach: impl FnOnce() -> libbpf_rs::Result<Link>) -> Result<(), Error> {
-    let fresh = fresh_name(path);
-    if fresh.exists() {
-        fs::remove_file(&fresh).map_err(Error::io(format!("can't remove {}", fresh.display())))?;
-    }
-    let mut link = attach().map_err(Error::bpf("can't attach a deny program"))?;
-    link.pin(&fresh).map_err(Error::bpf("can't pin a link"))?;
-    fs::rename(&fresh, path).map_err(Error::io(format!("can't pin {}", path.display())))
 }
 
 fn drain(link: &Link) -> Result<Vec<u8>, Error> {

@@ -1,69 +1,18 @@
 //! Whether pins, links and maps are still as the responder left them.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    fs,
-    os::fd::AsFd,
-    path::Path,
-};
+use std::collections::HashSet;
 
 use hedgerow_bpf::wire;
 use hedgerow_event::{Tampering, Target};
-use libbpf_rs::{Link, MapCore, MapHandle, MapInfo, query::LinkTypeInfo};
+use libbpf_rs::MapCore;
 
 use super::{
     Kernel,
-    install::{peer_bytes, program_bytes, record},
-    load::LINKS,
+    install::{peer_bytes, program_bytes},
     maps::get,
+    pins::{Pin, pins},
 };
 use crate::{Error, entry::Entry, wire::Plain};
-
-/// What a pin leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Pin {
-    /// The cgroup is 0 for a link that was detached, and for hooks that are of no cgroup.
-    Link {
-        link: u32,
-        program: u32,
-        cgroup_id: u64,
-    },
-    Map {
-        id: u32,
-    },
-    /// It can't be opened, or leads to something else.
-    Other,
-}
-
-fn link(path: &Path) -> libbpf_rs::Result<Pin> {
-    let info = Link::open(path)?.info()?;
-    let cgroup_id = match &info.info {
-        LinkTypeInfo::Cgroup(cgroup) => cgroup.cgroup_id,
-        _ => 0,
-    };
-    Ok(Pin::Link { link: info.id, program: info.prog_id, cgroup_id })
-}
-
-fn map(path: &Path) -> libbpf_rs::Result<Pin> {
-    let map = MapHandle::from_pinned_path(path)?;
-    Ok(Pin::Map { id: MapInfo::new(map.as_fd())?.info.id })
-}
-
-/// What is pinned under `directory`, by name.
-pub(super) fn pins(directory: &Path) -> BTreeMap<String, Pin> {
-    let mut found = BTreeMap::new();
-    let kinds: [(_, fn(&Path) -> _); 2] =
-        [(directory.to_owned(), map), (directory.join(LINKS), link)];
-    for (path, open) in kinds {
-        for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-                let name = entry.file_name().to_string_lossy().into_owned();
-                found.insert(name, open(&entry.path()).unwrap_or(Pin::Other));
-            }
-        }
-    }
-    found
-}
 
 fn compare(was: &Pin, now: Option<&Pin>) -> Option<&'static str> {
     match (was, now) {
@@ -111,7 +60,7 @@ impl Kernel {
             let found: Option<wire::deny_entry> = get(&self.maps.entries, &entry.id.to_ne_bytes())?;
             match found {
                 None => tell("deny_entries", "an entry was taken out"),
-                Some(found) if found.bytes() != record(entry).bytes() => {
+                Some(found) if found.bytes() != self.record(entry).bytes() => {
                     tell("deny_entries", "an entry was changed");
                 }
                 Some(_) => {}

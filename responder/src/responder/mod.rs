@@ -21,6 +21,7 @@ use crate::{
     cut::cut,
     entry::{Due, Entry},
     hold::Hold,
+    hooks::{Hooks, Key},
     kernel::{self, Insert, Kernel, Sizes},
     ledger::{By, Decision, Ledger, Line},
     limits::{Breaker, Limits},
@@ -218,6 +219,7 @@ impl Responder {
 
     fn install(&mut self, checked: Checked, now: crate::Now) -> Result<Remediation, Refusal> {
         let Checked { id, request, mode, ceiling, wide: _ } = checked;
+        let enforced = self.kernel.hooks.told(Key::of(&request.target));
         let mut entry = Entry {
             id,
             uid: crate::adopt::uid(&self.boot_id, id),
@@ -236,7 +238,7 @@ impl Responder {
             hits_before: 0,
             inbound: 0,
             sockets_destroyed: 0,
-            exec_prevents: self.kernel.exec_prevents,
+            enforced,
         };
         entry.begin(now, request.seconds);
         // An entry in the kernel is always explained, by its note there if the line is lost.
@@ -393,6 +395,11 @@ impl Responder {
         &mut self.protected
     }
 
+    /// What this kernel refuses, to whom and how surely.
+    pub fn hooks(&self) -> &Hooks {
+        &self.kernel.hooks
+    }
+
     /// Whether pinned maps of an earlier responder were taken over.
     pub fn adopted(&self) -> bool {
         self.kernel.adopted
@@ -525,6 +532,14 @@ pub fn ordered(options: &Options) -> Result<Mode, Error> {
     let standing = Standing::load(&options.standing())?;
     let default = options.mode_now.or(standing.mode).unwrap_or(options.mode);
     Ok(standing.modes.values().copied().fold(default, Mode::max))
+}
+
+/// What this kernel can refuse, found by loading the programs; nothing is attached or pinned.
+///
+/// # Errors
+/// Not root, or the kernel refuses what is needed everywhere.
+pub fn survey() -> Result<Hooks, Error> {
+    kernel::survey()
 }
 
 /// Throws the kill switch of a responder that runs, is stopped or is dead; `ledger` is its ledger's

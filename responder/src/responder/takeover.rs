@@ -8,6 +8,7 @@ use super::{Responder, disarmed};
 use crate::{
     Error,
     adopt::Replayed,
+    hooks::Key,
     kernel::{self, Insert},
     ledger::Decision,
 };
@@ -42,10 +43,12 @@ impl Responder {
             let (began, expiry) = self.kernel.life(entry.id)?;
             if expiry > now.boot_ns {
                 (entry.began_boot_ns, entry.expiry_boot_ns) = (began, expiry);
-                entry.exec_prevents = self.kernel.exec_prevents;
+                entry.enforced = self.kernel.hooks.told(Key::of(&entry.target));
                 entry.expires_wall_ns = now.wall_ns + (expiry - now.boot_ns) as i64;
                 (entry.hits, entry.inbound) = self.kernel.maps.hits(entry.id)?;
                 entry.hits_before = entry.hits_before.min(entry.hits);
+                // The responder that made it may have had other hooks.
+                self.kernel.refresh(&entry)?;
                 self.entries.insert(entry.id, entry);
             } else {
                 self.kernel.uninstall(&entry)?;

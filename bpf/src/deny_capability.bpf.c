@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Kills a process of a denied tree that makes a packet socket, where LSM programs don't load: no
+ * hook of a cgroup sees such a socket nor what it sends, and making one takes CAP_NET_RAW. The call
+ * goes on, but the process doesn't return from it, so it never has the descriptor.
+ */
+#include "deny_kernel.h"
+#include "deny_match.bpf.h"
+
+#define SIGKILL 9
+#define CAP_NET_RAW 13
+#define NR_SOCKET 41
+#define NR_SOCKET_COMPAT 359
+#define NR_SOCKETCALL_COMPAT 102
+#define NR_URING_ENTER 426
+
+/*
+ * Whether the capability is asked for a socket that no other hook refuses. Sockets that a ring
+ * makes are made by the caller, or by the ring's own thread, which has no registers of a call. The
+ * family that socketcall() is given stands in user memory: it is taken for a packet socket.
+ */
+static __always_inline bool makes_packet_socket(struct task_struct *task)
+{
+	const struct pt_regs *regs = (void *)bpf_task_pt_regs(task);
+	bool compat = task_in_compat(task);
+	__s32 number = regs_number(regs);
+	__u64 arguments[6];
+
+	if (task->flags & PF_IO_WORKER || number == NR_URING_ENTER)
+		return true;
+	if (compat && number == NR_SOCKETCALL_COMPAT)
+		return true;
+	if (number != (compat ? NR_SOCKET_COMPAT : NR_SOCKET))
+		return false;
+	regs_arguments(regs, compat, arguments);
+	return (int)arguments[0] != AF_INET && (int)arguments[0] != AF_INET6;
+}
+
+/*
+ * cap_capable(const struct cred *cred, struct user_namespace *target_ns, const struct
+ * user_namespace *capable_ns, int cap, int ret), 6.14 and newer; before that LSM programs are all
+ * there is
+ */
+SEC("tp_btf/cap_capable")
+int BPF_PROG(deny_capability, const struct cred *cred, struct user_namespace *target,
+	     const struct user_namespace *capable, int capability, int ret)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	if (capability != CAP_NET_RAW || ret || !deny_armed() || tgid == 1)
+		return 0;
+	if (!makes_packet_socket(bpf_get_current_task_btf()))
+		return 0;
+	if (deny_tree_refuses(tgid, deny_current_start_boot_ns(), bpf_ktime_get_boot_ns(),
+			      DENY_FAMILY))
+		bpf_send_signal(SIGKILL);
+	return 0;
+}

@@ -1,0 +1,445 @@
+//! The puppet's side.
+
+use std::{
+    collections::HashMap,
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::process::ExitStatusExt,
+    },
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use hedgerow_event::{Mode, Target};
+use hedgerow_responder::{Options, Responder};
+
+use super::{MARK, Puppet, Sink, operator, peer, ring};
+
+/// Plays; returns at once in the test process itself.
+pub fn play() {
+    if std::env::var_os(MARK).is_none() {
+        return;
+    }
+    let mut stage = Stage::default();
+    for line in std::io::stdin().lines() {
+        let line = line.unwrap();
+        let outcome = stage.act(&line);
+        let reply = match outcome {
+            Ok(text) => format!("@ok {text}"),
+            Err(error) => format!("@err {}", error.raw_os_error().unwrap_or(-1)),
+        };
+        println!("{reply}");
+    }
+}
+
+#[derive(Default)]
+struct Stage {
+    tcp: Option<TcpStream>,
+    udp: Option<UdpSocket>,
+    raw: Option<OwnedFd>,
+    bound: HashMap<String, UdpSocket>,
+    sub: Option<Puppet>,
+    daemon: Option<Responder>,
+}
+
+impl Stage {
+    fn act(&mut self, line: &str) -> std::io::Result<String> {
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let address = || rest.parse::<SocketAddr>().map_err(std::io::Error::other);
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let any = |to: SocketAddr| if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+        match command {
+            "hello" => {}
+            "cgroup" => fs::write(Path::new(rest).join("cgroup.procs"), "0")?,
+            "netns" => new_netns()?,
+            "listen" => {
+                let sink = Sink::tcp(rest);
+                return Ok(sink.address.to_string());
+            }
+            "connect" => self.tcp = Some(TcpStream::connect(address()?)?),
+            "heir" => return Ok(heir(rest)?.to_string()),
+            "knock" => drop(TcpStream::connect_timeout(&address()?, Duration::from_secs(1))?),
+            "mptcp" => self.tcp = Some(mptcp_to(address()?)?),
+            "fastopen" => fast_open(address()?)?,
+            // `create FAMILY TYPE PROTOCOL`
+            "create" => {
+                let [family, kind, protocol] = numbers(rest)?;
+                drop(new_socket(family, kind, protocol)?);
+            }
+            // `ring ADDRESS`, `ring polled ADDRESS`: a connect that the kernel makes from a ring.
+            "ring" => {
+                let (to, polled) = match rest.strip_prefix("polled ") {
+                    Some(to) => (to, true),
+                    None => (rest, false),
+                };
+                ring::connect(to.parse().map_err(std::io::Error::other)?, polled)?;
+            }
+            "mortal-ring" => return Ok(ended(mortal(|| ring::socket(rest))?)),
+            // The same by a child that ends with the errno: one that is killed takes nobody along.
+            "mortal" => {
+                let [family, kind, protocol] = numbers(rest)?;
+                // SAFETY: plain system call.
+                let socket = || match unsafe { libc::socket(family, kind, protocol) } {
+                    0.. => Ok(()),
+                    _ => Err(std::io::Error::last_os_error()),
+                };
+                return Ok(ended(mortal(socket)?));
+            }
+            // A standing raw socket of this address; its packets pass no hook but those of packets.
+            "raw" => self.raw = Some(raw_of(address()?)?),
+            "rawsend" => send_raw(self.raw.as_ref().ok_or_else(gone)?, address()?)?,
+            "rawrecv" => receive_raw(self.raw.as_ref().ok_or_else(gone)?)?,
+            "write" => {
+                self.tcp.as_mut().ok_or_else(gone)?.write_all(rest.as_bytes())?;
+            }
+            "read" => {
+                let tcp = self.tcp.as_mut().ok_or_else(gone)?;
+                tcp.set_read_timeout(Some(Duration::from_millis(300)))?;
+                return Ok(tcp.read(&mut [0; 64])?.to_string());
+            }
+            "send" => {
+                UdpSocket::bind(any(address()?))?.send_to(b"datagram", address()?)?;
+            }
+            "udp" => {
+                let udp = UdpSocket::bind(any(address()?))?;
+                udp.connect(address()?)?;
+                self.udp = Some(udp);
+            }
+            "usend" => {
+                self.udp.as_ref().ok_or_else(gone)?.send(rest.as_bytes())?;
+            }
+            "bind" => {
+                self.bound.insert(rest.to_owned(), UdpSocket::bind(address()?)?);
+            }
+            // `exec PROGRAM`, `exec LOADER PROGRAM`
+            "exec" => {
+                let mut words = rest.split(' ');
+                let status = Command::new(words.next().unwrap_or_default())
+                    .env_remove(MARK)
+                    .args(words)
+                    .arg("--list")
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .status()?;
+                return Ok(ended(status.into_raw()));
+            }
+            "socket" => self.udp = Some(unbound_udp()?),
+            "bindit" => bind_to(self.udp.as_ref().ok_or_else(gone)?, address()?)?,
+            "sendto" => {
+                self.udp.as_ref().ok_or_else(gone)?.send_to(b"datagram", address()?)?;
+            }
+            "fd" => {
+                let udp = self.udp.as_ref().map(|udp| udp.as_raw_fd());
+                let tcp = self.tcp.as_ref().map(|tcp| tcp.as_raw_fd());
+                return Ok(tcp.or(udp).ok_or_else(gone)?.to_string());
+            }
+            "daemon" => {
+                let (pins, ledger) = rest.split_once(' ').ok_or_else(gone)?;
+                let mut options = Options::new("test-host", ledger);
+                options.directory = pins.into();
+                options.mode = Mode::Enforce;
+                self.daemon = Some(Responder::start(options).map_err(std::io::Error::other)?);
+            }
+            // `deny ADDRESS SECONDS`, `deny-tree PID SECONDS`, `deny-program ADDRESS CGROUP PID`
+            "deny" | "deny-tree" | "deny-program" => {
+                let words: Vec<&str> = rest.split(' ').collect();
+                let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok());
+                let number = |at: usize| number(at).ok_or_else(gone);
+                let daemon = self.daemon.as_mut().ok_or_else(gone)?;
+                let request = match command {
+                    "deny" => operator(peer(words[0], 32), number(1)? as u32),
+                    "deny-tree" => {
+                        let tgid = number(0)? as u32;
+                        let start = daemon.start_of(tgid).map_err(std::io::Error::other)?;
+                        let start_boot_ns = start.ok_or_else(gone)?;
+                        operator(Target::TaskTree { tgid, start_boot_ns }, number(1)? as u32)
+                    }
+                    _ => {
+                        let program = daemon.program_of(number(2)? as u32);
+                        let program = program.map_err(std::io::Error::other)?;
+                        let address = words[0].parse().map_err(std::io::Error::other)?;
+                        let target = Target::Peer {
+                            address,
+                            prefix_length: 32,
+                            cgroup_id: number(1)?,
+                            program_id: program.ok_or_else(gone)?.0,
+                        };
+                        operator(target, 60)
+                    }
+                };
+                return Ok(daemon.deny(request).map_err(std::io::Error::other)?.uid);
+            }
+            // A child of its own, which inherits the TCP socket as descriptor 100.
+            "fork" => {
+                if let Some(tcp) = &self.tcp {
+                    // SAFETY: plain system call on an open descriptor; 100 is not in use.
+                    unsafe { libc::dup2(tcp.as_raw_fd(), 100) };
+                }
+                let own = std::env::current_exe()?.to_string_lossy().into_owned();
+                let sub = Puppet::run(if rest.is_empty() { &own } else { rest })?;
+                let pid = sub.pid();
+                self.sub = Some(sub);
+                return Ok(pid.to_string());
+            }
+            // `orphan GENERATIONS ADDRESS FILE`, see `orphan`.
+            "orphan" => {
+                let words: Vec<&str> = rest.split(' ').collect();
+                let [generations, to, file] = words[..] else { return Err(gone()) };
+                let to = to.parse::<SocketAddr>().map_err(std::io::Error::other)?;
+                orphan(generations.parse().map_err(std::io::Error::other)?, to, file)?;
+            }
+            "take" => {
+                // SAFETY: the parent left its socket there for this process to own.
+                self.tcp = Some(unsafe { TcpStream::from_raw_fd(100) });
+            }
+            "drop" => self.tcp = None,
+            "sub" => {
+                let outcome = self.sub.as_mut().ok_or_else(gone)?.tell(rest);
+                return outcome.map_err(std::io::Error::from_raw_os_error);
+            }
+            other => return Err(std::io::Error::other(other.to_owned())),
+        }
+        Ok(String::new())
+    }
+}
+
+/// A process that has left its parents: each of so many generations forks the next and exits. The
+/// last one connects again and again and writes the errno of it into the file, until that is gone.
+fn orphan(generations: u32, to: SocketAddr, file: &str) -> std::io::Result<()> {
+    let SocketAddr::V4(to) = to else { unimplemented!() };
+    let name = ipv4_name(to);
+    let file = std::ffi::CString::new(file)?;
+    // SAFETY: a plain system call; the child goes on in system calls alone.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        for _ in 1..generations {
+            // SAFETY: as above.
+            if unsafe { libc::fork() } != 0 {
+                // SAFETY: ends this process without its parent's handlers.
+                unsafe { libc::_exit(0) };
+            }
+        }
+        // SAFETY: system calls on descriptors of their own and on buffers that live over the call.
+        unsafe {
+            loop {
+                let socket = libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0);
+                let length = size_of_val(&name) as libc::socklen_t;
+                let failed = match socket {
+                    0.. => libc::connect(socket, (&raw const name).cast(), length) != 0,
+                    _ => true,
+                };
+                let errno = if failed { *libc::__errno_location() } else { 0 };
+                libc::close(socket);
+                let out = libc::open(file.as_ptr(), libc::O_WRONLY);
+                if out < 0 {
+                    libc::_exit(0);
+                }
+                let text = [b'0' + (errno / 100) as u8, b'0' + (errno / 10 % 10) as u8];
+                let text = [text[0], text[1], b'0' + (errno % 10) as u8];
+                libc::write(out, text.as_ptr().cast(), text.len());
+                libc::close(out);
+                libc::usleep(20_000);
+            }
+        }
+    }
+    let mut status = 0;
+    // SAFETY: `status` is writable.
+    match unsafe { libc::waitpid(child, &raw mut status, 0) } {
+        ..0 => Err(std::io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// A listener whose maker has exited: it is held by what the maker forked, for half a
+/// minute.
+fn heir(address: &str) -> std::io::Result<SocketAddr> {
+    let (mut told, tells) = std::io::pipe()?;
+    // SAFETY: plain system calls; the children go on in system calls, and in making one listener.
+    unsafe {
+        let maker = libc::fork();
+        if maker == 0 {
+            let listener = TcpListener::bind((address, 0)).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            if libc::fork() != 0 {
+                libc::_exit(0);
+            }
+            let bytes = port.to_ne_bytes();
+            libc::write(tells.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
+            for _ in 0..300 {
+                libc::usleep(100_000);
+            }
+            libc::_exit(0);
+        }
+        libc::waitpid(maker, std::ptr::null_mut(), 0);
+    }
+    drop(tells);
+    let mut port = [0; 2];
+    told.read_exact(&mut port)?;
+    Ok(SocketAddr::new(address.parse().map_err(std::io::Error::other)?, u16::from_ne_bytes(port)))
+}
+
+/// How a process ended, by its wait status.
+fn ended(status: i32) -> String {
+    if libc::WIFSIGNALED(status) {
+        format!("signal {}", libc::WTERMSIG(status))
+    } else {
+        format!("exit {}", libc::WEXITSTATUS(status))
+    }
+}
+
+/// `FAMILY TYPE PROTOCOL` of a socket.
+pub fn numbers(words: &str) -> std::io::Result<[i32; 3]> {
+    let numbers: Vec<i32> = words.split(' ').filter_map(|word| word.parse().ok()).collect();
+    numbers.try_into().map_err(|_| std::io::ErrorKind::InvalidInput.into())
+}
+
+/// The wait status of a child that does this, and ends with the errno of it.
+fn mortal(deed: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<i32> {
+    let mut status = 0;
+    // SAFETY: plain system calls; this process has one thread beside the test harness's, which holds
+    // nothing that the deed needs, and `status` is writable.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            let errno = deed().err().map_or(0, |error| error.raw_os_error().unwrap_or(-1));
+            libc::_exit(errno);
+        }
+        if libc::waitpid(child, &raw mut status, 0) < 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(status)
+}
+
+/// For experiments, RFC 3692.
+const EXPERIMENT: i32 = 253;
+
+fn raw_of(address: SocketAddr) -> std::io::Result<OwnedFd> {
+    let SocketAddr::V4(address) = address else { unimplemented!() };
+    let socket = new_socket(libc::AF_INET, libc::SOCK_RAW, EXPERIMENT)?;
+    let name = ipv4_name(address);
+    let length = size_of_val(&name) as libc::socklen_t;
+    let patience = libc::timeval { tv_sec: 0, tv_usec: 300_000 };
+    // SAFETY: name and option are of the lengths that are passed, and outlive the calls.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&raw const patience).cast(),
+            size_of_val(&patience) as libc::socklen_t,
+        ) | libc::bind(socket.as_raw_fd(), (&raw const name).cast(), length)
+    };
+    if result == 0 { Ok(socket) } else { Err(std::io::Error::last_os_error()) }
+}
+
+fn send_raw(socket: &OwnedFd, to: SocketAddr) -> std::io::Result<()> {
+    let SocketAddr::V4(to) = to else { unimplemented!() };
+    let name = ipv4_name(to);
+    let length = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: the bytes and `name` live over the call and have the lengths that are passed.
+    let sent = unsafe {
+        let name = (&raw const name).cast();
+        libc::sendto(socket.as_raw_fd(), c"x".as_ptr().cast(), 1, 0, name, length)
+    };
+    if sent < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn receive_raw(socket: &OwnedFd) -> std::io::Result<()> {
+    let mut buffer = [0u8; 64];
+    // SAFETY: the buffer is writable for the length that is passed.
+    let got =
+        unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+    if got < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+pub fn new_socket(family: i32, kind: i32, protocol: i32) -> std::io::Result<std::os::fd::OwnedFd> {
+    // SAFETY: plain system call.
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(fd) })
+}
+
+fn mptcp_to(to: SocketAddr) -> std::io::Result<TcpStream> {
+    let SocketAddr::V4(to) = to else { unimplemented!() };
+    let socket = new_socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP)?;
+    let name = ipv4_name(to);
+    let length = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: `name` is a socket address of the length that is passed.
+    match unsafe { libc::connect(socket.as_raw_fd(), (&raw const name).cast(), length) } {
+        0 => Ok(socket.into()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+/// Sends the first bytes with the SYN.
+fn fast_open(to: SocketAddr) -> std::io::Result<()> {
+    let SocketAddr::V4(to) = to else { unimplemented!() };
+    let socket = new_socket(libc::AF_INET, libc::SOCK_STREAM, 0)?;
+    let name = ipv4_name(to);
+    let length = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: the bytes and `name` live over the call and have the lengths that are passed.
+    let sent = unsafe {
+        let name = (&raw const name).cast();
+        libc::sendto(socket.as_raw_fd(), c"x".as_ptr().cast(), 1, libc::MSG_FASTOPEN, name, length)
+    };
+    if sent < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn unbound_udp() -> std::io::Result<UdpSocket> {
+    // SAFETY: plain system call.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { UdpSocket::from_raw_fd(fd) })
+}
+
+fn bind_to(socket: &UdpSocket, address: SocketAddr) -> std::io::Result<()> {
+    let SocketAddr::V4(address) = address else { unimplemented!() };
+    let name = ipv4_name(address);
+    let length = size_of_val(&name) as libc::socklen_t;
+    // SAFETY: `name` is a socket address of the length that is passed.
+    match unsafe { libc::bind(socket.as_raw_fd(), (&raw const name).cast(), length) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+pub fn ipv4_name(address: std::net::SocketAddrV4) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: address.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+        sin_zero: [0; 8],
+    }
+}
+
+/// A network namespace of its own with loopback up.
+fn new_netns() -> std::io::Result<()> {
+    // SAFETY: plain system calls; the request is initialised and lives over the call.
+    unsafe {
+        if libc::unshare(libc::CLONE_NEWNET) != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM, 0);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        request.ifr_name[0] = b'l' as libc::c_char;
+        request.ifr_name[1] = b'o' as libc::c_char;
+        request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+        let result = libc::ioctl(socket, libc::SIOCSIFFLAGS, &request);
+        libc::close(socket);
+        if result != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
