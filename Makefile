@@ -7,6 +7,7 @@ HEDGEROW := $(TARGET_DIR)/debug/hedgerow
 AS_ROOT := $(CURDIR)/scripts/as-root
 LEARN ?= 2m
 MINUTES ?= 60
+GUESTS ?= 6.1 6.12
 RECORDING ?= $(TARGET_DIR)/truth-recording
 # With the whole workspace's features, so that every target shares what was built.
 BUILD := cargo build --locked --workspace
@@ -15,7 +16,7 @@ BUILD := cargo build --locked --workspace
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels lint fmt demo truth bench bench-model eval-model
+.PHONY: help run test test-kernels evasions lint fmt demo truth bench bench-model eval-model
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -33,6 +34,11 @@ test: lint ## lint, then every test; live-kernel tests run as root
 test-kernels: ## the probe, window and deny tests under Debian's 6.1 and 6.12 kernels (QEMU)
 	@scripts/setup build kernels
 	scripts/test-kernels
+
+evasions: ## each known way around Hedgerow, the tests that guard against it, their results here and in GUESTS
+	@scripts/setup build test kernels
+	$(BUILD) --bin evasions
+	$(TARGET_DIR)/debug/evasions $(addprefix --guest ,$(GUESTS))
 
 lint: ## formatting, clippy and BPF source layout
 	@scripts/setup build lint
