@@ -1,6 +1,6 @@
 //! The ways around Hedgerow that are known, each with the tests that guard against it.
 
-/// A test: directory of its package, target (`lib` for a unit test), name.
+/// A test: directory of its package, target (`lib` for a library's unit test), name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Test(pub &'static str, pub &'static str, pub &'static str);
 
@@ -46,6 +46,11 @@ const fn deny(target: &'static str, name: &'static str) -> Test {
 
 const fn whole(target: &'static str, name: &'static str) -> Test {
     Test(".", target, name)
+}
+
+/// A unit test of the program itself.
+const fn own(name: &'static str) -> Test {
+    Test(".", "hedgerow", name)
 }
 
 pub const TABLE: &[Part] = &[
@@ -265,26 +270,17 @@ pub const TABLE: &[Part] = &[
             ),
             partly(
                 "SMC",
-                &[deny(
-                    "escape",
-                    "sockets_of_other_families_are_refused_or_cost_the_process_its_life",
-                )],
+                &[deny("escape", "sockets_of_other_families_are_refused_where_lsm_programs_load")],
                 "not tried where the kernel has none; its handshake is a connect of TCP",
             ),
             partly(
                 "AF_PACKET",
-                &[deny(
-                    "escape",
-                    "sockets_of_other_families_are_refused_or_cost_the_process_its_life",
-                )],
+                &[deny("escape", "sockets_of_other_families_are_refused_where_lsm_programs_load")],
                 "one that stood before the denial goes on; for programs and cgroups only LSM refuses it",
             ),
             partly(
                 "AF_VSOCK, Bluetooth and other families without capabilities",
-                &[deny(
-                    "escape",
-                    "sockets_of_other_families_are_refused_or_cost_the_process_its_life",
-                )],
+                &[deny("escape", "sockets_of_other_families_are_refused_where_lsm_programs_load")],
                 "only where LSM programs load",
             ),
             row("io_uring", &[deny("escape", "what_a_ring_asks_for_is_refused_as_a_call_is")]),
@@ -365,7 +361,7 @@ pub const TABLE: &[Part] = &[
                     ),
                 ],
             ),
-            partly(
+            row(
                 "orders that do more, or less, than they say",
                 &[
                     deny("standing", "modes_and_allowed_addresses_outlive_stops_kills_and_reboots"),
@@ -373,8 +369,16 @@ pub const TABLE: &[Part] = &[
                         "killed",
                         "disarm_works_beside_a_daemon_and_after_it_and_remove_takes_everything_away",
                     ),
+                    own(
+                        "names::tests::a_beginning_that_fits_several_is_refused_with_the_candidates",
+                    ),
+                    own(
+                        "control::server::tests::a_request_that_was_refused_for_time_is_never_executed",
+                    ),
+                    own(
+                        "control::server::tests::a_request_whose_client_has_gone_is_never_executed",
+                    ),
                 ],
-                "beginnings of uids and requests that timed out have no guard yet",
             ),
             row(
                 "enforce without its hooks; entries lifted by a restart",
@@ -409,18 +413,29 @@ pub const TABLE: &[Part] = &[
             ),
             row(
                 "a name that writes on the operator's terminal",
-                &[unit(
-                    "event",
-                    "gate::tests::a_terminal_is_told_of_control_characters_and_obeys_none",
-                )],
+                &[
+                    unit(
+                        "event",
+                        "gate::tests::a_terminal_is_told_of_control_characters_and_obeys_none",
+                    ),
+                    own("text::tests::a_name_with_control_characters_forges_no_line"),
+                ],
             ),
             row(
                 "a state directory that others can write to; two daemons",
-                &[whole("outside", "two_daemons_never_share_a_state_directory")],
+                &[
+                    whole("outside", "two_daemons_never_share_a_state_directory"),
+                    own(
+                        "host::tests::a_state_directory_that_others_can_touch_is_refused_with_the_way_out",
+                    ),
+                    own(
+                        "host::tests::a_capture_is_made_only_where_nobody_else_chooses_what_is_learned",
+                    ),
+                ],
             ),
             row("wrong namespaces", &[whole("outside", "wrong_namespaces_are_refused_by_name")]),
-            partly(
-                "allowing most of the world",
+            row(
+                "allowing most of the world; a misspelt name",
                 &[
                     unit(
                         "responder",
@@ -430,16 +445,10 @@ pub const TABLE: &[Part] = &[
                         "killed",
                         "an_operators_entry_is_refused_where_it_is_too_wide_or_the_host_itself_needs_it",
                     ),
+                    own("names::tests::a_misspelt_name_is_refused_with_the_nearest"),
                 ],
-                "misspelt workloads have no guard yet",
             ),
-            row(
-                "a capture that is killed loses everything",
-                &[unit(
-                    "sink",
-                    "parquet::tests::an_unfinished_file_is_never_seen_and_goes_with_the_next_run",
-                )],
-            ),
+            open("a capture that is killed loses all since its last rotation", "no guard yet"),
         ],
     },
 ];
@@ -463,6 +472,7 @@ pub fn markdown() -> String {
         text += &format!("## {}\n\n| way | guarded by | open |\n|---|---|---|\n", part.title);
         for row in part.rows {
             let name = |Test(package, target, name): &Test| match (*package, *target) {
+                (".", "hedgerow") => format!("`src`: `{name}`"),
                 (".", target) => format!("`tests/{target}.rs`: `{name}`"),
                 (package, "lib") => format!("`{package}`: `{name}`"),
                 (package, target) => format!("`{package}/tests/{target}.rs`: `{name}`"),
