@@ -52,6 +52,8 @@ pub struct Stats {
     pub services_refused: u64,
     /// Packets of peers of unconnected sockets that found no room: counted, but without a name.
     pub flow_peers_refused: u64,
+    /// Windows that closed although not everything of them had come.
+    pub overdue: u64,
     /// Programs run for the marked child, by [`Hook::index`].
     pub(crate) hits: [u64; 8],
 }
@@ -64,6 +66,9 @@ pub struct Shared {
     /// Profiles have been armed and wait for the next epoch to hold.
     arming: AtomicBool,
     pub received: AtomicU64,
+    /// Turns of the drain thread, for who watches whether it goes on.
+    pub turns: AtomicU64,
+    pub overdue: AtomicU64,
     /// As of the last closed window.
     pub services_refused: AtomicU64,
     hooks: Mutex<Vec<Attached>>,
@@ -119,6 +124,8 @@ impl Shared {
             stop: AtomicBool::new(false),
             arming: AtomicBool::new(false),
             received: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            overdue: AtomicU64::new(0),
             services_refused: AtomicU64::new(0),
             naming: Mutex::new((namer, resolver)),
             profiles: Mutex::new(Profiles::new(profiles)),
@@ -287,6 +294,7 @@ impl Shared {
     pub fn stats(&self) -> Result<Stats> {
         let mut stats =
             Stats { received: self.received.load(Ordering::Relaxed), ..Stats::default() };
+        stats.overdue = self.overdue.load(Ordering::Relaxed);
         stats.services_refused = self.services_refused.load(Ordering::Relaxed);
         for cpu in per_cpu(&self.loaded.stats)? {
             stats.sent += cpu.records;
@@ -442,6 +450,11 @@ impl Control {
     /// What somebody else changed of the sensor, as of the last closed window.
     pub fn tampered(&self) -> BTreeSet<Tampering> {
         lock(&self.0.watch).tampered.clone()
+    }
+
+    /// Turns of the drain thread: it stands still where this does.
+    pub fn turns(&self) -> u64 {
+        self.0.turns.load(Ordering::Relaxed)
     }
 
     /// Totals since the start.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crossbeam_channel::{SendTimeoutError, Sender};
-use hedgerow_event::{Epoch, HostCounters};
+use hedgerow_event::{Epoch, HostCounters, Loss};
 
 use crate::{
     Error, Item, Result,
@@ -44,15 +44,34 @@ impl Host {
             (reader, increments.counters)
         }))
     }
+    fn is_done(&self) -> bool {
+        match self {
+            Self::Idle(_) => true,
+            Self::Reading(thread) => thread.is_finished(),
+        }
+    }
+    /// What was read; one that still reads is left at it.
     fn finish(self) -> (Self, HostCounters) {
         match self {
-            Self::Idle(reader) => (Self::Idle(reader), HostCounters::default()),
-            Self::Reading(thread) => {
+            Self::Reading(thread) if thread.is_finished() => {
                 let (reader, counters) = thread.join().unwrap_or_default();
                 (Self::Idle(reader), counters)
             }
+            other => (other, HostCounters::default()),
         }
     }
+}
+
+/// What was lost between two looks at the counters without a thread to charge it with.
+fn add_unseen(loss: &mut Loss, before: &Stats, now: &Stats) {
+    let since = |of: fn(&Stats) -> u64| of(now).saturating_sub(of(before));
+    // Who has no row is seen by nothing else either.
+    loss.lost += since(|stats| stats.uncharged) + since(|stats| stats.calls_uncounted);
+    loss.limited += since(|stats| stats.flow_peers_refused);
+}
+
+fn now() -> Result<Now> {
+    Now::read().map_err(Error::io("clock"))
 }
 
 /// What the thread works with.
@@ -66,7 +85,7 @@ pub struct Drain {
     /// Where the rings stood when the closing window's rows had been read.
     marks: Option<(Epoch, Vec<u64>)>,
     host: Option<Host>,
-    /// When the last window closed.
+    /// As of the last window's close.
     stats: Stats,
     drains: bool,
     /// The last turn left records in a ring.
@@ -106,12 +125,12 @@ impl Drain {
             if !self.pump(signals)? {
                 return Ok(());
             }
-            let now = Now::read().map_err(Error::io("clock"))?;
-            let due = self.windows.due(now);
+            let due = self.windows.due(now()?);
             self.act(due)?;
             if !self.try_close()? {
                 return Ok(());
             }
+            self.shared.turns.fetch_add(1, Ordering::Relaxed);
         }
         self.finish()
     }
@@ -132,7 +151,7 @@ impl Drain {
     ///
     /// `others` are records that came by other ways, and go behind.
     fn pump(&mut self, others: Vec<WireEvent>) -> Result<bool> {
-        let now = Now::read().map_err(Error::io("clock"))?;
+        let now = now()?;
         let drained = if self.drains { self.rings.drain(now.boot_ns) } else { Drained::default() };
         self.shared.received.fetch_add(drained.received, Ordering::Relaxed);
         self.more = drained.more;
@@ -209,11 +228,20 @@ impl Drain {
         Ok(())
     }
 
-    /// Closes the window whose records have all come. False when nobody listens any more.
+    /// Whether everything of the closing window has come.
+    fn is_complete(&self) -> bool {
+        let reached =
+            |(_, marks): &(Epoch, Vec<u64>)| !self.drains || self.rings.reached(marks);
+        self.marks.as_ref().is_none_or(reached) && self.host.as_ref().is_none_or(Host::is_done)
+    }
+
+    /// Closes the window whose records have all come, or that has waited for them long enough.
+    /// False when nobody listens any more.
     fn try_close(&mut self) -> Result<bool> {
-        let Some((epoch, marks)) = &self.marks else { return Ok(true) };
+        let Some((epoch, _)) = &self.marks else { return Ok(true) };
         let epoch = *epoch;
-        if self.drains && !self.rings.reached(marks) {
+        let complete = self.is_complete();
+        if !complete && !self.windows.is_overdue(now()?) {
             return Ok(true);
         }
         self.marks = None;
@@ -241,8 +269,12 @@ impl Drain {
         };
         let stats = self.shared.stats()?;
         self.shared.watch(&self.stats, &stats)?;
-        loss.lost += stats.uncharged.saturating_sub(self.stats.uncharged);
-        loss.limited += stats.flow_peers_refused.saturating_sub(self.stats.flow_peers_refused);
+        if !complete {
+            // One record at least: how many come behind it is not known.
+            loss.late += 1;
+            self.shared.overdue.fetch_add(1, Ordering::Relaxed);
+        }
+        add_unseen(&mut loss, &self.stats, &stats);
         self.stats = stats;
         let counters = self.host_counters();
         match self.windows.close(loss, counters) {
@@ -268,8 +300,7 @@ impl Drain {
             let oldest = self.windows.oldest();
             let last = oldest == self.windows.current();
             if last {
-                let now = Now::read().map_err(Error::io("clock"))?;
-                if let Some(epoch) = self.windows.end(now) {
+                if let Some(epoch) = self.windows.end(now()?) {
                     self.step(epoch)?;
                 }
             }
@@ -277,8 +308,9 @@ impl Drain {
                 self.windows.collect_now();
                 self.collect(oldest)?;
             }
-            while self.marks.as_ref().is_some_and(|(_, marks)| !self.rings.reached(marks)) {
+            while !self.is_complete() && !self.windows.is_overdue(now()?) {
                 self.pump(Vec::new())?;
+                std::thread::sleep(INTERVAL);
             }
             if !self.try_close()? || last {
                 return Ok(());
@@ -297,9 +329,28 @@ impl Drain {
                     if self.shared.stop.load(Ordering::Acquire) {
                         return false;
                     }
+                    // Who takes it stands still, not this.
+                    self.shared.turns.fetch_add(1, Ordering::Relaxed);
                     item = back;
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_row_could_be_made_for_is_lost() {
+        let before =
+            Stats { uncharged: 2, calls_uncounted: 5, flow_peers_refused: 1, ..Stats::default() };
+        let now =
+            Stats { uncharged: 3, calls_uncounted: 9, flow_peers_refused: 4, ..Stats::default() };
+        let mut loss = Loss::default();
+        add_unseen(&mut loss, &before, &now);
+        assert_eq!((loss.lost, loss.late, loss.limited), (5, 0, 3));
+        assert!(!loss.is_complete());
     }
 }

@@ -7,6 +7,11 @@ use crate::clock::Now;
 /// Two clocks are not read at the same instant; less than this is no suspend.
 const CLOCK_SLACK_NS: u64 = 1_000_000;
 
+/// What a window still waits for so long after its end doesn't hold it up: a task that stands still
+/// between reserving a record and submitting it holds its ring for as long as it likes. What comes
+/// of it afterwards is late.
+const CLOSE_MAX_NS: u64 = 5_000_000_000;
+
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -67,6 +72,12 @@ impl Windows {
             }
             _ => Due::Nothing,
         }
+    }
+
+    /// Whether the closing window has waited long enough.
+    pub fn is_overdue(&self, now: Now) -> bool {
+        let waited = |closing: Closing| now.boot_ns.saturating_sub(closing.end.boot_ns);
+        self.closing.is_some_and(|closing| closing.collected && waited(closing) >= CLOSE_MAX_NS)
     }
 
     /// Ends the open window at once; for the last one.
@@ -150,6 +161,18 @@ mod tests {
         assert_eq!(windows.due(at(180_000)), Due::Nothing, "the rings are still being read");
         assert!(windows.close(Loss::default(), HostCounters::default()).is_some());
         assert_eq!(windows.due(at(180_000)), Due::Step(Epoch(7)));
+    }
+
+    #[test]
+    fn a_ring_that_stands_still_holds_no_window_up_for_ever() {
+        let mut windows = windows();
+        windows.due(at(5000));
+        assert!(!windows.is_overdue(at(60_000)), "its rows are not read yet");
+        windows.due(at(5100));
+        assert!(!windows.is_overdue(at(9999)));
+        assert!(windows.is_overdue(at(10_000)));
+        windows.close(Loss::default(), HostCounters::default()).unwrap();
+        assert!(!windows.is_overdue(at(60_000)), "nothing is closing");
     }
 
     #[test]
