@@ -14,6 +14,7 @@ struct call {
 	__s32 number; /* as the task used it; io_uring: the opcode */
 	bool compat;
 	bool uring;
+	struct io_kiocb *request; /* io_uring */
 };
 
 static __noinline int call_uncounted(void)
@@ -75,7 +76,9 @@ static __always_inline void call_raw(struct row *row, const struct call *call, b
 	ring_submit(raw);
 }
 
-/* The kernel will make the call again: neither a call nor an error. */
+/* The kernel will make the call again, unless a signal's handler says that it shall not: neither a
+ * call nor an error. What it does may go on all the same, as a connection does that is being made.
+ */
 static __always_inline bool call_restarts(const struct call *call)
 {
 	return call->number != -1 && call->result <= -ERESTARTSYS &&

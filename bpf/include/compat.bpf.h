@@ -64,6 +64,16 @@ static __always_inline __u64 inode_ctime_ns(struct inode *inode)
 	       BPF_CORE_READ(old, i_ctime.tv_nsec);
 }
 
+/* Effective capabilities. */
+static __always_inline __u64 cred_capabilities(const struct cred *cred)
+{
+	const struct cred___6_1 *old = (const void *)cred;
+
+	if (bpf_core_field_exists(cred->cap_effective.val))
+		return cred->cap_effective.val;
+	return (__u64)old->cap_effective.cap[1] << 32 | old->cap_effective.cap[0];
+}
+
 /* The first lower layer's dentry of an overlayfs inode. */
 static __always_inline struct dentry *ovl_lower(struct ovl_inode *ovl)
 {

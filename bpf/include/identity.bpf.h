@@ -66,33 +66,86 @@ static __always_inline __u64 mix64(__u64 x)
 	return x ^ (x >> 31);
 }
 
+/* The host's secret, fixed at load: whoever doesn't know it can make no file, and name no script,
+ * that has another program's id, and learns nothing of a file from its id. Both objects have the
+ * same. */
+const volatile __u64 identity_key[2] __weak = {};
+
+/* SipHash-1-3. */
+struct sip {
+	__u64 v0, v1, v2, v3;
+};
+
+static __always_inline __u64 rotate_left(__u64 x, int by)
+{
+	return x << by | x >> (64 - by);
+}
+
+static __always_inline void sip_round(struct sip *sip)
+{
+	sip->v0 += sip->v1;
+	sip->v1 = rotate_left(sip->v1, 13) ^ sip->v0;
+	sip->v0 = rotate_left(sip->v0, 32);
+	sip->v2 += sip->v3;
+	sip->v3 = rotate_left(sip->v3, 16) ^ sip->v2;
+	sip->v0 += sip->v3;
+	sip->v3 = rotate_left(sip->v3, 21) ^ sip->v0;
+	sip->v2 += sip->v1;
+	sip->v1 = rotate_left(sip->v1, 17) ^ sip->v2;
+	sip->v2 = rotate_left(sip->v2, 32);
+}
+
+static __always_inline void sip_begin(struct sip *sip)
+{
+	sip->v0 = identity_key[0] ^ 0x736f6d6570736575ULL;
+	sip->v1 = identity_key[1] ^ 0x646f72616e646f6dULL;
+	sip->v2 = identity_key[0] ^ 0x6c7967656e657261ULL;
+	sip->v3 = identity_key[1] ^ 0x7465646279746573ULL;
+}
+
+static __always_inline void sip_add(struct sip *sip, __u64 word)
+{
+	sip->v3 ^= word;
+	sip_round(sip);
+	sip->v0 ^= word;
+}
+
+/* Of `words` words, so that none is the beginning of another; never 0. */
+static __always_inline __u64 sip_end(struct sip *sip, __u64 words)
+{
+	sip_add(sip, words << 59);
+	sip->v2 ^= 0xff;
+	for (int i = 0; i < 3; i++)
+		sip_round(sip);
+	return (sip->v0 ^ sip->v1 ^ sip->v2 ^ sip->v3) ?: 1;
+}
+
 /* Name of {device, inode, generation, ctime, script}; never 0. `script` is 0 without a script. */
 static __always_inline __u64 program_id(const struct wire_file *key, __u64 script)
 {
-	__u64 id = mix64(key->device + 0x9e3779b97f4a7c15ULL);
+	struct sip sip;
 
-	id = mix64(id ^ key->inode);
-	id = mix64(id ^ key->generation);
-	id = mix64(id ^ key->ctime_ns);
-	id = mix64(id ^ script);
-	return id ?: 1;
+	sip_begin(&sip);
+	sip_add(&sip, key->device);
+	sip_add(&sip, key->inode);
+	sip_add(&sip, key->generation);
+	sip_add(&sip, key->ctime_ns);
+	sip_add(&sip, script);
+	return sip_end(&sip, 5);
 }
 
-/* FNV-1a of a kernel string's first 128 bytes; 0 for none. */
+/* Hash of a kernel string's first 127 bytes; 0 for none. */
 static __always_inline __u64 string_hash(const char *text)
 {
-	__u64 hash = 0xcbf29ce484222325ULL;
-	char buffer[128] = {};
-	long size = bpf_probe_read_kernel_str(buffer, sizeof(buffer), text);
+	__u64 words[16] = {};
+	struct sip sip;
 
-	if (size <= 1)
+	if (bpf_probe_read_kernel_str(words, sizeof(words), text) <= 1)
 		return 0;
-	for (int i = 0; i < (int)sizeof(buffer); i++) {
-		if (!buffer[i])
-			break;
-		hash = (hash ^ (__u8)buffer[i]) * 0x100000001b3ULL;
-	}
-	return hash ?: 1;
+	sip_begin(&sip);
+	for (int i = 0; i < 16; i++)
+		sip_add(&sip, words[i]);
+	return sip_end(&sip, 16);
 }
 
 /* Hash of the script that `bprm` runs through an interpreter, 0 where it runs the file itself. */

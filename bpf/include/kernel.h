@@ -98,6 +98,7 @@ struct path {
 };
 
 struct file {
+	unsigned int f_flags; /* without those that only open() itself heeds */
 	struct path f_path;
 	struct inode *f_inode;
 	void *private_data;
@@ -110,6 +111,10 @@ struct fdtable {
 
 struct files_struct {
 	struct fdtable *fdt;
+};
+
+struct fs_struct {
+	struct path pwd;
 };
 
 /* overlayfs, in the kernel or as a module that is loaded before us. */
@@ -137,8 +142,13 @@ struct kernfs_node {
 	const char *name;
 };
 
+struct cgroup_root {
+	int hierarchy_id;
+};
+
 struct cgroup {
 	struct kernfs_node *kn;
+	struct cgroup_root *root;
 	int level;
 };
 
@@ -146,9 +156,23 @@ struct css_set {
 	struct cgroup *dfl_cgrp;
 };
 
+struct cap_like {
+	__u64 val; /* 6.3 and newer */
+};
+
 struct cred {
 	struct kuid_like uid;
 	struct kuid_like euid;
+	struct cap_like cap_effective;
+	struct user_namespace *user_ns;
+};
+
+struct cap_like___6_1 {
+	__u32 cap[2];
+};
+
+struct cred___6_1 {
+	struct cap_like___6_1 cap_effective;
 };
 
 struct signal_struct {
@@ -186,7 +210,12 @@ struct net {
 };
 
 struct nsproxy {
+	struct uts_namespace *uts_ns;
+	struct ipc_namespace *ipc_ns;
+	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
 	struct net *net_ns;
+	struct cgroup_namespace *cgroup_ns;
 };
 
 struct task_struct {
@@ -202,11 +231,12 @@ struct task_struct {
 	struct task_struct *real_parent;
 	struct mm_struct *mm;
 	struct files_struct *files;
+	struct fs_struct *fs;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	struct nsproxy *nsproxy;
 	struct pid *thread_pid;
-	const struct cred *cred;
+	const struct cred *real_cred;
 	char comm[16];
 };
 
@@ -217,7 +247,24 @@ struct linux_binprm {
 	unsigned int secureexec : 1;
 };
 
+struct filename {
+	const char *name; /* copied from the caller's memory */
+};
+
+struct open_how {
+	__u64 flags;
+	__u64 mode;
+};
+
+/* What an io_uring open was asked for, in place of the request's file. */
+struct io_open {
+	int dfd;
+	struct filename *filename;
+	struct open_how how;
+};
+
 struct io_kiocb {
+	struct file *file;
 	__u8 opcode;
 	struct task_struct *task; /* 6.12 and older */
 };

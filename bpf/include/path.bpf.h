@@ -33,12 +33,10 @@ static __always_inline bool path_prepend(struct scratch *scratch, struct dentry 
 	return true;
 }
 
-/* Writes the path of `file` so that it ends at PATH_END. */
-static __noinline int path_walk(struct file *file, struct scratch *scratch)
+/* Writes the path of an entry of a mount so that it ends at PATH_END. */
+static __noinline int path_walk_from(struct dentry *dentry, struct vfsmount *vfs,
+				     struct scratch *scratch)
 {
-	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
-	struct vfsmount *vfs = BPF_CORE_READ(file, f_path.mnt);
-
 	scratch->start = PATH_END;
 	scratch->cut = 0;
 	for (int i = 0; i < PATH_COMPONENTS; i++) {
@@ -65,6 +63,12 @@ static __noinline int path_walk(struct file *file, struct scratch *scratch)
 	}
 	scratch->cut = 1;
 	return 0;
+}
+
+static __always_inline void path_walk(struct file *file, struct scratch *scratch)
+{
+	path_walk_from(BPF_CORE_READ(file, f_path.dentry), BPF_CORE_READ(file, f_path.mnt),
+		       scratch);
 }
 
 #endif

@@ -185,6 +185,13 @@ static __always_inline bool row_is_stale(const struct row *row)
 	return *(volatile __u64 *)&control.clock != *(__u64 *)&row->seen;
 }
 
+/* By real_cred, which nobody puts on for a moment as overlayfs, NFS and io_uring do `cred`. */
+static __always_inline void row_credentials(struct row *row, struct task_struct *task)
+{
+	row->uid = task->real_cred->euid.val;
+	row->capabilities = cred_capabilities(task->real_cred);
+}
+
 static __always_inline void actor_fill(struct wire_actor *actor, struct task_struct *task)
 {
 	actor->start_boot_ns = task->group_leader->start_boottime;
@@ -250,6 +257,23 @@ static __noinline int lineage_find(struct row *row, struct task_struct *task)
 	return 0;
 }
 
+/* A thread that nobody saw being made, as those that poll for io_uring, is of its process's program
+ * and has its rights to a profile. */
+static __noinline int row_join(struct row *row, struct task_struct *task)
+{
+	struct row *leader;
+
+	if (task->pid == task->tgid)
+		return 0;
+	leader = bpf_task_storage_get(&rows, task->group_leader, 0, 0);
+	if (!leader)
+		return 0;
+	row->actor.program_id = leader->actor.program_id;
+	row->profile_id = leader->profile_id;
+	row->flags |= leader->flags & ROW_OWN;
+	return 0;
+}
+
 /* Fills the row of a task that has none yet. The task itself brings it up to the clock. */
 static __noinline struct row *row_begin(struct task_struct *task)
 {
@@ -260,7 +284,8 @@ static __noinline struct row *row_begin(struct task_struct *task)
 	actor_fill(&row->actor, task);
 	row->actor.program_id = running_program_id(task);
 	row->profile_id = stranger_profile_id(row->actor.program_id, row->actor.tgid);
-	row->uid = BPF_CORE_READ(task, cred, euid.val);
+	row_credentials(row, task);
+	row_join(row, task);
 	lineage_find(row, task);
 	row->actor.root = row->lineage.root;
 	if (task_is_own(task))

@@ -30,6 +30,8 @@ struct words {
 struct scratch {
 	__u32 start; /* of the path */
 	__u32 cut;   /* the head of the path is missing */
+	__u32 tail_cut;
+	__u32 file_flags;
 	struct words words;
 	__u8 bytes[2048];
 };

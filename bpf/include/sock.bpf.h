@@ -93,8 +93,11 @@ enum {
 	IPPROTO_ICMP = 1,
 	IPPROTO_TCP = 6,
 	IPPROTO_UDP = 17,
+	IPPROTO_DCCP = 33,
 	IPPROTO_ICMPV6 = 58,
+	IPPROTO_SCTP = 132,
 	IPPROTO_UDPLITE = 136,
+	IPPROTO_MPTCP = 262, /* its subflows are TCP's */
 };
 
 /* include/net/tcp_states.h */

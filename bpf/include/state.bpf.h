@@ -48,11 +48,12 @@ struct row {
 	__u32 flags;
 	__u32 tokens;
 	__u32 evidence;
-	__u32 uid;
+	__u32 uid;    /* effective, of real_cred */
 	__u32 misses; /* unseen 6-grams within the last calls */
 	__u32 misses_since;
-	__u32 run; /* records of the full stream for which there was room */
-	__u32 reserved;
+	__u32 run;          /* records of the full stream for which there was room */
+	__u32 ended;        /* of a leader: the end of its process was told */
+	__u64 capabilities; /* effective, of real_cred */
 	struct wire_actor actor;
 	struct lineage lineage;
 	struct bucket buckets[2];

@@ -8,6 +8,10 @@
 #include "path.bpf.h"
 
 #define PROT_EXEC 4
+#define MAP_ANONYMOUS 0x20
+#define AF_PACKET 17
+#define AF_XDP 44
+#define AT_FDCWD (-100)
 #define CLONE_NEW_ANY 0x7e020000ULL /* every CLONE_NEW* that clone(2) knows */
 
 struct budget {
@@ -59,36 +63,121 @@ static __always_inline bool stream_wants(__u16 flags, const __u64 *arguments)
 {
 	if (!(flags & WIRE_INFO_STREAM))
 		return false;
-	if (flags & WIRE_INFO_IF_EXEC)
-		return arguments[2] & PROT_EXEC;
+	if (flags & WIRE_INFO_IF_EXEC && !(arguments[2] & PROT_EXEC))
+		return false;
+	if (flags & WIRE_INFO_IF_ANONYMOUS)
+		return arguments[3] & MAP_ANONYMOUS;
 	if (flags & WIRE_INFO_IF_NAMESPACE)
 		return arguments[0] & CLONE_NEW_ANY;
+	if (flags & WIRE_INFO_IF_PACKET)
+		return (__u32)arguments[0] == AF_PACKET || (__u32)arguments[0] == AF_XDP;
 	return true;
 }
 
+#define PATH_ARGUMENTS (WIRE_INFO_PATH_0 | WIRE_INFO_PATH_1 | WIRE_INFO_PATH_2 | WIRE_INFO_PATH_3)
+
+/* Writes the path of the directory that a name is relative to, so that it ends at PATH_END. */
+static __noinline int stream_directory(struct task_struct *task, __s32 descriptor,
+				       struct scratch *scratch)
+{
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	struct file *file;
+
+	if (descriptor == AT_FDCWD)
+		return path_walk_from(BPF_CORE_READ(fs, pwd.dentry), BPF_CORE_READ(fs, pwd.mnt),
+				      scratch);
+	file = task_file(task, descriptor);
+	if (file)
+		path_walk(file, scratch);
+	return 0;
+}
+
+/* Brings a name to PATH_END, behind the directory that it is relative to. Returns its size. */
+static __always_inline __u32 stream_name(struct task_struct *task, const char *name, bool user,
+					 __s32 directory, struct scratch *scratch)
+{
+	__u8 *at = &scratch->bytes[PATH_END];
+	__u32 slash = 0;
+	char first = 0;
+	long size;
+
+	if (user)
+		bpf_probe_read_user(&first, 1, name);
+	else
+		bpf_probe_read_kernel(&first, 1, name);
+	if (!first)
+		return 0;
+	if (first != '/') {
+		stream_directory(task, directory, scratch);
+		slash = scratch->start != PATH_END;
+	}
+	*at = '/';
+	size = user ? bpf_probe_read_user_str(at + slash, WIRE_PATH_MAX, name)
+		    : bpf_probe_read_kernel_str(at + slash, WIRE_PATH_MAX, name);
+	if (size <= 1)
+		return 0;
+	if (size == WIRE_PATH_MAX)
+		scratch->tail_cut = 1;
+	return slash + ((size - 1) & (WIRE_PATH_MAX - 1));
+}
+
+/* The name that an io_uring open was given, as the kernel has copied it. */
+static __noinline int stream_uring_name(struct task_struct *task, struct io_kiocb *request,
+					struct scratch *scratch)
+{
+	struct io_open *open = (void *)request + bpf_core_field_offset(struct io_kiocb, file);
+
+	return stream_name(task, BPF_CORE_READ(open, filename, name), false,
+			   BPF_CORE_READ(open, dfd), scratch);
+}
+
+static __noinline int stream_claimed_name(struct task_struct *task, __u16 flags,
+					  const __u64 *arguments, struct scratch *scratch)
+{
+	__s32 directory = AT_FDCWD;
+	const void *name;
+
+	if (flags & WIRE_INFO_PATH_0) {
+		name = (void *)arguments[0];
+	} else if (flags & WIRE_INFO_PATH_1) {
+		name = (void *)arguments[1];
+		directory = flags & WIRE_INFO_AT ? arguments[0] : directory;
+	} else if (flags & WIRE_INFO_PATH_2) {
+		name = (void *)arguments[2];
+		directory = flags & WIRE_INFO_AT ? arguments[1] : directory;
+	} else {
+		name = (void *)arguments[3];
+		directory = flags & WIRE_INFO_AT ? arguments[2] : directory;
+	}
+	return stream_name(task, name, true, directory, scratch);
+}
+
 /* Brings the call's path to PATH_END, kernel-owned where a descriptor has one. Returns the size of
- * a claimed path, which follows PATH_END instead. */
+ * a name that was given, which follows PATH_END. */
 static __always_inline __u32 stream_path(struct task_struct *task, const struct call *call,
 					 __u16 flags, const __u64 *arguments,
 					 struct scratch *scratch)
 {
 	struct file *file;
-	long size;
 
 	scratch->start = PATH_END;
 	scratch->cut = 0;
+	scratch->tail_cut = 0;
+	scratch->file_flags = 0;
+	if (call->uring) {
+		if (!(flags & WIRE_INFO_DESCRIPTOR) || !bpf_core_type_exists(struct io_open))
+			return 0;
+		return stream_uring_name(task, call->request, scratch);
+	}
 	if (flags & WIRE_INFO_DESCRIPTOR && call->result >= 0) {
 		file = task_file(task, call->result);
-		if (file)
+		if (file) {
 			path_walk(file, scratch);
+			scratch->file_flags = BPF_CORE_READ(file, f_flags);
+		}
 		return 0;
 	}
-	if (!(flags & (WIRE_INFO_PATH_0 | WIRE_INFO_PATH_1)))
-		return 0;
-	size = bpf_probe_read_user_str(
-		&scratch->bytes[PATH_END], WIRE_PATH_MAX,
-		(void *)(flags & WIRE_INFO_PATH_0 ? arguments[0] : arguments[1]));
-	return size > 1 ? (size - 1) & (WIRE_PATH_MAX - 1) : 0;
+	return flags & PATH_ARGUMENTS ? stream_claimed_name(task, flags, arguments, scratch) : 0;
 }
 
 static __noinline int stream_call(struct row *row, struct task_struct *task,
@@ -98,7 +187,7 @@ static __noinline int stream_call(struct row *row, struct task_struct *task,
 	__u16 flags = info;
 	enum ring_priority priority = flags & WIRE_INFO_EVIDENCE ? RING_EVIDENCE : RING_COMMON;
 	struct wire_call *record;
-	__u32 claimed, size;
+	__u32 given, size;
 
 	if (!stream_token(row, flags)) {
 		row_bucket(row)->counts.limited++;
@@ -106,8 +195,8 @@ static __noinline int stream_call(struct row *row, struct task_struct *task,
 	}
 	if (!scratch)
 		return 0;
-	claimed = stream_path(task, call, flags, arguments, scratch);
-	size = (PATH_END - scratch->start + claimed) & (PATH_END - 1);
+	given = stream_path(task, call, flags, arguments, scratch) & (PATH_END - 1);
+	size = (PATH_END - scratch->start + given) & 1023;
 	record = (void *)&scratch->bytes[(scratch->start - sizeof(*record)) & (PATH_END - 1)];
 	header_fill(&record->header, WIRE_CALL, sizeof(*record) + size);
 	record->header.epoch = row->seen.epoch; /* as it was counted */
@@ -117,13 +206,15 @@ static __noinline int stream_call(struct row *row, struct task_struct *task,
 		record->arguments[i] = arguments[i];
 	record->number = call->number;
 	record->flags = (call->compat ? WIRE_CALL_COMPAT : 0) |
-			(call->uring ? WIRE_CALL_URING : 0) | (claimed ? WIRE_CALL_CLAIMED : 0) |
-			(scratch->cut ? WIRE_CALL_PATH_CUT : 0);
+			(call->uring ? WIRE_CALL_URING : 0) |
+			(given && !call->uring ? WIRE_CALL_CLAIMED : 0) |
+			(scratch->cut | scratch->tail_cut ? WIRE_CALL_PATH_CUT : 0);
 	record->class = info >> 16;
 	record->reserved = 0;
 	record->path_size = size;
-	__builtin_memset(record->reserved2, 0, sizeof(record->reserved2));
-	if (!scratch_send(scratch, sizeof(*record), claimed, priority))
+	record->reserved2 = 0;
+	record->file_flags = scratch->file_flags;
+	if (!scratch_send(scratch, sizeof(*record), given, priority))
 		ring_lost(row);
 	return 0;
 }

@@ -11,6 +11,7 @@
 #define WIRE_CLASSES 64 /* as event::CLASSES */
 #define WIRE_PATH_MAX 256
 #define WIRE_ARGUMENTS_MAX 256
+#define WIRE_NAME_MAX 128 /* of what execve() was given */
 
 /* Classes and history codes that the programs choose themselves; all others come from the tables
  * that user space fills from event::calls. */
@@ -39,8 +40,13 @@ enum wire_info_flags {
 	WIRE_INFO_PATH_0 = 16,    /* argument 0 points to a path (claimed) */
 	WIRE_INFO_PATH_1 = 32,    /* argument 1 points to a path (claimed) */
 	WIRE_INFO_FORK = 64,      /* returning 0 means: born */
-	WIRE_INFO_CREDENTIALS = 128,  /* may change the effective user */
+	WIRE_INFO_CREDENTIALS = 128,  /* may change the effective user or capabilities */
 	WIRE_INFO_IF_NAMESPACE = 256, /* streamed only where argument 0 has CLONE_NEW* */
+	WIRE_INFO_IF_ANONYMOUS = 512, /* streamed only where argument 3 has MAP_ANONYMOUS */
+	WIRE_INFO_IF_PACKET = 1024,   /* streamed only where argument 0 is AF_PACKET or AF_XDP */
+	WIRE_INFO_PATH_2 = 2048,      /* argument 2 points to a path (claimed) */
+	WIRE_INFO_PATH_3 = 4096,      /* argument 3 points to a path (claimed) */
+	WIRE_INFO_AT = 8192,          /* the argument before the path is its directory */
 };
 
 /* n-gram bitmaps: 2^14, 2^15 and 2^17 bits. */
@@ -149,7 +155,7 @@ struct wire_stats {
 	__u64 lost;      /* found it full */
 	__u64 uncharged; /* of those: could not be charged to a row */
 	__u64 signals;
-	__u64 calls_uncounted;    /* no row could be made: counted nowhere else */
+	__u64 calls_uncounted;    /* calls, execs and forks for which no row could be made */
 	__u64 spilled;            /* rows added to the sums of their program */
 	__u64 profiles_refused;   /* programs that found no free profile slot */
 	__u64 flow_peers_refused; /* packets of peers that found no room, counted without a name */
@@ -331,6 +337,9 @@ enum wire_call_flags {
 	WIRE_CALL_FRESH = 16,    /* raw only: the history was reset before this call */
 	WIRE_CALL_STREAMED = 32, /* raw only: also of the kind that is streamed as a call */
 	WIRE_CALL_PROOF = 64,    /* raw only: of the marked child that proves the hooks */
+	/* No call: rights that grew without one that grants any, as seen at the end of `number`.
+	 * Arguments: effective user before and after, effective capabilities before and after. */
+	WIRE_CALL_CREDENTIALS = 128,
 };
 
 struct wire_call {
@@ -343,8 +352,10 @@ struct wire_call {
 	__u8 class;
 	__u8 reserved;
 	__u16 path_size;
-	__u16 reserved2[3];
-	/* the path follows */
+	__u16 reserved2;
+	__u32 file_flags; /* file::f_flags of the descriptor that was returned, where `path` is its
+			   */
+			  /* the path follows */
 };
 _Static_assert(sizeof(struct wire_call) == 152, "wire_call");
 

@@ -3,9 +3,54 @@
 
 #include "stream.bpf.h"
 
-static __noinline int credentials_changed(struct row *row, struct task_struct *task)
+static __always_inline bool credentials_differ(const struct row *row, struct task_struct *task)
 {
-	row->uid = BPF_CORE_READ(task, cred, euid.val);
+	const struct cred *cred = task->real_cred;
+
+	return cred->euid.val != row->uid || cred_capabilities(cred) != row->capabilities;
+}
+
+/* No bucket holds this back: nobody can do it often, and it is never normal. */
+static __noinline int credentials_tell(struct row *row, __s32 number, __u32 uid, __u64 capabilities)
+{
+	struct wire_call *record = ring_reserve(WIRE_CALL, sizeof(*record), RING_EVIDENCE);
+
+	if (!record) {
+		ring_lost(row);
+		return 0;
+	}
+	record->header.epoch = row->seen.epoch;
+	record->actor = row->actor;
+	record->result = 0;
+	record->arguments[0] = row->uid;
+	record->arguments[1] = uid;
+	record->arguments[2] = row->capabilities;
+	record->arguments[3] = capabilities;
+	record->arguments[4] = 0;
+	record->arguments[5] = 0;
+	record->number = number;
+	record->flags = WIRE_CALL_CREDENTIALS;
+	record->class = WIRE_CLASS_ODD;
+	record->reserved = 0;
+	record->path_size = 0;
+	record->reserved2 = 0;
+	record->file_flags = 0;
+	ring_submit(record);
+	return 0;
+}
+
+/* Rights that grew while no call was made that grants any: somebody wrote into the kernel's memory.
+ * Those that shrink, and those of a namespace, are nobody's gain. */
+static __noinline int credentials_changed(struct row *row, struct task_struct *task, __s32 number,
+					  __u32 flags)
+{
+	__u32 uid = task->real_cred->euid.val;
+	__u64 capabilities = cred_capabilities(task->real_cred);
+
+	if (!(flags & WIRE_INFO_CREDENTIALS) &&
+	    ((row->uid && !uid) || capabilities & ~row->capabilities))
+		credentials_tell(row, number, uid, capabilities);
+	row_credentials(row, task);
 	return 0;
 }
 
@@ -16,25 +61,28 @@ static __always_inline int call_exit(struct task_struct *task, const struct pt_r
 	struct row *row = row_of(task);
 	__u64 arguments[6];
 	struct wire_call_info info;
-	bool streamed = false;
+	bool streamed = false, restarts = call_restarts(&call);
 
 	if (!row)
 		return call_uncounted();
-	if (row_is_skipped(row) || call_restarts(&call))
+	if (row_is_skipped(row))
 		return 0;
-	hook_hit(row, WIRE_HOOK_CALLS);
 	info = call_info(&call);
-	if (info.flags & (WIRE_INFO_STREAM | WIRE_INFO_CREDENTIALS)) {
+	if (info.flags & WIRE_INFO_STREAM) {
 		regs_arguments(regs, call.compat, arguments);
 		streamed = stream_wants(info.flags, arguments);
 	}
+	if (restarts && !streamed)
+		return 0;
+	hook_hit(row, WIRE_HOOK_CALLS);
 	if (full)
 		call_raw(row, &call, streamed);
-	call_count(row, &call, info);
+	if (!restarts)
+		call_count(row, &call, info);
 	if (streamed)
 		stream_call(row, task, &call, arguments, info.class << 16 | info.flags);
-	if (info.flags & WIRE_INFO_CREDENTIALS)
-		credentials_changed(row, task);
+	if (credentials_differ(row, task))
+		credentials_changed(row, task, number, info.flags);
 	return 0;
 }
 

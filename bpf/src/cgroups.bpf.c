@@ -6,11 +6,15 @@
 
 static __always_inline int cgroup_send(struct cgroup *cgroup, const char *path, __u32 removed)
 {
-	struct row *row = row_of(bpf_get_current_task_btf());
+	struct row *row;
 	struct scratch *scratch = scratch_get();
 	struct wire_cgroup *record;
 	long size;
 
+	/* Ids of the older hierarchies, where there are some, are others. */
+	if (BPF_CORE_READ(cgroup, root, hierarchy_id))
+		return 0;
+	row = row_of(bpf_get_current_task_btf());
 	if (row)
 		hook_hit(row, WIRE_HOOK_CGROUP);
 	if (!scratch)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* Flows of UDP, ICMP and other raw sockets: every packet is counted where it passes its socket's
- * cgroup. */
+/* Flows of UDP, SCTP, ICMP and other raw sockets, of all but TCP: every packet is counted where it
+ * passes its socket's cgroup. */
 #include "flow.bpf.h"
 
 #define ETH_P_IPV6 0x86dd
@@ -53,7 +53,8 @@ static __always_inline bool packet_read(struct __sk_buff *skb, bool egress, stru
 		map_v4(target, addresses[1]);
 	}
 	packet->ends.protocol = protocol;
-	if (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE || protocol == IPPROTO_TCP)
+	if (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE || protocol == IPPROTO_TCP ||
+	    protocol == IPPROTO_SCTP || protocol == IPPROTO_DCCP)
 		bpf_skb_load_bytes(skb, header, ports, sizeof(ports));
 	packet->ends.local_port = bpf_ntohs(ports[!egress]);
 	packet->ends.peer_port = bpf_ntohs(ports[egress]);
@@ -167,7 +168,7 @@ static __always_inline void flow_packet(struct __sk_buff *skb, bool egress)
 	if (!sk)
 		return;
 	sk = bpf_sk_fullsock(sk);
-	if (!sk || sk->type == SOCK_STREAM)
+	if (!sk || sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_MPTCP)
 		return;
 	state = bpf_sk_storage_get(&flows, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state || state->flags & FLOW_OWN || !packet_read(skb, egress, &packet))
@@ -219,7 +220,7 @@ int on_flow_release(struct bpf_sock *sk)
 {
 	struct flow_state *state;
 
-	if (sk->type == SOCK_STREAM)
+	if (sk->protocol == IPPROTO_TCP || sk->protocol == IPPROTO_MPTCP)
 		return 1;
 	state = bpf_sk_storage_get(&flows, sk, NULL, 0);
 	if (state && state->flags & FLOW_PEER)

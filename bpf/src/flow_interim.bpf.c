@@ -57,7 +57,7 @@ int on_flow_interim(struct bpf_iter__bpf_sk_storage_map *ctx)
 	state = bpf_sk_storage_get(&flows, sk, NULL, 0);
 	if (!state || !(state->flags & FLOW_PEER) || !state->owner.tgid)
 		return 0;
-	if (sk->sk_type == SOCK_STREAM) {
+	if (sk->sk_protocol == IPPROTO_TCP) {
 		int tcp = sk->__sk_common.skc_state;
 
 		if (tcp == TCP_CLOSE || tcp == TCP_LISTEN || tcp == TCP_SYN_SENT)

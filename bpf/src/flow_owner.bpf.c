@@ -34,7 +34,7 @@ static __always_inline void flow_adopt(struct sock *sk, struct flow_state *state
 {
 	state->cookie = bpf_get_socket_cookie(sk);
 	flow_set(state, FLOW_STARTED);
-	if (sk->sk_type != SOCK_STREAM)
+	if (sk->sk_protocol != IPPROTO_TCP)
 		return;
 	tcp_totals(sk, sk->__sk_common.skc_state, false, &state->reported);
 	flow_set_ends(state, sk);
@@ -45,7 +45,7 @@ static __always_inline void flow_adopt(struct sock *sk, struct flow_state *state
 static __always_inline __u32 flow_totals(struct sock *sk, struct flow_state *state,
 					 struct flow_counts *total)
 {
-	if (sk->sk_type == SOCK_STREAM)
+	if (sk->sk_protocol == IPPROTO_TCP)
 		return tcp_totals(sk, sk->__sk_common.skc_state, state->flags & FLOW_SYN, total);
 	*total = state->seen;
 	return RTT_UNAVAILABLE;
@@ -66,7 +66,7 @@ static __always_inline void flow_hand_over(struct sock *sk, struct flow_state *s
 			return;
 		state->handed_over = control.clock.epoch;
 		rtt_us = flow_totals(sk, state, &total);
-		if (sk->sk_type == SOCK_STREAM)
+		if (sk->sk_protocol == IPPROTO_TCP)
 			tcp_without(sk, &total, sent, received);
 		if (state->flags & FLOW_PEER)
 			flow_report(state, &total, WIRE_FLOW_INTERIM, rtt_us);
@@ -100,7 +100,7 @@ static __always_inline void flow_used(struct sock *sk, __u64 sent, __u64 receive
 
 	if (!is_inet(sk) || sk->__sk_common.skc_state == TCP_LISTEN)
 		return;
-	if (sk->sk_type == SOCK_STREAM && sk->sk_protocol != IPPROTO_TCP)
+	if (sk->sk_protocol == IPPROTO_MPTCP)
 		return;
 	state = bpf_sk_storage_get(&flows, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!state)

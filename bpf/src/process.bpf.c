@@ -7,7 +7,6 @@
 #include "path.bpf.h"
 #include "script.bpf.h"
 
-#define EXEC_NAME_MAX 128
 #define STANDARD_STREAMS 3
 
 /* Name and arguments as they were claimed, after PATH_END; sets the sizes in `exec`. */
@@ -16,10 +15,10 @@ static __always_inline void exec_strings(struct task_struct *task, struct linux_
 {
 	unsigned long from = BPF_CORE_READ(task, mm, arg_start);
 	unsigned long size = BPF_CORE_READ(task, mm, arg_end) - from;
-	long name = bpf_probe_read_kernel_str(&scratch->bytes[PATH_END], EXEC_NAME_MAX,
+	long name = bpf_probe_read_kernel_str(&scratch->bytes[PATH_END], WIRE_NAME_MAX,
 					      BPF_CORE_READ(bprm, filename));
 
-	name = name > 1 ? (name - 1) & (EXEC_NAME_MAX - 1) : 0;
+	name = name > 1 ? (name - 1) & (WIRE_NAME_MAX - 1) : 0;
 	if (size > WIRE_ARGUMENTS_MAX - 1)
 		size = WIRE_ARGUMENTS_MAX - 1;
 	size &= WIRE_ARGUMENTS_MAX - 1;
@@ -127,7 +126,7 @@ int BPF_PROG(on_process_exec, struct task_struct *task, int old_pid, struct linu
 	struct wire_exec exec = {};
 
 	if (!row || !scratch)
-		return 0;
+		return call_uncounted();
 	if (!row_is_skipped(row))
 		row_flush(row, WIRE_ROW_EXEC);
 	exec.previous_program_id = row->actor.program_id;
@@ -142,7 +141,7 @@ int BPF_PROG(on_process_exec, struct task_struct *task, int old_pid, struct linu
 	exec.profile_id = row->profile_id;
 	exec.flags |= exec_lineage(row, task);
 	exec.flags |= exec_descriptors(row, task);
-	row->uid = BPF_CORE_READ(task, cred, euid.val);
+	row_credentials(row, task);
 	row->history = 0;
 	row->misses = 0;
 	row_refresh(row, task);
@@ -168,6 +167,77 @@ static __always_inline void fork_lineage(struct row *born, struct task_struct *c
 	born->actor.root = born->lineage.root;
 }
 
+#define CLONE_NEWNS 0x00020000
+#define CLONE_NEWCGROUP 0x02000000
+#define CLONE_NEWUTS 0x04000000
+#define CLONE_NEWIPC 0x08000000
+#define CLONE_NEWUSER 0x10000000
+#define CLONE_NEWPID 0x20000000
+#define CLONE_NEWNET 0x40000000
+#define SYS_CLONE 56
+#define SYS_CLONE_I386 120
+#define SYS_CLONE3 435
+
+/* Namespaces that a child has and its parent hasn't, by the flags that make them. */
+static __always_inline __u32 fork_namespaces(struct task_struct *parent, struct task_struct *child)
+{
+	struct nsproxy *old = BPF_CORE_READ(parent, nsproxy);
+	struct nsproxy *fresh = BPF_CORE_READ(child, nsproxy);
+	__u32 made = 0;
+
+	if (BPF_CORE_READ(parent, real_cred, user_ns) != BPF_CORE_READ(child, real_cred, user_ns))
+		made |= CLONE_NEWUSER;
+	if (old == fresh)
+		return made;
+	if (BPF_CORE_READ(old, mnt_ns) != BPF_CORE_READ(fresh, mnt_ns))
+		made |= CLONE_NEWNS;
+	if (BPF_CORE_READ(old, cgroup_ns) != BPF_CORE_READ(fresh, cgroup_ns))
+		made |= CLONE_NEWCGROUP;
+	if (BPF_CORE_READ(old, uts_ns) != BPF_CORE_READ(fresh, uts_ns))
+		made |= CLONE_NEWUTS;
+	if (BPF_CORE_READ(old, ipc_ns) != BPF_CORE_READ(fresh, ipc_ns))
+		made |= CLONE_NEWIPC;
+	if (BPF_CORE_READ(old, pid_ns_for_children) != BPF_CORE_READ(fresh, pid_ns_for_children))
+		made |= CLONE_NEWPID;
+	if (BPF_CORE_READ(old, net_ns) != BPF_CORE_READ(fresh, net_ns))
+		made |= CLONE_NEWNET;
+	return made;
+}
+
+/* clone3() has its flags in user memory, where they can be changed meanwhile; what came of them is
+ * told as its call. Of clone() the registers tell. */
+static __noinline int fork_tell_namespaces(struct row *row, struct task_struct *parent,
+					   struct task_struct *child)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(parent);
+	__s32 number = regs_number(regs);
+	bool compat = task_in_compat(parent);
+	__u32 made = fork_namespaces(parent, child);
+	struct wire_call *record;
+
+	if (!made || number == (compat ? SYS_CLONE_I386 : SYS_CLONE))
+		return 0;
+	record = ring_reserve(WIRE_CALL, sizeof(*record), RING_EVIDENCE);
+	if (!record) {
+		ring_lost(row);
+		return 0;
+	}
+	record->actor = row->actor;
+	record->result = BPF_CORE_READ(child, pid);
+	for (int i = 0; i < 6; i++)
+		record->arguments[i] = 0;
+	record->arguments[0] = made;
+	record->number = SYS_CLONE3;
+	record->flags = 0;
+	record->class = calls_native[SYS_CLONE3].class;
+	record->reserved = 0;
+	record->path_size = 0;
+	record->reserved2 = 0;
+	record->file_flags = 0;
+	ring_submit(record);
+	return 0;
+}
+
 /*
  * sched_process_fork: void (struct task_struct *parent, struct task_struct *child)
  * The child begins with its parent's identity and an empty history; it hasn't run yet.
@@ -182,15 +252,17 @@ int BPF_PROG(on_process_fork, struct task_struct *parent, struct task_struct *ch
 		return 0;
 	row = row_of(parent);
 	if (!row)
-		return 0;
+		return call_uncounted();
 	born = bpf_task_storage_get(&rows, child, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (born) {
 		actor_fill(&born->actor, child);
 		born->actor.program_id = row->actor.program_id;
 		born->profile_id = row->profile_id;
-		born->uid = row->uid;
+		row_credentials(born, child);
 		born->flags = row->flags & ROW_OWN;
 		fork_lineage(born, child, row, parent);
+	} else {
+		call_uncounted();
 	}
 	if (row_is_skipped(row))
 		return 0;
@@ -205,6 +277,7 @@ int BPF_PROG(on_process_fork, struct task_struct *parent, struct task_struct *ch
 	fork->child_tgid = child->tgid;
 	fork->child_tid = child->pid;
 	ring_submit(fork);
+	fork_tell_namespaces(row, parent, child);
 	return 0;
 }
 
@@ -237,6 +310,20 @@ static __always_inline void exit_lineage(struct row *row, struct task_struct *ta
 		__sync_fetch_and_or(&inherits->lineage.flags, LINEAGE_LISTENS);
 }
 
+/* Whether this thread is the last of its process. Several that exit at once all read 0 of
+ * `signal->live`: the first one that comes by says so, in its leader's row, which stays until then.
+ */
+static __always_inline bool exit_is_last(struct row *row, struct task_struct *task)
+{
+	struct row *leader = row;
+
+	if (task->signal->live.counter)
+		return false;
+	if (task->pid != task->tgid)
+		leader = bpf_task_storage_get(&rows, task->group_leader, 0, 0);
+	return leader && !__sync_val_compare_and_swap(&leader->ended, 0, 1);
+}
+
 /*
  * sched_process_exit: void (struct task_struct *p); 6.16 and newer: (..., bool group_dead)
  * Per thread. The storage goes with the row: a zombie would keep it.
@@ -246,6 +333,7 @@ int BPF_PROG(on_process_exit, struct task_struct *task)
 {
 	struct wire_exit *exit;
 	struct row *row;
+	bool last;
 
 	if (task->flags & PF_KTHREAD)
 		return 0;
@@ -257,11 +345,12 @@ int BPF_PROG(on_process_exit, struct task_struct *task)
 		return 0;
 	hook_hit(row, WIRE_HOOK_EXIT);
 	exit_count(row, task);
+	last = exit_is_last(row, task);
 	exit = ring_reserve(WIRE_EXIT, sizeof(*exit), RING_EVIDENCE);
 	if (exit) {
 		exit->actor = row->actor;
 		exit->code = task->exit_code;
-		exit->process = task->signal->live.counter == 0;
+		exit->process = last;
 		ring_submit(exit);
 	} else {
 		ring_lost(row);

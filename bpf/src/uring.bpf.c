@@ -7,7 +7,12 @@
 static __always_inline int uring_submit(struct io_kiocb *request)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct call call = {.number = BPF_CORE_READ(request, opcode), .uring = true};
+	struct call call = {
+		.number = BPF_CORE_READ(request, opcode),
+		.uring = true,
+		.request = request,
+	};
+	struct io_open *open = (void *)request + bpf_core_field_offset(struct io_kiocb, file);
 	struct row *row = row_of(task);
 	__u64 arguments[6] = {};
 	struct wire_call_info info;
@@ -23,6 +28,10 @@ static __always_inline int uring_submit(struct io_kiocb *request)
 	if (full)
 		call_raw(row, &call, streamed);
 	call_count(row, &call, info);
+	if (streamed && info.flags & WIRE_INFO_DESCRIPTOR && bpf_core_type_exists(struct io_open)) {
+		arguments[2] = BPF_CORE_READ(open, how.flags);
+		arguments[3] = BPF_CORE_READ(open, how.mode);
+	}
 	if (streamed)
 		stream_call(row, task, &call, arguments, info.class << 16 | info.flags);
 	return 0;

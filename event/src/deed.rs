@@ -155,21 +155,21 @@ deeds! {
     SetIdBit "set_id_bit" Intrinsic Rights 0.01 "made a file set-user-id"
         "successful chmod with S_ISUID or S_ISGID on a file, by a program that never did";
     Credentials "credentials" Intrinsic Rights 0.001 "changed its credentials without a call that does so"
-        "credentials of a task that differ without exec or a call of the setuid family";
+        "effective user or capabilities of a task (`real_cred`) that grew without an exec or a call that grants any";
     Trace "trace" Intrinsic Power 0.02 "reached into another process"
         "successful ptrace attach, seize or poke, or process_vm_writev, by a program that never did";
     Namespace "namespace" Intrinsic Power 0.02 "entered or made namespaces or mounts"
-        "successful setns, unshare, mount, pivot_root or a clone with new namespaces, by a program that never did";
+        "successful setns, unshare, mount, pivot_root or a clone with new namespaces (those of clone3 as the child has them), by a program that never did";
     Kernel "kernel" Intrinsic Power 0.01 "loaded code into the kernel"
         "successful bpf, module or kexec call by a program that never did";
     IoUring "io_uring" Intrinsic Power 0.01 "works through io_uring"
         "first io_uring set-up or request of a program";
     Persistence "persistence" Intrinsic Persistence 0.01 "wrote where it is decided what runs"
-        "file opened for writing, renamed or linked into a place of cron, systemd, the loader, logins, by a program that never did and is no package manager";
+        "file opened for writing (the descriptor's own file), or renamed or linked (the directory of a relative name is the kernel's, the rest is claimed), into a place of cron, systemd, the loader, logins, by a program that never did and is no package manager";
     WroteCode "wrote_code" Intrinsic Persistence 0.01 "wrote a script"
         "script opened for writing under a service that listens, by a program that never did";
     Secret "secret" Intrinsic Secrets 0.02 "opened secrets"
-        "successful open of passwords or keys by a program that never did";
+        "successful open of passwords or keys, or one by io_uring whatever comes of it, by a program that never did";
     NewPeer "new_peer" Novelty Peer 24.0 "talks to an address never seen here"
         "outbound flow to an address that its workload never used (the socket's tuple)";
     Beacon "beacon" Intrinsic Peer 0.005 "calls an address never seen before at regular times"
@@ -190,6 +190,12 @@ deeds! {
         "hooks, links and maps compared with what was left there";
     Measure "measure" Measure Measure 0.5 "did more, or other work, than ever"
         "a window's score beside the held-back ones of its program";
+    ExecCut "exec_cut" Intrinsic Image 0.005 "ran from a place too deep to be named"
+        "exec of a file whose path is longer or deeper than the kernel's walk goes";
+    RuntimeCode "runtime_code" Novelty Image 1.0 "made memory executable while it ran"
+        "successful mmap of anonymous memory with PROT_EXEC, or mprotect with it, by a program that never did";
+    Packets "packets" Intrinsic Power 0.01 "reads or sends packets past the network stack"
+        "successful socket() of family AF_PACKET or AF_XDP by a program that never did";
 }
 
 impl Deed {

@@ -6,6 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, Epoch, FileKey, Flow, Subject};
 
+/// What a path of the kernel's begins with where its head is missing: it is deeper or longer than
+/// the kernel's walk goes. It names no file.
+pub const PATH_CUT: &str = ".../";
+
 /// Number of system-call classes that a row counts.
 pub const CLASSES: usize = 64;
 
@@ -199,15 +203,31 @@ pub struct Call {
     /// Class index below [`CLASSES`].
     pub class: u8,
     pub compat: bool,
+    /// -516 to -512: a signal interrupted it, and the kernel may make it again. It is not counted,
+    /// and what it began may go on.
     pub result: i64,
-    /// Register arguments.
+    /// Register arguments. Of `openat2` the third are the flags that the opened file has, of
+    /// `clone3` the first the namespaces that the child was given; of an open by io_uring the third
+    /// and fourth are flags and mode.
     pub arguments: [u64; 6],
-    /// For opens: the path of the dentry behind the returned descriptor (kernel-owned). For failed
-    /// opens, unlinks, renames: the path argument, *claimed*.
+    /// For opens: the path of the dentry behind the returned descriptor (kernel-owned); by io_uring:
+    /// the name that the kernel copied at submission, behind its directory, whatever comes of it.
+    /// For failed opens and unlinks the path argument, for renames and links what the file is called
+    /// from then on: *claimed*, but for the directory that a relative name is in. Begins with
+    /// [`PATH_CUT`] where it is too long to be told whole.
     pub path: Option<Arc<str>>,
     /// `path` was read from user memory, which another thread can rewrite; never evidence for a
     /// denial.
     pub claimed: bool,
+}
+
+impl Call {
+    /// Flags that the file behind an `openat2` has: none of those that only the open itself heeds.
+    /// A capture that is older than these has the address of what was asked for.
+    pub fn openat2_flags(&self) -> u64 {
+        let flags = self.arguments[2];
+        if flags > u64::from(u32::MAX) { 0 } else { flags }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,8 +17,8 @@ mod window;
 
 pub use deed::{Aspect, CATALOGUE, Class, Deed, DeedRow};
 pub use event::{
-    Actor, CLASSES, Call, Event, Exec, Exit, Fork, Origin, Provenance, Raw, Root, Row, RowReason,
-    Signal,
+    Actor, CLASSES, Call, Event, Exec, Exit, Fork, Origin, PATH_CUT, Provenance, Raw, Root, Row,
+    RowReason, Signal,
 };
 pub use finding::{
     Activity, Direction, Disposition, Family, Finding, Maturity, Object, Process, Severity, Share,

@@ -15,8 +15,8 @@ use std::{
 };
 
 use hedgerow_event::{
-    Actor, CLASSES, Epoch, Event, GramReport, Grams, Origin, Raw, Row, RowReason, Subject,
-    calls::{GramHash, History, Order, Push, Tables},
+    Actor, CLASSES, Call, Epoch, Event, GramReport, Grams, Origin, Raw, Row, RowReason, Subject,
+    calls::{self, GramHash, History, Order, Push, Step, Tables},
 };
 
 use crate::records::Record;
@@ -172,8 +172,9 @@ impl Counter {
             Origin::Exit(_) => {
                 // The sensor sends the exit first, then what was counted up to it.
                 let thread = self.threads.remove(&thread_key(&event.actor));
-                let cut =
-                    thread.and_then(|thread| thread.open).map(|open| open.cut(RowReason::Exit));
+                let cut = thread
+                    .and_then(|thread| thread.open)
+                    .and_then(|open| open.cut(RowReason::Exit));
                 out.push(Counted::Record(Record::Event(event)));
                 out.extend(cut.map(Counted::Cut));
                 return;
@@ -181,12 +182,12 @@ impl Counter {
             Origin::Exec(_) => {
                 if let Some(thread) = self.threads.get_mut(&thread_key(&event.actor)) {
                     thread.history = History::default();
-                    let cut = thread.open.take().map(|open| open.cut(RowReason::Exec));
+                    let cut = thread.open.take().and_then(|open| open.cut(RowReason::Exec));
                     out.extend(cut.map(Counted::Cut));
                 }
             }
             // It was counted as held back when its raw call came.
-            Origin::Call(_) => {
+            Origin::Call(call) if was_streamed(call) => {
                 let thread = self.threads.get_mut(&thread_key(&event.actor));
                 if let Some(open) = thread.and_then(|thread| thread.open.as_mut()) {
                     open.row.limited = open.row.limited.saturating_sub(1);
@@ -198,7 +199,11 @@ impl Counter {
     }
 
     fn count(&mut self, event: &Event, raw: Raw, out: &mut Vec<Counted>) {
-        let Some(step) = self.tables.raw_step(&raw) else { return };
+        let step = self.tables.raw_step(&raw);
+        // Of a call that the kernel may make again only the record counts.
+        if step.is_none() && !raw.streamed {
+            return;
+        }
         let key = thread_key(&event.actor);
         let mut stranger = Thread::default();
         let thread = if self.threads.len() < THREADS_LIMIT || self.threads.contains_key(&key) {
@@ -215,25 +220,16 @@ impl Counter {
         {
             let same = identity(&open.actor) == identity(&event.actor);
             let reason = if same { RowReason::Window } else { RowReason::Exec };
-            out.extend(thread.open.take().map(|open| Counted::Cut(open.cut(reason))));
+            out.extend(thread.open.take().and_then(|open| open.cut(reason)).map(Counted::Cut));
         }
         let open = thread.open.get_or_insert_with(|| Box::new(Open::new(event)));
         open.time_boot_ns = event.time_boot_ns;
-        let row = &mut open.row;
-        row.calls += 1;
-        row.limited += u64::from(raw.streamed);
-        row.errors += u64::from(step.error);
-        row.classes[step.class.index()] += 1;
-        match thread.history.push(&step) {
-            Push::Skipped => {}
-            Push::Collapsed => row.collapsed += 1,
-            Push::Entered => {
-                row.checked += 1;
-                *open.grams.entry(GramsAt::new(&self.hash, thread.history)).or_default() += 1;
-            }
+        open.row.limited += u64::from(raw.streamed);
+        if let Some(step) = step {
+            open.count(&step, &mut thread.history, &self.hash);
         }
         if let Some(open) = stranger.open.take() {
-            out.push(Counted::Cut(open.cut(RowReason::Window)));
+            out.extend(open.cut(RowReason::Window).map(Counted::Cut));
         }
     }
 
@@ -242,7 +238,7 @@ impl Counter {
         let mut cuts: Vec<Cut> = Vec::new();
         for thread in self.threads.values_mut() {
             if thread.open.as_ref().is_some_and(|open| open.epoch <= epoch) {
-                cuts.extend(thread.open.take().map(|open| open.cut(RowReason::Window)));
+                cuts.extend(thread.open.take().and_then(|open| open.cut(RowReason::Window)));
             }
         }
         cuts.sort_by_key(|cut| (cut.event.epoch, thread_key(&cut.event.actor)));
@@ -402,7 +398,25 @@ impl Open {
         Self { epoch, time_boot_ns, actor, row, grams: HashMap::new() }
     }
 
-    fn cut(self, reason: RowReason) -> Cut {
+    fn count(&mut self, step: &Step, history: &mut History, hash: &GramHash) {
+        self.row.calls += 1;
+        self.row.errors += u64::from(step.error);
+        self.row.classes[step.class.index()] += 1;
+        match history.push(step) {
+            Push::Skipped => {}
+            Push::Collapsed => self.row.collapsed += 1,
+            Push::Entered => {
+                self.row.checked += 1;
+                *self.grams.entry(GramsAt::new(hash, *history)).or_default() += 1;
+            }
+        }
+    }
+
+    /// The row, unless it has nothing to tell.
+    fn cut(self, reason: RowReason) -> Option<Cut> {
+        if self.row.calls == 0 && self.row.limited == 0 {
+            return None;
+        }
         let mut grams: Vec<_> = self.grams.into_iter().collect();
         grams.sort_unstable();
         let event = Event {
@@ -411,6 +425,11 @@ impl Open {
             actor: self.actor,
             origin: Origin::Row(Box::new(Row { reason, ..self.row })),
         };
-        Cut { event, grams }
+        Some(Cut { event, grams })
     }
+}
+
+/// Whether a call was in the full stream, too, as one of the streamed kind.
+fn was_streamed(call: &Call) -> bool {
+    call.number != calls::CREDENTIALS_GREW && i64::from(call.number) != libc::SYS_clone3
 }

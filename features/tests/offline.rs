@@ -88,9 +88,10 @@ impl Kernel {
         }
     }
 
-    /// A call of the streamed kind, whose record a token bucket may hold back.
-    fn streamed(&mut self, at: usize, limited: bool) {
-        self.call_of(at, 257, false, false, 0, true);
+    /// A call of the streamed kind, whose record a token bucket may hold back. One that restarts is
+    /// told and not counted.
+    fn streamed(&mut self, at: usize, limited: bool, restarts: bool) {
+        self.call_of(at, 257, false, false, if restarts { -512 } else { 0 }, true);
         if limited {
             let epoch = self.epoch;
             self.threads[at].buckets.entry(epoch).or_insert_with(|| row(&[])).limited += 1;
@@ -115,12 +116,16 @@ impl Kernel {
     ) {
         let epoch = self.epoch;
         let thread = self.threads[at].clone();
-        if !uring && number != -1 && (-516..=-512).contains(&result) {
+        let restarts = !uring && number != -1 && (-516..=-512).contains(&result);
+        if restarts && !streamed {
             return;
         }
         let fresh = thread.history & ((1 << 54) - 1) == 0;
         let raw = Raw { number, compat, uring, fresh, streamed, result };
         self.emit(epoch, thread.actor.clone(), Origin::Raw(raw));
+        if restarts {
+            return;
+        }
         let info = match (uring, number) {
             (true, _) => self.tables.uring[number as usize],
             (false, number) => self.tables.info(number, compat),
@@ -237,7 +242,7 @@ enum Act {
     Exec { thread: usize, subject: usize },
     Exit { thread: usize },
     Other { thread: usize, what: u8 },
-    Streamed { thread: usize, limited: bool },
+    Streamed { thread: usize, limited: bool, restarts: bool },
     Identify { thread: usize, cgroup_id: u64, slot: u32 },
     Step(Vec<(usize, i32)>),
 }
@@ -254,8 +259,9 @@ fn any_act() -> impl Strategy<Value = Act> {
         2 => (0usize..9, 0usize..4).prop_map(|(thread, subject)| Act::Exec { thread, subject }),
         2 => (0usize..9).prop_map(|thread| Act::Exit { thread }),
         4 => (0usize..9, 0u8..2).prop_map(|(thread, what)| Act::Other { thread, what }),
-        4 => (0usize..9, any::<bool>())
-            .prop_map(|(thread, limited)| Act::Streamed { thread, limited }),
+        4 => (0usize..9, any::<bool>(), any::<bool>()).prop_map(|(thread, limited, restarts)| {
+            Act::Streamed { thread, limited, restarts }
+        }),
         2 => (0usize..9, 1u64..3, 0u32..3)
             .prop_map(|(thread, cgroup_id, slot)| Act::Identify { thread, cgroup_id, slot }),
         2 => prop::collection::vec((0usize..9, 0i32..6), 0..6).prop_map(Act::Step),
@@ -319,9 +325,9 @@ fn live(acts: &[Act]) -> Vec<Record> {
                     kernel.exit(at);
                 }
             }
-            Act::Streamed { thread, limited } => {
+            Act::Streamed { thread, limited, restarts } => {
                 if let Some(at) = of(*thread) {
-                    kernel.streamed(at, *limited);
+                    kernel.streamed(at, *limited, *restarts);
                 }
             }
             Act::Identify { thread, cgroup_id, slot } => {

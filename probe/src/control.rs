@@ -20,7 +20,7 @@ use crate::{
     facts::STRANGER,
     flows::Flows,
     hooks::{Attached, Hook, HookStatus, Proof},
-    identity::{Resolver, ServiceId},
+    identity::{Count, Resolver, ServiceId},
     loader::Loaded,
     mapping::Mapping,
     naming::{Learned, Namer},
@@ -42,20 +42,42 @@ pub struct Stats {
     pub uncharged: u64,
     /// Early signals.
     pub signals: u64,
-    /// Calls of threads for which no row could be made.
+    /// Calls, execs and forks of threads for which no row could be made.
     pub calls_uncounted: u64,
+    /// Times that the kernel skipped a hook, because it was running on that CPU already.
+    pub skipped: u64,
     /// Rows that were added to the sums of their program.
     pub spilled: u64,
     /// Programs that found no free profile.
     pub profiles_refused: u64,
     /// Times that a process was the host's because there was no room for its service.
     pub services_refused: u64,
+    /// Names of processes and containers that could not be asked for.
+    pub names_refused: u64,
+    /// Files of programs that could not be read or looked for, since too many were.
+    pub digests_refused: u64,
     /// Packets of peers of unconnected sockets that found no room: counted, but without a name.
     pub flow_peers_refused: u64,
     /// Windows that closed although not everything of them had come.
     pub overdue: u64,
     /// Programs run for the marked child, by [`Hook::index`].
     pub(crate) hits: [u64; 8],
+}
+
+/// What naming had no room for, as of the last closed window.
+#[derive(Debug, Default)]
+pub struct Refused {
+    services: AtomicU64,
+    names: AtomicU64,
+    digests: AtomicU64,
+}
+
+impl Refused {
+    pub fn note(&self, resolver: &mut Resolver) {
+        self.services.store(resolver.services_refused(), Ordering::Relaxed);
+        self.names.store(resolver.names_refused(), Ordering::Relaxed);
+        self.digests.store(resolver.digests().refused(), Ordering::Relaxed);
+    }
 }
 
 /// Shared between the drain thread and [`Control`].
@@ -69,8 +91,8 @@ pub struct Shared {
     /// Turns of the drain thread, for who watches whether it goes on.
     pub turns: AtomicU64,
     pub overdue: AtomicU64,
-    /// As of the last closed window.
-    pub services_refused: AtomicU64,
+    names: Arc<Count>,
+    pub refused: Refused,
     hooks: Mutex<Vec<Attached>>,
     flows: Mutex<Option<Flows>>,
     naming: Mutex<(Namer, Resolver)>,
@@ -126,7 +148,8 @@ impl Shared {
             received: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             overdue: AtomicU64::new(0),
-            services_refused: AtomicU64::new(0),
+            names: resolver.names(),
+            refused: Refused::default(),
             naming: Mutex::new((namer, resolver)),
             profiles: Mutex::new(Profiles::new(profiles)),
             proved: Mutex::new(Vec::new()),
@@ -294,8 +317,15 @@ impl Shared {
     pub fn stats(&self) -> Result<Stats> {
         let mut stats =
             Stats { received: self.received.load(Ordering::Relaxed), ..Stats::default() };
+        let flows = self.flows();
+        let hooks = lock(&self.hooks);
+        let of_flows = flows.iter().flat_map(|flows| flows.hooks());
+        stats.skipped = hooks.iter().chain(of_flows).map(Attached::skipped).sum();
+        drop((hooks, flows));
         stats.overdue = self.overdue.load(Ordering::Relaxed);
-        stats.services_refused = self.services_refused.load(Ordering::Relaxed);
+        stats.services_refused = self.refused.services.load(Ordering::Relaxed);
+        stats.names_refused = self.refused.names.load(Ordering::Relaxed);
+        stats.digests_refused = self.refused.digests.load(Ordering::Relaxed);
         for cpu in per_cpu(&self.loaded.stats)? {
             stats.sent += cpu.records;
             stats.lost += cpu.lost;
@@ -455,6 +485,16 @@ impl Control {
     /// Turns of the drain thread: it stands still where this does.
     pub fn turns(&self) -> u64 {
         self.0.turns.load(Ordering::Relaxed)
+    }
+
+    /// Windows that closed although not everything of them had come.
+    pub fn overdue(&self) -> u64 {
+        self.0.overdue.load(Ordering::Relaxed)
+    }
+
+    /// Names that the thread aside has read, and whether some wait for it. Never waits.
+    pub fn names(&self) -> (u64, bool) {
+        self.0.names.progress()
     }
 
     /// Totals since the start.

@@ -66,7 +66,9 @@ impl Host {
 fn add_unseen(loss: &mut Loss, before: &Stats, now: &Stats) {
     let since = |of: fn(&Stats) -> u64| of(now).saturating_sub(of(before));
     // Who has no row is seen by nothing else either.
-    loss.lost += since(|stats| stats.uncharged) + since(|stats| stats.calls_uncounted);
+    loss.lost += since(|stats| stats.uncharged)
+        + since(|stats| stats.calls_uncounted)
+        + since(|stats| stats.skipped);
     loss.limited += since(|stats| stats.flow_peers_refused);
 }
 
@@ -163,6 +165,7 @@ impl Drain {
         let (events, learned) = {
             let mut naming = self.shared.naming();
             let (namer, resolver) = &mut *naming;
+            namer.rename(resolver);
             (0..drained.undecodable).for_each(|_| namer.undecodable());
             for record in records {
                 if let Some(event) = namer.name(record, resolver) {
@@ -230,8 +233,7 @@ impl Drain {
 
     /// Whether everything of the closing window has come.
     fn is_complete(&self) -> bool {
-        let reached =
-            |(_, marks): &(Epoch, Vec<u64>)| !self.drains || self.rings.reached(marks);
+        let reached = |(_, marks): &(Epoch, Vec<u64>)| !self.drains || self.rings.reached(marks);
         self.marks.as_ref().is_none_or(reached) && self.host.as_ref().is_none_or(Host::is_done)
     }
 
@@ -263,8 +265,7 @@ impl Drain {
         let mut loss = {
             let mut naming = self.shared.naming();
             let (namer, resolver) = &mut *naming;
-            let refused = resolver.services_refused();
-            self.shared.services_refused.store(refused, Ordering::Relaxed);
+            self.shared.refused.note(resolver);
             namer.close(self.windows.current(), resolver)
         };
         let stats = self.shared.stats()?;
@@ -299,10 +300,8 @@ impl Drain {
         loop {
             let oldest = self.windows.oldest();
             let last = oldest == self.windows.current();
-            if last {
-                if let Some(epoch) = self.windows.end(now()?) {
-                    self.step(epoch)?;
-                }
+            if last && let Some(epoch) = self.windows.end(now()?) {
+                self.step(epoch)?;
             }
             if self.marks.is_none() {
                 self.windows.collect_now();
@@ -344,13 +343,23 @@ mod tests {
 
     #[test]
     fn what_no_row_could_be_made_for_is_lost() {
-        let before =
-            Stats { uncharged: 2, calls_uncounted: 5, flow_peers_refused: 1, ..Stats::default() };
-        let now =
-            Stats { uncharged: 3, calls_uncounted: 9, flow_peers_refused: 4, ..Stats::default() };
+        let before = Stats {
+            uncharged: 2,
+            calls_uncounted: 5,
+            skipped: 1,
+            flow_peers_refused: 1,
+            ..Stats::default()
+        };
+        let now = Stats {
+            uncharged: 3,
+            calls_uncounted: 9,
+            skipped: 3,
+            flow_peers_refused: 4,
+            ..Stats::default()
+        };
         let mut loss = Loss::default();
         add_unseen(&mut loss, &before, &now);
-        assert_eq!((loss.lost, loss.late, loss.limited), (5, 0, 3));
+        assert_eq!((loss.lost, loss.late, loss.limited), (7, 0, 3));
         assert!(!loss.is_complete());
     }
 }

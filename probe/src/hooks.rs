@@ -1,9 +1,12 @@
 //! The attached programs: whether each has been seen to run, and whether it is still attached.
 
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
 use hedgerow_bpf::wire;
 use hedgerow_event::Tampering;
 use libbpf_rs::{
     Link, Program,
+    libbpf_sys::{bpf_prog_get_info_by_fd, bpf_prog_info},
     query::{LinkInfo, LinkTypeInfo},
 };
 
@@ -88,6 +91,7 @@ pub struct Attached {
     name: String,
     link: Link,
     place: Option<Place>,
+    program: Option<OwnedFd>,
 }
 
 /// Which link leads from where to which program.
@@ -112,7 +116,20 @@ impl From<LinkInfo> for Place {
 impl Attached {
     pub fn new(hook: Hook, program: &Program<'_>, link: Link) -> Self {
         let name = program.name().to_string_lossy().into_owned();
-        Self { hook, name, place: link.info().ok().map(Place::from), link }
+        let place = link.info().ok().map(Place::from);
+        Self { hook, name, place, link, program: program.as_fd().try_clone_to_owned().ok() }
+    }
+
+    /// Times that the kernel skipped the program, because it was running on that CPU already: a
+    /// task was preempted in it, and the next one got there.
+    pub fn skipped(&self) -> u64 {
+        let Some(program) = &self.program else { return 0 };
+        let mut info = bpf_prog_info::default();
+        let mut size = size_of::<bpf_prog_info>() as u32;
+        // SAFETY: a descriptor of ours, and a structure of the size that is passed.
+        let read =
+            unsafe { bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut size) };
+        if read == 0 { info.recursion_misses } else { 0 }
     }
 
     /// What somebody else did to it: the link no longer is ours, where it was, with our program.

@@ -137,6 +137,7 @@ fn settings(open: &mut OpenSensorSkel<'_>, options: &Options, epoch: u32) -> Res
     fill(&mut rodata.calls_compat, &tables.compat);
     fill(&mut rodata.calls_uring, &tables.uring);
     rodata.gram_multiplier = GramHash::new(options.gram_key).multipliers();
+    rodata.identity_key = options.identity_key;
     rodata.full = options.full;
     rodata.own_tgid = if options.observe_own { 0 } else { std::process::id() };
     rodata.ring_bytes = options.ring_bytes(cpus);

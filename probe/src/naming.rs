@@ -8,7 +8,9 @@ use std::{
 use hedgerow_bpf::wire;
 use hedgerow_event::{
     Actor, Call, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin, Provenance, Raw, Signal,
-    Subject, calls::Tables, gate,
+    Subject,
+    calls::{self, Tables},
+    gate,
 };
 
 use crate::{
@@ -16,7 +18,7 @@ use crate::{
     flow_event,
     held::Awaited,
     identity::{
-        ExecFacts, ProcessKey, Resolver, Root, ServiceId,
+        Changed, ExecFacts, ProcessKey, Resolver, Root, ServiceId,
         digest::{Answer, Image, Script, Waits, Wanted},
         program::{self, Second},
     },
@@ -27,6 +29,9 @@ use crate::{
 const PROCESSES_MAX: usize = 65_536;
 /// Cgroups whose number was told, with the same policy: a removal whose record was lost leaves one.
 const CGROUPS_MAX: usize = 16_384;
+
+/// A cgroup's path of this size or more may have lost its end.
+const WHOLE_PATH: u16 = wire::WIRE_PATH_MAX as u16 - 1;
 
 /// What naming has to tell the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +64,9 @@ pub struct Namer {
     /// Lineages of processes that stood before the sensor and were not seen yet: the full stream
     /// tells none.
     stood: HashMap<u32, (u64, Root)>,
-    /// Processes that ended in this window and the one before: their last rows may still come.
-    ended: [Vec<u32>; 2],
+    /// Processes that ended in this window and the one before, with their starts: their last rows
+    /// may still come.
+    ended: [Vec<(u32, u64)>; 2],
     workloads: HashMap<u64, u32>,
     programs: HashSet<(u32, u64, u32)>,
     learned: Vec<Learned>,
@@ -110,8 +116,12 @@ impl Namer {
     /// Closes an epoch: the loss that no thread was charged with.
     pub fn close(&mut self, oldest: Epoch, resolver: &mut Resolver) -> Loss {
         self.oldest = oldest;
-        for tgid in std::mem::take(&mut self.ended[1]) {
-            self.processes.remove(&tgid);
+        for (tgid, start_boot_ns) in std::mem::take(&mut self.ended[1]) {
+            // Another process may have its number by now.
+            let ended = |known: &Process| known.key.start_boot_ns == start_boot_ns;
+            if self.processes.get(&tgid).is_some_and(ended) {
+                self.processes.remove(&tgid);
+            }
         }
         self.ended.swap(0, 1);
         if resolver.is_full_of_services() {
@@ -142,11 +152,17 @@ impl Namer {
                 None
             }
             WireEvent::Cgroup(cgroup) => {
+                let id = cgroup.record.id;
                 if cgroup.record.removed != 0 {
-                    self.workloads.remove(&cgroup.record.id);
-                    self.learned.push(Learned::Removed { cgroup_id: cgroup.record.id });
+                    resolver.removed(id);
+                    self.workloads.remove(&id);
+                    self.learned.push(Learned::Removed { cgroup_id: id });
                 } else {
-                    self.workload(cgroup.record.id, 0, resolver);
+                    // It may be gone by now, and others asked for it in vain before.
+                    if cgroup.record.path_size < WHOLE_PATH {
+                        resolver.made(id, cgroup.path);
+                    }
+                    self.workload(id, 0, resolver);
                 }
                 None
             }
@@ -249,6 +265,33 @@ impl Namer {
         }
     }
 
+    /// Gives those their name of whom one has come that was waited for too long.
+    pub fn rename(&mut self, resolver: &mut Resolver) {
+        for changed in resolver.take_changed() {
+            let is_it = |key: &ProcessKey| match changed {
+                Changed::Process(process) => *key == process,
+                Changed::Cgroup(id) => key.cgroup_id == id,
+                Changed::Service(id) => key.root.id() == id,
+            };
+            if let Changed::Cgroup(id) = changed
+                && self.workloads.remove(&id).is_some()
+            {
+                self.workload(id, 0, resolver);
+            }
+            let found = self.processes.values().filter(|known| is_it(&known.key));
+            let found: Vec<_> = found
+                .map(|known| (known.key, known.slot, known.profile_id, known.subject.clone()))
+                .collect();
+            for (key, slot, profile_id, subject) in found {
+                let subject = match changed {
+                    Changed::Process(_) => resolver.subject(key, None),
+                    _ => resolver.moved(key, &subject),
+                };
+                self.remember(key, slot, profile_id, &subject, resolver);
+            }
+        }
+    }
+
     fn tell_services(&mut self, resolver: &mut Resolver) {
         let numbered = resolver.take_numbered().into_iter();
         self.learned.extend(numbered.map(|(id, number)| Learned::Service { id, number }));
@@ -268,15 +311,16 @@ impl Namer {
         let key = process_key(&wire.actor);
         let script = wire.flags & wire::WIRE_EXEC_SCRIPT != 0;
         let cut = wire.flags & wire::WIRE_EXEC_PATH_CUT != 0;
-        let arguments: Vec<&str> = exec.arguments.trim_end_matches('\0').split('\0').collect();
+        let words = program::words(&exec.arguments);
         let facts = ExecFacts {
             path: &exec.path,
-            arguments: &arguments,
+            arguments: &words,
             script: script.then_some(exec.filename.as_str()),
             memory: wire.file.links == 0,
             service: if cut { 0 } else { wire.profile_id },
             writable: writable(&wire.file),
         };
+        let arguments: Vec<&str> = exec.arguments.trim_end_matches('\0').split('\0').collect();
         let previous = self.known(key.tgid, key.start_boot_ns);
         let parent = self.known(wire.parent_tgid, wire.parent_start_boot_ns);
         let subject = resolver.subject(key, Some(facts));
@@ -321,10 +365,10 @@ impl Namer {
         let (tgid, parent_tgid) = (wire.actor.tgid, wire.parent_tgid);
         let place = |path: &str| (subject.workload.clone(), path.into());
         let image = Image::new(wire, place(&exec.path));
-        let named = wire.flags & wire::WIRE_EXEC_PATH_CUT == 0 && wire.file.links != 0;
-        if !named || wire.flags & wire::WIRE_EXEC_REMOTE != 0 {
+        if wire.file.links == 0 || wire.flags & wire::WIRE_EXEC_REMOTE != 0 {
             let provenance = digests.of_layer(image.layer);
-            return Answer { provenance, ..Answer::default() };
+            let replaced = wire.file.links != 0 && digests.unread(&image);
+            return Answer { provenance, replaced, ..Answer::default() };
         }
         let mut answer = digests.exec(&image);
         let mut awaited = Awaited { image: answer.provenance, ..Awaited::default() };
@@ -381,9 +425,11 @@ impl Namer {
         if process {
             // Past the limit they go when all are forgotten.
             if self.ended[0].len() < PROCESSES_MAX {
-                self.ended[0].push(actor.tgid);
+                self.ended[0].push((actor.tgid, actor.start_boot_ns));
             }
-            self.stood.remove(&actor.tgid);
+            if self.stood.get(&actor.tgid).is_some_and(|stood| stood.0 == actor.start_boot_ns) {
+                self.stood.remove(&actor.tgid);
+            }
             resolver.forget(&process_key(&exit.actor));
         }
         self.event(&exit.header, actor, Origin::Exit(Exit { code: exit.code, process }))
@@ -394,17 +440,23 @@ impl Namer {
         let actor = self.actor(&wire.actor, resolver)?;
         let flag = |bit: u32| u32::from(wire.flags) & bit != 0;
         let compat = flag(wire::WIRE_CALL_COMPAT);
-        let number = if flag(wire::WIRE_CALL_URING) {
+        let mut arguments = wire.arguments;
+        let number = if flag(wire::WIRE_CALL_CREDENTIALS) {
+            calls::CREDENTIALS_GREW
+        } else if flag(wire::WIRE_CALL_URING) {
             self.tables.uring_number(u8::try_from(wire.number).unwrap_or(u8::MAX))
         } else {
             self.tables.native_number(wire.number, compat)
         };
+        if i64::from(number) == libc::SYS_openat2 && !flag(wire::WIRE_CALL_URING) {
+            arguments[2] = wire.file_flags.into();
+        }
         let origin = Origin::Call(Box::new(Call {
             number,
             class: wire.class,
             compat,
             result: wire.result,
-            arguments: wire.arguments,
+            arguments,
             path: call.path.map(Arc::from),
             claimed: flag(wire::WIRE_CALL_CLAIMED),
         }));

@@ -35,6 +35,9 @@ pub struct Options {
     /// Streamed calls that are evidence (privileges, namespaces, kernel), of one thread in one
     /// epoch.
     pub evidence_tokens: u32,
+    /// The host's secret behind programs' ids: the same as that of the deny programs, and the same
+    /// after a restart.
+    pub identity_key: [u64; 2],
     /// Observe Hedgerow's own process tree, too.
     pub observe_own: bool,
     /// Read the rings. Without, they fill up and every record is lost but the rows, which are
@@ -61,6 +64,7 @@ impl Default for Options {
             task_tokens: 512,
             cgroup_tokens: 20_000,
             evidence_tokens: 256,
+            identity_key: [0; 2],
             observe_own: false,
             drain: true,
             queue: 64,

@@ -1,6 +1,7 @@
 //! Decoding: bytes of one record to a checked value. Pure and total.
 
 use hedgerow_bpf::wire;
+use hedgerow_event::PATH_CUT;
 
 /// Why a record can't be decoded; such records are counted as lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -116,6 +117,14 @@ fn strings<const N: usize>(rest: &[u8], sizes: [u16; N]) -> Option<[String; N]> 
     rest.is_empty().then_some(found)
 }
 
+/// A name of this size or more may have lost its end.
+const WHOLE_NAME: u16 = wire::WIRE_NAME_MAX as u16 - 1;
+
+/// A path without its head, or its end, says so itself: the rest reads like another one.
+fn whole(path: String, cut: bool) -> String {
+    if cut { format!("{PATH_CUT}{}", path.trim_start_matches('/')) } else { path }
+}
+
 /// Decodes one record.
 ///
 /// # Errors
@@ -166,6 +175,8 @@ fn exec(kind: u16, bytes: &[u8]) -> Result<WireExec, DecodeError> {
     let [path, filename, arguments] = strings(rest, sizes).ok_or_else(|| {
         size_error::<wire::wire_exec>(kind, bytes, sizes.map(usize::from).iter().sum())
     })?;
+    let path = whole(path, record.flags & wire::WIRE_EXEC_PATH_CUT != 0);
+    let filename = whole(filename, record.filename_size >= WHOLE_NAME);
     Ok(WireExec { record, path, filename, arguments })
 }
 
@@ -174,7 +185,9 @@ fn call(kind: u16, bytes: &[u8]) -> Result<WireCall, DecodeError> {
     at_most(kind, u32::from(record.class), wire::WIRE_CLASSES - 1)?;
     let [path] = strings(rest, [record.path_size])
         .ok_or_else(|| size_error::<wire::wire_call>(kind, bytes, usize::from(record.path_size)))?;
-    Ok(WireCall { record, path: (!path.is_empty()).then_some(path) })
+    let path = (!path.is_empty()).then_some(path);
+    let cut = u32::from(record.flags) & wire::WIRE_CALL_PATH_CUT != 0;
+    Ok(WireCall { record, path: path.map(|path| whole(path, cut)) })
 }
 
 fn flow(kind: u16, bytes: &[u8]) -> Result<wire::wire_flow, DecodeError> {

@@ -66,6 +66,21 @@ fn golden_bytes_of_a_call() {
 }
 
 #[test]
+fn paths_that_were_cut_say_so() {
+    let mut exec = Order::OWN.exec();
+    let flags = 16 + 64 + 24 + 20;
+    exec[flags..flags + 4].copy_from_slice(&wire::WIRE_EXEC_PATH_CUT.to_ne_bytes());
+    let WireEvent::Exec(exec) = decode(&exec).unwrap() else { panic!() };
+    assert_eq!((exec.path.as_str(), exec.filename.as_str()), (".../bin/sh", "./x."));
+    let mut call = Order::OWN.call();
+    let flags = 16 + 64 + 56 + 4;
+    let cut = u16::try_from(wire::WIRE_CALL_PATH_CUT).unwrap();
+    call[flags..flags + 2].copy_from_slice(&cut.to_ne_bytes());
+    let WireEvent::Call(call) = decode(&call).unwrap() else { panic!() };
+    assert_eq!(call.path.as_deref(), Some(".../a/b"));
+}
+
+#[test]
 fn golden_bytes_of_a_signal_and_a_raw_call() {
     let WireEvent::Signal(signal) = decode(&Order::OWN.signal()).unwrap() else { panic!() };
     assert_eq!((signal.unseen6, signal.calls), (8, 200));

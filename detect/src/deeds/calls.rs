@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hedgerow_event::{Actor, Call, Deed};
+use hedgerow_event::{Actor, Call, Deed, calls::CREDENTIALS_GREW};
 
 /// What was done to what, where it is a deed.
 type Matches = fn(&Actor, &Call) -> Option<Arc<str>>;
@@ -30,6 +30,7 @@ const RULES: &[Rule] = &[
         deed: Deed::Namespace,
         numbers: &[
             libc::SYS_clone,
+            libc::SYS_clone3,
             libc::SYS_fsmount,
             libc::SYS_mount,
             libc::SYS_move_mount,
@@ -52,6 +53,12 @@ const RULES: &[Rule] = &[
         matches: kernel,
     },
     Rule { deed: Deed::IoUring, numbers: &[libc::SYS_io_uring_setup], matches: io_uring },
+    Rule {
+        deed: Deed::RuntimeCode,
+        numbers: &[libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_pkey_mprotect],
+        matches: runtime_code,
+    },
+    Rule { deed: Deed::Packets, numbers: &[libc::SYS_socket], matches: packets },
 ];
 
 #[cfg(target_arch = "x86_64")]
@@ -82,6 +89,9 @@ const fn rule_of() -> [u8; NUMBERS] {
 
 /// The deed that a successful call is, and to what.
 pub fn deed(actor: &Actor, call: &Call) -> Option<(Deed, Arc<str>)> {
+    if call.number == CREDENTIALS_GREW {
+        return Some((Deed::Credentials, credentials(call)));
+    }
     let number = usize::try_from(call.number).ok()?;
     let rule = RULES.get(usize::from(*RULE_OF.get(number)?))?;
     if call.result < 0 {
@@ -150,7 +160,7 @@ const OPEN_TREE_CLONE: u64 = 1;
 fn namespace(_: &Actor, call: &Call) -> Option<Arc<str>> {
     let first = call.arguments[0];
     let what = match i64::from(call.number) {
-        libc::SYS_clone if first & CLONE_NEW != 0 => "clone",
+        libc::SYS_clone | libc::SYS_clone3 if first & CLONE_NEW != 0 => "clone",
         libc::SYS_unshare if first & (CLONE_NEW | CLONE_NEWTIME) != 0 => "unshare",
         libc::SYS_setns => "setns",
         libc::SYS_open_tree if call.arguments[2] & OPEN_TREE_CLONE != 0 => "mount (open_tree)",
@@ -177,4 +187,27 @@ fn kernel(_: &Actor, call: &Call) -> Option<Arc<str>> {
 
 fn io_uring(_: &Actor, _: &Call) -> Option<Arc<str>> {
     Some("set-up".into())
+}
+
+/// Streamed only where it is anonymous.
+fn runtime_code(_: &Actor, call: &Call) -> Option<Arc<str>> {
+    (call.arguments[2] & libc::PROT_EXEC as u64 != 0).then(|| "".into())
+}
+
+fn packets(_: &Actor, call: &Call) -> Option<Arc<str>> {
+    match i32::try_from(call.arguments[0]).ok()? {
+        libc::AF_PACKET => Some("AF_PACKET".into()),
+        libc::AF_XDP => Some("AF_XDP".into()),
+        _ => None,
+    }
+}
+
+fn credentials(call: &Call) -> Arc<str> {
+    let [uid_before, uid, before, after, ..] = call.arguments;
+    let gained = (after & !before).count_ones();
+    if uid_before == uid {
+        format!("{gained} capabilities more").into()
+    } else {
+        format!("user {uid_before} became {uid}").into()
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hedgerow_event::{Deed, Event, Exec, Provenance};
+use hedgerow_event::{Deed, Event, Exec, PATH_CUT, Provenance};
 use hedgerow_features::parent_of;
 
 /// The deeds in an exec, and to, of or from what.
@@ -15,6 +15,9 @@ pub fn deeds(event: &Event, exec: &Exec, done: &mut Vec<(Deed, Arc<str>)>) {
     }
     if exec.under_listener && exec.login_uid == u32::MAX && parent.is_some() {
         done.push((Deed::UnderListener, parent_name()));
+    }
+    if exec.path.starts_with(PATH_CUT) {
+        done.push((Deed::ExecCut, Arc::clone(&exec.path)));
     }
     let deed = match exec.provenance {
         Provenance::Drift => Deed::ExecDrift,

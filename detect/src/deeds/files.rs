@@ -63,8 +63,7 @@ impl<'a> Open<'a> {
             libc::SYS_creat => ((libc::O_CREAT | libc::O_WRONLY) as u64, arguments[1]),
             libc::SYS_openat => (arguments[2], arguments[3]),
             libc::SYS_open_by_handle_at => (arguments[2], 0),
-            // Its flags lie in user memory, out of sight: it counts as an open for reading.
-            libc::SYS_openat2 => (0, 0),
+            libc::SYS_openat2 => (call.openat2_flags(), 0),
             _ => return None,
         };
         let path = call.path.as_ref().filter(|_| call.result >= 0 && !call.claimed)?;
@@ -98,6 +97,11 @@ impl Files {
     ) {
         if is_rename(call) {
             self.note_rename(items, event, processes);
+        }
+        if let Some(name) = new_name(call)
+            && place_of(name).is_some_and(|place| place.decides)
+        {
+            done.push((Deed::Persistence, format!("{name}{CLAIMED}").into()));
         }
         let Some(open) = Open::of(call) else { return };
         if open.writes() {
@@ -216,6 +220,19 @@ impl Files {
     pub fn refused(&self) -> u64 {
         self.refused + self.written.0.evicted
     }
+}
+
+/// Behind what a deed is about, where that is claimed.
+pub const CLAIMED: &str = " (claimed)";
+
+/// What a file is called from a rename or a link on.
+fn new_name(call: &Call) -> Option<&str> {
+    let number = i64::from(call.number);
+    let is_link = [libc::SYS_linkat, libc::SYS_symlinkat].contains(&number);
+    #[cfg(target_arch = "x86_64")]
+    let is_link = is_link || [libc::SYS_link, libc::SYS_symlink].contains(&number);
+    let named = is_rename(call) || is_link && call.result == 0;
+    call.path.as_deref().filter(|path| named && path.starts_with('/'))
 }
 
 fn is_rename(call: &Call) -> bool {

@@ -9,6 +9,8 @@ use hedgerow_event::{Class, Deed, Subject, Workload};
 use hedgerow_features::{EPHEMERAL_PORT_FIRST, ItemKey, WORKLOADS_LIMIT, place_of};
 use serde::{Deserialize, Serialize};
 
+use super::files::CLAIMED;
+
 /// Different deeds of one kind that a workload remembers. When full nothing is added: what is
 /// intrinsic goes on being told, and its rate tells that it is common; what is merely new no longer
 /// is, since "not in it" doesn't mean "never seen" any more.
@@ -126,7 +128,10 @@ fn group(deed: Deed, what: &str) -> Cow<'_, str> {
     let first_word = || what.split(' ').next().unwrap_or_default();
     match deed {
         Deed::SetIdBit | Deed::Namespace | Deed::Kernel | Deed::Beacon => first_word().into(),
-        Deed::Persistence | Deed::Secret => place_of(what).map_or(what, |place| place.name).into(),
+        Deed::Persistence | Deed::Secret => {
+            let path = what.strip_suffix(CLAIMED).unwrap_or(what);
+            place_of(path).map_or(path, |place| place.name).into()
+        }
         Deed::WroteCode => directory(what).into(),
         Deed::UnderListener | Deed::NewSource => what.into(),
         Deed::NewListener => listener(what).into(),

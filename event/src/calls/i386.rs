@@ -1,5 +1,9 @@
 //! i386 system calls as their native counterparts.
 
+/// `mmap`, `socketcall` and `ipc`, whose registers hold something else than those of the calls that
+/// they stand for.
+pub(super) const PACKED: [usize; 3] = [90, 102, 117];
+
 /// Native number by i386 number, -1 where there is none; multiplexers (`socketcall`, `ipc`) stand
 /// for their first call. arch/x86/entry/syscalls/syscall_32.tbl.
 #[rustfmt::skip]

@@ -27,6 +27,10 @@ pub const CODE_BORN: u16 = 509;
 pub const CODE_ODD: u16 = 510;
 /// io_uring opcodes follow the system calls.
 const CODE_URING: u16 = 392;
+/// Number of what is no call: effective rights that grew without a call that grants any, as seen at
+/// the end of one. Its arguments are the effective user before and after, and the effective
+/// capabilities before and after.
+pub const CREDENTIALS_GREW: i32 = -2;
 /// Native number of `rt_sigreturn`, which shows as -1.
 const SIGRETURN: i32 = 15;
 /// `-ERESTARTSYS` down to `-ERESTART_RESTARTBLOCK`: the kernel will make the call again.
@@ -49,10 +53,20 @@ pub mod flags {
     pub const PATH_1: u16 = 32;
     /// A return of 0 is the child's.
     pub const FORK: u16 = 64;
-    /// May change the effective user.
+    /// May change the effective user or capabilities.
     pub const CREDENTIALS: u16 = 128;
     /// Streamed only where argument 0 has `CLONE_NEW*`.
     pub const IF_NAMESPACE: u16 = 256;
+    /// Streamed only where argument 3 has `MAP_ANONYMOUS`.
+    pub const IF_ANONYMOUS: u16 = 512;
+    /// Streamed only where argument 0 is `AF_PACKET` or `AF_XDP`.
+    pub const IF_PACKET: u16 = 1024;
+    /// Argument 2 points to a path.
+    pub const PATH_2: u16 = 2048;
+    /// Argument 3 points to a path.
+    pub const PATH_3: u16 = 4096;
+    /// The argument before the path is the directory that it is relative to.
+    pub const AT: u16 = 8192;
 }
 
 /// A table entry.
@@ -125,16 +139,24 @@ impl Tables {
                 *info = Info { class: Class::Compat, ..native[number] };
             }
         }
+        // Their arguments lie in user memory, or are another call's.
+        for number in i386::PACKED {
+            compat[number].flags &= !flags::STREAM;
+        }
         let mut uring = [ODD; URING_SIZE];
         for ((info, &(number, name)), code) in uring.iter_mut().zip(&uring::URING).zip(CODE_URING..)
         {
             let same = usize::try_from(number).ok().map(|number| native[number]);
+            let streamed = same.map_or(0, |same| same.flags)
+                & (flags::STREAM | flags::EVIDENCE | flags::IF_EXEC | flags::DESCRIPTOR);
+            // A request has none of the registers that these are told by.
+            let by_register = flags::IF_NAMESPACE | flags::IF_ANONYMOUS | flags::IF_PACKET;
+            let untold = same.is_some_and(|same| same.flags & by_register != 0);
             let code = if name.contains("timeout") || name.contains("futex") { 0 } else { code };
             *info = Info {
                 class: same.map_or(Class::Uring, |same| same.class),
                 code,
-                flags: same.map_or(0, |same| same.flags)
-                    & (flags::STREAM | flags::EVIDENCE | flags::IF_EXEC),
+                flags: if untold { 0 } else { streamed },
             };
         }
         Self { native, compat, uring, names }

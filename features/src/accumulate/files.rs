@@ -59,8 +59,7 @@ impl FileCounts {
     }
 }
 
-/// Whether the call opens a file, and if so whether for writing. `openat2` keeps its flags in user
-/// memory, out of sight: it counts as an open for reading.
+/// Whether the call opens a file, and if so whether for writing.
 fn open_for_writing(call: &Call) -> Option<bool> {
     let flags = match i64::from(call.number) {
         #[cfg(target_arch = "x86_64")]
@@ -68,7 +67,7 @@ fn open_for_writing(call: &Call) -> Option<bool> {
         #[cfg(target_arch = "x86_64")]
         libc::SYS_creat => return Some(true),
         libc::SYS_openat => call.arguments[2],
-        libc::SYS_openat2 => return Some(false),
+        libc::SYS_openat2 => call.openat2_flags(),
         _ => return None,
     };
     Some(flags & libc::O_ACCMODE as u64 != libc::O_RDONLY as u64)

@@ -31,14 +31,9 @@ pub(super) const COLUMNS: &[Column] = &[
         "failed opens: a search for what is there",
         |a, _| a.files.opens_failed as f64,
     ),
-    Column::count(
-        Files,
-        Calls,
-        "files_writes_count",
-        "successful opens for writing (`openat2` keeps its flags in user memory and counts as \
-         reading)",
-        |a, _| a.files.opens_write as f64,
-    ),
+    Column::count(Files, Calls, "files_writes_count", "successful opens for writing", |a, _| {
+        a.files.opens_write as f64
+    }),
     Column::count(
         Files,
         Calls,

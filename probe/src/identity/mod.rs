@@ -1,5 +1,6 @@
 //! Who is who: from kernel ids to workloads, programs and subjects.
 
+mod aside;
 pub mod cgroup;
 pub mod container;
 pub mod digest;
@@ -9,5 +10,6 @@ mod resolver;
 mod service;
 pub mod workload;
 
-pub use resolver::{ExecFacts, ProcessKey, Resolver};
+pub use aside::Count;
+pub use resolver::{Changed, ExecFacts, ProcessKey, Resolver};
 pub use service::{Root, SERVICES_MAX, ServiceId};

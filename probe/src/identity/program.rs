@@ -8,8 +8,23 @@ use hedgerow_event::Program;
 /// The path that every program without a file has: one per workload, whatever its name.
 pub const MEMORY: &str = "memfd";
 
-/// Names the program that runs `path` (as in its own mount namespace, or as `/proc/PID/exe` shows
-/// it) with `arguments`, the first of which is `argv[0]`.
+/// What stands before a path of which the head is missing: it names nothing, since anybody can
+/// make directories until what is left reads like another program's path.
+pub const CUT: &str = hedgerow_event::PATH_CUT;
+
+/// The words of a command line, at most [`wire::WIRE_ARGUMENTS_MAX`] - 1 bytes of it, by which a
+/// program is named whether it was seen to exec or is found running. The word that the limit cuts
+/// is none.
+pub fn words(command: &str) -> Vec<&str> {
+    let full = command.len() >= wire::WIRE_ARGUMENTS_MAX as usize - 1;
+    let mut words: Vec<&str> = command.trim_end_matches('\0').split('\0').collect();
+    if full && !command.ends_with('\0') {
+        words.pop();
+    }
+    words
+}
+
+/// Names the program that runs `path` (as in its own mount namespace) with `arguments`, the first of which is `argv[0]`.
 ///
 /// `kernel_script` is the script that the kernel itself ran through an interpreter (`#!`); without
 /// one an interpreter's script is taken from its arguments, which the process chose.
@@ -20,7 +35,6 @@ pub fn name(path: &str, arguments: &[&str], kernel_script: Option<&str>) -> Prog
     {
         return Program::new(MEMORY);
     }
-    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
     let base = basename(path);
     if base == "busybox"
         && let Some(applet) = applet(arguments)
@@ -232,7 +246,7 @@ mod tests {
     #[test]
     fn a_plain_program_is_its_path() {
         check("/usr/sbin/nginx", "nginx -g daemon_off", None, "/usr/sbin/nginx");
-        check("/usr/sbin/nginx (deleted)", "nginx", None, "/usr/sbin/nginx");
+        check("/usr/sbin/nginx (deleted)", "nginx", None, "/usr/sbin/nginx (deleted)");
     }
 
     #[test]
@@ -264,6 +278,20 @@ mod tests {
         check("/lib/ld-musl-x86_64.so.1", "ld --library-path /l ./prog", None, "./prog");
         check("/bin/busybox", "wget http://x", None, "/bin/busybox wget");
         check("/bin/busybox", "busybox nc -l", None, "/bin/busybox nc");
+    }
+
+    #[test]
+    fn the_word_that_the_limit_cuts_is_none() {
+        let most = wire::WIRE_ARGUMENTS_MAX as usize - 1;
+        let named = |command: &str| {
+            let cut = &command[..command.len().min(most)];
+            name("/usr/bin/java", &words(cut), None).to_string()
+        };
+        let long = "x".repeat(300);
+        assert_eq!(named(&format!("java\0-cp\0{long}\0Main\0")), "/usr/bin/java");
+        assert_eq!(named(&format!("java\0/{long}\0")), "/usr/bin/java", "no part of a name");
+        assert_eq!(named("java\0-cp\0x\0Main\0"), "/usr/bin/java Main");
+        assert!(words(&long[..most]).is_empty());
     }
 
     #[test]

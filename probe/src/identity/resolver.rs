@@ -1,9 +1,8 @@
 //! Resolves kernel ids into workloads and subjects, with bounded caches.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     fs,
-    path::Path,
     sync::Arc,
 };
 
@@ -12,22 +11,25 @@ use hedgerow_event::{Program, Subject, Workload};
 use hedgerow_hostfile::Refusals;
 
 use super::{
+    aside::{Answer, Aside, Count, Question, Running},
     cgroup::Hierarchy,
-    container,
     digest::Digests,
     program,
     provenance::Sources,
     service::{Root, ServiceId, Services},
-    workload::{self, CgroupOwner},
+    workload::{self, CgroupOwner, ContainerFacts},
 };
 
-/// Cgroups remembered; a full cache is forgotten as a whole and resolved anew, and counted.
+/// Cgroups remembered. A full cache forgets those that are gone, the oldest first, and where there
+/// are none all, which are resolved anew, and counted.
 const CGROUPS_MAX: usize = 4096;
 /// Subjects remembered by program and by process, with the same policy.
 const SUBJECTS_MAX: usize = 16_384;
 /// Distinct workloads that get a number of their own; those past it share the number 0, whose
 /// programs have no profile.
 const WORKLOADS_MAX: usize = 1024;
+/// Processes, cgroups and services that wait for a name; past it the makeshift name stays.
+const WAITING_MAX: usize = 4096;
 /// Of the cgroups that hold no unit.
 const HOST_NUMBER: u32 = wire::WIRE_WORKLOAD_HOST;
 
@@ -58,6 +60,14 @@ pub struct ProcessKey {
     pub root: Root,
 }
 
+/// Of what a better name has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Changed {
+    Process(ProcessKey),
+    Cgroup(u64),
+    Service(ServiceId),
+}
+
 /// A service has a number, or none any more.
 pub type ServiceNumber = (ServiceId, Option<u32>);
 
@@ -66,6 +76,10 @@ pub type ServiceNumber = (ServiceId, Option<u32>);
 pub struct Resolver {
     hierarchy: Hierarchy,
     cgroups: HashMap<u64, (Workload, u32)>,
+    /// Of the same cgroups: of one that is gone nobody else tells it.
+    paths: HashMap<u64, String>,
+    /// Those that are gone, the oldest first.
+    gone: VecDeque<u64>,
     numbers: HashMap<Workload, u32>,
     processes: HashMap<ProcessKey, Arc<Subject>>,
     programs: HashMap<(u32, u64), Arc<Subject>>,
@@ -74,6 +88,10 @@ pub struct Resolver {
     numbered: Vec<ServiceNumber>,
     /// Of the files that programs run.
     digests: Digests,
+    /// Reads what the drain thread must not wait for.
+    aside: Aside,
+    /// Who goes by a makeshift name until an answer comes, at most [`WAITING_MAX`].
+    waiting: HashMap<Question, HashSet<Changed>>,
     /// Times that a full cache was forgotten.
     forgotten: u64,
 }
@@ -87,15 +105,21 @@ impl Resolver {
 
     /// The same with a database of packages that lies elsewhere.
     pub fn with(packages: Sources) -> std::io::Result<Self> {
+        let digests = Digests::start(packages)?;
+        let aside = Aside::start(digests.refusals().clone())?;
         Ok(Self {
             hierarchy: Hierarchy::open()?,
             cgroups: HashMap::new(),
+            paths: HashMap::new(),
+            gone: VecDeque::new(),
             numbers: HashMap::from([(Workload::host(), HOST_NUMBER)]),
             processes: HashMap::new(),
             programs: HashMap::new(),
             services: Services::default(),
             numbered: Vec::new(),
-            digests: Digests::start(packages)?,
+            digests,
+            aside,
+            waiting: HashMap::new(),
             forgotten: 0,
         })
     }
@@ -103,6 +127,16 @@ impl Resolver {
     /// Times that a full cache was forgotten and resolved anew.
     pub fn forgotten(&self) -> u64 {
         self.forgotten + self.digests.forgotten()
+    }
+
+    /// How far the thread aside is.
+    pub fn names(&self) -> Arc<Count> {
+        self.aside.count()
+    }
+
+    /// Names that could not be asked for.
+    pub fn names_refused(&self) -> u64 {
+        self.aside.refused()
     }
 
     /// Whose files are not read, because one took too long.
@@ -126,26 +160,54 @@ impl Resolver {
         if let Some(known) = self.cgroups.get(&cgroup_id) {
             return known.clone();
         }
-        let path = self.hierarchy.path(cgroup_id).or_else(|| {
-            let lines = fs::read_to_string(format!("/proc/{tgid}/cgroup")).ok()?;
-            workload::unified_path(&lines).map(str::to_owned)
+        let path = self.paths.get(&cgroup_id).cloned().or_else(|| {
+            self.hierarchy.path(cgroup_id).or_else(|| {
+                let lines = fs::read_to_string(format!("/proc/{tgid}/cgroup")).ok()?;
+                workload::unified_path(&lines).map(str::to_owned)
+            })
         });
         let name = match path.as_deref().map(workload::owner) {
             None | Some(CgroupOwner::Host) => Workload::host(),
             Some(CgroupOwner::Unit(unit)) => Workload::new(unit),
             Some(CgroupOwner::Container { id, runtime, .. }) => {
-                workload::container_workload(&container::describe(Path::new("/"), &id, runtime))
+                let facts = match self
+                    .ask(Question::Container { id, runtime }, Changed::Cgroup(cgroup_id))
+                {
+                    Some(Answer::Container(facts)) => *facts,
+                    _ => ContainerFacts::default(),
+                };
+                workload::container_workload(&facts)
             }
         };
         let number = self.number(&name);
-        if path.is_some() {
-            if self.cgroups.len() >= CGROUPS_MAX {
-                self.cgroups.clear();
-                self.forgotten += 1;
-            }
+        if let Some(path) = path {
+            self.made(cgroup_id, path);
             self.cgroups.insert(cgroup_id, (name.clone(), number));
         }
         (name, number)
+    }
+
+    /// A cgroup was made at this path, as the kernel told when it happened.
+    pub fn made(&mut self, cgroup_id: u64, path: String) {
+        while self.paths.len() >= CGROUPS_MAX && !self.paths.contains_key(&cgroup_id) {
+            if let Some(gone) = self.gone.pop_front() {
+                self.paths.remove(&gone);
+                self.cgroups.remove(&gone);
+            } else {
+                self.paths.clear();
+                self.cgroups.clear();
+                self.forgotten += 1;
+            }
+        }
+        self.paths.insert(cgroup_id, path);
+    }
+
+    /// A cgroup is gone. What its processes did may come later, so its name stays while there is
+    /// room.
+    pub fn removed(&mut self, cgroup_id: u64) {
+        if self.paths.contains_key(&cgroup_id) {
+            self.gone.push_back(cgroup_id);
+        }
     }
 
     /// The workload of a process and its number: that of its cgroup, and where this holds no unit,
@@ -157,7 +219,7 @@ impl Resolver {
             return (workload, number);
         }
         let known = self.services.known(&key.root).cloned();
-        let Some(service) = known.clone().or_else(|| self.services.name(&key.root)) else {
+        let Some(service) = known.clone().or_else(|| self.service(&key.root)) else {
             return (workload, number);
         };
         let number = self.number(&service);
@@ -165,6 +227,61 @@ impl Resolver {
             self.numbered.push((key.root.id(), Some(number)));
         }
         (service, number)
+    }
+
+    /// Names a service, by the process at its root where nobody saw what that executed.
+    fn service(&mut self, root: &Root) -> Option<Workload> {
+        if !self.services.wants(root) {
+            return self.services.name(root, None);
+        }
+        let running = self.running(root.tgid, root.start_boot_ns, Changed::Service(root.id()))?;
+        self.services.name(root, running)
+    }
+
+    fn running(&mut self, tgid: u32, start_boot_ns: u64, who: Changed) -> Option<Option<Running>> {
+        match self.ask(Question::Program { tgid, start_boot_ns }, who)? {
+            Answer::Program(running) => Some(running),
+            Answer::Container(_) => None,
+        }
+    }
+
+    /// Asks the thread aside. Where the answer takes too long, `who` is told once it has come.
+    fn ask(&mut self, question: Question, who: Changed) -> Option<Answer> {
+        let answer = self.aside.ask(&question);
+        if answer.is_none() && self.waiting.len() < WAITING_MAX {
+            let waiting = self.waiting.entry(question).or_default();
+            if waiting.len() < WAITING_MAX {
+                waiting.insert(who);
+            }
+        }
+        answer
+    }
+
+    /// Of whom a better name has come since the last call; it is found by asking again.
+    pub fn take_changed(&mut self) -> Vec<Changed> {
+        let answered = self.aside.take_answered();
+        let changed: Vec<Changed> = answered
+            .iter()
+            .filter_map(|question| self.waiting.remove(question))
+            .flatten()
+            .collect();
+        for changed in &changed {
+            match changed {
+                Changed::Process(key) => drop(self.processes.remove(key)),
+                Changed::Cgroup(id) => drop(self.cgroups.remove(id)),
+                Changed::Service(_) => {}
+            }
+        }
+        changed
+    }
+
+    /// The subject of a process whose workload has a better name; its program is the same.
+    pub fn moved(&mut self, key: ProcessKey, subject: &Subject) -> Arc<Subject> {
+        let (workload, number) = self.place(&key);
+        let moved = Subject::new(workload, subject.program.clone());
+        let moved = self.shared(moved, number, key.program_id);
+        self.processes.insert(key, Arc::clone(&moved));
+        moved
     }
 
     /// Numbers of services for the kernel.
@@ -221,7 +338,9 @@ impl Resolver {
                 // scripts may run another one.
                 Some(known) if !program::takes_script(&known.program.path) => known,
                 known => {
-                    let Some((program, file)) = running(key.tgid) else {
+                    let who = Changed::Process(key);
+                    let found = self.running(key.tgid, key.start_boot_ns, who);
+                    let Some(Running { program, file, .. }) = found.flatten() else {
                         let unknown = || Subject::new(workload, Program::new("(unknown)"));
                         return known.unwrap_or_else(|| Arc::new(unknown()));
                     };
@@ -268,29 +387,11 @@ impl Resolver {
     }
 }
 
-/// Names a running process by `/proc`, with the path of its file where it has one; a process
-/// without an image is a kernel thread.
-pub fn running(tgid: u32) -> Option<(Program, Option<Arc<str>>)> {
-    let directory = format!("/proc/{tgid}");
-    if !Path::new(&directory).exists() {
-        return None;
-    }
-    let Ok(path) = fs::read_link(format!("{directory}/exe")) else {
-        return Some((Program::new("(kernel thread)"), None));
-    };
-    let command = fs::read(format!("{directory}/cmdline")).unwrap_or_default();
-    let command = String::from_utf8_lossy(&command);
-    let arguments: Vec<&str> = command.trim_end_matches('\0').split('\0').collect();
-    let path = path.to_string_lossy();
-    let named = program::name(&path, &arguments, None);
-    let linked = path.starts_with('/') && !path.ends_with(" (deleted)");
-    Some((named, linked.then(|| path.into())))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::identity::aside::tests::started;
 
     fn key(tgid: u32, program_id: u64, cgroup_id: u64) -> ProcessKey {
         ProcessKey { tgid, start_boot_ns: 1, program_id, cgroup_id, root: Root::default() }
@@ -300,7 +401,15 @@ mod tests {
     fn this_process_is_named_by_proc() {
         let mut resolver = Resolver::open().unwrap();
         let id = resolver.hierarchy.id("/").unwrap();
-        let subject = resolver.subject(key(std::process::id(), 7, id), None);
+        let tgid = std::process::id();
+        let start_boot_ns = started(tgid);
+        let us = ProcessKey { start_boot_ns, ..key(tgid, 7, id) };
+        let mut subject = resolver.subject(us, None);
+        // On a loaded machine the answer may come late.
+        while subject.program == Program::new("(unknown)") {
+            resolver.take_changed();
+            subject = resolver.subject(us, None);
+        }
         let exe = std::env::current_exe().unwrap();
         assert_eq!(&*subject.program.path, exe.to_str().unwrap());
         assert!(Arc::ptr_eq(&subject, &resolver.subject(key(1, 7, id), None)), "one allocation");
@@ -325,6 +434,27 @@ mod tests {
         assert_eq!(resolver.subject(key(gone - 1, 1, 1), None), first);
         let unknown = resolver.subject(key(gone, 3, 1), None);
         assert_eq!(&*unknown.program.path, "(unknown)");
+    }
+
+    #[test]
+    fn a_cgroup_that_is_gone_keeps_the_name_that_its_making_told() {
+        let mut resolver = Resolver::open().unwrap();
+        let name =
+            |resolver: &mut Resolver, id| resolver.workload(id, u32::MAX).0.as_str().to_owned();
+        resolver.made(u64::MAX, "/system.slice/backup.service".into());
+        resolver.removed(u64::MAX);
+        assert_eq!(name(&mut resolver, u64::MAX), "backup.service");
+        assert_eq!(name(&mut resolver, u64::MAX - 1), "host", "nobody told of it");
+        // Those that live stay, whatever comes and goes.
+        resolver.made(1 << 40, "/system.slice/lives.service".into());
+        for id in 1..2 * CGROUPS_MAX as u64 {
+            resolver.made(u64::MAX - 1 - id, format!("/system.slice/run-u{id}.service"));
+            assert_eq!(name(&mut resolver, u64::MAX - 1 - id), "run-u.service");
+            resolver.removed(u64::MAX - 1 - id);
+        }
+        assert_eq!(name(&mut resolver, 1 << 40), "lives.service");
+        assert!(resolver.paths.len() <= CGROUPS_MAX && resolver.cgroups.len() <= CGROUPS_MAX);
+        assert_eq!(resolver.forgotten(), 0);
     }
 
     #[test]

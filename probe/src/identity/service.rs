@@ -1,14 +1,12 @@
 //! Workloads of processes in no unit: the service at the root of a process's lineage, or a login
 //! session.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fs,
-    os::unix::fs::MetadataExt,
-};
+use std::collections::{HashMap, HashSet};
 
 use hedgerow_bpf::wire;
 use hedgerow_event::{Program, Workload};
+
+use super::aside::Running;
 
 /// Distinct services and logins that get a name of their own as long as the sensor runs. All others
 /// are the host's, and counted.
@@ -28,9 +26,6 @@ const LOGINS: [&str; 6] = [
     "/bin/login",
     "/usr/bin/login",
 ];
-
-/// Nanoseconds of a tick of `/proc/PID/stat`.
-const TICK_NS: u64 = 10_000_000;
 
 /// What the kernel keeps of a process's lineage; all 0 where it told nothing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -123,10 +118,16 @@ impl Services {
         self.programs.entry(service).or_insert_with(named);
     }
 
-    /// Names the service of a root, by what was executed or by `/proc`. What can't be named is the
-    /// host's, and stays so: its processes have one workload all their life. `None`: nothing is
+    /// Whether nobody saw what the root executed, and it is to be looked at.
+    pub fn wants(&self, root: &Root) -> bool {
+        let known = self.workloads.contains_key(&root.id());
+        !known && root.service != 0 && !self.programs.contains_key(&root.service)
+    }
+
+    /// Names the service of a root, by what was executed or by what it runs. What can't be named is
+    /// the host's, and stays so: its processes have one workload all their life. `None`: nothing is
     /// known of it, or there is no room even for that.
-    pub fn name(&mut self, root: &Root) -> Option<Workload> {
+    pub fn name(&mut self, root: &Root, running: Option<Running>) -> Option<Workload> {
         if let Some(known) = self.workloads.get(&root.id()) {
             return Some(known.clone());
         }
@@ -137,7 +138,7 @@ impl Services {
             self.refused += 1;
             return None;
         }
-        let mut workload = self.read(root).unwrap_or_else(Workload::host);
+        let mut workload = self.read(root, running).unwrap_or_else(Workload::host);
         if !self.names.contains(&workload) && self.names.len() > SERVICES_MAX {
             self.refused += 1;
             workload = Workload::host();
@@ -147,9 +148,9 @@ impl Services {
         Some(workload)
     }
 
-    fn read(&mut self, root: &Root) -> Option<Workload> {
+    fn read(&mut self, root: &Root, running: Option<Running>) -> Option<Workload> {
         if !self.programs.contains_key(&root.service) {
-            let (program, trusted) = running(root)?;
+            let Running { program, trusted, .. } = running?;
             self.executed(root.service, &program, trusted);
         }
         let named = self.programs.get(&root.service)?;
@@ -180,32 +181,19 @@ fn names(program: &Program) -> bool {
     program.path.starts_with('/')
 }
 
-/// The program of a root that runs, and whether only root can have put its file there.
-fn running(root: &Root) -> Option<(Program, bool)> {
-    let directory = format!("/proc/{}", root.tgid);
-    let started = || {
-        let stat = fs::read_to_string(format!("{directory}/stat")).ok()?;
-        // The command name, in parentheses, may hold spaces.
-        stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse::<u64>().ok()
-    };
-    let (program, _) = super::resolver::running(root.tgid)?;
-    let trusted = fs::metadata(format!("{directory}/exe"))
-        .is_ok_and(|file| file.uid() == 0 && file.mode() & 0o022 == 0);
-    // Last, so that what was read is of this process: the number may have come round.
-    (started()? == root.start_boot_ns / TICK_NS).then_some((program, trusted))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::identity::aside::tests::this_process;
 
     fn root(service: u64, login_uid: u32) -> Root {
         Root { tgid: u32::MAX, start_boot_ns: 1, service, login_uid }
     }
 
     fn name(services: &mut Services, service: u64, login_uid: u32) -> Option<String> {
-        services.name(&root(service, login_uid)).map(|workload| workload.as_str().to_owned())
+        let root = root(service, login_uid);
+        services.name(&root, None).map(|workload| workload.as_str().to_owned())
     }
 
     #[test]
@@ -265,16 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_runs_is_named_by_proc_and_another_one_of_its_number_is_not() {
-        let stat = fs::read_to_string("/proc/self/stat").unwrap();
-        let ticks: u64 =
-            stat.rsplit_once(") ").unwrap().1.split(' ').nth(19).unwrap().parse().unwrap();
-        let tgid = std::process::id();
+    fn a_root_that_runs_is_named_by_what_it_runs() {
         let mut services = Services::default();
-        let us = Root { tgid, start_boot_ns: ticks * TICK_NS + 5, service: 1, login_uid: u32::MAX };
-        let another = Root { start_boot_ns: (ticks - 1) * TICK_NS, service: 2, ..us };
-        assert_eq!(services.name(&another), Some(Workload::host()));
-        let name = services.name(&us).unwrap();
+        let us = root(1, u32::MAX);
+        assert!(services.wants(&us));
+        let name = services.name(&us, Some(this_process())).unwrap();
         assert!(name.as_str().starts_with(std::env::current_exe().unwrap().to_str().unwrap()));
+        assert!(!services.wants(&us) && !services.wants(&root(0, u32::MAX)));
+        assert_eq!(services.name(&root(2, u32::MAX), None), Some(Workload::host()), "it is gone");
     }
 }

@@ -149,3 +149,49 @@ fn calls_outside_the_table_are_none() {
         assert!(host.call(&who("/bin/x", 7), number, &[]).is_empty());
     }
 }
+
+#[test]
+fn a_child_in_namespaces_of_its_own_is_told_whichever_call_made_it() {
+    for number in [libc::SYS_clone, libc::SYS_clone3] {
+        let mut host = Host::learned();
+        let program = who("/usr/bin/x", 7);
+        assert!(host.call(&program, number, &[0]).is_empty());
+        let told = host.call(&program, number, &[libc::CLONE_NEWUSER as u64]);
+        assert_eq!(told, did(Deed::Namespace, "clone"));
+    }
+}
+
+#[test]
+fn memory_that_becomes_executable_is_told_of_who_never_did() {
+    let (read, execute) = (libc::PROT_READ as u64, libc::PROT_EXEC as u64);
+    for number in [libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_pkey_mprotect] {
+        let mut host = Host::new();
+        let jit = who("/usr/bin/java", 7);
+        host.call(&jit, number, &[0, 4096, read | execute, 0x22]);
+        host.end_learning();
+        assert!(host.call(&jit, number, &[0, 4096, read | execute, 0x22]).is_empty());
+        let plain = who("/usr/bin/cat", 8);
+        assert!(host.call(&plain, number, &[0, 4096, read, 0x22]).is_empty());
+        let told = host.call(&plain, number, &[0, 4096, read | execute, 0x22]);
+        assert_eq!(told, did(Deed::RuntimeCode, ""));
+    }
+}
+
+#[test]
+fn packets_past_the_network_stack_are_told() {
+    let mut host = Host::learned();
+    let sniffer = who("/usr/bin/sniffer", 7);
+    assert!(host.call(&sniffer, libc::SYS_socket, &[libc::AF_INET as u64]).is_empty());
+    let told = host.call(&sniffer, libc::SYS_socket, &[libc::AF_PACKET as u64]);
+    assert_eq!(told, did(Deed::Packets, "AF_PACKET"));
+}
+
+#[test]
+fn rights_that_grew_without_a_call_that_grants_any_are_told() {
+    let grew = i64::from(hedgerow_event::calls::CREDENTIALS_GREW);
+    let mut host = Host::learned();
+    let told = host.call(&who("/usr/bin/x", 7), grew, &[1000, 0, 0, 0x1ff]);
+    assert_eq!(told, did(Deed::Credentials, "user 1000 became 0"));
+    let told = host.call(&who("/usr/bin/y", 8), grew, &[1000, 1000, 1, 7]);
+    assert_eq!(told, did(Deed::Credentials, "2 capabilities more"));
+}

@@ -114,3 +114,12 @@ fn what_a_package_brings_is_not_rewritten() {
     });
     assert!(told.is_empty());
 }
+
+#[test]
+fn a_path_that_was_cut_is_told_and_is_no_other_programs() {
+    let mut host = Host::learned();
+    let hidden = who(".../usr/bin/psql", 7);
+    let told = host.exec(&hidden, |_| {});
+    assert!(told.contains(&(Deed::ExecCut, ".../usr/bin/psql".into())), "{told:?}");
+    assert!(host.exec(&who("/usr/bin/psql", 8), |_| {}).is_empty());
+}

@@ -129,3 +129,55 @@ fn scripts_are_learned_by_their_directory() {
     assert!(host.open(&web, "/srv/cache/cd/34/y.php", WRITE).is_empty());
     assert_eq!(host.open(&web, "/srv/www/y.php", WRITE).len(), 1);
 }
+
+#[test]
+fn a_file_that_is_renamed_or_linked_to_where_it_is_decided_what_runs_is_told() {
+    for number in [
+        libc::SYS_renameat,
+        libc::SYS_renameat2,
+        libc::SYS_rename,
+        libc::SYS_linkat,
+        libc::SYS_link,
+        libc::SYS_symlinkat,
+        libc::SYS_symlink,
+    ] {
+        let mut host = Host::learned();
+        let program = who("/usr/bin/x", 7);
+        let mut named = |name, result| {
+            let mut call = call(number, &[], Some(name));
+            (call.claimed, call.result) = (true, result);
+            host.event(&program, Origin::Call(Box::new(call)))
+        };
+        assert!(named("/srv/www/x", 0).is_empty());
+        assert!(named("/etc/cron.d/x", -1).is_empty(), "it failed");
+        assert!(named("etc/cron.d/x", 0).is_empty(), "it may be anywhere");
+        let told = named("/etc/cron.d/x", 0);
+        assert_eq!(told, did(Deed::Persistence, "/etc/cron.d/x (claimed)"));
+    }
+}
+
+#[test]
+fn a_deed_that_was_learned_of_a_rename_is_known_of_an_open() {
+    let mut host = Host::new();
+    let editor = who("/usr/bin/editor", 7);
+    let mut renamed = call(libc::SYS_rename, &[], Some("/etc/cron.d/x"));
+    renamed.claimed = true;
+    host.event(&editor, Origin::Call(Box::new(renamed)));
+    host.end_learning();
+    assert!(host.open(&editor, "/etc/cron.d/y", libc::O_WRONLY).is_empty());
+}
+
+#[test]
+fn openat2_writes_where_its_file_says_so() {
+    let mut host = Host::learned();
+    let program = who("/usr/bin/x", 7);
+    let open = |flags| {
+        let call = call(libc::SYS_openat2, &[0, 0, flags], Some("/etc/cron.d/x"));
+        Origin::Call(Box::new(call))
+    };
+    assert!(host.event(&program, open(libc::O_RDONLY as u64)).is_empty());
+    // An older capture has an address there.
+    assert!(host.event(&program, open(0x7fff_0000_0001)).is_empty());
+    let told = host.event(&program, open(libc::O_RDWR as u64));
+    assert_eq!(told, did(Deed::Persistence, "/etc/cron.d/x"));
+}

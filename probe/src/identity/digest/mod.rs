@@ -6,6 +6,10 @@
 //! and, unless it still runs, change time are those that the kernel saw at the exec. A file
 //! that takes too long is left behind, see [`hedgerow_hostfile`].
 //!
+//! A path that was known by its content and is run from a file whose content can't be had (too large,
+//! a server's, gone before it was found) is told as replaced, without a digest: what nobody could
+//! compare is never taken for unchanged.
+//!
 //! A script has no key of the kernel's: at each exec a thread looks at the file of its absolute
 //! path, and has it read where it is not the one that it read before. Which script is run is
 //! claimed, and so is its digest; a relative path says too little.
@@ -14,7 +18,7 @@ mod finder;
 mod reader;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     io,
     sync::{
         Arc, Mutex,
@@ -26,6 +30,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_bpf::wire::{self, wire_exec, wire_file};
 use hedgerow_event::{Digest, Provenance, Workload};
 use hedgerow_hostfile::Refusals;
+use sha2::Digest as _;
 
 pub use self::reader::FILE_BYTES_MAX;
 use self::{
@@ -183,6 +188,8 @@ pub struct Digests {
     /// How files lie at their paths; `None` while it is found out.
     settings: HashMap<(ContentKey, Arc<str>), Option<Setting>>,
     paths: HashMap<Place, VecDeque<Digest>>,
+    /// Files that could not be found, at most [`FILES_MAX`]; they are looked for again at each exec.
+    gone: HashSet<ContentKey>,
     /// Looks at scripts that an exec waits for.
     looks: HashMap<u64, Look>,
     next_look: u64,
@@ -230,6 +237,7 @@ impl Digests {
             files: HashMap::new(),
             settings: HashMap::new(),
             paths: HashMap::new(),
+            gone: HashSet::new(),
             looks: HashMap::new(),
             next_look: 0,
             ownership,
@@ -308,8 +316,26 @@ impl Digests {
             Waits::Nothing
         };
         let digest = content.map(|content| content.digest);
-        let replaced = digest.is_some_and(|digest| self.told(place, digest));
+        let unreadable = matches!(self.files.get(&image.key), Some(State::Unreadable));
+        let replaced = match digest {
+            Some(digest) => self.told(place, digest),
+            None => unreadable && self.unread(image),
+        };
         Answer { digest, replaced, provenance, waits }
+    }
+
+    /// Whether the path was known by its content, now that this file's can't be had; said once of
+    /// each file.
+    pub fn unread(&mut self, image: &Image) -> bool {
+        if !self.paths.contains_key(&image.place) {
+            return false;
+        }
+        let ContentKey { device, inode, generation, ctime_ns } = image.key;
+        let mut stands_for = sha2::Sha256::new_with_prefix("unread");
+        [device, inode, generation.into(), ctime_ns]
+            .iter()
+            .for_each(|part| stands_for.update(part.to_ne_bytes()));
+        self.told(&image.place, Digest(stands_for.finalize().into()))
     }
 
     /// What the layer alone tells: only where the host itself has layers must it be found out whose
@@ -359,7 +385,13 @@ impl Digests {
     /// What is known by now of what an exec waits for; `last`: it doesn't any longer.
     pub fn answer(&mut self, wanted: &Wanted, last: bool) -> Answer {
         let (place, number) = match wanted {
-            Wanted::Image(image) => return self.exec(image),
+            Wanted::Image(image) => {
+                let mut answer = self.exec(image);
+                if last && answer.digest.is_none() && self.gone.contains(&image.key) {
+                    answer.replaced |= self.unread(image);
+                }
+                return answer;
+            }
             Wanted::Script(place, number) => (place, *number),
         };
         self.collect();
@@ -450,6 +482,10 @@ impl Digests {
     fn image(&mut self, key: ContentKey, path: Arc<str>, found: Found) {
         match found {
             Found::Gone => {
+                if self.gone.len() >= FILES_MAX {
+                    self.gone.clear();
+                }
+                self.gone.insert(key);
                 self.settings.remove(&(key, path));
                 if let Some(State::Asked(_)) = self.files.get(&key) {
                     self.files.remove(&key);
@@ -459,6 +495,7 @@ impl Digests {
                 self.files.insert(key, State::Unreadable);
             }
             Found::Content(content) => {
+                self.gone.remove(&key);
                 let asked = self.files.insert(key, State::Known(content));
                 let Some(State::Asked(places)) = asked else { return };
                 for place in places {

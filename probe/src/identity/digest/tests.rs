@@ -154,3 +154,43 @@ fn caches_and_the_queue_stay_bounded() {
     (0..100u8).for_each(|byte| digests.know(place.clone(), sha(&byte.to_string())));
     assert_eq!(digests.paths[&place].len(), VERSIONS);
 }
+
+#[test]
+fn a_known_path_whose_new_content_cant_be_had_is_told_once_and_never_taken_for_unchanged() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("program");
+    fs::write(&path, "one").unwrap();
+    let mut digests = Digests::start(Sources::host()).unwrap();
+    answer(&mut digests, &image(&path));
+    // Another file at the path, larger than what is read.
+    fs::remove_file(&path).unwrap();
+    fs::File::create(&path).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+    let large = image(&path);
+    let mut told = 0;
+    let start = Instant::now();
+    while told == 0 {
+        let answer = digests.exec(&large);
+        assert_eq!(answer.digest, None);
+        told += u32::from(answer.replaced);
+        assert!(start.elapsed() < Duration::from_secs(20), "not told");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert!(!digests.exec(&large).replaced, "once");
+    // One that is nowhere to be found: while it is looked for nothing is said.
+    let gone = Image { key: ContentKey { ctime_ns: 1, ..large.key }, ..large };
+    let wanted = Wanted::Image(gone);
+    let start = Instant::now();
+    while !digests.answer(&wanted, true).replaced {
+        assert!(start.elapsed() < Duration::from_secs(20), "not told");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let never_read = directory.path().join("other");
+    fs::File::create(&never_read).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+    let other = image(&never_read);
+    let start = Instant::now();
+    while !matches!(digests.files.get(&other.key), Some(State::Unreadable)) {
+        assert!(!digests.exec(&other).replaced, "nothing was known of it");
+        assert!(start.elapsed() < Duration::from_secs(20));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
