@@ -95,10 +95,24 @@ fn learned(status: &Status) -> Vec<String> {
 /// What found no room or no way out; nothing where all is well.
 fn trouble(status: &Status) -> Vec<String> {
     let mut lines = Vec::new();
+    if !status.stands_still.is_empty() {
+        lines.push(format!(
+            "stands still: {}; restart the daemon if that lasts",
+            status.stands_still.join(", ")
+        ));
+    }
+    if status.windows_overdue > 0 {
+        lines.push(format!(
+            "not whole: {} windows waited in vain for a record that was begun; they deny nothing",
+            status.windows_overdue
+        ));
+    }
     let full = [
         (status.programs_refused, "windows of programs past the limit"),
         (status.deeds_refused, "deeds"),
         (status.services_refused, "services"),
+        (status.names_refused, "names"),
+        (status.digests_refused, "digests"),
     ];
     let full: Vec<String> = full
         .iter()
@@ -188,10 +202,14 @@ mod tests {
             programs_refused: 0,
             deeds_refused: 0,
             services_refused: 0,
+            names_refused: 0,
+            digests_refused: 0,
             programs_on_probation: 0,
             sent: 200,
             records: 198,
             lost: 2,
+            windows_overdue: 0,
+            stands_still: Vec::new(),
             alerts: 1,
             suppressed: 4,
             blocks: 5,
@@ -229,11 +247,19 @@ mod tests {
         }
         assert!(trouble(&status).is_empty(), "all is well: {said}");
         status.deeds_refused = 7;
+        status.windows_overdue = 6;
+        status.stands_still = vec!["the ledger".into()];
         status.ledger_waiting = 5;
         status.ledger_failure = Some("no space left".into());
         status.unprinted = 9;
         let said = lines(&status).join("\n");
-        for told in ["7 deeds", "5 ledger lines wait in memory: no space left", "9 lines"] {
+        for told in [
+            "7 deeds",
+            "stands still: the ledger",
+            "6 windows",
+            "5 ledger lines wait in memory: no space left",
+            "9 lines",
+        ] {
             assert!(said.contains(told), "{told} in {said}");
         }
         status.armed = Some(false);

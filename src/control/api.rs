@@ -90,11 +90,22 @@ pub struct Status {
     /// Deeds and services that found no room.
     pub deeds_refused: u64,
     pub services_refused: u64,
+    /// Names of processes and containers, and files of programs, that could not be asked for.
+    #[serde(default)]
+    pub names_refused: u64,
+    #[serde(default)]
+    pub digests_refused: u64,
     pub programs_on_probation: usize,
     /// Records that the kernel sent, and that it lost.
     pub sent: u64,
     pub records: u64,
     pub lost: u64,
+    /// Windows that closed although not everything of them had come.
+    #[serde(default)]
+    pub windows_overdue: u64,
+    /// Stages that have work and get nothing done.
+    #[serde(default)]
+    pub stands_still: Vec<String>,
     /// Findings of this run: told, and kept without being told.
     pub alerts: u64,
     pub suppressed: u64,

@@ -61,7 +61,8 @@ impl Daemon {
 
     pub(super) fn status(&self) -> Status {
         let outlets = self.reporter.outlets();
-        status::status(&self.engine, &self.sensor, &self.actor, outlets, &self.orders)
+        let (orders, still) = (&self.orders, &self.watchdog.still);
+        status::status(&self.engine, &self.sensor, &self.actor, outlets, orders, still)
     }
 
     fn whole_status(&self) -> Status {

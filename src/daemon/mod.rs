@@ -14,8 +14,9 @@ mod report;
 mod seen;
 mod status;
 mod watch;
+mod watchdog;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, never, select, tick};
@@ -46,6 +47,7 @@ use self::{
     report::Reporter,
     seen::Seen,
     watch::Told,
+    watchdog::{Loop, Part, Progress, Queue, Stage, Watchdog},
 };
 use crate::{
     config::Config,
@@ -86,6 +88,12 @@ struct Daemon {
     capture: Option<Capture>,
     epochs: u32,
     last_close: Option<EpochClose>,
+    /// For the watchdog: turns of the loop, and the length of the ledger's queue.
+    turns: Arc<Loop>,
+    ledger: Arc<Queue>,
+    watchdog: Watchdog,
+    /// Windows that closed without everything that belongs to them, as told.
+    overdue: u64,
 }
 
 /// Runs until Ctrl-C or SIGTERM.
@@ -140,6 +148,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
     let sensor = probe.control();
     let unread = sensor.refusals();
+    let (turns, ledger) = (Arc::new(Loop::default()), Arc::new(Queue::default()));
+    let watchdog = Watchdog::start(stages(&sensor, &turns, &ledger, reporter.outlets()))?;
     let mut daemon = Daemon {
         config,
         engine,
@@ -153,12 +163,37 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         capture,
         epochs: 0,
         last_close: None,
+        turns,
+        ledger,
+        watchdog,
+        overdue: 0,
     };
     daemon.arm();
     daemon.orders_changed();
     daemon.reporter.started(&daemon.sensor, &daemon.engine);
     let ended = daemon.pump(&items, &control, &signals);
     daemon.stop(probe, &items, ended)
+}
+
+/// What a record, a decision or a report goes through.
+fn stages(
+    sensor: &Sensor,
+    turns: &Arc<Loop>,
+    ledger: &Arc<Queue>,
+    outlets: &Outlets,
+) -> Vec<Stage> {
+    let (drain, names, ledger) = (sensor.clone(), sensor.clone(), Arc::clone(ledger));
+    let mut stages = vec![
+        Stage::new("the drain thread", move || Progress { done: drain.turns(), busy: true }),
+        Stage::new("the reading of names", move || {
+            let (done, busy) = names.names();
+            Progress { done, busy }
+        }),
+        Stage::main_loop(turns),
+        Stage::new("the ledger", move || ledger.progress()),
+    ];
+    stages.extend(outlets.stages());
+    stages
 }
 
 /// Opens whatever the daemon speaks to.
@@ -211,6 +246,7 @@ impl Daemon {
         let sweep = tick(SWEEP);
         let live = if self.reporter.is_live() { tick(SWEEP) } else { never() };
         loop {
+            self.turns.turn();
             select! {
                 recv(items) -> item => match item {
                     Ok(item) => self.take(item)?,
@@ -218,21 +254,14 @@ impl Daemon {
                     Err(_) => return Ok(None),
                 },
                 recv(control.requests) -> pending => {
+                    self.turns.enter(Part::Control);
                     if let Some(claimed) = pending.ok().and_then(Pending::claim) {
                         let reply = self.answer(&claimed.request, claimed.by);
                         claimed.answer(reply);
                     }
                 }
                 recv(early) -> _ => self.look_early()?,
-                recv(sweep) -> _ => {
-                    self.actor.sweep(&mut self.reporter);
-                    self.expire_orders();
-                    self.raise();
-                    self.reporter.sweep();
-                    for refused in self.unread.take_untold() {
-                        self.reporter.warn(&refused);
-                    }
-                }
+                recv(sweep) -> _ => self.sweep(),
                 recv(live) -> _ => self.reporter.live(&self.engine, &self.sensor),
                 recv(closed) -> _ => return Err(Unread.into()),
                 recv(signals) -> signal => match signal {
@@ -246,7 +275,23 @@ impl Daemon {
         }
     }
 
+    fn sweep(&mut self) {
+        self.turns.enter(Part::Responder);
+        self.actor.sweep(&mut self.reporter);
+        self.expire_orders();
+        self.raise();
+        self.turns.enter(Part::Reports);
+        if let Some(responder) = &self.actor.responder {
+            self.ledger.see(responder.ledger().written().waiting);
+        }
+        self.reporter.sweep();
+        for refused in self.unread.take_untold() {
+            self.reporter.warn(&refused);
+        }
+    }
+
     fn take(&mut self, item: Item) -> anyhow::Result<()> {
+        self.turns.enter(Part::Engine);
         match item {
             Item::Events(events) => {
                 let learning = self.engine.phase() != Phase::Scoring;
@@ -287,6 +332,7 @@ impl Daemon {
         for outcome in outcomes {
             self.handle(outcome)?;
         }
+        self.tell_overdue();
         let status = self.reporter.is_machine().then(|| self.status());
         self.reporter.epoch(&self.engine, &self.sensor, status);
         if self.engine.phase() == Phase::Scoring && self.epochs.is_multiple_of(HOUR_EPOCHS) {
@@ -297,6 +343,17 @@ impl Daemon {
             self.save()?;
         }
         Ok(())
+    }
+
+    fn tell_overdue(&mut self) {
+        let overdue = self.sensor.overdue();
+        if overdue > self.overdue {
+            self.overdue = overdue;
+            self.reporter.warn(
+                "a window was closed although a record of it was begun and not finished for 5 s; \
+                 it counts as incomplete and denies nothing",
+            );
+        }
     }
 
     /// Notes which workloads were seen in this hour of the week.
@@ -326,6 +383,7 @@ impl Daemon {
     }
 
     fn look_early(&mut self) -> anyhow::Result<()> {
+        self.turns.enter(Part::Engine);
         let sensor = self.sensor.clone();
         let rows_of = |tgid| -> Vec<Event> { sensor.rows_of(tgid).unwrap_or_default() };
         for outcome in self.engine.look_early(hedgerow_responder::now().boot_ns, rows_of) {
@@ -359,6 +417,7 @@ impl Daemon {
             Outcome::Scored(_) => {}
             Outcome::Finding(mut finding, evidence) => {
                 // The verdict first: neither a sink nor what is read of the process may hold it up.
+                self.turns.enter(Part::Responder);
                 let state = finding.state;
                 let done = evidence.map(|evidence| {
                     match self.orders.maintained(&evidence.subject.workload) {
@@ -375,6 +434,7 @@ impl Daemon {
                     self.actor.done(done, &mut self.reporter);
                     self.raise();
                 }
+                self.turns.enter(Part::Engine);
             }
         }
         Ok(())

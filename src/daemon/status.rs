@@ -4,7 +4,7 @@ use hedgerow_detect::{EPOCH_SECONDS, Engine};
 use hedgerow_probe::{Control as Sensor, Proof};
 use hedgerow_responder::Responder;
 
-use super::{act::Actor, orders::Orders, outlets::Outlets};
+use super::{act::Actor, orders::Orders, outlets::Outlets, watchdog::Still};
 use crate::control::{Hook, Status};
 
 /// What was counted since the start.
@@ -21,6 +21,7 @@ pub fn status(
     actor: &Actor,
     outlets: &Outlets,
     orders: &Orders,
+    still: &Still,
 ) -> Status {
     let stats = sensor.stats().unwrap_or_default();
     let hooks = sensor.hooks().into_iter().filter(|status| status.proof != Proof::Absent);
@@ -49,10 +50,14 @@ pub fn status(
         programs_refused: engine.programs_refused(),
         deeds_refused: engine.deeds_refused(),
         services_refused: stats.services_refused,
+        names_refused: stats.names_refused,
+        digests_refused: stats.digests_refused,
         programs_on_probation: engine.on_probation(),
         sent: stats.sent,
         records: stats.received,
         lost: stats.lost,
+        windows_overdue: stats.overdue,
+        stands_still: still.names().into_iter().map(str::to_owned).collect(),
         alerts: actor.counts.alerts,
         suppressed: actor.counts.suppressed,
         blocks: actor.counts.blocks,

@@ -24,6 +24,7 @@ use self::{
     record::{Out, Recorder},
     terminal::{Ends, Terminal},
 };
+use super::watchdog::{Count, Stage};
 
 /// Reports that wait for the thread. Full: what comes is told nobody, counted, and told of once there
 /// is room.
@@ -41,7 +42,8 @@ pub struct Outlets {
     terminal: Option<Terminal>,
     ends: Ends,
     recorded: Receiver<()>,
-    untold: Arc<AtomicU64>,
+    untold: AtomicU64,
+    count: Arc<Count>,
     written: Arc<Mutex<Written>>,
     refusals: Refusals,
 }
@@ -68,7 +70,9 @@ impl Outlets {
         let written = Arc::new(Mutex::new(Written::default()));
         let reader = Reader::new("processes");
         let refusals = reader.refusals();
+        let count = Arc::new(Count::default());
         let recorder = Recorder {
+            count: Arc::clone(&count),
             json,
             file,
             kafka,
@@ -89,7 +93,8 @@ impl Outlets {
             terminal: Some(terminal),
             ends,
             recorded,
-            untold: Arc::default(),
+            untold: AtomicU64::new(0),
+            count,
             written,
             refusals,
         })
@@ -126,7 +131,10 @@ impl Outlets {
     }
 
     fn say(&self, what: Out) {
+        // Counted first: the thread must not be done before.
+        self.count.give();
         if self.out.as_ref().is_none_or(|out| out.try_send(what).is_err()) {
+            self.count.finish();
             self.untold.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -142,6 +150,18 @@ impl Outlets {
             untold: self.untold.load(Ordering::Relaxed),
             unprinted: self.terminal.as_ref().map_or(0, Terminal::unprinted),
         }
+    }
+
+    /// Who delivers and who prints, for the watchdog.
+    pub fn stages(&self) -> Vec<Stage> {
+        let stage = |name, count: &Arc<Count>| {
+            let count = Arc::clone(count);
+            Stage::new(name, move || count.progress())
+        };
+        let printing =
+            self.terminal.as_ref().map(|terminal| stage("the terminal", terminal.count()));
+        let delivering = stage("the delivery of reports", &self.count);
+        printing.into_iter().chain([delivering]).collect()
     }
 
     /// Whose processes are not described, because a file took too long.

@@ -13,7 +13,10 @@ use hedgerow_sink::{JsonLinesSink, Message, SinkError, kafka::KafkaSink};
 use serde_json::{Value, json};
 
 use super::terminal::Terminal;
-use crate::{daemon::process, text};
+use crate::{
+    daemon::{process, watchdog::Count},
+    text,
+};
 
 /// Findings that wait in memory for room on the disk. Full: what comes is told as ever, and counted
 /// as not written.
@@ -49,6 +52,7 @@ pub struct Written {
 
 /// What the thread works with.
 pub struct Recorder {
+    pub count: Arc<Count>,
     pub json: bool,
     pub file: JsonLinesSink,
     pub kafka: Option<KafkaSink>,
@@ -64,11 +68,10 @@ impl Recorder {
     pub fn run(mut self, out: &Receiver<Out>) {
         loop {
             match out.recv_timeout(RETRY) {
-                Ok(Out::Finding(finding)) => self.finding(*finding),
-                Ok(Out::Remediation(remediation)) => self.remediation(&remediation),
-                Ok(Out::Line(text)) => self.terminal.print(text),
-                Ok(Out::Note(text)) => self.terminal.note(text),
-                Ok(Out::Bare) => self.terminal.bare(),
+                Ok(what) => {
+                    self.deliver(what);
+                    self.count.finish();
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -88,6 +91,16 @@ impl Recorder {
                     status.waiting
                 ));
             }
+        }
+    }
+
+    fn deliver(&mut self, what: Out) {
+        match what {
+            Out::Finding(finding) => self.finding(*finding),
+            Out::Remediation(remediation) => self.remediation(&remediation),
+            Out::Line(text) => self.terminal.print(text),
+            Out::Note(text) => self.terminal.note(text),
+            Out::Bare => self.terminal.bare(),
         }
     }
 

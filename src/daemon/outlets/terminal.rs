@@ -15,6 +15,8 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::daemon::watchdog::Count;
+
 /// Lines that wait for a reader. Full: what comes is counted, and told once there is room.
 const LINES_MAX: usize = 4096;
 /// A reader that went is noticed within this time, also when nothing is printed.
@@ -33,6 +35,7 @@ enum Said {
 pub struct Terminal {
     lines: Sender<Said>,
     unprinted: Arc<AtomicU64>,
+    count: Arc<Count>,
 }
 
 /// What is left to be known of the thread.
@@ -56,12 +59,20 @@ impl Terminal {
         if let Some(line) = &line {
             line.set_style(ProgressStyle::with_template("{spinner} {wide_msg}")?);
         }
-        let printer = Printer { line, close, lost: Arc::clone(&unprinted), told: 0, open: true };
+        let count = Arc::new(Count::default());
+        let printer = Printer {
+            line,
+            close,
+            count: Arc::clone(&count),
+            lost: Arc::clone(&unprinted),
+            told: 0,
+            open: true,
+        };
         thread::Builder::new().name("terminal".into()).spawn(move || {
             printer.run(&said);
             drop(end);
         })?;
-        Ok((Self { lines, unprinted }, Ends { closed, printed }))
+        Ok((Self { lines, unprinted, count }, Ends { closed, printed }))
     }
 
     /// A line for standard output.
@@ -76,12 +87,17 @@ impl Terminal {
 
     /// Renews the live line; one that finds no room is renewed a moment later.
     pub fn live(&self, text: String) {
-        drop(self.lines.try_send(Said::Live(text)));
+        let _ = self.send(Said::Live(text));
     }
 
     /// Takes the live line away.
     pub fn bare(&self) {
         self.say(Said::Bare);
+    }
+
+    /// What is printed, for the watchdog.
+    pub fn count(&self) -> &Arc<Count> {
+        &self.count
     }
 
     /// Lines that found no room.
@@ -90,15 +106,27 @@ impl Terminal {
     }
 
     fn say(&self, said: Said) {
-        if self.lines.try_send(said).is_err() {
+        if !self.send(said) {
             self.unprinted.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// False where there is no room.
+    fn send(&self, said: Said) -> bool {
+        // Counted first: the thread must not be done before.
+        self.count.give();
+        let sent = self.lines.try_send(said).is_ok();
+        if !sent {
+            self.count.finish();
+        }
+        sent
     }
 }
 
 struct Printer {
     line: Option<ProgressBar>,
     close: Sender<()>,
+    count: Arc<Count>,
     lost: Arc<AtomicU64>,
     /// Of the lost, those that were told.
     told: u64,
@@ -110,23 +138,32 @@ impl Printer {
     fn run(mut self, said: &Receiver<Said>) {
         loop {
             match said.recv_timeout(LOOK) {
-                Ok(Said::Out(text)) => self.out(&text),
-                Ok(Said::Note(text)) => self.note(&text),
-                Ok(Said::Live(text)) => {
-                    if let Some(line) = &self.line {
-                        line.set_message(text);
-                        line.tick();
-                    }
-                }
-                Ok(Said::Bare) => {
-                    if let Some(line) = self.line.take() {
-                        line.finish_and_clear();
-                    }
+                Ok(said) => {
+                    self.print(said);
+                    self.count.finish();
                 }
                 Err(RecvTimeoutError::Timeout) => self.look(),
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.tell_lost();
+        }
+    }
+
+    fn print(&mut self, said: Said) {
+        match said {
+            Said::Out(text) => self.out(&text),
+            Said::Note(text) => self.note(&text),
+            Said::Live(text) => {
+                if let Some(line) = &self.line {
+                    line.set_message(text);
+                    line.tick();
+                }
+            }
+            Said::Bare => {
+                if let Some(line) = self.line.take() {
+                    line.finish_and_clear();
+                }
+            }
         }
     }
 
@@ -214,7 +251,7 @@ mod tests {
     #[test]
     fn who_finds_no_room_is_counted_and_never_waits() {
         let (lines, said) = bounded(2);
-        let terminal = Terminal { lines, unprinted: Arc::default() };
+        let terminal = Terminal { lines, unprinted: Arc::default(), count: Arc::default() };
         (0..5).for_each(|number| terminal.print(number.to_string()));
         assert_eq!((said.len(), terminal.unprinted()), (2, 3));
     }

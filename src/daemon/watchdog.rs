@@ -1,0 +1,276 @@
+//! Says which stage stands still: the drain thread, who reads names, the main loop and what it is
+//! at, who writes the ledger, who delivers and who prints. A thread of its own looks, and asks none
+//! of them for help: it reads numbers that they leave, and writes to standard error itself.
+
+use std::{
+    io::Write,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, AtomicU64, Ordering},
+        mpsc::{RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// A stage that has work and gets nothing done stands still after this time.
+const STILL: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How far a stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Grows with what is done.
+    pub done: u64,
+    /// Something waits for it.
+    pub busy: bool,
+}
+
+/// Work that is given and done, counted by both sides.
+#[derive(Debug, Default)]
+pub struct Count {
+    given: AtomicU64,
+    done: AtomicU64,
+}
+
+impl Count {
+    pub fn give(&self) {
+        self.given.fetch_add(1, Ordering::Relaxed);
+    }
+    pub fn finish(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+    pub fn progress(&self) -> Progress {
+        let done = self.done.load(Ordering::Relaxed);
+        Progress { done, busy: self.given.load(Ordering::Relaxed) > done }
+    }
+}
+
+/// What the main loop is at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Part {
+    Waiting,
+    Engine,
+    Responder,
+    Control,
+    Reports,
+}
+
+impl Part {
+    const NAMES: [&'static str; 5] =
+        ["waiting", "the engine", "the responder", "the control socket", "reports"];
+}
+
+/// The main loop's side: turns, and what it is at. Written by the loop, read by the watchdog.
+#[derive(Debug, Default)]
+pub struct Loop {
+    turns: AtomicU64,
+    at: AtomicU8,
+}
+
+impl Loop {
+    pub fn turn(&self) {
+        self.turns.fetch_add(1, Ordering::Relaxed);
+        self.enter(Part::Waiting);
+    }
+    pub fn enter(&self, part: Part) {
+        self.at.store(part as u8, Ordering::Relaxed);
+    }
+    fn at(&self) -> &'static str {
+        let at = usize::from(self.at.load(Ordering::Relaxed));
+        Part::NAMES.get(at).copied().unwrap_or_default()
+    }
+}
+
+/// A queue of which only the length is seen, now and then: it moves where it gets shorter.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: AtomicU64,
+    moves: AtomicU64,
+}
+
+impl Queue {
+    pub fn see(&self, waiting: usize) {
+        let waiting = waiting as u64;
+        if waiting < self.waiting.swap(waiting, Ordering::Relaxed) {
+            self.moves.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    pub fn progress(&self) -> Progress {
+        Progress {
+            done: self.moves.load(Ordering::Relaxed),
+            busy: self.waiting.load(Ordering::Relaxed) > 0,
+        }
+    }
+}
+
+type Ask = Box<dyn Fn() -> Progress + Send>;
+
+/// A stage, and how to ask how far it is; that never waits.
+pub struct Stage {
+    name: &'static str,
+    ask: Ask,
+    /// What it is at, where that is known.
+    at: Option<Arc<Loop>>,
+}
+
+impl Stage {
+    pub fn new(name: &'static str, ask: impl Fn() -> Progress + Send + 'static) -> Self {
+        Self { name, ask: Box::new(ask), at: None }
+    }
+    /// The main loop, which always turns.
+    pub fn main_loop(turns: &Arc<Loop>) -> Self {
+        let (asked, at) = (Arc::clone(turns), Some(Arc::clone(turns)));
+        let ask = move || Progress { done: asked.turns.load(Ordering::Relaxed), busy: true };
+        Self { name: "the main loop", ask: Box::new(ask), at }
+    }
+    fn stands_still(&self) -> String {
+        let at = self.at.as_ref().map(|at| format!(", in {}", at.at())).unwrap_or_default();
+        format!("{} stands still for {} s{at}", self.name, STILL.as_secs())
+    }
+}
+
+/// What stands still, by name; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Still(Arc<Mutex<Vec<&'static str>>>);
+
+impl Still {
+    fn lock(&self) -> MutexGuard<'_, Vec<&'static str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn names(&self) -> Vec<&'static str> {
+        self.lock().clone()
+    }
+}
+
+/// The thread that looks; it ends with this.
+#[derive(Debug)]
+pub struct Watchdog {
+    pub still: Still,
+    _stop: Sender<()>,
+}
+
+impl Watchdog {
+    pub fn start(stages: Vec<Stage>) -> std::io::Result<Self> {
+        let still = Still::default();
+        let mut watch = Watch::new(stages, still.clone());
+        let (stop, stopped) = channel();
+        thread::Builder::new().name("watchdog".into()).spawn(move || {
+            while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                for line in watch.look(Instant::now()) {
+                    // Not by the threads that may stand still; who listened may have gone.
+                    drop(writeln!(std::io::stderr(), "hedgerow: warning: {line}"));
+                }
+            }
+        })?;
+        Ok(Self { still, _stop: stop })
+    }
+}
+
+struct Seen {
+    stage: Stage,
+    last: Progress,
+    /// When it last got something done, or had nothing to do.
+    since: Instant,
+    told: bool,
+}
+
+struct Watch {
+    seen: Vec<Seen>,
+    still: Still,
+    /// The last look: one that comes late, after a suspend or on a starved machine, accuses nobody.
+    looked: Instant,
+}
+
+impl Watch {
+    fn new(stages: Vec<Stage>, still: Still) -> Self {
+        let now = Instant::now();
+        let seen = stages.into_iter().map(|stage| {
+            let last = (stage.ask)();
+            Seen { stage, last, since: now, told: false }
+        });
+        Self { seen: seen.collect(), still, looked: now }
+    }
+
+    /// What began or ended to stand still since the last look, a sentence each.
+    fn look(&mut self, now: Instant) -> Vec<String> {
+        let late = now.duration_since(self.looked) > STILL / 2;
+        self.looked = now;
+        let mut told = Vec::new();
+        for seen in &mut self.seen {
+            let progress = (seen.stage.ask)();
+            let moved = progress.done != seen.last.done || !progress.busy;
+            if moved || late {
+                seen.since = now;
+            }
+            seen.last = progress;
+            let still = now.duration_since(seen.since) >= STILL;
+            let name = seen.stage.name;
+            if still != seen.told {
+                told.push(match still {
+                    true => seen.stage.stands_still(),
+                    false => format!("{name} goes on"),
+                });
+                seen.told = still;
+            }
+        }
+        let names = self.seen.iter().filter(|seen| seen.told).map(|seen| seen.stage.name);
+        *self.still.lock() = names.collect();
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_stage_with_work_that_gets_nothing_done_is_told_once_and_again_when_it_goes_on() {
+        let progress = Arc::new(Mutex::new(Progress { done: 0, busy: true }));
+        let asked = Arc::clone(&progress);
+        let stage = Stage::new("the ledger", move || *asked.lock().unwrap());
+        let still = Still::default();
+        let mut watch = Watch::new(vec![stage], still.clone());
+        let start = watch.looked;
+        let mut look = |second| watch.look(start + Duration::from_secs(second));
+        assert!((1..10).all(|second| look(second).is_empty()));
+        assert_eq!(look(10), ["the ledger stands still for 10 s"]);
+        assert_eq!(still.names(), ["the ledger"]);
+        assert!(look(11).is_empty(), "told once");
+        progress.lock().unwrap().done = 1;
+        assert_eq!(look(12), ["the ledger goes on"]);
+        assert!(still.names().is_empty());
+        // Who has nothing to do doesn't stand still.
+        progress.lock().unwrap().busy = false;
+        assert!((13..40).all(|second| look(second).is_empty()));
+        // A look that comes late says nothing of the stages.
+        progress.lock().unwrap().busy = true;
+        assert!(look(41).is_empty() && look(70).is_empty() && look(71).is_empty());
+    }
+    #[test]
+    fn the_main_loop_says_what_it_is_at() {
+        let turns = Arc::new(Loop::default());
+        let mut watch = Watch::new(vec![Stage::main_loop(&turns)], Still::default());
+        let start = watch.looked;
+        turns.turn();
+        turns.enter(Part::Responder);
+        let told = (1..=11).flat_map(|second| watch.look(start + Duration::from_secs(second)));
+        let told: Vec<String> = told.collect();
+        assert_eq!(told, ["the main loop stands still for 10 s, in the responder"]);
+    }
+
+    #[test]
+    fn a_queue_moves_where_it_gets_shorter() {
+        let queue = Queue::default();
+        queue.see(0);
+        assert_eq!(queue.progress(), Progress { done: 0, busy: false });
+        queue.see(3);
+        queue.see(5);
+        assert_eq!(queue.progress(), Progress { done: 0, busy: true });
+        queue.see(4);
+        assert_eq!(queue.progress(), Progress { done: 1, busy: true });
+    }
+}
