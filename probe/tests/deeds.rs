@@ -298,7 +298,7 @@ fn a_connect_that_a_signal_interrupts_is_told() {
     assert!(interrupted.iter().any(|call| (-516..=-512).contains(&call.result)), "{interrupted:?}");
 }
 
-const ENDS: usize = 50;
+const ENDS: usize = 30;
 
 /// Run by the next test, as a program of its own: its threads end at once.
 #[test]
