@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+#[cfg(feature = "kafka")]
 use hedgerow_event::gate;
 
 /// What can go wrong on the way out.
@@ -27,10 +28,13 @@ pub enum SinkError {
     Parquet { path: PathBuf, reason: String },
     #[error("{path}: field {field}: {reason}")]
     Field { path: PathBuf, field: String, reason: String },
+    #[error("{path}: process {holder} writes to it; stop that one, or use another directory")]
+    CaptureBusy { path: PathBuf, holder: String },
     #[error("{path}: only {free} bytes are free, {least} are kept free; captures wait for room")]
     CaptureFull { path: PathBuf, free: u64, least: u64 },
 }
 
+#[cfg(feature = "kafka")]
 impl From<rdkafka::error::KafkaError> for SinkError {
     /// What the client says of its configuration quotes the value, which may be a password.
     fn from(error: rdkafka::error::KafkaError) -> Self {

@@ -11,7 +11,10 @@ use arrow::{
     datatypes::{Schema, SchemaRef},
     record_batch::RecordBatch,
 };
-use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::{
+    ProjectionMask,
+    arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+};
 
 use crate::SinkError;
 
@@ -28,13 +31,28 @@ pub struct ParquetFile {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// A file that can't be read, or not to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damaged {
+    pub path: PathBuf,
+    pub reason: String,
+    pub bytes: u64,
+    /// Rows of it that were not read; `None` where the file can't even say how many it had.
+    pub rows_lost: Option<u64>,
+}
+
 /// Reads the files one after the other; the footers were all read when it was opened, so that a
 /// damaged or foreign file is refused before the first batch.
 #[derive(Debug)]
 pub struct ParquetReader {
     files: Vec<ParquetFile>,
-    queue: VecDeque<PathBuf>,
+    /// Files to come, with their rows and how many of these were read already.
+    queue: VecDeque<(PathBuf, u64, u64)>,
     current: Option<Current>,
+    /// Columns that are read, by name; all where there is none.
+    columns: Vec<String>,
+    /// What is damaged is passed over and noted here.
+    damaged: Option<Vec<Damaged>>,
 }
 
 /// The file that is being read, with its schema: batches come without its metadata, which says what
@@ -44,6 +62,8 @@ struct Current {
     path: PathBuf,
     schema: SchemaRef,
     reader: ParquetRecordBatchReader,
+    rows: u64,
+    read: u64,
 }
 
 impl ParquetReader {
@@ -54,22 +74,66 @@ impl ParquetReader {
     /// # Errors
     /// Names the file, and the field where one doesn't fit; also when there is no file at all.
     pub fn open(path: &Path, expected: Option<&Schema>) -> Result<Self, SinkError> {
-        let paths = if fs::metadata(path).map_err(SinkError::io(path))?.is_file() {
-            vec![path.to_owned()]
-        } else {
-            finished_files(path, &mut Vec::new())?
-        };
-        let files = paths.iter().map(|path| footer(path)).collect::<Result<Vec<_>, _>>()?;
-        let Some(first) = files.first() else {
-            return Err(SinkError::Parquet {
-                path: path.to_owned(),
-                reason: "no finished Parquet file in this directory".into(),
-            });
-        };
-        let first = first.schema.clone();
+        let files = paths(path)?.iter().map(|path| footer(path)).collect::<Result<Vec<_>, _>>()?;
+        Self::over(files, expected).map_err(|error| error.unwrap_or_else(|| nothing(path)))
+    }
+
+    /// Opens what is left after an accident: files that can't be read are passed over, and told by
+    /// [`Self::damaged`].
+    ///
+    /// # Errors
+    /// No file can be read, or one has other columns.
+    pub fn open_remains(path: &Path, expected: Option<&Schema>) -> Result<Self, SinkError> {
+        let (files, damaged) = remains(path)?;
+        let first = damaged.first().cloned();
+        let mut reader = Self::over(files, expected).map_err(|error| match (error, first) {
+            (Some(error), _) => error,
+            (None, Some(Damaged { path, reason, .. })) => SinkError::Parquet { path, reason },
+            (None, None) => nothing(path),
+        })?;
+        reader.damaged = Some(damaged);
+        Ok(reader)
+    }
+
+    /// Reads these files in the order given; `None` for an error where there are none.
+    fn over(files: Vec<ParquetFile>, expected: Option<&Schema>) -> Result<Self, Option<SinkError>> {
+        let first = files.first().ok_or(None)?.schema.clone();
         let expected = expected.unwrap_or(&first);
         files.iter().try_for_each(|file| check(file, expected))?;
-        Ok(Self { files, queue: paths.into(), current: None })
+        let queue = files.iter().map(|file| (file.path.clone(), file.rows, 0)).collect();
+        Ok(Self { files, queue, current: None, columns: Vec::new(), damaged: None })
+    }
+
+    /// Reads these files in the order given. What is damaged in them is passed over and told by
+    /// [`Self::damaged`].
+    ///
+    /// # Errors
+    /// Names the file and the field that doesn't fit.
+    pub fn of(files: Vec<ParquetFile>, expected: &Schema) -> Result<Self, SinkError> {
+        let mut reader = Self::over(files, Some(expected))
+            .map_err(|error| error.unwrap_or_else(|| nothing(Path::new(""))))?;
+        reader.damaged = Some(Vec::new());
+        Ok(reader)
+    }
+
+    /// Reads these columns only.
+    #[must_use]
+    pub fn with_columns(mut self, columns: &[&str]) -> Self {
+        self.columns = columns.iter().map(|name| (*name).to_owned()).collect();
+        self
+    }
+
+    /// Closes the file that is being read, to go on in it with the next batch: what waits holds no
+    /// memory and no descriptor.
+    pub fn suspend(&mut self) {
+        if let Some(Current { path, rows, read, .. }) = self.current.take() {
+            self.queue.push_front((path, rows, read));
+        }
+    }
+
+    /// What was passed over so far.
+    pub fn damaged(&self) -> &[Damaged] {
+        self.damaged.as_deref().unwrap_or_default()
     }
 
     pub fn files(&self) -> &[ParquetFile] {
@@ -92,22 +156,70 @@ impl ParquetReader {
 
     fn try_next(&mut self) -> Result<Option<RecordBatch>, SinkError> {
         loop {
-            if let Some(Current { path, schema, reader }) = &mut self.current {
-                match reader.next() {
-                    Some(Ok(batch)) => {
-                        let batch = batch.with_schema(Arc::clone(schema));
-                        return batch.map(Some).map_err(|error| unreadable(path, &error));
-                    }
-                    Some(Err(error)) => return Err(unreadable(path, &error)),
-                    None => self.current = None,
+            let Some(current) = &mut self.current else {
+                let Some((path, rows, read)) = self.queue.pop_front() else { return Ok(None) };
+                match Current::open(path.clone(), rows, read, &self.columns) {
+                    Ok(current) => self.current = Some(current),
+                    Err(error) => self.pass_over(path, error, rows - read)?,
                 }
+                continue;
+            };
+            match current.next() {
+                Some(Ok(batch)) => return Ok(Some(batch)),
+                Some(Err(error)) => {
+                    let (path, rows) = (current.path.clone(), current.rows - current.read);
+                    self.current = None;
+                    self.pass_over(path, error, rows)?;
+                }
+                None => self.current = None,
             }
-            let Some(path) = self.queue.pop_front() else { return Ok(None) };
-            let builder = builder(&path)?.with_batch_size(BATCH_ROWS);
-            let schema = Arc::clone(builder.schema());
-            let reader = builder.build().map_err(|error| unreadable(&path, &error))?;
-            self.current = Some(Current { path, schema, reader });
         }
+    }
+
+    fn pass_over(&mut self, path: PathBuf, error: SinkError, rows: u64) -> Result<(), SinkError> {
+        let Some(damaged) = &mut self.damaged else { return Err(error) };
+        damaged.push(Damaged { rows_lost: Some(rows), ..Damaged::new(path, error) });
+        Ok(())
+    }
+}
+
+impl Current {
+    fn open(path: PathBuf, rows: u64, read: u64, columns: &[String]) -> Result<Self, SinkError> {
+        let mut builder = builder(&path)?.with_batch_size(BATCH_ROWS);
+        let mut schema = Arc::clone(builder.schema());
+        if !columns.is_empty() {
+            let names = columns.iter().map(String::as_str);
+            let mask = ProjectionMask::columns(builder.parquet_schema(), names);
+            let fields = schema.fields().iter().filter(|field| columns.contains(field.name()));
+            let fields: Vec<_> = fields.cloned().collect();
+            schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+            builder = builder.with_projection(mask);
+        }
+        let offset = usize::try_from(read).unwrap_or(usize::MAX);
+        let reader =
+            builder.with_offset(offset).build().map_err(|error| unreadable(&path, &error))?;
+        Ok(Self { path, schema, reader, rows, read })
+    }
+
+    fn next(&mut self) -> Option<Result<RecordBatch, SinkError>> {
+        let batch = self.reader.next()?.and_then(|batch| batch.with_schema(self.schema.clone()));
+        let batch = batch.map_err(|error| unreadable(&self.path, &error));
+        if let Ok(batch) = &batch {
+            self.read = (self.read + batch.num_rows() as u64).min(self.rows);
+        }
+        Some(batch)
+    }
+}
+
+impl Damaged {
+    fn new(path: PathBuf, error: SinkError) -> Self {
+        let bytes = fs::metadata(&path).map_or(0, |metadata| metadata.len());
+        let reason = match error {
+            SinkError::Parquet { reason, .. } => reason,
+            SinkError::Io { source, .. } => source.to_string(),
+            error => error.to_string(),
+        };
+        Self { path, reason, bytes, rows_lost: None }
     }
 }
 
@@ -127,6 +239,44 @@ impl Iterator for ParquetReader {
 
 fn unreadable(path: &Path, error: &dyn std::error::Error) -> SinkError {
     SinkError::Parquet { path: path.to_owned(), reason: format!("unreadable: {error}") }
+}
+
+fn nothing(path: &Path) -> SinkError {
+    SinkError::Parquet {
+        path: path.to_owned(),
+        reason: "no finished Parquet file in this directory".into(),
+    }
+}
+
+/// The file, or all finished files under a directory, in the order of writing.
+fn paths(path: &Path) -> Result<Vec<PathBuf>, SinkError> {
+    if fs::metadata(path).map_err(SinkError::io(path))?.is_file() {
+        return Ok(vec![path.to_owned()]);
+    }
+    finished_files(path, &mut Vec::new())
+}
+
+/// The files at or below a path whose footers can be read, in the order of writing, and the others.
+///
+/// # Errors
+/// A directory can't be read.
+pub fn remains(path: &Path) -> Result<(Vec<ParquetFile>, Vec<Damaged>), SinkError> {
+    let (mut files, mut damaged) = (Vec::new(), Vec::new());
+    for path in paths(path)? {
+        match footer(&path) {
+            Ok(mut file) => {
+                // A thousand files have one schema.
+                if let Some(last) =
+                    files.last().filter(|last: &&ParquetFile| last.schema == file.schema)
+                {
+                    file.schema = Arc::clone(&last.schema);
+                }
+                files.push(file);
+            }
+            Err(error) => damaged.push(Damaged::new(path, error)),
+        }
+    }
+    Ok((files, damaged))
 }
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, SinkError> {
@@ -169,7 +319,15 @@ fn check(file: &ParquetFile, expected: &Schema) -> Result<(), SinkError> {
     Ok(())
 }
 
-/// Finished files below `directory`, sorted by file name; unfinished ones go to `leftovers`.
+/// Whether it is a segment whose file is finished.
+pub fn is_spent(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let file = name.strip_suffix(".parquet").and_then(|name| name.rsplit_once(".s"));
+    file.is_some_and(|(part, _)| path.with_file_name(format!("{part}.parquet")).exists())
+}
+
+/// Finished files below `directory`, sorted by file name. Unfinished ones, and segments whose file is
+/// finished, go to `leftovers`.
 pub(super) fn finished_files(
     directory: &Path,
     leftovers: &mut Vec<PathBuf>,
@@ -190,6 +348,9 @@ pub(super) fn finished_files(
             }
         }
     }
+    let (spent, mut found): (Vec<PathBuf>, Vec<PathBuf>) =
+        found.into_iter().partition(|path| is_spent(path));
+    leftovers.extend(spent);
     found.sort_unstable_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));
     Ok(found)
 }

@@ -143,6 +143,103 @@ fn an_unfinished_file_is_never_seen_and_goes_with_the_next_run() {
     assert_eq!(sink.status().leftovers, 1);
 }
 
+/// As after kill -9: no destructor runs, and the lock goes with the process.
+fn crash(sink: ParquetSink) {
+    std::mem::forget(sink);
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let name = |path: PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    finished(directory).into_iter().map(name).collect()
+}
+
+#[test]
+fn a_crash_leaves_what_was_checkpointed_and_readers_take_it_in_place() {
+    let home = tempfile::tempdir().unwrap();
+    let mut config = config(home.path());
+    config.segments = true;
+    let mut sink = ParquetSink::open(config).unwrap();
+    sink.set_metadata("hash_key", "00ff");
+    for step in 0..3u64 {
+        sink.write("windows", &batch(step * 10, 10), MIDNIGHT_NS).unwrap();
+        sink.checkpoint().unwrap();
+    }
+    sink.write("windows", &batch(30, 10), MIDNIGHT_NS).unwrap();
+    assert_eq!(names(home.path()).len(), 3);
+    crash(sink);
+    let before = finished(home.path());
+    let reader = ParquetReader::open(home.path(), None).unwrap();
+    assert_eq!(reader.metadata()["hash_key"], "00ff");
+    assert_eq!(numbers(reader), (0..30).collect::<Vec<_>>());
+    assert_eq!(finished(home.path()), before, "nothing was changed");
+}
+
+#[test]
+fn segments_go_when_their_file_is_finished_and_count_for_nothing_beside_it() {
+    let home = tempfile::tempdir().unwrap();
+    let mut config = config(home.path());
+    config.segments = true;
+    let mut sink = ParquetSink::open(config.clone()).unwrap();
+    sink.write("windows", &batch(0, 10), MIDNIGHT_NS).unwrap();
+    sink.checkpoint().unwrap();
+    sink.write("windows", &batch(10, 10), MIDNIGHT_NS).unwrap();
+    let segment = finished(home.path()).remove(0);
+    let bytes = fs::read(&segment).unwrap();
+    let status = sink.finish().unwrap();
+    drop(sink);
+    assert_eq!((status.rows, status.files, status.rows_lost), (20, 1, 0));
+    assert_eq!(names(home.path()).len(), 1);
+    // As if the run had been killed between the two.
+    fs::write(&segment, bytes).unwrap();
+    let reader = ParquetReader::open(home.path(), None).unwrap();
+    assert_eq!(numbers(reader), (0..20).collect::<Vec<_>>());
+    let sink = ParquetSink::open(config).unwrap();
+    assert_eq!(sink.status().leftovers, 1);
+    assert!(!segment.exists());
+}
+
+#[test]
+fn one_sink_has_a_directory_and_the_next_is_told_whose_it_is() {
+    let home = tempfile::tempdir().unwrap();
+    let sink = ParquetSink::open(config(home.path())).unwrap();
+    let error = ParquetSink::open(config(home.path())).unwrap_err().to_string();
+    assert!(error.contains(&format!("process {} writes", std::process::id())), "{error}");
+    drop(sink);
+    ParquetSink::open(config(home.path())).unwrap();
+}
+
+#[test]
+fn what_is_damaged_is_passed_over_and_told_with_what_is_known_of_it() {
+    let home = tempfile::tempdir().unwrap();
+    let mut config = config(home.path());
+    config.file_bytes = 1;
+    let mut sink = ParquetSink::open(config).unwrap();
+    for step in 0..4i64 {
+        let first = u64::try_from(step).unwrap() * 10;
+        sink.write("windows", &batch(first, 10), MIDNIGHT_NS + step).unwrap();
+    }
+    let paths = finished(home.path());
+    let cut = fs::read(&paths[1]).unwrap();
+    fs::write(&paths[1], &cut[..cut.len() / 2]).unwrap();
+    // Its footer is whole, its pages aren't.
+    let mut torn = fs::read(&paths[2]).unwrap();
+    torn[4..60].fill(0xff);
+    fs::write(&paths[2], torn).unwrap();
+    let mut reader = ParquetReader::open_remains(home.path(), None).unwrap();
+    let rows: usize = reader.by_ref().map(|batch| batch.unwrap().num_rows()).sum();
+    assert_eq!(rows, 20);
+    let [cut_short, unread] = reader.damaged() else { panic!("{:?}", reader.damaged()) };
+    assert_eq!((&cut_short.path, cut_short.rows_lost), (&paths[1], None));
+    assert_eq!(cut_short.bytes, cut.len() as u64 / 2);
+    assert_eq!((&unread.path, unread.rows_lost), (&paths[2], Some(10)));
+    for path in [&paths[0], &paths[3]] {
+        fs::write(path, b"PAR1").unwrap();
+    }
+    fs::remove_file(&paths[2]).unwrap();
+    let error = ParquetReader::open_remains(home.path(), None).unwrap_err().to_string();
+    assert!(error.contains("part-") && error.contains("unreadable"), "{error}");
+}
+
 #[test]
 fn what_does_not_fit_is_named_by_file_and_field() {
     let home = tempfile::tempdir().unwrap();
@@ -217,13 +314,14 @@ fn noise(seed: u64) -> RecordBatch {
         .unwrap()
 }
 
-/// Writes until refused; returns the error, the rows that were accepted and the sink's status.
-fn fill(config: ParquetConfig) -> (SinkError, ParquetStatus) {
+/// Writes until refused; returns the error, the rows that were offered and the sink's status.
+fn fill(config: ParquetConfig) -> (SinkError, u64, ParquetStatus) {
     let mut sink = ParquetSink::open(config).unwrap();
     for step in 0..1000u64 {
         let time = MIDNIGHT_NS + i64::try_from(step).unwrap();
-        if let Err(error) = sink.write("windows", &noise(step), time) {
-            return (error, sink.status());
+        let written = sink.write("windows", &noise(step), time).and_then(|()| sink.checkpoint());
+        if let Err(error) = written {
+            return (error, (step + 1) * 4096, sink.status());
         }
     }
     panic!("the disk was never full");
@@ -245,7 +343,7 @@ fn a_full_disk_is_counted_and_leaves_finished_files_whole() {
     config.row_group_rows = 4096;
     config.file_bytes = 200_000;
     // Without a reserve the write itself fails: the open file is lost, and counted.
-    let (error, status) = fill(config);
+    let (error, _, status) = fill(config);
     assert!(error.to_string().contains("No space left on device"), "{error}");
     assert!(status.rows_lost >= 4096 && status.files > 0, "{status:?}");
     let reader = ParquetReader::open(disk.0.path(), None).unwrap();
@@ -263,9 +361,27 @@ fn with_a_reserve_a_full_disk_costs_only_the_rows_that_are_refused() {
     let mut config = config(disk.0.path());
     config.row_group_rows = 4096;
     config.free_bytes_least = 200_000;
-    let (error, status) = fill(config);
+    let (error, _, status) = fill(config);
     assert!(matches!(error, SinkError::CaptureFull { .. }), "{error}");
     assert_eq!((status.rows_lost, status.files), (4096, 1), "{status:?}");
     let reader = ParquetReader::open(disk.0.path(), None).unwrap();
     assert_eq!(reader.rows(), status.rows);
+}
+
+#[test]
+fn with_segments_a_full_disk_costs_no_more_than_the_last_rows() {
+    if !is_root() {
+        eprintln!("not root: no tmpfs to fill");
+        return;
+    }
+    let disk = Tmpfs::mount(1024);
+    let mut config = config(disk.0.path());
+    config.row_group_rows = 4096;
+    config.segments = true;
+    let (error, offered, status) = fill(config);
+    assert!(error.to_string().contains("No space left on device"), "{error}");
+    assert!(status.rows_lost <= 4096, "{status:?}");
+    assert_eq!(status.rows + status.rows_lost, offered);
+    let reader = ParquetReader::open(disk.0.path(), None).unwrap();
+    assert_eq!(numbers(reader).len() as u64, status.rows);
 }

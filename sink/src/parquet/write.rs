@@ -5,26 +5,22 @@ use std::{
     ffi::CString,
     fmt::Write as _,
     fs::{self, DirBuilder, File, OpenOptions},
+    io::{Read, Write as _},
     mem::MaybeUninit,
-    os::unix::{
-        ffi::OsStrExt,
-        fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::{
+            ffi::OsStrExt,
+            fs::{DirBuilderExt, OpenOptionsExt},
+        },
     },
     path::{Path, PathBuf},
 };
 
 use arrow::{datatypes::SchemaRef, record_batch::RecordBatch};
 use chrono::DateTime;
-use parquet::{
-    arrow::ArrowWriter,
-    basic::{Compression, ZstdLevel},
-    file::{
-        metadata::KeyValue,
-        properties::{EnabledStatistics, WriterProperties},
-    },
-};
 
-use super::read::finished_files;
+use super::{read::finished_files, writing::Writing};
 use crate::SinkError;
 
 /// Where captures go and how large they get.
@@ -36,7 +32,7 @@ pub struct ParquetConfig {
     /// A file is finished when it reaches this size (default 64 MiB) ...
     pub file_bytes: u64,
     /// ... or this age by the time of its batches (default 300 s). What a crash loses is at most
-    /// this.
+    /// this; with segments, what came after the last checkpoint.
     pub file_seconds: u32,
     /// All finished files together; beyond, the oldest are deleted. Default 4 GiB.
     pub limit_bytes: u64,
@@ -45,6 +41,9 @@ pub struct ParquetConfig {
     pub free_bytes_least: u64,
     /// Rows of a row group, the unit of statistics and of memory. Default 65,536.
     pub row_group_rows: usize,
+    /// The rows of each open file go into segments as well, which [`ParquetSink::checkpoint`]
+    /// finishes and a crash leaves behind: for what happens only once. Default false.
+    pub segments: bool,
 }
 
 impl ParquetConfig {
@@ -57,6 +56,7 @@ impl ParquetConfig {
             limit_bytes: 4 << 30,
             free_bytes_least: 256 << 20,
             row_group_rows: 1 << 16,
+            segments: false,
         }
     }
 }
@@ -72,7 +72,7 @@ pub struct ParquetStatus {
     pub files_removed: u64,
     /// Rows refused, or lost with a file that could not be finished.
     pub rows_lost: u64,
-    /// Unfinished files of a crashed run, deleted at the start.
+    /// Unfinished files of a crashed run, and segments whose file was finished, deleted at the start.
     pub leftovers: u64,
 }
 
@@ -81,6 +81,8 @@ pub struct ParquetStatus {
 #[derive(Debug)]
 pub struct ParquetSink {
     config: ParquetConfig,
+    /// Nobody else writes to the directory for as long as the sink lives.
+    _lock: File,
     metadata: BTreeMap<String, String>,
     open: BTreeMap<String, Open>,
     /// Finished files by name (start time first), with their size.
@@ -89,21 +91,29 @@ pub struct ParquetSink {
     status: ParquetStatus,
 }
 
+/// A file in the making, with the segments that hold its rows until it is finished.
 #[derive(Debug)]
 struct Open {
-    writer: ArrowWriter<File>,
-    schema: SchemaRef,
-    temporary: PathBuf,
-    path: PathBuf,
+    file: Writing,
     start_ns: i64,
-    rows: u64,
+    /// The rows since the last checkpoint once more.
+    segment: Option<Writing>,
+    segments: Vec<PathBuf>,
+    /// Segments begun, by which they are numbered.
+    begun: u32,
+    /// Rows since the last checkpoint.
+    unsaved: u64,
 }
 
 impl ParquetSink {
     /// Creates the directory (0700), deletes what a crash left unfinished, and takes stock.
+    ///
+    /// # Errors
+    /// Also where somebody else writes to the directory.
     pub fn open(config: ParquetConfig) -> Result<Self, SinkError> {
         create_directory(&config.directory)?;
         let mut sink = Self {
+            _lock: lock(&config.directory)?,
             config,
             metadata: BTreeMap::new(),
             open: BTreeMap::new(),
@@ -136,8 +146,8 @@ impl ParquetSink {
     /// Unix epoch. A batch of another schema begins a new file.
     ///
     /// # Errors
-    /// When the disk is full or fails. The rows are counted as lost, the sink stays usable, and
-    /// files that are finished stay whole.
+    /// When the disk is full or fails. What can't be kept is counted as lost, the sink stays usable,
+    /// and files and segments that are finished stay whole.
     pub fn write(
         &mut self,
         stream: &str,
@@ -145,32 +155,75 @@ impl ParquetSink {
         time_ns: i64,
     ) -> Result<(), SinkError> {
         let rows = batch.num_rows() as u64;
-        let result = self.try_write(stream, batch, time_ns);
-        match result {
-            Ok(()) => self.status.rows += rows,
-            Err(_) => self.status.rows_lost += rows,
+        self.status.rows += rows;
+        let open = match self.place(stream, batch, time_ns) {
+            Ok(open) => open,
+            Err(error) => {
+                self.lose(rows);
+                return Err(error);
+            }
+        };
+        // The segment first: it is what remains where the file fails.
+        if let Some(segment) = &mut open.segment {
+            if let Err(error) = segment.append(batch) {
+                self.lose(rows);
+                self.save_by_file(stream);
+                return Err(error);
+            }
+            open.unsaved += rows;
         }
-        result
+        if let Err(error) = open.file.append(batch) {
+            if open.segment.is_none() {
+                self.lose(rows);
+            }
+            self.save_by_segments(stream);
+            return Err(error);
+        }
+        self.rotate_stream(stream, time_ns, None)
     }
 
-    fn try_write(
+    /// The open file that a batch goes to.
+    fn place(
         &mut self,
         stream: &str,
         batch: &RecordBatch,
         time_ns: i64,
-    ) -> Result<(), SinkError> {
+    ) -> Result<&mut Open, SinkError> {
         self.check_space()?;
         self.rotate_stream(stream, time_ns, Some(&batch.schema()))?;
-        if !self.open.contains_key(stream) {
-            let open = self.begin(stream, batch.schema(), time_ns)?;
-            self.open.insert(stream.to_owned(), open);
+        let open = match self.open.remove(stream) {
+            Some(open) => open,
+            None => self.begin(stream, batch.schema(), time_ns)?,
+        };
+        let open = self.open.entry(stream.to_owned()).or_insert(open);
+        if self.config.segments && open.segment.is_none() {
+            open.begin_segment(self.config.row_group_rows)?;
         }
-        let Some(open) = self.open.get_mut(stream) else { return Ok(()) };
-        if let Err(error) = open.writer.write(batch) {
-            return Err(self.abandon(stream, &error));
+        Ok(open)
+    }
+
+    /// Finishes the segments: a crash loses nothing of what was written until here.
+    ///
+    /// # Errors
+    /// When the disk is full or fails. The open file is finished then, where that is possible.
+    pub fn checkpoint(&mut self) -> Result<(), SinkError> {
+        let streams: Vec<String> = self.open.keys().cloned().collect();
+        let mut first = Ok(());
+        for stream in streams {
+            let Some(open) = self.open.get_mut(&stream) else { continue };
+            let Some(segment) = open.segment.take() else { continue };
+            match segment.finish(&self.metadata) {
+                Ok(path) => {
+                    open.segments.push(path);
+                    open.unsaved = 0;
+                }
+                Err(error) => {
+                    self.save_by_file(&stream);
+                    first = first.and(Err(error));
+                }
+            }
         }
-        open.rows += batch.num_rows() as u64;
-        self.rotate_stream(stream, time_ns, None)
+        first
     }
 
     /// Finishes the files whose time is up, so that a quiet stream becomes readable too.
@@ -199,11 +252,11 @@ impl ParquetSink {
     ) -> Result<(), SinkError> {
         let Some(open) = self.open.get(stream) else { return Ok(()) };
         let age_ns = time_ns.saturating_sub(open.start_ns);
-        let bytes = open.writer.bytes_written() + open.writer.in_progress_size();
+        let bytes = open.file.bytes();
         let due = age_ns >= i64::from(self.config.file_seconds) * 1_000_000_000
-            || bytes as u64 >= self.config.file_bytes
+            || bytes >= self.config.file_bytes
             || date(time_ns) != date(open.start_ns)
-            || schema.is_some_and(|schema| *schema != open.schema);
+            || schema.is_some_and(|schema| *schema != open.file.schema);
         if due { self.finish_stream(stream) } else { Ok(()) }
     }
 
@@ -224,62 +277,76 @@ impl ParquetSink {
         create_directory(&directory)?;
         let name = format!("part-{:020}-{:06}.parquet", time_ns.max(0), self.next_number);
         self.next_number += 1;
-        let temporary = directory.join(format!(".{name}.tmp"));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(SinkError::io(&temporary))?;
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_max_row_group_row_count(Some(self.config.row_group_rows))
-            .set_created_by(concat!("hedgerow ", env!("CARGO_PKG_VERSION")).into())
-            .build();
-        let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties))
-            .map_err(|error| failure(&temporary, &error))?;
-        let path = directory.join(name);
-        Ok(Open { writer, schema, temporary, path, start_ns: time_ns, rows: 0 })
+        let file = Writing::begin(directory.join(name), schema, self.config.row_group_rows)?;
+        Ok(Open {
+            file,
+            start_ns: time_ns,
+            segment: None,
+            segments: Vec::new(),
+            begun: 0,
+            unsaved: 0,
+        })
     }
 
     fn finish_stream(&mut self, stream: &str) -> Result<(), SinkError> {
-        let Some(mut open) = self.open.remove(stream) else { return Ok(()) };
-        for (key, value) in &self.metadata {
-            open.writer.append_key_value_metadata(KeyValue::new(key.clone(), value.clone()));
-        }
-        let Open { mut writer, temporary, path, rows, .. } = open;
-        let written = writer
-            .finish()
-            .map_err(|error| failure(&temporary, &error))
-            .and_then(|_| writer.inner().sync_all().map_err(SinkError::io(&temporary)))
-            .and_then(|()| fs::rename(&temporary, &path).map_err(SinkError::io(&path)));
-        if let Err(error) = written {
-            self.lose(&temporary, rows);
-            return Err(error);
-        }
-        self.status.files += 1;
-        self.account(path)?;
-        self.make_room()
-    }
-
-    /// Gives up a file that can't be written any more.
-    fn abandon(&mut self, stream: &str, error: &parquet::errors::ParquetError) -> SinkError {
-        match self.open.remove(stream) {
-            Some(open) => {
-                let error = failure(&open.temporary, error);
-                self.lose(&open.temporary, open.rows);
-                error
+        let Some(Open { file, segment, segments, unsaved, .. }) = self.open.remove(stream) else {
+            return Ok(());
+        };
+        let rows = if self.config.segments { unsaved } else { file.rows };
+        match file.finish(&self.metadata) {
+            Ok(path) => {
+                self.status.files += 1;
+                self.account(path)?;
+                // Whoever reads meanwhile takes the file for them.
+                segment.into_iter().for_each(Writing::discard);
+                segments
+                    .iter()
+                    .try_for_each(|path| fs::remove_file(path).map_err(SinkError::io(path)))?;
+                self.make_room()
             }
-            None => failure(&self.config.directory, error),
+            Err(error) => {
+                self.keep(segment, segments, rows);
+                Err(error)
+            }
         }
     }
 
-    fn lose(&mut self, temporary: &Path, rows: u64) {
+    /// Gives up a file that can't be written any more: what remains are its segments.
+    fn save_by_segments(&mut self, stream: &str) {
+        if let Some(Open { file, segment, segments, unsaved, .. }) = self.open.remove(stream) {
+            let rows = if self.config.segments { unsaved } else { file.rows };
+            // It makes room for the segment.
+            file.discard();
+            self.keep(segment, segments, rows);
+        }
+    }
+
+    /// Gives up a segment that can't be written any more: the file is to be whole.
+    fn save_by_file(&mut self, stream: &str) {
+        if let Some(open) = self.open.get_mut(stream) {
+            open.segment.take().into_iter().for_each(Writing::discard);
+            // The error that led here is the one to report.
+            drop(self.finish_stream(stream));
+        }
+    }
+
+    /// Keeps the segments of a file that is lost, and with it so many rows that no finished segment
+    /// holds.
+    fn keep(&mut self, segment: Option<Writing>, mut segments: Vec<PathBuf>, rows: u64) {
+        match segment.map(|segment| segment.finish(&self.metadata)) {
+            Some(Ok(path)) => segments.push(path),
+            Some(Err(_)) | None => self.lose(rows),
+        }
+        self.status.files += segments.len() as u64;
+        for path in segments {
+            // What can't be looked at any more is no longer counted.
+            drop(self.account(path));
+        }
+    }
+
+    fn lose(&mut self, rows: u64) {
         self.status.rows = self.status.rows.saturating_sub(rows);
         self.status.rows_lost += rows;
-        // The error that led here is the one to report.
-        let _ = fs::remove_file(temporary);
     }
 
     fn account(&mut self, path: PathBuf) -> Result<(), SinkError> {
@@ -316,6 +383,15 @@ impl ParquetSink {
     }
 }
 
+impl Open {
+    fn begin_segment(&mut self, row_group_rows: usize) -> Result<(), SinkError> {
+        let path = self.file.path.with_extension(format!("s{:06}.parquet", self.begun));
+        self.begun += 1;
+        self.segment = Some(Writing::begin(path, self.file.schema.clone(), row_group_rows)?);
+        Ok(())
+    }
+}
+
 impl Drop for ParquetSink {
     fn drop(&mut self) {
         // `finish` is the way to learn of errors; here nobody is left to tell.
@@ -345,9 +421,23 @@ fn escape(value: &str) -> String {
     out
 }
 
-/// Keeps the operating system's error, which the library wraps.
-fn failure(path: &Path, error: &parquet::errors::ParquetError) -> SinkError {
-    SinkError::Parquet { path: path.to_owned(), reason: error.to_string() }
+/// Locks the directory, and says in the lock who has it, for the one that is refused.
+fn lock(directory: &Path) -> Result<File, SinkError> {
+    let path = directory.join(".lock");
+    let mut options = OpenOptions::new();
+    options.create(true).read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let mut lock = options.open(&path).map_err(SinkError::io(&path))?;
+    // SAFETY: a system call on an open descriptor; the lock goes with its last copy.
+    if unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        let mut holder = String::new();
+        // Who it is helps; that it is suffices.
+        drop((&mut lock).take(32).read_to_string(&mut holder));
+        let holder = holder.trim().to_owned();
+        return Err(SinkError::CaptureBusy { path: directory.to_owned(), holder });
+    }
+    // On a full disk it is not told the number.
+    drop(lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())));
+    Ok(lock)
 }
 
 /// Bytes that an unprivileged writer may still use.
