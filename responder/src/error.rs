@@ -8,6 +8,7 @@ use std::{io, path::PathBuf};
 pub enum Error {
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
+    #[cfg(feature = "kernel")]
     #[error("{what}: {source}")]
     Bpf { what: &'static str, source: libbpf_rs::Error },
     #[error("no cgroup v2 hierarchy in /proc/self/mountinfo; mount one, or boot with cgroup v2")]
@@ -47,6 +48,7 @@ impl Error {
         let what = what.into();
         move |source| Self::Io { what, source }
     }
+    #[cfg(feature = "kernel")]
     pub(crate) fn bpf(what: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {
         move |source| Self::Bpf { what, source }
     }

@@ -5,33 +5,49 @@
 //! pinned, so that a live block survives a dead daemon until it expires. What it did is returned as
 //! [`hedgerow_event::Remediation`]s and written to the [`ledger`].
 
+// Without the kernel only the policy is used.
+#![cfg_attr(not(feature = "kernel"), allow(dead_code))]
+
+#[cfg(feature = "kernel")]
 mod adopt;
+#[cfg(feature = "kernel")]
 mod allow;
 pub mod coverage;
+#[cfg(feature = "kernel")]
 mod cut;
 pub mod entry;
 mod error;
 pub mod hold;
+#[cfg(feature = "kernel")]
 pub mod hooks;
+#[cfg(feature = "kernel")]
 mod kernel;
 pub mod ledger;
 mod limits;
+#[cfg(feature = "kernel")]
 mod own;
 pub mod policy;
 pub mod protected;
+#[cfg(feature = "kernel")]
 mod responder;
+#[cfg(feature = "kernel")]
 mod scope;
+#[cfg(feature = "kernel")]
 mod sockets;
 mod spent;
 mod standing;
 mod target;
+#[cfg(feature = "kernel")]
 mod unit;
+#[cfg(feature = "kernel")]
 mod wire;
 
 pub use error::{Error, Refusal};
+#[cfg(feature = "kernel")]
 pub use kernel::now;
 pub use ledger::By;
 pub use limits::Limits;
+#[cfg(feature = "kernel")]
 pub use responder::{
     Alarm, DIRECTORY, Options, Request, Responder, Wronged, disarm, ordered, remove_pins, survey,
 };
