@@ -16,7 +16,7 @@ BUILD := cargo build --locked --workspace
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels evasions lint fmt demo truth bench bench-model eval-model
+.PHONY: help run test test-kernels evasions lint fmt demo truth bench bench-model eval-model flat
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -76,3 +76,8 @@ bench-model: ## the forest beside scikit-learn, isotree, coniferest and onnxrunt
 eval-model: ## detection, ONNX, SHAP and maturity beside scikit-learn and others, on DATA (default ../shared/data)
 	@scripts/setup build model
 	scripts/eval-model $(DATA)
+
+flat: ## peak memory of training while its input grows tenfold
+	@scripts/setup build
+	$(BUILD) --example flat
+	$(TARGET_DIR)/debug/examples/flat

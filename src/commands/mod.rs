@@ -3,14 +3,12 @@
 mod capture;
 mod doctor;
 mod findings;
+mod judge;
 mod offline;
-mod replay;
-mod scores;
 mod status;
 mod steer;
 mod test;
 mod why;
-mod windows;
 
 use clap::CommandFactory;
 
@@ -28,6 +26,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Capture(capture) => capture::capture(&capture, json),
         Command::Train(train) => offline::train(&train, json),
         Command::Score(score) => offline::score(&score, json),
+        Command::Eval(eval) => judge::eval(&eval, json),
+        Command::Backtest(backtest) => judge::backtest(&backtest, json),
         Command::Status(state) => status::run(&config::state(&state)?, json),
         Command::Findings(command) => findings::run(&command, json),
         Command::Why { what, all, state } => {

@@ -12,7 +12,7 @@ use hedgerow_sink::parquet::{ParquetConfig, ParquetSink};
 
 use hedgerow_detect::WindowScore;
 
-use crate::exit::Failure;
+use crate::{Error, Result};
 
 /// Name of the stream below the directory.
 const STREAM: &str = "scores";
@@ -20,6 +20,7 @@ const STREAM: &str = "scores";
 const BATCH: usize = 8192;
 
 /// Writes one row for each judged window and early row.
+#[derive(Debug)]
 pub struct Scores {
     sink: ParquetSink,
     host: String,
@@ -30,7 +31,8 @@ fn utc() -> DataType {
     DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
 }
 
-fn scores_schema() -> SchemaRef {
+/// The schema of scores.
+pub fn scores_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("host", DataType::Utf8, false),
         Field::new("workload", DataType::Utf8, false),
@@ -49,31 +51,31 @@ fn scores_schema() -> SchemaRef {
 }
 
 impl Scores {
-    pub fn open(directory: &Path, host: &str) -> anyhow::Result<Self> {
-        let sink = ParquetSink::open(ParquetConfig::new(directory, host)).map_err(Failure::file)?;
+    pub fn open(directory: &Path, host: &str) -> Result<Self> {
+        let sink = ParquetSink::open(ParquetConfig::new(directory, host)).map_err(Error::file)?;
         Ok(Self { sink, host: host.to_owned(), waiting: Vec::new() })
     }
 
-    pub fn add(&mut self, score: WindowScore) -> anyhow::Result<()> {
+    pub fn add(&mut self, score: WindowScore) -> Result<()> {
         self.waiting.push(score);
         if self.waiting.len() >= BATCH { self.flush() } else { Ok(()) }
     }
 
-    pub fn finish(mut self) -> anyhow::Result<()> {
+    pub fn finish(mut self) -> Result<()> {
         self.flush()?;
-        self.sink.finish().map(drop).map_err(|why| Failure::file(why).into())
+        self.sink.finish().map(drop).map_err(Error::file)
     }
 
-    fn flush(&mut self) -> anyhow::Result<()> {
+    fn flush(&mut self) -> Result<()> {
         let Some(first) = self.waiting.first() else { return Ok(()) };
         let time_ns = first.window_end_ns;
         let batch = batch(&self.host, &self.waiting)?;
         self.waiting.clear();
-        self.sink.write(STREAM, &batch, time_ns).map_err(|why| Failure::file(why).into())
+        self.sink.write(STREAM, &batch, time_ns).map_err(Error::file)
     }
 }
 
-fn batch(host: &str, scores: &[WindowScore]) -> anyhow::Result<RecordBatch> {
+fn batch(host: &str, scores: &[WindowScore]) -> Result<RecordBatch> {
     let text = |of: fn(&WindowScore) -> Option<&str>| -> ArrayRef {
         Arc::new(scores.iter().map(of).collect::<StringArray>())
     };

@@ -1,0 +1,198 @@
+//! What a model and a policy would have done to a captured past: every finding, every entry that
+//! would have stood, whom it would have cut and for how long.
+//!
+//! The decision is the daemon's own ([`hedgerow_responder::policy`]), and so are the lives of entries.
+//! What the capture doesn't hold is named in [`Backtest::unavailable`].
+
+mod difference;
+mod policy;
+mod show;
+mod simulate;
+#[cfg(test)]
+mod tests;
+
+use std::{cell::RefCell, path::PathBuf, rc::Rc};
+
+use hedgerow_detect::{Engine, Outcome, SavedModel, Schedule};
+use hedgerow_event::{Finding, Level, Mode, Rule, Target};
+use serde::Serialize;
+
+use self::simulate::Simulation;
+pub use self::{difference::Difference, policy::Policy};
+use crate::{
+    Error, Result,
+    capture::Capture,
+    labels::Label,
+    player::{Only, Play, Player, Progress, Rows},
+    source::Run,
+    time::Span,
+};
+
+/// What is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Ask {
+    pub model: PathBuf,
+    pub policy: Policy,
+    /// What the capture's daemon had without it.
+    pub budget_per_day: Option<f64>,
+    pub only: Only,
+}
+
+/// A finding, and what the policy said to it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decided {
+    pub finding: Finding,
+    /// The entry that it led to.
+    pub entry: Option<usize>,
+    /// Why it led to none.
+    pub reason: Option<String>,
+    /// Of the labels that explain it, the first one's class.
+    pub label: Option<String>,
+    /// An entry would have cut its process before: it might not have come to this.
+    pub counterfactual: bool,
+}
+
+/// Somebody whom an entry would have cut.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Cut {
+    pub subject: String,
+    pub tgid: u32,
+    /// Connections, datagram flows or execs that it would have met.
+    pub hits: u64,
+    pub first_ns: i64,
+    pub last_ns: i64,
+    /// Hits that no label explains.
+    pub benign_by_labels: Option<u64>,
+    /// The same program used the same peer, or ran, before the entry stood.
+    pub benign_by_past: bool,
+}
+
+/// An entry that would have stood.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Stood {
+    pub host: String,
+    pub finding_uid: String,
+    pub target: Target,
+    /// Its name for a person.
+    pub name: String,
+    pub subject: String,
+    pub rule: Rule,
+    /// What was ordered, held at monitor where something was missing.
+    pub mode: Mode,
+    pub level: Level,
+    pub reason: String,
+    pub from_ns: i64,
+    pub to_ns: i64,
+    pub seconds: f64,
+    pub hits: u64,
+    /// It was asked for by widening, and would have been held for a minute before.
+    pub wide: bool,
+    /// Its finding is.
+    pub counterfactual: bool,
+    pub cuts: Vec<Cut>,
+}
+
+/// The whole answer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Backtest {
+    pub model: String,
+    pub policy: Policy,
+    pub days: f64,
+    pub findings: Vec<Decided>,
+    pub entries: Vec<Stood>,
+    /// What could not be known, and what hangs on it.
+    pub unavailable: Vec<String>,
+}
+
+/// Replays one run; entries and findings are added to `answer`.
+///
+/// # Errors
+/// A file can't be read; the model doesn't fit; the policy holds what is no prefix.
+pub fn run(
+    run: Run,
+    span: Span,
+    ask: &Ask,
+    labels: Option<&[Label]>,
+    answer: &mut Backtest,
+    progress: &mut Progress<'_>,
+) -> Result<()> {
+    let capture = Capture::open(run, span)?;
+    let saved = SavedModel::load(&ask.model)?;
+    let seed = saved.seed();
+    let own = seed == capture.seed;
+    let rows = match own {
+        true => Rows::Recorded,
+        false => Rows::choose(false, &capture).unwrap_or(Rows::Unordered),
+    };
+    for missing in unavailable(&capture, own, rows) {
+        if !answer.unavailable.contains(&missing) {
+            answer.unavailable.push(missing);
+        }
+    }
+    let judge_after = capture.scoring_after.filter(|_| own && capture.schedule.is_some());
+    let mut settings = capture.settings(Schedule::of(0), seed);
+    settings.budget_per_day = ask.budget_per_day.unwrap_or(settings.budget_per_day);
+    let mut engine = Engine::scoring(settings, saved)?;
+    engine.model_id().clone_into(&mut answer.model);
+    answer.policy = ask.policy.clone();
+    let host = capture.host.clone();
+    let simulation = Simulation::new(&ask.policy, &host, labels).map_err(Error::Usage)?;
+    let simulation = Rc::new(RefCell::new(simulation));
+    let play = Play { rows, own, judge_after, only: ask.only.clone(), shift_ns: None };
+    let mut player = Player::new(capture, &engine, play);
+    let watching = Rc::clone(&simulation);
+    let mut watch = move |event: &_, judged| watching.borrow_mut().observe(event, judged);
+    player.watched(
+        &mut engine,
+        None,
+        &mut watch,
+        &mut |_, outcome| {
+            match outcome {
+                Outcome::Finding(finding, evidence) => {
+                    simulation.borrow_mut().found(*finding, evidence.as_deref());
+                }
+                Outcome::Windows(windows) => simulation.borrow_mut().closed(&windows),
+                _ => {}
+            }
+            Ok(true)
+        },
+        progress,
+    )?;
+    let mut simulation = simulation.borrow_mut();
+    for last in engine.finish(player.last_boot_ns()) {
+        if let Outcome::Finding(finding, evidence) = last {
+            simulation.found(*finding, evidence.as_deref());
+        }
+    }
+    simulation.end(answer);
+    Ok(())
+}
+
+/// What this capture doesn't tell.
+fn unavailable(capture: &Capture, own: bool, rows: Rows) -> Vec<String> {
+    let mut missing = vec![
+        "addresses of the host, its gateways and resolvers, and sources of admin logins: entries \
+         against them are shown as if they could stand; name them under `protect` in the policy"
+            .to_owned(),
+        "hours of the week and peers seen before the capture: a workload is taken to have been first \
+         seen in it"
+            .to_owned(),
+        "what the host's kernel has hooks for: levels are those that every kernel has".to_owned(),
+        "the breaker, places of entries, and entries that an operator set or lifted".to_owned(),
+        "single packets: hits are flows that begin or send something, and execs".to_owned(),
+    ];
+    if rows == Rows::Unordered {
+        missing.push(format!(
+            "{}: the order of calls and early looks, since not every call was captured (--full) and \
+             the model is another one: findings that rest on family `order` can't be there, and \
+             others come up to 5 s later",
+            capture.name
+        ));
+    } else if !own {
+        missing.push(format!(
+            "{}: early looks, which were taken for another model: findings come up to 5 s later",
+            capture.name
+        ));
+    }
+    missing
+}

@@ -1,0 +1,427 @@
+//! Entries as they would have come, been hit and gone.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use hedgerow_event::{
+    Activity, Event, Evidence, FileKey, Finding, FlowDirection, FlowPhase, Level, Mode, Origin,
+    Rule, Subject, Target, Verdict, Workload,
+};
+use hedgerow_features::Window;
+use hedgerow_responder::{
+    Now,
+    coverage::Coverage,
+    entry::{Due, Entry},
+    policy::{self, Context, Offenders},
+    protected::ProtectedSet,
+};
+
+use super::{Backtest, Cut, Decided, Policy, Stood};
+use crate::labels::Label;
+
+const EPOCH_S: u32 = hedgerow_detect::EPOCH_SECONDS as u32;
+/// A wide entry is held for so long before it is installed.
+const HOLD_S: u64 = 60;
+const NS_PER_S: u64 = 1_000_000_000;
+/// Processes whose parents are remembered, and peers and files that were used before; the rest is
+/// taken for new.
+const PROCESSES_MAX: usize = 1 << 18;
+const PAST_MAX: usize = 1 << 20;
+/// Somebody cut is told apart so far.
+const CUTS_MAX: usize = 4096;
+
+type ProcessKey = (u32, u64);
+
+/// One host's entries while its capture is played.
+pub(super) struct Simulation<'a> {
+    policy: &'a Policy,
+    host: String,
+    labels: Option<&'a [Label]>,
+    protected: ProtectedSet,
+    coverage: Coverage,
+    offenders: Offenders,
+    live: Vec<Live>,
+    done: Vec<Stood>,
+    findings: Vec<Decided>,
+    parents: HashMap<ProcessKey, ProcessKey>,
+    /// Peers and files that a program used, before any entry stood against it.
+    past: HashSet<(Arc<Subject>, std::net::IpAddr)>,
+    ran: HashSet<(Workload, FileKey)>,
+    /// Processes that an entry would have cut, with what they forked.
+    cut: HashSet<ProcessKey>,
+    now_boot_ns: u64,
+    realtime_offset_ns: i64,
+    epochs: u64,
+}
+
+struct Live {
+    entry: Entry,
+    /// Its place in the answer.
+    number: usize,
+    from_boot_ns: u64,
+    cuts: BTreeMap<(String, u32), Cut>,
+}
+
+impl<'a> Simulation<'a> {
+    pub fn new(
+        policy: &'a Policy,
+        host: &str,
+        labels: Option<&'a [Label]>,
+    ) -> Result<Self, String> {
+        Ok(Self {
+            policy,
+            host: host.to_owned(),
+            labels,
+            protected: policy.protected()?,
+            coverage: Coverage::default(),
+            offenders: Offenders::default(),
+            live: Vec::new(),
+            done: Vec::new(),
+            findings: Vec::new(),
+            parents: HashMap::new(),
+            past: HashSet::new(),
+            ran: HashSet::new(),
+            cut: HashSet::new(),
+            now_boot_ns: 0,
+            realtime_offset_ns: 0,
+            epochs: 0,
+        })
+    }
+
+    fn wall_ns(&self, boot_ns: u64) -> i64 {
+        self.realtime_offset_ns.saturating_add_unsigned(boot_ns)
+    }
+
+    fn now(&self) -> Now {
+        Now { boot_ns: self.now_boot_ns, wall_ns: self.wall_ns(self.now_boot_ns) }
+    }
+
+    /// Takes an event: what it says to the policy, and whom it would have met.
+    pub fn observe(&mut self, event: &Event, judged: bool) {
+        self.now_boot_ns = self.now_boot_ns.max(event.time_boot_ns);
+        self.sweep();
+        let key = (event.actor.tgid, event.actor.start_boot_ns);
+        let subject = &event.actor.subject;
+        match &event.origin {
+            Origin::Fork(fork) if !fork.thread => {
+                let child = (fork.child_tgid, fork.child_start_boot_ns);
+                if self.parents.len() < PROCESSES_MAX {
+                    self.parents.insert(child, key);
+                }
+                if self.cut.contains(&key) {
+                    self.cut.insert(child);
+                }
+            }
+            Origin::Exit(exit) if exit.process => {
+                self.parents.remove(&key);
+            }
+            Origin::Exec(exec) => {
+                self.meet(event, &|live, _| match &live.entry.target {
+                    Target::Program { cgroup_id, file, .. } => {
+                        *cgroup_id == event.actor.cgroup_id && *file == exec.file
+                    }
+                    _ => false,
+                });
+                self.protected.use_file(exec.file, &subject.workload);
+                if self.ran.len() < PAST_MAX {
+                    self.ran.insert((subject.workload.clone(), exec.file));
+                }
+            }
+            Origin::Flow(flow) if flow.has_peer() => {
+                // What stands is cut as well, once something is sent on it.
+                let opens = matches!(flow.phase, FlowPhase::Start | FlowPhase::Failed);
+                if opens && flow.direction == FlowDirection::Outbound || flow.packets_out > 0 {
+                    let address = flow.peer.address;
+                    self.meet(event, &|live, line| live.refuses(event, address, line));
+                }
+                self.protected.use_peer(&subject.workload, flow.peer.address);
+                if !judged {
+                    self.protected.learn_peer(&subject.workload, flow.peer.address);
+                }
+                if self.past.len() < PAST_MAX {
+                    self.past.insert((Arc::clone(subject), flow.peer.address));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Counts an event as a hit of every live entry that it would have met.
+    fn meet(&mut self, event: &Event, meets: &dyn Fn(&Live, &[ProcessKey]) -> bool) {
+        if self.live.is_empty() {
+            return;
+        }
+        let key = (event.actor.tgid, event.actor.start_boot_ns);
+        let line: Vec<ProcessKey> =
+            std::iter::successors(Some(key), |key| self.parents.get(key).copied())
+                .take(64)
+                .collect();
+        let wall_ns = self.wall_ns(event.time_boot_ns);
+        let subject = &event.actor.subject;
+        let benign = self.labels.map(|labels| {
+            !labels.iter().any(|l| l.covers(&self.host, subject, wall_ns, wall_ns + 1))
+        });
+        let past = match &event.origin {
+            Origin::Flow(flow) => self.past.contains(&(Arc::clone(subject), flow.peer.address)),
+            Origin::Exec(exec) => self.ran.contains(&(subject.workload.clone(), exec.file)),
+            _ => false,
+        };
+        let mut enforced = false;
+        for live in &mut self.live {
+            // One that is held stands later.
+            if event.time_boot_ns < live.from_boot_ns || !meets(live, &line) {
+                continue;
+            }
+            live.entry.hits += 1;
+            enforced |= live.entry.mode == Mode::Enforce;
+            let who = (subject.to_string(), event.actor.tgid);
+            if live.cuts.len() >= CUTS_MAX && !live.cuts.contains_key(&who) {
+                continue;
+            }
+            let cut = live.cuts.entry(who.clone()).or_insert_with(|| Cut {
+                subject: who.0,
+                tgid: who.1,
+                hits: 0,
+                first_ns: wall_ns,
+                last_ns: wall_ns,
+                benign_by_labels: benign.map(|_| 0),
+                benign_by_past: past,
+            });
+            cut.hits += 1;
+            cut.last_ns = wall_ns;
+            if let (Some(count), Some(true)) = (&mut cut.benign_by_labels, benign) {
+                *count += 1;
+            }
+        }
+        if enforced {
+            self.cut.insert(key);
+        }
+    }
+
+    /// Extends entries that are being hit, and ends those that aren't any more.
+    fn sweep(&mut self) {
+        if self.live.is_empty() {
+            return;
+        }
+        let now = self.now();
+        let mut at = 0;
+        while at < self.live.len() {
+            let live = &mut self.live[at];
+            let hits = live.entry.hits;
+            // As the daemon's sweep, which comes every second, would have met it.
+            let due_ns = live.entry.expiry_boot_ns.min(now.boot_ns);
+            match live.entry.due(due_ns, hits) {
+                Due::Nothing => at += 1,
+                Due::Extend => {
+                    let wall_ns = now.wall_ns - (now.boot_ns - due_ns) as i64;
+                    live.entry.extend(Now { boot_ns: due_ns, wall_ns });
+                }
+                Due::Release => {
+                    let live = self.live.remove(at);
+                    self.release(live);
+                }
+            }
+        }
+    }
+
+    fn release(&mut self, live: Live) {
+        let end_ns = live.entry.expiry_boot_ns.min(self.now_boot_ns.max(live.from_boot_ns));
+        let stood = &mut self.done[live.number];
+        stood.to_ns = self.realtime_offset_ns.saturating_add_unsigned(end_ns);
+        stood.seconds = end_ns.saturating_sub(live.from_boot_ns) as f64 / NS_PER_S as f64;
+        stood.hits = live.entry.hits;
+        stood.cuts = live.cuts.into_values().collect();
+    }
+
+    /// An epoch closed with these windows.
+    pub fn closed(&mut self, windows: &[Window]) {
+        self.epochs += 1;
+        let Some(window) = windows.last() else { return };
+        self.realtime_offset_ns = window.time.realtime_offset_ns;
+        self.now_boot_ns = self.now_boot_ns.max(window.time.end_boot_ns);
+        let workloads = windows.iter().map(|window| &window.subject.workload);
+        let wall_ns = self.wall_ns(self.now_boot_ns);
+        self.coverage.watch(wall_ns, EPOCH_S, workloads);
+        self.sweep();
+    }
+
+    /// A finding: asks the policy where there is evidence, as the daemon does.
+    pub fn found(&mut self, finding: Finding, evidence: Option<&Evidence>) {
+        if finding.activity == Activity::Close {
+            return;
+        }
+        let known = self.findings.iter_mut().rev().find(|known| known.finding.uid == finding.uid);
+        if known.is_some() && evidence.is_none() {
+            return;
+        }
+        let label = self.labels.and_then(|labels| {
+            labels.iter().find(|label| label.explains(&finding)).map(|label| label.class.clone())
+        });
+        let process = finding.process.as_ref().map(|process| (process.pid, process.start_boot_ns));
+        let offender = evidence.map(|evidence| (evidence.tgid, evidence.start_boot_ns)).or(process);
+        let counterfactual = offender.is_some_and(|offender| self.cut.contains(&offender));
+        let decided = evidence.map(|evidence| self.decide(&finding, evidence, counterfactual));
+        let (entry, reason) = match decided {
+            Some(Ok(number)) => (Some(number), None),
+            Some(Err(reason)) => (None, Some(reason)),
+            None => (None, Some("no evidence that a denial may rest on".to_owned())),
+        };
+        let known = self.findings.iter_mut().rev().find(|known| known.finding.uid == finding.uid);
+        match known {
+            Some(known) => {
+                if known.entry.is_none() {
+                    (known.entry, known.reason) = (entry, reason);
+                }
+            }
+            None => {
+                self.findings.push(Decided { finding, entry, reason, label, counterfactual });
+            }
+        }
+    }
+
+    fn decide(
+        &mut self,
+        finding: &Finding,
+        evidence: &Evidence,
+        counterfactual: bool,
+    ) -> Result<usize, String> {
+        let workload = &evidence.subject.workload;
+        let now = self.now();
+        let context = Context {
+            mode: self.policy.mode(workload),
+            state: finding.state,
+            covered: self.coverage.of(workload, now.wall_ns),
+            enforce_provisional: self.policy.enforce_provisional,
+            protected: &self.protected,
+            offenders: &self.offenders,
+            file_exclusive: evidence
+                .file
+                .is_some_and(|file| self.protected.is_exclusive(file, workload)),
+            now_wall_ns: now.wall_ns,
+        };
+        let (target, rule, seconds, reason) = match policy::decide(evidence, &context) {
+            Verdict::Deny { target, rule, seconds, reason } => (target, rule, seconds, reason),
+            Verdict::Report { reason } => return Err(reason),
+        };
+        let wide = policy::widened(&target, evidence, &context);
+        let mode = context.mode_now();
+        let made = Made { finding, evidence, mode, rule, counterfactual };
+        let number = self.install(target, seconds, reason.clone(), &made, false)?;
+        self.offenders.add(evidence);
+        if let Some((target, why)) = wide {
+            // What already covers it says nothing new.
+            drop(self.install(target, seconds, format!("{why}; {reason}"), &made, true));
+        }
+        Ok(number)
+    }
+
+    fn install(
+        &mut self,
+        target: Target,
+        seconds: u32,
+        reason: String,
+        made: &Made<'_>,
+        wide: bool,
+    ) -> Result<usize, String> {
+        if let Some(live) = self.live.iter().find(|live| live.entry.target == target) {
+            return Err(format!("entry {} already stops it", live.number));
+        }
+        let mut now = self.now();
+        if wide {
+            now.boot_ns += HOLD_S * NS_PER_S;
+            now.wall_ns += (HOLD_S * NS_PER_S) as i64;
+        }
+        let number = self.done.len();
+        let subject = Arc::clone(&made.evidence.subject);
+        let mut entry = Entry {
+            id: number as u64,
+            uid: format!("{}-{number}", made.finding.uid),
+            finding_uid: Some(made.finding.uid.clone()),
+            target,
+            subject: Some(Arc::clone(&subject)),
+            rule: made.rule,
+            mode: made.mode,
+            ceiling: made.mode,
+            reason,
+            began_boot_ns: 0,
+            expiry_boot_ns: 0,
+            expires_wall_ns: 0,
+            period_s: 0,
+            hits: 0,
+            hits_before: 0,
+            inbound: 0,
+            sockets_destroyed: 0,
+            enforced: Level::Counts,
+        };
+        entry.enforced = level(&entry.target);
+        entry.begin(now, seconds);
+        self.done.push(Stood {
+            host: self.host.clone(),
+            finding_uid: made.finding.uid.clone(),
+            name: entry.target.to_string(),
+            target: entry.target.clone(),
+            subject: subject.to_string(),
+            rule: entry.rule,
+            mode: entry.mode,
+            level: entry.level(),
+            reason: entry.reason.clone(),
+            from_ns: now.wall_ns,
+            to_ns: now.wall_ns,
+            seconds: 0.0,
+            hits: 0,
+            wide,
+            counterfactual: made.counterfactual,
+            cuts: Vec::new(),
+        });
+        self.live.push(Live { entry, number, from_boot_ns: now.boot_ns, cuts: BTreeMap::new() });
+        Ok(number)
+    }
+
+    /// The capture is over: what still stands is told up to here.
+    pub fn end(&mut self, answer: &mut Backtest) {
+        for live in std::mem::take(&mut self.live) {
+            self.release(live);
+        }
+        let before = answer.entries.len();
+        answer.entries.append(&mut self.done);
+        for mut decided in std::mem::take(&mut self.findings) {
+            decided.entry = decided.entry.map(|number| number + before);
+            answer.findings.push(decided);
+        }
+        answer.days += (self.epochs * hedgerow_detect::EPOCH_SECONDS) as f64 / 86_400.0;
+    }
+}
+
+/// What every supported kernel does for a target; some do more.
+fn level(target: &Target) -> Level {
+    match target {
+        Target::Program { .. } => Level::KillsBeforeFirstInstruction,
+        _ => Level::PreventsNetwork,
+    }
+}
+
+/// What an entry is made of.
+struct Made<'a> {
+    finding: &'a Finding,
+    evidence: &'a Evidence,
+    mode: Mode,
+    rule: Rule,
+    counterfactual: bool,
+}
+
+impl Live {
+    /// Whether a new flow to an address would have been refused. `line` is its process with those
+    /// above it.
+    fn refuses(&self, event: &Event, address: std::net::IpAddr, line: &[ProcessKey]) -> bool {
+        match &self.entry.target {
+            Target::Peer { address: denied, cgroup_id, program_id, .. } => {
+                *denied == address.to_canonical()
+                    && [0, event.actor.cgroup_id].contains(cgroup_id)
+                    && [0, event.actor.program_id].contains(program_id)
+            }
+            Target::TaskTree { tgid, start_boot_ns } => line.contains(&(*tgid, *start_boot_ns)),
+            Target::Cgroup { cgroup_id, .. } => *cgroup_id == event.actor.cgroup_id,
+            Target::Program { .. } => false,
+        }
+    }
+}

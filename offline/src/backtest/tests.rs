@@ -1,0 +1,214 @@
+#![allow(clippy::unwrap_used)]
+use std::sync::Arc;
+
+use hedgerow_event::{
+    Activity, Actor, Class, Deed, Disposition, Epoch, Event, Evidence, Finding, Flow,
+    FlowDirection, FlowPhase, Fork, Loss, Maturity, Object, Origin, Peer, Program, Protocol, Scale,
+    Severity, Subject, Workload,
+};
+
+use super::*;
+use crate::labels::Label;
+
+const SECOND: u64 = 1_000_000_000;
+const OFFENDER: u32 = 100;
+const CHILD: u32 = 101;
+const OTHER: u32 = 200;
+
+fn subject(program: &str) -> Arc<Subject> {
+    Arc::new(Subject::new(Workload::new("web.service"), Program::new(program)))
+}
+
+fn event(tgid: u32, program: &str, second: u64, origin: Origin) -> Event {
+    Event {
+        epoch: Epoch(1),
+        time_boot_ns: second * SECOND,
+        actor: Actor {
+            subject: subject(program),
+            tgid,
+            tid: tgid,
+            start_boot_ns: u64::from(tgid),
+            cgroup_id: 7,
+            program_id: 9,
+            slot: 0,
+        },
+        origin,
+    }
+}
+
+fn flow(tgid: u32, program: &str, second: u64, address: &str) -> Event {
+    let end = |address: &str| Peer { address: address.parse().unwrap(), port: 80 };
+    let flow = Flow {
+        cookie: second,
+        phase: FlowPhase::Start,
+        protocol: Protocol::Tcp,
+        direction: FlowDirection::Outbound,
+        local: end("10.0.0.1"),
+        peer: end(address),
+        bytes_out: 0,
+        bytes_in: 0,
+        packets_out: 0,
+        packets_in: 0,
+        retransmits: 0,
+        rtt_us: None,
+        netns: 1,
+    };
+    event(tgid, program, second, Origin::Flow(Box::new(flow)))
+}
+
+fn finding(uid: &str, second: u64) -> Finding {
+    let time_ns = (second * SECOND) as i64;
+    Finding {
+        uid: uid.to_owned(),
+        activity: Activity::Create,
+        sequence: 0,
+        host_id: "a".to_owned(),
+        boot_id: String::new(),
+        subject: subject("/tmp/x"),
+        scale: Scale::Seconds5,
+        early: false,
+        window_start_ns: time_ns,
+        window_end_ns: time_ns + 1,
+        time_ns,
+        state: Maturity::Provisional,
+        severity: Severity::High,
+        disposition: Disposition::Alert,
+        score: 0.5,
+        class: Class::Intrinsic,
+        surprise: 20.0,
+        floor: 8.0,
+        p_value: None,
+        families: Vec::new(),
+        objects: Vec::new(),
+        attribution: Vec::new(),
+        process: None,
+        loss: Loss::default(),
+        model_id: String::new(),
+        reason: String::new(),
+    }
+}
+
+fn evidence() -> Evidence {
+    Evidence {
+        surprise: 20.0,
+        deeds: vec![Deed::ExecMemory, Deed::NewPeer],
+        complete: true,
+        kernel_owned: true,
+        objects: vec![Object::ExecMemory { subject: subject("/tmp/x") }],
+        subject: subject("/tmp/x"),
+        tgid: OFFENDER,
+        start_boot_ns: u64::from(OFFENDER),
+        cgroup_id: 7,
+        program_id: 9,
+        file: None,
+        peer: None,
+        uid: 33,
+        login_uid: None,
+    }
+}
+
+fn policy(enforce_provisional: bool) -> Policy {
+    Policy { enforce_provisional, ..Policy::default() }
+}
+
+/// An offender that is denied at second 10, tries at 20, forks at 21, whose child tries at 22 and is
+/// found again at 23; somebody else goes on.
+fn lived(policy: &Policy, labels: Option<&[Label]>) -> Backtest {
+    let mut simulation = Simulation::new(policy, "a", labels).unwrap();
+    simulation.observe(&flow(OTHER, "/bin/web", 5, "192.0.2.1"), true);
+    simulation.observe(&flow(OFFENDER, "/tmp/x", 9, "192.0.2.9"), true);
+    simulation.observe(&flow(OFFENDER, "/tmp/x", 10, "192.0.2.8"), true);
+    simulation.found(finding("first", 10), Some(&evidence()));
+    simulation.observe(&flow(OFFENDER, "/tmp/x", 20, "192.0.2.9"), true);
+    let fork = Fork {
+        child_tgid: CHILD,
+        child_tid: CHILD,
+        child_start_boot_ns: u64::from(CHILD),
+        thread: false,
+    };
+    simulation.observe(&event(OFFENDER, "/tmp/x", 21, Origin::Fork(fork)), true);
+    simulation.observe(&flow(CHILD, "/tmp/x", 22, "192.0.2.7"), true);
+    let mut again = evidence();
+    (again.tgid, again.start_boot_ns) = (CHILD, u64::from(CHILD));
+    simulation.found(finding("second", 23), Some(&again));
+    simulation.observe(&flow(OTHER, "/bin/web", 30, "192.0.2.1"), true);
+    simulation.observe(&flow(OTHER, "/bin/web", 4000, "192.0.2.1"), true);
+    let mut answer = Backtest::default();
+    simulation.end(&mut answer);
+    answer
+}
+
+#[test]
+fn an_entry_stands_while_it_is_tried_and_tells_whom_it_would_have_cut() {
+    let told = lived(&policy(true), None);
+    assert_eq!(told.findings[0].entry, Some(0));
+    let entry = &told.entries[0];
+    assert_eq!((entry.mode, entry.from_ns), (Mode::Enforce, 10 * SECOND as i64));
+    // A minute, and two more since it was tried.
+    assert_eq!((entry.hits, entry.seconds), (2, 180.0));
+    let who: Vec<_> =
+        entry.cuts.iter().map(|cut| (cut.tgid, cut.hits, cut.benign_by_past)).collect();
+    assert_eq!(who, [(OFFENDER, 1, true), (CHILD, 1, false)]);
+    assert!(!told.findings[0].counterfactual && told.findings[1].counterfactual);
+    assert!(told.entries[1].counterfactual, "it would not have come to it");
+    let text = told.text(chrono_tz::Tz::UTC);
+    assert!(text.contains("counterfactual") && text.contains("cut web.service:/tmp/x"), "{text}");
+}
+
+#[test]
+fn what_no_label_explains_is_benign() {
+    let label = Label {
+        start_ns: 0,
+        end_ns: 21 * SECOND as i64,
+        host: "a".to_owned(),
+        workload: None,
+        program: None,
+        tree: None,
+        class: "shell".to_owned(),
+    };
+    let told = lived(&policy(true), Some(&[label]));
+    let benign: Vec<_> = told.entries[0].cuts.iter().map(|cut| cut.benign_by_labels).collect();
+    assert_eq!(benign, [Some(0), Some(1)]);
+    assert_eq!(told.findings[0].label.as_deref(), Some("shell"));
+    assert_eq!(told.findings[1].label, None);
+}
+
+#[test]
+fn two_policies_differ_in_what_each_would_have_done() {
+    let (first, second) = (lived(&policy(true), None), lived(&policy(false), None));
+    assert!(second.entries.iter().all(|entry| entry.mode == Mode::Monitor), "held at monitor");
+    assert!(second.findings.iter().all(|decided| !decided.counterfactual), "nothing was cut");
+    let difference = Difference::of(&first, &second);
+    assert!(difference.findings_only_first.is_empty());
+    assert!(
+        !difference.entries_only_first.is_empty() && !difference.entries_only_second.is_empty()
+    );
+    assert_eq!(Difference::of(&first, &first), Difference::default());
+    let observe = Policy { mode: Mode::Observe, ..policy(true) };
+    let none = lived(&observe, None);
+    assert!(none.entries.is_empty());
+    assert!(none.findings[0].reason.as_deref().unwrap().contains("observe"));
+}
+
+#[test]
+fn a_policy_is_read_with_its_faults_named() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("policy.toml");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        Policy::read(&path)
+    };
+    let text =
+        "mode = \"monitor\"\nallow = [\"192.0.2.0/24\"]\n[modes]\n\"web.service\" = \"enforce\"\n";
+    let policy = read(text).unwrap();
+    assert_eq!(policy.mode(&Workload::new("web.service")), Mode::Enforce);
+    assert_eq!(policy.mode(&Workload::new("other")), Mode::Monitor);
+    for (text, told) in [
+        ("mood = 1", "line 1"),
+        ("mode = \"observe\"\nallow = [\"host\"]", "allow: `host`"),
+        ("protect = [\"192.0.2.0/33\"]", "protect: `192.0.2.0/33`"),
+    ] {
+        let error = read(text).unwrap_err().to_string();
+        assert!(error.contains(told) && error.contains("policy.toml"), "{error}");
+    }
+}

@@ -1,0 +1,25 @@
+//! What can be asked of captures, on files alone: no kernel, no broker, no rights but to read.
+//!
+//! [`source`] finds the runs in what a command line names; [`capture`] reads one; [`player`] feeds it
+//! to an engine, in the order of delivery, as the daemon did; [`train`] and [`score`] are that from
+//! end to end. [`eval`] holds a model against labels, [`backtest`] a policy against the past, and
+//! [`report`] tells what was learned.
+
+pub mod backtest;
+pub mod capture;
+mod error;
+pub mod eval;
+pub mod fleet;
+pub mod keys;
+pub mod labels;
+pub mod page;
+pub mod player;
+pub mod report;
+pub mod score;
+pub mod scores;
+pub mod source;
+pub mod time;
+pub mod train;
+pub mod windows;
+
+pub use error::{Error, Result};

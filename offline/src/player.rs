@@ -1,0 +1,356 @@
+//! A capture's records through an engine, in the order of delivery: the same steps as live.
+
+use glob::Pattern;
+use hedgerow_detect::{Engine, Outcome, file::Profile, known};
+use hedgerow_event::{Epoch, EpochClose, Event, Origin, Subject};
+use hedgerow_features::{EarlyLook, Extractor, Record, records_from_batch};
+use hedgerow_sink::parquet::Damaged;
+
+use crate::{
+    Error, Result,
+    capture::{Capture, in_file, wall_ns},
+};
+
+/// Where rows and n-grams come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// As the kernel counted them, against the profile that was in force.
+    Recorded,
+    /// Recomputed from every call.
+    Recomputed,
+    /// As the kernel counted them, but without the order of calls, which was counted against
+    /// another profile: those columns are unavailable, and nothing is looked at early.
+    Unordered,
+}
+
+impl Rows {
+    /// Recorded ones where they can be taken; otherwise every call must have been stored.
+    ///
+    /// # Errors
+    /// Not every call was stored.
+    pub fn choose(recorded: bool, capture: &Capture) -> Result<Self> {
+        if recorded {
+            return Ok(Self::Recorded);
+        }
+        if capture.full || !capture.syscalls {
+            return Ok(Self::Recomputed);
+        }
+        Err(Error::File(format!(
+            "{}: its n-grams were counted against another profile and can't be recomputed, since \
+             not every call was stored; capture with --full",
+            capture.name
+        )))
+    }
+}
+
+/// Programs that are learned from or judged; what others did is as if it had not been seen. Whole
+/// programs only, so that no sequence is torn.
+#[derive(Debug, Clone, Default)]
+pub struct Only {
+    pub workloads: Vec<Pattern>,
+    pub programs: Vec<Pattern>,
+}
+
+impl Only {
+    pub fn is_all(&self) -> bool {
+        self.workloads.is_empty() && self.programs.is_empty()
+    }
+
+    fn takes(&self, subject: &Subject) -> bool {
+        let any = |patterns: &[Pattern], name: &str| {
+            patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name))
+        };
+        any(&self.workloads, subject.workload.as_str())
+            && any(&self.programs, &subject.program.path)
+    }
+}
+
+/// Told of each outcome; whether to go on.
+pub type Tell<'a> = dyn FnMut(&Engine, Outcome) -> Result<bool> + 'a;
+/// Sees each event before the engine does, and whether it is judged or only leads up.
+pub type Watch<'a> = dyn FnMut(&Event, bool) + 'a;
+/// Told how many rows were read since the last time.
+pub type Progress<'a> = dyn FnMut(u64) + 'a;
+
+/// How a capture is played.
+#[derive(Debug, Clone)]
+pub struct Play {
+    pub rows: Rows,
+    /// The profile is the one that the capture's daemon had, or learned: it holds from the epoch
+    /// in which it held live. Another one holds as soon as it is there.
+    pub own: bool,
+    /// Epochs up to this one only lead up to what is judged.
+    pub judge_after: Option<u32>,
+    pub only: Only,
+    /// Nanoseconds by which the clock since boot is put forward, so that no two runs that are
+    /// learned from together have an hour in common. Early rows are left out then.
+    pub shift_ns: Option<u64>,
+}
+
+/// A record without what was counted against a profile.
+fn unordered(mut record: Record) -> Option<Record> {
+    if let Record::Event(Event { origin, .. }) = &mut record {
+        match origin {
+            Origin::Row(row) => {
+                (row.checked, row.unseen2, row.unseen3, row.unseen6) = (0, 0, 0, 0);
+            }
+            Origin::Signal(_) => return None,
+            _ => {}
+        }
+    }
+    (!matches!(record, Record::Grams(_) | Record::Early(_))).then_some(record)
+}
+
+fn shift(record: &mut Record, by_ns: u64) {
+    match record {
+        Record::Event(event) => {
+            event.time_boot_ns += by_ns;
+            event.actor.start_boot_ns += by_ns;
+            match &mut event.origin {
+                Origin::Fork(fork) => fork.child_start_boot_ns += by_ns,
+                Origin::Exec(exec) => {
+                    exec.root.iter_mut().for_each(|root| root.start_boot_ns += by_ns);
+                }
+                _ => {}
+            }
+        }
+        Record::Close(close) => {
+            close.start_boot_ns += by_ns;
+            close.end_boot_ns += by_ns;
+            close.realtime_offset_ns = close.realtime_offset_ns.saturating_sub_unsigned(by_ns);
+        }
+        Record::Grams(_) | Record::Early(_) => {}
+    }
+}
+
+/// Why a player stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// At the end of the capture, or of the time that is asked for.
+    Ended,
+    /// After as many epochs as it was to play.
+    Epochs,
+    /// Whoever was told had enough.
+    Enough,
+}
+
+/// A capture being played. Between two calls of [`Player::play`] it holds no file open.
+#[derive(Debug)]
+pub struct Player {
+    pub capture: Capture,
+    play: Play,
+    extractor: Extractor,
+    known_since: Option<Epoch>,
+    /// Read, not played yet.
+    records: std::vec::IntoIter<Record>,
+    last_boot_ns: u64,
+    /// The last epoch that closed.
+    closed: Epoch,
+    /// What led up to the judged part is over.
+    judging: bool,
+    /// The time that is asked for has begun.
+    begun: bool,
+    ended: bool,
+    /// Epochs of which no record is there: (after, before).
+    gaps: Vec<(Epoch, Epoch)>,
+}
+
+impl Player {
+    pub fn new(capture: Capture, engine: &Engine, play: Play) -> Self {
+        let mut extractor = Extractor::new(engine.seed());
+        let known_since = capture.known_since.filter(|_| play.own);
+        if let Some(profile) = engine.profile() {
+            extractor.set_known(known(profile), known_since.unwrap_or_default());
+        }
+        Self {
+            begun: capture.span.from_ns == i64::MIN,
+            capture,
+            judging: play.judge_after.is_none(),
+            play,
+            extractor,
+            known_since,
+            records: Vec::new().into_iter(),
+            last_boot_ns: 0,
+            closed: Epoch(0),
+            ended: false,
+            gaps: Vec::new(),
+        }
+    }
+
+    /// What was learned elsewhere is known from the next epoch on.
+    pub fn arm(&mut self, profile: &Profile) {
+        self.extractor.set_known(known(profile), self.closed.next());
+    }
+
+    /// When the last epoch closed, on the clock since boot.
+    pub fn last_boot_ns(&self) -> u64 {
+        self.last_boot_ns
+    }
+
+    /// Files that could not be read to their end so far.
+    pub fn damaged(&self) -> impl Iterator<Item = &Damaged> {
+        self.capture.records.damaged().iter().chain(self.capture.early.damaged())
+    }
+
+    /// The run, and the epochs (after, before) between which nothing was there so far.
+    pub fn gaps(&self) -> impl Iterator<Item = (String, Epoch, Epoch)> {
+        let name = &self.capture.name;
+        self.gaps.iter().map(move |(after, before)| (name.clone(), *after, *before))
+    }
+
+    /// Plays so many epochs, or all that are left.
+    ///
+    /// # Errors
+    /// A record can't be; or what `tell` returned.
+    pub fn play(
+        &mut self,
+        engine: &mut Engine,
+        epochs: Option<u32>,
+        tell: &mut Tell<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Stopped> {
+        self.watched(engine, epochs, &mut |_, _| {}, tell, progress)
+    }
+
+    /// The same, with somebody who sees each event.
+    ///
+    /// # Errors
+    /// As [`Self::play`].
+    pub fn watched(
+        &mut self,
+        engine: &mut Engine,
+        epochs: Option<u32>,
+        watch: &mut Watch<'_>,
+        tell: &mut Tell<'_>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Stopped> {
+        let mut left = epochs.unwrap_or(u32::MAX);
+        let mut out = Vec::new();
+        while left > 0 {
+            let Some(mut record) = self.next(progress)? else { return Ok(Stopped::Ended) };
+            let mut closes = false;
+            if let Record::Close(close) = &mut record {
+                let begun = self.begun;
+                self.bound(close);
+                if self.ended {
+                    return Ok(Stopped::Ended);
+                }
+                closes = begun;
+            } else if !self.takes(&record) {
+                continue;
+            }
+            // The first epoch may have begun before the time that is asked for.
+            if !self.begun || (matches!(record, Record::Close(_)) && !closes) {
+                continue;
+            }
+            if let Some(by_ns) = self.play.shift_ns {
+                shift(&mut record, by_ns);
+            }
+            if !self.record(engine, record, &mut out, watch, tell)? {
+                return Ok(Stopped::Enough);
+            }
+            left -= u32::from(closes && epochs.is_some());
+        }
+        self.capture.records.suspend();
+        Ok(Stopped::Epochs)
+    }
+
+    fn next(&mut self, progress: &mut Progress<'_>) -> Result<Option<Record>> {
+        loop {
+            if let Some(record) = self.records.next() {
+                return Ok(Some(record));
+            }
+            let Some(batch) = self.capture.records.next() else { return Ok(None) };
+            let batch = batch.map_err(Error::file)?;
+            progress(batch.num_rows() as u64);
+            let records = records_from_batch(&batch);
+            self.records = records.map_err(|why| in_file(&self.capture.records, &why))?.into_iter();
+        }
+    }
+
+    /// Notes where the time that is asked for begins and ends, and epochs that are missing: the
+    /// one after these isn't whole.
+    fn bound(&mut self, close: &mut EpochClose) {
+        let span = self.capture.span;
+        let end = wall_ns(close.end_boot_ns, close.realtime_offset_ns);
+        self.ended = end > span.to_ns;
+        if self.begun && self.last_boot_ns != 0 && close.epoch > self.closed.next() {
+            self.gaps.push((self.closed, close.epoch));
+            close.loss.lost += 1;
+        }
+        self.begun |= end >= span.from_ns;
+    }
+
+    fn takes(&self, record: &Record) -> bool {
+        match record {
+            Record::Event(event) => self.play.only.takes(&event.actor.subject),
+            Record::Grams(report) => self.play.only.takes(&report.subject),
+            // The clock of an early row was not put forward.
+            Record::Early(_) => self.play.shift_ns.is_none(),
+            Record::Close(_) => true,
+        }
+    }
+
+    fn record(
+        &mut self,
+        engine: &mut Engine,
+        record: Record,
+        out: &mut Vec<Record>,
+        watch: &mut Watch<'_>,
+        tell: &mut Tell<'_>,
+    ) -> Result<bool> {
+        match self.play.rows {
+            Rows::Recorded => out.push(record),
+            Rows::Unordered => out.extend(unordered(record)),
+            Rows::Recomputed => self.extractor.push(record, out),
+        }
+        for record in out.drain(..) {
+            let outcomes = match record {
+                Record::Event(event) => {
+                    watch(&event, self.judging);
+                    engine.observe(&event);
+                    continue;
+                }
+                Record::Grams(report) => {
+                    engine.grams(&report);
+                    continue;
+                }
+                Record::Early(look) => self.look(engine, &look)?,
+                Record::Close(close) => self.close(engine, &close)?,
+            };
+            for outcome in outcomes {
+                if let Outcome::Arm(profile) = &outcome {
+                    // Live, the kernel was in the next epoch when it was told.
+                    let next = self.closed.next().next();
+                    self.extractor.set_known(known(profile), self.known_since.unwrap_or(next));
+                }
+                if !tell(engine, outcome)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn close(&mut self, engine: &mut Engine, close: &EpochClose) -> Result<Vec<Outcome>> {
+        self.last_boot_ns = close.end_boot_ns;
+        self.closed = close.epoch;
+        if self.judging {
+            return Ok(engine.close(close)?);
+        }
+        engine.pass(close);
+        self.judging = self.play.judge_after.is_none_or(|last| close.epoch.0 >= last);
+        Ok(Vec::new())
+    }
+
+    /// Judges an early row where it was judged live.
+    fn look(&mut self, engine: &mut Engine, look: &EarlyLook) -> Result<Vec<Outcome>> {
+        let mut outcomes = Vec::new();
+        let Some(window) = self.capture.early.take(look)? else { return Ok(outcomes) };
+        self.last_boot_ns = look.time_boot_ns;
+        if self.judging && self.play.only.takes(&look.subject) {
+            engine.judge_early(window, &mut outcomes);
+        }
+        Ok(outcomes)
+    }
+}
