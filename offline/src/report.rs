@@ -259,7 +259,7 @@ impl Report {
                 let rests = if class.supported { "held-back hours" } else { "rates, extrapolated" };
                 vec![
                     class.class.to_string(),
-                    number(class.floor),
+                    class.floor.map_or_else(|| "not solved".to_owned(), number),
                     number(class.expected_per_day),
                     rests.to_owned(),
                 ]
