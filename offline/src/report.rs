@@ -1,7 +1,11 @@
 //! What training learned, as a page for a person and as JSON.
 
 use chrono_tz::Tz;
-use hedgerow_detect::{Engine, Overview, Phase, surprise::floors::Promise};
+use hedgerow_detect::{
+    Engine, Overview, Phase,
+    power::{Power, WorkloadPower},
+    surprise::floors::Promise,
+};
 use hedgerow_event::{Maturity, Scale};
 use hedgerow_features::{COLUMNS, Window};
 use hedgerow_model::drift::{PSI_MIN_ROWS, PsiReference};
@@ -69,6 +73,8 @@ pub struct Report {
     pub measures: Vec<(f64, f64, f64)>,
     /// `None` where too few windows are of the beginning or of the end.
     pub drift: Option<Vec<Moved>>,
+    /// What would be missed. Who knows it knows how to stay unseen.
+    pub power: Option<Power>,
     pub damaged: Vec<String>,
     pub gaps: usize,
 }
@@ -196,6 +202,7 @@ impl Report {
             scores: histogram(&gathered.scores),
             measures: histogram(&gathered.measures),
             drift: gathered.drift(),
+            power: engine.power(None, None),
             damaged: trained
                 .damaged
                 .iter()
@@ -240,6 +247,7 @@ impl Report {
         );
         self.deeds(&mut page);
         self.moved(&mut page);
+        self.missed(&mut page);
         page.html("Training report")
     }
 
@@ -395,4 +403,35 @@ impl Report {
             .collect();
         page.table(&["column", "#index"], &rows);
     }
+
+    /// What nobody would be told of.
+    fn missed(&self, page: &mut Page) {
+        page.heading("What it would miss");
+        let Some(power) = &self.power else {
+            page.text("Not available while it learns.");
+            return;
+        };
+        page.text(
+            "Kinds of deed that nobody would be told of, were they done now, by the first of the \
+             programs that were tried. Keep this to yourself: it says how to stay unseen.",
+        );
+        let rows: Vec<Vec<String>> = power.workloads.iter().flat_map(missed_of).collect();
+        page.table(&["workload", "deed", "#missed of tried", "program", "why"], &rows);
+    }
+}
+
+fn missed_of(workload: &WorkloadPower) -> Vec<Vec<String>> {
+    let missed = workload.deeds.iter().filter(|deed| deed.missed > 0);
+    missed
+        .map(|deed| {
+            let first = deed.misses.first();
+            vec![
+                workload.workload.to_string(),
+                deed.deed.row().words.to_owned(),
+                format!("{} of {}", deed.missed, deed.tried),
+                first.map(|miss| miss.program.to_string()).unwrap_or_default(),
+                first.map(|miss| miss.why.words().to_owned()).unwrap_or_default(),
+            ]
+        })
+        .collect()
 }

@@ -178,6 +178,7 @@ fn a_report_tells_what_was_learned_without_a_network() {
     assert!(html.contains("web.service") && html.contains("/usr/bin/db"));
     assert!(html.matches("<rect").count() > 10 && html.len() < 2 << 20);
     assert!(!html.contains("<script") && !html.contains("src=") && !html.contains("@import"));
+    assert_eq!(report.power.as_ref().unwrap().workloads.len(), 2);
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!(json["overview"]["workloads"].as_array().unwrap().len(), 2);
 }

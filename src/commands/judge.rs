@@ -1,7 +1,7 @@
 //! `hedgerow eval` and `hedgerow backtest`: how good a model is on a captured past, and what a policy
 //! would have done to it.
 
-use std::path::Path;
+use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
 use anyhow::Context;
 use hedgerow_offline::{
@@ -16,9 +16,12 @@ use serde_json::json;
 use super::offline::{Asked, asked, holes, progress, rows, tell_holes};
 use crate::{cli, config::BUDGET_PER_DAY_DEFAULT, exit::Failure, text};
 
-/// Writes what is shown in a browser or read by a table.
+/// Writes what is shown in a browser or read by a table, for its owner: it may say what would be
+/// missed.
 pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(path, text)
+    let mut options = std::fs::File::options();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
         .with_context(|| path.display().to_string())
         .map_err(|why| Failure::file(why).into())
 }
