@@ -1,5 +1,7 @@
 //! Rankings: areas and curves.
 
+use std::collections::BTreeMap;
+
 use rand::{Rng, rngs::SmallRng};
 
 use super::collect::Judged;
@@ -86,10 +88,13 @@ fn thinned(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     kept.filter(|(at, _)| at % every == 0 || *at == last).map(|(_, point)| point).collect()
 }
 
+/// (bin, positives, negatives) of one hour.
+type Hour = Vec<(u32, u32, u32)>;
+
 /// Counts by hour and bin, of which whole hours are drawn.
 #[derive(Debug, Clone, Default)]
 pub struct Binned {
-    hours: Vec<Vec<(u32, u32, u32)>>,
+    hours: Vec<Hour>,
 }
 
 impl Binned {
@@ -98,8 +103,7 @@ impl Binned {
         scores.sort_by(|a, b| b.total_cmp(a));
         let edges: Vec<f32> =
             scores.iter().copied().step_by(scores.len().div_ceil(BINS).max(1)).collect();
-        let mut hours: std::collections::BTreeMap<(u32, i64), Vec<(u32, u32, u32)>> =
-            std::collections::BTreeMap::new();
+        let mut hours: BTreeMap<(u32, i64), Hour> = BTreeMap::new();
         for row in rows {
             let bin = edges.partition_point(|edge| *edge > row.surprise) as u32;
             let hour = hours.entry((row.host, row.hour)).or_default();
