@@ -15,27 +15,26 @@ use std::{
 
 use common::{Unpin, median, pin, sorted};
 use hedgerow_event::{Mode, Rule, Target};
-use hedgerow_responder::{Limits, Options, Request, Responder, remove_pins};
+use hedgerow_responder::{Limits, Options, Request, Responder};
 
-const ROUNDS: usize = 15;
+const ROUNDS: usize = 9;
 /// A state's figure is the median of so many batches, so that what else runs for a moment is no part
 /// of it.
-const BATCHES: usize = 25;
-const UDP_CALLS: u32 = 2000;
+const BATCHES: usize = 15;
+const UDP_CALLS: u32 = 1000;
 const TCP_CALLS: u32 = 100;
 /// Entries in the kernel; all that there is room for is the last.
 const ENTRIES: [usize; 3] = [0, 320, 4096];
 /// Goals by number of entries for UDP; for TCP the interval is to reach it.
 const GOALS_UDP: [f64; 3] = [1.36, 1.6, 1.6];
 const GOAL_TCP: f64 = 1.02;
-/// Order statistics of 15 rounds that hold the median with 96 %: the fourth from either end.
-const FROM_END: usize = 3;
+/// Order statistics of 9 rounds that hold the median with 96 %: the second from either end.
+const FROM_END: usize = 1;
 
 fn main() {
     pin(0);
     let directory = tempfile::tempdir().unwrap();
-    let pins = format!("/sys/fs/bpf/hedgerow-connect-{}", std::process::id());
-    let _unpin = Unpin(pins.clone().into());
+    let states = ENTRIES.map(|entries| State::new(directory.path(), entries));
     let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
     let listener = TcpListener::bind("127.69.2.2:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -50,27 +49,15 @@ fn main() {
     };
     let mut bare = [Vec::new(), Vec::new()];
     let mut ratios = vec![[Vec::new(), Vec::new()]; ENTRIES.len()];
-    for round in 0..ROUNDS {
+    for _ in 0..ROUNDS {
         let before = connects();
-        let ledger = directory.path().join(format!("{round}.jsonl"));
-        let mut responder = start(Path::new(&pins), &ledger);
-        let mut states = Vec::new();
-        let mut made = 0;
-        for entries in ENTRIES {
-            for number in made..entries {
-                responder.deny(request(number)).unwrap();
-            }
-            made = entries;
-            states.push(connects());
-        }
-        drop(responder);
-        remove_pins(Path::new(&pins)).unwrap();
+        let attached: Vec<_> = states.iter().map(|state| state.attached(connects)).collect();
         let after = connects();
         for kind in 0..2 {
             let base = (before[kind] + after[kind]) / 2.0;
             bare[kind].push(base);
-            for (ratios, state) in ratios.iter_mut().zip(&states) {
-                ratios[kind].push(state[kind] / base);
+            for (ratios, figure) in ratios.iter_mut().zip(&attached) {
+                ratios[kind].push(figure[kind] / base);
             }
         }
     }
@@ -97,11 +84,44 @@ fn main() {
     }
 }
 
-fn start(pins: &Path, ledger: &Path) -> Responder {
-    let mut options = Options::new("bench", ledger);
-    options.directory = pins.into();
-    options.limits = Limits { automatic: 8192, ..Limits::default() };
-    Responder::start(options).unwrap()
+/// Pinned maps with so many entries, whose programs are attached while they are measured.
+struct State {
+    options: Options,
+    _unpin: Unpin,
+}
+
+impl State {
+    fn new(directory: &Path, entries: usize) -> Self {
+        let own = directory.join(entries.to_string());
+        std::fs::create_dir(&own).unwrap();
+        let mut options = Options::new("bench", own.join("ledger.jsonl"));
+        options.directory =
+            format!("/sys/fs/bpf/hedgerow-connect-{}-{entries}", std::process::id()).into();
+        options.limits = Limits { automatic: 8192, ..Limits::default() };
+        let state = Self { _unpin: Unpin(options.directory.clone()), options };
+        let mut responder = Responder::start(state.options.clone()).unwrap();
+        for number in 0..entries {
+            responder.deny(request(number)).unwrap();
+        }
+        state.detach();
+        state
+    }
+
+    /// Figures with the programs attached, which take over the maps.
+    fn attached(&self, figures: impl Fn() -> [f64; 2]) -> [f64; 2] {
+        let responder = Responder::start(self.options.clone()).unwrap();
+        let found = figures();
+        drop(responder);
+        self.detach();
+        found
+    }
+
+    /// The maps stay.
+    fn detach(&self) {
+        for link in std::fs::read_dir(self.options.directory.join("links")).unwrap().flatten() {
+            std::fs::remove_file(link.path()).unwrap();
+        }
+    }
 }
 
 /// Peers that nobody calls: of all, and of one program, so that both are looked up.
