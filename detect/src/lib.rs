@@ -13,8 +13,6 @@
 mod deeds;
 mod error;
 pub mod file;
-mod life;
-mod overview;
 mod pause;
 mod persist;
 pub mod power;
@@ -22,6 +20,7 @@ mod said;
 pub mod surprise;
 #[cfg(test)]
 mod tests;
+mod text;
 mod usual;
 
 use std::{
@@ -57,6 +56,7 @@ use self::{
     },
     usual::{
         detector::{self, Scored},
+        drift::Drift,
         grams::{self, GramLearner},
         maturity::MaturityRule,
         probation::{self, Probation},
@@ -66,10 +66,8 @@ use self::{
 };
 pub use self::{
     error::{Error, Result, chain},
-    life::Life,
-    overview::{DeedOverview, Overview, ProgramOverview, WorkloadOverview},
     persist::SavedModel,
-    said::finding::NATS,
+    said::finding::{FOREST, NATS},
     usual::{
         grams::{digests, known},
         maturity,
@@ -122,6 +120,8 @@ pub enum Outcome {
     Relearned {
         subjects: Vec<Arc<Subject>>,
     },
+    /// What a workload does is no longer what was learned of it: it should be learned anew.
+    Drifted(Workload),
     Phase(Phase),
     /// Closed windows and early rows, for capture.
     Windows(Vec<Window>),
@@ -162,6 +162,7 @@ pub struct Engine {
     episodes: Episodes,
     /// When a subject first did something in the open epoch.
     first: BTreeMap<Arc<Subject>, u64>,
+    drift: Drift,
     /// Programs whose file was replaced in the open epoch.
     replaced: BTreeSet<Arc<Subject>>,
     /// What nobody suspected lately, to be learned at the end of the day.
@@ -219,6 +220,7 @@ impl Engine {
             campaign: Campaign::default(),
             episodes: Episodes::default(),
             first: BTreeMap::new(),
+            drift: Drift::default(),
             replaced: BTreeSet::new(),
             paused: Paused::default(),
             unsuspected: BTreeSet::new(),
@@ -319,6 +321,11 @@ impl Engine {
         Class::ALL.into_iter().all(|class| self.floors.supports(class))
     }
 
+    /// Workloads that do something else than what was learned of them.
+    pub fn drifted(&self) -> impl Iterator<Item = &Workload> {
+        self.drift.drifted()
+    }
+
     /// How sure the learning of a workload is, by which a program never seen in it is judged.
     pub fn state_of_workload(&self, workload: &Workload) -> Maturity {
         self.state_of(&Subject::new(workload.clone(), Program::new("")))
@@ -339,7 +346,11 @@ impl Engine {
         match maturity::maturity(&learned, &MaturityRule::for_budget(self.settings.budget_per_day))
         {
             maturity::Maturity::Learning => Maturity::Learning,
-            maturity::Maturity::Mature if !self.is_on_probation(subject) => Maturity::Mature,
+            maturity::Maturity::Mature
+                if !self.is_on_probation(subject) && !self.drift.has(&subject.workload) =>
+            {
+                Maturity::Mature
+            }
             maturity::Maturity::Provisional | maturity::Maturity::Mature => Maturity::Provisional,
         }
     }
@@ -409,7 +420,7 @@ impl Engine {
             Phase::Calibrate => self.hold_back(&windows),
             Phase::Scoring => self.judge_closed(&windows, close, &mut outcomes),
         }
-        self.keep_time(close);
+        self.keep_time(close)?;
         self.begin_probation(&mut outcomes);
         self.end_epoch(close);
         outcomes.insert(0, Outcome::Windows(windows));

@@ -1,9 +1,9 @@
 //! What was learned, as a model file, and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::file::{ModelFile, SchemaId, TrainingSummary};
-use hedgerow_event::Scale;
+use hedgerow_event::{Object, Scale};
 use hedgerow_features::{Baseline, COLUMNS, SCHEMA_VERSION, schema_hash};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -15,6 +15,7 @@ use super::{
     said::accepted::Accepted,
     scale::Learned,
     surprise::{floors::Floors, notices::Notices, rates::Rates},
+    usual::drift::Drift,
 };
 use crate::error::{Error, Result, chain};
 
@@ -42,6 +43,13 @@ struct LearnedSection {
     probation: Probation,
     #[serde(default)]
     accepted: Accepted,
+    #[serde(default)]
+    drift: Drift,
+    /// Epochs of the day that runs, and what waits for its end.
+    #[serde(default)]
+    day: u32,
+    #[serde(default, with = "crate::text")]
+    unsuspected: BTreeSet<Object>,
     #[serde(default)]
     deeds: Deeds,
     #[serde(default)]
@@ -98,6 +106,11 @@ impl SavedModel {
         Ok(Self { file, learned })
     }
 
+    /// Alerts a day that it was last judged for.
+    pub fn budget_per_day(&self) -> f64 {
+        self.learned.floors.as_ref().map_or(1.0, |floors| floors.promise().asked_per_day)
+    }
+
     /// The key of the n-gram hash, and the seed of the forest.
     pub fn seed(&self) -> u64 {
         self.learned.seed
@@ -120,6 +133,9 @@ impl Engine {
             scales: self.learned.clone(),
             probation: self.probation.clone(),
             accepted: self.accepted.clone(),
+            drift: self.drift.clone(),
+            day: self.day,
+            unsuspected: self.unsuspected.clone(),
             deeds: self.deeds.clone(),
             rates: self.rates.clone(),
             floors: Some(self.floors.clone()),
@@ -165,6 +181,9 @@ impl Engine {
         engine.profile = Some(file.profile);
         engine.probation = learned.probation;
         engine.accepted = learned.accepted;
+        engine.drift = learned.drift;
+        engine.day = learned.day;
+        engine.unsuspected = learned.unsuspected;
         engine.phase = Phase::Scoring;
         engine.learned = learned.scales;
         engine.deeds = learned.deeds;

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use hedgerow_event::{
-    Actor, CLASSES, Epoch, Exec, FileKey, Flow, FlowDirection, FlowPhase, HostCounters, Loss,
+    Actor, CLASSES, Deed, Epoch, Exec, FileKey, Flow, FlowDirection, FlowPhase, HostCounters, Loss,
     Object, Peer, Program, Protocol, Provenance, Row, RowReason, Workload,
 };
 
@@ -190,6 +190,23 @@ fn findings(outcomes: Vec<Outcome>) -> Vec<(Finding, Option<Box<Evidence>>)> {
         .collect()
 }
 
+/// What is told of a finding adds up to its surprise, and by exact Shapley values to the forest's
+/// score of its window.
+fn assert_adds_up(finding: &Finding) {
+    for of in [NATS, FOREST] {
+        let shares = finding.attribution.iter().filter(|share| &*share.of == of);
+        let total: f64 = shares.map(|share| share.share).sum();
+        assert!((total - 1.0).abs() < 1e-9, "{of}: {total} {finding:?}");
+    }
+    let deeds = finding
+        .attribution
+        .iter()
+        .filter(|share| hedgerow_event::CATALOGUE.iter().any(|row| row.name == &*share.feature));
+    for share in deeds {
+        assert!((share.value - share.share * finding.surprise).abs() < 1e-9, "{share:?}");
+    }
+}
+
 #[test]
 fn a_schedule_divides_time_in_order() {
     assert_eq!(Schedule::of(120), Schedule { fill: 16, fit: 4, calibrate: 4 });
@@ -241,8 +258,7 @@ fn a_shell_that_calls_out_is_found_early_with_its_evidence() {
     let (finding, evidence) = early.remove(0);
     assert!(finding.early && finding.disposition.is_alert());
     assert!(finding.objects.iter().any(|object| matches!(object, Object::NewPeer { .. })));
-    let total: f64 = finding.attribution.iter().map(|share| share.share).sum();
-    assert!((0.5..=1.0 + 1e-9).contains(&total), "{total}");
+    assert_adds_up(&finding);
     let evidence = evidence.unwrap();
     assert_eq!((evidence.tgid, evidence.cgroup_id), (200, 9));
     assert!(evidence.surprise > 8.0 && evidence.complete);
@@ -261,6 +277,8 @@ fn a_burst_of_a_call_never_made_is_found() {
     let found = findings(host.close(&mut engine));
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(&*found[0].0.subject.program.path, "/usr/bin/worker");
+    assert_adds_up(&found[0].0);
+    assert_eq!(&*found[0].0.attribution[0].of, NATS);
 }
 
 #[test]
@@ -476,4 +494,75 @@ fn a_corrupt_model_is_refused_with_its_name() {
     std::fs::write(&path, b"not a model").unwrap();
     let why = SavedModel::load(&path).unwrap_err();
     assert!(why.to_string().contains("m.hedgerow"), "{why}");
+}
+
+/// What nobody suspects is learned when the day ends, over a restart too, and only what is merely new:
+/// what is grave by itself waits for an operator.
+#[test]
+fn a_day_teaches_what_is_new_and_not_what_is_grave() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    // So strict that nothing is suspected.
+    engine.floors.ask(1e-9);
+    engine.solve();
+    let new = host.flow("/usr/bin/worker", 101, [10, 0, 0, 77], 1000);
+    let attach = [libc::PTRACE_ATTACH as u64, 55, 0, 0, 0, 0];
+    let grave = hedgerow_event::Call {
+        number: libc::SYS_ptrace as i32,
+        class: 0,
+        compat: false,
+        result: 0,
+        arguments: attach,
+        path: None,
+        claimed: false,
+    };
+    let grave = host.event("/usr/bin/worker", 101, Origin::Call(Box::new(grave)));
+    engine.observe(&new);
+    engine.observe(&grave);
+    let subject = Arc::clone(&new.actor.subject);
+    let Origin::Flow(flow) = &new.origin else { unreachable!() };
+    let peer = Object::NewPeer { subject: Arc::clone(&subject), peer: flow.peer };
+    let trace = Object::Did { subject, deed: Deed::Trace, what: "process 55 (attach)".into() };
+    let live = |engine: &mut Engine, host: &mut Host, epochs: u32| {
+        for _ in 0..epochs {
+            host.live(engine);
+            host.close(engine);
+        }
+    };
+    live(&mut engine, &mut host, 70);
+    assert!(!engine.knows(&peer), "its day is not over");
+    assert_eq!(engine.unsuspected.len(), 1, "{:?}", engine.unsuspected);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.hedgerow");
+    engine.save().unwrap().unwrap().save(&path).unwrap();
+    let saved = SavedModel::load(&path).unwrap();
+    let mut engine = Engine::scoring(settings(60), saved).unwrap();
+    assert_eq!(engine.day, 70);
+    engine.day = 17_280 - 10;
+    live(&mut engine, &mut host, 9);
+    assert!(!engine.knows(&peer));
+    live(&mut engine, &mut host, 1);
+    assert!(engine.knows(&peer) && !engine.knows(&trace));
+    assert!(engine.rates.has_done(Deed::Trace, &engine.context(trace.subject())), "it is counted");
+    assert_eq!((engine.day, engine.unsuspected.len()), (0, 0));
+}
+
+#[test]
+fn rows_that_nobody_suspects_are_kept_for_the_forest() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    let kept = |engine: &Engine| {
+        engine.learned[&Scale::Seconds5].recent.as_ref().map_or(0, |kept| kept.len())
+    };
+    host.live(&mut engine);
+    host.close(&mut engine);
+    assert_eq!(kept(&engine), 3, "two programs and the kernel");
+    host.live(&mut engine);
+    engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
+    host.close(&mut engine);
+    assert_eq!(kept(&engine), 5, "all but the one that is told");
+    engine.pause(Paused { all: true, ..Paused::default() });
+    host.live(&mut engine);
+    host.close(&mut engine);
+    assert_eq!(kept(&engine), 5);
 }

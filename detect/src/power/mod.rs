@@ -12,7 +12,10 @@ mod amounts;
 mod hidden;
 mod trial;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use hedgerow_event::{CATALOGUE, Class, Deed, Maturity, Program, Subject, Workload};
 use hedgerow_features::Set;
@@ -142,12 +145,28 @@ impl Engine {
         if self.phase != Phase::Scoring {
             return None;
         }
-        let workloads = self.baseline.workloads().filter(|one| of.is_none_or(|of| of == *one));
-        Some(Power {
-            model_id: self.model_id.clone(),
-            budget: self.promise(),
-            workloads: workloads.map(|one| self.power_of(one, now_boot_ns)).collect(),
-        })
+        let known = self.baseline.workloads().filter(|one| of.is_none_or(|of| of == *one));
+        let known: Vec<&Workload> = known.collect();
+        let next = AtomicUsize::new(0);
+        let some = || {
+            let of_next = || known.get(next.fetch_add(1, Ordering::Relaxed));
+            let one = |workload: &&Workload| self.power_of(workload, now_boot_ns);
+            std::iter::from_fn(|| of_next().map(one)).collect::<Vec<WorkloadPower>>()
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut workloads = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(some)).collect();
+            let mut found = some();
+            for other in others {
+                match other.join() {
+                    Ok(theirs) => found.extend(theirs),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            found
+        });
+        workloads.sort_by(|a, b| a.workload.cmp(&b.workload));
+        Some(Power { model_id: self.model_id.clone(), budget: self.promise(), workloads })
     }
 
     fn power_of(&self, workload: &Workload, now_boot_ns: Option<u64>) -> WorkloadPower {

@@ -24,6 +24,7 @@ struct Bound {
     subject: Arc<Subject>,
     /// Of the file that it ran from; unknown until an exec of it tells.
     digest: Option<Digest>,
+    #[serde(with = "crate::text")]
     objects: BTreeSet<Object>,
 }
 

@@ -13,17 +13,18 @@ use crate::{
     Engine,
     detector::Scored,
     objects::{Witness, families},
+    scale::Learned,
     surprise::trees::{Done, Tree},
 };
 
-/// Features shown with a finding.
-const SHARES_MAX: usize = 8;
 /// Surprise from which a grave case is critical, in nats.
 const CRITICAL_NATS: f64 = 20.0;
 /// A floor that isn't solved yet, where a finite number has to be written.
 pub(crate) const NO_FLOOR: f64 = 999.0;
-/// What the shares of a finding divide.
+/// What the shares of a finding divide: they add up to 1, and times its surprise to its nats.
 pub const NATS: &str = "surprise (nats)";
+/// What the shares divide by which the forest found the finding's window.
+pub const FOREST: &str = "forest's path length";
 
 impl Engine {
     /// The finding of a process tree.
@@ -49,6 +50,7 @@ impl Engine {
         };
         finding.families = families(&objects);
         finding.attribution = deed_shares(&counted, class);
+        finding.attribution.extend(window.map_or_else(Vec::new, |one| self.explanation(one)));
         finding.process = gravest.map(|done| process(&done.witness));
         finding.reason = tree_reason(&counted, class, nats, finding.floor);
         finding.objects = objects.into_iter().collect();
@@ -67,8 +69,9 @@ impl Engine {
         let mut finding = self.blank(subject, Class::Measure, nats, Some(window), now_boot_ns);
         let learned = self.learned.get(&window.time.scale);
         if let Some(learned) = learned {
-            finding.attribution = learned.detector.attribution(&learned.reference, window, scored);
-            finding.attribution.truncate(SHARES_MAX);
+            let Learned { detector, reference, .. } = learned;
+            finding.attribution = detector.attribution(reference, window, scored);
+            finding.attribution.extend(detector.explanation(reference, window, scored));
         }
         let counts = learned.map_or_else(Vec::new, |learned| learned.counts.outstanding(window));
         let objects: BTreeSet<Object> = counts.into_iter().take(1).collect();
@@ -136,6 +139,15 @@ impl Engine {
             learned.detector.score(&learned.reference, std::slice::from_ref(window))
         });
         scored.and_then(|scored| scored.first().map(|scored| scored.forest)).unwrap_or(0.0)
+    }
+
+    /// By which columns the forest found a window.
+    fn explanation(&self, window: &Window) -> Vec<Share> {
+        let Some(learned) = self.learned.get(&window.time.scale) else { return Vec::new() };
+        let Learned { detector, reference, .. } = learned;
+        let scored = detector.score(reference, std::slice::from_ref(window));
+        let explain = |scored| detector.explanation(reference, window, scored);
+        scored.first().map_or_else(Vec::new, explain)
     }
 
     /// What the responder may act on: the process behind the deed that a denial can rest on.

@@ -41,6 +41,12 @@ impl Engine {
                 outcomes.push(Outcome::Scored(self.window_score(window, scored, found)));
                 if !paused {
                     self.hold_back_judged(window, scored);
+                    if scale == Scale::Seconds5 {
+                        self.drift.add(&window.subject, scored.measure);
+                    }
+                    if clean {
+                        self.keep_row(window, scored);
+                    }
                 }
                 if scale == Scale::Seconds5 && self.relearns(&window.subject, clean) {
                     relearned.push(Arc::clone(&window.subject));
@@ -48,6 +54,7 @@ impl Engine {
             }
         }
         self.end_probation(relearned, outcomes);
+        outcomes.extend(self.drift.close().into_iter().map(Outcome::Drifted));
         for episode in self.episodes.expire(close.end_boot_ns) {
             outcomes.extend(self.closing(episode, close.end_boot_ns));
         }

@@ -6,14 +6,19 @@ use hedgerow_event::{Family, Share, Subject};
 use hedgerow_features::{COLUMNS, Window};
 use hedgerow_model::{IsolationForest, NearestNeighborEnsemble};
 use linfa::{Dataset, prelude::*};
-use ndarray::{Array2, ArrayView1, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use rand::{SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
-use crate::reference::{DEVIATIONS, Deviation, FAMILIES, Reference};
+use crate::{
+    reference::{DEVIATIONS, Deviation, FAMILIES, Reference},
+    said::finding::{FOREST, NATS},
+};
 
 const TREES: usize = 100;
 const SAMPLE_MAX: usize = 256;
+/// Trees that make room for new ones each day.
+const REPLACED: f64 = 0.2;
 /// Draws of the nearest-neighbour ensemble, and rows of each.
 const DRAWS: usize = 50;
 const NEIGHBORS_MAX: usize = 16;
@@ -65,6 +70,37 @@ impl Detector {
         Ok(Self { forest, neighbors })
     }
 
+    /// Replaces a fifth of the forest's trees, the oldest, by ones grown on recent rows, where the new
+    /// forest is no worse: on every fourth row, which it doesn't learn from, it finds what lies beyond
+    /// all of them no later than the old one does, and the rows themselves are no more unusual to
+    /// it. False where the old one stays.
+    pub fn learn_on(&mut self, recent: ArrayView2<'_, f32>, seed: u64) -> crate::Result<bool> {
+        let held = |at: &usize| at % 4 == 3;
+        let rows = |kept: bool| {
+            let at: Vec<usize> = (0..recent.nrows()).filter(|at| held(at) == kept).collect();
+            recent.select(Axis(0), &at)
+        };
+        let (learn, judge) = (guarded(&rows(false)), rows(true));
+        if learn.nrows() < self.forest.sample_size() as usize {
+            return Ok(false);
+        }
+        let challenger = IsolationForest::params_with_rng(SmallRng::seed_from_u64(seed))
+            .n_trees(TREES)
+            .replaced_share(REPLACED)
+            .fit_with(Some(self.forest.clone()), &Dataset::from(learn))?;
+        let beyond = guarded(&judge).slice_move(ndarray::s![judge.nrows().., ..]);
+        let mean = |forest: &IsolationForest, rows: &Array2<f32>| {
+            forest.mean_path_lengths(rows.view()).mean().unwrap_or_default()
+        };
+        let apart = |forest: &IsolationForest| mean(forest, &judge) - mean(forest, &beyond);
+        let better = mean(&challenger, &judge) >= mean(&self.forest, &judge)
+            && apart(&challenger) >= apart(&self.forest);
+        if better {
+            self.forest = challenger;
+        }
+        Ok(better)
+    }
+
     /// Scores windows, in order.
     pub fn score(&self, reference: &Reference, windows: &[impl Borrow<Window>]) -> Vec<Scored> {
         if windows.is_empty() {
@@ -80,8 +116,7 @@ impl Detector {
             .zip(lengths.iter().zip(&distances))
             .map(|(deviation, (length, distance))| {
                 let forest = self.forest.score_of_path_length(*length);
-                let odds = (forest / (1.0 - forest).max(f64::EPSILON)).ln();
-                let measure = odds + distance / DISTANCE_UNIT;
+                let measure = self.odds(*length) + distance / DISTANCE_UNIT;
                 Scored { forest, measure, nats: None, deviation }
             })
             .collect()
@@ -91,8 +126,11 @@ impl Detector {
         &self.forest
     }
 
-    /// What made a window's score, largest share first: the distance to its nearest neighbours by
-    /// deviation, told as the column behind it. The shares add up to 1.
+    /// What made a window's surprise, largest share first, told as the column behind each
+    /// deviation. The measure is a sum: each column's part of the distance to the nearest
+    /// neighbours, and its part of the forest's log-odds beyond those of its own training rows, by
+    /// exact Shapley values of the path. What speaks for the window is left out; the shares add up
+    /// to 1, and so, times the surprise, to the finding's nats.
     pub fn attribution(
         &self,
         reference: &Reference,
@@ -101,24 +139,71 @@ impl Detector {
     ) -> Vec<Share> {
         let row = measured(&scored.deviation);
         let distances = self.neighbors.distance_by_column(ArrayView1::from(&row));
-        let whole: f64 = distances.sum();
-        let mut shares: Vec<Share> = Vec::new();
-        for (at, distance) in distances.iter().enumerate() {
-            let part = distance / whole;
-            let Some(column) = scored.deviation.column[at].filter(|_| part > 0.0) else { continue };
-            let name = &COLUMNS[column].name;
-            if let Some(share) = shares.iter_mut().find(|share| *share.feature == **name) {
-                share.share += part;
-            } else {
-                shares.push(share(reference, &window.subject, column, window.values[column], part));
-            }
-        }
-        shares.sort_by(|a, b| b.share.total_cmp(&a.share));
-        shares
+        let shap = self.forest.shap_values(ArrayView1::from(&row));
+        let length: f64 = shap.baseline + shap.values.sum();
+        let gained = self.odds(length) - self.odds(shap.baseline);
+        let per_length = if shap.values.sum() == 0.0 { 0.0 } else { gained / shap.values.sum() };
+        let parts = distances
+            .iter()
+            .zip(&shap.values)
+            .map(|(distance, path)| (distance / DISTANCE_UNIT + path * per_length).max(0.0));
+        let parts: Vec<f64> = parts.collect();
+        by_column(reference, window, scored, &parts, NATS)
+    }
+
+    /// By which columns the forest found a window: exact Shapley values of its path length (TreeSHAP),
+    /// whose shares add up to 1; a negative one speaks for the window.
+    pub fn explanation(
+        &self,
+        reference: &Reference,
+        window: &Window,
+        scored: &Scored,
+    ) -> Vec<Share> {
+        let row = measured(&scored.deviation);
+        let shap = self.forest.shap_values(ArrayView1::from(&row));
+        by_column(reference, window, scored, shap.values.as_slice().unwrap_or_default(), FOREST)
+    }
+
+    fn odds(&self, length: f64) -> f64 {
+        let score = self.forest.score_of_path_length(length);
+        (score / (1.0 - score).max(f64::EPSILON)).ln()
     }
 }
 
-fn share(reference: &Reference, subject: &Subject, column: usize, value: f64, part: f64) -> Share {
+/// Parts of a whole by deviation as shares by column, largest first.
+fn by_column(
+    reference: &Reference,
+    window: &Window,
+    scored: &Scored,
+    parts: &[f64],
+    of: &str,
+) -> Vec<Share> {
+    let told = || parts.iter().zip(&scored.deviation.column).filter(|(part, _)| **part != 0.0);
+    let whole: f64 = told().filter(|(_, column)| column.is_some()).map(|(part, _)| part).sum();
+    let mut shares: Vec<Share> = Vec::new();
+    for (part, column) in told() {
+        let Some(column) = *column else { continue };
+        let part = part / whole;
+        let name = &COLUMNS[column].name;
+        if let Some(share) = shares.iter_mut().find(|share| *share.feature == **name) {
+            share.share += part;
+        } else {
+            let value = window.values[column];
+            shares.push(share(reference, &window.subject, column, value, part, of));
+        }
+    }
+    shares.sort_by(|a, b| b.share.total_cmp(&a.share));
+    shares
+}
+
+fn share(
+    reference: &Reference,
+    subject: &Subject,
+    column: usize,
+    value: f64,
+    part: f64,
+    of: &str,
+) -> Share {
     let beside = reference.beside(subject, column, value);
     Share {
         feature: Arc::from(&*COLUMNS[column].name),
@@ -127,7 +212,7 @@ fn share(reference: &Reference, subject: &Subject, column: usize, value: f64, pa
         usual_high: beside.high,
         direction: beside.direction,
         share: part,
-        of: "distance to the nearest learned windows".into(),
+        of: of.into(),
     }
 }
 
@@ -155,7 +240,7 @@ pub fn rows<'a>(deviations: impl ExactSizeIterator<Item = &'a Deviation>) -> Arr
 
 /// What is measured of a deviation: unavailable columns don't deviate, so that every row goes through
 /// the forest's block engine, and what was never seen is a deed, no amount.
-fn measured(deviation: &Deviation) -> [f32; DEVIATIONS] {
+pub fn measured(deviation: &Deviation) -> [f32; DEVIATIONS] {
     let mut row = deviation.row.map(|value| if value.is_nan() { 0.0 } else { value });
     for (at, family) in FAMILIES.iter().enumerate() {
         if *family == Family::Novelty {
@@ -163,4 +248,54 @@ fn measured(deviation: &Deviation) -> [f32; DEVIATIONS] {
         }
     }
     row
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use rand::Rng;
+
+    use super::*;
+
+    /// Rows around a centre, a few families of them.
+    fn life(rows: usize, centre: f32, spread: f32, seed: u64) -> Array2<f32> {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        Array2::from_shape_fn((rows, DEVIATIONS), |(_, column)| {
+            let noise: f32 = (0..4).map(|_| rng.gen_range(-0.5..0.5f32)).sum();
+            if column < 6 { (centre + spread * noise).max(0.0) } else { (0.1 * noise).max(0.0) }
+        })
+    }
+
+    fn score(detector: &Detector, rows: &Array2<f32>) -> f64 {
+        let lengths = detector.forest.mean_path_lengths(rows.view());
+        lengths.iter().map(|length| detector.forest.score_of_path_length(*length)).sum::<f64>()
+            / rows.nrows() as f64
+    }
+
+    #[test]
+    fn a_forest_learns_on_what_life_became_and_still_finds_what_is_beyond() {
+        let mut detector = Detector::fit(&life(2_000, 0.5, 0.3, 1), 7).unwrap();
+        let (became, beyond) = (life(3_000, 1.2, 0.3, 2), life(200, 4.0, 0.3, 3));
+        let before = score(&detector, &became);
+        let learned = (0..5).filter(|_| detector.learn_on(became.view(), 7).unwrap()).count();
+        assert!(learned > 0);
+        let after = score(&detector, &became);
+        assert!(after < before - 0.02, "{after} after {before}");
+        assert!(score(&detector, &beyond) > after + 0.05, "{}", score(&detector, &beyond));
+    }
+
+    #[test]
+    fn a_challenger_that_is_worse_is_not_taken() {
+        let before = Detector::fit(&life(2_000, 0.5, 0.3, 1), 7).unwrap();
+        let mut detector = before.clone();
+        // Mostly life as it was, to which trees grown on a mess of everything fit worse.
+        let (mess, same) = (life(2_300, 6.0, 5.0, 4), life(766, 0.5, 0.3, 5));
+        let recent = Array2::from_shape_fn((3_064, DEVIATIONS), |(row, column)| {
+            let from = if row % 4 == 3 { &same } else { &mess };
+            from[(if row % 4 == 3 { row / 4 } else { row / 4 * 3 + row % 4 }, column)]
+        });
+        assert!(!detector.learn_on(recent.view(), 7).unwrap());
+        assert_eq!(score(&detector, &same), score(&before, &same));
+        assert!(!detector.learn_on(same.slice(ndarray::s![..100, ..]), 7).unwrap(), "too few");
+    }
 }

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use hedgerow_event::{Class, EpochClose, Scale, Workload};
 use hedgerow_features::{Set, Window};
 
-use crate::{EPOCH_SECONDS, Engine, HOUR_NS, Phase, SOLVE_EPOCHS, surprise::trees::Tree, valid};
+use crate::{
+    EPOCH_SECONDS, Engine, HOUR_NS, Phase, Result, SOLVE_EPOCHS, detector::Scored,
+    surprise::trees::Tree, valid,
+};
 
 /// What nobody suspected is learned once a day.
 const DAY_EPOCHS: u32 = 17_280;
@@ -29,7 +32,7 @@ impl Engine {
     }
 
     /// Adds an epoch to what was watched, and takes in the trees that are over.
-    pub(crate) fn keep_time(&mut self, close: &EpochClose) {
+    pub(crate) fn keep_time(&mut self, close: &EpochClose) -> Result<()> {
         // Time in suspend is none in which something could happen.
         let hours = EPOCH_SECONDS as f64 / 3600.0;
         self.watched += hours;
@@ -44,7 +47,7 @@ impl Engine {
             let day_ends = self.day >= DAY_EPOCHS;
             if day_ends {
                 self.day = 0;
-                self.learn_day();
+                self.learn_day()?;
             }
             if day_ends || self.closed.is_multiple_of(SOLVE_EPOCHS) {
                 self.solve();
@@ -52,6 +55,7 @@ impl Engine {
         } else {
             self.watch();
         }
+        Ok(())
     }
 
     /// Adds what was watched to the rates. In service they move on with the floors only: between
@@ -62,7 +66,7 @@ impl Engine {
     }
 
     /// A tree that is over is held back, whatever it was; what nobody suspected is counted, too.
-    pub(crate) fn take_in(&mut self, tree: Tree) {
+    fn take_in(&mut self, tree: Tree) {
         if self.phase != Phase::Fill {
             let highest = tree.nats().into_values().fold(0.0, f64::max);
             self.floors.hold_back(highest, tree.told());
@@ -84,12 +88,25 @@ impl Engine {
 
     /// Learns what was new a day ago and what nobody suspected: a rate counts it once, not every
     /// hour. What is grave by itself is learned at an operator's word only.
-    fn learn_day(&mut self) {
+    fn learn_day(&mut self) -> Result<()> {
         for object in std::mem::take(&mut self.unsuspected) {
             self.baseline.accept(&object);
             self.deeds.learn(&object);
         }
         self.know_programs();
+        let seed = self.settings.seed;
+        for learned in self.learned.values_mut() {
+            learned.learn_on(seed)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the row of a window that nobody suspects for the forest to learn on from.
+    pub(crate) fn keep_row(&mut self, window: &Window, scored: &Scored) {
+        let seed = self.settings.seed;
+        if let Some(learned) = self.learned.get_mut(&window.time.scale) {
+            learned.keep(scored, seed);
+        }
     }
 
     /// What the rates share out among: programs by workload.

@@ -1,6 +1,7 @@
 //! What is usual: each column's ranges, n-grams, detectors, how sure it is, and learning on.
 
 pub mod detector;
+pub mod drift;
 pub mod grams;
 mod learn;
 pub mod maturity;

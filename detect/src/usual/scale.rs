@@ -4,17 +4,22 @@ use std::collections::BTreeMap;
 
 use hedgerow_event::{Family, Object, Subject};
 use hedgerow_features::{COLUMNS, Kind, Window};
+use hedgerow_model::reservoir::SlidingReservoir;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    detector::{Detector, FIT_ROWS_LEAST, FIT_ROWS_MAX, Scored, rows},
-    reference::{Deviation, Reference, ReferenceBuilder},
+    detector::{Detector, FIT_ROWS_LEAST, FIT_ROWS_MAX, Scored, measured, rows},
+    reference::{DEVIATIONS, Deviation, Reference, ReferenceBuilder},
     surprise::tails::Tails,
 };
 
 /// Windows that a subject must have had for its own largest counts to be compared with.
 const COUNT_WINDOWS_LEAST: u32 = 8;
+/// Rows kept to learn on from, those on which they look back, and those from which on a forest learns.
+const RECENT_ROWS: usize = 4_096;
+const RECENT_HORIZON: u64 = 200_000;
+const RECENT_LEAST: usize = 1_024;
 /// Subjects and workloads with largest counts of their own.
 const GROUPS_MAX: usize = 2048;
 /// Counts compared are at least this large: a handful of rare events is no burst, a few
@@ -39,6 +44,9 @@ pub struct Learned {
     pub counts: Counts,
     #[serde(default)]
     pub tails: Tails,
+    /// Rows of windows that nobody suspected lately.
+    #[serde(default)]
+    pub recent: Option<SlidingReservoir>,
 }
 
 /// Largest values of every count column in any learned window.
@@ -97,7 +105,7 @@ impl Learning {
             return Ok(None);
         }
         let detector = Detector::fit(&rows(deviations.iter()), seed)?;
-        Ok(Some(Learned { reference, detector, counts, tails: Tails::default() }))
+        Ok(Some(Learned { reference, detector, counts, tails: Tails::default(), recent: None }))
     }
 }
 
@@ -161,6 +169,26 @@ fn raise(largest: &mut Vec<f64>, window: &Window) {
 }
 
 impl Learned {
+    /// Keeps a row to learn on from.
+    pub fn keep(&mut self, scored: &Scored, seed: u64) {
+        if self.recent.is_none() {
+            let made = SlidingReservoir::new(RECENT_ROWS, DEVIATIONS, RECENT_HORIZON, seed);
+            self.recent = made.ok();
+        }
+        if let Some(recent) = &mut self.recent {
+            // It has as many columns as the reservoir.
+            drop(recent.push(&measured(&scored.deviation)));
+        }
+    }
+
+    /// Has the forest learn from what was kept; true where it did.
+    pub fn learn_on(&mut self, seed: u64) -> crate::Result<bool> {
+        let Some(recent) = self.recent.as_ref().filter(|kept| kept.len() >= RECENT_LEAST) else {
+            return Ok(false);
+        };
+        self.detector.learn_on(recent.rows(), seed)
+    }
+
     /// How surprising a scored window's measure is, in nats; `None` while nothing was held back.
     pub fn surprise(&self, window: &Window, scored: &Scored) -> Option<f64> {
         self.tails.surprise(&window.subject, scored.measure)

@@ -11,8 +11,8 @@ use hedgerow_detect::{
     power::{Amount, Hidden, Power, Span, WorkloadPower, ways},
 };
 use hedgerow_event::{
-    Class as DeedClass, Deed, Digest, Finding, FlowDirection, FlowPhase, Origin, Program,
-    Provenance, Subject, calls::Class,
+    Class as DeedClass, Deed, Digest, Finding, FlowDirection, FlowPhase, Object, Origin, Peer,
+    Program, Provenance, Subject, calls::Class,
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::SliceRandom};
 
@@ -316,8 +316,20 @@ fn accepting_says_first_what_it_hides_and_hides_no_more_than_that() {
         hidden.deeds.iter().map(|one| (one.deed, &*one.how, &*one.program.path)).collect();
     assert_eq!(kinds, [(Deed::Secret, "/etc/shadow", "/usr/bin/worker")]);
     assert_eq!(&*hidden.programs[0].subject, &*who);
+    // Over a restart, with an address among what is accepted.
+    let mut engine = Engine::scoring(settings(LEARN_EPOCHS), lab.saved.clone()).unwrap();
     engine.accept(&found);
+    let mut of_peer = found.clone();
+    let peer = Peer { address: [203, 0, 113, 5].into(), port: 443 };
+    of_peer.objects = vec![Object::NewPeer { subject: Arc::clone(&who), peer }];
+    engine.accept(&of_peer);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.hedgerow");
+    engine.save().unwrap().unwrap().save(&path).unwrap();
+    let saved = SavedModel::load(&path).unwrap();
+    let after = || Engine::scoring(settings(LEARN_EPOCHS), saved.clone()).unwrap();
+    assert!(is_told(&mut after(), &mut host, &other, 1).is_some(), "of one workload only");
+    let mut engine = after();
     assert!(is_told(&mut engine, &mut host, &who, 1).is_none(), "accepted");
-    assert!(is_told(&mut engine, &mut host, &other, 1).is_some(), "of one workload only");
     assert!(is_told(&mut engine, &mut host, &who, 2).is_some(), "another file at the same path");
 }
