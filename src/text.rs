@@ -4,10 +4,11 @@ use std::io::{IsTerminal, Write};
 
 use chrono::DateTime;
 use hedgerow_event::{
-    Action, Activity, Direction, Disposition, Finding, Level, Remediation, Scale, Severity, gate,
+    Action, Activity, CATALOGUE, Direction, Disposition, Finding, Level, Remediation, Scale,
+    Severity, Share, gate,
 };
 
-use hedgerow_detect::{Phase, surprise::floors::Promise};
+use hedgerow_detect::{FOREST, NATS, Phase, surprise::floors::Promise};
 
 /// Features shown with a finding in a list of them.
 const SHARES: usize = 4;
@@ -115,6 +116,14 @@ pub fn relearning(left: u64) -> String {
     )
 }
 
+/// Workloads that are others than were learned.
+pub fn drifted(workloads: &str) -> String {
+    format!(
+        "Drifted: {workloads}: hours of it are no longer like those that were learned; if that is as \
+         it should be, have it learned anew (hedgerow run --learn 1d)."
+    )
+}
+
 /// What became of an entry, on a line.
 pub fn remediation(remediation: &Remediation) -> String {
     let what = match (remediation.action, remediation.level) {
@@ -131,6 +140,54 @@ pub fn remediation(remediation: &Remediation) -> String {
         remediation.sockets_destroyed,
         remediation.uid,
     )
+}
+
+/// A share of what is told: in nats where those are what is shared.
+fn part(finding: &Finding, share: &Share) -> String {
+    let percent = format!("{:>3.0} %", 100.0 * share.share);
+    let nats = match &*share.of == NATS {
+        true => format!("{:.1} nats", share.share * finding.surprise),
+        false => String::new(),
+    };
+    if let Some(row) = CATALOGUE.iter().find(|row| row.name == &*share.feature) {
+        return format!("{percent} {} ({nats})", row.words);
+    }
+    let usual = match (share.usual_low, share.usual_high) {
+        (Some(low), Some(high)) if low == high => format!("usually {}", number(low)),
+        (Some(low), Some(high)) => format!("usually {} to {}", number(low), number(high)),
+        _ => "never seen before".to_owned(),
+    };
+    let direction = match share.direction {
+        Direction::Above => "above",
+        Direction::Below => "below",
+        Direction::Within => "within",
+    };
+    let nats = if nats.is_empty() { nats } else { format!("; {nats}") };
+    format!("{percent} {} = {} ({direction}; {usual}{nats})", share.feature, number(share.value))
+}
+
+/// What a finding's surprise is the sum of, and by which columns the forest found its window.
+pub fn explained(finding: &Finding) -> Vec<String> {
+    let of = |what: &'static str| finding.attribution.iter().filter(move |one| &*one.of == what);
+    let whole: f64 = of(NATS).map(|share| share.share * finding.surprise).sum();
+    let mut lines = Vec::new();
+    if of(NATS).next().is_some() {
+        lines.push(format!("  its {:.1} nats are the sum of:", finding.surprise));
+        lines.extend(of(NATS).map(|share| format!("    {}", part(finding, share))));
+        lines.push(format!("    together {whole:.1} nats, told from {:.1}", finding.floor));
+    }
+    if of(FOREST).next().is_some() {
+        lines.push(format!(
+            "  the forest's score of its window, {:.3}, by exact Shapley values of the path (what \
+             is negative speaks for it):",
+            finding.score
+        ));
+        lines.extend(of(FOREST).map(|share| format!("    {}", part(finding, share))));
+    }
+    if lines.is_empty() {
+        lines.push("  nothing more is known: it was written by an older version".to_owned());
+    }
+    lines
 }
 
 /// A finding on a few lines, in colour on a terminal.
@@ -160,33 +217,8 @@ pub fn finding(finding: &Finding) -> String {
             lines.push(format!("  started by {}", process.ancestors.join(" < ")));
         }
     }
-    for share in finding.attribution.iter().take(SHARES) {
-        if &*share.of == hedgerow_detect::NATS {
-            lines.push(format!(
-                "  {:>3.0} % {} ({:.1} nats)",
-                100.0 * share.share,
-                share.feature,
-                share.value
-            ));
-            continue;
-        }
-        let usual = match (share.usual_low, share.usual_high) {
-            (Some(low), Some(high)) if low == high => format!("usually {}", number(low)),
-            (Some(low), Some(high)) => format!("usually {} to {}", number(low), number(high)),
-            _ => "never seen before".to_owned(),
-        };
-        let direction = match share.direction {
-            Direction::Above => "above",
-            Direction::Below => "below",
-            Direction::Within => "within",
-        };
-        lines.push(format!(
-            "  {:>3.0} % {} = {} ({direction}; {usual})",
-            100.0 * share.share,
-            share.feature,
-            number(share.value)
-        ));
-    }
+    let told = finding.attribution.iter().filter(|share| &*share.of != FOREST);
+    lines.extend(told.take(SHARES).map(|share| format!("  {}", part(finding, share))));
     let mut lines = lines.iter().map(|line| gate::shown(line));
     let first = lines.next().unwrap_or_default();
     let first = first.replacen(what, &painted(what, finding), 1);
@@ -257,6 +289,37 @@ mod tests {
         assert_eq!(said.lines().count(), 4, "{said}");
         assert!(!said.chars().any(|letter| letter != '\n' && letter.is_control()), "{said:?}");
         assert!(said.contains("\\n2026-11-26") && said.contains("\\u{202e}"), "{said}");
+    }
+
+    #[test]
+    fn an_explanation_adds_up_to_the_nats_that_were_told() {
+        let workload = hedgerow_event::Workload::new("w");
+        let alarm = hedgerow_responder::Alarm { workload, reason: String::new() };
+        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
+        let host = crate::host::Host { id, boot_id, name, realtime_offset_ns: 0 };
+        let state = hedgerow_event::Maturity::Mature;
+        let mut finding = crate::daemon::alarm_finding(&alarm, &host, state, "m", 0);
+        let share = |feature: &str, share: f64, of: &str| Share {
+            feature: feature.into(),
+            value: 7.5,
+            usual_low: None,
+            usual_high: None,
+            direction: Direction::Above,
+            share,
+            of: of.into(),
+        };
+        (finding.surprise, finding.score) = (10.0, 0.62);
+        finding.attribution = vec![
+            share("secret", 0.75, NATS),
+            share("new_peer", 0.25, NATS),
+            share("files_opens_count", 1.2, FOREST),
+            share("flows_out_bytes", -0.2, FOREST),
+        ];
+        let said = explained(&finding).join("\n");
+        for told in ["its 10.0 nats", "75 % opened secrets (7.5 nats)", "together 10.0 nats"] {
+            assert!(said.contains(told), "{told} in {said}");
+        }
+        assert!(said.contains("score of its window, 0.620") && said.contains("-20 %"), "{said}");
     }
 
     #[test]

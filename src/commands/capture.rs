@@ -6,7 +6,6 @@ use crossbeam_channel::{RecvTimeoutError, after, select};
 use hedgerow_features::{Baseline, Config as Windows, ItemKey, Record, WindowBuilder};
 use hedgerow_probe::{Item, Options, Probe, identity::Resolver, support};
 
-use super::offline;
 use crate::{
     cli,
     config::BUDGET_PER_DAY_DEFAULT,
@@ -24,7 +23,7 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
     support::require().map_err(Failure::host)?;
     let host = Host::read()?;
     let signals = host::signals()?;
-    let seed = offline::key(&arguments.key)?.unwrap_or_else(rand::random);
+    let seed: u64 = rand::random();
     let run = Run {
         seed,
         schedule: None,
@@ -54,10 +53,6 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
             recv(items) -> item => {
                 let Ok(item) = item else { break };
                 records += take(item, &mut builder, &baseline, &mut capture);
-                // Nothing is left to do where it can't be written: a full disk ends it.
-                if capture.failure().is_some() {
-                    break;
-                }
             }
             recv(end) -> _ => break,
             recv(signals) -> _ => break,

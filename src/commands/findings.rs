@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use hedgerow_detect::power::Hidden;
 use hedgerow_event::{Activity, Disposition, Finding};
 
 use crate::{
@@ -18,6 +19,9 @@ use crate::{
 
 /// The log is looked at this often by `--follow`.
 const LOOK: Duration = Duration::from_millis(500);
+/// Findings that a dry run looks back on, and those that it names.
+const WEEK_NS: i64 = 7 * 86_400 * 1_000_000_000;
+const NAMED: usize = 16;
 /// A longer line is none that Hedgerow wrote.
 const LINE_BYTES_MAX: usize = 1 << 20;
 
@@ -32,13 +36,18 @@ pub fn run(command: &cli::Findings, json: bool) -> anyhow::Result<()> {
             let chosen = Chosen { all: *all, since_ns, workload: workload.clone() };
             list(&state, &chosen, *follow, json)
         }
-        cli::Findings::Show { uid, state } => show(&config::state(state)?, uid, json),
+        cli::Findings::Show { uid, explain, state } => {
+            show(&config::state(state)?, uid, *explain, json)
+        }
         cli::Findings::Ack { uid, state } => judge(&config::state(state)?, uid, Word::Ack, json),
         cli::Findings::Mute { uid, duration, state } => {
             let word = Word::Mute { seconds: duration.as_secs() };
             judge(&config::state(state)?, uid, word, json)
         }
-        cli::Findings::Accept { uid, state } => {
+        cli::Findings::Accept { uid, dry_run: true, state } => {
+            hides(&config::state(state)?, uid, json)
+        }
+        cli::Findings::Accept { uid, dry_run: false, state } => {
             judge(&config::state(state)?, uid, Word::Accept, json)
         }
     }
@@ -154,12 +163,49 @@ pub fn of_uid(state: &Path, uid: &str) -> anyhow::Result<Vec<Finding>> {
     Ok(all)
 }
 
-fn show(state: &Path, uid: &str, json: bool) -> anyhow::Result<()> {
+fn show(state: &Path, uid: &str, explain: bool, json: bool) -> anyhow::Result<()> {
     for finding in of_uid(state, uid)? {
-        match json {
-            true => text::json(&finding)?,
-            false => text::out(&text::finding(&finding)),
+        if json {
+            text::json(&finding)?;
+            continue;
         }
+        text::out(&text::finding(&finding));
+        if explain {
+            text::explained(&finding).iter().for_each(|line| text::say(line));
+        }
+    }
+    Ok(())
+}
+
+/// Says what accepting a finding would hide.
+fn hides(state: &Path, uid: &str, json: bool) -> anyhow::Result<()> {
+    let judging = super::power::Judging::of_daemon(state)?;
+    let Some(finding) = of_uid(state, uid)?.pop() else {
+        return Err(Failure::Usage(format!("no finding's uid begins with `{uid}`")).into());
+    };
+    let since_ns = hedgerow_responder::now().wall_ns.saturating_sub(WEEK_NS);
+    let mut past = findings::read(state)?;
+    past.retain(|one| one.time_ns >= since_ns && one.activity == Activity::Create);
+    let hidden = Hidden::by(&finding, &past, &judging.saved, &judging.settings)?;
+    if json {
+        return text::json(&hidden);
+    }
+    text::say(&format!("Accepting {} would hide:", finding.uid));
+    text::say(&format!("  {} findings of the last week", hidden.findings.len()));
+    for one in past.iter().filter(|one| hidden.findings.contains(&one.uid)).take(NAMED) {
+        text::say(&format!("    {} {}: {}", one.uid, text::time(one.time_ns), one.reason));
+    }
+    text::say(&format!("  {} kinds of deed from now on", hidden.deeds.len()));
+    for one in &hidden.deeds {
+        let how = if one.how.is_empty() { String::new() } else { format!(" ({})", one.how) };
+        let words = one.deed.row().words;
+        text::say(&format!("    {} in {}: {words}{how}", one.program, one.workload));
+    }
+    for one in &hidden.programs {
+        let file = one.digest.map_or("its file as its next start tells".to_owned(), |digest| {
+            format!("the file with SHA-256 {digest}")
+        });
+        text::say(&format!("  of {} only, and only of {file}", one.subject));
     }
     Ok(())
 }
@@ -184,7 +230,9 @@ fn judge(state: &Path, uid: &str, word: Word, json: bool) -> anyhow::Result<()> 
             "What is like {uid} is not told for {}; it is judged and denied as before.",
             text::seconds(*seconds)
         ),
-        Word::Accept => format!("Accepted {uid}: it is learned and no longer reported."),
+        Word::Accept => format!(
+            "Accepted {uid}: it is learned, of this workload and file, and no longer reported."
+        ),
     });
     Ok(())
 }

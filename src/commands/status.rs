@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use hedgerow_detect::Phase;
+use hedgerow_event::Workload;
 
 use super::steer;
 use crate::{
@@ -88,6 +89,10 @@ fn learned(status: &Status) -> Vec<String> {
     )];
     if status.relearning_seconds > 0 {
         lines.push(text::relearning(status.relearning_seconds));
+    }
+    if !status.drifted.is_empty() {
+        let drifted: Vec<&str> = status.drifted.iter().map(Workload::as_str).collect();
+        lines.push(text::drifted(&drifted.join(", ")));
     }
     lines
 }
@@ -181,7 +186,7 @@ fn not_yet(modes: &Modes) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use hedgerow_detect::surprise::floors::Promise;
-    use hedgerow_event::{Maturity, Mode, Workload};
+    use hedgerow_event::{Maturity, Mode};
 
     use super::*;
     use crate::control::{Hook, Maintenance, WorkloadMode};
@@ -205,6 +210,7 @@ mod tests {
             names_refused: 0,
             digests_refused: 0,
             programs_on_probation: 0,
+            drifted: Vec::new(),
             sent: 200,
             records: 198,
             lost: 2,
@@ -246,6 +252,8 @@ mod tests {
             assert!(said.contains(told), "{told} in {said}");
         }
         assert!(trouble(&status).is_empty(), "all is well: {said}");
+        status.drifted.push(Workload::new("batch.service"));
+        assert!(lines(&status).join("\n").contains("Drifted: batch.service:"));
         status.deeds_refused = 7;
         status.windows_overdue = 6;
         status.stands_still = vec!["the ledger".into()];

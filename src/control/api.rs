@@ -1,6 +1,6 @@
 //! What is asked and answered: the same types on both ends.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use hedgerow_detect::{Phase, surprise::floors::Promise};
 use hedgerow_event::{Finding, Maturity, Mode, Object, Remediation, Target, Workload};
@@ -57,6 +57,8 @@ requests! {
     Maintain -> Maintenances;
     /// A word on a finding.
     Judge -> Judged;
+    /// Save the model now, to work out what it would miss.
+    GetModel -> ModelNow;
 }
 
 /// Requests without anything to say: an empty object, so that unknown keys are refused.
@@ -68,7 +70,17 @@ macro_rules! empty {
     )*};
 }
 
-empty! { GetStatus GetEntries GetAllowed GetModes Arm }
+empty! { GetStatus GetEntries GetAllowed GetModes Arm GetModel }
+
+/// The model as it was saved for a command, which only root can read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelNow {
+    pub path: PathBuf,
+    /// Time since boot.
+    pub now_boot_ns: u64,
+    /// Alerts a day that are asked for.
+    pub budget_per_day: f64,
+}
 
 /// The daemon's health.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,6 +108,8 @@ pub struct Status {
     #[serde(default)]
     pub digests_refused: u64,
     pub programs_on_probation: usize,
+    /// Workloads that do something else than what was learned of them.
+    pub drifted: Vec<Workload>,
     /// Records that the kernel sent, and that it lost.
     pub sent: u64,
     pub records: u64,

@@ -2,19 +2,19 @@
 
 use std::collections::BTreeSet;
 
-use hedgerow_detect::Paused;
+use hedgerow_detect::{EPOCH_SECONDS, Paused};
 use hedgerow_event::{Action, Finding, Mode, Remediation, Target, Workload};
 use hedgerow_responder::{By, Request as Order, Responder, ledger::Decision, now, policy};
 
-use super::{Daemon, seen::Sight, status};
+use super::{Daemon, MODEL, seen::Sight, status};
 use crate::{
     cli::Prefix,
     control::{
         Allow, Allowance, Allowances, Armed, Ask, Blamed, Denied, Deny, Entries, Judge, Judged,
-        Maintain, Maintenances, Modes, Remove, Removed, Reply, Request, SetMode, Status, Which,
-        Word, WorkloadMode,
+        Maintain, Maintenances, ModelNow, Modes, Remove, Removed, Reply, Request, SetMode, Status,
+        Which, Word, WorkloadMode,
     },
-    names,
+    names, text,
 };
 
 const NS_PER_S: i64 = 1_000_000_000;
@@ -43,6 +43,7 @@ impl Daemon {
             Request::Arm(asked) => reply(asked, self.arm_again()),
             Request::Maintain(asked) => reply(asked, self.maintain(asked, by)),
             Request::Judge(asked) => reply(asked, self.judge(asked, by)),
+            Request::GetModel(asked) => reply(asked, self.model_now()),
         };
         if let Some(responder) = &mut self.actor.responder {
             responder.ordered_by(None);
@@ -428,6 +429,21 @@ impl Daemon {
             responder.record_order(order);
         }
         Ok(Judged { uid, word: asked.word, objects: finding.objects.clone() })
+    }
+
+    /// The command works on the file: the loop has no time for what it works out.
+    fn model_now(&self) -> Result<ModelNow, String> {
+        let saved = self.engine.save().map_err(|why| why.to_string())?;
+        let model = saved.ok_or_else(|| {
+            let left = u64::from(self.engine.epochs_left()) * EPOCH_SECONDS;
+            format!("nothing is judged yet: it learns for {} more", text::seconds(left))
+        })?;
+        // A command may run in another directory.
+        let state = self.config.state.canonicalize().map_err(|why| why.to_string())?;
+        let path = state.join(MODEL);
+        model.save(&path).map_err(|why| format!("the model was not saved: {why}"))?;
+        let budget_per_day = self.config.budget_per_day;
+        Ok(ModelNow { path, now_boot_ns: now().boot_ns, budget_per_day })
     }
 
     /// Ends what is over.

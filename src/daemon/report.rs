@@ -7,7 +7,7 @@ use std::{
 };
 
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase};
-use hedgerow_event::{Activity, Disposition, Finding, Remediation, Subject, gate};
+use hedgerow_event::{Activity, Disposition, Finding, Remediation, Subject, Workload, gate};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
 use hedgerow_sink::parquet::ParquetStatus;
 use serde::Serialize;
@@ -239,6 +239,13 @@ impl Reporter {
             "Replaced: {subject} has another file than it was learned with. It keeps what is known \
              of it and relearns on probation for {windows} of its windows."
         ));
+    }
+
+    pub fn drifted(&mut self, workload: &Workload) {
+        if self.json {
+            return self.status(json!({ "drifted": workload }));
+        }
+        self.note(&text::drifted(workload.as_str()));
     }
 
     pub fn relearned(&mut self, subject: &Subject) {

@@ -53,6 +53,7 @@ pub fn status(
         names_refused: stats.names_refused,
         digests_refused: stats.digests_refused,
         programs_on_probation: engine.on_probation(),
+        drifted: engine.drifted().cloned().collect(),
         sent: stats.sent,
         records: stats.received,
         lost: stats.lost,
