@@ -127,8 +127,9 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     // A denial doesn't wait for the connection: what it rests on may be told before.
     let is_named = |f: &Finding| f.objects.iter().any(|o| matches!(o, Object::NewPeer { .. }));
     assert!(is_named(finding) || reports.any(is_named));
-    let whole: f64 = finding.attribution.iter().map(|share| share.share).sum();
-    assert!(whole > 0.5 && whole <= 1.0 + 1e-9, "the shares shown add up to {whole}");
+    let nats = finding.attribution.iter().filter(|share| &*share.of == hedgerow_detect::NATS);
+    let whole: f64 = nats.map(|share| share.share).sum();
+    assert!((whole - 1.0).abs() < 1e-9, "the shares add up to {whole}");
     let transcript = outcome.transcript.expect("what the attacker received");
     let (_, after) = transcript.bytes_around(entry.time_ns);
     assert_eq!(after, 0, "bytes left after the entry");
