@@ -448,7 +448,13 @@ pub const TABLE: &[Part] = &[
                     own("names::tests::a_misspelt_name_is_refused_with_the_nearest"),
                 ],
             ),
-            open("a capture that is killed loses all since its last rotation", "no guard yet"),
+            row(
+                "a capture that is killed loses all since its last rotation",
+                &[whole(
+                    "captures",
+                    "a_killed_capture_loses_seconds_and_nobody_else_writes_beside_a_live_one",
+                )],
+            ),
         ],
     },
 ];
