@@ -162,7 +162,11 @@ impl Lab {
 
     /// The cgroup of `unit`, made when it is not there.
     pub fn cgroup(&self, unit: &str) -> Result<PathBuf> {
-        let path = self.cgroup.join(Self::workload(unit));
+        self.child_cgroup(&Self::workload(unit))
+    }
+
+    fn child_cgroup(&self, name: &str) -> Result<PathBuf> {
+        let path = self.cgroup.join(name);
         fs::create_dir_all(&path).at("create", &path)?;
         Ok(path)
     }
@@ -170,7 +174,27 @@ impl Lab {
     /// A command that will run at `site`, in the cgroup of `unit`, as `user`, as the leader of a
     /// session of its own and with a small fixed environment.
     pub fn command(&self, site: Site, unit: &str, user: &User, program: &str) -> Result<Command> {
-        let tasks_path = self.cgroup(unit)?.join("cgroup.procs");
+        self.command_in(self.cgroup(unit)?, site, user, program)
+    }
+
+    /// The same as root, in a cgroup that no unit has its name from.
+    pub(crate) fn command_outside_units(
+        &self,
+        site: Site,
+        name: &str,
+        program: &str,
+    ) -> Result<Command> {
+        self.command_in(self.child_cgroup(name)?, site, &User::ROOT, program)
+    }
+
+    fn command_in(
+        &self,
+        cgroup: PathBuf,
+        site: Site,
+        user: &User,
+        program: &str,
+    ) -> Result<Command> {
+        let tasks_path = cgroup.join("cgroup.procs");
         let tasks = OpenOptions::new().write(true).open(&tasks_path).at("open", &tasks_path)?;
         let space_path = network::namespace_path(&self.name, site.name());
         let space = File::open(&space_path).at("open", &space_path)?;

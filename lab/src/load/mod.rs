@@ -7,6 +7,7 @@ mod ci;
 mod containers;
 mod files;
 mod jvm;
+mod login;
 mod postgres;
 mod redis;
 mod web_php;
@@ -16,6 +17,7 @@ use std::{fmt, str::FromStr, time::Duration};
 pub(crate) use ci::commit;
 pub(crate) use files::write_tree;
 pub use jvm::JVM_PORT;
+pub(crate) use login::client as ssh;
 pub use postgres::{Maintenance, Postgres};
 pub use redis::REDIS_PORT;
 pub use web_php::PHP_PORT;
@@ -59,10 +61,12 @@ pub enum Load {
     Ci,
     /// Containers of their own namespaces, started and ended.
     Containers,
+    /// sshd, and an administrator who looks in.
+    Login,
 }
 
 impl Load {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Web,
         Self::App,
         Self::Build,
@@ -74,6 +78,7 @@ impl Load {
         Self::Jvm,
         Self::Ci,
         Self::Containers,
+        Self::Login,
     ];
 
     pub fn name(self) -> &'static str {
@@ -89,6 +94,7 @@ impl Load {
             Self::Jvm => "jvm",
             Self::Ci => "ci",
             Self::Containers => "containers",
+            Self::Login => "login",
         }
     }
 
@@ -110,6 +116,7 @@ impl Load {
             Self::Jvm => jvm::start(lab)?,
             Self::Ci => vec![ci::start(lab)?],
             Self::Containers => vec![containers::start(lab)?],
+            Self::Login => login::start(lab)?,
         }))
     }
 }

@@ -138,6 +138,10 @@ impl Lineage {
     /// The subject as it would be called in no unit.
     pub fn bare(&mut self, key: ProcessKey, subject: &Arc<Subject>) -> Arc<Subject> {
         let Some(process) = self.processes.get(&key) else { return subject.clone() };
+        // Whoever logged in is called so in a unit or in none.
+        if subject.workload.as_str().starts_with("login:") {
+            return subject.clone();
+        }
         let root = process.root;
         let Some(workload) = &self.roots[root as usize].bare else { return subject.clone() };
         let named = || Arc::new(Subject::new(workload.clone(), subject.program.clone()));

@@ -61,7 +61,12 @@ impl Recording<'_> {
         let _attacker = acts::attacker(&lab)?;
         let _job = acts::prepare(&lab)?;
         thread::sleep(SETTLE);
-        let learn = plain(self.length.mul_f64(LEARN_SHARE));
+        let half = self.length.mul_f64(LEARN_SHARE / 2.0);
+        let mut learn = plain(half);
+        if self.has_load(Load::Nginx) {
+            acts::daily(&Stage { lab: &lab, loads: &loads, number: 0 })?;
+        }
+        learn.end_boot_ns = plain(half).end_boot_ns;
         (self.tell)("what lives learn from is recorded");
         let judge = plain(self.length.mul_f64(JUDGE_SHARE));
         (self.tell)("plain life is recorded");
@@ -116,8 +121,15 @@ impl Recording<'_> {
         Ok(())
     }
 
+    fn has_load(&self, load: Load) -> bool {
+        self.loads.contains(&load)
+    }
+
     fn has(&self, act: &Act) -> bool {
-        let runs = act.load == "host" || self.loads.iter().any(|load| load.name() == act.load);
+        let runs = match act.load {
+            "host" => self.has_load(Load::Nginx),
+            load => self.loads.iter().any(|one| one.name() == load),
+        };
         runs && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind == act.kind))
     }
 }

