@@ -2,7 +2,8 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use hedgerow_event::{Activity, Finding, Object, Subject};
+use hedgerow_detect::surprise::floors::share;
+use hedgerow_event::{Activity, Class as Deeds, Finding, Object, Subject};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -24,9 +25,56 @@ const SLACK_NS: u64 = 1_000_000_000;
 /// Lives at a time; the machine has two cores.
 const TOGETHER: usize = 2;
 
+/// What of the rule judges: the whole of it, or a part, to see what each brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rule {
+    Whole,
+    /// The measure class with all of the budget.
+    ForestAlone,
+    /// The other classes with all of the budget.
+    DeedsAlone,
+    /// Deeds without a budget: each object that was never seen alerts.
+    EveryNewObject,
+}
+
+impl Rule {
+    pub const PARTS: [Self; 3] = [Self::ForestAlone, Self::DeedsAlone, Self::EveryNewObject];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Whole => "the whole rule",
+            Self::ForestAlone => "forest alone",
+            Self::DeedsAlone => "deeds alone",
+            Self::EveryNewObject => "every new object alerts",
+        }
+    }
+
+    /// Whether a finding of the class counts.
+    pub fn tells(self, class: Deeds) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::ForestAlone => class == Deeds::Measure,
+            Self::DeedsAlone | Self::EveryNewObject => class != Deeds::Measure,
+        }
+    }
+
+    /// The budget that gives the classes that count all that is asked.
+    fn budget(self, per_day: f64) -> f64 {
+        /// So many a day that every floor lies at nothing.
+        const NO_BUDGET: f64 = 1e9;
+        let part =
+            Deeds::ALL.into_iter().filter(|class| self.tells(*class)).map(share).sum::<f64>();
+        if self == Self::EveryNewObject { NO_BUDGET } else { per_day / part }
+    }
+}
+
 /// What is tried.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    pub rule: Rule,
+    /// Only every other act, from the first (0) or the second (1) on.
+    pub half: Option<usize>,
     /// Learning times in seconds.
     pub learn_s: Vec<u64>,
     pub namings: Vec<Naming>,
@@ -126,7 +174,8 @@ fn state(
     let judge = tape.inside(tape.session.judge);
     anyhow::ensure!(learn.len() >= 6 && judge.len() >= 3, "the recording is too short");
     let mut draw = Draw(learn_s << 8 | number as u64);
-    let mut life = Life::new(tape, naming, learn_s, plan.budget_per_day)?;
+    let mut life =
+        Life::new(tape, naming, learn_s, plan.rule, plan.rule.budget(plan.budget_per_day))?;
     let wanted = usize::try_from(learn_s / 5)?;
     let block = if wanted <= learn.len() { wanted } else { BLOCK.min(learn.len()) };
     let mut learned_epochs = 0;
@@ -145,7 +194,8 @@ fn state(
         plain_hours: 0.0,
         plain_alerts: Vec::new(),
     };
-    for index in (number..tape.marks.len()).step_by(plan.states) {
+    let acts = (0..tape.marks.len()).filter(|act| plan.half.is_none_or(|half| act % 2 == half));
+    for index in acts.skip(number).step_by(plan.states) {
         let tried = Copy::start(|| splice(&mut life, tape, index, &judge, &mut draw))?;
         state.tried.push(tried.finish()?);
         // The copy drew for itself.

@@ -7,7 +7,10 @@ use hedgerow_detect::{Engine, Outcome, Phase, Schedule, Settings, known};
 use hedgerow_event::{Epoch, Event, Finding, Origin, RowReason, Signal, Subject};
 use hedgerow_features::{Checker, Cut, Sensors};
 
-use super::tape::{Naming, SEED, Tape, What};
+use super::{
+    judge::Rule,
+    tape::{Naming, SEED, Tape, What},
+};
 
 /// Subjects with something new are looked at this often; the daemon does at five times the rate.
 const LOOK_NS: u64 = 500_000_000;
@@ -19,6 +22,7 @@ const FIRST_EPOCH: u32 = 720;
 pub struct Life<'a> {
     tape: &'a Tape,
     naming: Naming,
+    rule: Rule,
     engine: Engine,
     checker: Checker,
     /// The engine has a profile; before it every call is unseen and nothing is told of it.
@@ -55,6 +59,7 @@ impl<'a> Life<'a> {
         tape: &'a Tape,
         naming: Naming,
         learn_seconds: u64,
+        rule: Rule,
         budget_per_day: f64,
     ) -> anyhow::Result<Self> {
         let last = tape.epochs.last().map(|epoch| &epoch.close);
@@ -71,6 +76,7 @@ impl<'a> Life<'a> {
         Ok(Self {
             tape,
             naming,
+            rule,
             engine: Engine::learning(settings)?,
             checker: Checker::default(),
             armed: false,
@@ -194,7 +200,9 @@ impl<'a> Life<'a> {
                     self.checker.set_known(known(&profile), Epoch(self.epoch + 2));
                     self.armed = true;
                 }
-                Outcome::Finding(finding, _) => self.findings.push(*finding),
+                Outcome::Finding(finding, _) if self.rule.tells(finding.class) => {
+                    self.findings.push(*finding);
+                }
                 _ => {}
             }
         }

@@ -31,7 +31,7 @@ mod table;
 mod tape;
 
 pub use document::put;
-pub use judge::{Plan, State, Tried, judge};
+pub use judge::{Plan, Rule, State, Tried, judge};
 pub use marks::{Class, Mark, Session};
 pub use session::Recording;
 pub use table::{Change, Plain, Row, Table, duration};
@@ -57,7 +57,13 @@ pub fn quick(hedgerow: &Path, directory: &Path, tell: fn(&str)) -> anyhow::Resul
         lost + holes == 0 && tape.missing == 0,
         "{lost} records lost, {holes} not written"
     );
-    let plan =
-        Plan { learn_s: vec![120], namings: Naming::ALL.to_vec(), states: 1, budget_per_day: 1.0 };
-    Ok(Table::new(judge(&tape, &plan, &mut |_| {})?, plan.budget_per_day))
+    let plan = Plan {
+        rule: Rule::Whole,
+        half: None,
+        learn_s: vec![120],
+        namings: Naming::ALL.to_vec(),
+        states: 1,
+        budget_per_day: 1.0,
+    };
+    Ok(Table::new(judge(&tape, &plan, &mut |_| {})?, Vec::new(), plan.budget_per_day))
 }

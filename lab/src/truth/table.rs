@@ -8,7 +8,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    judge::{State, Tried},
+    judge::{Rule, State, Tried},
     marks::Class,
     stats::{mcnemar, poisson_interval, share_interval},
     tape::Naming,
@@ -61,6 +61,14 @@ pub struct Change {
     pub p: f64,
 }
 
+/// What a part of the rule finds: each class as a whole, and plain life.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Part {
+    pub rule: Rule,
+    pub rows: Vec<Row>,
+    pub plain: Vec<Plain>,
+}
+
 /// The whole table.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Table {
@@ -68,37 +76,16 @@ pub struct Table {
     pub rows: Vec<Row>,
     pub plain: Vec<Plain>,
     pub changes: Vec<Change>,
+    pub parts: Vec<Part>,
     /// Learning times of which blocks were drawn anew, with the length of a block in seconds.
     pub redrawn: BTreeMap<u64, u64>,
     pub states: Vec<State>,
 }
 
 impl Table {
-    pub fn new(states: Vec<State>, budget_per_day: f64) -> Self {
-        type Key = (Naming, u64, Class, Option<String>);
-        let mut sums: BTreeMap<Key, Vec<(bool, Option<f64>)>> = BTreeMap::new();
-        for state in &states {
-            for tried in &state.tried {
-                let hit = match tried.class.is_attack() {
-                    true => tried.found_s.is_some(),
-                    false => tried.alerted,
-                };
-                for kind in [None, Some(tried.kind.clone())] {
-                    let key = (state.naming, state.learn_s, tried.class, kind);
-                    sums.entry(key).or_default().push((hit, tried.found_s));
-                }
-            }
-        }
-        let rows = sums.into_iter().map(|((naming, learn_s, class, kind), tried)| {
-            let (n, found) = (tried.len(), tried.iter().filter(|(hit, _)| *hit).count());
-            let (low, high) = share_interval(found, n);
-            let mut times: Vec<f64> = tried.iter().filter_map(|(_, time)| *time).collect();
-            times.sort_by(f64::total_cmp);
-            let median_s = times.get(times.len() / 2).copied();
-            let share = found as f64 / n as f64;
-            Row { class, kind, naming, learn_s, n, found, share, low, high, median_s }
-        });
-        let rows = rows.collect();
+    /// Adds up what the whole rule found, and what parts of it did.
+    pub fn new(states: Vec<State>, parts: Vec<(Rule, Vec<State>)>, budget_per_day: f64) -> Self {
+        let rows = rows(&states);
         let plain = plain(&states);
         let redrawn = states
             .iter()
@@ -106,7 +93,12 @@ impl Table {
             .map(|state| (state.learn_s, state.block_epochs as u64 * 5))
             .collect();
         let changes = changes(&states);
-        Self { budget_per_day, rows, plain, changes, redrawn, states }
+        let parts = parts.into_iter().map(|(rule, states)| Part {
+            rule,
+            rows: self::rows(&states).into_iter().filter(|row| row.kind.is_none()).collect(),
+            plain: self::plain(&states),
+        });
+        Self { budget_per_day, rows, plain, changes, parts: parts.collect(), redrawn, states }
     }
 
     /// Learning times and namings, as columns.
@@ -192,7 +184,28 @@ impl Table {
                 duration(*learn_s)
             );
         }
+        self.parts_markdown(&mut text);
         text
+    }
+
+    fn parts_markdown(&self, text: &mut String) {
+        let Some(first) = self.parts.first() else { return };
+        text.push_str("\n| part of the rule |");
+        for row in &first.rows {
+            let _ = write!(text, " {}, {} |", row.class.name(), duration(row.learn_s));
+        }
+        text.push_str(" plain life, alerts a day |\n|---|");
+        text.push_str(&"---|".repeat(first.rows.len() + 1));
+        for part in &self.parts {
+            let _ = write!(text, "\n| {} |", part.rule.name());
+            for Row { found, n, .. } in &part.rows {
+                let _ = write!(text, " {found} of {n} |");
+            }
+            for one in &part.plain {
+                let _ = write!(text, " {:.1} ({:.1} to {:.1}) |", one.per_day, one.low, one.high);
+            }
+        }
+        text.push('\n');
     }
 
     /// The same for a terminal, with what was missed and what alerted.
@@ -254,6 +267,34 @@ impl Table {
         }
         text
     }
+}
+
+/// Shares by class and kind.
+fn rows(states: &[State]) -> Vec<Row> {
+    type Key = (Naming, u64, Class, Option<String>);
+    let mut sums: BTreeMap<Key, Vec<(bool, Option<f64>)>> = BTreeMap::new();
+    for state in states {
+        for tried in &state.tried {
+            let hit = match tried.class.is_attack() {
+                true => tried.found_s.is_some(),
+                false => tried.alerted,
+            };
+            for kind in [None, Some(tried.kind.clone())] {
+                let key = (state.naming, state.learn_s, tried.class, kind);
+                sums.entry(key).or_default().push((hit, tried.found_s));
+            }
+        }
+    }
+    let rows = sums.into_iter().map(|((naming, learn_s, class, kind), tried)| {
+        let (n, found) = (tried.len(), tried.iter().filter(|(hit, _)| *hit).count());
+        let (low, high) = share_interval(found, n);
+        let mut times: Vec<f64> = tried.iter().filter_map(|(_, time)| *time).collect();
+        times.sort_by(f64::total_cmp);
+        let median_s = times.get(times.len() / 2).copied();
+        let share = found as f64 / n as f64;
+        Row { class, kind, naming, learn_s, n, found, share, low, high, median_s }
+    });
+    rows.collect()
 }
 
 /// Each learning time against the shortest, by class and naming.

@@ -11,7 +11,7 @@ use std::{
 use clap::Parser;
 use hedgerow_lab::{
     Load, exit_code,
-    truth::{self, Naming, Plan, Recording, Table, Tape, duration, judge},
+    truth::{self, Naming, Plan, Recording, Rule, Table, Tape, duration, judge},
 };
 
 /// Measures what is found, and what alerts that should not.
@@ -35,6 +35,12 @@ struct Arguments {
     /// Alerts a day that are asked for
     #[arg(long, default_value_t = 1.0)]
     budget: f64,
+    /// Only every other act, from the first (0) or the second (1) on: choose on one, tell on the other
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..2))]
+    half: Option<u8>,
+    /// Also tell what parts of the rule find by themselves
+    #[arg(long)]
+    parts: bool,
     /// Only these loads
     #[arg(long, value_delimiter = ',')]
     loads: Vec<Load>,
@@ -76,6 +82,8 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
         begun.elapsed().as_secs_f64()
     );
     let plan = Plan {
+        rule: Rule::Whole,
+        half: arguments.half.map(usize::from),
         learn_s: arguments.learn.clone(),
         namings: Naming::ALL.to_vec(),
         states: arguments.states,
@@ -91,7 +99,13 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
             begun.elapsed().as_secs_f64()
         );
     })?;
-    let table = Table::new(states, arguments.budget);
+    let parts = if arguments.parts { &Rule::PARTS[..] } else { &[] };
+    let parts = parts.iter().map(|rule| {
+        let plan = Plan { rule: *rule, namings: vec![Naming::Bare], ..plan.clone() };
+        Ok((*rule, judge(&tape, &plan, &mut |_| {})?))
+    });
+    let parts = parts.collect::<anyhow::Result<Vec<_>>>()?;
+    let table = Table::new(states, parts, arguments.budget);
     fs::write(arguments.recording.join("details.txt"), table.details())?;
     fs::write(arguments.recording.join("table.json"), serde_json::to_vec_pretty(&table)?)?;
     fs::write(arguments.recording.join("table.md"), table.markdown())?;
