@@ -1,7 +1,7 @@
 //! A recording in memory, read once: by epoch, what the sensors delivered of the lab's services, with
 //! rows counted and their n-grams kept, but held against no profile yet.
 
-use std::{collections::HashMap, ops::Range, path::Path, sync::Arc};
+use std::{collections::HashMap, ops::Range, path::Path, str::FromStr, sync::Arc};
 
 use anyhow::Context;
 use hedgerow_event::{EpochClose, Event, Origin, Subject};
@@ -35,6 +35,15 @@ impl Naming {
             Self::Units => "units",
             Self::Bare => "no units",
         }
+    }
+}
+
+impl FromStr for Naming {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let named = Self::ALL.into_iter().find(|naming| naming.name() == text);
+        named.ok_or_else(|| format!("no naming `{text}`; there are `units` and `no units`"))
     }
 }
 

@@ -41,6 +41,9 @@ struct Arguments {
     /// Also tell what parts of the rule find by themselves
     #[arg(long)]
     parts: bool,
+    /// Only with workloads told apart by units, or only without
+    #[arg(long)]
+    naming: Option<Naming>,
     /// Only these loads
     #[arg(long, value_delimiter = ',')]
     loads: Vec<Load>,
@@ -85,7 +88,7 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
         rule: Rule::Whole,
         half: arguments.half.map(usize::from),
         learn_s: arguments.learn.clone(),
-        namings: Naming::ALL.to_vec(),
+        namings: arguments.naming.map_or_else(|| Naming::ALL.to_vec(), |naming| vec![naming]),
         states: arguments.states,
         budget_per_day: arguments.budget,
     };
