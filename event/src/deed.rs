@@ -174,6 +174,8 @@ deeds! {
         "outbound flow to an address that its workload never used (the socket's tuple)";
     Beacon "beacon" Intrinsic Peer 0.005 "calls an address never seen before at regular times"
         "regular gaps between starts of flows to an address first seen after learning";
+    Scan "scan" Intrinsic Peer 0.01 "tried many addresses or ports that don't answer"
+        "outbound flows of a program in five minutes that were never established, beside the most that learning saw";
     NewListener "new_listener" Novelty Source 1.0 "accepts connections on a port never seen"
         "inbound flow to a local port that its workload never had one on";
     NewSource "new_source" Novelty Source 12.0 "is called from an address never seen"

@@ -24,6 +24,7 @@ pub const PEERS_MAX: usize = 8_192;
 const OUTFLOW_FLOOR: u64 = 1_000_000;
 const NAME_QUERIES_FLOOR: u64 = 64_000;
 const CALLS_FLOOR: u64 = 100;
+const REFUSED_FLOOR: u64 = 50;
 const RENAMES_FLOOR: u64 = 100;
 const NAME_QUERIES_PORT: u16 = 53;
 const MINUTES_NS: u64 = 300_000_000_000;
@@ -36,7 +37,7 @@ const GAP_VARIATION_MOST: f64 = 0.15;
 
 /// Whether a deed is one of amount, known by what is usual and not by having been done before.
 pub fn is_amount(deed: Deed) -> bool {
-    matches!(deed, Deed::Outflow | Deed::DnsOutflow | Deed::OneSource | Deed::Rewrite)
+    matches!(deed, Deed::Outflow | Deed::DnsOutflow | Deed::OneSource | Deed::Rewrite | Deed::Scan)
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -190,6 +191,11 @@ impl Amounts {
             let told = self.hour(context, Deed::DnsOutflow, by, 0, flow.bytes_out);
             let what = |total| format!("{} to port 53 in an hour", size(total)).into();
             done.extend(told.map(|total| (Deed::DnsOutflow, what(total))));
+        }
+        if outbound && flow.phase == FlowPhase::Failed {
+            let told = self.minutes(context, Deed::Scan, by, 0, 1, REFUSED_FLOOR);
+            let what = |total| format!("{total} connections that failed in five minutes").into();
+            done.extend(told.map(|total| (Deed::Scan, what(total))));
         }
         if context.learning {
             if flow.bytes_out > 0 {

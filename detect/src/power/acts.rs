@@ -299,6 +299,15 @@ impl Stage {
         self.flow(FlowDirection::Outbound, Protocol::Tcp, (address, port), 40_000, bytes_out)
     }
 
+    /// A flow to a known address that is not established.
+    pub fn fails(&self) -> Event {
+        let mut event = self.calls(self.acquaintance, 443, 0);
+        if let Origin::Flow(flow) = &mut event.origin {
+            flow.phase = FlowPhase::Failed;
+        }
+        event
+    }
+
     /// A flow from an address, to a port or without one.
     pub fn called(&self, address: IpAddr, port: Option<u16>) -> Event {
         let protocol = port.map_or(Protocol::Icmp, |_| Protocol::Tcp);

@@ -32,6 +32,7 @@ pub enum Amount {
     Unlinks,
     Forks,
     Connects,
+    FailedConnects,
     CallsOfNewSource,
 }
 
@@ -45,7 +46,7 @@ pub enum Span {
 }
 
 impl Amount {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::BytesToNewcomer,
         Self::BytesToKnownPeer,
         Self::BytesOfNameQueries,
@@ -54,6 +55,7 @@ impl Amount {
         Self::Unlinks,
         Self::Forks,
         Self::Connects,
+        Self::FailedConnects,
         Self::CallsOfNewSource,
     ];
 
@@ -68,6 +70,7 @@ impl Amount {
             Self::Unlinks => "files removed",
             Self::Forks => "processes forked",
             Self::Connects => "connect calls",
+            Self::FailedConnects => "connections that fail",
             Self::CallsOfNewSource => "connections from one new source",
         }
     }
@@ -102,6 +105,10 @@ impl Amount {
             Self::BytesToKnownPeer => vec![stage.calls(stage.acquaintance, 443, amount)],
             Self::BytesOfNameQueries => vec![stage.calls(stage.acquaintance, 53, amount)],
             Self::Renames => vec![stage.row(Class::Rename, amount)],
+            Self::FailedConnects => {
+                let call = stage.fails();
+                (0..amount.min(EVENTS_MAX)).map(|_| call.clone()).collect()
+            }
             Self::CallsOfNewSource => {
                 let call = stage.called_by(stage.newcomer);
                 (0..amount.min(EVENTS_MAX)).map(|_| call.clone()).collect()

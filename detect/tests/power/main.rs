@@ -141,11 +141,19 @@ impl Lab {
                 Amount::Renames => vec![host.row(who, tgid, &[(Class::Rename, n)])],
                 Amount::Unlinks => vec![host.row(who, tgid, &[(Class::Unlink, n)])],
                 Amount::Connects => vec![host.row(who, tgid, &[(Class::Connect, n)])],
+                Amount::FailedConnects => {
+                    let mut flow = host.flow(who, tgid, out, (known, 443), 1, 0);
+                    if let Origin::Flow(flow) = &mut flow.origin {
+                        flow.phase = FlowPhase::Failed;
+                    }
+                    vec![flow; usize::try_from(n).unwrap()]
+                }
                 Amount::Forks | Amount::CallsOfNewSource => Vec::new(),
             };
             for event in &mut events {
                 // One flow, of which each epoch tells how much it sent.
                 if let Origin::Flow(flow) = &mut event.origin
+                    && flow.phase != FlowPhase::Failed
                     && at > 0
                 {
                     flow.phase = FlowPhase::Interim;

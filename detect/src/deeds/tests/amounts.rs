@@ -117,6 +117,29 @@ fn one_new_source_that_calls_more_than_any_is_told() {
 }
 
 #[test]
+fn many_connections_that_fail_are_told_where_that_is_more_than_usual() {
+    let fail = |host: &mut Host, count: u8| {
+        let told = (0..count).flat_map(|last| {
+            let mut flow = outbound(&format!("192.0.2.{last}"), 0);
+            flow.phase = FlowPhase::Failed;
+            host.flow(&web(), flow)
+        });
+        of(&told.collect::<Vec<_>>(), Deed::Scan)
+    };
+    let mut host = learned(MB);
+    assert!(fail(&mut host, 50).is_empty());
+    assert_eq!(fail(&mut host, 1), ["51 connections that failed in five minutes"]);
+    host.pass(300);
+    assert!(fail(&mut host, 50).is_empty(), "another five minutes");
+    let mut host = Host::new();
+    fail(&mut host, 40);
+    host.end_learning();
+    host.pass(300);
+    assert!(fail(&mut host, 160).is_empty(), "a peer that is down is called again and again");
+    assert_eq!(fail(&mut host, 1).len(), 1);
+}
+
+#[test]
 fn a_busy_client_while_learning_sets_what_one_source_may() {
     let mut host = Host::new();
     host.row(&web(), &[]);
