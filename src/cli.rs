@@ -24,6 +24,7 @@ pub const CONFIG: &str = "/etc/hedgerow/hedgerow.toml";
                   hedgerow status                  what is watched, lost, learned and refused\n  \
                   hedgerow findings list           what was found\n  \
                   hedgerow why UID                 a finding or a refusal, explained\n\n\
+                  Times are UTC.\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 this host or user \
                   can't, 4 a file is unreadable or corrupt, 5 the daemon isn't running, 6 the broker \
                   can't be reached."
@@ -143,12 +144,13 @@ pub enum Command {
     /// No automatic denial and no learning for a while; detection goes on. Ends by itself.
     #[command(after_help = "Examples:\n  hedgerow maintenance 30m\n  \
         hedgerow maintenance 2h --workload postgresql.service\n  hedgerow maintenance --end")]
+    #[command(group = clap::ArgGroup::new("until").required(true))]
     Maintenance {
-        /// For so long from now on.
-        #[arg(value_parser = duration, required_unless_present = "end")]
+        /// For so long from now on: 30m, 2h.
+        #[arg(group = "until", value_parser = duration)]
         duration: Option<Duration>,
         /// End it now.
-        #[arg(long, conflicts_with = "duration")]
+        #[arg(long, group = "until")]
         end: bool,
         /// Only this workload; without it, the whole host.
         #[arg(long)]
@@ -189,8 +191,8 @@ pub struct Run {
     #[arg(long)]
     pub state: Option<PathBuf>,
     /// How far the responder may go, unless a workload has a mode of its own; enforce is held at
-    /// monitor until a workload's profile is mature and has seen a week [default: what `hedgerow
-    /// mode` set last, or observe].
+    /// monitor until a workload's profile is mature and has seen a week. What `hedgerow mode` set last
+    /// holds where it is less [default: what `hedgerow mode` set last, or observe].
     #[arg(long)]
     pub mode: Option<ModeArgument>,
     /// Enforce before the profile is mature and has seen a week; for demonstrations only.
@@ -349,16 +351,17 @@ pub enum Deny {
     /// Refuse a peer, a program or a workload; what is named together is meant together.
     Add(DenyAdd),
     /// Lift entries, or withdraw what is held.
+    #[command(group = clap::ArgGroup::new("which").required(true))]
     Remove {
         /// The entry's uid, or a beginning, of the whole or of what stands behind its last `-`, that no
         /// other has.
-        #[arg(required_unless_present_any = ["workload", "all"])]
+        #[arg(group = "which")]
         uid: Option<String>,
         /// Every entry of this workload.
-        #[arg(long, conflicts_with = "uid")]
+        #[arg(long, group = "which")]
         workload: Option<String>,
         /// Every entry.
-        #[arg(long, conflicts_with_all = ["uid", "workload"])]
+        #[arg(long, group = "which")]
         all: bool,
         /// The entry, live or ended, should never have been made: its workload goes back to monitor,
         /// and past the budget of wrong entries nothing is denied automatically until `hedgerow mode`.
@@ -370,10 +373,10 @@ pub enum Deny {
 }
 
 #[derive(Debug, Clone, Args)]
-#[group(id = "whom", multiple = true)]
+#[command(group = clap::ArgGroup::new("whom").required(true).multiple(true))]
 pub struct DenyAdd {
     /// An address or prefix.
-    #[arg(long, group = "whom", required_unless_present_any = ["program", "workload"])]
+    #[arg(long, group = "whom")]
     pub peer: Option<Prefix>,
     /// The path of a program that ran since the daemon began.
     #[arg(long, group = "whom")]

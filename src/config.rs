@@ -42,7 +42,7 @@ pub struct Config {
     pub learn: Duration,
     pub relearn: bool,
     pub budget_per_day: f64,
-    /// The mode where no operator has set one, and the one that wins over what was set.
+    /// The mode where no operator has set one, and the one that holds where it is less than what was.
     pub mode: Mode,
     pub mode_now: Option<Mode>,
     pub wrong_entries: usize,

@@ -48,10 +48,40 @@ pub fn known<'a>(
     given: &str,
     all: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), String> {
+    match nearest(given, all) {
+        Near::Same => Ok(()),
+        Near::Like(name) => Err(format!("no {what} is called `{given}`; did you mean `{name}`?")),
+        Near::None => {
+            Err(format!("no {what} is called `{given}`; `hedgerow status --json` names all"))
+        }
+    }
+}
+
+/// Refuses the path of a program that is none of `all` that ran, with the nearest one.
+///
+/// # Errors
+/// It is none of them.
+pub fn ran<'a>(path: &str, all: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
+    match nearest(path, all) {
+        Near::Same => Ok(()),
+        Near::Like(name) => Err(format!("no program `{path}` ran; did you mean `{name}`?")),
+        Near::None => Err(format!(
+            "`{path}` was not seen since the daemon began; only what ran since can be named"
+        )),
+    }
+}
+
+enum Near<'a> {
+    Same,
+    Like(&'a str),
+    None,
+}
+
+fn nearest<'a>(given: &str, all: impl IntoIterator<Item = &'a str>) -> Near<'a> {
     let mut nearest: Option<(usize, &str)> = None;
     for name in all {
         if name == given {
-            return Ok(());
+            return Near::Same;
         }
         let distance = match name.starts_with(given) || name.ends_with(given) {
             true => 1,
@@ -61,12 +91,12 @@ pub fn known<'a>(
             nearest = Some((distance, name));
         }
     }
-    // Half of the letters wrong is another name.
-    let near = nearest.filter(|(distance, _)| 2 * distance <= given.chars().count().max(2));
-    Err(match near {
-        Some((_, name)) => format!("no {what} is called `{given}`; did you mean `{name}`?"),
-        None => format!("no {what} is called `{given}`; `hedgerow status --json` names all"),
-    })
+    // Half of the letters wrong is another name; a common directory makes no likeness.
+    let own = given.rsplit('/').next().unwrap_or(given);
+    match nearest.filter(|(distance, _)| 2 * distance <= own.chars().count().max(2)) {
+        Some((_, name)) => Near::Like(name),
+        None => Near::None,
+    }
 }
 
 /// Letters to insert, leave out, change or swap with the next one to make one name of the other.
@@ -120,5 +150,12 @@ mod tests {
         }
         let far = known("workload", "zzzzzz", all).err().unwrap_or_default();
         assert!(!far.contains("did you mean"), "{far}");
+        let ran = |path: &str| ran(path, ["/usr/bin/true", "/usr/bin/python3.11"]).err();
+        assert_eq!(ran("/usr/bin/true"), None);
+        for path in ["/usr/bin/python3.12", "python3.11"] {
+            assert!(ran(path).is_some_and(|why| why.contains("mean `/usr/bin/python3.11`")));
+        }
+        let far = ran("/usr/bin/sleep").unwrap_or_default();
+        assert!(far.contains("not seen") && !far.contains("mean"), "{far}");
     }
 }

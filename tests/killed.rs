@@ -280,6 +280,37 @@ fn an_operators_word_is_checked_explained_and_says_whose_it_is() {
     assert!(state.said(&["allow", "list"]).contains("203.0.113.9/32 to all until 2"));
     state.said(&["allow", "remove", "203.0.113.9"]);
     assert!(state.refused(&["allow", "remove", "203.0.113.9"]).contains("not allowed"));
+    state.said(&["allow", "add", "203.0.113.9", "--workload", "host"]);
+    let refused = state.refused(&["allow", "remove", "203.0.113.9"]);
+    assert!(refused.contains("not allowed to all"), "what is allowed to one stands: {refused}");
+    state.said(&["allow", "remove", "203.0.113.9", "--workload", "host"]);
+    // A program that ran can be named, one that didn't is told so.
+    let named = ["deny", "add", "--peer", "203.0.113.11", "--dry-run", "--program"];
+    eventually("a program that ran is known", || {
+        assert!(Command::new("/usr/bin/true").status().unwrap().success());
+        let output = state.hedgerow(&[&named[..], &["/usr/bin/true"]].concat());
+        String::from_utf8_lossy(&output.stdout).contains("Would deny peer 203.0.113.11/32")
+    });
+    let refused = state.refused(&[&named[..], &["/usr/bin/no-such-program"]].concat());
+    assert!(refused.contains("not seen since the daemon began"), "{refused}");
+    // What was denied to one workload is lifted with it, what was denied to all is not.
+    state.said(&other);
+    state.said(&["deny", "add", "--peer", "203.0.113.12", "--workload", "host"]);
+    let removed = state.json(&["deny", "remove", "--workload", "host"]);
+    assert_eq!(removed["lifted"][0]["target"]["address"], "203.0.113.12", "{removed}");
+    assert_eq!(removed["lifted"].as_array().unwrap().len(), 1, "{removed}");
+    state.said(&["deny", "remove", "--all"]);
+    // The kill switch has a line with whose order it was, however soon it is ended.
+    state.said(&other);
+    state.said(&["disarm"]);
+    let listed = state.hedgerow(&["deny", "list"]);
+    assert!(String::from_utf8_lossy(&listed.stderr).contains("until `hedgerow arm`"));
+    state.said(&["arm"]);
+    let why = state.said(&["why"]);
+    for order in ["disarmed: nothing is refused (by uid", "an operator ended disarm (by uid"] {
+        assert!(why.contains(order), "{why}");
+    }
+    state.said(&["deny", "remove", "--all"]);
     state.said(&["allow", "add", "203.0.113.10", "--for", "1s"]);
     eventually("the allowance ends by itself", || {
         state.json(&["allow", "list"])["allowed"].as_array().unwrap().is_empty()

@@ -84,6 +84,18 @@ pub enum Target {
     Cgroup { cgroup_id: u64, path: Arc<str> },
 }
 
+impl Target {
+    /// The cgroup that it is confined to, where it names one.
+    pub fn cgroup_id(&self) -> Option<u64> {
+        match self {
+            Self::Peer { cgroup_id, .. }
+            | Self::Program { cgroup_id, .. }
+            | Self::Cgroup { cgroup_id, .. } => Some(*cgroup_id).filter(|id| *id != 0),
+            Self::TaskTree { .. } => None,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -6,7 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Write},
+    io::{ErrorKind, Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -14,7 +14,7 @@ use std::{
 use hedgerow_event::{Mode, Target, Workload};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, coverage::Coverage};
+use crate::{By, Error, coverage::Coverage};
 
 const VERSION: u32 = 1;
 /// Wrong entries count against their budget for so long: 90 days.
@@ -107,6 +107,16 @@ impl Standing {
         self.wrong.iter().filter(counts).count()
     }
 
+    /// The mode of workloads without one of their own: what an operator set, or less where this run
+    /// was started with less, or with nothing set what it was started with, or `otherwise`. A service's
+    /// command line doesn't undo an operator's word at its next restart.
+    pub fn default_mode(&self, started_with: Option<Mode>, otherwise: Mode) -> Mode {
+        match (started_with, self.mode) {
+            (Some(started), Some(said)) => started.min(said),
+            (started, said) => said.or(started).unwrap_or(otherwise),
+        }
+    }
+
     /// Remembers a wrong entry; false where it was known.
     pub fn add_wrong(&mut self, wrong: Wrong) -> bool {
         if self.wrong.iter().any(|known| known.uid == wrong.uid) {
@@ -149,6 +159,20 @@ pub(crate) fn set_marker(path: &Path, there: bool) -> Result<(), Error> {
         .map_err(Error::io(format!("can't write {}", path.display())))
 }
 
+/// The same, with whose order it was.
+pub(crate) fn disarmed_by(path: &Path, by: By) -> Result<(), Error> {
+    let content = serde_json::to_vec(&by).map_err(|_| Error::Malformed("whose order it was"))?;
+    replace(path, &content)
+}
+
+/// Whose order `disarm` was; `None` where nobody wrote it down.
+pub(crate) fn who_disarmed(path: &Path) -> Option<By> {
+    const BYTES_MAX: u64 = 4096;
+    let mut content = Vec::new();
+    File::open(path).ok()?.take(BYTES_MAX).read_to_end(&mut content).ok()?;
+    serde_json::from_slice(&content).ok()
+}
+
 /// Makes a rename, a new name or a removal in the directory durable.
 fn sync_parent(path: &Path) -> std::io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -162,6 +186,18 @@ mod tests {
 
     fn wrong(uid: &str, time_ns: i64) -> Wrong {
         Wrong { uid: uid.into(), workload: Workload::new("web"), time_ns }
+    }
+
+    #[test]
+    fn a_start_undoes_no_operators_word() {
+        let after = |said, started| {
+            Standing { mode: said, ..Standing::default() }.default_mode(started, Mode::Monitor)
+        };
+        assert_eq!(after(Some(Mode::Observe), Some(Mode::Enforce)), Mode::Observe);
+        assert_eq!(after(Some(Mode::Enforce), Some(Mode::Observe)), Mode::Observe);
+        assert_eq!(after(Some(Mode::Enforce), None), Mode::Enforce);
+        assert_eq!(after(None, Some(Mode::Enforce)), Mode::Enforce);
+        assert_eq!(after(None, None), Mode::Monitor);
     }
 
     #[test]

@@ -11,11 +11,13 @@ use common::{
 };
 use hedgerow_event::{Action, Level, Mode, Rule, Target, Workload};
 use hedgerow_responder::{
-    Error, Now, Refusal, Request, Responder, disarm,
-    ledger::{Decision, Ledger},
+    By, Error, Now, Refusal, Request, Responder, disarm,
+    ledger::{self, Decision, Ledger},
     now,
 };
 use libbpf_rs::{MapCore, MapHandle};
+
+const BY: By = By { uid: 0, pid: 4711, login_uid: Some(1000) };
 
 #[test]
 fn puppet() {
@@ -255,10 +257,15 @@ fn entries_outlive_a_killed_daemon_and_the_next_one_adopts_them() {
     drop(daemon); // SIGKILL
     assert_eq!(puppet.tell(&connect), Err(EPERM));
     // The kill switch works with the daemon dead.
-    disarm(&options.directory, &options.ledger).unwrap();
+    disarm(&options.directory, &options.ledger, BY).unwrap();
     assert_eq!(puppet.tell(&connect), ok());
     let mut next = Responder::start(options.clone()).unwrap();
     assert!(next.adopted() && !next.is_armed().unwrap(), "a start doesn't arm by itself");
+    eventually("the line says whose order it was", || {
+        let lines = Ledger::read(&options.ledger).unwrap().0;
+        let thrown = |line: &&ledger::Line| line.decision == Decision::Armed { armed: false };
+        lines.iter().find(thrown).is_some_and(|line| line.by == Some(BY))
+    });
     let refused = next.deny(operator(peer("127.67.6.2", 32), 60));
     assert!(matches!(refused, Err(Refusal::Disarmed)));
     next.arm().unwrap();
@@ -354,13 +361,13 @@ fn a_clean_stop_lifts_everything_unless_it_is_told_to_keep() {
     bench.responder.take().unwrap().stop(true).unwrap();
     assert_eq!(puppet.tell(&connect), Err(EPERM));
     let next = Responder::start(bench.options.clone()).unwrap();
-    disarm(&bench.options.directory, &bench.options.ledger).unwrap();
+    disarm(&bench.options.directory, &bench.options.ledger, BY).unwrap();
     let lifted = next.stop(false).unwrap();
     assert_eq!(lifted.len(), 1);
     assert!(!bench.options.directory.exists());
     assert_eq!(puppet.tell(&connect), ok());
     assert!(matches!(
-        disarm(&bench.options.directory, &bench.options.ledger),
+        disarm(&bench.options.directory, &bench.options.ledger, BY),
         Err(Error::NotPinned { .. })
     ));
     // Nothing is kept for no entry.

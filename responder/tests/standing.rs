@@ -193,7 +193,7 @@ fn modes_and_allowed_addresses_outlive_stops_kills_and_reboots() {
     bench.responder = None;
     assert_eq!(start(&mut bench), (Mode::Enforce, Mode::Monitor));
     // A reboot takes the pins; the ledger may have been rotated away by then. What is said at the
-    // start wins over the default, not over a workload's own, and isn't kept.
+    // start holds where it is less than the default, not over a workload's own, and isn't kept.
     bench.responder.take().unwrap().stop(false).unwrap();
     fs::remove_file(&bench.options.ledger).unwrap();
     bench.options.mode_now = Some(Mode::Observe);

@@ -107,7 +107,12 @@ fn tell(finding: &Finding, orders: &Orders, json: bool) -> anyhow::Result<()> {
     if json {
         return text::json(finding);
     }
-    let seen = if orders.seen.contains_key(&finding.uid) { " (seen)" } else { "" };
+    let muted = orders.muted_until(finding).map(|ns| format!(" (muted until {})", text::time(ns)));
+    let seen = match muted {
+        Some(muted) => muted,
+        None if orders.seen.contains_key(&finding.uid) => " (seen)".to_owned(),
+        None => String::new(),
+    };
     text::say(&format!(
         "{} {} {} {:.3} {}: {}{seen}",
         finding.uid,

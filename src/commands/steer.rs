@@ -3,12 +3,14 @@
 
 use std::{os::unix::net::UnixStream, path::Path, time::Duration};
 
+use hedgerow_responder::By;
+
 use crate::{
     cli::{self, AllowCommand, ModeArgument},
     config,
     control::{
         Allow, Allowances, Arm, Denied, Deny, Entries, GetAllowed, GetEntries, GetModes, Maintain,
-        Modes, Remove, Removed, SetMode, Which, WorkloadMode, call, socket,
+        Modes, Remove, Removed, SetMode, Which, WorkloadMode, call, login_uid, socket,
     },
     daemon::LEDGER,
     exit::Failure,
@@ -95,6 +97,8 @@ fn tell_removed(removed: &Removed) -> anyhow::Result<()> {
 fn list(entries: &Entries) -> anyhow::Result<()> {
     if entries.live.is_empty() && entries.held.is_empty() {
         text::note("Nothing is refused.");
+    } else if entries.armed == Some(false) {
+        text::note("Disarmed: nothing of this is refused until `hedgerow arm`.");
     }
     for entry in &entries.live {
         text::say(&format!(
@@ -259,7 +263,10 @@ pub fn disarm(remove: bool, state: &Path, json: bool) -> anyhow::Result<()> {
         .into());
     }
     let pins = host::pins(state);
-    let pinned = match hedgerow_responder::disarm(&pins, &state.join(LEDGER)) {
+    let pid = std::process::id();
+    // SAFETY: it only reads.
+    let by = By { uid: unsafe { libc::geteuid() }, pid, login_uid: login_uid(pid) };
+    let pinned = match hedgerow_responder::disarm(&pins, &state.join(LEDGER), by) {
         Ok(()) => true,
         Err(hedgerow_responder::Error::NotPinned { .. }) => false,
         // Half a set can't be disarmed, but it can be taken away.

@@ -88,7 +88,9 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     let found_ms = incident.started.elapsed().as_millis();
     say(&format!("Finding after {found_ms} ms:\n{}", text::finding(&finding)));
     if finding.disposition == Disposition::Suppressed {
-        say("  It is kept and not alerted: the day's alert budget is spent.");
+        say(
+            "  It is listed and not alerted: it is muted, or the alert budget has no room in this hour.",
+        );
     }
     let decision = await_decision(state, &finding.uid)?;
     if let Some(line) = &decision {

@@ -70,6 +70,7 @@ impl Story<'_> {
             text::out(&text::finding(finding));
             for deed in &finding.objects {
                 text::say(&format!("  deed: {deed}"));
+                text::say(&format!("    known by: {}", deed.deed().row().evidence));
             }
         }
     }

@@ -163,6 +163,8 @@ pub struct Hook {
 pub struct Entries {
     pub live: Vec<Remediation>,
     pub held: Vec<Hold>,
+    /// `false`: none of it acts, see `disarm`; `None` where the deny hooks can't be loaded.
+    pub armed: Option<bool>,
 }
 
 /// Refuse a peer, a program or a workload: what is named together is meant together.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub use api::*;
 pub use client::call;
-pub use server::{Control, Pending};
+pub use server::{Control, Pending, login_uid};
 
 /// The socket of the daemon with this state directory, mode 0600.
 pub fn socket(state: &Path) -> PathBuf {

@@ -157,7 +157,7 @@ impl Connected<IncomingStream<'_, UnixListener>> for Caller {
 }
 
 /// The audit login uid of a process; `None` where none is set.
-fn login_uid(pid: u32) -> Option<u32> {
+pub fn login_uid(pid: u32) -> Option<u32> {
     let text = fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
     text.trim().parse().ok().filter(|uid| *uid != u32::MAX)
 }

@@ -94,6 +94,14 @@ impl Actor {
             }
             Err(why) => return Err(Failure::host(why).into()),
         };
+        if let (Some(asked), Some(responder)) = (config.mode_now, &responder)
+            && asked > responder.default_mode()
+        {
+            reporter.warn(&format!(
+                "--mode {asked} waits: an operator set {}; `hedgerow mode {asked}` raises it",
+                responder.default_mode()
+            ));
+        }
         let gatherer = Gatherer::start().context("can't start the thread that reads addresses")?;
         let mut actor = Self {
             alarms,

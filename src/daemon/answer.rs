@@ -99,7 +99,11 @@ impl Daemon {
         let told = |entry: &&hedgerow_responder::entry::Entry| {
             entry.remediation(Action::Block, "", now, &entry.reason)
         };
-        Entries { live: live.iter().map(told).collect(), held: responder.holds().to_vec() }
+        Entries {
+            live: live.iter().map(told).collect(),
+            held: responder.holds().to_vec(),
+            armed: responder.is_armed().ok(),
+        }
     }
 
     fn deny(&mut self, asked: &Deny) -> Result<Denied, String> {
@@ -177,7 +181,7 @@ impl Daemon {
     fn programs(&self, path: &str, workload: Option<&Workload>) -> Result<Vec<&Sight>, String> {
         let sights = self.seen.programs(path, workload);
         if sights.is_empty() {
-            names::known("program", path, self.seen.paths())?;
+            names::ran(path, self.seen.paths())?;
             return Err(format!("{path} did not run there since the daemon began"));
         }
         Ok(sights)
@@ -224,15 +228,15 @@ impl Daemon {
 
     /// Uids of the entries that are meant.
     fn named(&self, asked: &Remove) -> Result<Vec<String>, String> {
-        let Entries { live, held } = self.entries();
-        let host = Workload::host();
-        let of = |subject: Option<&std::sync::Arc<hedgerow_event::Subject>>| {
-            subject.map_or_else(|| host.clone(), |subject| subject.workload.clone())
+        let Entries { live, held, .. } = self.entries();
+        let of = |entry: &Remediation| match &entry.subject {
+            Some(subject) => Some(subject.workload.clone()),
+            None => self.seen.workload(entry.target.cgroup_id()?).cloned(),
         };
-        let live = live.iter().map(|entry| (&entry.uid, of(entry.subject.as_ref()), entry.rule));
-        let held = held.iter().map(|hold| (&hold.uid, hold.workload(), hold.rule));
+        let live = live.iter().map(|entry| (&entry.uid, of(entry), entry.rule));
+        let held = held.iter().map(|hold| (&hold.uid, Some(hold.workload()), hold.rule));
         let automatic = |rule| !asked.wrong || rule != hedgerow_event::Rule::Operator;
-        let all: Vec<(&String, Workload)> = live
+        let all: Vec<(&String, Option<Workload>)> = live
             .chain(held)
             .filter(|(_, _, rule)| matches!(asked.which, Which::Uid(_)) || automatic(*rule))
             .map(|(uid, workload, _)| (uid, workload))
@@ -251,7 +255,7 @@ impl Daemon {
             }
             Which::Workload(name) => {
                 let workload = self.workload(name)?;
-                let of = all.into_iter().filter(|(_, own)| *own == workload);
+                let of = all.into_iter().filter(|(_, own)| own.as_ref() == Some(&workload));
                 Ok(of.map(|(uid, _)| uid.clone()).collect())
             }
             Which::All => Ok(all.into_iter().map(|(uid, _)| uid.clone()).collect()),
@@ -268,9 +272,13 @@ impl Daemon {
         } else {
             let was = self.orders.disallow(&allowance);
             let standing = self.allowances()?.allowed;
-            if !was && !standing.iter().any(|one| one.peer == allowance.peer) {
+            let same = |one: &Allowance| {
+                one.peer.same(&allowance.peer) && one.workload == allowance.workload
+            };
+            if !was && !standing.iter().any(same) {
+                let whom = allowance.workload.as_ref().map_or("all", Workload::as_str);
                 return Err(format!(
-                    "{} is not allowed; `hedgerow allow list` shows what is",
+                    "{} is not allowed to {whom}; `hedgerow allow list` shows what is",
                     asked.peer
                 ));
             }

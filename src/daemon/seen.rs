@@ -73,6 +73,12 @@ impl Seen {
         self.sights.values().map(|sight| &sight.subject.workload)
     }
 
+    /// The workload that a cgroup was seen with.
+    pub fn workload(&self, cgroup_id: u64) -> Option<&Workload> {
+        let in_it = self.sights.values().find(|sight| sight.cgroup_id == cgroup_id);
+        in_it.map(|sight| &sight.subject.workload)
+    }
+
     /// The cgroups that a workload was seen in.
     pub fn cgroups(&self, workload: &Workload) -> BTreeSet<u64> {
         let of = self.sights.values().filter(|sight| &sight.subject.workload == workload);

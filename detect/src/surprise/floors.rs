@@ -289,7 +289,8 @@ impl Floors {
 
     /// Hours held back.
     pub fn watched(&self) -> f64 {
-        self.hours.iter().map(|hour| hour.watched).sum()
+        // The empty sum of floats is -0.
+        self.hours.iter().map(|hour| hour.watched).sum::<f64>() + 0.0
     }
 
     /// Least surprise of a class that notifies.

@@ -12,7 +12,7 @@ use crate::{
     entry::Entry,
     kernel::{self, Insert},
     ledger::Decision,
-    standing::set_marker,
+    standing::{self, set_marker},
     target::same,
 };
 
@@ -24,7 +24,7 @@ impl Responder {
 
     /// The mode of workloads without one of their own.
     pub fn default_mode(&self) -> Mode {
-        self.options.mode_now.or(self.standing.mode).unwrap_or(self.options.mode)
+        self.standing.default_mode(self.options.mode_now, self.options.mode)
     }
 
     /// Workloads with a mode of their own.
@@ -210,6 +210,8 @@ impl Responder {
     /// # Errors
     /// The kernel or the ledger fails.
     pub fn arm(&mut self) -> Result<(), Error> {
+        // What was thrown a moment ago has a line of its own.
+        self.note_armed()?;
         set_marker(&super::disarmed(&self.options.ledger), false)?;
         self.kernel.maps.set_armed(true)?;
         self.note_armed()
@@ -218,11 +220,18 @@ impl Responder {
     /// Writes the kill switch down where it was thrown since: no stop, start or reboot undoes it.
     pub(super) fn note_armed(&mut self) -> Result<(), Error> {
         let armed = self.is_armed()?;
-        if armed != self.armed {
-            self.armed = armed;
-            set_marker(&super::disarmed(&self.options.ledger), !armed)?;
-            self.log(kernel::now(), Decision::Armed { armed });
+        if armed == self.armed {
+            return Ok(());
         }
+        self.armed = armed;
+        let marker = super::disarmed(&self.options.ledger);
+        set_marker(&marker, !armed)?;
+        let ordered = self.by;
+        if !armed {
+            self.by = standing::who_disarmed(&marker);
+        }
+        self.log(kernel::now(), Decision::Armed { armed });
+        self.by = ordered;
         Ok(())
     }
 }

@@ -53,7 +53,8 @@ pub struct Options {
     pub limits: Limits,
     /// The mode of workloads for which no operator has set one, in this run or before.
     pub mode: Mode,
-    /// Wins over the default mode that an operator has set before; a workload's own mode stays.
+    /// Of this run: holds where it is less than the default mode that an operator has set before, or where
+    /// none has; a workload's own mode stays.
     pub mode_now: Option<Mode>,
 }
 
@@ -144,6 +145,8 @@ pub struct Responder {
     by: Option<By>,
     /// The kill switch as the ledger has it; others can throw it through the pin.
     armed: bool,
+    /// It was found thrown, and it is not known yet by whom.
+    thrown: bool,
     /// What was found or given up at start, told by the first tick.
     pending: Vec<Remediation>,
     alarms: Vec<Alarm>,
@@ -185,6 +188,7 @@ impl Responder {
             spent: Spent::default(),
             by: None,
             armed: true,
+            thrown: false,
             own: Own::read(&kernel::cgroup_root()?),
             pending: Vec::new(),
             alarms: Vec::new(),
@@ -336,7 +340,12 @@ impl Responder {
     /// # Errors
     /// The kernel or the ledger fails.
     pub fn tick(&mut self, now: crate::Now) -> Result<Vec<Remediation>, Error> {
-        self.note_armed()?;
+        // `disarm` throws the switch before it writes down whose order that is.
+        let unexplained =
+            !self.is_armed()? && self.armed && !disarmed(&self.options.ledger).exists();
+        if std::mem::replace(&mut self.thrown, unexplained) || !unexplained {
+            self.note_armed()?;
+        }
         self.remember()?;
         let mut reports = std::mem::take(&mut self.pending);
         reports.extend(self.install_due(now)?);
@@ -530,7 +539,7 @@ impl Responder {
 /// The orders can't be read.
 pub fn ordered(options: &Options) -> Result<Mode, Error> {
     let standing = Standing::load(&options.standing())?;
-    let default = options.mode_now.or(standing.mode).unwrap_or(options.mode);
+    let default = standing.default_mode(options.mode_now, options.mode);
     Ok(standing.modes.values().copied().fold(default, Mode::max))
 }
 
@@ -543,14 +552,16 @@ pub fn survey() -> Result<Hooks, Error> {
 }
 
 /// Throws the kill switch of a responder that runs, is stopped or is dead; `ledger` is its ledger's
-/// path. Lasts until [`Responder::arm`], over stops, starts and reboots.
+/// path. Lasts until [`Responder::arm`], over stops, starts and reboots. A responder that runs, or the
+/// next one, writes down whose order it was.
 ///
 /// # Errors
 /// Nothing is pinned under `directory` (yet what starts next starts disarmed), or not root.
-pub fn disarm(directory: &Path, ledger: &Path) -> Result<(), Error> {
+pub fn disarm(directory: &Path, ledger: &Path, by: By) -> Result<(), Error> {
+    // First, since no disk may hold it up.
     let pinned = kernel::disarm(directory);
     if ledger.parent().is_some_and(Path::exists) {
-        crate::standing::set_marker(&disarmed(ledger), true)?;
+        crate::standing::disarmed_by(&disarmed(ledger), by)?;
     }
     pinned
 }
