@@ -104,6 +104,19 @@ impl Learned {
         assert_eq!(told["release"]["uid"], entry["uid"], "{}", told["release"]);
     }
 
+    /// The same again in maintenance is found, and nothing is denied.
+    fn denies_nothing_in_maintenance(&self) {
+        assert!(hedgerow(&self.state, &["maintenance", "10m"]).status.success());
+        let output = hedgerow(&self.state, &["test", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(told["decision"]["decision"], "report", "{told}");
+        let reason = told["decision"]["reason"].as_str().unwrap_or_default();
+        assert!(reason.contains("in maintenance until"), "{told}");
+        assert_eq!(told["effect"]["cut"], false, "{}", told["effect"]);
+        assert!(hedgerow(&self.state, &["maintenance", "--end"]).status.success());
+    }
+
     /// The replacement is told, its finding, if it is one, is accepted, and its windows are learned.
     fn relearns(&self) {
         self.tool.replace();
@@ -135,6 +148,7 @@ impl Learned {
 fn an_incident_is_shown_end_to_end_and_a_replaced_program_relearns() {
     let learned = Learned::new();
     learned.shows_an_incident();
+    learned.denies_nothing_in_maintenance();
     learned.relearns();
     learned.daemon.interrupt().unwrap();
 }

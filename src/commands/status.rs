@@ -160,6 +160,9 @@ const REASONS: usize = 4;
 /// Why workloads can't be enforced yet, those with the same reason together; those that an order waits
 /// for are told with it.
 fn not_yet(modes: &Modes) -> Vec<String> {
+    if modes.enforce_provisional {
+        return Vec::new();
+    }
     let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for one in modes.workloads.iter().filter(|one| !one.missing.is_empty() && !one.is_ordered()) {
         reasons.entry(one.missing.join(", ")).or_default().push(one.workload.as_str());

@@ -50,13 +50,23 @@ impl Mute {
     }
 }
 
-/// Objects by what they name: an amount differs each time.
+/// Objects by what they name: amounts and ports differ each time.
 fn names(objects: &[Object]) -> Vec<String> {
     let name = |object: &Object| match object {
         Object::Count { column, .. } => column.to_string(),
-        object => object.to_string(),
+        Object::NewPeer { subject, peer } => format!("peer {} of {subject}", peer.address),
+        object => unnumbered(&object.to_string()),
     };
     objects.iter().map(name).collect()
+}
+
+/// Words that are numbers, as of `4444/tcp` the first part, are all the same.
+fn unnumbered(text: &str) -> String {
+    let word = |word: &str| {
+        let number = word.split('/').next().filter(|number| number.parse::<f64>().is_ok());
+        number.map_or_else(|| word.to_owned(), |number| word.replacen(number, "#", 1))
+    };
+    text.split(' ').map(word).collect::<Vec<_>>().join(" ")
 }
 
 /// A finding that somebody has seen.
@@ -222,6 +232,46 @@ mod tests {
         assert!(orders.maintain(None, None, BY), "it was in maintenance");
         assert!(!orders.maintain(None, None, BY));
         assert_eq!(orders.maintained(&other), None);
+    }
+
+    #[test]
+    fn a_mute_covers_the_same_again_with_other_numbers_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut orders = Orders::load(directory.path()).unwrap();
+        let alarm = hedgerow_responder::Alarm { workload: Workload::new("w"), reason: "r".into() };
+        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
+        let host = crate::host::Host { id, boot_id, name, realtime_offset_ns: 0 };
+        let state = hedgerow_event::Maturity::Mature;
+        let plain = super::super::alarm::finding(&alarm, &host, state, "m", 1);
+        let peer = |address: &str, port| Object::NewPeer {
+            subject: Arc::clone(&plain.subject),
+            peer: hedgerow_event::Peer { address: address.parse().unwrap(), port },
+        };
+        let source = |what: &str| Object::Did {
+            subject: Arc::clone(&plain.subject),
+            deed: hedgerow_event::Deed::OneSource,
+            what: what.into(),
+        };
+        let found =
+            |uid: &str, objects: Vec<Object>| Finding { uid: uid.into(), objects, ..plain.clone() };
+        let first = vec![peer("192.0.2.9", 4444), source("101 connections from 192.0.2.9")];
+        orders.mute(&found("u1", first), 50, BY).unwrap();
+        let muted = |objects| orders.muted_until(&found("u2", objects)) == Some(50);
+        assert!(muted(vec![peer("192.0.2.9", 4445), source("7 connections from 192.0.2.9")]));
+        assert!(muted(vec![peer("192.0.2.9", 4444)]), "less of it");
+        assert!(!muted(vec![peer("192.0.2.10", 4444)]), "another peer");
+        assert!(!muted(vec![source("7 connections from 192.0.2.10")]));
+        assert!(
+            !muted(vec![
+                peer("192.0.2.9", 4444),
+                Object::ExecMemory { subject: Arc::clone(&plain.subject) }
+            ]),
+            "more than that"
+        );
+        assert_eq!(
+            unnumbered("listens: port 45235/tcp, 3.5 MiB of /srv/1"),
+            "listens: port #/tcp, # MiB of /srv/1"
+        );
     }
 
     #[test]
