@@ -274,8 +274,11 @@ pub const TABLE: &[Part] = &[
                 "not tried where the kernel has none; its handshake is a connect of TCP",
             ),
             partly(
-                "AF_PACKET",
-                &[deny("escape", "sockets_of_other_families_are_refused_where_lsm_programs_load")],
+                "AF_PACKET, AF_XDP",
+                &[deny(
+                    "escape",
+                    "packet_sockets_of_a_denied_tree_are_refused_or_cost_its_process_its_life",
+                )],
                 "one that stood before the denial goes on; for programs and cgroups only LSM refuses it",
             ),
             partly(

@@ -19,8 +19,10 @@ const IN_GUESTS: [&str; 2] = ["probe", "responder"];
 
 /// What a test prints of ways that the table says are open on this kernel.
 const LET_THROUGH: &str = "let through: ";
+/// What a test prints that found nothing here to try.
+const NOT_TRIED: &str = "not tried: ";
 /// What is told of a test beside its result.
-const NOT_HERE: [&str; 2] = ["not here: ", LET_THROUGH];
+const TOLD: [&str; 3] = ["not here: ", NOT_TRIED, LET_THROUGH];
 
 /// Runs the tests that guard against known evasions, and prints a row for each of these.
 #[derive(Debug, Parser)]
@@ -78,11 +80,15 @@ fn print(row: &Row, columns: &[(String, Results)]) -> bool {
     for (name, results) in columns {
         let ran: Vec<bool> =
             row.guards.iter().filter_map(|test| results.passed.get(test).copied()).collect();
-        let mut said = row.guards.iter().filter_map(|test| results.said.get(test)).flatten();
+        let said = |head: &str| {
+            let lines = row.guards.iter().filter_map(|test| results.said.get(test)).flatten();
+            lines.into_iter().any(|line| line.starts_with(head))
+        };
         let word = match (ran.is_empty(), ran.iter().all(|passed| *passed)) {
             (true, _) if row.guards.is_empty() => "open",
             (true, _) => "-",
-            (false, true) if said.any(|said| said.starts_with(LET_THROUGH)) => "open",
+            (false, true) if said(LET_THROUGH) => "open",
+            (false, true) if said(NOT_TRIED) => "not tried",
             (false, true) => "held",
             (false, false) => "BROKEN",
         };
@@ -226,7 +232,7 @@ impl Results {
             let head = format!("---- {} stdout ----", test.2);
             let said = text.split(&head).nth(1).unwrap_or_default();
             let said = said.split("\n---- ").next().unwrap_or_default();
-            let is_told = |line: &&str| NOT_HERE.iter().any(|head| line.starts_with(head));
+            let is_told = |line: &&str| TOLD.iter().any(|head| line.starts_with(head));
             self.said.insert(*test, said.lines().filter(is_told).map(str::to_owned).collect());
         }
     }
