@@ -102,6 +102,54 @@ impl State {
     }
 }
 
+/// Name of the key in the state directory.
+const KEY_NAME: &str = "identity.key";
+const KEY_BYTES: usize = 16;
+
+/// The secret behind the kernel's ids of programs. It is made once, so that an id means the same
+/// after a restart: entries that an earlier daemon left are about programs.
+///
+/// # Errors
+/// The file can't be read or made, or is none of ours.
+pub fn identity_key(state: &Path) -> anyhow::Result<[u64; 2]> {
+    let path = state.join(KEY_NAME);
+    let mut options = File::options();
+    let found = options.read(true).custom_flags(libc::O_NOFOLLOW).open(&path).and_then(|file| {
+        let mut found = Vec::new();
+        file.take(KEY_BYTES as u64 + 1).read_to_end(&mut found)?;
+        Ok(found)
+    });
+    let bytes = match found {
+        Ok(bytes) => bytes,
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => fresh_key(&path)
+            .with_context(|| format!("can't write {}", path.display()))
+            .map_err(Failure::file)?,
+        Err(why) => return Err(Failure::File(format!("{}: {why}", path.display())).into()),
+    };
+    let key: [u8; KEY_BYTES] = bytes.try_into().map_err(|_| {
+        Failure::File(format!(
+            "{} is no key of {KEY_BYTES} bytes; remove it to have a new one made (entries about \
+             programs then match nothing until they expire)",
+            path.display()
+        ))
+    })?;
+    let key = u128::from_le_bytes(key);
+    Ok([key as u64, (key >> 64) as u64])
+}
+
+fn fresh_key(path: &Path) -> std::io::Result<Vec<u8>> {
+    let key: [u8; KEY_BYTES] = rand::random();
+    let fresh = path.with_extension("new");
+    let mut options = File::options();
+    options.create(true).truncate(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let mut file = options.open(&fresh)?;
+    file.write_all(&key)?;
+    file.sync_all()?;
+    // Half a key after a crash would be another one.
+    fs::rename(&fresh, path)?;
+    Ok(key.into())
+}
+
 fn locked(lock: &File) -> bool {
     let deadline = Instant::now() + LOCK;
     loop {
@@ -271,6 +319,25 @@ mod tests {
         fs::set_permissions(&made, fs::Permissions::from_mode(0o755)).unwrap();
         make_capture(&made).unwrap();
         assert_eq!(fs::metadata(&made).unwrap().mode() & 0o777, 0o755, "who may read it is left");
+    }
+
+    #[test]
+    fn the_key_is_made_once_for_root_alone_and_another_file_is_none() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(KEY_NAME);
+        let key = identity_key(home.path()).unwrap();
+        assert_eq!(identity_key(home.path()).unwrap(), key, "it outlasts the daemon");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(identity_key(other.path()).unwrap(), key, "each host has its own");
+        for bad in [&b""[..], &[7; 17]] {
+            fs::write(&path, bad).unwrap();
+            let said = identity_key(home.path()).unwrap_err().to_string();
+            assert!(said.contains(KEY_NAME) && said.contains("remove it"), "{said}");
+        }
+        fs::remove_file(&path).unwrap();
+        symlink("/dev/zero", &path).unwrap();
+        assert!(identity_key(home.path()).is_err(), "links are not followed");
     }
 
     #[test]

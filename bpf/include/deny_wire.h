@@ -9,7 +9,7 @@
 #define HEDGEROW_DENY_WIRE_H
 
 /* Layout of the pinned maps; another number is another set of pins. */
-#define DENY_LAYOUT 4
+#define DENY_LAYOUT 5
 
 enum deny_limit {
 	DENY_ENTRIES_MAX = 4096,

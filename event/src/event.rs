@@ -23,8 +23,8 @@ pub struct Actor {
     pub start_boot_ns: u64,
     /// cgroup v2 id (inode number of its directory).
     pub cgroup_id: u64,
-    /// Hash of the kernel's cache key of the program (real inode and script); never stored in a
-    /// model, since it doesn't survive a reboot or a copy to another host.
+    /// Hash of the kernel's cache key of the program (real inode and script) with the host's secret;
+    /// never stored in a model, since it doesn't survive a copy to another host.
     pub program_id: u64,
     /// n-gram profile slot; 0 is `unprofiled`.
     pub slot: u32,

@@ -36,8 +36,13 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
     let key = ItemKey(seed);
     let mut builder = WindowBuilder::new(Windows::new(host.id.as_str()), key);
     let baseline = Baseline::new(key, UNIT_NS);
-    let options =
-        Options { gram_key: seed, learning: true, full: arguments.full, ..Options::default() };
+    let options = Options {
+        gram_key: seed,
+        identity_key: rand::random(),
+        learning: true,
+        full: arguments.full,
+        ..Options::default()
+    };
     let (probe, items) = Probe::start(options, Resolver::open()?).map_err(Failure::host)?;
     let started = Instant::now();
     let end = match arguments.seconds {

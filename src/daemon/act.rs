@@ -63,6 +63,7 @@ impl Actor {
     pub fn start(
         config: &Config,
         host: &Host,
+        identity_key: [u64; 2],
         learning: bool,
         reporter: &mut Reporter,
     ) -> anyhow::Result<Self> {
@@ -71,6 +72,7 @@ impl Actor {
         options.mode_now = config.mode_now;
         options.limits.wrong = config.wrong_entries;
         options.directory = host::pins(&config.state);
+        options.identity_key = identity_key;
         let ordered = ordered(&options).map_err(Failure::file)?;
         let mut alarms = Vec::new();
         let responder = match Responder::start(options) {

@@ -100,6 +100,7 @@ struct Daemon {
 pub fn run(config: Config) -> anyhow::Result<()> {
     support::require().map_err(Failure::host)?;
     let _state = State::take(&config.state)?;
+    let identity_key = host::identity_key(&config.state)?;
     let host = Host::read()?;
     if let Some(directory) = &config.capture {
         host::make_capture(directory)?;
@@ -125,7 +126,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         None => Engine::learning(settings)?,
     };
     let mut reporter = reporter(&config, &host)?;
-    let actor = Actor::start(&config, &host, learning, &mut reporter)?;
+    let actor = Actor::start(&config, &host, identity_key, learning, &mut reporter)?;
     let run = Run {
         seed,
         schedule: learning.then(|| Schedule::of(config.learn.as_secs())),
@@ -137,6 +138,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let capture = capture.transpose()?;
     let options = Options {
         gram_key: seed,
+        identity_key,
         learning,
         full: config.full,
         calls: config.syscalls,

@@ -25,12 +25,14 @@ use super::{
 };
 use crate::{Error, hooks::Hooks};
 
-/// Places in the maps that tests make small.
+/// What is fixed at load: places in the maps, which tests make small, and the key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
     pub entries: u32,
     pub peers: u32,
     pub tasks: u32,
+    /// Behind programs' ids, which entries and what is kept of tasks name.
+    pub identity_key: [u64; 2],
 }
 
 impl Default for Sizes {
@@ -39,6 +41,7 @@ impl Default for Sizes {
             entries: wire::DENY_ENTRIES_MAX,
             peers: wire::DENY_PEERS_MAX,
             tasks: wire::DENY_TASKS_MAX,
+            identity_key: [0; 2],
         }
     }
 }
@@ -143,7 +146,7 @@ impl Kernel {
 /// The kernel refuses what is needed everywhere.
 pub(crate) fn survey() -> Result<Hooks, Error> {
     let hooks = attach::available();
-    let tiny = Sizes { entries: 1, peers: 1, tasks: 1 };
+    let tiny = Sizes { entries: 1, peers: 1, tasks: 1, ..Sizes::default() };
     load(&mut MaybeUninit::uninit(), None, tiny, &hooks)?;
     Ok(hooks)
 }
@@ -197,6 +200,9 @@ fn load<'obj>(
 }
 
 fn resize(maps: &mut OpenDenyMaps<'_>, sizes: Sizes) -> libbpf_rs::Result<()> {
+    if let Some(rodata) = maps.rodata_data.as_mut() {
+        rodata.identity_key = sizes.identity_key;
+    }
     maps.deny_entries.set_max_entries(sizes.entries)?;
     maps.deny_hits.set_max_entries(sizes.entries)?;
     maps.deny_peers.set_max_entries(sizes.peers)?;

@@ -56,6 +56,8 @@ pub struct Options {
     /// Of this run: holds where it is less than the default mode that an operator has set before, or where
     /// none has; a workload's own mode stays.
     pub mode_now: Option<Mode>,
+    /// The host's secret behind programs' ids, the same as the sensor's.
+    pub identity_key: [u64; 2],
 }
 
 impl Options {
@@ -68,6 +70,7 @@ impl Options {
             limits: Limits::default(),
             mode: Mode::Observe,
             mode_now: None,
+            identity_key: [0; 2],
         }
     }
 
@@ -164,6 +167,7 @@ impl Responder {
     }
 
     pub(crate) fn start_sized(options: Options, sizes: Sizes) -> Result<Self, Error> {
+        let sizes = Sizes { identity_key: options.identity_key, ..sizes };
         let boot_id = kernel::boot_id()?;
         let ledger = Ledger::open(&options.ledger, options.ledger_bytes_max)?;
         let (lines, _torn) = Ledger::read(&options.ledger)?;
