@@ -136,16 +136,10 @@ fn an_unfinished_file_is_never_seen_and_goes_with_the_next_run() {
     sink.write("windows", &batch(0, 10), MIDNIGHT_NS).unwrap();
     sink.finish().unwrap();
     sink.write("windows", &batch(10, 10), MIDNIGHT_NS + 1).unwrap();
-    // As after kill -9: no destructor runs.
-    std::mem::forget(sink);
+    sink.crash();
     assert_eq!(numbers(ParquetReader::open(home.path(), None).unwrap()).len(), 10);
     let sink = ParquetSink::open(config(home.path())).unwrap();
     assert_eq!(sink.status().leftovers, 1);
-}
-
-/// As after kill -9: no destructor runs, and the lock goes with the process.
-fn crash(sink: ParquetSink) {
-    std::mem::forget(sink);
 }
 
 fn names(directory: &Path) -> Vec<String> {
@@ -166,7 +160,7 @@ fn a_crash_leaves_what_was_checkpointed_and_readers_take_it_in_place() {
     }
     sink.write("windows", &batch(30, 10), MIDNIGHT_NS).unwrap();
     assert_eq!(names(home.path()).len(), 3);
-    crash(sink);
+    sink.crash();
     let before = finished(home.path());
     let reader = ParquetReader::open(home.path(), None).unwrap();
     assert_eq!(reader.metadata()["hash_key"], "00ff");

@@ -392,6 +392,16 @@ impl Open {
     }
 }
 
+#[cfg(test)]
+impl ParquetSink {
+    /// As after kill -9: the lock goes with the process, and no destructor runs.
+    #[allow(clippy::unwrap_used)]
+    pub(super) fn crash(mut self) {
+        self._lock = File::open("/dev/null").unwrap();
+        std::mem::forget(self);
+    }
+}
+
 impl Drop for ParquetSink {
     fn drop(&mut self) {
         // `finish` is the way to learn of errors; here nobody is left to tell.
