@@ -30,6 +30,8 @@ struct Raw {
     ring_mib: Option<u32>,
     /// Don't observe system calls.
     no_syscalls: Option<bool>,
+    /// File of a secret that all hosts of a fleet share.
+    key_file: Option<PathBuf>,
     /// The Kafka sink, as the sink's own documentation describes its keys.
     kafka: Option<toml::Table>,
 }
@@ -53,6 +55,8 @@ pub struct Config {
     pub capture: Option<PathBuf>,
     pub kafka: Option<KafkaConfig>,
     pub seed: Option<u64>,
+    /// Where the seed is from; a model of another key is refused then.
+    pub key_file: Option<PathBuf>,
     pub keep_entries: bool,
     pub json: bool,
 }
@@ -101,6 +105,9 @@ impl Config {
         let state = run.state.clone().or(raw.state);
         let state = state.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY));
         let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state)?;
+        // A seed on the command line is for this run alone.
+        let key_file = run.key_file.clone().or(raw.key_file).filter(|_| run.seed.is_none());
+        let seed = key_file.as_deref().map(hedgerow_offline::fleet::key).transpose()?.or(run.seed);
         Ok(Self {
             state,
             learn,
@@ -115,7 +122,8 @@ impl Config {
             full: run.full,
             capture: run.capture.clone(),
             kafka,
-            seed: run.seed,
+            seed,
+            key_file,
             keep_entries: run.keep_entries,
             json,
         })

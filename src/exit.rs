@@ -35,6 +35,12 @@ impl Failure {
 
 /// The exit code of an error chain.
 pub fn code(error: &anyhow::Error) -> ExitCode {
+    use hedgerow_offline::Error;
+    match error.downcast_ref::<Error>() {
+        Some(Error::File(_) | Error::Engine(_)) => return ExitCode::from(4),
+        Some(Error::Usage(_)) => return ExitCode::from(2),
+        _ => {}
+    }
     ExitCode::from(match error.downcast_ref::<Failure>() {
         Some(Failure::Usage(_)) => 2,
         Some(Failure::Host(_)) => 3,

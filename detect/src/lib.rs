@@ -13,6 +13,8 @@
 mod deeds;
 mod error;
 pub mod file;
+mod life;
+mod overview;
 mod pause;
 mod persist;
 pub mod power;
@@ -66,6 +68,8 @@ use self::{
 };
 pub use self::{
     error::{Error, Result, chain},
+    life::Life,
+    overview::{DeedOverview, Overview, ProgramOverview, WorkloadOverview},
     persist::SavedModel,
     said::finding::{FOREST, NATS},
     usual::{

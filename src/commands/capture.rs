@@ -6,6 +6,7 @@ use crossbeam_channel::{RecvTimeoutError, after, select};
 use hedgerow_features::{Baseline, Config as Windows, ItemKey, Record, WindowBuilder};
 use hedgerow_probe::{Item, Options, Probe, identity::Resolver, support};
 
+use super::offline;
 use crate::{
     cli,
     config::BUDGET_PER_DAY_DEFAULT,
@@ -23,7 +24,7 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
     support::require().map_err(Failure::host)?;
     let host = Host::read()?;
     let signals = host::signals()?;
-    let seed: u64 = rand::random();
+    let seed = offline::key(&arguments.key)?.unwrap_or_else(rand::random);
     let run = Run {
         seed,
         schedule: None,
@@ -58,6 +59,10 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
             recv(items) -> item => {
                 let Ok(item) = item else { break };
                 records += take(item, &mut builder, &baseline, &mut capture);
+                // Nothing is left to do where it can't be written: a full disk ends it.
+                if capture.failure().is_some() {
+                    break;
+                }
             }
             recv(end) -> _ => break,
             recv(signals) -> _ => break,

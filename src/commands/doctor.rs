@@ -121,3 +121,21 @@ impl Response {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_host_that_refuses_everything_says_why_and_promises_nothing() {
+        let told = Response::new(Err(hedgerow_responder::Error::NoCgroup));
+        assert_eq!(told.rules.len(), Key::ALL.len());
+        for rule in &told.rules {
+            assert!(rule.level == Level::Counts && rule.by.is_empty(), "{rule:?}");
+            assert!(rule.verbs.iter().all(|(_, level)| *level == Level::Counts), "{rule:?}");
+        }
+        let json = serde_json::to_value(&told).unwrap();
+        assert!(json["refusal"].as_str().unwrap().contains("cgroup"), "{json}");
+    }
+}

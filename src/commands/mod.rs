@@ -3,15 +3,13 @@
 mod capture;
 mod doctor;
 mod findings;
+mod judge;
 mod offline;
 mod power;
-mod replay;
-mod scores;
 mod status;
 mod steer;
 mod test;
 mod why;
-mod windows;
 
 use clap::CommandFactory;
 
@@ -29,6 +27,8 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Capture(capture) => capture::capture(&capture, json),
         Command::Train(train) => offline::train(&train, json),
         Command::Score(score) => offline::score(&score, json),
+        Command::Eval(eval) => judge::eval(&eval, json),
+        Command::Backtest(backtest) => judge::backtest(&backtest, json),
         Command::Status(state) => status::run(&config::state(&state)?, json),
         Command::Power { workload, model, state } => {
             power::run(model.as_deref(), workload.as_deref(), &config::state(&state)?, json)

@@ -1,184 +1,228 @@
 //! `hedgerow train` and `hedgerow score`: the engine over captured records, as the daemon ran it
 //! over live ones.
 
-use std::path::Path;
-
 use anyhow::Context;
-use hedgerow_detect::{Engine, Outcome, Phase, SavedModel, Schedule};
-use hedgerow_event::Finding;
-use hedgerow_sink::{JsonLinesSink, Rotation};
-use serde_json::json;
-
-use super::{
-    replay::{Capture, Replay, Rows},
-    scores::Scores,
+use hedgerow_detect::Outcome;
+use hedgerow_event::{Epoch, Finding};
+use hedgerow_offline::{
+    Error, fleet,
+    player::Only,
+    report::{Gathered, Report},
+    score::{self, Out, Score},
+    source::{Selection, Source},
+    time::{self, Span},
+    train::{self, Train},
     windows::Windows,
 };
-use crate::{cli, daemon::RECORDS, exit::Failure, findings, host, text};
+use hedgerow_sink::parquet::Damaged;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 
-/// Learns a model from a capture: with the phases of the daemon that made it, or with the whole
-/// capture divided as a learning time is.
-pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
-    let capture = Capture::open(&arguments.directory)?;
-    // SAFETY: it only reads.
-    if unsafe { libc::geteuid() } == 0
-        && let Err(why) = host::unchangeable(&arguments.directory)
-    {
-        let directory = arguments.directory.display();
+use super::judge;
+use crate::{cli, exit::Failure, host, text};
+
+/// What is asked for, checked.
+pub struct Asked {
+    pub source: Source,
+    pub span: Span,
+    pub only: Only,
+}
+
+pub fn asked(captures: &cli::Captures) -> anyhow::Result<Asked> {
+    let usage = |option: &str, why: String| Failure::Usage(format!("{option}: {why}"));
+    let zone = time::zone(&captures.tz).map_err(|why| usage("--tz", why))?;
+    let at = |option: &str, text: &Option<String>, without: i64| -> anyhow::Result<i64> {
+        let time = text.as_deref().map(|text| time::parse(text, zone));
+        Ok(time.transpose().map_err(|why| usage(option, why))?.unwrap_or(without))
+    };
+    let span = Span {
+        from_ns: at("--from", &captures.from, Span::ALL.from_ns)?,
+        to_ns: at("--to", &captures.to, Span::ALL.to_ns)?,
+    };
+    if span.from_ns >= span.to_ns {
+        return Err(Failure::Usage("--to: it is not after --from".to_owned()).into());
+    }
+    let selection = Selection { hosts: captures.host.clone(), span };
+    let source = Source::open(&captures.captures, &selection)?;
+    let only = Only { workloads: captures.workload.clone(), programs: captures.program.clone() };
+    Ok(Asked { source, span, only })
+}
+
+/// A bar for people; machines and pipes get none.
+pub fn progress(rows: u64, json: bool) -> anyhow::Result<ProgressBar> {
+    let bar = ProgressBar::new(rows);
+    bar.set_style(ProgressStyle::with_template("{wide_bar} {percent} % {eta} left")?);
+    if json {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    Ok(bar)
+}
+
+pub fn rows(source: &Source) -> u64 {
+    source.runs.iter().flat_map(|run| &run.records).map(|file| file.rows).sum()
+}
+
+/// Tells what could not be read, and what is known of its loss.
+pub fn tell_holes(damaged: &[Damaged], gaps: &[(String, Epoch, Epoch)]) {
+    for file in damaged {
+        let lost = match file.rows_lost {
+            Some(rows) => format!("{rows} of its rows are lost"),
+            None => {
+                format!("its {} bytes are lost, and how many rows they were is unknown", file.bytes)
+            }
+        };
+        let path = file.path.display().to_string();
+        text::note(&format!("hedgerow: {path}: {}; {lost}", file.reason));
+    }
+    for (run, after, before) in gaps {
         text::note(&format!(
-            "hedgerow: warning: others choose what is learned: {directory}: {why}"
+            "hedgerow: {run}: nothing is there of {} epochs of 5 s, after {after} and before {before}",
+            before.0 - after.0 - 1
         ));
     }
-    let seed = arguments.seed.unwrap_or(capture.seed);
-    let schedule = match capture.schedule {
-        Some(schedule) => schedule,
-        None => divide(&arguments.directory)?,
+}
+
+/// The same for machines.
+pub fn holes(damaged: &[Damaged], gaps: &[(String, Epoch, Epoch)]) -> serde_json::Value {
+    let damaged: Vec<_> = damaged
+        .iter()
+        .map(|file| {
+            json!({ "path": file.path, "reason": file.reason, "bytes": file.bytes,
+                "rows_lost": file.rows_lost })
+        })
+        .collect();
+    let gaps: Vec<_> = gaps
+        .iter()
+        .map(|(run, after, before)| json!({ "run": run, "after": after, "before": before }))
+        .collect();
+    json!({ "damaged": damaged, "gaps": gaps })
+}
+
+/// The key that a command line gives.
+pub fn key(arguments: &cli::Key) -> anyhow::Result<Option<u64>> {
+    Ok(match &arguments.key_file {
+        Some(path) => Some(fleet::key(path)?),
+        None => arguments.seed,
+    })
+}
+
+/// Root may learn from what others can change, and is told that they choose what is learned.
+fn warn_of_others(path: &std::path::Path) {
+    // SAFETY: it only reads.
+    if unsafe { libc::geteuid() } == 0
+        && path.is_dir()
+        && let Err(why) = host::unchangeable(path)
+    {
+        let path = path.display();
+        text::note(&format!("hedgerow: warning: others choose what is learned: {path}: {why}"));
+    }
+}
+
+/// Learns a model from captures.
+pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
+    for path in &arguments.captures.captures {
+        warn_of_others(path);
+    }
+    let Asked { source, span, only } = asked(&arguments.captures)?;
+    let how = Train {
+        seed: key(&arguments.key)?,
+        recompute: arguments.recompute,
+        only,
+        windows: arguments.windows.clone(),
     };
-    // Without a daemon that learned, the kernel knew no n-gram from the first epoch to the last.
-    let recorded = seed == capture.seed && capture.schedule.is_some();
-    let rows = Rows::choose(recorded && !arguments.recompute, &capture, &arguments.directory)?;
-    let engine = Engine::learning(capture.settings(schedule, seed))?;
-    let mut model = None;
-    let mut windows = open_windows(arguments.windows.as_deref(), &capture)?;
-    let replay = Replay { engine, rows, own: recorded, judge_after: None, json };
-    let engine = replay.run(capture, &mut |engine, outcome| {
-        match (outcome, &mut windows) {
-            (Outcome::Phase(Phase::Scoring), _) => model = engine.save()?,
-            (Outcome::Windows(closed), Some(windows)) => windows.add(closed)?,
-            _ => {}
-        }
-        Ok(model.is_none())
-    })?;
-    windows.map_or(Ok(()), Windows::finish)?;
-    let Some(model) = model else {
-        return Err(Failure::File(format!(
-            "{}: too short to learn from: {} more epochs of 5 s are needed",
-            arguments.directory.display(),
-            engine.epochs_left()
-        ))
-        .into());
-    };
-    model
+    let bar = progress(rows(&source), json)?;
+    let mut gathered = arguments.report.as_ref().map(|_| Gathered::default());
+    let trained = train::train(source, span, &how, gathered.as_mut(), &mut |rows| bar.inc(rows));
+    bar.finish_and_clear();
+    let trained = trained?;
+    if let (Some(path), Some(gathered)) = (&arguments.report, &gathered) {
+        let report = Report::of(&trained, gathered);
+        let zone = time::zone(&arguments.captures.tz).map_err(Failure::Usage)?;
+        judge::write(path, &report.html(zone))?;
+        judge::write(&path.with_extension("json"), &serde_json::to_string(&report)?)?;
+    }
+    trained
+        .model
         .save(&arguments.model)
         .with_context(|| arguments.model.display().to_string())
         .map_err(Failure::file)?;
-    let programs = model.profile.programs.len();
+    let programs = trained.model.profile.programs.len();
+    let model_id = trained.engine.model_id();
     if json {
-        text::json(&json!({ "model": engine.model_id(), "programs": programs }))?;
-    } else {
-        text::say(&format!(
-            "Learned {programs} programs; model {} is in {}.",
-            engine.model_id(),
-            arguments.model.display()
-        ));
+        let told = json!({ "model": model_id, "programs": programs, "runs": trained.runs,
+            "hosts": trained.hosts, "holes": holes(&trained.damaged, &trained.gaps) });
+        text::json(&told)?;
+        return Ok(());
     }
+    tell_holes(&trained.damaged, &trained.gaps);
+    let of = match trained.runs {
+        1 => String::new(),
+        runs => format!(" of {} hosts in {runs} runs", trained.hosts.len()),
+    };
+    text::say(&format!(
+        "Learned {programs} programs{of}; model {model_id} is in {}.",
+        arguments.model.display()
+    ));
     Ok(())
 }
 
-fn open_windows(directory: Option<&Path>, capture: &Capture) -> anyhow::Result<Option<Windows>> {
-    directory.map(|directory| Windows::open(directory, &capture.host)).transpose()
-}
-
-/// The epochs of a capture, counted by a scan of its records' kinds, as a schedule.
-fn divide(directory: &Path) -> anyhow::Result<Schedule> {
-    use polars::prelude::*;
-    let pattern = directory.join(RECORDS).join("**/*.parquet");
-    // The partitions of the path tell nothing about epochs.
-    let mut options = ScanArgsParquet::default();
-    options.hive_options.enabled = Some(false);
-    options.hive_options.try_parse_dates = false;
-    let path = PlRefPath::new(pattern.to_string_lossy().as_ref());
-    let epochs = LazyFrame::scan_parquet(path, options)
-        .and_then(|frame| {
-            let closes = col("kind").cast(DataType::String).eq(lit("close"));
-            frame.filter(closes).select([len()]).collect()
-        })
-        .and_then(|frame| {
-            frame.column("len")?.u32()?.get(0).ok_or_else(|| polars_err!(NoData: "no rows"))
-        })
-        .map_err(|why| Failure::File(format!("{}: {why}", directory.display())))?;
-    Ok(Schedule::of(u64::from(epochs) * hedgerow_detect::EPOCH_SECONDS))
-}
-
-/// Scores a capture with a model. A capture in which this model was learned is judged from where
-/// its daemon began to, so that it gives the findings that the daemon gave.
+/// Scores captures with a model, each run by itself.
 pub fn score(arguments: &cli::Score, json: bool) -> anyhow::Result<()> {
-    let capture = Capture::open(&arguments.directory)?;
-    let saved = SavedModel::load(&arguments.model).map_err(Failure::file)?;
-    let seed = saved.seed();
-    let own = seed == capture.seed;
-    let judge_after = match (own && capture.schedule.is_some(), capture.scoring_after) {
-        (false, _) => None,
-        (true, Some(epoch)) => Some(epoch),
-        (true, None) => {
-            return Err(Failure::File(format!(
-                "{}: it ends before its daemon began to score; `hedgerow train` learns from it",
-                arguments.directory.display()
-            ))
-            .into());
-        }
+    let Asked { source, span, only } = asked(&arguments.captures)?;
+    let how = Score {
+        model: arguments.model.clone(),
+        recompute: arguments.recompute,
+        only,
+        budget_per_day: None,
     };
-    let rows = Rows::choose(own && !arguments.recompute, &capture, &arguments.directory)?;
-    let engine = Engine::scoring(capture.settings(Schedule::of(0), seed), saved)?;
-    let mut out =
-        arguments.out.as_deref().map(|path| Out::open(path, &capture.host)).transpose()?;
-    let mut kept = open_windows(arguments.windows.as_deref(), &capture)?;
+    let bar = progress(rows(&source), json)?;
     let (mut findings, mut windows) = (0u64, 0u64);
-    let replay = Replay { engine, rows, own, judge_after, json };
-    replay.run(capture, &mut |_, outcome| {
-        match outcome {
-            Outcome::Finding(finding, _) => {
-                findings += 1;
-                match &mut out {
-                    Some(out) => out.findings.write(&finding).map_err(Failure::file)?,
-                    None => print(&finding, json)?,
+    let (mut damaged, mut gaps) = (source.damaged, Vec::new());
+    for run in source.runs {
+        let mut out =
+            arguments.out.as_deref().map(|path| Out::open(path, &run.host)).transpose()?;
+        let kept = arguments.windows.as_deref().map(|path| Windows::open(path, &run.host));
+        let mut kept = kept.transpose()?;
+        let scored = score::score(
+            run,
+            span,
+            &how,
+            &mut |_, outcome| {
+                match (outcome, &mut out, &mut kept) {
+                    (Outcome::Finding(finding, _), out, _) => {
+                        findings += 1;
+                        match out {
+                            Some(out) => out.finding(&finding)?,
+                            None => bar.suspend(|| print(&finding, json))?,
+                        }
+                    }
+                    (Outcome::Scored(score), out, _) => {
+                        windows += 1;
+                        out.iter_mut().try_for_each(|out| out.scores.add(score.clone()))?;
+                    }
+                    (Outcome::Windows(closed), _, Some(kept)) => kept.add(closed)?,
+                    _ => {}
                 }
-            }
-            Outcome::Scored(score) => {
-                windows += 1;
-                if let Some(out) = &mut out {
-                    out.scores.add(score)?;
-                }
-            }
-            Outcome::Windows(closed) => {
-                if let Some(kept) = &mut kept {
-                    kept.add(closed)?;
-                }
-            }
-            _ => {}
-        }
-        Ok(true)
-    })?;
-    kept.map_or(Ok(()), Windows::finish)?;
-    if let Some(out) = out {
-        out.scores.finish()?;
+                Ok(true)
+            },
+            &mut |rows| bar.inc(rows),
+        )?;
+        kept.map_or(Ok(()), Windows::finish)?;
+        out.map_or(Ok(()), |out| out.scores.finish())?;
+        damaged.extend(scored.damaged);
+        gaps.extend(scored.gaps);
     }
+    bar.finish_and_clear();
+    tell_holes(&damaged, &gaps);
     if !json {
         text::note(&format!("{windows} windows scored, {findings} reports."));
     }
     Ok(())
 }
 
-/// Where `score --out` writes to.
-struct Out {
-    findings: JsonLinesSink,
-    scores: Scores,
-}
-
-impl Out {
-    fn open(directory: &Path, host: &str) -> anyhow::Result<Self> {
-        std::fs::create_dir_all(directory)
-            .with_context(|| format!("can't make {}", directory.display()))
-            .map_err(Failure::file)?;
-        let path = findings::path(directory);
-        let findings = JsonLinesSink::file(&path, Rotation::default()).map_err(Failure::file)?;
-        Ok(Self { findings, scores: Scores::open(directory, host)? })
-    }
-}
-
-fn print(finding: &Finding, json: bool) -> anyhow::Result<()> {
+fn print(finding: &Finding, json: bool) -> hedgerow_offline::Result<()> {
     if json {
-        text::json(finding)?;
+        text::json(finding).map_err(|why| Error::Told(why.into()))?;
     } else {
         text::out(&text::finding(finding));
     }

@@ -4,19 +4,24 @@ use std::{
     collections::BTreeMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     thread::JoinHandle,
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
-use crossbeam_channel::{Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
 use hedgerow_event::{Epoch, EpochClose};
 use hedgerow_features::{EarlyLook, Record, Window, records_to_batch, to_batch};
 use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
 
 use hedgerow_detect::{Phase, Schedule};
+use hedgerow_offline::keys::{
+    BOOT, BUDGET, EARLY, EDGES, FULL, HOST, KNOWN_SINCE, OFFSET, RECORDS, SCHEDULE, SEED, SYSCALLS,
+    WINDOWS,
+};
 
 use crate::{exit::Failure, host::Host};
 
@@ -26,35 +31,9 @@ const WAITING_MAX: u64 = 1 << 19;
 const QUEUE: usize = 1 << 15;
 /// Records are written in batches of this many.
 const BATCH: usize = 65_536;
-
-/// Streams of a capture.
-pub const WINDOWS: &str = "windows";
-pub const EARLY: &str = "early";
-pub const RECORDS: &str = "records";
-/// Metadata keys of a capture's files.
-pub const SEED: &str = "hedgerow.seed";
-pub const SCHEDULE: &str = "hedgerow.schedule";
-pub const BUDGET: &str = "hedgerow.budget_per_day";
-/// Whether every call is in the records, and whether calls were observed at all.
-pub const FULL: &str = "hedgerow.full";
-pub const SYSCALLS: &str = "hedgerow.syscalls";
-/// Wall time less time since boot at the start, in nanoseconds.
-pub const OFFSET: &str = "hedgerow.realtime_offset_ns";
-/// The first epoch in which the kernel took the profile for known.
-const KNOWN_SINCE: &str = "hedgerow.known_since";
-/// The epochs after which each phase began.
-const EDGES: &str = "hedgerow.phases";
-
-/// The epoch after which the daemon of a capture began to score, by the files' metadata.
-pub fn scoring_after(metadata: &BTreeMap<String, String>) -> Option<u32> {
-    let edges: BTreeMap<u32, Phase> = serde_json::from_str(metadata.get(EDGES)?).ok()?;
-    edges.into_iter().find(|(_, phase)| *phase == Phase::Scoring).map(|(epoch, _)| epoch)
-}
-
-/// The first epoch in which the kernel of a capture's daemon took the profile for known.
-pub fn known_since(metadata: &BTreeMap<String, String>) -> Option<Epoch> {
-    metadata.get(KNOWN_SINCE)?.parse().ok().map(Epoch)
-}
+/// What was captured is on the disk after so long, whatever happens then: a kill loses no more than
+/// this and an epoch that never closes.
+const CHECKPOINT: Duration = Duration::from_secs(2);
 
 /// What a capture's metadata says of the run that it is made in.
 #[derive(Debug, Clone, Copy)]
@@ -76,7 +55,9 @@ enum Part {
 /// A running capture.
 pub struct Capture {
     parts: Sender<Part>,
-    thread: JoinHandle<(ParquetStatus, Option<String>)>,
+    thread: JoinHandle<ParquetStatus>,
+    /// The first failure.
+    failure: Arc<OnceLock<String>>,
     dropped: u64,
     /// Records that wait for the thread.
     waiting: Arc<AtomicU64>,
@@ -86,7 +67,9 @@ pub struct Capture {
 
 impl Capture {
     pub fn start(directory: &Path, host: &Host, run: Run) -> anyhow::Result<Self> {
-        let mut sink = ParquetSink::open(ParquetConfig::new(directory, host.id.as_str()))
+        let mut config = ParquetConfig::new(directory, host.id.as_str());
+        config.segments = true;
+        let mut sink = ParquetSink::open(config)
             .with_context(|| format!("can't capture to {}", directory.display()))
             .map_err(Failure::file)?;
         sink.set_metadata(SEED, run.seed.to_string());
@@ -96,23 +79,29 @@ impl Capture {
         if let Some(schedule) = run.schedule {
             sink.set_metadata(SCHEDULE, serde_json::to_string(&schedule)?);
         }
-        sink.set_metadata("hedgerow.host", host.id.clone());
-        sink.set_metadata("hedgerow.boot", host.boot_id.clone());
+        sink.set_metadata(HOST, host.id.clone());
+        sink.set_metadata(BOOT, host.boot_id.clone());
         sink.set_metadata(OFFSET, host.realtime_offset_ns.to_string());
         let (parts, receiver) = bounded::<Part>(QUEUE);
         let waiting = Arc::new(AtomicU64::new(0));
-        let waits = Arc::clone(&waiting);
-        let thread = std::thread::Builder::new().name("capture".into()).spawn(move || {
-            let mut writer = Writer { sink, waiting: Vec::new(), time_ns: 0, failure: None };
-            for part in receiver {
-                if let Part::Records(records) = &part {
-                    waits.fetch_sub(records.len() as u64, Ordering::Relaxed);
-                }
-                writer.take(part);
-            }
-            writer.end()
-        })?;
-        Ok(Self { parts, thread, dropped: 0, waiting, edges: BTreeMap::new(), known_since: None })
+        let failure = Arc::new(OnceLock::new());
+        let writer = Writer {
+            sink,
+            records: Vec::new(),
+            waiting: Arc::clone(&waiting),
+            time_ns: wall_ns(),
+            failure: Arc::clone(&failure),
+        };
+        let thread = std::thread::Builder::new()
+            .name("capture".into())
+            .spawn(move || writer.run(&receiver))?;
+        let (edges, known_since) = (BTreeMap::new(), None);
+        Ok(Self { parts, thread, failure, dropped: 0, waiting, edges, known_since })
+    }
+
+    /// The first failure, such as a full disk: what came since may be missing.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.get().map(String::as_str)
     }
 
     pub fn records(&mut self, records: Vec<Record>) {
@@ -158,7 +147,7 @@ impl Capture {
     pub fn finish(self) -> (ParquetStatus, u64, Option<String>) {
         drop(self.parts);
         match self.thread.join() {
-            Ok((status, failure)) => (status, self.dropped, failure),
+            Ok(status) => (status, self.dropped, self.failure.get().cloned()),
             Err(_) => (
                 ParquetStatus::default(),
                 self.dropped,
@@ -168,26 +157,51 @@ impl Capture {
     }
 }
 
+fn wall_ns() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
+
 struct Writer {
     sink: ParquetSink,
-    waiting: Vec<Record>,
+    /// Not written yet.
+    records: Vec<Record>,
+    waiting: Arc<AtomicU64>,
     /// Wall time of the newest window, by which files are dated.
     time_ns: i64,
-    failure: Option<String>,
+    failure: Arc<OnceLock<String>>,
 }
 
 impl Writer {
+    fn run(mut self, parts: &Receiver<Part>) -> ParquetStatus {
+        let mut next = Instant::now() + CHECKPOINT;
+        loop {
+            match parts.recv_deadline(next) {
+                Ok(part) => self.take(part),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.end(),
+            }
+            if Instant::now() >= next {
+                self.flush();
+                let saved = self.sink.checkpoint().map_err(anyhow::Error::from);
+                self.note(saved);
+                next = Instant::now() + CHECKPOINT;
+            }
+        }
+    }
+
     fn take(&mut self, part: Part) {
         match part {
             Part::Records(records) => {
+                self.waiting.fetch_sub(records.len() as u64, Ordering::Relaxed);
                 for record in &records {
                     if let Record::Close(close) = record {
                         self.time_ns = i64::try_from(close.end_boot_ns).unwrap_or(i64::MAX)
                             + close.realtime_offset_ns;
                     }
                 }
-                self.waiting.extend(records);
-                if self.waiting.len() >= BATCH {
+                self.records.extend(records);
+                if self.records.len() >= BATCH {
                     self.flush();
                 }
             }
@@ -197,7 +211,7 @@ impl Writer {
                 self.write_windows(WINDOWS, &closed);
                 // Their place among the records is what a replay judges them at.
                 let looks = early.iter().map(|window| Record::Early(EarlyLook::from(window)));
-                self.waiting.extend(looks);
+                self.records.extend(looks);
                 self.write_windows(EARLY, &early);
             }
             Part::Metadata(key, value) => self.sink.set_metadata(key, value),
@@ -215,7 +229,7 @@ impl Writer {
     }
 
     fn flush(&mut self) {
-        let records = std::mem::take(&mut self.waiting);
+        let records = std::mem::take(&mut self.records);
         if records.is_empty() {
             return;
         }
@@ -228,14 +242,14 @@ impl Writer {
     /// Keeps the first failure; what it lost is counted by the sink.
     fn note(&mut self, written: anyhow::Result<()>) {
         if let Err(why) = written {
-            self.failure.get_or_insert_with(|| format!("{why:#}"));
+            self.failure.get_or_init(|| format!("{why:#}"));
         }
     }
 
-    fn end(mut self) -> (ParquetStatus, Option<String>) {
+    fn end(mut self) -> ParquetStatus {
         self.flush();
         let finished = self.sink.finish().map(drop).map_err(anyhow::Error::from);
         self.note(finished);
-        (self.sink.status(), self.failure)
+        self.sink.status()
     }
 }

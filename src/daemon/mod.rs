@@ -36,10 +36,7 @@ use signal_hook::consts::SIGHUP;
 
 #[cfg(test)]
 pub use self::alarm::finding as alarm_finding;
-pub use self::capture::{
-    BUDGET, Capture, EARLY as EARLY_STREAM, FULL, OFFSET, RECORDS, Run, SCHEDULE, SEED, SYSCALLS,
-    WINDOWS, known_since, scoring_after,
-};
+pub use self::capture::{Capture, Run};
 pub use self::orders::Orders;
 use self::{
     act::{Actor, Done},
@@ -86,6 +83,8 @@ struct Daemon {
     seen: Seen,
     tampered: Told,
     capture: Option<Capture>,
+    /// A hole in it was told.
+    capture_failed: bool,
     epochs: u32,
     last_close: Option<EpochClose>,
     /// For the watchdog: turns of the loop, and the length of the ledger's queue.
@@ -109,6 +108,17 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let signals = host::signals()?;
     let orders = Orders::load(&config.state)?;
     let saved = saved_model(&config)?;
+    if let (Some(saved), Some(path)) = (&saved, &config.key_file)
+        && Some(saved.seed()) != config.seed
+    {
+        return Err(Failure::File(format!(
+            "{}: the model was learned with another key than that in {}; learn anew with --learn, or \
+             leave the key file out",
+            config.state.join(MODEL).display(),
+            path.display()
+        ))
+        .into());
+    }
     let seed =
         saved.as_ref().map_or_else(|| config.seed.unwrap_or_else(rand::random), SavedModel::seed);
     let settings = Settings {
@@ -163,6 +173,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         seen: Seen::default(),
         tampered: Told::default(),
         capture,
+        capture_failed: false,
         epochs: 0,
         last_close: None,
         turns,
@@ -324,6 +335,10 @@ impl Daemon {
     fn close(&mut self, close: EpochClose) -> anyhow::Result<()> {
         if let Some(capture) = &mut self.capture {
             capture.known_since(self.sensor.known_since());
+            if let Some(why) = capture.failure().filter(|_| !self.capture_failed) {
+                self.reporter.warn(&format!("the capture has holes from here on: {why}"));
+                self.capture_failed = true;
+            }
             capture.records(vec![Record::Close(close.clone())]);
         }
         self.look_after_ourselves();

@@ -24,11 +24,11 @@ use hedgerow_event::{Deed, Event, FlowDirection, Object, Origin, Protocol, calls
 use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, ItemKey, Set};
 use serde::{Deserialize, Serialize};
 
+pub use self::processes::Processes;
 use self::{
     amounts::{Amounts, Context, is_amount},
     files::Files,
     firsts::Firsts,
-    processes::Processes,
 };
 
 /// What is watched for beyond first-seen sets, bounded. The sets and amounts are learned and kept
@@ -120,6 +120,11 @@ impl Deeds {
             }
             _ => {}
         }
+    }
+
+    /// Goes over to the processes of another host.
+    pub fn exchange(&mut self, processes: &mut Processes) {
+        std::mem::swap(&mut self.processes, processes);
     }
 
     /// Learns what an object names, at an operator's word or because nobody suspected it.

@@ -122,6 +122,13 @@ impl Rates {
         }
     }
 
+    /// Minutes in which a kind of deed was done, and the workloads that did it.
+    pub fn seen(&self, deed: Deed) -> (f64, usize) {
+        let workloads = self.kinds.get(&deed);
+        let minutes = workloads.into_iter().flatten().map(|(_, counts)| counts.all.minutes).sum();
+        (minutes, workloads.map_or(0, BTreeMap::len))
+    }
+
     /// Programs that are known.
     pub fn programs(&self) -> usize {
         self.programs.values().sum::<u32>() as usize

@@ -66,7 +66,7 @@ impl Engine {
     }
 
     /// A tree that is over is held back, whatever it was; what nobody suspected is counted, too.
-    fn take_in(&mut self, tree: Tree) {
+    pub(crate) fn take_in(&mut self, tree: Tree) {
         if self.phase != Phase::Fill {
             let highest = tree.nats().into_values().fold(0.0, f64::max);
             self.floors.hold_back(highest, tree.told());
