@@ -415,6 +415,7 @@ impl Engine {
         self.realtime_offset_ns = close.realtime_offset_ns;
         self.now_boot_ns = close.end_boot_ns;
         let windows = self.builder.close(close, &self.baseline);
+        self.count_floods(close);
         let mut outcomes = Vec::new();
         match self.phase {
             Phase::Fill => self.learn(&windows),
@@ -431,6 +432,17 @@ impl Engine {
         self.closed += 1;
         self.advance(&mut outcomes)?;
         Ok(outcomes)
+    }
+
+    /// Puts what the kernel counted of floods and scans into a tree of its own.
+    fn count_floods(&mut self, close: &EpochClose) {
+        let learning = self.phase == Phase::Fill || self.relearning > 0;
+        let key = self.baseline.key();
+        let Some(object) = self.deeds.observe_counters(&close.host, key, learning) else { return };
+        let context = self.context(object.subject());
+        let nats = self.rates.surprise(object.deed(), &context, 0.0);
+        let witness = Witness::of_kernel(object, close.end_boot_ns);
+        self.trees.add(&self.lineage, witness, context, nats);
     }
 
     /// Forgets what belonged to the epoch; subjects that did something after its end are looked at

@@ -182,6 +182,8 @@ deeds! {
         "inbound flow from an address that its workload never had one from";
     OneSource "one_source" Intrinsic Source 0.01 "is called by one new source more often than by any before"
         "inbound flows of an address first seen after learning, beside the most of any source in five minutes";
+    Flood "flood" Intrinsic Source 0.01 "counts what was sent to no listener, or to one without room"
+        "SYN cookies, listen overflows and segments to closed ports in five minutes (`/proc/PID/net/{snmp,netstat}`), beside the most that learning saw";
     Outflow "outflow" Intrinsic Outflow 0.02 "sent much to an address never seen before"
         "bytes to an address first seen after learning, beside the most to any other in an hour";
     DnsOutflow "dns_outflow" Intrinsic Outflow 0.005 "sent much through name queries"

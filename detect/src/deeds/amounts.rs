@@ -7,7 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use hedgerow_event::{Deed, Event, Flow, FlowDirection, FlowPhase, Row, Subject, calls::Class};
+use hedgerow_event::{
+    Deed, Event, Flow, FlowDirection, FlowPhase, HostCounters, Row, Subject, calls::Class,
+};
 use hedgerow_features::{Baseline, ItemKey, Set};
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,7 @@ const OUTFLOW_FLOOR: u64 = 1_000_000;
 const NAME_QUERIES_FLOOR: u64 = 64_000;
 const CALLS_FLOOR: u64 = 100;
 const REFUSED_FLOOR: u64 = 50;
+const FLOOD_FLOOR: u64 = 500;
 const RENAMES_FLOOR: u64 = 100;
 const NAME_QUERIES_PORT: u16 = 53;
 const MINUTES_NS: u64 = 300_000_000_000;
@@ -37,7 +40,8 @@ const GAP_VARIATION_MOST: f64 = 0.15;
 
 /// Whether a deed is one of amount, known by what is usual and not by having been done before.
 pub fn is_amount(deed: Deed) -> bool {
-    matches!(deed, Deed::Outflow | Deed::DnsOutflow | Deed::OneSource | Deed::Rewrite | Deed::Scan)
+    use Deed::{DnsOutflow, Flood, OneSource, Outflow, Rewrite, Scan};
+    matches!(deed, Outflow | DnsOutflow | OneSource | Rewrite | Scan | Flood)
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -255,6 +259,25 @@ impl Amounts {
             let what = format!("{total} renames in five minutes{TOGETHER}");
             done.push((Deed::Rewrite, what.into()));
         }
+    }
+
+    /// What the kernel counted in an epoch of segments that nobody took; what is to be told of it.
+    pub fn observe_counters(
+        &mut self,
+        items: ItemKey,
+        counters: &HostCounters,
+        learning: bool,
+    ) -> Option<Arc<str>> {
+        let HostCounters { syn_cookies, listen_overflows, closed_ports, .. } = counters;
+        let untaken: u64 =
+            [syn_cookies, listen_overflows, closed_ports].into_iter().flatten().sum();
+        if untaken == 0 {
+            return None;
+        }
+        let by = By::program(items, &Subject::host());
+        let counter = self.running.minutes.add(Deed::Flood, by, 0, untaken)?;
+        let total = told(&mut self.most, counter, Deed::Flood, by, FLOOD_FLOOR, learning)?;
+        Some(format!("{total} connections that nobody took in five minutes").into())
     }
 
     /// Adds to a five-minute amount; the total where it is to be told.

@@ -20,7 +20,9 @@ pub mod trades;
 
 use std::sync::Arc;
 
-use hedgerow_event::{Deed, Event, FlowDirection, Object, Origin, Protocol, calls::Class};
+use hedgerow_event::{
+    Deed, Event, FlowDirection, HostCounters, Object, Origin, Protocol, Subject, calls::Class,
+};
 use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, ItemKey, Set};
 use serde::{Deserialize, Serialize};
 
@@ -85,6 +87,18 @@ impl Deeds {
             }
         }
         objects
+    }
+
+    /// The deed in the kernel's own counters of an epoch: none while learning.
+    pub fn observe_counters(
+        &mut self,
+        counters: &HostCounters,
+        items: ItemKey,
+        learning: bool,
+    ) -> Option<Object> {
+        self.key = Some(items);
+        let what = self.amounts.observe_counters(items, counters, learning)?;
+        Some(Object::Did { subject: Arc::new(Subject::host()), deed: Deed::Flood, what })
     }
 
     /// What in an event would be a deed if its program never did it.

@@ -58,6 +58,27 @@ impl Witness {
     }
 }
 
+impl Witness {
+    /// The kernel's own counters: no process did it.
+    pub fn of_kernel(object: Object, time_boot_ns: u64) -> Self {
+        Self {
+            subject: Arc::clone(object.subject()),
+            object,
+            time_boot_ns,
+            tgid: 0,
+            parent_tgid: 0,
+            start_boot_ns: 0,
+            cgroup_id: 0,
+            program_id: 0,
+            file: None,
+            peer: None,
+            uid: u32::MAX,
+            login_uid: None,
+            arguments: "".into(),
+        }
+    }
+}
+
 /// The objects in an event. While fill learns, nothing can be new; what is grave by itself is told
 /// all the same, so that its rate is known. `learning` is about first uses.
 pub fn objects(

@@ -1,4 +1,4 @@
-use hedgerow_event::calls::Class;
+use hedgerow_event::{HostCounters, calls::Class};
 
 use super::super::amounts::{COUNTERS_MAX, PEERS_MAX};
 use super::*;
@@ -137,6 +137,24 @@ fn many_connections_that_fail_are_told_where_that_is_more_than_usual() {
     host.pass(300);
     assert!(fail(&mut host, 160).is_empty(), "a peer that is down is called again and again");
     assert_eq!(fail(&mut host, 1).len(), 1);
+}
+
+#[test]
+fn what_nobody_took_is_told_where_that_is_more_than_usual() {
+    let mut host = learned(MB);
+    let key = host.baseline.key();
+    let mut count = |closed_ports, learning| {
+        let counters = HostCounters { closed_ports: Some(closed_ports), ..HostCounters::default() };
+        let told = host.deeds.observe_counters(&counters, key, learning);
+        host.pass(300);
+        told.map(|object| object.to_string())
+    };
+    assert_eq!((count(0, false), count(500, false)), (None, None));
+    let told = count(501, false).unwrap();
+    assert!(told.contains("501 connections that nobody took in five minutes"), "{told}");
+    assert_eq!(count(400, true), None);
+    assert_eq!(count(1600, false), None, "a host that is knocked at all day");
+    assert!(count(1601, false).is_some());
 }
 
 #[test]
