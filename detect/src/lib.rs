@@ -10,6 +10,9 @@
 //! - **How surprising** that is: [`surprise`], which has the whole rule on one screen.
 //! - **What is said** (`said/`): episodes, findings, attribution, and evidence for the responder.
 
+#[cfg(test)]
+#[path = "../../features/tests/common/mod.rs"]
+mod common;
 mod deeds;
 mod error;
 pub mod file;
@@ -85,8 +88,6 @@ pub const EPOCH_SECONDS: u64 = 5;
 /// First-seen incidence is counted by hours, in a short trial by parts of it.
 const INCIDENCE_UNITS: u64 = 24;
 const HOUR_NS: u64 = 3_600_000_000_000;
-/// With fewer held-back windows calibration goes on.
-const HELD_BACK_LEAST: u64 = 5;
 /// Floors are solved anew this often, in epochs.
 const SOLVE_EPOCHS: u32 = 12;
 
@@ -458,26 +459,6 @@ impl Engine {
         self.early.clear();
     }
 
-    fn learn(&mut self, windows: &[Window]) {
-        for window in windows {
-            let paused = self.paused.concerns(&window.subject);
-            if paused || !window.time.is_valid() || self.in_transition(window) {
-                continue;
-            }
-            if let Some(learning) = self.learning.get_mut(&window.time.scale) {
-                learning.add(window);
-            }
-            self.counts.entry(window.time.scale).or_default().add(window);
-        }
-    }
-
-    /// A longer window that holds the epoch of the transition is used no more than that itself.
-    fn in_transition(&self, window: &Window) -> bool {
-        let first = window.time.epoch.0;
-        let end = first.saturating_add(window.time.scale.epochs());
-        self.transition.is_some_and(|epoch| (first..end).contains(&epoch))
-    }
-
     /// Scores windows, as they stood at their highest.
     fn scored(&self, scale: Scale, windows: &[&Window]) -> Vec<Scored> {
         let Some(learned) = self.learned.get(&scale) else { return Vec::new() };
@@ -517,59 +498,6 @@ impl Engine {
         drop(self.trees.drain());
         drop(self.campaign.take());
         self.end_epoch(close);
-    }
-
-    /// Goes on to the next part of learning when this one has had its epochs.
-    fn advance(&mut self, outcomes: &mut Vec<Outcome>) -> Result<()> {
-        let schedule = self.settings.schedule;
-        let seed = self.settings.seed;
-        match self.phase {
-            Phase::Fill if self.closed >= schedule.fill => {
-                let profile = self.grams.profile(seed);
-                self.profile = Some(profile.clone());
-                outcomes.push(Outcome::Arm(profile));
-                self.enter(Phase::Fit, outcomes);
-            }
-            Phase::Fit if self.closed == 1 => {
-                self.baseline.freeze();
-                self.know_programs();
-                let learning = std::mem::take(&mut self.learning);
-                self.learning =
-                    learning.into_iter().map(|(scale, l)| (scale, l.end_fill(seed))).collect();
-            }
-            Phase::Fit if self.closed >= schedule.fit && self.fit_suffices() => {
-                for (scale, learning) in std::mem::take(&mut self.learning) {
-                    let counts = self.counts.remove(&scale).unwrap_or_default();
-                    if let Some(learned) = learning.end_fit(seed, counts)? {
-                        self.learned.insert(scale, learned);
-                    }
-                }
-                self.enter(Phase::Calibrate, outcomes);
-            }
-            Phase::Calibrate
-                if self.closed >= schedule.calibrate && self.held_back >= HELD_BACK_LEAST =>
-            {
-                self.end_calibrate();
-                self.model_id = self.name_model();
-                self.enter(Phase::Scoring, outcomes);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// A host so quiet that its part of the schedule brought too few windows for a forest goes on
-    /// with it: what never learned would never find anything.
-    fn fit_suffices(&self) -> bool {
-        self.learning
-            .get(&Scale::Seconds5)
-            .is_none_or(|learning| learning.rows() >= detector::FIT_ROWS_LEAST)
-    }
-
-    fn enter(&mut self, phase: Phase, outcomes: &mut Vec<Outcome>) {
-        self.phase = phase;
-        self.closed = 0;
-        outcomes.push(Outcome::Phase(phase));
     }
 
     fn unix_ns(&self, boot_ns: u64) -> i64 {

@@ -1,12 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use hedgerow_event::{
-    Actor, CLASSES, Deed, Epoch, Exec, FileKey, Flow, FlowDirection, FlowPhase, HostCounters, Loss,
-    Object, Peer, Program, Protocol, Provenance, Row, RowReason, Workload,
+    Activity, Actor, Deed, Epoch, Exec, Flow, FlowDirection, FlowPhase, HostCounters, Object, Peer,
 };
-
-use hedgerow_event::Activity;
-
 use hedgerow_features::Sensors;
 
 use super::{surprise::floors::ClassPromise, *};
@@ -43,84 +39,42 @@ impl Host {
     }
 
     fn event(&self, program: &str, tgid: u32, origin: Origin) -> Event {
-        let subject = Subject::new(Workload::new("web.service"), Program::new(program));
-        Event {
-            epoch: Epoch(self.epoch),
-            time_boot_ns: u64::from(self.epoch) * 5_000_000_000 + 1,
-            actor: Actor {
-                subject: Arc::new(subject),
-                tgid,
-                tid: tgid,
-                start_boot_ns: 5,
-                cgroup_id: 9,
-                program_id: u64::from(tgid),
-                slot: 0,
-            },
-            origin,
-        }
+        let subject = common::subject("web.service", program);
+        let mut event = common::event(&subject, self.epoch, tgid, origin);
+        event.time_boot_ns = u64::from(self.epoch) * 5_000_000_000 + 1;
+        event.actor = Actor {
+            tgid,
+            start_boot_ns: 5,
+            cgroup_id: 9,
+            program_id: u64::from(tgid),
+            slot: 0,
+            ..event.actor
+        };
+        event
     }
 
     fn row(&self, program: &str, tgid: u32, calls: &[(usize, u32)]) -> Event {
-        let mut classes = [0; CLASSES];
-        calls.iter().for_each(|(class, count)| classes[*class] = *count);
-        let total = classes.iter().map(|count| u64::from(*count)).sum();
-        let row = Row {
-            reason: RowReason::Window,
-            classes,
-            calls: total,
-            errors: 0,
-            checked: 0,
-            unseen2: 0,
-            unseen3: 0,
-            unseen6: 0,
-            collapsed: 0,
-            lost: 0,
-            limited: 0,
-        };
-        self.event(program, tgid, Origin::Row(Box::new(row)))
+        self.event(program, tgid, common::rows(calls))
     }
 
     fn flow(&self, program: &str, tgid: u32, peer: [u8; 4], bytes_out: u64) -> Event {
+        let peer = Peer { address: peer.into(), port: 443 };
         let flow = Flow {
             cookie: u64::from(self.epoch),
-            phase: FlowPhase::Start,
-            protocol: Protocol::Tcp,
-            direction: FlowDirection::Outbound,
-            local: Peer { address: [10, 0, 0, 1].into(), port: 40_000 },
-            peer: Peer { address: peer.into(), port: 443 },
-            bytes_out,
-            bytes_in: 100,
-            packets_out: 2,
-            packets_in: 2,
-            retransmits: 0,
-            rtt_us: None,
-            netns: 1,
+            ..common::flow(FlowPhase::Start, FlowDirection::Outbound, peer, bytes_out)
         };
         self.event(program, tgid, Origin::Flow(Box::new(flow)))
     }
 
     /// The exec of a program by a service that listens.
     fn exec(&self, program: &str, tgid: u32, parent: &str) -> Event {
-        let parent = Subject::new(Workload::new("web.service"), Program::new(parent));
         let exec = Exec {
-            previous: None,
-            file: FileKey::default(),
             parent_tgid: 100,
-            parent: Some(Arc::new(parent)),
-            uid_before: 0,
-            uid: 0,
-            login_uid: u32::MAX,
+            parent: Some(common::subject("web.service", parent)),
             path: program.into(),
             arguments: program.into(),
-            digest: None,
-            replaced: false,
-            memory: false,
-            writable: false,
-            privileged: false,
-            socket_io: false,
             under_listener: true,
-            provenance: Provenance::Unknown,
-            root: None,
+            ..common::exec(None)
         };
         self.event(program, tgid, Origin::Exec(Box::new(exec)))
     }
@@ -148,14 +102,7 @@ impl Host {
         closed_ports: u64,
         udp: u64,
     ) -> Vec<Outcome> {
-        let start = u64::from(self.epoch) * 5_000_000_000;
         let close = EpochClose {
-            epoch: Epoch(self.epoch),
-            start_boot_ns: start,
-            end_boot_ns: start + 5_000_000_000,
-            realtime_offset_ns: OFFSET_NS,
-            suspended_ns: 0,
-            loss: Loss::default(),
             host: HostCounters {
                 syn_cookies: Some(0),
                 listen_overflows: Some(0),
@@ -165,6 +112,7 @@ impl Host {
                 tcp_in_segments: Some(tcp),
                 packets_in: Some(tcp + udp + closed_ports),
             },
+            ..common::close(self.epoch)
         };
         self.epoch += 1;
         engine.close(&close).unwrap()

@@ -147,6 +147,12 @@ pub(crate) fn merge_small(
     let stays = |row: &Accumulator| {
         row.hard || row.subject.is_host() || &*row.subject.program.path == Subject::OTHER
     };
+    // Mostly there is room for all, and a row is large to move about.
+    let is_kept = |row: &Accumulator| stays(row) || activity(row) >= activity_min;
+    if rows.len() <= subjects_max && rows.iter().all(is_kept) {
+        rows.sort_unstable_by(|a, b| a.subject.cmp(&b.subject));
+        return (rows, 0);
+    }
     // Most active first; equal ones by name, so that the order of arrival decides nothing.
     rows.sort_by(|a, b| activity(b).cmp(&activity(a)).then_with(|| a.subject.cmp(&b.subject)));
     let mut room = subjects_max.saturating_sub(rows.iter().filter(|row| stays(row)).count());

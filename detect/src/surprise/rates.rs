@@ -26,6 +26,9 @@ use serde::{Deserialize, Serialize};
 const WORKLOADS_MAX: usize = 1024;
 /// Programs of one workload that have counts of their own; those past them count for the workload.
 const PROGRAMS_MAX: usize = 1024;
+/// Programs with counts of their own, of all kinds and workloads: floors are solved over them on the
+/// loop that also denies. Those past them count for their workload, too.
+const CELLS_MAX: usize = 16_384;
 /// Hours by which a context that did a kind before is held to be quieter than it was.
 const SEEN_HOURS: f64 = 1.0;
 /// Weight of a workload that does a kind, as a forecast of another that will, in occurrences.
@@ -110,6 +113,7 @@ impl Rates {
 
     /// Counts a deed that nobody suspects.
     pub fn count(&mut self, deed: Deed, context: &Context, minute: u64) {
+        let is_full = self.cells() >= CELLS_MAX;
         let workloads = self.kinds.entry(deed).or_default();
         if workloads.len() >= WORKLOADS_MAX && !workloads.contains_key(&context.workload) {
             self.refused += 1;
@@ -117,7 +121,9 @@ impl Rates {
         }
         let counts = workloads.entry(context.workload.clone()).or_default();
         counts.all.add(minute);
-        if counts.programs.len() < PROGRAMS_MAX || counts.programs.contains_key(&context.program) {
+        if let Some(own) = counts.programs.get_mut(&context.program) {
+            own.add(minute);
+        } else if !is_full && counts.programs.len() < PROGRAMS_MAX {
             counts.programs.entry(context.program).or_default().add(minute);
         }
     }
@@ -127,6 +133,11 @@ impl Rates {
         let workloads = self.kinds.get(&deed);
         let minutes = workloads.into_iter().flatten().map(|(_, counts)| counts.all.minutes).sum();
         (minutes, workloads.map_or(0, BTreeMap::len))
+    }
+
+    fn cells(&self) -> usize {
+        let counts = self.kinds.values().flat_map(BTreeMap::values);
+        counts.map(|counts| counts.programs.len()).sum()
     }
 
     /// Programs that are known.
@@ -301,6 +312,17 @@ mod tests {
         let after = rates.surprise(Deed::Secret, &here, 1.0);
         // That a workload does it at all still tells something.
         assert!((before - after) < 2.0 && before >= after, "{before} {after}");
+    }
+
+    /// Ever new programs in ever new workloads, as who owns a container can make them.
+    #[test]
+    fn what_floors_are_solved_over_is_bounded() {
+        let mut rates = host(1.0);
+        for at in 0..40_000u64 {
+            rates.count(Deed::NewProgram, &context(&format!("s{}", at % 100), at), at);
+        }
+        assert_eq!(rates.cells(), CELLS_MAX);
+        assert!(rates.surprise(Deed::NewProgram, &context("s7", 99_999), 0.0) < 1.0);
     }
 
     #[test]

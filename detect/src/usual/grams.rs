@@ -165,41 +165,19 @@ pub fn subject(program: &ProgramProfile) -> Subject {
 
 #[cfg(test)]
 mod tests {
-    use hedgerow_event::{Actor, Epoch, Exec, FileKey, Program, Provenance, Workload};
+    use hedgerow_event::{Epoch, Exec, Program, Workload};
 
     use super::*;
+    use crate::common;
 
     fn exec(subject: &Arc<Subject>, path: &str, digest: u8, replaced: bool) -> Event {
-        let actor = Actor {
-            subject: Arc::clone(subject),
-            tgid: 1,
-            tid: 1,
-            start_boot_ns: 1,
-            cgroup_id: 1,
-            program_id: 1,
-            slot: 1,
-        };
         let exec = Exec {
-            previous: None,
-            file: FileKey::default(),
-            parent_tgid: 1,
-            parent: None,
-            uid_before: 0,
-            uid: 0,
-            login_uid: u32::MAX,
             path: path.into(),
-            arguments: "".into(),
             digest: Some(Digest([digest; 32])),
             replaced,
-            memory: false,
-            writable: false,
-            privileged: false,
-            socket_io: false,
-            under_listener: false,
-            provenance: Provenance::Unknown,
-            root: None,
+            ..common::exec(None)
         };
-        Event { epoch: Epoch(1), time_boot_ns: 1, actor, origin: Origin::Exec(Box::new(exec)) }
+        common::event(subject, 1, 1, Origin::Exec(Box::new(exec)))
     }
 
     #[test]

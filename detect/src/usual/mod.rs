@@ -5,6 +5,7 @@ pub mod drift;
 pub mod grams;
 mod learn;
 pub mod maturity;
+mod phases;
 pub mod probation;
 pub mod reference;
 pub mod scale;

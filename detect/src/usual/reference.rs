@@ -41,6 +41,9 @@ const GROUPS_MAX: usize = 1024;
 /// 40 %, and that of a few is as large as chance makes it; measures are mostly shares.
 const COUNT_UNIT: f32 = 0.35;
 const MEASURE_UNIT: f32 = 0.1;
+/// How regular a handful of calls is, is mostly chance.
+const REGULARITY: &str = "flows_beacon_share";
+const REGULARITY_UNIT: f32 = 0.5;
 
 /// A column's usual values, as compared (see [`transformed`]).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -106,6 +109,8 @@ pub struct Beside {
 /// Counts are compared as ln(1 + n), measures as they are.
 fn transformed(value: f64, kind: Kind) -> f32 {
     match kind {
+        // What most columns are.
+        _ if value == 0.0 => 0.0,
         Kind::Count => value.ln_1p() as f32,
         Kind::Measure => value as f32,
     }
@@ -123,23 +128,30 @@ fn kind_of(column: usize) -> Kind {
     if COLUMNS[column].name.ends_with("_rate") { Kind::Count } else { COLUMNS[column].kind }
 }
 
-/// The columns of each family of [`FAMILIES`], with how they are compared.
-static COLUMNS_OF: LazyLock<Vec<Vec<(usize, Kind)>>> = LazyLock::new(|| {
+/// A column, how it is compared, and the unit of a measure.
+type Compared = (usize, Kind, f32);
+
+/// The columns of each family of [`FAMILIES`].
+static COLUMNS_OF: LazyLock<Vec<Vec<Compared>>> = LazyLock::new(|| {
     let of = |family: &Family| {
         let columns = COLUMNS.iter().enumerate();
         let own =
             columns.filter(|(_, column)| column.family == *family && *column.name != *BOOKKEEPING);
-        own.map(|(index, _)| (index, kind_of(index))).collect()
+        own.map(|(index, column)| {
+            let is_chance = *column.name == *REGULARITY;
+            (index, kind_of(index), if is_chance { REGULARITY_UNIT } else { MEASURE_UNIT })
+        })
+        .collect()
     };
     FAMILIES.iter().map(of).collect()
 });
 
 /// `usual` is the count that is deviated from, as compared: that of n events has a standard
 /// deviation of sqrt(n), which is 1 / sqrt(1 + n) as compared.
-fn unit(kind: Kind, usual: f32) -> f32 {
+fn unit((kind, measure): (Kind, f32), usual: f32) -> f32 {
     match kind {
         Kind::Count => COUNT_UNIT + (-usual / 2.0).exp(),
-        Kind::Measure => MEASURE_UNIT,
+        Kind::Measure => measure,
     }
 }
 
@@ -281,7 +293,7 @@ impl Reference {
             let mut count = 0u32;
             let mut farthest = (0.0f32, None);
             let mut beyond = (0.0f32, None);
-            for &(index, kind) in columns {
+            for &(index, kind, unit) in columns {
                 if window.values[index].is_nan() {
                     continue;
                 }
@@ -289,7 +301,7 @@ impl Reference {
                 // That a program does less than its whole workload, or has done less before its
                 // window has closed, says nothing.
                 let less = own && (window.early.is_none() || kind == Kind::Measure);
-                let (distance, excess) = beside(value, kind, less, range(group, index));
+                let (distance, excess) = beside(value, (kind, unit), less, range(group, index));
                 sum += distance * distance;
                 count += 1;
                 if distance > farthest.0 {
@@ -340,21 +352,21 @@ fn range(group: &Group, column: usize) -> Option<Range> {
 
 /// (distance from the median, distance beyond everything seen), in units. Where `less` than usual
 /// counts, it is told by the spread; counts below their smallest value are no excess.
-fn beside(value: f32, kind: Kind, less: bool, range: Option<Range>) -> (f32, f32) {
+fn beside(value: f32, compared: (Kind, f32), less: bool, range: Option<Range>) -> (f32, f32) {
     let Some(range) = range else {
-        let unit = unit(kind, 0.0);
+        let unit = unit(compared, 0.0);
         return (value.abs() / unit, value.max(0.0) / unit);
     };
     let above = value - range.median;
     let mut distance = if less { above.abs() } else { above.max(0.0) };
     // Most columns are as they always are.
     if distance > 0.0 {
-        distance /= range.deviation + unit(kind, range.median);
+        distance /= range.deviation + unit(compared, range.median);
     }
-    let excess = match kind {
+    let excess = match compared.0 {
         Kind::Measure if less => (value - range.largest).max(range.smallest - value),
         _ => value - range.largest,
     };
-    let excess = if excess > 0.0 { excess / unit(kind, range.largest) } else { 0.0 };
+    let excess = if excess > 0.0 { excess / unit(compared, range.largest) } else { 0.0 };
     (distance, excess)
 }

@@ -109,6 +109,12 @@ impl Host {
         self.engine.observe(&event);
     }
 
+    /// The resident program of a service, with its thread.
+    pub fn resident(&self, service: usize) -> (Arc<Subject>, u32) {
+        let resident = &self.residents[service];
+        (Arc::clone(&resident.subject), resident.tid)
+    }
+
     /// One epoch of ordinary life.
     pub fn live(&mut self) {
         for at in 0..self.residents.len() {

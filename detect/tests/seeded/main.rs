@@ -11,8 +11,9 @@ mod stats;
 
 use std::collections::BTreeMap;
 
+use common::outbound;
 use hedgerow_detect::Phase;
-use hedgerow_event::Deed;
+use hedgerow_event::{Deed, FlowPhase};
 use host::{DAY, GRAVE, HOUR, Host, MINUTE, tool};
 use rand::Rng;
 use stats::{at_most, share_interval};
@@ -201,4 +202,31 @@ fn a_patient_attacker_adds_up() {
         }
     }
     table.holds("patient");
+}
+
+/// A few kilobytes each half minute, by a program that always talks, to an address that it never
+/// talked to: no window of any length stands out, the sum to the newcomer does.
+#[test]
+fn a_slow_theft_is_found_within_two_hours() {
+    let mut table = Table::default();
+    for seed in 0..20 {
+        let mut host = Host::new(HOUR, 1.0, 80 + seed);
+        host.activity = 0.1;
+        host.live_until(Phase::Scoring);
+        host.live_for(HOUR);
+        table.peace(&mut host, HOUR);
+        let (who, tid) = host.resident(0);
+        let end = host.epoch + 2 * HOUR;
+        while host.epoch < end {
+            host.observe(&who, tid, outbound(FlowPhase::Start, "198.51.100.7", 443, 8_000));
+            // Now and then, so that it is no beacon.
+            let gap = host.rng.gen_range(1..MINUTE);
+            host.live_for(gap);
+        }
+        table.add("theft", host.alerts.iter().any(|alert| alert.subject == who));
+        if seed == 0 {
+            host.alerts.iter().for_each(|alert| println!("  {}", alert.reason));
+        }
+    }
+    table.holds("slow theft");
 }

@@ -8,7 +8,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::errors::NearestNeighborEnsembleError;
 use super::hyperparams::{NearestNeighborEnsembleParams, NearestNeighborEnsembleValidParams};
-use super::kernel::{LARGEST, PANEL, nearest};
+use super::kernel::{LARGEST, PANEL, nearest, nearest_of_each};
 use crate::columns::{ColumnSummary, medians, present, summarise_columns};
 use crate::parallel::for_each_part;
 use crate::rows::{predict_into, training_shape};
@@ -105,11 +105,11 @@ impl NearestNeighborEnsemble {
         );
         for_each_part(out, self.n_threads, 1, 256, |start, part| {
             let mut row = vec![0.0_f32; self.n_features()];
+            let mut squares = Vec::with_capacity(self.n_draws);
             for (offset, out) in part.iter_mut().enumerate() {
                 self.scale_row(records.row(start + offset), &mut row);
-                let sum: f64 = (self.draws())
-                    .map(|panels| f64::from(nearest(&row, panels, self.sample_size).1).sqrt())
-                    .sum();
+                nearest_of_each(&row, &self.panels, self.sample_size, &mut squares);
+                let sum: f64 = squares.iter().map(|square| f64::from(*square).sqrt()).sum();
                 *out = value(sum / self.n_draws as f64);
             }
         });

@@ -9,12 +9,13 @@ mod sets;
 use std::{net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
-    Actor, CLASSES, Call, Deed, Epoch, Event, Exec, Exit, FileKey, Flow, FlowDirection, FlowPhase,
-    Fork, Object, Origin, Peer, Program, Protocol, Provenance, Row, RowReason, Subject, Workload,
+    Actor, Call, Deed, Exec, Exit, Flow, FlowDirection, FlowPhase, Fork, Object, Origin, Peer,
+    Program, Protocol, Provenance, Subject, Workload,
 };
 use hedgerow_features::{Baseline, ItemKey};
 
 use super::Deeds;
+use crate::common;
 
 pub const SECOND_NS: u64 = 1_000_000_000;
 
@@ -91,19 +92,15 @@ impl Host {
     }
 
     pub fn objects(&mut self, who: &Who, origin: Origin) -> Vec<Object> {
-        let event = Event {
-            epoch: Epoch(1),
-            time_boot_ns: self.now_ns,
-            actor: Actor {
-                subject: who.subject(),
-                tgid: who.tgid,
-                tid: who.tgid,
-                start_boot_ns: 5,
-                cgroup_id: 9,
-                program_id: 1,
-                slot: 0,
-            },
-            origin,
+        let mut event = common::event(&who.subject(), 1, who.tgid, origin);
+        event.time_boot_ns = self.now_ns;
+        event.actor = Actor {
+            tgid: who.tgid,
+            start_boot_ns: 5,
+            cgroup_id: 9,
+            program_id: 1,
+            slot: 0,
+            ..event.actor
         };
         let objects = self.deeds.observe(&event, &self.baseline, self.learning);
         self.baseline.observe(&event);
@@ -121,25 +118,12 @@ impl Host {
     }
 
     pub fn exec(&mut self, who: &Who, change: impl FnOnce(&mut Exec)) -> Vec<(Deed, String)> {
+        let parent = self::who("/usr/sbin/web", 100).of(who.workload).subject();
         let mut exec = Exec {
-            previous: None,
-            file: FileKey::default(),
             parent_tgid: 100,
-            parent: Some(self::who("/usr/sbin/web", 100).of(who.workload).subject()),
-            uid_before: 0,
-            uid: 0,
-            login_uid: u32::MAX,
+            parent: Some(parent),
             path: Arc::clone(&who.program.path),
-            arguments: "".into(),
-            digest: None,
-            replaced: false,
-            memory: false,
-            writable: false,
-            privileged: false,
-            socket_io: false,
-            under_listener: false,
-            provenance: Provenance::Unknown,
-            root: None,
+            ..common::exec(None)
         };
         change(&mut exec);
         self.event(who, Origin::Exec(Box::new(exec)))
@@ -156,22 +140,7 @@ impl Host {
     }
 
     pub fn row(&mut self, who: &Who, calls: &[(usize, u32)]) -> Vec<(Deed, String)> {
-        let mut classes = [0; CLASSES];
-        calls.iter().for_each(|(class, count)| classes[*class] = *count);
-        let row = Row {
-            reason: RowReason::Window,
-            classes,
-            calls: classes.iter().map(|count| u64::from(*count)).sum(),
-            errors: 0,
-            checked: 0,
-            unseen2: 0,
-            unseen3: 0,
-            unseen6: 0,
-            collapsed: 0,
-            lost: 0,
-            limited: 0,
-        };
-        self.event(who, Origin::Row(Box::new(row)))
+        self.event(who, common::rows(calls))
     }
 
     /// Lets time pass, closing epochs on the way.
@@ -201,21 +170,10 @@ pub fn call(number: i64, arguments: &[u64], path: Option<&str>) -> Call {
 
 /// A TCP flow to port 443 of a peer.
 pub fn outbound(peer: &str, bytes_out: u64) -> Flow {
-    Flow {
-        cookie: 1,
-        phase: FlowPhase::Start,
-        protocol: Protocol::Tcp,
-        direction: FlowDirection::Outbound,
-        local: Peer { address: [10, 0, 0, 1].into(), port: 40_000 },
-        peer: Peer { address: peer.parse::<IpAddr>().unwrap(), port: 443 },
-        bytes_out,
-        bytes_in: 0,
-        packets_out: 1,
-        packets_in: 1,
-        retransmits: 0,
-        rtt_us: None,
-        netns: 1,
-    }
+    let peer = Peer { address: peer.parse::<IpAddr>().unwrap(), port: 443 };
+    let mut flow = common::flow(FlowPhase::Start, FlowDirection::Outbound, peer, bytes_out);
+    flow.local.port = 40_000;
+    flow
 }
 
 /// A TCP flow from a source to a local port.

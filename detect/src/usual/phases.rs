@@ -1,0 +1,85 @@
+//! Learning in time order: fill, fit, calibrate.
+
+use hedgerow_event::Scale;
+use hedgerow_features::Window;
+
+use super::detector;
+use crate::{Engine, Outcome, Phase, Result};
+
+/// With fewer held-back windows calibration goes on.
+const HELD_BACK_LEAST: u64 = 5;
+
+impl Engine {
+    pub(crate) fn learn(&mut self, windows: &[Window]) {
+        for window in windows {
+            let paused = self.paused.concerns(&window.subject);
+            if paused || !window.time.is_valid() || self.in_transition(window) {
+                continue;
+            }
+            if let Some(learning) = self.learning.get_mut(&window.time.scale) {
+                learning.add(window);
+            }
+            self.counts.entry(window.time.scale).or_default().add(window);
+        }
+    }
+
+    /// A longer window that holds the epoch of the transition is used no more than that itself.
+    pub(crate) fn in_transition(&self, window: &Window) -> bool {
+        let first = window.time.epoch.0;
+        let end = first.saturating_add(window.time.scale.epochs());
+        self.transition.is_some_and(|epoch| (first..end).contains(&epoch))
+    }
+
+    /// Goes on to the next part of learning when this one has had its epochs.
+    pub(crate) fn advance(&mut self, outcomes: &mut Vec<Outcome>) -> Result<()> {
+        let schedule = self.settings.schedule;
+        let seed = self.settings.seed;
+        match self.phase {
+            Phase::Fill if self.closed >= schedule.fill => {
+                let profile = self.grams.profile(seed);
+                self.profile = Some(profile.clone());
+                outcomes.push(Outcome::Arm(profile));
+                self.enter(Phase::Fit, outcomes);
+            }
+            Phase::Fit if self.closed == 1 => {
+                self.baseline.freeze();
+                self.know_programs();
+                let learning = std::mem::take(&mut self.learning);
+                self.learning =
+                    learning.into_iter().map(|(scale, l)| (scale, l.end_fill(seed))).collect();
+            }
+            Phase::Fit if self.closed >= schedule.fit && self.fit_suffices() => {
+                for (scale, learning) in std::mem::take(&mut self.learning) {
+                    let counts = self.counts.remove(&scale).unwrap_or_default();
+                    if let Some(learned) = learning.end_fit(seed, counts)? {
+                        self.learned.insert(scale, learned);
+                    }
+                }
+                self.enter(Phase::Calibrate, outcomes);
+            }
+            Phase::Calibrate
+                if self.closed >= schedule.calibrate && self.held_back >= HELD_BACK_LEAST =>
+            {
+                self.end_calibrate();
+                self.model_id = self.name_model();
+                self.enter(Phase::Scoring, outcomes);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// A host so quiet that its part of the schedule brought too few windows for a forest goes on
+    /// with it: what never learned would never find anything.
+    fn fit_suffices(&self) -> bool {
+        self.learning
+            .get(&Scale::Seconds5)
+            .is_none_or(|learning| learning.rows() >= detector::FIT_ROWS_LEAST)
+    }
+
+    fn enter(&mut self, phase: Phase, outcomes: &mut Vec<Outcome>) {
+        self.phase = phase;
+        self.closed = 0;
+        outcomes.push(Outcome::Phase(phase));
+    }
+}
