@@ -18,6 +18,9 @@ use crate::{
 };
 
 const NS_PER_S: i64 = 1_000_000_000;
+/// Why nothing can be confined to what runs outside of all services.
+const ALL: &str = "host is the root cgroup, in which all workloads are; leave --workload out to mean \
+                   all, or name a --peer and a --program";
 /// The longest that maintenance, a mute or an allowance with an end may last: ten years.
 const SECONDS_MAX: u64 = 10 * 366 * 86_400;
 
@@ -175,7 +178,29 @@ impl Daemon {
                 cgroups.into_iter().map(whole).collect()
             }
         };
+        if let Some(workload) = &workload {
+            targets.iter().try_for_each(|target| self.confined(target, workload))?;
+        }
         Ok(targets.into_iter().collect())
+    }
+
+    /// Refuses what would meet other workloads than the one that was named: an entry or allowance of a
+    /// cgroup is of all that runs in it and below it.
+    fn confined(&self, target: &Target, workload: &Workload) -> Result<(), String> {
+        // One program's peer is told apart by the program, which is of one workload.
+        if matches!(target, Target::Peer { program_id, .. } if *program_id != 0) {
+            return Ok(());
+        }
+        if *workload == Workload::host() {
+            return Err(ALL.to_owned());
+        }
+        match self.seen.met(target, workload) {
+            Some(other) => Err(format!(
+                "{workload} shares a cgroup with {other}, which it would meet, too; name a --peer and \
+                 a --program of it, or leave --workload out to mean all"
+            )),
+            None => Ok(()),
+        }
     }
 
     fn programs(&self, path: &str, workload: Option<&Workload>) -> Result<Vec<&Sight>, String> {
@@ -231,7 +256,7 @@ impl Daemon {
         let Entries { live, held, .. } = self.entries();
         let of = |entry: &Remediation| match &entry.subject {
             Some(subject) => Some(subject.workload.clone()),
-            None => self.seen.workload(entry.target.cgroup_id()?).cloned(),
+            None => self.seen.whose(&entry.target).cloned(),
         };
         let live = live.iter().map(|entry| (&entry.uid, of(entry), entry.rule));
         let held = held.iter().map(|hold| (&hold.uid, Some(hold.workload()), hold.rule));
@@ -267,6 +292,14 @@ impl Daemon {
         let until_ns = asked.seconds.map(until).transpose()?;
         let allowance = Allowance { peer: asked.peer, workload, until_ns };
         if asked.allowed {
+            if let Some(workload) = &allowance.workload {
+                if *workload == Workload::host() {
+                    return Err(ALL.to_owned());
+                }
+                let cgroups = self.seen.cgroups(workload);
+                let mut targets = cgroups.iter().map(|cgroup| peer_in(asked.peer, *cgroup));
+                targets.try_for_each(|target| self.confined(&target, workload))?;
+            }
             self.set_allowed(&allowance, true)?;
             self.orders.allow(allowance)?;
         } else {
@@ -301,12 +334,7 @@ impl Daemon {
     }
 
     fn allow_in(&mut self, peer: Prefix, cgroup_id: u64, allowed: bool) -> Result<(), String> {
-        let target = Target::Peer {
-            address: peer.address,
-            prefix_length: peer.length,
-            cgroup_id,
-            program_id: 0,
-        };
+        let target = peer_in(peer, cgroup_id);
         self.responder_mut()?.allow(target, allowed).map_err(|why| why.to_string())
     }
 
@@ -316,7 +344,8 @@ impl Daemon {
         let of = self.orders.allowed.iter().filter(|one| one.workload.as_ref() == Some(workload));
         let peers: Vec<Prefix> = of.map(|one| one.peer).collect();
         for peer in peers {
-            if let Err(why) = self.allow_in(peer, cgroup_id, true) {
+            let confined = self.confined(&peer_in(peer, cgroup_id), workload);
+            if let Err(why) = confined.and_then(|()| self.allow_in(peer, cgroup_id, true)) {
                 self.reporter.warn(&format!("{peer} is not allowed to {workload}: {why}"));
             }
         }
@@ -483,6 +512,12 @@ impl Daemon {
             self.reporter.warn(&format!("orders hold in this run only: {why:#}"));
         }
     }
+}
+
+/// An address for all programs of a cgroup.
+fn peer_in(peer: Prefix, cgroup_id: u64) -> Target {
+    let Prefix { address, length } = peer;
+    Target::Peer { address, prefix_length: length, cgroup_id, program_id: 0 }
 }
 
 /// Wall time so many seconds from now.

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use hedgerow_event::{Event, FileKey, Origin, Subject, Workload};
+use hedgerow_event::{Event, FileKey, Origin, Subject, Target, Workload};
 
 use crate::cli::Prefix;
 
@@ -73,10 +73,35 @@ impl Seen {
         self.sights.values().map(|sight| &sight.subject.workload)
     }
 
-    /// The workload that a cgroup was seen with.
-    pub fn workload(&self, cgroup_id: u64) -> Option<&Workload> {
-        let in_it = self.sights.values().find(|sight| sight.cgroup_id == cgroup_id);
-        in_it.map(|sight| &sight.subject.workload)
+    /// The workload that a target is confined to; `None` where it meets several, or all.
+    pub fn whose(&self, target: &Target) -> Option<&Workload> {
+        let cgroup_id = target.cgroup_id()?;
+        let meant = |sight: &&Sight| {
+            sight.cgroup_id == cgroup_id
+                && match target {
+                    Target::Peer { program_id, .. } => {
+                        *program_id == 0 || sight.program_id == *program_id
+                    }
+                    Target::Program { path, .. } => sight.subject.program.path == *path,
+                    Target::TaskTree { .. } | Target::Cgroup { .. } => true,
+                }
+        };
+        let mut met = self.sights.values().filter(meant).map(|sight| &sight.subject.workload);
+        let first = met.next()?;
+        met.all(|other| other == first).then_some(first)
+    }
+
+    /// Another workload that a target against this one would meet, since they share a cgroup.
+    pub fn met(&self, target: &Target, workload: &Workload) -> Option<&Workload> {
+        let cgroup_id = target.cgroup_id()?;
+        let meant = |sight: &&Sight| {
+            let path = match target {
+                Target::Program { path, .. } => sight.subject.program.path == *path,
+                _ => true,
+            };
+            sight.cgroup_id == cgroup_id && path && sight.subject.workload != *workload
+        };
+        self.sights.values().find(meant).map(|sight| &sight.subject.workload)
     }
 
     /// The cgroups that a workload was seen in.
@@ -103,5 +128,48 @@ impl Seen {
     pub fn users(&self, prefix: Prefix) -> BTreeSet<Workload> {
         let of = self.peers.iter().filter(|(address, _)| prefix.holds(**address));
         of.flat_map(|(_, users)| users).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow_event::Program;
+
+    use super::*;
+
+    #[test]
+    fn a_target_is_of_a_workload_only_where_it_meets_no_other() {
+        let mut seen = Seen::default();
+        for (workload, path, cgroup_id, program_id) in [
+            ("web", "/usr/sbin/web", 7, 1),
+            ("web", "/usr/bin/bash", 8, 2),
+            ("job", "/usr/bin/bash", 8, 3),
+            ("job", "/usr/bin/job", 8, 4),
+        ] {
+            let subject = Subject::new(Workload::new(workload), Program::new(path)).into();
+            let sight = Sight { subject, cgroup_id, program_id, tgid: 1, file: None };
+            seen.sights.insert((cgroup_id, program_id), sight);
+        }
+        let peer = |cgroup_id, program_id| Target::Peer {
+            address: [192, 0, 2, 9].into(),
+            prefix_length: 32,
+            cgroup_id,
+            program_id,
+        };
+        let program = |path: &str| Target::Program {
+            cgroup_id: 8,
+            file: FileKey::default(),
+            path: path.into(),
+        };
+        let (web, job) = (Workload::new("web"), Workload::new("job"));
+        assert_eq!(seen.whose(&peer(7, 0)), Some(&web));
+        assert_eq!(seen.whose(&peer(8, 0)), None, "two share it");
+        assert_eq!(seen.whose(&peer(8, 3)), Some(&job), "a program tells them apart");
+        assert_eq!(seen.whose(&peer(0, 0)), None, "all are met");
+        assert_eq!(seen.whose(&program("/usr/bin/job")), Some(&job));
+        assert_eq!(seen.met(&peer(7, 0), &web), None);
+        assert_eq!(seen.met(&peer(8, 0), &web), Some(&job));
+        assert_eq!(seen.met(&program("/usr/bin/bash"), &web), Some(&job));
+        assert_eq!(seen.met(&program("/usr/bin/job"), &job), None);
     }
 }
