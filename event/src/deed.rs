@@ -124,7 +124,8 @@ pub struct DeedRow {
     pub evidence: &'static str,
 }
 
-// kind, name, class, aspect, prior a day, words, evidence
+// kind, name, class, aspect, prior a day, words, evidence; new rows go last, since model files keep a
+// row by its place
 deeds! {
     ExecMemory "exec_memory" Intrinsic Image 0.01 "ran from memory"
         "exec of a file without a link: memfd, or deleted (`i_nlink` at sched_process_exec)";
@@ -174,16 +175,12 @@ deeds! {
         "outbound flow to an address that its workload never used (the socket's tuple)";
     Beacon "beacon" Intrinsic Peer 0.005 "calls an address never seen before at regular times"
         "regular gaps between starts of flows to an address first seen after learning";
-    Scan "scan" Intrinsic Peer 0.01 "tried many addresses or ports that don't answer"
-        "outbound flows of a program in five minutes that were never established, beside the most that learning saw";
     NewListener "new_listener" Novelty Source 1.0 "accepts connections on a port never seen"
         "inbound flow to a local port that its workload never had one on";
     NewSource "new_source" Novelty Source 12.0 "is called from an address never seen"
         "inbound flow from an address that its workload never had one from";
     OneSource "one_source" Intrinsic Source 0.01 "is called by one new source more often than by any before"
         "inbound flows of an address first seen after learning, beside the most of any source in five minutes";
-    Flood "flood" Intrinsic Source 0.01 "counts what was sent to no listener, or to one without room"
-        "SYN cookies, listen overflows and segments to closed ports in five minutes (`/proc/PID/net/{snmp,netstat}`), beside the most that learning saw";
     Outflow "outflow" Intrinsic Outflow 0.02 "sent much to an address never seen before"
         "bytes to an address first seen after learning, beside the most to any other in an hour";
     DnsOutflow "dns_outflow" Intrinsic Outflow 0.005 "sent much through name queries"
@@ -200,6 +197,10 @@ deeds! {
         "successful mmap of anonymous memory with PROT_EXEC, or mprotect with it, by a program that never did";
     Packets "packets" Intrinsic Power 0.01 "reads or sends packets past the network stack"
         "successful socket() of family AF_PACKET or AF_XDP by a program that never did";
+    Scan "scan" Intrinsic Peer 0.01 "tried many addresses or ports that don't answer"
+        "outbound flows of a program in five minutes that were never established, beside the most that learning saw";
+    Flood "flood" Intrinsic Source 0.01 "counts what was sent to no listener, or to one without room"
+        "SYN cookies, listen overflows and segments to closed ports in five minutes (`/proc/PID/net/{snmp,netstat}`), beside the most that learning saw";
 }
 
 impl Deed {
