@@ -60,7 +60,7 @@ demo: ## learn a PostgreSQL in a lab of its own, attack it, watch the kernel cut
 truth: ## record loads and attacks for MINUTES (default 60) into RECORDING, tell what is found
 	@scripts/setup build test truth
 	$(BUILD) --bin hedgerow --bin truth
-	$(AS_ROOT) $(TARGET_DIR)/debug/truth --hedgerow $(HEDGEROW) --recording $(RECORDING) --minutes $(MINUTES) --docs docs/detection.md
+	$(AS_ROOT) $(TARGET_DIR)/debug/truth --hedgerow $(HEDGEROW) --recording $(RECORDING) --minutes $(MINUTES) --docs docs/detection.md $(TRUTH)
 
 bench: ## what probes, windows, scores and the deny path cost on this machine, goals beside the figures
 	@scripts/setup build bench
