@@ -1,10 +1,10 @@
 //! Has a workload become another one? A conformal martingale over its hours.
 //!
 //! An hour's statistic is the mean measure of the workload's windows: single windows hang together
-//! and prove nothing. Its p is the share of the reference's hours that reach it, (b + 1) / (n + 1);
+//! and prove nothing. Its p is the share of the first hours that reach it, (b + 1) / (n + 1);
 //! against exchangeable hours a bet gains a factor of .5 / sqrt(p) (the power martingale with an
 //! exponent of a half, Vovk, Nouretdinov and Gammerman 2003), begun anew whenever it is lost. The
-//! reference are the first hours, a week of them, and then it stands, so that a slow ramp is no more
+//! first hours are a week of them, and then they stand, so that a slow ramp is no more
 //! learned than a jump. What it asks to be won is so much because hours hang together, too. Told
 //! once: what drifted is judged by what was learned of it until somebody has it learned anew.
 
@@ -17,18 +17,18 @@ use crate::EPOCH_SECONDS;
 
 /// Workloads that are followed; further ones aren't.
 const WORKLOADS_MAX: usize = 1024;
-/// Hours of the reference.
-const REFERENCE_HOURS: usize = 168;
+/// Hours that the others are held against.
+const FIRST_HOURS: usize = 168;
 /// Windows that an hour must have.
 const WINDOWS_LEAST: u32 = 60;
 const HOUR_EPOCHS: u32 = 3_600 / EPOCH_SECONDS as u32;
-/// ln of the gain at which drift is told: about a dozen hours beyond all of the reference.
+/// ln of the gain at which drift is told: about a dozen hours beyond all of the first.
 const GAIN: f64 = 23.0;
 
 /// One workload's hours.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Hours {
-    reference: Vec<f32>,
+    first_hours: Vec<f32>,
     /// ln of what the bet has won.
     gain: f64,
     drifted: bool,
@@ -55,12 +55,12 @@ impl Hours {
             return false;
         }
         let mean = (sum / f64::from(windows)) as f32;
-        if self.reference.len() < REFERENCE_HOURS {
-            self.reference.push(mean);
+        if self.first_hours.len() < FIRST_HOURS {
+            self.first_hours.push(mean);
             return false;
         }
-        let reach = self.reference.iter().filter(|one| **one >= mean).count();
-        let p = (reach as f64 + 1.0) / (REFERENCE_HOURS as f64 + 1.0);
+        let reach = self.first_hours.iter().filter(|one| **one >= mean).count();
+        let p = (reach as f64 + 1.0) / (FIRST_HOURS as f64 + 1.0);
         self.gain = (self.gain + (0.5 / p.sqrt()).ln()).max(0.0);
         self.drifted = self.gain >= GAIN;
         self.drifted
