@@ -174,7 +174,7 @@ fn a_file_that_is_no_capture_is_named_with_what_is_wrong() {
     assert_refused(&output, FILE, &["part-1.parquet", "unreadable"]);
     let foreign = capture("part-1.parquet", &foreign_parquet());
     let output = hedgerow(&["train", text(foreign.path())]);
-    assert_refused(&output, FILE, &["part-1.parquet", "kind", "missing"]);
+    assert_refused(&output, FILE, &["part-1.parquet", "metadata", "hedgerow capture"]);
     let model = tempdir().unwrap();
     let model = model.path().join("m");
     let output = hedgerow(&["score", text(corrupt.path()), "--model", text(&model)]);

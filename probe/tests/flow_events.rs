@@ -17,6 +17,8 @@ use hedgerow_probe::Options;
 
 const ROUNDS: u64 = 20;
 const CHUNK: usize = 10_000;
+/// A program whose name was not read yet.
+const UNKNOWN: &str = "(unknown)";
 
 fn options() -> Options {
     Options {
@@ -86,9 +88,15 @@ fn a_flow_over_many_windows_is_named_and_adds_up() {
         assert!(interim >= ROUNDS / 2, "{phases:?}");
         // Every window has its bytes: none holds much more than a round.
         assert!(records.iter().all(|(_, flow)| flow.bytes_out <= 2 * CHUNK as u64));
+        // On a slow machine the first records may come before the name of who stood before the sensor.
+        let path = |event: &Event| event.actor.subject.program.path.clone();
+        let early = records.iter().take_while(|(event, _)| &*path(event) == UNKNOWN).count();
+        assert!(early < records.len(), "never named");
         for (event, _) in &records {
             assert_eq!(event.actor.tgid, std::process::id());
-            assert_eq!(&*event.actor.subject.program.path, executable.to_str().unwrap());
+        }
+        for (event, _) in &records[early..] {
+            assert_eq!(&*path(event), executable.to_str().unwrap());
             assert_ne!(event.actor.program_id, 0);
         }
         let mut epochs: Vec<_> = records.iter().map(|(event, _)| event.epoch).collect();

@@ -368,6 +368,10 @@ pub mod tests {
 
     #[test]
     fn a_file_that_is_really_named_deleted_is_another_program() {
+        if fs::canonicalize("/bin/sleep").unwrap().file_name() != Some("sleep".as_ref()) {
+            eprintln!("not here: sleep is a part of busybox, which runs under no other name");
+            return;
+        }
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         let honest = Copy::of_sleep(&at("psql"));
