@@ -190,7 +190,8 @@ impl Amounts {
         let address = flow.peer.address;
         let of = context.items.address(address);
         let outbound = flow.direction == FlowDirection::Outbound;
-        let called = !outbound && flow.phase == FlowPhase::Start;
+        // The host itself is no new source of its own.
+        let called = !outbound && flow.phase == FlowPhase::Start && !address.is_loopback();
         if outbound && flow.peer.port == NAME_QUERIES_PORT && flow.bytes_out > 0 {
             let told = self.hour(context, Deed::DnsOutflow, by, 0, flow.bytes_out);
             let what = |total| format!("{} to port 53 in an hour", size(total)).into();

@@ -110,6 +110,7 @@ fn one_new_source_that_calls_more_than_any_is_told() {
         of(&told.collect::<Vec<_>>(), Deed::OneSource)
     };
     assert!(call(&mut host, "10.0.0.3", 500).is_empty(), "known");
+    assert!(call(&mut host, "127.0.0.1", 500).is_empty(), "the host itself");
     assert!(call(&mut host, "192.0.2.7", 100).is_empty());
     host.pass(300);
     assert!(call(&mut host, "192.0.2.7", 100).is_empty(), "another five minutes");
