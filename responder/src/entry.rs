@@ -53,6 +53,21 @@ fn nothing() -> Level {
     Level::Counts
 }
 
+/// What is to be stopped, for how long and why.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub target: Target,
+    pub rule: Rule,
+    pub seconds: u32,
+    pub finding_uid: Option<String>,
+    /// Whose workload's mode and breaker apply; an operator's entry needs none.
+    pub subject: Option<Arc<Subject>>,
+    /// An operator's mode. For an automatic entry the highest that it may ever act in, also when the
+    /// workload's mode rises.
+    pub mode: Option<Mode>,
+    pub reason: String,
+}
+
 /// What is due for an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -64,8 +79,41 @@ pub enum Due {
 }
 
 impl Entry {
+    /// An entry as it begins, with the mode that it acts in and its ceiling. What this kernel does for
+    /// its target is for the caller to say.
+    pub fn begun(
+        id: u64,
+        uid: String,
+        request: Request,
+        (mode, ceiling): (Mode, Mode),
+        now: Now,
+    ) -> Self {
+        let mut entry = Self {
+            id,
+            uid,
+            finding_uid: request.finding_uid,
+            target: request.target,
+            subject: request.subject,
+            rule: request.rule,
+            mode,
+            ceiling,
+            reason: request.reason,
+            began_boot_ns: 0,
+            expiry_boot_ns: 0,
+            expires_wall_ns: 0,
+            period_s: 0,
+            hits: 0,
+            hits_before: 0,
+            inbound: 0,
+            sockets_destroyed: 0,
+            enforced: nothing(),
+        };
+        entry.begin(now, request.seconds);
+        entry
+    }
+
     /// Starts the first period: exactly so long for an operator, at most [`HITS_MAX_S`] otherwise.
-    pub fn begin(&mut self, now: Now, seconds: u32) {
+    fn begin(&mut self, now: Now, seconds: u32) {
         self.began_boot_ns = now.boot_ns;
         let longest = if self.is_automatic() { HITS_MAX_S } else { OPERATOR_MAX_S };
         self.live(now, seconds.clamp(1, longest));
@@ -171,28 +219,17 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn entry() -> Entry {
-        let mut entry = Entry {
-            id: 1,
-            uid: "u".into(),
-            finding_uid: None,
+        let request = Request {
             target: Target::TaskTree { tgid: 2, start_boot_ns: 3 },
-            subject: None,
             rule: Rule::ExecUntrusted,
-            mode: Mode::Enforce,
-            ceiling: Mode::Enforce,
+            seconds: PERIOD_FIRST_S,
+            finding_uid: None,
+            subject: None,
+            mode: None,
             reason: String::new(),
-            began_boot_ns: 0,
-            expiry_boot_ns: 0,
-            expires_wall_ns: 0,
-            period_s: 0,
-            hits: 0,
-            hits_before: 0,
-            inbound: 0,
-            sockets_destroyed: 0,
-            enforced: Level::Counts,
         };
-        entry.begin(Now { boot_ns: 0, wall_ns: 0 }, PERIOD_FIRST_S);
-        entry
+        let modes = (Mode::Enforce, Mode::Enforce);
+        Entry::begun(1, "u".into(), request, modes, Now { boot_ns: 0, wall_ns: 0 })
     }
 
     fn at(seconds: u64) -> Now {

@@ -42,6 +42,7 @@ mod unit;
 #[cfg(feature = "kernel")]
 mod wire;
 
+pub use entry::Request;
 pub use error::{Error, Refusal};
 #[cfg(feature = "kernel")]
 pub use kernel::now;
@@ -49,7 +50,7 @@ pub use ledger::By;
 pub use limits::Limits;
 #[cfg(feature = "kernel")]
 pub use responder::{
-    Alarm, DIRECTORY, Options, Request, Responder, Wronged, disarm, ordered, remove_pins, survey,
+    Alarm, DIRECTORY, Options, Responder, Wronged, disarm, ordered, remove_pins, survey,
 };
 
 /// One reading of both clocks.

@@ -9,7 +9,7 @@ use hedgerow_event::{
 };
 use hedgerow_features::Window;
 use hedgerow_responder::{
-    Now,
+    Now, Request,
     coverage::Coverage,
     entry::{Due, Entry},
     policy::{self, Context, Offenders},
@@ -333,28 +333,18 @@ impl<'a> Simulation<'a> {
         }
         let number = self.done.len();
         let subject = Arc::clone(&made.evidence.subject);
-        let mut entry = Entry {
-            id: number as u64,
-            uid: format!("{}-{number}", made.finding.uid),
-            finding_uid: Some(made.finding.uid.clone()),
+        let request = Request {
             target,
-            subject: Some(Arc::clone(&subject)),
             rule: made.rule,
-            mode: made.mode,
-            ceiling: made.mode,
+            seconds,
+            finding_uid: Some(made.finding.uid.clone()),
+            subject: Some(Arc::clone(&subject)),
+            mode: None,
             reason,
-            began_boot_ns: 0,
-            expiry_boot_ns: 0,
-            expires_wall_ns: 0,
-            period_s: 0,
-            hits: 0,
-            hits_before: 0,
-            inbound: 0,
-            sockets_destroyed: 0,
-            enforced: Level::Counts,
         };
+        let uid = format!("{}-{number}", made.finding.uid);
+        let mut entry = Entry::begun(number as u64, uid, request, (made.mode, made.mode), now);
         entry.enforced = level(&entry.target);
-        entry.begin(now, seconds);
         self.done.push(Stood {
             host: self.host.clone(),
             finding_uid: made.finding.uid.clone(),

@@ -3,10 +3,10 @@
 use hedgerow_bpf::wire;
 use hedgerow_event::{Mode, Rule, Target, Workload};
 
-use super::{Alarm, Checked, Request, Responder};
+use super::{Alarm, Checked, Responder};
 use crate::{
     Error, Now, Refusal,
-    entry::OPERATOR_MAX_S,
+    entry::{OPERATOR_MAX_S, Request},
     hold::{Hold, is_narrow},
     kernel,
     ledger::Decision,

@@ -11,15 +11,14 @@ mod wrong;
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
-use hedgerow_event::{Action, FileKey, Mode, Remediation, Rule, Subject, Target, Workload};
+use hedgerow_event::{Action, FileKey, Mode, Remediation, Rule, Target, Workload};
 
 use crate::{
     Error, Refusal,
     cut::cut,
-    entry::{Due, Entry},
+    entry::{Due, Entry, Request},
     hold::Hold,
     hooks::{Hooks, Key},
     kernel::{self, Insert, Kernel, Sizes},
@@ -88,21 +87,6 @@ impl Options {
 /// The file that says that the kill switch is thrown, beside the ledger.
 fn disarmed(ledger: &Path) -> PathBuf {
     ledger.with_file_name("disarmed")
-}
-
-/// What is to be stopped, for how long and why.
-#[derive(Debug, Clone)]
-pub struct Request {
-    pub target: Target,
-    pub rule: Rule,
-    pub seconds: u32,
-    pub finding_uid: Option<String>,
-    /// Whose workload's mode and breaker apply; an operator's entry needs none.
-    pub subject: Option<Arc<Subject>>,
-    /// An operator's mode. For an automatic entry the highest that it may ever act in, also when the
-    /// workload's mode rises.
-    pub mode: Option<Mode>,
-    pub reason: String,
 }
 
 /// Something that an operator must hear of at once, as a finding above all others.
@@ -228,27 +212,9 @@ impl Responder {
     fn install(&mut self, checked: Checked, now: crate::Now) -> Result<Remediation, Refusal> {
         let Checked { id, request, mode, ceiling, wide: _ } = checked;
         let enforced = self.kernel.hooks.told(Key::of(&request.target));
-        let mut entry = Entry {
-            id,
-            uid: crate::adopt::uid(&self.boot_id, id),
-            finding_uid: request.finding_uid,
-            target: request.target,
-            subject: request.subject,
-            rule: request.rule,
-            mode,
-            ceiling,
-            reason: request.reason,
-            began_boot_ns: 0,
-            expiry_boot_ns: 0,
-            expires_wall_ns: 0,
-            period_s: 0,
-            hits: 0,
-            hits_before: 0,
-            inbound: 0,
-            sockets_destroyed: 0,
-            enforced,
-        };
-        entry.begin(now, request.seconds);
+        let uid = crate::adopt::uid(&self.boot_id, id);
+        let mut entry = Entry::begun(id, uid, request, (mode, ceiling), now);
+        entry.enforced = enforced;
         // An entry in the kernel is always explained, by its note there if the line is lost.
         let planned = self.report(&entry, Action::Block, now, &entry.reason);
         self.log(now, Decision::Block { entry: planned, period_s: entry.period_s });
