@@ -5,14 +5,13 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
 };
 
 use hedgerow_event::Object;
-use hedgerow_lab::{Daemon, Lab, Line, Load, Running, Site, Started, User};
+use hedgerow_lab::{Daemon, Lab, Line, Load, Running, Site, Started, User, executable};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
@@ -32,7 +31,7 @@ struct Tool {
 impl Tool {
     fn start(lab: &Lab) -> Self {
         let path = lab.directory().join("tool");
-        put(&path, &fs::read("/bin/ls").unwrap());
+        executable(&path, &fs::read("/bin/ls").unwrap()).unwrap();
         let mut command = lab.command(Site::Service, "tool", &User::ROOT, "/bin/sh").unwrap();
         command.args(["-c", "while :; do ./tool / >/dev/null; sleep 0.3; done"]);
         let runs = Running::start(command, &lab.directory().join("tool.log")).unwrap();
@@ -44,18 +43,13 @@ impl Tool {
         let mut content = fs::read(&self.path).unwrap();
         content.extend_from_slice(b"another");
         let fresh = self.path.with_extension("new");
-        put(&fresh, &content);
+        executable(&fresh, &content).unwrap();
         fs::rename(&fresh, &self.path).unwrap();
     }
 
     fn is_in(&self, subject: &Value) -> bool {
         subject["program"]["path"] == self.path.to_str().unwrap()
     }
-}
-
-fn put(path: &Path, content: &[u8]) {
-    fs::write(path, content).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 fn hedgerow(state: &str, arguments: &[&str]) -> Output {

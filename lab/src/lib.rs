@@ -44,6 +44,6 @@ pub use load::{
     APP_PORT, JVM_PORT, Load, Maintenance, PHP_PORT, Postgres, REDIS_PORT, Started, WEB_PORT,
 };
 pub use network::Site;
-pub use process::Running;
+pub use process::{Running, executable};
 pub use recorder::{End, Receipt, Recorder, Transcript};
 pub use trap::{Bait, Trap};

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -68,6 +69,24 @@ pub(crate) fn start_error(command: &Command, source: std::io::Error) -> Error {
         return Error::Missing(program);
     }
     Error::System { what: format!("start {program}"), source }
+}
+
+/// Makes an executable file. A child writes it: what another thread forks meanwhile would hold it
+/// open for writing, and nobody could start it.
+///
+/// # Errors
+/// What the child says.
+pub fn executable(path: &Path, content: &[u8]) -> Result<()> {
+    let mut command = Command::new("sh");
+    command.args(["-c", "cat > \"$0\" && chmod 755 \"$0\""]).arg(path).stdin(Stdio::piped());
+    let mut child = command.spawn().map_err(|source| start_error(&command, source))?;
+    let written = child.stdin.take().map_or(Ok(()), |mut input| input.write_all(content));
+    let status = child.wait().at("wait for", path)?;
+    written.at("write", path)?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Error::Command { command: format!("{command:?}"), output: status.to_string() })
 }
 
 /// Runs `command` to its end; its output, or an error that holds it.

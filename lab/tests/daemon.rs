@@ -3,19 +3,17 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use hedgerow_lab::{Daemon, Error, Line};
+use hedgerow_lab::{Daemon, Error, Line, executable};
 
 fn program(name: &str, script: &str) -> (PathBuf, PathBuf) {
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::create_dir_all(&directory).unwrap();
     let path = directory.join("program");
-    fs::write(&path, format!("#!/bin/sh\n{script}")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&path, format!("#!/bin/sh\n{script}").as_bytes()).unwrap();
     (path, directory)
 }
 

@@ -10,14 +10,14 @@ use std::{
     io::{Read, Write},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
-        unix::{ffi::OsStrExt, fs::PermissionsExt},
+        unix::ffi::OsStrExt,
     },
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use harness::{Seen, Sensor};
+use harness::{Seen, Sensor, executable};
 use hedgerow_event::{Call, Event, Exec, Origin, PATH_CUT, calls::CREDENTIALS_GREW};
 use hedgerow_probe::Options;
 
@@ -354,10 +354,8 @@ fn deep(directory: &Path) -> PathBuf {
 fn a_path_that_is_too_long_names_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let program = deep(directory.path());
-    // No other test forks while the file is open for writing.
     let sensor = Sensor::start(options());
-    fs::copy("/proc/self/exe", &program).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    executable(&program, &fs::read("/proc/self/exe").unwrap());
     let mut child = Command::new(&program)
         .args(["--list", "--exact", "none"])
         .stdout(std::process::Stdio::null())
@@ -517,10 +515,7 @@ fn an_open_by_io_uring_tells_its_name_and_a_polling_thread_is_of_its_program() {
 fn programs_have_ids_that_nobody_can_compute_without_the_key() {
     let directory = tempfile::tempdir().unwrap();
     let script = directory.path().join("script");
-    let alone = Sensor::start(options());
-    fs::write(&script, "#!/bin/sh\nexit 0\n").unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-    drop(alone);
+    executable(&script, b"#!/bin/sh\nexit 0\n");
     let ids = |identity_key| {
         let sensor = Sensor::start(Options { identity_key, ..options() });
         let mut ids = Vec::new();

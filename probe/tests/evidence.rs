@@ -6,7 +6,7 @@ mod harness;
 use std::{
     ffi::CString,
     fs,
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    os::unix::ffi::OsStrExt,
     path::Path,
     process::Command,
     sync::{
@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Sensor, rows};
+use harness::{Sensor, executable, rows};
 use hedgerow_event::{Call, Event, Exec, Origin, calls::Class};
 use hedgerow_probe::Options;
 
@@ -136,11 +136,6 @@ fn a_failed_open_and_an_unlink_are_only_claimed() {
         let call = call.unwrap();
         assert!(call.claimed && call.result == -2 && usize::from(call.class) == class.index());
     }
-}
-
-fn executable(path: &Path, content: &[u8]) {
-    fs::write(path, content).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

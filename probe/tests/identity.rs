@@ -15,10 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{LIMIT, Seen, Sensor};
+use harness::{LIMIT, Seen, Sensor, executable};
 use hedgerow_event::{Event, Exec, Origin, Subject};
 use hedgerow_probe::{Grams, Options};
-use sandbox::{Cgroup, Mount, busybox, executable, image, in_container, in_memory};
+use sandbox::{Cgroup, Mount, busybox, image, in_container, in_memory};
 
 fn options() -> Options {
     Options { window: Duration::from_millis(300), flows: false, ..Options::default() }

@@ -12,14 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{LIMIT, Seen, Sensor};
+use harness::{LIMIT, Seen, Sensor, executable};
 use hedgerow_event::{Exec, Origin, Provenance};
 use hedgerow_probe::{
     Options,
     identity::{Resolver, provenance::Sources},
 };
 use md5::Digest as _;
-use sandbox::{Cgroup, busybox, executable, image, in_container, in_overlay};
+use sandbox::{Cgroup, busybox, image, in_container, in_overlay};
 
 fn options() -> Options {
     let window = Duration::from_millis(300);
@@ -157,7 +157,7 @@ fn this_machines_own_programs_are_its_packages() {
     let sensor = Sensor::filtered(options(), |event| matches!(event.origin, Origin::Exec(_)));
     run_until(&sensor, Provenance::Package, "--zero", || vec!["/usr/bin/id".into(), "-g".into()]);
     let place = tempfile::tempdir_in("/var/lib").unwrap();
-    fs::copy("/usr/bin/true", place.path().join("copy")).unwrap();
+    executable(&place.path().join("copy"), &fs::read("/usr/bin/true").unwrap());
     run_until(&sensor, Provenance::Unowned, "copied", || vec![place.path().join("copy")]);
     sensor.stop();
 }

@@ -10,7 +10,7 @@ use super::repeat;
 use crate::{
     error::{At, Error, Result},
     lab::{Lab, User},
-    process::Running,
+    process::{Running, executable},
 };
 
 /// Each lives for some seconds and does a little. What lies in the volume as `hole` is run: somebody
@@ -71,7 +71,7 @@ pub(super) fn start(lab: &Lab) -> Result<Running> {
         ["/usr/bin/busybox", "/bin/busybox"].into_iter().find(|p| fs::exists(p).is_ok_and(|e| e));
     let busybox =
         busybox.ok_or_else(|| Error::Missing("busybox (package busybox-static)".into()))?;
-    fs::copy(busybox, image.join("bin/busybox")).at("copy", busybox)?;
+    executable(&image.join("bin/busybox"), &fs::read(busybox).at("read", busybox)?)?;
     for applet in APPLETS {
         let path = image.join("bin").join(applet);
         symlink("busybox", &path).at("link", path)?;

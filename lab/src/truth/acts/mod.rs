@@ -127,12 +127,16 @@ fn open_to_all(path: &Path) -> Result<()> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).at("chmod", path)
 }
 
-/// One round of all acts: each kind once, through another way in than in the round before.
+/// One round of all acts: each kind once, slow ones (there are few) twice, through another way in
+/// than before.
 pub fn round(number: usize) -> Vec<Act> {
     let mut acts = Vec::new();
-    for kinds in [attacks::SHELLS, attacks::OTHERS, attacks::SLOW] {
+    let twice = [(attacks::SLOW, 2 * number), (attacks::SLOW, 2 * number + 1)];
+    for (kinds, way) in
+        twice.into_iter().chain([(attacks::SHELLS, number), (attacks::OTHERS, number)])
+    {
         for kind in kinds {
-            let entry = kind.entries[number % kind.entries.len()];
+            let entry = kind.entries[way % kind.entries.len()];
             acts.push(Act {
                 kind: kind.name,
                 class: kind.class,
