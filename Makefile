@@ -16,7 +16,7 @@ BUILD := cargo build --locked --workspace
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels evasions lint fmt demo truth bench bench-model eval-model flat
+.PHONY: help run test test-kernels evasions lint fmt demo truth bench bench-model eval eval-model flat
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -72,6 +72,11 @@ bench: ## what probes, windows, scores and the deny path cost on this machine, g
 bench-model: ## the forest beside scikit-learn, isotree, coniferest and onnxruntime, on this machine
 	@scripts/setup build
 	@scripts/bench-model
+
+eval: ## what is found in labelled sets of others below DATA, beside scikit-learn; rewrites datasets/RESULTS.md
+	@scripts/setup build model
+	$(BUILD) --example traces --example measure
+	python3 datasets/eval.py --data $(or $(DATA),../shared/data) --binaries $(TARGET_DIR)/debug/examples --seeds $(or $(SEEDS),20)
 
 eval-model: ## detection, ONNX, SHAP and maturity beside scikit-learn and others, on DATA (default ../shared/data)
 	@scripts/setup build model

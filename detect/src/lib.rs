@@ -76,6 +76,7 @@ pub use self::{
     persist::SavedModel,
     said::finding::{FOREST, NATS},
     usual::{
+        detector::Detector,
         grams::{digests, known},
         maturity,
         schedule::{Phase, Schedule, Settings},

@@ -3,7 +3,7 @@
 //! [`source`] finds the runs in what a command line names; [`capture`] reads one; [`player`] feeds it
 //! to an engine, in the order of delivery, as the daemon did; [`train`] and [`score`] are that from
 //! end to end. [`eval`] holds a model against labels, [`backtest`] a policy against the past, and
-//! [`report`] tells what was learned.
+//! [`report`] tells what was learned. [`traces`] has sequences of calls out of published data measured.
 
 pub mod backtest;
 pub mod capture;
@@ -19,6 +19,7 @@ pub mod score;
 pub mod scores;
 pub mod source;
 pub mod time;
+pub mod traces;
 pub mod train;
 pub mod windows;
 

@@ -108,18 +108,23 @@ impl Detector {
         }
         let deviations: Vec<Deviation> =
             windows.iter().map(|window| reference.deviation(window.borrow())).collect();
-        let rows = rows(deviations.iter());
-        let lengths = self.forest.mean_path_lengths(rows.view());
-        let distances = self.neighbors.mean_distances(rows.view());
+        let measures = self.measures(&rows(deviations.iter()));
         deviations
             .into_iter()
-            .zip(lengths.iter().zip(&distances))
-            .map(|(deviation, (length, distance))| {
-                let forest = self.forest.score_of_path_length(*length);
-                let measure = self.odds(*length) + distance / DISTANCE_UNIT;
-                Scored { forest, measure, nats: None, deviation }
-            })
+            .zip(measures)
+            .map(|(deviation, (forest, measure))| Scored { forest, measure, nats: None, deviation })
             .collect()
+    }
+
+    /// The forest's score and the measure of rows of as many columns as it was fitted on.
+    pub fn measures(&self, rows: &Array2<f32>) -> Vec<(f64, f64)> {
+        let lengths = self.forest.mean_path_lengths(rows.view());
+        let distances = self.neighbors.mean_distances(rows.view());
+        let measured = lengths.iter().zip(&distances).map(|(length, distance)| {
+            let forest = self.forest.score_of_path_length(*length);
+            (forest, self.odds(*length) + distance / DISTANCE_UNIT)
+        });
+        measured.collect()
     }
 
     pub fn forest(&self) -> &IsolationForest {
