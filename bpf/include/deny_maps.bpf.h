@@ -13,6 +13,13 @@ struct {
 	__type(value, struct deny_control);
 } deny_control __weak SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct deny_asked);
+} deny_asked __weak SEC(".maps");
+
 /* The kill switch: 0 lets everything through. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

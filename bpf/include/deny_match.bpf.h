@@ -16,6 +16,8 @@ struct deny_query {
 	__u8 address[16];
 	__u32 verb;
 	bool has_address;
+	/* A live entry was found, also where it only counts. */
+	bool met;
 	/* cgroup ids from the root down, 0 beyond the last; a deeper one takes the last place. */
 	__u64 cgroups[DENY_LEVELS_MAX];
 };
@@ -80,15 +82,16 @@ static __always_inline bool deny_is_switched_on(void)
 	return on && *on;
 }
 
-static __always_inline struct deny_control *deny_armed(void)
+/* What there is to look up, where some entry may refuse the verb; NULL spares it all. */
+static __always_inline const struct deny_asked *deny_armed(__u32 verb)
 {
 	__u32 zero = 0;
-	struct deny_control *control;
+	const struct deny_asked *asked;
 
 	if (!deny_is_switched_on())
 		return NULL;
-	control = bpf_map_lookup_elem(&deny_control, &zero);
-	return control && control->active ? control : NULL;
+	asked = bpf_map_lookup_elem(&deny_asked, &zero);
+	return asked && asked->verbs & verb ? asked : NULL;
 }
 
 /* Out of line, for the stack: 6.1 allows 512 bytes over all frames. */
@@ -110,16 +113,17 @@ static __noinline void deny_count(__u64 id, __u64 now, __u32 verb)
 }
 
 /* The entry refuses the verb. A live entry is counted, also where it only monitors. */
-static __always_inline bool deny_entry_refuses(__u64 id, __u64 now, __u32 verb)
+static __always_inline bool deny_entry_refuses(struct deny_query *query, __u64 id)
 {
 	struct deny_entry *entry;
 
 	if (!id)
 		return false;
 	entry = bpf_map_lookup_elem(&deny_entries, &id);
-	if (!entry || entry->expiry_boot_ns <= now || !(entry->verbs & verb))
+	if (!entry || entry->expiry_boot_ns <= query->now || !(entry->verbs & query->verb))
 		return false;
-	deny_count(id, now, verb);
+	query->met = true;
+	deny_count(id, query->now, query->verb);
 	return entry->mode == DENY_ENFORCE;
 }
 
@@ -140,7 +144,7 @@ static __always_inline void deny_peer_key(struct deny_peer_key *key, const struc
  *
  * An expired or counting longer prefix must not hide a live shorter one: look again, shorter.
  */
-__weak __u64 deny_peer_refuses(const struct deny_query *query, __u64 cgroup, __u64 program)
+__weak __u64 deny_peer_refuses(struct deny_query *query, __u64 cgroup, __u64 program)
 {
 	struct deny_peer_key key;
 
@@ -152,7 +156,7 @@ __weak __u64 deny_peer_refuses(const struct deny_query *query, __u64 cgroup, __u
 
 		if (!peer)
 			return 0;
-		if (deny_entry_refuses(peer->id, query->now, query->verb))
+		if (deny_entry_refuses(query, peer->id))
 			return peer->id;
 		if (peer->plen <= DENY_SCOPE_BITS || peer->plen > DENY_SCOPE_BITS + 128)
 			return 0;
@@ -185,7 +189,7 @@ __weak int deny_scope_allows(const struct deny_query *query, __u64 cgroup)
 	return false;
 }
 
-__weak __u64 deny_scope_refuses(const struct deny_query *query, __u64 cgroup)
+__weak __u64 deny_scope_refuses(struct deny_query *query, __u64 cgroup)
 {
 	struct deny_scope *scope = bpf_map_lookup_elem(&deny_scopes, &cgroup);
 	__u64 id;
@@ -213,10 +217,10 @@ __weak __u64 deny_scope_refuses(const struct deny_query *query, __u64 cgroup)
 		struct deny_program_key key = {.cgroup = cgroup, .file = query->file};
 		__u64 *program = bpf_map_lookup_elem(&deny_programs, &key);
 
-		if (program && deny_entry_refuses(*program, query->now, query->verb))
+		if (program && deny_entry_refuses(query, *program))
 			return *program;
 	}
-	if (deny_entry_refuses(scope->id, query->now, query->verb))
+	if (deny_entry_refuses(query, scope->id))
 		return scope->id;
 	return 0;
 }
@@ -235,7 +239,7 @@ static __always_inline bool deny_allows(const struct deny_query *query)
 }
 
 /* Id of the entry that refuses by peer, program or cgroup; 0 is none. */
-static __always_inline __u64 deny_refuses(const struct deny_query *query)
+static __always_inline __u64 deny_refuses(struct deny_query *query)
 {
 	for (int i = DENY_LEVELS_MAX - 1; i >= 0; i--) {
 		__u64 cgroup = query->cgroups[i];
@@ -250,27 +254,28 @@ static __always_inline __u64 deny_refuses(const struct deny_query *query)
 	return deny_scope_refuses(query, 0);
 }
 
-static __always_inline bool deny_is_doomed(const struct deny_control *control, __u32 tgid,
-					   __u64 now)
+static __always_inline bool deny_is_doomed(__u32 tgid, __u64 now)
 {
+	__u32 zero = 0;
+	const struct deny_control *control = bpf_map_lookup_elem(&deny_control, &zero);
 	__u32 index = tgid / 64;
 	__u64 *word;
 
-	if (control->doomed_until_boot_ns <= now)
+	if (!control || control->doomed_until_boot_ns <= now)
 		return false;
 	word = bpf_map_lookup_elem(&deny_doomed, &index);
 	return word && *word & (1ULL << (tgid % 64));
 }
 
 /* Id of the live entry under which this process is denied as part of a tree. */
-static __always_inline __u64 deny_tree_refuses(__u32 tgid, __u64 start_boot_ns, __u64 now,
-					       __u32 verb)
+static __always_inline __u64 deny_tree_refuses(struct deny_query *query, __u32 tgid,
+					       __u64 start_boot_ns)
 {
 	struct deny_task *task = bpf_map_lookup_elem(&deny_tasks, &tgid);
 
 	if (!task || task->start_boot_ns != start_boot_ns)
 		return 0;
-	return deny_entry_refuses(task->id, now, verb) ? task->id : 0;
+	return deny_entry_refuses(query, task->id) ? task->id : 0;
 }
 
 #endif

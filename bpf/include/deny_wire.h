@@ -9,7 +9,7 @@
 #define HEDGEROW_DENY_WIRE_H
 
 /* Layout of the pinned maps; another number is another set of pins. */
-#define DENY_LAYOUT 5
+#define DENY_LAYOUT 6
 
 enum deny_limit {
 	DENY_ENTRIES_MAX = 4096,
@@ -142,16 +142,29 @@ struct deny_socket {
 	__u64 program;
 	/* Entry that denied this socket; 0 is none. */
 	__u64 id;
+	/* Of a TCP socket: the generation and the peer for which no entry was met; 0 is none. */
+	__u64 passed;
 	__u32 tgid;
 	__u32 pad;
 };
 
-/* What happened to the tables. The kill switch is a word and a map of its own, so that nothing
- * written here at the same time can turn it. */
+/*
+ * What there is to look up, written by user space alone. The kill switch is a word and a map of its
+ * own, so that nothing written here at the same time can turn it.
+ */
+struct deny_asked {
+	/* What live entries refuse or count, all together: what is not among it is not looked up.
+	 */
+	__u32 verbs;
+	/* Another number once what was written into the maps holds: what passed is looked up anew.
+	 */
+	__u32 generation;
+};
+
+/* What happened to the tables. */
 struct deny_control {
 	__u32 layout;
-	/* Some entry is or was live: 0 spares the lookups. */
-	__u32 active;
+	__u32 pad;
 	/* Children that found no room among the denied tasks: refused everything until then. */
 	__u64 doomed_until_boot_ns;
 	__u64 doomed;

@@ -25,12 +25,11 @@ static __noinline bool file_of(struct deny_file *out, struct file *file)
 	return true;
 }
 
-static __always_inline bool refuses(const struct deny_query *query, __u32 tgid)
+static __always_inline bool refuses(struct deny_query *query, __u32 tgid)
 {
 	if (deny_allows(query))
 		return false;
-	return deny_tree_refuses(tgid, deny_current_start_boot_ns(), query->now, query->verb) ||
-	       deny_refuses(query);
+	return deny_tree_refuses(query, tgid, deny_current_start_boot_ns()) || deny_refuses(query);
 }
 
 /* int security_bprm_check(struct linux_binprm *bprm), once for each interpreter in the chain */
@@ -40,7 +39,7 @@ int BPF_PROG(deny_bprm, struct linux_binprm *bprm, int ret)
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 
-	if (ret || !deny_armed() || tgid == 1 || !file_of(&query.file, bprm->file))
+	if (ret || !deny_armed(DENY_EXEC) || tgid == 1 || !file_of(&query.file, bprm->file))
 		return ret;
 	deny_query_current(&query, DENY_EXEC);
 	return refuses(&query, tgid) ? -EPERM : 0;
@@ -57,7 +56,7 @@ int BPF_PROG(deny_map, struct file *file, unsigned long asked, unsigned long pro
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 
-	if (ret || !(prot & PROT_EXEC) || !file || !deny_armed() || tgid == 1)
+	if (ret || !(prot & PROT_EXEC) || !file || !deny_armed(DENY_MAP) || tgid == 1)
 		return ret;
 	if (!file_of(&query.file, file))
 		return ret;
@@ -83,7 +82,7 @@ int BPF_PROG(deny_family, int family, int type, int protocol, int kern, int ret)
 	struct deny_query query = {};
 	struct deny_process *process;
 
-	if (ret || kern || is_local_or_inet(family) || !deny_armed() || tgid == 1)
+	if (ret || kern || is_local_or_inet(family) || !deny_armed(DENY_FAMILY) || tgid == 1)
 		return ret;
 	process = bpf_map_lookup_elem(&deny_processes, &tgid);
 	if (process)

@@ -9,14 +9,14 @@
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 
-static __always_inline bool query_peer(struct __sk_buff *skb, struct deny_query *query, bool egress)
+static __always_inline bool peer_of(struct __sk_buff *skb, __u8 *address, bool egress)
 {
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		__u32 address;
+		__u32 word;
 
-		if (bpf_skb_load_bytes(skb, egress ? 16 : 12, &address, sizeof(address)))
+		if (bpf_skb_load_bytes(skb, egress ? 16 : 12, &word, sizeof(word)))
 			return false;
-		map_v4(query->address, address);
+		map_v4(address, word);
 		return true;
 	}
 	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
@@ -24,23 +24,22 @@ static __always_inline bool query_peer(struct __sk_buff *skb, struct deny_query 
 
 		if (bpf_skb_load_bytes(skb, egress ? 24 : 8, words, sizeof(words)))
 			return false;
-		deny_ipv6(query->address, words);
+		deny_ipv6(address, words);
 		return true;
 	}
 	return false;
 }
 
 /*
- * Owner and mark of the socket that a process holds. The subflows of MPTCP are the kernel's own: no
- * process has created them, what it holds is their parent.
+ * The subflows of MPTCP are the kernel's own: no process has created them, what it holds is their
+ * parent.
  */
-static __always_inline struct deny_socket *marked(struct bpf_sock *sk)
+static __always_inline struct deny_socket *held_instead(struct bpf_sock *sk)
 {
-	struct deny_socket *socket = bpf_sk_storage_get(&deny_sockets, sk, NULL, 0);
 	struct mptcp_sock *parent;
 
-	if (socket || !bpf_core_type_exists(struct mptcp_sock___deny))
-		return socket;
+	if (!bpf_core_type_exists(struct mptcp_sock___deny))
+		return NULL;
 	/*
 	 * The socket by which the kernel answers segments of no connection is a raw one of protocol
 	 * TCP: Linux 6.1's helper reads past its end.
@@ -51,15 +50,70 @@ static __always_inline struct deny_socket *marked(struct bpf_sock *sk)
 	return parent ? bpf_sk_storage_get(&deny_sockets, parent, NULL, 0) : NULL;
 }
 
+/*
+ * One word for a generation and a peer, so that two CPUs never make one of two peers out of it. An
+ * IPv6 address is known by a hash that only the host can compute. Never 0.
+ */
+static __always_inline __u64 passed_by(__u32 generation, const __u8 *address)
+{
+	__u64 halves[2];
+	__u32 words[4];
+
+	__builtin_memcpy(words, address, sizeof(words));
+	if (words[0] || words[1] || words[2] != bpf_htonl(MAPPED_WORD)) {
+		__builtin_memcpy(halves, address, sizeof(halves));
+		words[3] = mix64(mix64(halves[0] ^ identity_key[0]) ^ halves[1] ^ identity_key[1]);
+	}
+	return (__u64)generation << 32 | words[3];
+}
+
+static __always_inline void query_packet(struct deny_query *query, struct __sk_buff *skb,
+					 bool egress)
+{
+	query->now = bpf_ktime_get_boot_ns();
+	query->verb = egress ? DENY_PACKET : DENY_PACKET | DENY_INBOUND;
+	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
+		query->cgroups[i] = bpf_skb_ancestor_cgroup_id(skb, i);
+		if (!query->cgroups[i])
+			break;
+	}
+	if (query->cgroups[DENY_LEVELS_MAX - 1])
+		query->cgroups[DENY_LEVELS_MAX - 1] = bpf_skb_cgroup_id(skb);
+}
+
+/* `socket` is owner and mark of what a process holds; NULL is unknown. */
+static __always_inline bool refuses(struct deny_query *query, const struct deny_socket *socket)
+{
+	if (socket)
+		query->programs[0] = socket->program;
+	if (deny_allows(query))
+		return false;
+	if (socket) {
+		if (deny_entry_refuses(query, socket->id))
+			return true;
+		if (deny_tree_refuses(query, socket->tgid, socket->start_boot_ns))
+			return true;
+	}
+	return deny_refuses(query);
+}
+
+/*
+ * A TCP socket for which no entry was met is not looked up again for the same peer until the
+ * entries change: its owner, program and cgroup don't. What other sockets send is: their owner may
+ * connect them anew at the same time. The generation is read before the entries: what changes in
+ * between is for the next packet.
+ */
 static __always_inline int packet(struct __sk_buff *skb, bool egress)
 {
-	struct deny_control *control = deny_armed();
-	struct deny_query query = {};
+	const struct deny_asked *asked = deny_armed(DENY_PACKET);
 	struct deny_socket *socket;
+	struct deny_query query;
 	struct bpf_sock *sk;
-	__u64 now;
+	__u8 address[16];
+	__u64 passed = 0;
+	bool has_address;
 
-	if (!control)
+	if (!asked)
 		return 1;
 	sk = skb->sk;
 	if (!sk)
@@ -67,29 +121,23 @@ static __always_inline int packet(struct __sk_buff *skb, bool egress)
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)
 		return 1;
-	now = bpf_ktime_get_boot_ns();
-	query.now = now;
-	query.verb = egress ? DENY_PACKET : DENY_PACKET | DENY_INBOUND;
-	query.has_address = query_peer(skb, &query, egress);
-	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
-		query.cgroups[i] = bpf_skb_ancestor_cgroup_id(skb, i);
-		if (!query.cgroups[i])
-			break;
+	socket = bpf_sk_storage_get(&deny_sockets, sk, NULL, 0);
+	has_address = peer_of(skb, address, egress);
+	if (socket && has_address && sk->protocol == IPPROTO_TCP) {
+		passed = passed_by(*(const volatile __u32 *)&asked->generation, address);
+		if (socket->passed == passed)
+			return 1;
 	}
-	if (query.cgroups[DENY_LEVELS_MAX - 1])
-		query.cgroups[DENY_LEVELS_MAX - 1] = bpf_skb_cgroup_id(skb);
-	socket = marked(sk);
-	if (socket)
-		query.programs[0] = socket->program;
-	if (deny_allows(&query))
-		return 1;
-	if (socket) {
-		if (deny_entry_refuses(socket->id, now, query.verb))
-			return 0;
-		if (deny_tree_refuses(socket->tgid, socket->start_boot_ns, now, query.verb))
-			return 0;
-	}
-	return !deny_refuses(&query);
+	__builtin_memset(&query, 0, sizeof(query));
+	query.has_address = has_address;
+	if (has_address)
+		__builtin_memcpy(query.address, address, sizeof(address));
+	query_packet(&query, skb, egress);
+	if (refuses(&query, socket ?: held_instead(sk)))
+		return 0;
+	if (passed && !query.met)
+		socket->passed = passed;
+	return 1;
 }
 
 /* BPF_CGROUP_RUN_PROG_INET_EGRESS(struct sock *sk, struct sk_buff *skb) from ip_finish_output */

@@ -18,8 +18,8 @@ static __always_inline void query_current(struct deny_query *query, __u32 tgid, 
 }
 
 /* The entry that refuses; 0 is none. */
-static __always_inline __u64 decide(const struct deny_control *control, struct deny_query *query,
-				    __u32 tgid, const struct deny_socket *socket)
+static __always_inline __u64 decide(struct deny_query *query, __u32 tgid,
+				    const struct deny_socket *socket)
 {
 	__u64 id;
 
@@ -27,25 +27,24 @@ static __always_inline __u64 decide(const struct deny_control *control, struct d
 		query->programs[1] = socket->program;
 	if (deny_allows(query))
 		return 0;
-	if (socket && deny_entry_refuses(socket->id, query->now, query->verb))
+	if (socket && deny_entry_refuses(query, socket->id))
 		return socket->id;
-	id = deny_tree_refuses(tgid, deny_current_start_boot_ns(), query->now, query->verb);
+	id = deny_tree_refuses(query, tgid, deny_current_start_boot_ns());
 	if (id)
 		return id;
-	if (deny_is_doomed(control, tgid, query->now))
+	if (deny_is_doomed(tgid, query->now))
 		return ~0ULL;
 	return deny_refuses(query);
 }
 
 static __always_inline int address_verb(struct bpf_sock_addr *ctx, __u32 verb, bool ipv4)
 {
-	struct deny_control *control = deny_armed();
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 	struct deny_socket *socket;
 	__u64 id;
 
-	if (!control)
+	if (!deny_armed(verb))
 		return 1;
 	query_current(&query, tgid, verb);
 	query.has_address = true;
@@ -60,13 +59,15 @@ static __always_inline int address_verb(struct bpf_sock_addr *ctx, __u32 verb, b
 	if (!ctx->sk)
 		return 1;
 	socket = bpf_sk_storage_get(&deny_sockets, ctx->sk, NULL, 0);
-	id = decide(control, &query, tgid, socket);
+	id = decide(&query, tgid, socket);
 	if (!id)
 		return 1;
 	/* The socket stays denied when it is handed to another process. */
 	socket = bpf_sk_storage_get(&deny_sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
-	if (socket)
+	if (socket) {
 		socket->id = id;
+		socket->passed = 0;
+	}
 	return 0;
 }
 
@@ -97,14 +98,13 @@ int deny_sendmsg6(struct bpf_sock_addr *ctx)
 
 static __always_inline int bind_verb(struct bpf_sock_addr *ctx)
 {
-	struct deny_control *control = deny_armed();
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 
-	if (!control)
+	if (!deny_armed(DENY_BIND))
 		return 1;
 	query_current(&query, tgid, DENY_BIND);
-	return !decide(control, &query, tgid, NULL);
+	return !decide(&query, tgid, NULL);
 }
 
 SEC("cgroup/bind4")
@@ -123,15 +123,14 @@ int deny_bind6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sock_create")
 int deny_sock_create(struct bpf_sock *ctx)
 {
-	struct deny_control *control = deny_armed();
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_socket *socket;
 
-	if (control) {
+	if (deny_armed(DENY_SOCKET)) {
 		struct deny_query query = {};
 
 		query_current(&query, tgid, DENY_SOCKET);
-		if (decide(control, &query, tgid, NULL))
+		if (decide(&query, tgid, NULL))
 			return 0;
 	}
 	socket = bpf_sk_storage_get(&deny_sockets, ctx, NULL, BPF_SK_STORAGE_GET_F_CREATE);

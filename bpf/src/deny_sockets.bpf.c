@@ -83,6 +83,7 @@ int deny_list_sockets(struct bpf_iter__task_file *ctx)
 			marked->tgid = tgid;
 			marked->start_boot_ns = task->group_leader->start_boottime;
 			marked->program = process ? process->program : 0;
+			marked->passed = 0;
 		}
 		query.programs[1] = marked->program;
 		record.owner_tgid = marked->tgid;
@@ -98,8 +99,8 @@ int deny_list_sockets(struct bpf_iter__task_file *ctx)
 	query_task(&query, task);
 	if (!deny_allows(&query)) {
 		record.id = deny_refuses(&query);
-		record.tree_id = deny_tree_refuses(tgid, task->group_leader->start_boottime,
-						   query.now, query.verb);
+		record.tree_id =
+			deny_tree_refuses(&query, tgid, task->group_leader->start_boottime);
 	}
 	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;

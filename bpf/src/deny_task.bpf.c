@@ -151,7 +151,7 @@ int BPF_PROG(deny_fork, struct task_struct *parent, struct task_struct *child)
 
 		if (bpf_map_update_elem(&deny_tasks, &tgid, &copy, BPF_ANY))
 			doom(control, tgid, copy.id);
-	} else if (deny_is_doomed(control, parent_tgid, bpf_ktime_get_boot_ns())) {
+	} else if (deny_is_doomed(parent_tgid, bpf_ktime_get_boot_ns())) {
 		__u32 index = tgid / 64;
 		__u64 *word = bpf_map_lookup_elem(&deny_doomed, &index);
 
@@ -168,23 +168,22 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(deny_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	struct image image = {};
-	struct deny_control *control;
 	struct deny_query query = {};
 	__u32 tgid = task->tgid;
 
 	if (!identify_image(&image, bprm))
 		return 0;
 	enter_image(tgid, task->group_leader->start_boottime, &image);
-	control = deny_armed();
-	if (!control || tgid == 1)
+	/* Whom no table had room for dies here, whatever it is that his tree is refused. */
+	if (!deny_armed(~0U) || tgid == 1)
 		return 0;
 	deny_query_current(&query, DENY_EXEC);
 	query.file = image.file;
 	query.programs[0] = image.program;
 	if (deny_allows(&query))
 		return 0;
-	if (deny_is_doomed(control, tgid, query.now) ||
-	    deny_tree_refuses(tgid, task->group_leader->start_boottime, query.now, DENY_EXEC) ||
+	if (deny_is_doomed(tgid, query.now) ||
+	    deny_tree_refuses(&query, tgid, task->group_leader->start_boottime) ||
 	    deny_refuses(&query))
 		bpf_send_signal(SIGKILL);
 	return 0;

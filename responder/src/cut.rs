@@ -71,6 +71,7 @@ fn mark(sockets: &MapHandle, id: u64, standing: &Standing) -> io::Result<()> {
     let key = fd.as_raw_fd().to_ne_bytes();
     let mut value: deny_socket = get(sockets, &key).map_err(io::Error::other)?.unwrap_or_default();
     value.id = id;
+    value.passed = 0;
     put(sockets, &key, &value).map_err(io::Error::other)?;
     Ok(())
 }

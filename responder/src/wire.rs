@@ -38,6 +38,7 @@ macro_rules! plain {
 
 plain! {
     deny_ancestor: 16,
+    deny_asked: 8,
     deny_control: 64,
     deny_entry: 24,
     deny_hits: 24,
@@ -47,7 +48,7 @@ plain! {
     deny_task: 16,
     deny_process: 168,
     deny_scope: 16,
-    deny_socket: 32,
+    deny_socket: 40,
     deny_socket_record: 88,
 }
 

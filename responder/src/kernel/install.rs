@@ -40,7 +40,7 @@ impl Kernel {
         wire::deny_entry {
             expiry_boot_ns: entry.expiry_boot_ns,
             began_boot_ns: entry.began_boot_ns,
-            verbs: self.hooks.verbs(Key::of(&entry.target)),
+            verbs: self.verbs(entry),
             mode: mode as u8,
             rule: entry.rule as u8,
             plen,
@@ -65,7 +65,7 @@ impl Kernel {
             self.uninstall(entry)?;
             return installed;
         }
-        maps.set_control(|control| control.active = 1)?;
+        maps.changed(|verbs| verbs | self.verbs(entry))?;
         let Target::TaskTree { tgid, start_boot_ns } = entry.target else {
             return Ok(Insert::Done);
         };
@@ -102,6 +102,10 @@ impl Kernel {
         Ok(process.map(|process| process.ancestors.iter().take_while(named).map(pair).collect()))
     }
 
+    fn verbs(&self, entry: &Entry) -> u32 {
+        self.hooks.verbs(Key::of(&entry.target))
+    }
+
     /// Writes expiry and mode anew. The entry must be installed.
     pub fn refresh(&self, entry: &Entry) -> Result<(), Error> {
         self.note(entry);
@@ -117,7 +121,8 @@ impl Kernel {
                     control.doomed_until_boot_ns.max(entry.expiry_boot_ns);
             })?;
         }
-        Ok(())
+        // It may have expired meanwhile, or only counted.
+        self.maps.changed(|verbs| verbs | self.verbs(entry))
     }
 
     /// No tree refuses any more: whom no table had room for is free as well.
@@ -172,9 +177,15 @@ impl Kernel {
         Ok(there)
     }
 
-    /// Without entries the programs return at once.
-    pub fn set_active(&self, active: bool) -> Result<(), Error> {
-        self.maps.set_control(|control| control.active = u32::from(active))
+    /// What these entries refuse is all that is looked up: where nothing is, the programs return at
+    /// once.
+    pub fn ask<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Result<(), Error> {
+        let all = self.asked_by(entries);
+        self.maps.changed(|_| all)
+    }
+
+    pub(super) fn asked_by<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> u32 {
+        entries.fold(0, |verbs, entry| verbs | self.verbs(entry))
     }
 
     /// Ends the entry at once and clears up behind it.

@@ -131,7 +131,8 @@ impl Kernel {
                 break;
             }
         }
-        Ok(())
+        // Their sockets are looked up anew.
+        self.maps.changed(|verbs| verbs)
     }
 
     /// Detaches everything and takes the pins away.

@@ -9,6 +9,7 @@ use crate::{Error, wire::Plain};
 #[derive(Debug)]
 pub(crate) struct Maps {
     pub switch: MapHandle,
+    pub asked: MapHandle,
     pub control: MapHandle,
     pub entries: MapHandle,
     pub hits: MapHandle,
@@ -40,6 +41,7 @@ impl Maps {
         };
         Ok(Self {
             switch: handle(&maps.deny_switch)?,
+            asked: handle(&maps.deny_asked)?,
             control: handle(&maps.deny_control)?,
             entries: handle(&maps.deny_entries)?,
             hits: handle(&maps.deny_hits)?,
@@ -64,6 +66,22 @@ impl Maps {
 
     pub fn set_armed(&self, armed: bool) -> Result<(), Error> {
         turn(&self.switch, armed)
+    }
+
+    pub fn asked(&self) -> Result<wire::deny_asked, Error> {
+        get(&self.asked, &0u32.to_ne_bytes())?.ok_or(Error::Malformed("no word of what is asked"))
+    }
+
+    /// What was written holds from here on also for packets of sockets that passed before: each is
+    /// looked up anew. The verbs are those that any live entry refuses or counts.
+    pub fn changed(&self, verbs: impl FnOnce(u32) -> u32) -> Result<(), Error> {
+        let wire::deny_asked { verbs: before, generation } = self.asked()?;
+        let asked =
+            wire::deny_asked { verbs: verbs(before), generation: generation.wrapping_add(1).max(1) };
+        match put(&self.asked, &0u32.to_ne_bytes(), &asked)? {
+            Insert::Done => Ok(()),
+            _ => Err(Error::Malformed("no room for the word of what is asked")),
+        }
     }
 
     pub fn control(&self) -> Result<wire::deny_control, Error> {

@@ -211,6 +211,71 @@ fn packets_of_a_standing_connection_are_dropped_both_ways() {
     assert!(bench.responder.kernel_hits(entry) >= 2);
 }
 
+/// Both ends of a connection.
+struct Pair {
+    client: TcpStream,
+    server: TcpStream,
+}
+
+impl Pair {
+    fn new(address: &str) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        Self { client, server: listener.accept().unwrap().0 }
+    }
+
+    /// Writes a byte, and tells how many have arrived, at most so many and within a time. What is
+    /// dropped is sent again by and by.
+    fn sends(&mut self, wanted: usize, within: Duration) -> usize {
+        drop(self.client.write_all(b"x"));
+        self.server.set_read_timeout(Some(within)).unwrap();
+        let (mut arrived, mut buffer) = (0, [0; 64]);
+        while arrived < wanted {
+            match self.server.read(&mut buffer) {
+                Ok(size @ 1..) => arrived += size,
+                _ => break,
+            }
+        }
+        arrived
+    }
+}
+
+/// No socket is destroyed here: what refuses are the packet hooks alone.
+#[test]
+fn a_connection_that_passed_is_looked_up_anew_when_entries_change_and_not_before() {
+    const SOON: Duration = Duration::from_millis(300);
+    const LATER: Duration = Duration::from_secs(20);
+    let mut bench = Bench::new("passed", Sizes::default(), Limits::default());
+    // So that there is something to look up.
+    bench.responder.deny(request(peer("127.68.3.9"), Rule::Operator)).unwrap();
+    let mut pair = Pair::new("127.68.3.1");
+    assert_eq!(pair.sends(1, LATER), 1);
+    let word = bench.responder.passed(&pair.client);
+    assert_ne!(word, 0, "it met no entry");
+    assert_eq!(pair.sends(1, LATER), 1);
+    assert_eq!(bench.responder.passed(&pair.client), word);
+    // Who only counts does so for each packet.
+    let counting =
+        Request { mode: Some(Mode::Monitor), ..request(peer("127.68.3.1"), Rule::Operator) };
+    let uid = bench.responder.deny(counting).unwrap().uid;
+    let id = bench.responder.entries().iter().find(|entry| entry.uid == uid).unwrap().id;
+    let mut counted = 0;
+    for _ in 0..2 {
+        assert_eq!(pair.sends(1, LATER), 1);
+        let hits = bench.responder.kernel_hits(id);
+        assert!(hits > counted, "{hits} after {counted}");
+        counted = hits;
+    }
+    bench.responder.force_enforce();
+    assert_eq!(pair.sends(1, SOON), 0, "a mode that rises holds for what stands");
+    bench.responder.allow(peer("127.68.3.1"), true).unwrap();
+    assert_eq!(pair.sends(2, LATER), 2);
+    bench.responder.allow(peer("127.68.3.1"), false).unwrap();
+    assert_eq!(pair.sends(1, SOON), 0, "what was allowed no longer is");
+    bench.responder.remove(&uid, "a test").unwrap().unwrap();
+    assert_eq!(pair.sends(2, LATER), 2);
+}
+
 /// A child of a denied process that finds no room in the table is refused and killed all the same.
 #[test]
 fn a_child_without_room_is_refused_and_dies_at_its_next_exec() {

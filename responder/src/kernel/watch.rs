@@ -80,6 +80,9 @@ impl Kernel {
                 tell(name, "an allowance was taken out");
             }
         }
+        if self.maps.asked()?.verbs != self.asked_by(entries.iter().copied()) {
+            tell("deny_asked", "what is looked up at all was changed");
+        }
         if self.scopes()? != *scopes {
             tell("deny_scopes", "what is looked up for a cgroup was changed");
         }

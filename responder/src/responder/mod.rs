@@ -226,6 +226,7 @@ impl Responder {
         if !matches!(installed, Ok(Insert::Done)) {
             self.entries.remove(&id);
             self.rescope(&entry.target)?;
+            self.kernel.ask(self.entries.values())?;
             let undone = self.report(&entry, Action::Unblock, now, "could not be installed");
             self.log(now, Decision::Unblock { entry: undone });
             if let (Insert::Nobody, Target::TaskTree { tgid, .. }) = (installed?, &entry.target) {
@@ -254,6 +255,8 @@ impl Responder {
             let standing = sockets::records(&self.kernel.list_sockets()?)?;
             let denied = sockets::denied(&standing, entry.id);
             let result = cut(&self.kernel.maps.sockets, entry.id, denied);
+            // Marks hold from here on.
+            self.kernel.maps.changed(|verbs| verbs)?;
             entry.sockets_destroyed += result.destroyed;
             if result.dropped_only > 0 {
                 why += &format!(
@@ -280,9 +283,7 @@ impl Responder {
         self.kernel.uninstall(&entry)?;
         self.rescope(&entry.target)?;
         self.pardon()?;
-        if self.entries.is_empty() {
-            self.kernel.set_active(false)?;
-        }
+        self.kernel.ask(self.entries.values())?;
         entry.expires_wall_ns = entry.expires_wall_ns.min(now.wall_ns);
         let report = self.report(&entry, Action::Unblock, now, why);
         self.log(now, Decision::Unblock { entry: report.clone() });
@@ -497,6 +498,13 @@ impl Responder {
     }
     pub(crate) fn kernel_hits(&self, id: u64) -> u64 {
         self.kernel.maps.hits(id).expect("hits are readable").0
+    }
+    /// The word by which a socket of this process is known to have met no entry.
+    pub(crate) fn passed(&self, socket: &impl std::os::fd::AsRawFd) -> u64 {
+        use kernel::maps::get;
+        let key = socket.as_raw_fd().to_ne_bytes();
+        let socket = get::<hedgerow_bpf::wire::deny_socket>(&self.kernel.maps.sockets, &key);
+        socket.expect("a socket's storage is readable").map_or(0, |socket| socket.passed)
     }
     pub(crate) fn doomed(&self) -> u64 {
         self.kernel.maps.control().expect("the control word is readable").doomed

@@ -67,7 +67,7 @@ impl Responder {
         let scopes = targets.filter_map(crate::scope::cgroup_of).collect();
         self.kernel.maps.sweep(&live, &scopes, &self.allowed)?;
         self.rescope_all()?;
-        self.kernel.set_active(!self.entries.is_empty())
+        self.kernel.ask(self.entries.values())
     }
     /// Writes the lines that a crash or a full disk has lost of entries that are live.
     fn adopt_noted(
