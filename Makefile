@@ -6,8 +6,10 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 HEDGEROW := $(TARGET_DIR)/debug/hedgerow
 AS_ROOT := $(CURDIR)/scripts/as-root
 LEARN ?= 2m
-MINUTES ?= 60
+truth: MINUTES ?= 60
+enforce-truth: MINUTES ?= 30
 GUESTS ?= 6.1 6.12
+ROUNDS ?= 3
 RECORDING ?= $(TARGET_DIR)/truth-recording
 # With the whole workspace's features, so that every target shares what was built.
 BUILD := cargo build --locked --workspace
@@ -16,7 +18,7 @@ BUILD := cargo build --locked --workspace
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels evasions lint fmt demo truth bench bench-model eval eval-model flat
+.PHONY: help run test test-kernels evasions enforce-truth lint fmt demo truth bench bench-model eval eval-model flat
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -61,6 +63,11 @@ truth: ## record loads and attacks for MINUTES (default 60) into RECORDING, tell
 	@scripts/setup build test truth
 	$(BUILD) --bin hedgerow --bin truth
 	$(AS_ROOT) $(TARGET_DIR)/debug/truth --hedgerow $(HEDGEROW) --recording $(RECORDING) --minutes $(MINUTES) --docs docs/detection.md $(TRUTH)
+
+enforce-truth: ## real services under refusals for MINUTES (default 30), ROUNDS times (default 3), then through the real gate
+	@scripts/setup build test truth
+	$(BUILD) --bin hedgerow --bin enforce_truth
+	$(AS_ROOT) $(TARGET_DIR)/debug/enforce_truth --hedgerow $(HEDGEROW) --minutes $(MINUTES) --rounds $(ROUNDS) --docs docs/enforce-truth.md
 
 bench: ## what probes, windows, scores and the deny path cost on this machine, goals beside the figures
 	@scripts/setup build bench

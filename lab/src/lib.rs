@@ -23,6 +23,7 @@ mod cgroup;
 mod cleanup;
 mod daemon;
 mod directory;
+pub mod enforce;
 mod error;
 mod lab;
 mod load;

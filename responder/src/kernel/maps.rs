@@ -76,8 +76,10 @@ impl Maps {
     /// looked up anew. The verbs are those that any live entry refuses or counts.
     pub fn changed(&self, verbs: impl FnOnce(u32) -> u32) -> Result<(), Error> {
         let wire::deny_asked { verbs: before, generation } = self.asked()?;
-        let asked =
-            wire::deny_asked { verbs: verbs(before), generation: generation.wrapping_add(1).max(1) };
+        let asked = wire::deny_asked {
+            verbs: verbs(before),
+            generation: generation.wrapping_add(1).max(1),
+        };
         match put(&self.asked, &0u32.to_ne_bytes(), &asked)? {
             Insert::Done => Ok(()),
             _ => Err(Error::Malformed("no room for the word of what is asked")),

@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    os::fd::AsRawFd,
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -274,6 +274,45 @@ fn a_connection_that_passed_is_looked_up_anew_when_entries_change_and_not_before
     assert_eq!(pair.sends(1, SOON), 0, "what was allowed no longer is");
     bench.responder.remove(&uid, "a test").unwrap().unwrap();
     assert_eq!(pair.sends(2, LATER), 2);
+}
+
+/// Begins to connect from an address of its own.
+fn connecting(from: [u8; 4], to: std::net::SocketAddr) -> OwnedFd {
+    let std::net::SocketAddr::V4(to) = to else { unimplemented!() };
+    let name = |address: u32, port: u16| libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: address.to_be() },
+        sin_zero: [0; 8],
+    };
+    let (own, other) = (name(u32::from_be_bytes(from), 0), name(to.ip().to_bits(), to.port()));
+    let length = size_of_val(&own) as libc::socklen_t;
+    // SAFETY: both names are of the length that is passed, and the descriptor is nobody else's.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0);
+        assert!(fd >= 0);
+        assert_eq!(libc::bind(fd, (&raw const own).cast(), length), 0);
+        libc::connect(fd, (&raw const other).cast(), length);
+        OwnedFd::from_raw_fd(fd)
+    }
+}
+
+#[test]
+fn a_listener_that_somebody_passed_is_looked_up_for_another() {
+    let mut bench = Bench::new("callers", Sizes::default(), Limits::default());
+    let uid = bench.responder.deny(request(peer("127.68.4.5"), Rule::Operator)).unwrap().uid;
+    let listener = TcpListener::bind("127.68.4.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(TcpStream::connect(address).unwrap());
+    listener.accept().unwrap();
+    let _denied = connecting([127, 68, 4, 5], address);
+    listener.set_nonblocking(true).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(listener.accept().is_err(), "it is denied");
+    bench.responder.remove(&uid, "a test").unwrap().unwrap();
+    // It goes on trying.
+    listener.set_nonblocking(false).unwrap();
+    assert_eq!(listener.accept().unwrap().1.ip(), std::net::IpAddr::from([127, 68, 4, 5]));
 }
 
 /// A child of a denied process that finds no room in the table is refused and killed all the same.

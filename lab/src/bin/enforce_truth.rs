@@ -1,0 +1,77 @@
+//! `make enforce-truth`: real services live under a daemon that may refuse, and are attacked.
+
+use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use hedgerow_lab::{
+    enforce::{self, Life, Plan},
+    exit_code,
+};
+
+/// Hits alone keep an entry for so long in all.
+const HOUR_S: f64 = 3600.0;
+
+/// Measures whom the kernel refuses: attackers, and nobody else.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The hedgerow binary
+    #[arg(long)]
+    hedgerow: PathBuf,
+    /// Length of a round, a third of which is learned
+    #[arg(long, default_value_t = 30)]
+    minutes: u32,
+    /// Rounds with --enforce-provisional; one through the real gate follows
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Write the table as this document
+    #[arg(long)]
+    docs: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    exit_code(perform(&Arguments::parse()))
+}
+
+fn perform(arguments: &Arguments) -> anyhow::Result<()> {
+    let plan = Plan {
+        hedgerow: &arguments.hedgerow,
+        length: Duration::from_secs(60 * u64::from(arguments.minutes)),
+        rounds: arguments.rounds.max(1),
+        tell: |line| println!("{line}"),
+    };
+    let lives = plan.make()?;
+    print!("\n{}", enforce::text(&lives));
+    if let Some(docs) = &arguments.docs {
+        fs::write(docs, enforce::document(&lives))?;
+    }
+    let broken: Vec<String> = lives.iter().flat_map(broken).collect();
+    anyhow::ensure!(broken.is_empty(), "not kept: {}", broken.join("; "));
+    Ok(())
+}
+
+/// What a life shows that was promised otherwise.
+fn broken(life: &Life) -> Vec<String> {
+    let mut broken = Vec::new();
+    let mut say = |what: String| broken.push(format!("{}: {what}", life.gate.name()));
+    if !life.wrong.is_empty() {
+        say(format!("{} wrong denials", life.wrong.len()));
+    }
+    let planted = &life.planted;
+    if planted.expires_s.is_some_and(|seconds| seconds > HOUR_S + 1.0) {
+        say("the planted client's entry outlives its hour".to_owned());
+    }
+    if planted.denied && (planted.freed_ms.is_none() || planted.denied_again) {
+        say("`deny remove --wrong` doesn't free the planted client".to_owned());
+    }
+    if life.gate == enforce::Gate::Provisional {
+        if !planted.denied {
+            say("the planted client was not denied: nothing is shown of it".to_owned());
+        }
+        let not: Vec<&str> =
+            life.attacks.iter().filter(|a| !a.is_cut()).map(|a| &*a.attack).collect();
+        if !not.is_empty() {
+            say(format!("not cut: {}", not.join(", ")));
+        }
+    }
+    broken
+}

@@ -1,0 +1,329 @@
+//! One life of the services under a daemon that may refuse.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use hedgerow_event::{Action, Mode, Remediation, Rule};
+use serde::Serialize;
+
+use super::{
+    Plan, START_LIMIT, is_scoring,
+    planted::{self, Client, Planted},
+    services::{ENFORCED, Services, Work},
+};
+use crate::{Attack, Daemon, Lab, Line, Outcome, Via, now_ns};
+
+/// What goes on by itself ends after this.
+const ATTACK_LIMIT: Duration = Duration::from_secs(10);
+/// Two windows: what was done has been judged.
+const SETTLE_MIN: Duration = Duration::from_secs(6);
+const SETTLE_MAX: Duration = Duration::from_secs(60);
+/// The planted client is denied within this, if at all.
+const PLANTED_LIMIT: Duration = Duration::from_secs(30);
+/// Hours in a week, and how long ago the prepared week began.
+const WEEK_HOURS: i64 = 168;
+const SINCE_HOURS: i64 = 200;
+
+/// Attacks that need the network, with the unit that they are made in.
+const ATTACKS: [(Attack, Via, &str); 9] = [
+    (Attack::CopyShell, Via::Child, "postgresql"),
+    (Attack::ReverseShell, Via::Child, "app"),
+    (Attack::ReverseShell, Via::Thread, "app"),
+    (Attack::DroppedShell, Via::Child, "app"),
+    (Attack::MemoryShell, Via::Child, "app"),
+    (Attack::Exfiltrate, Via::Child, "app"),
+    (Attack::ScanOut, Via::Child, "app"),
+    (Attack::Flood, Via::Child, "app"),
+    (Attack::ScanIn, Via::Child, "app"),
+];
+
+/// What an entry needs before it refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Gate {
+    /// Nothing more than a profile, as in a demonstration.
+    Provisional,
+    /// A mature profile and a week, which was prepared.
+    Real,
+}
+
+impl Gate {
+    pub const ALL: [Self; 2] = [Self::Provisional, Self::Real];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Provisional => "--enforce-provisional",
+            Self::Real => "the real gate",
+        }
+    }
+}
+
+/// What came of an attack.
+#[derive(Debug, Clone, Serialize)]
+pub struct Tried {
+    pub attack: String,
+    /// The highest mode of an entry that it led to.
+    pub mode: Option<Mode>,
+    /// From the first connection, or else from the beginning, to the decision.
+    pub entry_ms: Option<f64>,
+    /// Bytes that the attacker had when the entry stood, and that came after.
+    pub before: u64,
+    pub after: u64,
+}
+
+impl Tried {
+    pub fn is_cut(&self) -> bool {
+        self.mode == Some(Mode::Enforce) && self.after == 0
+    }
+}
+
+/// A life as it went.
+#[derive(Debug, Clone, Serialize)]
+pub struct Life {
+    pub gate: Gate,
+    pub minutes: f64,
+    /// What administrators did.
+    pub works: usize,
+    /// Automatic entries where nobody attacked: that refused, and that only counted.
+    pub wrong: Vec<String>,
+    pub counted: Vec<String>,
+    pub attacks: Vec<Tried>,
+    pub planted: Planted,
+    /// Workloads that may enforce.
+    pub enforcing: usize,
+}
+
+/// The daemon, and the automatic entries that it told of.
+struct Watched<'a> {
+    plan: &'a Plan<'a>,
+    daemon: Daemon,
+    state: PathBuf,
+    /// Each with the time at which it was read: it stands by then (Unix ns).
+    told: Vec<(Remediation, i64)>,
+}
+
+pub(super) fn live(
+    plan: &Plan<'_>,
+    lab: &Lab,
+    services: &mut Services,
+    state: &Path,
+    gate: Gate,
+) -> anyhow::Result<Life> {
+    let begun = Instant::now();
+    let mut options = vec!["--state".to_owned(), state.display().to_string()];
+    match gate {
+        Gate::Provisional => options.push("--enforce-provisional".to_owned()),
+        Gate::Real => prepare_week(&state.join("responder.json"))?,
+    }
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let daemon = Daemon::start(plan.hedgerow, &options, &lab.directory().join("daemon.log"))?;
+    daemon.wait_for("start of scoring", START_LIMIT, is_scoring)?;
+    let mut watched = Watched { plan, daemon, state: state.to_owned(), told: Vec::new() };
+    for unit in ENFORCED {
+        watched.order(&["mode", "enforce", "--workload", &Lab::workload(unit)])?;
+    }
+    let enforcing = watched.enforcing()?;
+    let client = Client::start(lab)?;
+    let mut planted = Planted { calls: client.called(), ..Planted::default() };
+    watched.watch(PLANTED_LIMIT, || client.is_refused())?;
+    let works = Work::all();
+    let left = (plan.length * 2 / 3).saturating_sub(begun.elapsed());
+    let left = left.saturating_sub(ATTACK_LIMIT * ATTACKS.len() as u32);
+    let settle = left / (works.len() + ATTACKS.len()) as u32;
+    let settle = settle.clamp(SETTLE_MIN, SETTLE_MAX);
+    for (number, work) in works.iter().enumerate() {
+        (plan.tell)(&format!("  {}", work.name()));
+        let number = u32::try_from(number).unwrap_or(0);
+        watched.during(|| services.work(lab, work, number).with_context(|| work.name()))?;
+        watched.watch(settle, || false)?;
+    }
+    let (wrong, counted) = watched.wrong(&[]);
+    let mut life = Life {
+        gate,
+        minutes: 0.0,
+        works: works.len(),
+        wrong,
+        counted,
+        attacks: Vec::new(),
+        planted: Planted::default(),
+        enforcing,
+    };
+    for (attack, via, unit) in ATTACKS {
+        life.attacks.push(watched.attack(lab, attack, via, unit, settle)?);
+    }
+    // Elsewhere nobody attacked.
+    let (wrong, counted) = watched.wrong(&["app", "postgresql"]);
+    life.wrong.extend(wrong);
+    life.counted.extend(counted);
+    for list in [&mut life.wrong, &mut life.counted] {
+        list.sort();
+        list.dedup();
+    }
+    watched.free(&client, &mut planted)?;
+    life.planted = planted;
+    watched.daemon.interrupt()?;
+    life.minutes = begun.elapsed().as_secs_f64() / 60.0;
+    Ok(life)
+}
+
+impl Watched<'_> {
+    fn order(&self, words: &[&str]) -> anyhow::Result<String> {
+        let output = Command::new(self.plan.hedgerow)
+            .args(words)
+            .arg("--state")
+            .arg(&self.state)
+            .output()
+            .with_context(|| format!("run {}", self.plan.hedgerow.display()))?;
+        let errors = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "hedgerow {}: {errors}", words.join(" "));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Workloads of ours that nothing holds at monitor.
+    fn enforcing(&self) -> anyhow::Result<usize> {
+        let told = self.order(&["mode"])?;
+        let ours = |line: &&str| ENFORCED.iter().any(|unit| line.contains(&Lab::workload(unit)));
+        let all = told.lines().filter(ours);
+        Ok(all.filter(|line| line.contains("enforce") && !line.contains("held")).count())
+    }
+
+    /// Reads what the daemon says until `done` holds or `limit` has passed.
+    fn watch(&mut self, limit: Duration, done: impl Fn() -> bool) -> anyhow::Result<()> {
+        let until = Instant::now() + limit;
+        while !done() && Instant::now() < until {
+            let soon = until.min(Instant::now() + Duration::from_millis(50));
+            if let Some(Line::Remediation(told)) = self.daemon.next(soon)?
+                && told.action == Action::Block
+                && told.rule != Rule::Operator
+            {
+                (self.plan.tell)(&format!("    {} {}: {}", told.mode, told.target, told.reason));
+                self.told.push((*told, now_ns()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads it while something is done.
+    fn during<T: Send>(
+        &mut self,
+        deed: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        thread::scope(|scope| {
+            let deed = scope.spawn(deed);
+            while !deed.is_finished() {
+                self.watch(Duration::from_millis(100), || false)?;
+            }
+            deed.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// What was told of a unit's entries.
+    fn of(&self, unit: &str) -> impl Iterator<Item = &(Remediation, i64)> {
+        let workload = Lab::workload(unit);
+        self.told.iter().filter(move |(entry, _)| {
+            let subject = entry.subject.as_ref();
+            subject.is_some_and(|subject| subject.workload.as_str() == workload)
+        })
+    }
+
+    /// Entries of units in which nobody attacked: those that refuse, and those that count.
+    fn wrong(&self, attacked: &[&str]) -> (Vec<String>, Vec<String>) {
+        let spared = ENFORCED.iter().filter(|unit| **unit != planted::UNIT);
+        let spared = spared.filter(|unit| !attacked.contains(unit));
+        // The last that was told of an entry.
+        let last: BTreeMap<&str, &Remediation> = spared
+            .flat_map(|unit| self.of(unit))
+            .map(|(entry, _)| (entry.uid.as_str(), entry))
+            .collect();
+        let say = |entry: &Remediation| {
+            let subject = entry.subject.as_ref().map(|subject| subject.to_string());
+            format!("{}: {}", subject.unwrap_or_default(), entry.reason)
+        };
+        let (wrong, counted): (Vec<_>, Vec<_>) =
+            last.values().partition(|entry| entry.mode == Mode::Enforce);
+        (wrong.into_iter().map(|e| say(e)).collect(), counted.into_iter().map(|e| say(e)).collect())
+    }
+
+    fn attack(
+        &mut self,
+        lab: &Lab,
+        attack: Attack,
+        via: Via,
+        unit: &str,
+        settle: Duration,
+    ) -> anyhow::Result<Tried> {
+        let name = match via {
+            Via::Child => attack.name().to_owned(),
+            Via::Thread => format!("{attack} in a thread"),
+        };
+        (self.plan.tell)(&format!("  attack: {name}"));
+        let earlier = self.told.len();
+        let outcome: Outcome =
+            self.during(|| attack.run(lab, via, ATTACK_LIMIT).with_context(|| name.clone()))?;
+        self.watch(settle, || false)?;
+        let workload = Lab::workload(unit);
+        let of_it = |entry: &Remediation| {
+            entry.subject.as_ref().is_some_and(|subject| subject.workload.as_str() == workload)
+        };
+        let told: Vec<_> = self.told[earlier..].iter().filter(|(entry, _)| of_it(entry)).collect();
+        let first = told.iter().max_by_key(|(entry, at)| (entry.mode, -at));
+        let transcript = outcome.transcript.as_ref();
+        let begun = transcript.and_then(|transcript| transcript.accepted);
+        let begun_ns = begun.map_or(outcome.started_ns, |(time_ns, ..)| time_ns);
+        let stood_ns = first.map_or(i64::MAX, |(_, stood_ns)| *stood_ns);
+        let (before, after) =
+            transcript.map_or((0, 0), |transcript| transcript.bytes_around(stood_ns));
+        let tried = Tried {
+            attack: name,
+            mode: first.map(|(entry, _)| entry.mode),
+            entry_ms: first.map(|(entry, _)| (entry.time_ns - begun_ns) as f64 / 1e6),
+            before,
+            after,
+        };
+        // The next one meets no entry of this one.
+        self.order(&["deny", "remove", "--workload", &workload])?;
+        Ok(tried)
+    }
+
+    /// Takes the planted client's entry back as wrong.
+    fn free(&mut self, client: &Client, planted: &mut Planted) -> anyhow::Result<()> {
+        self.watch(Duration::from_secs(1), || false)?;
+        let told: Vec<&Remediation> = self.of(planted::UNIT).map(|(entry, _)| entry).collect();
+        let refuses = |entry: &&&Remediation| entry.mode == Mode::Enforce;
+        let Some(uid) = told.iter().rfind(refuses).map(|entry| entry.uid.clone()) else {
+            return Ok(());
+        };
+        let of_it: Vec<&Remediation> = told.into_iter().filter(|entry| entry.uid == uid).collect();
+        planted.denied = client.is_refused();
+        planted.hits = of_it.iter().map(|entry| entry.hits).max().unwrap_or(0);
+        planted.expires_s = planted::lifetime_s(&of_it);
+        self.order(&["deny", "remove", "--wrong", &uid])?;
+        planted.freed_ms = client.freed().map(|time| time.as_secs_f64() * 1e3);
+        self.watch(Duration::from_secs(10), || client.is_refused())?;
+        planted.denied_again = client.is_refused();
+        Ok(())
+    }
+}
+
+/// Writes that each workload was watched in every hour of a week.
+fn prepare_week(path: &Path) -> anyhow::Result<()> {
+    let read = fs::read(path).with_context(|| path.display().to_string())?;
+    let mut orders: serde_json::Value = serde_json::from_slice(&read)?;
+    let hour = now_ns() / 3_600_000_000_000;
+    let mut watched = vec![0; WEEK_HOURS as usize];
+    for back in 0..WEEK_HOURS {
+        watched[((hour - back) % WEEK_HOURS) as usize] = hour - back;
+    }
+    let since: serde_json::Map<String, serde_json::Value> =
+        ENFORCED.iter().map(|unit| (Lab::workload(unit), (hour - SINCE_HOURS).into())).collect();
+    orders["coverage"] =
+        serde_json::json!({"watched": watched, "hour": hour, "seconds": 0, "since": since});
+    fs::write(path, serde_json::to_vec(&orders)?)?;
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! The services, and what is done to them in the course of a life.
+
+use crate::{
+    Lab, Load, Running, Site, Started, User,
+    load::{Postgres, repeat},
+    process::run,
+    truth::{
+        Class,
+        acts::{self, Act, Stage},
+    },
+};
+
+/// What serves, builds, archives and asks for packages.
+const LOADS: [Load; 6] =
+    [Load::Postgres, Load::Redis, Load::Nginx, Load::App, Load::Archive, Load::Apt];
+/// Units in which an entry may refuse; clients, the attacker and this host are watched only.
+pub(super) const ENFORCED: [&str; 9] =
+    ["postgresql", "redis", "nginx", "php", "app", "archive", "apt", "cron", planted::UNIT];
+/// A job as cron has them.
+const CRON: &str = "while :; do find .. -maxdepth 1 -name '*.log' > list; gzip -c list > list.gz; \
+                    df . > space; sleep 10; done";
+
+use super::planted;
+
+/// All that runs; dropping stops it.
+pub(super) struct Services {
+    loads: Vec<(Load, Started)>,
+    _jobs: [Running; 2],
+}
+
+/// One thing that an administrator does.
+pub(super) enum Work {
+    Restart(Load),
+    /// A shell's text, in the service's own site.
+    Session(&'static str, &'static str),
+    Rare(Act),
+}
+
+impl Services {
+    pub fn start(lab: &Lab) -> anyhow::Result<Self> {
+        let start = |load: Load| Ok((load, load.start(lab)?));
+        let loads = LOADS.into_iter().map(start).collect::<anyhow::Result<_>>()?;
+        let jobs = [repeat(lab, "cron", CRON)?, planted::job(lab)?];
+        Ok(Self { loads, _jobs: jobs })
+    }
+
+    /// Does it to its end.
+    pub fn work(&mut self, lab: &Lab, work: &Work, number: u32) -> anyhow::Result<()> {
+        match work {
+            Work::Restart(load) => {
+                if let Some((_, started)) = self.loads.iter_mut().find(|(other, _)| other == load) {
+                    *started = Started::Processes(Vec::new());
+                    *started = load.start(lab)?;
+                }
+                Ok(())
+            }
+            Work::Session("postgres-reload", _) => {
+                Postgres::sql(lab, "SELECT pg_reload_conf()")?;
+                Ok(())
+            }
+            Work::Session(_, script) => {
+                let mut shell = lab.command(Site::Service, "session", &User::ROOT, "/bin/bash")?;
+                shell.args(["-c", script]);
+                run(shell)?;
+                Ok(())
+            }
+            Work::Rare(act) => act.perform(&Stage { lab, loads: &self.loads, number }),
+        }
+    }
+}
+
+impl Work {
+    pub fn name(&self) -> String {
+        match self {
+            Self::Restart(load) => format!("restart of {load}"),
+            Self::Session(name, _) => (*name).to_owned(),
+            Self::Rare(act) => act.kind.to_owned(),
+        }
+    }
+
+    /// Everything once: each service is restarted, reloaded and deployed to, packages are installed,
+    /// a backup is made.
+    pub fn all() -> Vec<Self> {
+        let has =
+            |act: &Act| act.load == "host" || LOADS.iter().any(|load| load.name() == act.load);
+        let rare = acts::round(0).into_iter().filter(|act| act.class == Class::Rare && has(act));
+        let restarts = [Load::Redis, Load::Nginx, Load::App].map(Self::Restart);
+        let sessions = [
+            ("postgres-reload", ""),
+            ("redis-reload", "redis-cli config set maxmemory 64mb"),
+            ("redis-deploy", "redis-cli eval 'return redis.call(\"dbsize\")' 0; redis-cli bgsave"),
+        ];
+        let sessions = sessions.map(|(name, script)| Self::Session(name, script));
+        rare.map(Self::Rare).chain(sessions).chain(restarts).collect()
+    }
+}

@@ -1,0 +1,99 @@
+//! What the lives came to, for a terminal and as `docs/enforce-truth.md`.
+
+use std::fmt::Write;
+
+use hedgerow_event::Mode;
+
+use super::{Life, Planted, Tried};
+
+const HEAD: &str = "# What refusing does
+
+Written by `make enforce-truth` (`MINUTES`, `ROUNDS`), which runs on one machine for as long as is said
+below; nothing here is edited by hand. PostgreSQL, Redis, nginx with PHP, a small web service, a cron job, a backup
+and `apt-get` are learned for a third of the time. In the rest each is restarted, reloaded and deployed to,
+packages are installed, administrators work, and then each attack of the lab that needs the network is
+made. A harmless client is planted that looks like an intruder: a tool that nobody has seen, in a place
+that anybody can write to, calls a partner that nobody has called, and tries again five times a second.
+
+*Wrong* is an automatic entry that refuses somebody else than an attacker or the planted client. An attack is
+*cut* where an entry refuses and nothing arrives once it stands; *counted* where the entry may only count,
+since the gate is closed: the profile is not mature. Hits alone keep an entry for at most 3,600 s from its
+first second.
+";
+
+/// For a terminal.
+pub fn text(lives: &[Life]) -> String {
+    let mut text = markdown(lives);
+    for life in lives {
+        for (kind, list) in [("wrong", &life.wrong), ("counted", &life.counted)] {
+            for entry in list {
+                let _ = writeln!(text, "{} {kind}: {entry}", life.gate.name());
+            }
+        }
+    }
+    text
+}
+
+/// The whole document.
+pub fn document(lives: &[Life]) -> String {
+    format!("{HEAD}\n{}", markdown(lives))
+}
+
+fn markdown(lives: &[Life]) -> String {
+    let mut text = String::from(
+        "| life | minutes | may enforce | works | wrong | only counted | attacks cut | planted client |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    for life in lives {
+        let cut = life.attacks.iter().filter(|tried| tried.is_cut()).count();
+        let _ = writeln!(
+            text,
+            "| {} | {:.0} | {} | {} | {} | {} | {cut} of {} | {} |",
+            life.gate.name(),
+            life.minutes,
+            life.enforcing,
+            life.works,
+            life.wrong.len(),
+            life.counted.len(),
+            life.attacks.len(),
+            planted(&life.planted)
+        );
+    }
+    let _ = write!(text, "\n| attack |");
+    lives.iter().for_each(|life| drop(write!(text, " {} |", life.gate.name())));
+    let _ = write!(text, "\n|---|{}", "---|".repeat(lives.len()));
+    for (at, first) in lives.iter().take(1).flat_map(|life| life.attacks.iter().enumerate()) {
+        let _ = write!(text, "\n| {} |", first.attack);
+        for life in lives {
+            let _ = write!(text, " {} |", life.attacks.get(at).map(tried).unwrap_or_default());
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn tried(tried: &Tried) -> String {
+    let Some(mode) = tried.mode else { return "no entry".to_owned() };
+    let word = match mode {
+        Mode::Enforce if tried.is_cut() => "cut",
+        Mode::Enforce => "refused, not cut",
+        _ => "counted",
+    };
+    let after = if mode == Mode::Enforce { tried.after } else { tried.before + tried.after };
+    format!(
+        "{word}: {:.0} ms, {} B before, {after} B after",
+        tried.entry_ms.unwrap_or_default(),
+        if mode == Mode::Enforce { tried.before } else { 0 }
+    )
+}
+
+fn planted(planted: &Planted) -> String {
+    let Some(expires_s) = planted.expires_s else { return "never refused".to_owned() };
+    let freed = planted.freed_ms.map_or("never freed".to_owned(), |ms| format!("{ms:.0} ms"));
+    format!(
+        "{}denied, {} tries, over after {expires_s:.0} s at the latest; `remove --wrong`: {freed}{}",
+        if planted.denied { "" } else { "not " },
+        planted.hits,
+        if planted.denied_again { ", denied again" } else { "" }
+    )
+}
