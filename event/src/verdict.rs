@@ -140,8 +140,8 @@ pub enum Rule {
 pub enum Level {
     /// The operation is refused.
     Prevents,
-    /// The network is refused, as far as the kernel has hooks for it: IPv4 and IPv6. Files, programs and
-    /// local sockets are not.
+    /// Every call and packet of IPv4 and IPv6 that the target could reach the network by is refused.
+    /// Files, programs, local sockets, and where LSM programs don't load other families, are not.
     PreventsNetwork,
     /// A new image dies before its first instruction.
     KillsBeforeFirstInstruction,

@@ -8,11 +8,13 @@
 //!
 //! A [`Reader`] serves one thread, which waits for it; none belongs on a loop that must go on.
 
+mod mounts;
 mod open;
 mod reader;
 mod whose;
 
 pub use self::{
+    mounts::mount_point,
     open::{image, inside},
     reader::{HUNG_MAX, Progress, Reader, Refusals, content},
     whose::Whose,

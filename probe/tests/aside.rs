@@ -14,10 +14,7 @@ use std::{
 
 use harness::Sensor;
 use hedgerow_event::Origin;
-use hedgerow_probe::{
-    Options,
-    identity::cgroup::{Hierarchy, mount_point},
-};
+use hedgerow_probe::{Options, identity::cgroup::Hierarchy};
 
 /// Where podman describes its containers.
 const DESCRIPTIONS: &str = "/run/containers/storage/overlay-containers";
@@ -53,8 +50,7 @@ struct Inhabited {
 
 impl Inhabited {
     fn new(name: &str) -> Self {
-        let mount = mount_point(&fs::read_to_string("/proc/self/mountinfo").unwrap()).unwrap();
-        let directory = mount.join(name);
+        let directory = Hierarchy::open().unwrap().mount().join(name);
         fs::create_dir(&directory).unwrap();
         let enter = format!("echo $$ >{}/cgroup.procs; exec sleep 1000", directory.display());
         let child = Command::new("sh").args(["-c", &enter]).spawn().unwrap();

@@ -18,11 +18,6 @@ pub enum Error {
          or `mount -t bpf bpf {path}`"
     )]
     NoBpffs { path: PathBuf, source: io::Error },
-    #[error(
-        "{path} holds deny maps of another layout ({found}, this is {expected}); `hedgerow disarm \
-         --remove` takes them away"
-    )]
-    Layout { path: PathBuf, found: u32, expected: u32 },
     #[error("nothing is pinned at {path}: no responder has run since boot, or it was removed")]
     NotPinned { path: PathBuf },
     #[error(

@@ -24,6 +24,8 @@ use crate::{
 
 /// The start waits so long for the addresses of this host. Without them nothing is denied by itself.
 const GATHER: Duration = Duration::from_secs(10);
+/// Why there is no responder.
+const NOT_LOADED: &str = "the deny hooks are not loaded";
 
 /// Responder, and what its decisions rest on.
 pub struct Actor {
@@ -197,7 +199,7 @@ impl Actor {
     /// Asks the policy, and does what it says.
     pub fn act(&mut self, finding_uid: &str, evidence: &Evidence, state: Maturity) -> Done {
         let Some(responder) = &mut self.responder else {
-            return Done::Reported("the deny hooks are not loaded".to_owned());
+            return Done::Reported(NOT_LOADED.to_owned());
         };
         if !self.gathered {
             return Done::Reported("the addresses of this host are not read yet".to_owned());
@@ -354,8 +356,14 @@ impl Actor {
         }
     }
 
-    fn operated(&mut self) -> Result<&mut Responder, String> {
-        self.responder.as_mut().ok_or_else(|| "the deny hooks are not loaded".to_owned())
+    /// For an operator, who is told why there is none.
+    pub fn asked(&self) -> Result<&Responder, String> {
+        self.responder.as_ref().ok_or_else(|| NOT_LOADED.to_owned())
+    }
+
+    /// The same, to be steered.
+    pub fn operated(&mut self) -> Result<&mut Responder, String> {
+        self.responder.as_mut().ok_or_else(|| NOT_LOADED.to_owned())
     }
 
     /// What the host itself needs is refused unless it is forced.

@@ -56,11 +56,11 @@ impl Daemon {
     }
 
     fn responder(&self) -> Result<&Responder, String> {
-        self.actor.responder.as_ref().ok_or_else(|| "the deny hooks are not loaded".to_owned())
+        self.actor.asked()
     }
 
     fn responder_mut(&mut self) -> Result<&mut Responder, String> {
-        self.actor.responder.as_mut().ok_or_else(|| "the deny hooks are not loaded".to_owned())
+        self.actor.operated()
     }
 
     pub(super) fn status(&self) -> Status {

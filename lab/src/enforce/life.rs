@@ -187,10 +187,11 @@ impl Watched<'_> {
 
     /// Workloads of ours that nothing holds at monitor.
     fn enforcing(&self) -> anyhow::Result<usize> {
-        let told = self.order(&["mode"])?;
-        let ours = |line: &&str| ENFORCED.iter().any(|unit| line.contains(&Lab::workload(unit)));
-        let all = told.lines().filter(ours);
-        Ok(all.filter(|line| line.contains("enforce") && !line.contains("held")).count())
+        let told: serde_json::Value = serde_json::from_str(&self.order(&["mode", "--json"])?)?;
+        let ours = ENFORCED.map(Lab::workload);
+        let all = told["workloads"].as_array().into_iter().flatten();
+        let all = all.filter(|told| ours.iter().any(|unit| told["workload"] == unit.as_str()));
+        Ok(all.filter(|told| told["in_force"] == "enforce").count())
     }
 
     /// Reads what the daemon says until `done` holds or `limit` has passed.

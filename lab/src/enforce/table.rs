@@ -60,7 +60,9 @@ fn markdown(lives: &[Life]) -> String {
         );
     }
     let _ = write!(text, "\n| attack |");
-    lives.iter().for_each(|life| drop(write!(text, " {} |", life.gate.name())));
+    for life in lives {
+        let _ = write!(text, " {} |", life.gate.name());
+    }
     let _ = write!(text, "\n|---|{}", "---|".repeat(lives.len()));
     for (at, first) in lives.iter().take(1).flat_map(|life| life.attacks.iter().enumerate()) {
         let _ = write!(text, "\n| {} |", first.attack);

@@ -13,17 +13,6 @@ pub struct Hierarchy {
     directory: OwnedFd,
 }
 
-/// Finds the mount point of cgroup v2 among the lines of `/proc/self/mountinfo` (hybrid hosts have
-/// it beside the v1 controllers).
-pub fn mount_point(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let root = before.split(' ').nth(3)?;
-        let mount = before.split(' ').nth(4)?;
-        (after.split(' ').next()? == "cgroup2" && root == "/").then(|| PathBuf::from(mount))
-    })
-}
-
 /// `struct file_handle` with room for kernfs's eight-byte id.
 #[repr(C)]
 struct Handle {
@@ -38,8 +27,7 @@ const FILEID_KERNFS: i32 = 0xfe;
 impl Hierarchy {
     /// Opens the hierarchy that this process sees.
     pub fn open() -> io::Result<Self> {
-        let mountinfo = fs::read_to_string("/proc/self/mountinfo")?;
-        let mount = mount_point(&mountinfo)
+        let mount = hedgerow_hostfile::mount_point("cgroup2")?
             .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "cgroup v2 is not mounted"))?;
         let directory = OwnedFd::from(fs::File::open(&mount)?);
         Ok(Self { mount, directory })
@@ -95,16 +83,6 @@ pub fn is_writable_place(path: &Path) -> bool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn the_mount_point_is_found_on_unified_and_hybrid_hosts() {
-        let unified = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw";
-        let hybrid = "40 32 0:28 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-                      41 32 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw";
-        assert_eq!(mount_point(unified), Some("/sys/fs/cgroup".into()));
-        assert_eq!(mount_point(hybrid), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(mount_point("40 32 0:28 / /sys/fs/cgroup rw - cgroup cgroup rw"), None);
-    }
 
     #[test]
     fn a_cgroup_is_found_by_its_id() {

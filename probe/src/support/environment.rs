@@ -40,35 +40,13 @@ fn missing(effective: u64) -> Vec<&'static str> {
 
 /// Root of the cgroup v2 hierarchy: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` beside v1.
 pub fn cgroup_root() -> Result<PathBuf> {
-    let mounts = mountinfo()?;
-    mount_point(&mounts, "cgroup2").ok_or(Error::NoCgroup2)
+    let mount = hedgerow_hostfile::mount_point("cgroup2").map_err(Error::Proc)?;
+    mount.ok_or(Error::NoCgroup2)
 }
 
 /// Where a file system of this type is mounted, if it is.
 pub fn mounted(kind: &str) -> Option<PathBuf> {
-    mount_point(&mountinfo().ok()?, kind)
-}
-
-fn mountinfo() -> Result<String> {
-    fs::read_to_string("/proc/self/mountinfo").map_err(Error::Proc)
-}
-
-/// The first mount of the file system's own root, in the text of /proc/self/mountinfo (proc(5)):
-/// a bind mount of a part of it is none.
-fn mount_point(mountinfo: &str, kind: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (mount, system) = line.split_once(" - ")?;
-        let mut fields = mount.split(' ').skip(3);
-        let (root, point) = (fields.next()?, fields.next()?);
-        (system.split(' ').next()? == kind && root == "/").then(|| unescape(point).into())
-    })
-}
-
-/// Octal escapes of mountinfo: space, tab, newline, backslash.
-fn unescape(path: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(path.to_owned(), |path, (escape, character)| path.replace(escape, character))
+    hedgerow_hostfile::mount_point(kind).ok().flatten()
 }
 
 /// Namespaces of which only the host's do, with their inode there (`PROC_PID_INIT_INO` and
@@ -119,28 +97,6 @@ pub fn require() -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const HYBRID: &str = "\
-31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
-40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,name=systemd
-41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw
-";
-
-    #[test]
-    fn cgroup_v2_is_found_where_it_is_mounted() {
-        assert_eq!(mount_point(HYBRID, "cgroup2"), Some("/sys/fs/cgroup/unified".into()));
-        let pure = "25 20 0:22 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
-        assert_eq!(mount_point(pure, "cgroup2"), Some("/sys/fs/cgroup".into()));
-        assert_eq!(mount_point(HYBRID, "bpf"), None);
-        assert_eq!(mount_point("", "cgroup2"), None);
-    }
-
-    #[test]
-    fn a_bind_mount_of_a_part_is_not_the_root() {
-        let container = "9 2 0:22 /docker/a /mnt rw - cgroup2 cgroup2 rw
-9 2 0:22 / /with\\040space rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(mount_point(container, "cgroup2"), Some("/with space".into()));
-    }
 
     #[test]
     fn what_root_has_suffices_and_what_is_missing_is_named() {

@@ -11,22 +11,8 @@ use crate::{Error, Now};
 
 /// Where cgroup v2 is mounted, by `/proc/self/mountinfo`.
 pub(crate) fn cgroup_root() -> Result<PathBuf, Error> {
-    let text = fs::read_to_string("/proc/self/mountinfo")
-        .map_err(Error::io("can't read /proc/self/mountinfo"))?;
-    mount_point(&text, "cgroup2").ok_or(Error::NoCgroup)
-}
-
-/// Mount point of the first mount of a type whose root is the file system's own root.
-fn mount_point(mountinfo: &str, kind: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        if right.split(' ').next()? != kind {
-            return None;
-        }
-        let mut fields = left.split(' ').skip(3);
-        (fields.next()? == "/").then_some(())?;
-        fields.next().map(|path| PathBuf::from(path.replace("\\040", " ")))
-    })
+    let mount = hedgerow_hostfile::mount_point("cgroup2");
+    mount.map_err(Error::io("can't read /proc/self/mountinfo"))?.ok_or(Error::NoCgroup)
 }
 
 /// Makes sure that `path` is a BPF file system, mounting one where there is none.
@@ -111,18 +97,4 @@ pub(crate) fn boot_id() -> Result<String, Error> {
     let path = "/proc/sys/kernel/random/boot_id";
     let text = fs::read_to_string(path).map_err(Error::io(format!("can't read {path}")))?;
     Ok(text.trim().to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cgroup2_is_found_wherever_it_is_mounted() {
-        let hybrid = "30 23 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
-                      31 30 0:27 / /sys/fs/cgroup/unified rw,relatime shared:5 - cgroup2 cgroup2 rw\n";
-        assert_eq!(mount_point(hybrid, "cgroup2"), Some("/sys/fs/cgroup/unified".into()));
-        let bound = "31 30 0:27 /a /mnt rw - cgroup2 cgroup2 rw\n";
-        assert_eq!(mount_point(bound, "cgroup2"), None);
-    }
 }

@@ -19,7 +19,7 @@ use libbpf_rs::{
 };
 
 use super::{
-    Maps, attach, host,
+    Maps, attach, before, host,
     maps::{get, turn},
     pins::{LINKS, Pin, fresh_name, pinned, pins, remove},
 };
@@ -103,7 +103,7 @@ impl Kernel {
         let kernel = Self {
             maps,
             notes,
-            adopted,
+            adopted: adopted || before::aside(directory).exists(),
             hooks,
             list_sockets,
             spread,
@@ -137,7 +137,7 @@ impl Kernel {
 
     /// Detaches everything and takes the pins away.
     pub fn remove(self) -> Result<(), Error> {
-        remove(&self.directory)
+        remove_all(&self.directory)
     }
 }
 
@@ -152,13 +152,17 @@ pub(crate) fn survey() -> Result<Hooks, Error> {
     Ok(hooks)
 }
 
-/// Turns the kill switch off through its pin.
+/// Turns the kill switch off through its pin, also that of maps which an upgrade has set aside.
 pub(crate) fn disarm(directory: &Path) -> Result<(), Error> {
+    let aside = before::aside(directory);
+    if aside.exists() {
+        turn(&pinned(&aside, "deny_switch")?, false)?;
+    }
     turn(&pinned(directory, "deny_switch")?, false)
 }
 
-/// Whether there are pinned maps to take over. A set of another layout, or a part of one, is an
-/// error: nothing empty is ever pinned over what may hold live entries.
+/// Whether there are pinned maps to take over. A set of another layout is set aside. A part of one is
+/// an error: nothing empty is ever pinned over what may hold live entries.
 fn check_layout(directory: &Path) -> Result<bool, Error> {
     let names = match fs::read_dir(directory) {
         Ok(list) => list.flatten().filter(|entry| entry.file_name() != LINKS).count(),
@@ -176,11 +180,11 @@ fn check_layout(directory: &Path) -> Result<bool, Error> {
         Ok(Some(control)) => control.layout,
         _ => 0,
     };
-    if found == wire::DENY_LAYOUT {
-        Ok(true)
-    } else {
-        Err(Error::Layout { path: directory.to_owned(), found, expected: wire::DENY_LAYOUT })
+    let same = found == wire::DENY_LAYOUT;
+    if !same {
+        before::set_aside(directory)?;
     }
+    Ok(same)
 }
 
 fn load<'obj>(
@@ -250,6 +254,12 @@ fn pin_maps(skel: &DenySkel<'_>, directory: &Path) -> Result<(), Error> {
     };
     pin().map_err(Error::bpf("can't pin the deny maps"))?;
     fs::rename(&fresh, directory).map_err(failed())
+}
+
+/// Takes away what is pinned under `directory`, and what an upgrade has set aside.
+pub(crate) fn remove_all(directory: &Path) -> Result<(), Error> {
+    remove(&before::aside(directory))?;
+    remove(directory)
 }
 
 fn drain(link: &Link) -> Result<Vec<u8>, Error> {

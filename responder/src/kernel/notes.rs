@@ -54,7 +54,7 @@ fn encode(entry: &Entry) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Option<Entry> {
+pub(super) fn decode(bytes: &[u8]) -> Option<Entry> {
     let (length, text) = bytes.split_at_checked(LENGTH_BYTES)?;
     let length = u32::from_ne_bytes(length.try_into().ok()?);
     serde_json::from_slice(text.get(..usize::try_from(length).ok()?)?).ok()

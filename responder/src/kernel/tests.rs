@@ -50,7 +50,7 @@ impl Bench {
 
 impl Drop for Bench {
     fn drop(&mut self) {
-        remove(&self.options.directory).unwrap();
+        remove_all(&self.options.directory).unwrap();
     }
 }
 

@@ -549,5 +549,5 @@ pub fn disarm(directory: &Path, ledger: &Path, by: By) -> Result<(), Error> {
 /// # Errors
 /// Not root.
 pub fn remove_pins(directory: &Path) -> Result<(), Error> {
-    kernel::remove(directory)
+    kernel::remove_all(directory)
 }

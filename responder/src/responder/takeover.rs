@@ -8,6 +8,7 @@ use super::{Responder, disarmed};
 use crate::{
     Error,
     adopt::Replayed,
+    entry::Entry,
     hooks::Key,
     kernel::{self, Insert},
     ledger::Decision,
@@ -18,6 +19,7 @@ impl Responder {
     /// nothing does, and writes down what ended unattended.
     pub(super) fn adopt(&mut self, mut explained: Replayed) -> Result<(), Error> {
         let now = kernel::now();
+        let carried = self.carry_over(&explained, now)?;
         let held: HashSet<u64> = self.kernel.maps.ids().into_iter().collect();
         self.adopt_noted(&held, &mut explained, now)?;
         if disarmed(&self.options.ledger).exists() {
@@ -67,8 +69,46 @@ impl Responder {
         let scopes = targets.filter_map(crate::scope::cgroup_of).collect();
         self.kernel.maps.sweep(&live, &scopes, &self.allowed)?;
         self.rescope_all()?;
-        self.kernel.ask(self.entries.values())
+        self.kernel.ask(self.entries.values())?;
+        if carried { self.succeed() } else { Ok(()) }
     }
+
+    /// Brings what maps of another layout hold into ours, with the expiry that it has; they refuse
+    /// meanwhile. True where there are such maps.
+    fn carry_over(&self, explained: &Replayed, now: crate::Now) -> Result<bool, Error> {
+        let Some(noted) = self.kernel.left()? else { return Ok(false) };
+        if !self.kernel.is_left_armed() {
+            self.kernel.maps.set_armed(false)?;
+        }
+        self.kernel.take_left_processes()?;
+        let is_noted = |entry: &&Entry| noted.iter().any(|noted| noted.id == entry.id);
+        let others = explained.entries.iter().filter(|entry| !is_noted(entry)).map(|entry| {
+            // The ledger knows it by the wall clock alone.
+            let left_ns = u64::try_from(entry.expires_wall_ns - now.wall_ns).unwrap_or(0);
+            let expiry_boot_ns = now.boot_ns + left_ns;
+            Entry { began_boot_ns: now.boot_ns, expiry_boot_ns, ..entry.clone() }
+        });
+        let live = noted.iter().cloned().chain(others);
+        for entry in live.filter(|entry| entry.expiry_boot_ns > now.boot_ns) {
+            let held = self.kernel.life(entry.id)?.1 != 0;
+            if !held && self.kernel.install(&entry)? == Insert::Full {
+                return Err(Error::Malformed("no room for what an earlier version denied"));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Marks and destroys anew what the carried entries deny, and takes away what held them before.
+    fn succeed(&mut self) -> Result<(), Error> {
+        let ids: Vec<u64> = self.entries.keys().copied().collect();
+        for id in ids {
+            let Some(mut entry) = self.entries.get(&id).cloned() else { continue };
+            self.cut(&mut entry)?;
+            self.entries.insert(id, entry);
+        }
+        self.kernel.drop_left()
+    }
+
     /// Writes the lines that a crash or a full disk has lost of entries that are live.
     fn adopt_noted(
         &self,

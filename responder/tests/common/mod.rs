@@ -186,8 +186,12 @@ impl Puppet {
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
-    pub fn tell(&mut self, command: &str) -> Outcome {
+    /// Asks and waits for no answer.
+    pub fn ask(&mut self, command: &str) {
         writeln!(self.input, "{command}").unwrap();
+    }
+    pub fn tell(&mut self, command: &str) -> Outcome {
+        self.ask(command);
         let mut line = String::new();
         loop {
             line.clear();

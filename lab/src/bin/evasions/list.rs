@@ -421,7 +421,16 @@ pub const TABLE: &[Part] = &[
                         "standing",
                         "what_a_killed_daemon_leaves_follows_forks_and_execs_and_expires_by_itself",
                     ),
-                    deny("order", "while_one_daemon_replaces_another_nothing_slips_through"),
+                    deny("upgrade", "while_one_daemon_replaces_another_nothing_slips_through"),
+                    deny(
+                        "upgrade",
+                        "maps_of_another_layout_refuse_until_their_entries_are_in_ours",
+                    ),
+                    deny(
+                        "upgrade",
+                        "a_daemon_that_is_killed_in_the_middle_of_a_denial_leaves_an_entry_or_none",
+                    ),
+                    deny("upgrade", "a_stopped_daemon_refuses_until_the_expiry_and_not_beyond"),
                 ],
             ),
             row(
