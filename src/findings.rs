@@ -21,23 +21,41 @@ pub fn path(state: &Path) -> PathBuf {
     state.join(FINDINGS)
 }
 
-/// Reads the log; a line that a crash cut short is passed over.
+/// Reads the log with the older files that were rotated away, oldest first; a line that a crash cut
+/// short is passed over.
 pub fn read(state: &Path) -> anyhow::Result<Vec<Finding>> {
-    let path = path(state);
-    let file = match File::open(&path) {
-        Ok(file) => file,
-        Err(why) if why.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(why) => {
-            let why = anyhow::Error::from(why).context(format!("can't read {}", path.display()));
-            return Err(Failure::file(why).into());
-        }
-    };
-    let mut reader = BufReader::new(file);
     let mut findings = Vec::new();
-    while let Some(line) = next_line(&mut reader, &path)? {
-        findings.extend(serde_json::from_slice(&line));
+    // All are open before any is read: what is rotated meanwhile is read where it was.
+    for (path, file) in files(&path(state))?.into_iter().rev() {
+        let mut reader = BufReader::new(file);
+        while let Some(line) = next_line(&mut reader, &path)? {
+            findings.extend(serde_json::from_slice(&line));
+        }
     }
     Ok(findings)
+}
+
+/// The file at `path`, then `path.1` and so on, as far as there are any.
+fn files(path: &Path) -> anyhow::Result<Vec<(PathBuf, File)>> {
+    let mut found = Vec::new();
+    for number in 0.. {
+        let mut name = path.as_os_str().to_owned();
+        if number > 0 {
+            name.push(format!(".{number}"));
+        }
+        let one = PathBuf::from(name);
+        match File::open(&one) {
+            Ok(file) => found.push((one, file)),
+            // The newest may be missing for a moment, while it is rotated.
+            Err(why) if why.kind() == ErrorKind::NotFound && number == 0 => {}
+            Err(why) if why.kind() == ErrorKind::NotFound => break,
+            Err(why) => {
+                let why = anyhow::Error::from(why).context(format!("can't read {}", one.display()));
+                return Err(Failure::file(why).into());
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// The next whole line; `None` at the end, and for a line that is still being written.
@@ -46,4 +64,29 @@ fn next_line(reader: &mut impl BufRead, path: &Path) -> anyhow::Result<Option<Ve
     let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
     read.with_context(|| path.display().to_string()).map_err(Failure::file)?;
     Ok(if line.is_empty() { None } else { Some(line) })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn rotated_files_are_read_oldest_first_up_to_the_first_that_is_missing() {
+        let directory = tempfile::tempdir().unwrap();
+        let log = path(directory.path());
+        assert!(files(&log).unwrap().is_empty());
+        for number in ["", ".1", ".2", ".4"] {
+            std::fs::write(format!("{}{number}", log.display()), number).unwrap();
+        }
+        let mut said = Vec::new();
+        for (_, mut file) in files(&log).unwrap().into_iter().rev() {
+            let mut text = String::new();
+            file.read_to_string(&mut text).unwrap();
+            said.push(text);
+        }
+        assert_eq!(said, [".2", ".1", ""]);
+        std::fs::remove_file(&log).unwrap();
+        assert_eq!(files(&log).unwrap().len(), 2);
+    }
 }

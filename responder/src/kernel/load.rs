@@ -155,10 +155,14 @@ pub(crate) fn survey() -> Result<Hooks, Error> {
 /// Turns the kill switch off through its pin, also that of maps which an upgrade has set aside.
 pub(crate) fn disarm(directory: &Path) -> Result<(), Error> {
     let aside = before::aside(directory);
-    if aside.exists() {
+    let left = aside.exists();
+    if left {
         turn(&pinned(&aside, "deny_switch")?, false)?;
     }
-    turn(&pinned(directory, "deny_switch")?, false)
+    match pinned(directory, "deny_switch") {
+        Err(Error::NotPinned { .. }) if left => Ok(()),
+        switch => turn(&switch?, false),
+    }
 }
 
 /// Whether there are pinned maps to take over. A set of another layout is set aside. A part of one is

@@ -4,90 +4,35 @@
 mod admit;
 mod control;
 mod hold;
+mod life;
+mod options;
 mod takeover;
 mod watch;
 mod wrong;
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashMap, path::Path};
 
 use hedgerow_event::{Action, FileKey, Mode, Remediation, Rule, Target, Workload};
 
 use crate::{
     Error, Refusal,
-    cut::cut,
-    entry::{Due, Entry, Request},
+    entry::{Entry, Request},
     hold::Hold,
-    hooks::{Hooks, Key},
+    hooks::Hooks,
     kernel::{self, Insert, Kernel, Sizes},
     ledger::{By, Decision, Ledger, Line},
-    limits::{Breaker, Limits},
+    limits::Breaker,
     own::Own,
     protected::{
         ProtectedSet,
         remembered::{Keeper, Remembered},
     },
-    sockets,
     spent::Spent,
     standing::Standing,
 };
+use options::disarmed;
+pub use options::{DIRECTORY, Options, ordered};
 pub use wrong::Wronged;
-
-/// What normal life has shown is saved after so many ticks, where anything is new.
-const REMEMBER_TICKS: u32 = 60;
-
-/// Where the deny maps and links are pinned.
-pub const DIRECTORY: &str = "/sys/fs/bpf/hedgerow";
-
-/// How a responder is started.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// A directory on a BPF file system; it is made, and its parent mounted, where missing.
-    pub directory: PathBuf,
-    pub ledger: PathBuf,
-    pub ledger_bytes_max: u64,
-    pub host_id: String,
-    pub limits: Limits,
-    /// The mode of workloads for which no operator has set one, in this run or before.
-    pub mode: Mode,
-    /// Of this run: holds where it is less than the default mode that an operator has set before, or where
-    /// none has; a workload's own mode stays.
-    pub mode_now: Option<Mode>,
-    /// The host's secret behind programs' ids, the same as the sensor's.
-    pub identity_key: [u64; 2],
-}
-
-impl Options {
-    pub fn new(host_id: impl Into<String>, ledger: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: DIRECTORY.into(),
-            ledger: ledger.into(),
-            ledger_bytes_max: 16 << 20,
-            host_id: host_id.into(),
-            limits: Limits::default(),
-            mode: Mode::Observe,
-            mode_now: None,
-            identity_key: [0; 2],
-        }
-    }
-
-    /// What an operator ordered, beside the ledger.
-    fn standing(&self) -> PathBuf {
-        self.ledger.with_file_name("responder.json")
-    }
-
-    /// What normal life has shown.
-    fn remembered(&self) -> PathBuf {
-        self.ledger.with_file_name("remembered.json")
-    }
-}
-
-/// The file that says that the kill switch is thrown, beside the ledger.
-fn disarmed(ledger: &Path) -> PathBuf {
-    ledger.with_file_name("disarmed")
-}
 
 /// Something that an operator must hear of at once, as a finding above all others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,8 +89,8 @@ impl Responder {
     /// the entries that the ledger explains; an entry that no ledger line explains is removed.
     ///
     /// # Errors
-    /// Not root, no BPF file system or cgroup v2, programs refused by the kernel, pinned maps of
-    /// another layout, a ledger that can't be written, orders that can't be read.
+    /// Not root, no BPF file system or cgroup v2, programs refused by the kernel, a part of the
+    /// pinned maps only, a ledger that can't be written, orders that can't be read.
     pub fn start(options: Options) -> Result<Self, Error> {
         Self::start_sized(options, Sizes::default())
     }
@@ -209,160 +154,11 @@ impl Responder {
         })
     }
 
-    fn install(&mut self, checked: Checked, now: crate::Now) -> Result<Remediation, Refusal> {
-        let Checked { id, request, mode, ceiling, wide: _ } = checked;
-        let enforced = self.kernel.hooks.told(Key::of(&request.target));
-        let uid = crate::adopt::uid(&self.boot_id, id);
-        let mut entry = Entry::begun(id, uid, request, (mode, ceiling), now);
-        entry.enforced = enforced;
-        // An entry in the kernel is always explained, by its note there if the line is lost.
-        let planned = self.report(&entry, Action::Block, now, &entry.reason);
-        self.log(now, Decision::Block { entry: planned, period_s: entry.period_s });
-        self.entries.insert(id, entry.clone());
-        let installed = self.rescope(&entry.target).and_then(|scope| match scope {
-            Insert::Done => self.kernel.install(&entry),
-            other => Ok(other),
-        });
-        if !matches!(installed, Ok(Insert::Done)) {
-            self.entries.remove(&id);
-            self.rescope(&entry.target)?;
-            self.kernel.ask(self.entries.values())?;
-            let undone = self.report(&entry, Action::Unblock, now, "could not be installed");
-            self.log(now, Decision::Unblock { entry: undone });
-            if let (Insert::Nobody, Target::TaskTree { tgid, .. }) = (installed?, &entry.target) {
-                return Err(Refusal::Gone { tgid: *tgid });
-            }
-            let full = Refusal::Full { whose: "kernel", limit: self.entries.len() };
-            if entry.is_automatic() {
-                let workload = entry.workload().cloned().unwrap_or_else(Workload::host);
-                self.trip(&workload, &full, now)?;
-            }
-            return Err(full);
-        }
-        // The entry is live whatever comes of the sockets.
-        let why = self.cut(&mut entry).unwrap_or_else(|error| {
-            format!("{}; what stands could not be destroyed: {error}", entry.reason)
-        });
-        let report = self.report(&entry, Action::Block, now, &why);
-        self.entries.insert(id, entry);
-        Ok(report)
-    }
-
-    /// Cuts the sockets that stand, where the entry enforces; returns what is to be said of it.
-    fn cut(&self, entry: &mut Entry) -> Result<String, Error> {
-        let mut why = entry.reason.clone();
-        if entry.mode == Mode::Enforce {
-            let standing = sockets::records(&self.kernel.list_sockets()?)?;
-            let denied = sockets::denied(&standing, entry.id);
-            let result = cut(&self.kernel.maps.sockets, entry.id, denied);
-            // Marks hold from here on.
-            self.kernel.maps.changed(|verbs| verbs)?;
-            entry.sockets_destroyed += result.destroyed;
-            if result.dropped_only > 0 {
-                why += &format!(
-                    "; {} sockets could not be destroyed, their packets are dropped",
-                    result.dropped_only
-                );
-            }
-        }
-        Ok(why)
-    }
-
-    /// Lifts an entry before its time.
-    ///
-    /// # Errors
-    /// The kernel or the ledger fails. `None`: there is no such entry.
-    pub fn remove(&mut self, uid: &str, why: &str) -> Result<Option<Remediation>, Error> {
-        let id = self.entries.values().find(|entry| entry.uid == uid).map(|entry| entry.id);
-        id.map(|id| self.lift(id, kernel::now(), why)).transpose()
-    }
-
-    fn lift(&mut self, id: u64, now: crate::Now, why: &str) -> Result<Remediation, Error> {
-        let mut entry = self.entries.remove(&id).ok_or(Error::Malformed("no such entry"))?;
-        (entry.hits, entry.inbound) = self.kernel.maps.hits(id)?;
-        self.kernel.uninstall(&entry)?;
-        self.rescope(&entry.target)?;
-        self.pardon()?;
-        self.kernel.ask(self.entries.values())?;
-        entry.expires_wall_ns = entry.expires_wall_ns.min(now.wall_ns);
-        let report = self.report(&entry, Action::Unblock, now, why);
-        self.log(now, Decision::Unblock { entry: report.clone() });
-        Ok(report)
-    }
-
-    /// Who found no room in the table of denied processes is refused only while a tree is.
-    pub(super) fn pardon(&self) -> Result<(), Error> {
-        let refuses = |entry: &Entry| {
-            entry.mode == Mode::Enforce && matches!(entry.target, Target::TaskTree { .. })
-        };
-        if self.entries.values().any(refuses) { Ok(()) } else { self.kernel.pardon() }
-    }
-
     /// Live entries, oldest id first.
     pub fn entries(&self) -> Vec<&Entry> {
         let mut list: Vec<_> = self.entries.values().collect();
         list.sort_by_key(|entry| (entry.expires_wall_ns, entry.id));
         list
-    }
-
-    /// Installs what has waited, extends what was hit and releases what was not. To be called about every second; an entry
-    /// that is missed expires in the kernel by itself.
-    ///
-    /// # Errors
-    /// The kernel or the ledger fails.
-    pub fn tick(&mut self, now: crate::Now) -> Result<Vec<Remediation>, Error> {
-        // `disarm` throws the switch before it writes down whose order that is.
-        let unexplained =
-            !self.is_armed()? && self.armed && !disarmed(&self.options.ledger).exists();
-        if std::mem::replace(&mut self.thrown, unexplained) || !unexplained {
-            self.note_armed()?;
-        }
-        self.remember()?;
-        let mut reports = std::mem::take(&mut self.pending);
-        reports.extend(self.install_due(now)?);
-        let ids: Vec<u64> = self.entries.keys().copied().collect();
-        for id in ids {
-            let (hits, inbound) = self.kernel.maps.hits(id)?;
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
-            entry.inbound = inbound;
-            match entry.due(now.boot_ns, hits) {
-                Due::Nothing => {}
-                Due::Extend => {
-                    let fresh = hits - entry.hits_before;
-                    entry.extend(now);
-                    let entry = entry.clone();
-                    self.kernel.refresh(&entry)?;
-                    let why = format!("hit {fresh} times, lives {} s more", entry.period_s);
-                    let report = self.report(&entry, Action::Block, now, &why);
-                    let period_s = entry.period_s;
-                    self.log(now, Decision::Extend { entry: report.clone(), period_s });
-                    reports.push(report);
-                }
-                Due::Release => {
-                    let why = entry.ending();
-                    if entry.is_spent() {
-                        self.spent.add(entry);
-                    }
-                    reports.push(self.lift(id, now, &why)?);
-                }
-            }
-        }
-        Ok(reports)
-    }
-
-    /// Keeps what normal life has shown over a restart.
-    fn remember(&mut self) -> Result<(), Error> {
-        self.unsaved_ticks += 1;
-        if self.unsaved_ticks < REMEMBER_TICKS || !self.keeper.is_idle() {
-            return Ok(());
-        }
-        self.unsaved_ticks = 0;
-        // Of a full disk the ledger speaks; nothing that is in force hangs on this file.
-        drop(self.keeper.result());
-        match self.protected.remember() {
-            Some(known) => self.keeper.write(known, &self.options.remembered()),
-            None => Ok(()),
-        }
     }
 
     /// What no automatic entry may name; the daemon keeps it up to date, see
@@ -509,16 +305,6 @@ impl Responder {
     pub(crate) fn doomed(&self) -> u64 {
         self.kernel.maps.control().expect("the control word is readable").doomed
     }
-}
-
-/// The highest mode that is ordered for any workload, whether or not a responder can be started.
-///
-/// # Errors
-/// The orders can't be read.
-pub fn ordered(options: &Options) -> Result<Mode, Error> {
-    let standing = Standing::load(&options.standing())?;
-    let default = standing.default_mode(options.mode_now, options.mode);
-    Ok(standing.modes.values().copied().fold(default, Mode::max))
 }
 
 /// What this kernel can refuse, found by loading the programs; nothing is attached or pinned.
