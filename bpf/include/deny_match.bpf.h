@@ -15,6 +15,7 @@ struct deny_query {
 	struct deny_file file;
 	__u8 address[16];
 	__u32 verb;
+	__u32 look;
 	bool has_address;
 	/* A live entry was found, also where it only counts. */
 	bool met;
@@ -61,10 +62,14 @@ static __always_inline __u64 deny_current_start_boot_ns(void)
 }
 
 /* When, what, and in which cgroups the running process asks. */
-static __always_inline void deny_query_current(struct deny_query *query, __u32 verb)
+static __always_inline void deny_query_current(struct deny_query *query,
+					       const struct deny_asked *asked, __u32 verb)
 {
 	query->now = bpf_ktime_get_boot_ns();
 	query->verb = verb;
+	query->look = asked->look;
+	if (!(query->look & DENY_LOOK_CGROUPS))
+		return;
 	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
 		query->cgroups[i] = bpf_get_current_ancestor_cgroup_id(i);
 		if (!query->cgroups[i])
@@ -227,6 +232,8 @@ __weak __u64 deny_scope_refuses(struct deny_query *query, __u64 cgroup)
 
 static __always_inline bool deny_allows(const struct deny_query *query)
 {
+	if (!(query->look & DENY_LOOK_ALLOWED))
+		return false;
 	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
 		__u64 cgroup = query->cgroups[i];
 
@@ -241,7 +248,7 @@ static __always_inline bool deny_allows(const struct deny_query *query)
 /* Id of the entry that refuses by peer, program or cgroup; 0 is none. */
 static __always_inline __u64 deny_refuses(struct deny_query *query)
 {
-	for (int i = DENY_LEVELS_MAX - 1; i >= 0; i--) {
+	for (int i = DENY_LEVELS_MAX - 1; i >= 0 && query->look & DENY_LOOK_CGROUPS; i--) {
 		__u64 cgroup = query->cgroups[i];
 		__u64 id;
 
@@ -271,8 +278,11 @@ static __always_inline bool deny_is_doomed(__u32 tgid, __u64 now)
 static __always_inline __u64 deny_tree_refuses(struct deny_query *query, __u32 tgid,
 					       __u64 start_boot_ns)
 {
-	struct deny_task *task = bpf_map_lookup_elem(&deny_tasks, &tgid);
+	struct deny_task *task;
 
+	if (!(query->look & DENY_LOOK_TREES))
+		return 0;
+	task = bpf_map_lookup_elem(&deny_tasks, &tgid);
 	if (!task || task->start_boot_ns != start_boot_ns)
 		return 0;
 	return deny_entry_refuses(query, task->id) ? task->id : 0;

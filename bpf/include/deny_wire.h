@@ -130,6 +130,13 @@ enum deny_scope_flag {
 	DENY_SCOPE_ALLOWED = 32,
 };
 
+enum deny_look {
+	DENY_LOOK_TREES = 1,
+	/* Cgroups have entries or allowances of their own. */
+	DENY_LOOK_CGROUPS = 2,
+	DENY_LOOK_ALLOWED = 4,
+};
+
 /* What is to be looked up for a cgroup; key 0 is every cgroup. */
 struct deny_scope {
 	__u64 id;
@@ -153,12 +160,13 @@ struct deny_socket {
  * own, so that nothing written here at the same time can turn it.
  */
 struct deny_asked {
-	/* What live entries refuse or count, all together: what is not among it is not looked up.
-	 */
+	/* All that live entries refuse or count; nothing else is looked up. */
 	__u32 verbs;
-	/* Another number once what was written into the maps holds: what passed is looked up anew.
-	 */
+	/* Where to look: enum deny_look. */
+	__u32 look;
+	/* Another number with each change: what passed is looked up anew. */
 	__u32 generation;
+	__u32 pad;
 };
 
 /* What happened to the tables. */

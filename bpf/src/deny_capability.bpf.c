@@ -45,15 +45,17 @@ SEC("tp_btf/cap_capable")
 int BPF_PROG(deny_capability, const struct cred *cred, struct user_namespace *target,
 	     const struct user_namespace *capable, int capability, int ret)
 {
+	const struct deny_asked *asked = deny_armed(DENY_FAMILY);
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 
-	if (capability != CAP_NET_RAW || ret || !deny_armed(DENY_FAMILY) || tgid == 1)
+	if (capability != CAP_NET_RAW || ret || !asked || tgid == 1)
 		return 0;
 	if (!makes_packet_socket(bpf_get_current_task_btf()))
 		return 0;
 	query.now = bpf_ktime_get_boot_ns();
 	query.verb = DENY_FAMILY;
+	query.look = asked->look;
 	if (deny_tree_refuses(&query, tgid, deny_current_start_boot_ns()))
 		bpf_send_signal(SIGKILL);
 	return 0;

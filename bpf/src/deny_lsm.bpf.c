@@ -36,12 +36,13 @@ static __always_inline bool refuses(struct deny_query *query, __u32 tgid)
 SEC("lsm/bprm_check_security")
 int BPF_PROG(deny_bprm, struct linux_binprm *bprm, int ret)
 {
+	const struct deny_asked *asked = deny_armed(DENY_EXEC);
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 
-	if (ret || !deny_armed(DENY_EXEC) || tgid == 1 || !file_of(&query.file, bprm->file))
+	if (ret || !asked || tgid == 1 || !file_of(&query.file, bprm->file))
 		return ret;
-	deny_query_current(&query, DENY_EXEC);
+	deny_query_current(&query, asked, DENY_EXEC);
 	return refuses(&query, tgid) ? -EPERM : 0;
 }
 
@@ -50,17 +51,18 @@ int BPF_PROG(deny_bprm, struct linux_binprm *bprm, int ret)
  * executable segment of an image: `ld.so ./prog` maps a program that nobody has executed.
  */
 SEC("lsm/mmap_file")
-int BPF_PROG(deny_map, struct file *file, unsigned long asked, unsigned long prot,
+int BPF_PROG(deny_map, struct file *file, unsigned long wanted, unsigned long prot,
 	     unsigned long flags, int ret)
 {
+	const struct deny_asked *asked = deny_armed(DENY_MAP);
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 
-	if (ret || !(prot & PROT_EXEC) || !file || !deny_armed(DENY_MAP) || tgid == 1)
+	if (ret || !(prot & PROT_EXEC) || !file || !asked || tgid == 1)
 		return ret;
 	if (!file_of(&query.file, file))
 		return ret;
-	deny_query_current(&query, DENY_MAP);
+	deny_query_current(&query, asked, DENY_MAP);
 	return !deny_allows(&query) && deny_refuses(&query) ? -EPERM : 0;
 }
 
@@ -78,15 +80,16 @@ static __always_inline bool is_local_or_inet(int family)
 SEC("lsm/socket_create")
 int BPF_PROG(deny_family, int family, int type, int protocol, int kern, int ret)
 {
+	const struct deny_asked *asked = deny_armed(DENY_FAMILY);
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 	struct deny_process *process;
 
-	if (ret || kern || is_local_or_inet(family) || !deny_armed(DENY_FAMILY) || tgid == 1)
+	if (ret || kern || is_local_or_inet(family) || !asked || tgid == 1)
 		return ret;
 	process = bpf_map_lookup_elem(&deny_processes, &tgid);
 	if (process)
 		query.file = process->file;
-	deny_query_current(&query, DENY_FAMILY);
+	deny_query_current(&query, asked, DENY_FAMILY);
 	return refuses(&query, tgid) ? -EPERM : 0;
 }

@@ -9,12 +9,23 @@
 #define ETH_P_IP 0x0800
 #define ETH_P_IPV6 0x86DD
 
+/* The header is nearly always where it can be read without a call. */
+static __always_inline bool load(struct __sk_buff *skb, __u32 offset, void *to, __u32 size)
+{
+	void *data = (void *)(long)skb->data;
+
+	if (data + offset + size > (void *)(long)skb->data_end)
+		return !bpf_skb_load_bytes(skb, offset, to, size);
+	__builtin_memcpy(to, data + offset, size);
+	return true;
+}
+
 static __always_inline bool peer_of(struct __sk_buff *skb, __u8 *address, bool egress)
 {
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		__u32 word;
 
-		if (bpf_skb_load_bytes(skb, egress ? 16 : 12, &word, sizeof(word)))
+		if (!load(skb, egress ? 16 : 12, &word, sizeof(word)))
 			return false;
 		map_v4(address, word);
 		return true;
@@ -22,7 +33,7 @@ static __always_inline bool peer_of(struct __sk_buff *skb, __u8 *address, bool e
 	if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
 		__u32 words[4];
 
-		if (bpf_skb_load_bytes(skb, egress ? 24 : 8, words, sizeof(words)))
+		if (!load(skb, egress ? 24 : 8, words, sizeof(words)))
 			return false;
 		deny_ipv6(address, words);
 		return true;
@@ -67,11 +78,14 @@ static __always_inline __u64 passed_by(__u32 generation, const __u8 *address)
 	return (__u64)generation << 32 | words[3];
 }
 
-static __always_inline void query_packet(struct deny_query *query, struct __sk_buff *skb,
-					 bool egress)
+static __always_inline void query_packet(struct deny_query *query, const struct deny_asked *asked,
+					 struct __sk_buff *skb, bool egress)
 {
 	query->now = bpf_ktime_get_boot_ns();
 	query->verb = egress ? DENY_PACKET : DENY_PACKET | DENY_INBOUND;
+	query->look = asked->look;
+	if (!(query->look & DENY_LOOK_CGROUPS))
+		return;
 	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
 		query->cgroups[i] = bpf_skb_ancestor_cgroup_id(skb, i);
 		if (!query->cgroups[i])
@@ -109,7 +123,7 @@ static __always_inline int packet(struct __sk_buff *skb, bool egress)
 	struct deny_socket *socket;
 	struct deny_query query;
 	struct bpf_sock *sk;
-	__u8 address[16];
+	__u8 address[16] = {};
 	__u64 passed = 0;
 	bool has_address;
 
@@ -118,24 +132,24 @@ static __always_inline int packet(struct __sk_buff *skb, bool egress)
 	sk = skb->sk;
 	if (!sk)
 		return 1;
-	sk = bpf_sk_fullsock(sk);
-	if (!sk)
-		return 1;
 	socket = bpf_sk_storage_get(&deny_sockets, sk, NULL, 0);
 	has_address = peer_of(skb, address, egress);
-	if (socket && has_address && sk->protocol == IPPROTO_TCP) {
+	if (socket && has_address) {
 		passed = passed_by(*(const volatile __u32 *)&asked->generation, address);
 		if (socket->passed == passed)
 			return 1;
 	}
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return 1;
 	__builtin_memset(&query, 0, sizeof(query));
 	query.has_address = has_address;
 	if (has_address)
 		__builtin_memcpy(query.address, address, sizeof(address));
-	query_packet(&query, skb, egress);
+	query_packet(&query, asked, skb, egress);
 	if (refuses(&query, socket ?: held_instead(sk)))
 		return 0;
-	if (passed && !query.met)
+	if (passed && !query.met && sk->protocol == IPPROTO_TCP)
 		socket->passed = passed;
 	return 1;
 }

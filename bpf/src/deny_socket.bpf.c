@@ -6,11 +6,12 @@
 #include "deny_kernel.h"
 #include "deny_match.bpf.h"
 
-static __always_inline void query_current(struct deny_query *query, __u32 tgid, __u32 verb)
+static __always_inline void query_current(struct deny_query *query, const struct deny_asked *asked,
+					  __u32 tgid, __u32 verb)
 {
 	struct deny_process *process = bpf_map_lookup_elem(&deny_processes, &tgid);
 
-	deny_query_current(query, verb);
+	deny_query_current(query, asked, verb);
 	if (process) {
 		query->programs[0] = process->program;
 		query->file = process->file;
@@ -29,24 +30,27 @@ static __always_inline __u64 decide(struct deny_query *query, __u32 tgid,
 		return 0;
 	if (socket && deny_entry_refuses(query, socket->id))
 		return socket->id;
-	id = deny_tree_refuses(query, tgid, deny_current_start_boot_ns());
-	if (id)
-		return id;
-	if (deny_is_doomed(tgid, query->now))
-		return ~0ULL;
+	if (query->look & DENY_LOOK_TREES) {
+		id = deny_tree_refuses(query, tgid, deny_current_start_boot_ns());
+		if (id)
+			return id;
+		if (deny_is_doomed(tgid, query->now))
+			return ~0ULL;
+	}
 	return deny_refuses(query);
 }
 
 static __always_inline int address_verb(struct bpf_sock_addr *ctx, __u32 verb, bool ipv4)
 {
+	const struct deny_asked *asked = deny_armed(verb);
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 	struct deny_socket *socket;
 	__u64 id;
 
-	if (!deny_armed(verb))
+	if (!asked)
 		return 1;
-	query_current(&query, tgid, verb);
+	query_current(&query, asked, tgid, verb);
 	query.has_address = true;
 	if (ipv4) {
 		deny_ipv4_destination(query.address, ctx->user_ip4);
@@ -98,12 +102,13 @@ int deny_sendmsg6(struct bpf_sock_addr *ctx)
 
 static __always_inline int bind_verb(struct bpf_sock_addr *ctx)
 {
+	const struct deny_asked *asked = deny_armed(DENY_BIND);
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_query query = {};
 
-	if (!deny_armed(DENY_BIND))
+	if (!asked)
 		return 1;
-	query_current(&query, tgid, DENY_BIND);
+	query_current(&query, asked, tgid, DENY_BIND);
 	return !decide(&query, tgid, NULL);
 }
 
@@ -123,13 +128,14 @@ int deny_bind6(struct bpf_sock_addr *ctx)
 SEC("cgroup/sock_create")
 int deny_sock_create(struct bpf_sock *ctx)
 {
+	const struct deny_asked *asked = deny_armed(DENY_SOCKET);
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct deny_socket *socket;
 
-	if (deny_armed(DENY_SOCKET)) {
+	if (asked) {
 		struct deny_query query = {};
 
-		query_current(&query, tgid, DENY_SOCKET);
+		query_current(&query, asked, tgid, DENY_SOCKET);
 		if (decide(&query, tgid, NULL))
 			return 0;
 	}

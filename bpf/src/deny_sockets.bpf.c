@@ -94,6 +94,7 @@ int deny_list_sockets(struct bpf_iter__task_file *ctx)
 	}
 	query.now = bpf_ktime_get_boot_ns();
 	query.verb = DENY_PACKET | DENY_ASKED;
+	query.look = ~0U;
 	query.has_address = record.peer_port != 0;
 	query_peer(&query, &record);
 	query_task(&query, task);

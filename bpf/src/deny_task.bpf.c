@@ -167,6 +167,7 @@ int BPF_PROG(deny_fork, struct task_struct *parent, struct task_struct *child)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(deny_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
+	const struct deny_asked *asked;
 	struct image image = {};
 	struct deny_query query = {};
 	__u32 tgid = task->tgid;
@@ -175,9 +176,10 @@ int BPF_PROG(deny_exec, struct task_struct *task, int old_pid, struct linux_binp
 		return 0;
 	enter_image(tgid, task->group_leader->start_boottime, &image);
 	/* Whom no table had room for dies here, whatever it is that his tree is refused. */
-	if (!deny_armed(~0U) || tgid == 1)
+	asked = deny_armed(~0U);
+	if (!asked || tgid == 1)
 		return 0;
-	deny_query_current(&query, DENY_EXEC);
+	deny_query_current(&query, asked, DENY_EXEC);
 	query.file = image.file;
 	query.programs[0] = image.program;
 	if (deny_allows(&query))

@@ -38,7 +38,7 @@ macro_rules! plain {
 
 plain! {
     deny_ancestor: 16,
-    deny_asked: 8,
+    deny_asked: 16,
     deny_control: 64,
     deny_entry: 24,
     deny_hits: 24,

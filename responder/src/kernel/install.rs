@@ -14,6 +14,7 @@ use crate::{
     Error,
     entry::Entry,
     hooks::Key,
+    scope::cgroup_of,
     wire::{Plain, mapped_length, peer_key, program_key},
 };
 
@@ -23,6 +24,14 @@ fn kind(target: &Target) -> u8 {
         Target::TaskTree { .. } => 2,
         Target::Program { .. } => 3,
         Target::Cgroup { .. } => 4,
+    }
+}
+
+fn look_for(target: &Target) -> u32 {
+    match cgroup_of(target) {
+        None => wire::DENY_LOOK_TREES,
+        Some(0) => 0,
+        Some(_) => wire::DENY_LOOK_CGROUPS,
     }
 }
 
@@ -65,7 +74,7 @@ impl Kernel {
             self.uninstall(entry)?;
             return installed;
         }
-        maps.changed(|verbs| verbs | self.verbs(entry))?;
+        self.ask_for(entry)?;
         let Target::TaskTree { tgid, start_boot_ns } = entry.target else {
             return Ok(Insert::Done);
         };
@@ -122,7 +131,7 @@ impl Kernel {
             })?;
         }
         // It may have expired meanwhile, or only counted.
-        self.maps.changed(|verbs| verbs | self.verbs(entry))
+        self.ask_for(entry)
     }
 
     /// No tree refuses any more: whom no table had room for is free as well.
@@ -177,15 +186,36 @@ impl Kernel {
         Ok(there)
     }
 
-    /// What these entries refuse is all that is looked up: where nothing is, the programs return at
-    /// once.
-    pub fn ask<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> Result<(), Error> {
-        let all = self.asked_by(entries);
-        self.maps.changed(|_| all)
+    fn ask_for(&self, entry: &Entry) -> Result<(), Error> {
+        self.maps.ask(|asked| {
+            asked.verbs |= self.verbs(entry);
+            asked.look |= look_for(&entry.target);
+        })
     }
 
-    pub(super) fn asked_by<'a>(&self, entries: impl Iterator<Item = &'a Entry>) -> u32 {
-        entries.fold(0, |verbs, entry| verbs | self.verbs(entry))
+    /// What these refuse and let through is all that is looked up; without entries the programs
+    /// return at once.
+    pub fn ask<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a Entry>,
+        allowed: &[Target],
+    ) -> Result<(), Error> {
+        let (verbs, look) = self.asked_by(entries, allowed);
+        self.maps.ask(|asked| (asked.verbs, asked.look) = (verbs, look))
+    }
+
+    pub(super) fn asked_by<'a>(
+        &self,
+        entries: impl Iterator<Item = &'a Entry>,
+        allowed: &[Target],
+    ) -> (u32, u32) {
+        let mut look = 0;
+        for target in allowed {
+            look |= look_for(target) | wire::DENY_LOOK_ALLOWED;
+        }
+        entries.fold((0, look), |(verbs, look), entry| {
+            (verbs | self.verbs(entry), look | look_for(&entry.target))
+        })
     }
 
     /// Ends the entry at once and clears up behind it.

@@ -132,7 +132,7 @@ impl Kernel {
             }
         }
         // Their sockets are looked up anew.
-        self.maps.changed(|verbs| verbs)
+        self.maps.changed()
     }
 
     /// Detaches everything and takes the pins away.

@@ -73,13 +73,16 @@ impl Maps {
     }
 
     /// What was written holds from here on also for packets of sockets that passed before: each is
-    /// looked up anew. The verbs are those that any live entry refuses or counts.
-    pub fn changed(&self, verbs: impl FnOnce(u32) -> u32) -> Result<(), Error> {
-        let wire::deny_asked { verbs: before, generation } = self.asked()?;
-        let asked = wire::deny_asked {
-            verbs: verbs(before),
-            generation: generation.wrapping_add(1).max(1),
-        };
+    /// looked up anew.
+    pub fn changed(&self) -> Result<(), Error> {
+        self.ask(|_| {})
+    }
+
+    /// Also changes what is looked up at all, and where.
+    pub fn ask(&self, change: impl FnOnce(&mut wire::deny_asked)) -> Result<(), Error> {
+        let mut asked = self.asked()?;
+        change(&mut asked);
+        asked.generation = asked.generation.wrapping_add(1).max(1);
         match put(&self.asked, &0u32.to_ne_bytes(), &asked)? {
             Insert::Done => Ok(()),
             _ => Err(Error::Malformed("no room for the word of what is asked")),

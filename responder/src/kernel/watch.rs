@@ -80,7 +80,8 @@ impl Kernel {
                 tell(name, "an allowance was taken out");
             }
         }
-        if self.maps.asked()?.verbs != self.asked_by(entries.iter().copied()) {
+        let asked = self.maps.asked()?;
+        if (asked.verbs, asked.look) != self.asked_by(entries.iter().copied(), allowed) {
             tell("deny_asked", "what is looked up at all was changed");
         }
         if self.scopes()? != *scopes {

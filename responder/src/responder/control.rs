@@ -169,7 +169,7 @@ impl Responder {
             self.allowed.retain(|other| !same(other, &target));
         }
         self.rescope(&target)?;
-        self.kernel.ask(self.entries.values())?;
+        self.kernel.ask(self.entries.values(), &self.allowed)?;
         if !is_scoped(&target) {
             self.standing.allowed.retain(|other| !same(other, &target));
             self.standing.allowed.extend(allowed.then(|| target.clone()));

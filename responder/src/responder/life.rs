@@ -38,7 +38,7 @@ impl Responder {
         if !matches!(installed, Ok(Insert::Done)) {
             self.entries.remove(&id);
             self.rescope(&entry.target)?;
-            self.kernel.ask(self.entries.values())?;
+            self.kernel.ask(self.entries.values(), &self.allowed)?;
             let undone = self.report(&entry, Action::Unblock, now, "could not be installed");
             self.log(now, Decision::Unblock { entry: undone });
             if let (Insert::Nobody, Target::TaskTree { tgid, .. }) = (installed?, &entry.target) {
@@ -68,7 +68,7 @@ impl Responder {
             let denied = sockets::denied(&standing, entry.id);
             let result = cut(&self.kernel.maps.sockets, entry.id, denied);
             // Marks hold from here on.
-            self.kernel.maps.changed(|verbs| verbs)?;
+            self.kernel.maps.changed()?;
             entry.sockets_destroyed += result.destroyed;
             if result.dropped_only > 0 {
                 why += &format!(
@@ -100,7 +100,7 @@ impl Responder {
         self.kernel.uninstall(&entry)?;
         self.rescope(&entry.target)?;
         self.pardon()?;
-        self.kernel.ask(self.entries.values())?;
+        self.kernel.ask(self.entries.values(), &self.allowed)?;
         entry.expires_wall_ns = entry.expires_wall_ns.min(now.wall_ns);
         let report = self.report(&entry, Action::Unblock, now, why);
         self.log(now, Decision::Unblock { entry: report.clone() });

@@ -69,7 +69,7 @@ impl Responder {
         let scopes = targets.filter_map(crate::scope::cgroup_of).collect();
         self.kernel.maps.sweep(&live, &scopes, &self.allowed)?;
         self.rescope_all()?;
-        self.kernel.ask(self.entries.values())?;
+        self.kernel.ask(self.entries.values(), &self.allowed)?;
         if carried { self.succeed() } else { Ok(()) }
     }
 
