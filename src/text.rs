@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use chrono::DateTime;
 use hedgerow_event::{
     Action, Activity, CATALOGUE, Direction, Disposition, Finding, Level, Remediation, Scale,
-    Severity, Share, gate,
+    Severity, Share, Subject, Target, gate,
 };
 
 use hedgerow_detect::{FOREST, NATS, Phase, surprise::floors::Promise};
@@ -124,6 +124,15 @@ pub fn drifted(workloads: &str) -> String {
     )
 }
 
+/// Whom an entry stops, with the workload and program that ids alone would name.
+pub fn whom(target: &Target, subject: Option<&Subject>) -> String {
+    let by_name = matches!(target, Target::Peer { cgroup_id: 0, program_id: 0, .. });
+    match subject.filter(|_| !by_name) {
+        Some(subject) => format!("{target} ({subject})"),
+        None => target.to_string(),
+    }
+}
+
 /// What became of an entry, on a line.
 pub fn remediation(remediation: &Remediation) -> String {
     let what = match (remediation.action, remediation.level) {
@@ -134,7 +143,7 @@ pub fn remediation(remediation: &Remediation) -> String {
     format!(
         "{} {what} {} ({}), {} hits, {} sockets cut [{}]",
         time(remediation.time_ns),
-        remediation.target,
+        whom(&remediation.target, remediation.subject.as_deref()),
         remediation.reason,
         remediation.hits,
         remediation.sockets_destroyed,
@@ -245,6 +254,23 @@ fn painted(what: &str, finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_told_with_the_names_behind_them() {
+        let workload = hedgerow_event::Workload::new("web.service");
+        let subject = Subject::new(workload, hedgerow_event::Program::new("/bin/sh"));
+        let address = [192, 0, 2, 1].into();
+        let peer = |cgroup_id, program_id| Target::Peer {
+            address,
+            prefix_length: 32,
+            cgroup_id,
+            program_id,
+        };
+        let of_program = whom(&peer(7, 9), Some(&subject));
+        assert!(of_program.ends_with("in cgroup 7 (web.service:/bin/sh)"), "{of_program}");
+        assert_eq!(whom(&peer(0, 0), Some(&subject)), "peer 192.0.2.1/32");
+        assert_eq!(whom(&peer(7, 0), None), "peer 192.0.2.1/32 in cgroup 7");
+    }
 
     #[test]
     fn a_name_with_control_characters_forges_no_line() {

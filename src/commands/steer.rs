@@ -76,7 +76,8 @@ fn deny_add(add: &cli::DenyAdd, json: bool) -> anyhow::Result<()> {
 fn tell_removed(removed: &Removed) -> anyhow::Result<()> {
     for lifted in &removed.lifted {
         let hits = lifted.hits;
-        text::say(&format!("Lifted {} after {hits} hits [{}].", lifted.target, lifted.uid));
+        let whom = text::whom(&lifted.target, lifted.subject.as_deref());
+        text::say(&format!("Lifted {whom} after {hits} hits [{}].", lifted.uid));
     }
     for uid in &removed.withdrawn {
         text::say(&format!("Withdrew {uid}; it was not installed yet."));
@@ -105,7 +106,7 @@ fn list(entries: &Entries) -> anyhow::Result<()> {
             "{} {} {} until {}, {} hits: {}",
             entry.uid,
             entry.mode,
-            entry.target,
+            text::whom(&entry.target, entry.subject.as_deref()),
             text::time(entry.expires_ns),
             entry.hits,
             entry.reason

@@ -189,23 +189,28 @@ fn target_of(decision: &Decision) -> Option<&Target> {
     }
 }
 
+fn whom(entry: &Remediation) -> String {
+    text::whom(&entry.target, entry.subject.as_deref())
+}
+
 /// One decision for a person: when, what, whom, why.
 pub fn told(line: &Line) -> String {
     let what = match &line.decision {
         Decision::Block { entry, period_s } => {
             let verb = if entry.mode == Mode::Enforce { "denied" } else { "would deny" };
-            format!("{verb} {} for {period_s} s{}", entry.target, because(entry))
+            format!("{verb} {} for {period_s} s{}", whom(entry), because(entry))
         }
         Decision::Extend { entry, .. } => {
-            format!("kept on {} ({}): {}", entry.target, entry.mode, entry.reason)
+            format!("kept on {} ({}): {}", whom(entry), entry.mode, entry.reason)
         }
         Decision::Unblock { entry } => {
             let hits = entry.hits;
-            format!("released {} after {hits} hits: {} [{}]", entry.target, entry.reason, entry.uid)
+            format!("released {} after {hits} hits: {} [{}]", whom(entry), entry.reason, entry.uid)
         }
         Decision::Hold { hold } => {
             let until = text::time(hold.until_ns);
-            format!("held until {until}: {}: {} [{}]", hold.target, hold.reason, hold.uid)
+            let whom = text::whom(&hold.target, hold.subject.as_deref());
+            format!("held until {until}: {whom}: {} [{}]", hold.reason, hold.uid)
         }
         Decision::Withdraw { uid, reason } => format!("withdrew what was held: {reason} [{uid}]"),
         Decision::Refuse { target, rule, finding_uid, reason } => {
