@@ -6,9 +6,7 @@ mod common;
 
 use std::net::UdpSocket;
 
-use common::{
-    Bench, Cgroup, EPERM, Puppet, Sink, eventually, ok, operator, peer, scoped_peer, steal, subject,
-};
+use common::{Bench, Cgroup, EPERM, Puppet, Sink, eventually, ok, operator, peer, steal, subject};
 use hedgerow_event::{Action, Level, Mode, Rule, Target, Workload};
 use hedgerow_responder::{
     By, Error, Now, Refusal, Request, Responder, disarm,
