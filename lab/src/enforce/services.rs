@@ -1,5 +1,6 @@
 //! The services, and what is done to them in the course of a life.
 
+use super::planted;
 use crate::{
     Lab, Load, Running, Site, Started, User,
     load::{Postgres, repeat},
@@ -20,8 +21,6 @@ pub(super) const ENFORCED: [&str; 9] =
 const CRON: &str = "while :; do find .. -maxdepth 1 -name '*.log' > list; gzip -c list > list.gz; \
                     df . > space; sleep 10; done";
 
-use super::planted;
-
 /// All that runs; dropping stops it.
 pub(super) struct Services {
     loads: Vec<(Load, Started)>,
@@ -31,8 +30,10 @@ pub(super) struct Services {
 /// One thing that an administrator does.
 pub(super) enum Work {
     Restart(Load),
-    /// A shell's text, in the service's own site.
+    /// What a shell does in the service's own site.
     Session(&'static str, &'static str),
+    /// What PostgreSQL is told.
+    Sql(&'static str, &'static str),
     Rare(Act),
 }
 
@@ -54,8 +55,8 @@ impl Services {
                 }
                 Ok(())
             }
-            Work::Session("postgres-reload", _) => {
-                Postgres::sql(lab, "SELECT pg_reload_conf()")?;
+            Work::Sql(_, statement) => {
+                Postgres::sql(lab, statement)?;
                 Ok(())
             }
             Work::Session(_, script) => {
@@ -73,7 +74,7 @@ impl Work {
     pub fn name(&self) -> String {
         match self {
             Self::Restart(load) => format!("restart of {load}"),
-            Self::Session(name, _) => (*name).to_owned(),
+            Self::Session(name, _) | Self::Sql(name, _) => (*name).to_owned(),
             Self::Rare(act) => act.kind.to_owned(),
         }
     }
@@ -86,11 +87,11 @@ impl Work {
         let rare = acts::round(0).into_iter().filter(|act| act.class == Class::Rare && has(act));
         let restarts = [Load::Redis, Load::Nginx, Load::App].map(Self::Restart);
         let sessions = [
-            ("postgres-reload", ""),
             ("redis-reload", "redis-cli config set maxmemory 64mb"),
             ("redis-deploy", "redis-cli eval 'return redis.call(\"dbsize\")' 0; redis-cli bgsave"),
         ];
         let sessions = sessions.map(|(name, script)| Self::Session(name, script));
-        rare.map(Self::Rare).chain(sessions).chain(restarts).collect()
+        let reload = [Self::Sql("postgres-reload", "SELECT pg_reload_conf()")];
+        rare.map(Self::Rare).chain(reload).chain(sessions).chain(restarts).collect()
     }
 }
