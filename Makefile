@@ -10,6 +10,8 @@ truth: MINUTES ?= 60
 enforce-truth: MINUTES ?= 30
 GUESTS ?= 6.1 6.12
 ROUNDS ?= 3
+# What the table tells besides what is found: ablations, and rates at budgets of a day.
+TRUTH ?= --parts --rates 24,120
 RECORDING ?= $(TARGET_DIR)/truth-recording
 # With the whole workspace's features, so that every target shares what was built.
 BUILD := cargo build --locked --workspace
@@ -61,8 +63,8 @@ demo: ## learn a PostgreSQL in a lab of its own, attack it, watch the kernel cut
 
 truth: ## record loads and attacks for MINUTES (default 60) into RECORDING, tell what is found
 	@scripts/setup build test truth
-	$(BUILD) --bin hedgerow --bin truth
-	$(AS_ROOT) $(TARGET_DIR)/debug/truth --hedgerow $(HEDGEROW) --recording $(RECORDING) --minutes $(MINUTES) --docs docs/detection.md $(TRUTH)
+	$(BUILD) --release --bin hedgerow --bin truth
+	$(AS_ROOT) $(TARGET_DIR)/release/truth --hedgerow $(TARGET_DIR)/release/hedgerow --recording $(RECORDING) --minutes $(MINUTES) --docs docs/detection.md $(TRUTH)
 
 enforce-truth: ## real services under refusals for MINUTES (default 30), ROUNDS times (default 3), then through the real gate
 	@scripts/setup build test truth

@@ -229,6 +229,16 @@ fn a_burst_of_a_call_never_made_is_found() {
     assert_eq!(&*found[0].0.attribution[0].of, NATS);
 }
 
+/// As each does that loads its settings anew.
+#[test]
+fn what_a_program_does_to_itself_is_no_alert() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    engine.observe(&host.row("/usr/bin/worker", 101, &[(9, 5000), (32, 5000)]));
+    assert_eq!(findings(host.close(&mut engine)), vec![]);
+}
+
 #[test]
 fn two_hundred_megabytes_to_a_new_peer_are_found() {
     let mut host = Host::new();

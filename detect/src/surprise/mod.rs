@@ -6,7 +6,9 @@
 //!   aspects of what it did within five minutes, the most surprising deed of each: conjunction
 //!   adds, volume doesn't. Something grave brings along what was merely new.
 //! - A **window** is as surprising as its measure is rare for its program ([`tails`]): the forest's
-//!   score and the neighbours' distance over all columns, n-grams and counts among them.
+//!   score and the neighbours' distance over all columns, n-grams and counts among them; but no more
+//!   than what it does to others is by itself: a program that reads, maps or orders its calls as
+//!   never before may have loaded its settings anew.
 //! - A **campaign** ([`campaign`]) is what several trees did within two hours, each counting with
 //!   one deed: who waits, or works through other services, adds up all the same.
 //! - Each **class** (intrinsic, novelty, measure) notifies above a floor of its own, solved so that

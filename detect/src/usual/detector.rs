@@ -116,6 +116,12 @@ impl Detector {
             .collect()
     }
 
+    /// The measure of what a window does to others, all else being as usual.
+    pub fn outward(&self, reference: &Reference, window: &Window) -> f64 {
+        let measures = self.measures(&rows([&reference.outward(window)].into_iter()));
+        measures.first().map_or(0.0, |(_, measure)| *measure)
+    }
+
     /// The forest's score and the measure of rows of as many columns as it was fitted on.
     pub fn measures(&self, rows: &Array2<f32>) -> Vec<(f64, f64)> {
         let lengths = self.forest.mean_path_lengths(rows.view());

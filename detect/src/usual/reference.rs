@@ -146,6 +146,41 @@ static COLUMNS_OF: LazyLock<Vec<Vec<Compared>>> = LazyLock::new(|| {
     FAMILIES.iter().map(of).collect()
 });
 
+/// Columns that tell of what a program does to others: what leaves, what is reached, changed or
+/// started. All else (what it reads, maps, waits for, in which order) it does to itself.
+fn acts_on_others(column: usize) -> bool {
+    const OF_OTHERS: [&str; 18] = [
+        "volume_processes_count",
+        "processes_children_count",
+        "processes_child_programs_count",
+        "processes_forks_count",
+        "processes_memory_execs_count",
+        "processes_writable_execs_count",
+        "processes_replaced_execs_count",
+        "processes_privileges_count",
+        "processes_clones_count",
+        "processes_kills_count",
+        "processes_power_count",
+        "processes_code_count",
+        "errors_denied_count",
+        "files_writes_count",
+        "files_sensitive_count",
+        "files_renames_count",
+        "files_unlinks_count",
+        "files_changes_count",
+    ];
+    let column = &COLUMNS[column];
+    matches!(column.family, Family::Flows | Family::Host) || OF_OTHERS.contains(&&*column.name)
+}
+
+/// Those of [`COLUMNS_OF`] that act on others.
+static OUTWARD: LazyLock<Vec<Vec<Compared>>> = LazyLock::new(|| {
+    let outward = |columns: &Vec<Compared>| {
+        columns.iter().filter(|(index, ..)| acts_on_others(*index)).copied().collect()
+    };
+    COLUMNS_OF.iter().map(outward).collect()
+});
+
 /// `usual` is the count that is deviated from, as compared: that of n events has a standard
 /// deviation of sqrt(n), which is 1 / sqrt(1 + n) as compared.
 fn unit((kind, measure): (Kind, f32), usual: f32) -> f32 {
@@ -286,9 +321,18 @@ impl Reference {
     /// How far a window lies from what is usual for its subject. A column that was never available
     /// during fill (order, novelty) is usually 0.
     pub fn deviation(&self, window: &Window) -> Deviation {
+        self.deviation_by(window, &COLUMNS_OF)
+    }
+
+    /// The same by what it does to others: in all else it is as usual.
+    pub fn outward(&self, window: &Window) -> Deviation {
+        self.deviation_by(window, &OUTWARD)
+    }
+
+    fn deviation_by(&self, window: &Window, columns_of: &[Vec<Compared>]) -> Deviation {
         let (group, own) = self.group(&window.subject);
         let mut deviation = Deviation { row: [f32::NAN; DEVIATIONS], column: [None; DEVIATIONS] };
-        for (at, columns) in COLUMNS_OF.iter().enumerate() {
+        for (at, columns) in columns_of.iter().enumerate() {
             let mut sum = 0.0f32;
             let mut count = 0u32;
             let mut farthest = (0.0f32, None);

@@ -26,6 +26,8 @@ const GROUPS_MAX: usize = 2048;
 /// kilobytes are no exfiltration.
 const COUNT_LEAST: f64 = 100.0;
 const BYTES_LEAST: f64 = 1e6;
+/// Windows that are no more surprising than this concern nobody.
+const NATS_LEAST: f64 = 2.0;
 /// A count is named where it is so many times its largest.
 const OUTSTANDING: f64 = 10.0;
 
@@ -189,8 +191,15 @@ impl Learned {
         self.detector.learn_on(recent.rows(), seed)
     }
 
-    /// How surprising a scored window's measure is, in nats; `None` while nothing was held back.
+    /// How surprising a scored window's measure is, in nats; `None` while nothing was held back. A
+    /// program that reads, maps or orders its calls as never before does so to itself, as each does
+    /// that loads its settings anew: it is as surprising as what it does to others is.
     pub fn surprise(&self, window: &Window, scored: &Scored) -> Option<f64> {
-        self.tails.surprise(&window.subject, scored.measure)
+        let whole = self.tails.surprise(&window.subject, scored.measure)?;
+        if whole < NATS_LEAST {
+            return Some(whole);
+        }
+        let outward = self.detector.outward(&self.reference, window);
+        Some(whole.min(self.tails.surprise(&window.subject, outward)?.max(NATS_LEAST)))
     }
 }

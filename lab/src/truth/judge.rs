@@ -73,14 +73,37 @@ impl Rule {
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub rule: Rule,
-    /// Only every other act, from the first (0) or the second (1) on.
-    pub half: Option<usize>,
+    pub acts: Acts,
     /// Learning times in seconds.
     pub learn_s: Vec<u64>,
     pub namings: Vec<Naming>,
-    /// Learned states of each naming and time; each act meets one of them.
+    /// Learned states of each naming and time; each act meets one of them. After a day of learning
+    /// there is one: it was drawn from so many blocks that others would be no different.
     pub states: usize,
+    /// Plain life judged of each state: all that was recorded of it once, and blocks of it drawn
+    /// again until there is as much.
+    pub plain_hours: f64,
     pub budget_per_day: f64,
+}
+
+/// Which acts are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acts {
+    All,
+    /// Every other one, from the first (0) or the second (1) on.
+    Half(usize),
+    /// None: only plain life.
+    None,
+}
+
+impl Acts {
+    fn has(self, act: usize) -> bool {
+        match self {
+            Self::All => true,
+            Self::Half(half) => act % 2 == half,
+            Self::None => false,
+        }
+    }
 }
 
 /// One act spliced into one life.
@@ -136,12 +159,18 @@ impl Draw {
     }
 }
 
+impl Plan {
+    fn states_of(&self, learn_s: u64) -> usize {
+        if learn_s >= 86_400 { 1 } else { self.states }
+    }
+}
+
 /// Lives of one recording; told of each state as it is done.
 pub fn judge(tape: &Tape, plan: &Plan, tell: &mut dyn FnMut(&State)) -> anyhow::Result<Vec<State>> {
     let mut jobs = VecDeque::new();
     for &learn_s in &plan.learn_s {
         for &naming in &plan.namings {
-            jobs.extend((0..plan.states).map(|state| (naming, learn_s, state)));
+            jobs.extend((0..plan.states_of(learn_s)).map(|state| (naming, learn_s, state)));
         }
     }
     let mut running = VecDeque::new();
@@ -194,15 +223,22 @@ fn state(
         plain_hours: 0.0,
         plain_alerts: Vec::new(),
     };
-    let acts = (0..tape.marks.len()).filter(|act| plan.half.is_none_or(|half| act % 2 == half));
-    for index in acts.skip(number).step_by(plan.states) {
+    let acts = (0..tape.marks.len()).filter(|act| plan.acts.has(*act));
+    for index in acts.skip(number).step_by(plan.states_of(learn_s)) {
         let tried = Copy::start(|| splice(&mut life, tape, index, &judge, &mut draw))?;
         state.tried.push(tried.finish()?);
         // The copy drew for itself.
         draw.below(1);
     }
-    state.plain_hours = judge.len() as f64 * 5.0 / 3600.0;
-    life.play(judge)?;
+    let wanted = (plan.plain_hours * 720.0).ceil() as usize;
+    let mut judged = judge.len();
+    life.play(judge.clone())?;
+    while judged < wanted {
+        let piece = draw.piece(&judge, BLOCK.min(wanted - judged));
+        judged += piece.len();
+        life.play(piece)?;
+    }
+    state.plain_hours = judged as f64 * 5.0 / 3600.0;
     state.plain_alerts =
         life.findings.iter().filter(|finding| is_new_alert(finding)).map(told).collect();
     Ok(state)

@@ -31,10 +31,10 @@ mod table;
 mod tape;
 
 pub use document::put;
-pub use judge::{Plan, Rule, State, Tried, judge};
+pub use judge::{Acts, Plan, Rule, State, Tried, judge};
 pub use marks::{Class, Mark, Session};
 pub use session::Recording;
-pub use table::{Change, Plain, Row, Table, duration};
+pub use table::{Asked, Change, Plain, Row, Table, duration};
 pub use tape::{Naming, Tape};
 
 /// Two and a half minutes of two loads and two kinds of attack, to see that all of it works.
@@ -59,11 +59,13 @@ pub fn quick(hedgerow: &Path, directory: &Path, tell: fn(&str)) -> anyhow::Resul
     );
     let plan = Plan {
         rule: Rule::Whole,
-        half: None,
+        acts: Acts::All,
         learn_s: vec![120],
         namings: Naming::ALL.to_vec(),
         states: 1,
+        plain_hours: 0.0,
         budget_per_day: 1.0,
     };
-    Ok(Table::new(judge(&tape, &plan, &mut |_| {})?, Vec::new(), plan.budget_per_day))
+    let states = judge(&tape, &plan, &mut |_| {})?;
+    Ok(Table::new(states, Vec::new(), Vec::new(), plan.budget_per_day))
 }

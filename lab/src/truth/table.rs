@@ -61,6 +61,13 @@ pub struct Change {
     pub p: f64,
 }
 
+/// Plain life in which so many alerts were asked for that some are expected.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Asked {
+    pub per_day: f64,
+    pub plain: Vec<Plain>,
+}
+
 /// What a part of the rule finds: each class as a whole, and plain life.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Part {
@@ -77,14 +84,21 @@ pub struct Table {
     pub plain: Vec<Plain>,
     pub changes: Vec<Change>,
     pub parts: Vec<Part>,
+    pub asked: Vec<Asked>,
     /// Learning times of which blocks were drawn anew, with the length of a block in seconds.
     pub redrawn: BTreeMap<u64, u64>,
     pub states: Vec<State>,
 }
 
 impl Table {
-    /// Adds up what the whole rule found, and what parts of it did.
-    pub fn new(states: Vec<State>, parts: Vec<(Rule, Vec<State>)>, budget_per_day: f64) -> Self {
+    /// Adds up what the whole rule found, what parts of it did, and what it found with other
+    /// budgets.
+    pub fn new(
+        states: Vec<State>,
+        parts: Vec<(Rule, Vec<State>)>,
+        asked: Vec<(f64, Vec<State>)>,
+        budget_per_day: f64,
+    ) -> Self {
         let rows = rows(&states);
         let plain = plain(&states);
         let redrawn = states
@@ -98,7 +112,12 @@ impl Table {
             rows: self::rows(&states).into_iter().filter(|row| row.kind.is_none()).collect(),
             plain: self::plain(&states),
         });
-        Self { budget_per_day, rows, plain, changes, parts: parts.collect(), redrawn, states }
+        let parts = parts.collect();
+        let asked = asked
+            .into_iter()
+            .map(|(per_day, states)| Asked { per_day, plain: self::plain(&states) })
+            .collect();
+        Self { budget_per_day, rows, plain, changes, parts, asked, redrawn, states }
     }
 
     /// Learning times and namings, as columns.
@@ -184,6 +203,16 @@ impl Table {
                 duration(*learn_s)
             );
         }
+        for Asked { per_day, plain } in &self.asked {
+            for Plain { naming, learn_s, hours, alerts, per_day: had, low, high } in plain {
+                let _ = writeln!(
+                    text,
+                    "| {}, {} learned, {per_day} a day asked | {hours:.2} | {alerts} | {had:.1} | {low:.1} to {high:.1} |",
+                    naming.name(),
+                    duration(*learn_s)
+                );
+            }
+        }
         self.parts_markdown(&mut text);
         text
     }
@@ -221,6 +250,16 @@ impl Table {
                 let _ = write!(text, " {cell:>20}");
             }
             text.push('\n');
+        }
+        for Asked { per_day, plain } in &self.asked {
+            for Plain { naming, alerts, hours, .. } in plain {
+                let expected = per_day * hours / 24.0;
+                let _ = writeln!(
+                    text,
+                    "plain life, {}, {per_day} a day asked: {alerts} alerts in {hours:.2} h, {expected:.1} asked",
+                    naming.name()
+                );
+            }
         }
         let mut head = format!("{:26}", "");
         for (naming, learn_s) in self.columns() {

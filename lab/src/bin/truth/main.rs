@@ -11,8 +11,11 @@ use std::{
 use clap::Parser;
 use hedgerow_lab::{
     Load, exit_code,
-    truth::{self, Naming, Plan, Recording, Rule, Table, Tape, duration, judge},
+    truth::{self, Acts, Naming, Plan, Recording, Rule, Table, Tape, duration, judge},
 };
+
+/// Alerts of plain life that a row of rates waits for: with fewer, none at all would prove nothing.
+const ALERTS_EXPECTED: f64 = 6.0;
 
 /// Measures what is found, and what alerts that should not.
 #[derive(Debug, Parser)]
@@ -27,7 +30,7 @@ struct Arguments {
     #[arg(long, default_value_t = 60)]
     minutes: u32,
     /// Learning times in seconds
-    #[arg(long, value_delimiter = ',', default_value = "120,600,3600")]
+    #[arg(long, value_delimiter = ',', default_value = "120,600,3600,86400,604800")]
     learn: Vec<u64>,
     /// Learned states of each learning time, among which the acts are divided
     #[arg(long, default_value_t = 4)]
@@ -38,9 +41,12 @@ struct Arguments {
     /// Only every other act, from the first (0) or the second (1) on: choose on one, tell on the other
     #[arg(long, value_parser = clap::value_parser!(u8).range(0..2))]
     half: Option<u8>,
-    /// Also tell what parts of the rule find by themselves
+    /// Also tell what parts of the rule find by themselves after at most an hour, without units
     #[arg(long)]
     parts: bool,
+    /// Also judge plain life with so many alerts a day asked, for as long as six are expected
+    #[arg(long, value_delimiter = ',')]
+    rates: Vec<f64>,
     /// Only with workloads told apart by units, or only without
     #[arg(long)]
     naming: Option<Naming>,
@@ -86,10 +92,11 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     );
     let plan = Plan {
         rule: Rule::Whole,
-        half: arguments.half.map(usize::from),
+        acts: arguments.half.map_or(Acts::All, |half| Acts::Half(half.into())),
         learn_s: arguments.learn.clone(),
         namings: arguments.naming.map_or_else(|| Naming::ALL.to_vec(), |naming| vec![naming]),
         states: arguments.states,
+        plain_hours: 0.0,
         budget_per_day: arguments.budget,
     };
     let begun = Instant::now();
@@ -104,11 +111,24 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     })?;
     let parts = if arguments.parts { &Rule::PARTS[..] } else { &[] };
     let parts = parts.iter().map(|rule| {
-        let plan = Plan { rule: *rule, namings: vec![Naming::Bare], ..plan.clone() };
+        let learn_s = plan.learn_s.iter().copied().filter(|learn_s| *learn_s <= 3600).collect();
+        let plan = Plan { rule: *rule, learn_s, namings: vec![Naming::Bare], ..plan.clone() };
         Ok((*rule, judge(&tape, &plan, &mut |_| {})?))
     });
     let parts = parts.collect::<anyhow::Result<Vec<_>>>()?;
-    let table = Table::new(states, parts, arguments.budget);
+    let asked = arguments.rates.iter().map(|per_day| {
+        let plan = Plan {
+            acts: Acts::None,
+            learn_s: vec![3600],
+            states: 1,
+            plain_hours: ALERTS_EXPECTED * 24.0 / per_day,
+            budget_per_day: *per_day,
+            ..plan.clone()
+        };
+        Ok((*per_day, judge(&tape, &plan, &mut |_| {})?))
+    });
+    let asked = asked.collect::<anyhow::Result<Vec<_>>>()?;
+    let table = Table::new(states, parts, asked, arguments.budget);
     fs::write(arguments.recording.join("details.txt"), table.details())?;
     fs::write(arguments.recording.join("table.json"), serde_json::to_vec_pretty(&table)?)?;
     fs::write(arguments.recording.join("table.md"), table.markdown())?;
