@@ -95,3 +95,21 @@ flat: ## peak memory of training while its input grows tenfold
 	@scripts/setup build
 	$(BUILD) --example flat
 	$(TARGET_DIR)/debug/examples/flat
+
+.PHONY: wheel report-test notebooks spark
+
+wheel: ## the Python wheel (python/), and its tests against the command line
+	@scripts/setup build python
+	@scripts/wheel test
+
+report-test: ## the reports' pages in a headless browser; screenshots in target/report
+	@scripts/setup build python browser
+	@scripts/report-test
+
+notebooks: ## capture this host for three minutes, run the notebooks on it, their pages in target/notebooks
+	@scripts/setup build python
+	@scripts/notebooks
+
+spark: ## score, judge and train by Spark Connect, against the command line
+	@scripts/setup build python
+	@scripts/spark

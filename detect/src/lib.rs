@@ -73,7 +73,7 @@ pub use self::{
     error::{Error, Result, chain},
     life::Life,
     overview::{DeedOverview, Overview, ProgramOverview, WorkloadOverview},
-    persist::SavedModel,
+    persist::{Judged, SavedModel},
     said::finding::{FOREST, NATS},
     usual::{
         detector::Detector,

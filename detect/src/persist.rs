@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::file::{ModelFile, SchemaId, TrainingSummary};
 use hedgerow_event::{Object, Scale};
-use hedgerow_features::{Baseline, COLUMNS, SCHEMA_VERSION, schema_hash};
+use hedgerow_features::{Baseline, COLUMNS, SCHEMA_VERSION, Window, schema_hash};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -115,6 +115,42 @@ impl SavedModel {
     pub fn seed(&self) -> u64 {
         self.learned.seed
     }
+
+    pub fn model_id(&self) -> &str {
+        &self.learned.model_id
+    }
+
+    /// Judges windows and early rows as the model was saved. Nothing is learned and nothing waits, so
+    /// that neither order nor company matters; `None` for windows that weren't watched long enough,
+    /// and where too little was learned of their length.
+    pub fn judge(&self, windows: &[Window]) -> Vec<Option<Judged>> {
+        let mut judged = vec![None; windows.len()];
+        for (scale, learned) in &self.learned.scales {
+            let of_scale = |(_, window): &(usize, &Window)| {
+                window.time.scale == *scale && window.time.is_valid()
+            };
+            let (places, part): (Vec<usize>, Vec<&Window>) =
+                windows.iter().enumerate().filter(of_scale).unzip();
+            let scored = learned.detector.score(&learned.reference, &part);
+            for ((place, window), scored) in places.into_iter().zip(part).zip(scored) {
+                let surprise = learned.surprise(window, &scored);
+                judged[place] =
+                    Some(Judged { score: scored.forest, measure: scored.measure, surprise });
+            }
+        }
+        judged
+    }
+}
+
+/// What a frozen model says of a window.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Judged {
+    /// The isolation forest's (Liu 2008), in (0, 1].
+    pub score: f64,
+    /// Log-odds of the score and distance to the nearest neighbours.
+    pub measure: f64,
+    /// How surprising that is, in nats; `None` where nothing was held back of its kind.
+    pub surprise: Option<f64>,
 }
 
 impl Engine {

@@ -9,8 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use common::{EPOCH_NS, close, event, exec, outbound, subject};
-use hedgerow_event::{FlowPhase, Origin, Raw};
+use common::{EPOCH_NS, call, close, event, exec, outbound, subject};
+use hedgerow_event::{Exec, FlowPhase, Origin, Raw};
 use hedgerow_features::{Record, records_to_batch};
 use hedgerow_offline::{
     keys::{BOOT, BUDGET, FULL, HOST, OFFSET, RECORDS, SEED, SYSCALLS},
@@ -102,13 +102,27 @@ impl Life {
         self.remains(directory).finish().unwrap();
     }
 
+    /// Writes it with what somebody else did in one of its epochs.
+    pub fn write_with(&self, directory: &Path, others: &[Record]) {
+        self.remains_with(directory, others).finish().unwrap();
+    }
+
     /// Writes all of it, and doesn't finish: who forgets what is returned leaves the remains of a
     /// kill, since no destructor runs.
     pub fn remains(&self, directory: &Path) -> ParquetSink {
+        self.remains_with(directory, &[])
+    }
+
+    fn remains_with(&self, directory: &Path, others: &[Record]) -> ParquetSink {
         let mut sink = self.sink(directory);
         let mut rng = SmallRng::seed_from_u64(self.chance);
         for epoch in self.first..self.first + self.epochs {
-            let batch = records_to_batch(&self.records(epoch, &mut rng)).unwrap();
+            let mut records = self.records(epoch, &mut rng);
+            let of_epoch = others.iter().filter(|record| epoch_of(record) == Some(epoch));
+            // Before the epoch's end, which is the last.
+            let end = records.len() - 1;
+            records.splice(end..end, of_epoch.cloned());
+            let batch = records_to_batch(&records).unwrap();
             sink.write(RECORDS, &batch, wall_ns(epoch)).unwrap();
             if self.segments {
                 sink.checkpoint().unwrap();
@@ -116,6 +130,24 @@ impl Life {
         }
         sink
     }
+}
+
+fn epoch_of(record: &Record) -> Option<u32> {
+    match record {
+        Record::Event(event) => Some(event.epoch.0),
+        _ => None,
+    }
+}
+
+/// The web server becomes a shell, from a file that it wrote, and talks to a stranger.
+pub fn intruder(epoch: u32) -> Vec<Record> {
+    let server = subject("web.service", "/usr/bin/web");
+    let shell = subject("web.service", "/tmp/.intruder/sh");
+    let (path, arguments) = ("/tmp/.intruder/sh".into(), "sh -i".into());
+    let exec = Exec { path, arguments, writable: true, socket_io: true, ..exec(Some(&server)) };
+    let stranger = outbound(FlowPhase::Start, "203.0.113.9", 4444, 5_000_000);
+    let done = [Origin::Exec(Box::new(exec)), stranger, call(2, -13, "/etc/shadow")];
+    done.into_iter().map(|origin| event(&shell, epoch, 1200, origin).into()).collect()
 }
 
 pub fn open(paths: &[PathBuf]) -> hedgerow_offline::Result<Source> {

@@ -1,0 +1,81 @@
+"""The offline verbs of the command line, on captures by name."""
+
+import json
+import os
+
+from hedgerow import _hedgerow
+
+
+def _list(value):
+    if value is None:
+        return []
+    return [os.fspath(value)] if isinstance(value, (str, os.PathLike)) else [os.fspath(v) for v in value]
+
+
+def _path(value):
+    return None if value is None else os.fspath(value)
+
+
+def _captures(captures, *, host=None, from_time=None, to_time=None, tz="UTC", workload=None, program=None):
+    """What every verb takes: captures, partitions, files and patterns of these; of which hosts,
+    epochs (RFC 3339, without a zone in `tz`), workloads and programs, by name or pattern."""
+    return {
+        "captures": _list(captures),
+        "host": _list(host),
+        "from_time": from_time,
+        "to_time": to_time,
+        "tz": tz,
+        "workload": _list(workload),
+        "program": _list(program),
+    }
+
+
+def train(captures, model, *, seed=None, key_file=None, recompute=False, windows=None, report=None, **which):
+    """Learns a model from captures, as `hedgerow train`; gives what it says as JSON."""
+    asked = _captures(captures, **which)
+    told = _hedgerow.train(
+        asked, _path(model), seed, _path(key_file), recompute, _path(windows), _path(report)
+    )
+    return json.loads(told)
+
+
+def score(captures, model, *, out=None, recompute=False, windows=None, **which):
+    """Scores captures, as `hedgerow score`; without a directory for them the findings are returned."""
+    asked = _captures(captures, **which)
+    return json.loads(_hedgerow.score(asked, _path(model), _path(out), recompute, _path(windows)))
+
+
+def evaluate(captures, model, labels, *, budget=None, recompute=False, csv=None, html=None, **which):
+    """Evaluates a model by labels, as `hedgerow eval`."""
+    asked = _captures(captures, **which)
+    told = _hedgerow.evaluate(
+        asked, _path(model), _path(labels), budget, recompute, _path(csv), _path(html)
+    )
+    return json.loads(told)
+
+
+def backtest(
+    captures,
+    model,
+    *,
+    policy=None,
+    allow=(),
+    budget=None,
+    labels=None,
+    against_model=None,
+    against_policy=None,
+    **which,
+):
+    """Shows what a model and a policy would have done, as `hedgerow backtest`."""
+    asked = _captures(captures, **which)
+    told = _hedgerow.backtest(
+        asked,
+        _path(model),
+        _path(policy),
+        list(allow),
+        budget,
+        _path(labels),
+        _path(against_model),
+        _path(against_policy),
+    )
+    return json.loads(told)

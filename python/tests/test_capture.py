@@ -1,0 +1,111 @@
+"""Captures, models and verbs, against the command line."""
+
+import json
+import pickle
+import shutil
+
+import polars as pl
+import pytest
+from conftest import hedgerow as command
+
+import hedgerow
+from hedgerow import cli
+
+KEYS = ["host", "workload", "program", "script", "scale_epochs", "epoch", "early"]
+
+
+def windows(life):
+    return pl.DataFrame(hedgerow.read_capture(life.windows))
+
+
+def judged(life, of=None):
+    model = hedgerow.Model.load(life.model)
+    return pl.from_arrow(model.score(windows(life) if of is None else of))
+
+
+def scores(life):
+    return pl.DataFrame(hedgerow.read_capture(life.out, "scores"))
+
+
+def test_a_frozen_model_gives_the_scores_of_the_command_line(life):
+    told = scores(life)
+    both = told.join(judged(life), on=KEYS, how="left", nulls_equal=True, suffix="_frozen")
+    assert len(both) == len(told) > 300
+    # Nothing was looked at early in a life that was made up. Bits, not digits.
+    assert (both["score"] == both["score_frozen"]).all()
+    assert (both["window_end"] == both["window_end_frozen"]).all()
+    # Each run is judged from the model file on: of its first windows nothing was held back yet.
+    first = both.filter(pl.col("epoch") == pl.col("epoch").min().over("host")).group_by("host", maintain_order=True).first()
+    assert len(first) == 2 and (first["surprise_nats"] == first["surprise_nats_frozen"]).all()
+    assert (both["p"] == (-both["surprise_nats_frozen"]).exp()).all()
+
+
+def test_neither_order_nor_company_matters(life):
+    whole = judged(life)
+    place = pl.Series("place", range(len(whole)))
+    shuffled = windows(life).with_columns(place).sample(fraction=1, shuffle=True, seed=3)
+    parts = [judged(life, part.drop("place")) for part in shuffled.iter_slices(37)]
+    again = pl.concat(parts).with_columns(shuffled["place"]).sort("place").drop("place")
+    assert again.equals(whole)
+    model = pickle.loads(pickle.dumps(hedgerow.Model.load(life.model)))
+    assert pl.from_arrow(model.score(windows(life))).equals(whole)
+    batches = [model.score(batch) for batch in hedgerow.read_capture(life.windows)]
+    assert pl.from_arrow(batches).equals(whole)
+
+
+def test_what_is_no_window_is_named(life):
+    with pytest.raises(hedgerow.Error, match="workload"):
+        judged(life, windows(life).drop("workload"))
+    with pytest.raises(hedgerow.Error, match="no-model"):
+        hedgerow.Model.load(life.home / "no-model")
+
+
+def test_streams_are_read_whole_or_by_column(life):
+    reader = hedgerow.read_capture(life.past, "records", columns=["kind", "epoch"])
+    assert reader.schema.names == ["kind", "epoch"]
+    rows = sum(batch.num_rows for batch in reader)
+    assert rows == pl.scan_parquet(life.past / "records/**/*.parquet").select(pl.len()).collect().item()
+    with pytest.raises(KeyError, match="kinds"):
+        hedgerow.read_capture(life.past, "records", columns=["kinds"])
+    with pytest.raises(hedgerow.Error, match="nowhere"):
+        hedgerow.read_capture(life.home / "nowhere")
+
+
+def test_a_damaged_file_is_warned_of(life, tmp_path):
+    capture = tmp_path / "capture"
+    shutil.copytree(life.past, capture)
+    broken = sorted(capture.rglob("*.parquet"))[1]
+    broken.write_bytes(broken.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match=broken.name):
+        for _ in hedgerow.read_capture(capture, "records"):
+            pass
+
+
+def test_verbs_are_those_of_the_command_line(life, tmp_path):
+    model = tmp_path / "model"
+    told = hedgerow.train(life.past, model, report=tmp_path / "report.html")
+    assert told["runs"] == 2 and told["hosts"] == ["a", "b"] and not told["holes"]["damaged"]
+    assert "Training report" in (tmp_path / "report.html").read_text()
+    assert judged(life).equals(pl.from_arrow(hedgerow.Model(model).score(windows(life))))
+    out = tmp_path / "scores"
+    told = hedgerow.score(life.today, life.model, out=out)
+    assert told["reports"] == len(life.findings) and told["windows"] == len(scores(life))
+    assert (out / "findings.jsonl").read_text() == (life.out / "findings.jsonl").read_text()
+    assert pl.DataFrame(hedgerow.read_capture(out, "scores")).equals(scores(life))
+    assert hedgerow.score([life.today], life.model)["findings"] == life.findings
+    assert {f["host_id"] for f in hedgerow.score(life.today, life.model, host="b")["findings"]} <= {"b"}
+    with pytest.raises(hedgerow.Error, match="there are a, b"):
+        hedgerow.score(life.today, life.model, host="c")
+
+
+def test_evaluation_and_back_test_are_those_of_the_command_line(life, tmp_path, capsys):
+    span = windows(life).filter(pl.col("program") == "/tmp/.intruder/sh").select("start", "end").row(0)
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"start,end,host\n{span[0].isoformat()},{span[1].isoformat()},a\n")
+    for verb in (["eval", "--labels", labels], ["backtest", "--labels", labels]):
+        arguments = [verb[0], life.today, "--model", life.model, *verb[1:]]
+        assert cli.main([str(argument) for argument in arguments]) == 0
+        ours = json.loads(capsys.readouterr().out)
+        assert ours == json.loads(command(*arguments, "--json"))
+    assert cli.main(["score", str(life.home / "none")]) == 1
+    assert "none" in capsys.readouterr().err
