@@ -5,8 +5,8 @@ use std::fmt::Write;
 /// Drawing area of a chart, in its own units.
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 260.0;
-const LEFT: f64 = 56.0;
-const BOTTOM: f64 = 40.0;
+const LEFT: f64 = 60.0;
+const BOTTOM: f64 = 48.0;
 const TOP: f64 = 12.0;
 const RIGHT: f64 = 14.0;
 /// Rows of a table that are shown; how many more there are is said.
@@ -22,10 +22,11 @@ color:var(--fg);font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}\
 h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.4rem 0}\
 .dim{color:var(--dim)}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}\
 th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);\
-vertical-align:top;min-width:4.5rem}th{color:var(--dim);font-weight:600}\
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}\
+vertical-align:top}td{min-width:7rem}th{color:var(--dim);font-weight:600;overflow-wrap:normal}\
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;min-width:0}\
 figure{margin:.5rem 0}figcaption{color:var(--dim);font-size:.9rem}\
 svg{width:100%;max-width:40rem;height:auto;display:block}svg text{fill:var(--dim);font-size:12px}\
+@media(max-width:34rem){svg text{font-size:18px}}\
 .axis{stroke:var(--line)}.a{stroke:var(--mark);fill:none;stroke-width:2}\
 .b{stroke:var(--second);fill:none;stroke-width:2;stroke-dasharray:5 4}.bar{fill:var(--mark)}\
 .dot{fill:var(--mark)}";
@@ -60,6 +61,8 @@ pub fn number(value: f64) -> String {
     if !value.is_finite() {
         return "not available".to_owned();
     }
+    // No sum of nothing is less than nothing.
+    let value = if value == 0.0 { 0.0 } else { value };
     let digits = match value.abs() {
         x if x >= 100.0 || x == 0.0 => 0,
         x if x >= 10.0 => 1,
@@ -67,6 +70,15 @@ pub fn number(value: f64) -> String {
         _ => 3,
     };
     format!("{value:.digits$}")
+}
+
+/// A figure for an axis, which has room for six letters.
+fn short(value: f64) -> String {
+    match value.abs() {
+        x if x >= 1e6 => format!("{}M", number(value / 1e6)),
+        x if x >= 1e4 => format!("{}k", number(value / 1e3)),
+        _ => number(value),
+    }
 }
 
 impl Page {
@@ -94,7 +106,7 @@ impl Page {
             Some(name) if name.starts_with('#') => " class=n",
             _ => "",
         };
-        self.body.push_str("<div class=wide><table><thead><tr>");
+        self.body.push_str("<div class=wide tabindex=0><table><thead><tr>");
         for (column, name) in head.iter().enumerate() {
             let name = escaped(name.trim_start_matches('#'));
             let _ = write!(self.body, "<th{}>{name}</th>", class(column));
@@ -135,7 +147,7 @@ impl Page {
             }
             if lines.len() > 1 {
                 let which = if class == "a" { "solid" } else { "dashed" };
-                let at = if class == "a" { 0.0 } else { 16.0 };
+                let at = if class == "a" { 0.0 } else { 20.0 };
                 let _ = write!(
                     marks,
                     "<text x=\"{}\" y=\"{}\" text-anchor=end>{which}: {}</text>",
@@ -186,18 +198,19 @@ impl Page {
             "<figure><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img aria-label=\"{caption}\">\
              <path class=axis fill=none d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>{marks}"
         );
-        for share in [0.0, 0.5, 1.0] {
+        for (share, anchor) in [(0.0, "middle"), (0.5, "middle"), (1.0, "end")] {
             let (x, y) = scale.value(share);
+            let beyond = if share == 1.0 { RIGHT } else { 0.0 };
             let _ = write!(
                 self.body,
-                "<text x=\"{:.1}\" y=\"{}\" text-anchor=middle>{}</text>\
+                "<text x=\"{:.1}\" y=\"{}\" text-anchor={anchor}>{}</text>\
                  <text x=\"{}\" y=\"{:.1}\" text-anchor=end>{}</text>",
-                LEFT + share * (right - LEFT),
-                bottom + 16.0,
-                number(x),
+                LEFT + share * (right - LEFT) + beyond,
+                bottom + 20.0,
+                short(x),
                 LEFT - 6.0,
                 bottom - share * (bottom - TOP) + 4.0,
-                number(y)
+                short(y)
             );
         }
         let _ = writeln!(
@@ -219,7 +232,7 @@ impl Page {
             "<!doctype html>\n<html lang=en><head><meta charset=utf-8>\
              <meta name=viewport content=\"width=device-width,initial-scale=1\">\
              <meta http-equiv=Content-Security-Policy content=\"default-src 'none'; style-src \
-             'unsafe-inline'\"><link rel=icon href=\"data:,\"><title>{title}</title>\
+             'unsafe-inline'; img-src data:\"><link rel=icon href=\"data:,\"><title>{title}</title>\
              <style>{STYLE}</style></head>\n<body><main><h1>{title}</h1>\n{}</main></body></html>\n",
             self.body
         )
@@ -272,6 +285,15 @@ mod tests {
         assert!(!html.contains("<script") && !html.contains('\u{202e}') && !html.contains("<b>"));
         assert!(html.contains("a&quot;b") && html.contains("x&#39;&amp;"));
         assert!(!html.contains("http:") && !html.contains("https:"), "nothing from the network");
+    }
+
+    #[test]
+    fn figures_are_short_and_nothing_has_no_sign() {
+        assert_eq!(
+            [-0.0, 0.0, 0.25, 12.34, 1234.5].map(number),
+            ["0", "0", "0.250", "12.3", "1234"]
+        );
+        assert_eq!([0.0, 9_999.0, 12_345.0, 1.5e7].map(short), ["0", "9999", "12.3k", "15.0M"]);
     }
 
     #[test]
