@@ -1,0 +1,165 @@
+"""What is too much for one machine, by Spark Connect: windows judged, findings and models of many hosts.
+
+    python spark/fleet.py score    WINDOWS... --model MODEL --out DIR [--remote sc://HOST:PORT]
+    python spark/fleet.py findings CAPTURE... --model MODEL --out DIR [--remote sc://HOST:PORT]
+    python spark/fleet.py train    CAPTURE... --workload NAME... --out DIR [--remote sc://HOST:PORT]
+
+WINDOWS is a directory of windows (CAPTURE/windows). Executors need the wheel
+`hedgerow`, and see captures and model under the same paths as the driver. Without --remote an engine
+starts in this process (Sail, no JVM).
+
+A window's score hangs on the window and the model alone, so that any partition of any engine gives the
+same bits (mapInArrow). Findings hang on what came before: a host is one group, its files are read in
+the order of writing, by the same code as `hedgerow score` (applyInArrow). What travels through the
+engine is the files' names, not their rows: a host's records of a day are larger than an executor. A
+workload is learned by itself, from all hosts' records of it (applyInArrow). Models of workloads
+are not merged: ranges and tails of one are not those of all (docs/captures.md), and a window is judged
+by its workload's.
+"""
+
+import argparse
+import glob
+from pathlib import Path
+
+SCORES = (
+    "host string, workload string, program string, script string, scale_epochs long, epoch long, "
+    "early long, window_start timestamp, window_end timestamp, score double, surprise_nats double, "
+    "measure double, p double"
+)
+FINDINGS = "host string, finding string"
+MODELS = "workload string, told string, model binary"
+
+
+def windows_of(spark, directories):
+    """Windows below directories. Files are named one by one: an engine that finds `host=` in a path
+    makes a second column of it."""
+    files = [str(file) for directory in directories for file in sorted(Path(directory).rglob("*.parquet"))]
+    return spark.read.parquet(*files)
+
+
+def score(windows, model):
+    """Windows as a frame of Spark, judged by a frozen model."""
+
+    def judge(batches):
+        import pyarrow as pa
+
+        import hedgerow
+
+        frozen = hedgerow.Model.load(model)
+        for batch in batches:
+            judged = frozen.score(batch)
+            # Spark knows no unsigned numbers, and times in microseconds.
+            wide = {pa.uint32(): pa.int64(), pa.timestamp("ns", "UTC"): pa.timestamp("us", "UTC")}
+            columns = [column.cast(wide.get(column.type, column.type), safe=False) for column in judged]
+            yield pa.RecordBatch.from_arrays(columns, names=judged.schema.names)
+
+    # Spark has no nanoseconds: windows hold the same times since boot.
+    return windows.drop("start", "end").mapInArrow(judge, SCORES)
+
+
+def files_of(spark, captures):
+    """The files of captures, by host: a frame of names."""
+    found = []
+    for capture in captures:
+        for file in sorted(Path(capture).rglob("records/host=*/date=*/*.parquet")):
+            host = next(part[5:] for part in file.parts if part.startswith("host="))
+            found.append((host, str(file)))
+    return spark.createDataFrame(found, "host string, path string")
+
+
+def findings(spark, captures, model):
+    """What is found in captures, host by host, in time order."""
+
+    def judge(table):
+        import json
+
+        import pyarrow as pa
+
+        import hedgerow
+
+        found = hedgerow.score(table.column("path").to_pylist(), model)["findings"]
+        host = table.column("host")[0].as_py()
+        lines = [json.dumps(finding, sort_keys=True) for finding in found]
+        return pa.table({"host": pa.array([host] * len(lines), pa.string()), "finding": pa.array(lines, pa.string())})
+
+    return files_of(spark, captures).groupBy("host").applyInArrow(judge, FINDINGS)
+
+
+def train(spark, captures, workloads):
+    """A model of each workload, learned from what all hosts did in it."""
+    captures = [str(capture) for capture in captures]
+
+    def learn(table):
+        import json
+        import tempfile
+
+        import pyarrow as pa
+
+        import hedgerow
+
+        workload = table.column("workload")[0].as_py()
+        with tempfile.TemporaryDirectory() as home:
+            path = Path(home) / "model"
+            told = hedgerow.train(captures, path, workload=glob.escape(workload))
+            model = path.read_bytes()
+        return pa.table({"workload": [workload], "told": [json.dumps(told)], "model": [model]})
+
+    named = spark.createDataFrame([(workload,) for workload in workloads], "workload string")
+    return named.groupBy("workload").applyInArrow(learn, MODELS)
+
+
+def session(remote=None):
+    """A session at an engine, and what stops it."""
+    from pyspark.sql.connect.session import SparkSession
+
+    if remote:
+        spark = SparkSession.builder.remote(remote).getOrCreate()
+        return spark, spark.stop
+    from pysail.spark import SparkConnectServer
+
+    server = SparkConnectServer()
+    server.start(background=True)
+    _, port = server.listening_address
+    spark = SparkSession.builder.remote(f"sc://localhost:{port}").getOrCreate()
+
+    def stop():
+        spark.stop()
+        server.stop()
+
+    return spark, stop
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("verb", choices=["score", "findings", "train"])
+    parser.add_argument("captures", nargs="+", metavar="CAPTURE")
+    parser.add_argument("--model")
+    parser.add_argument("--workload", action="append", default=[])
+    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--remote")
+    asked = parser.parse_args()
+    if asked.verb != "train" and not asked.model:
+        parser.error("--model is missing")
+    if asked.verb == "train" and not asked.workload:
+        parser.error("--workload is missing")
+    spark, stop = session(asked.remote)
+    try:
+        if asked.verb == "score":
+            score(windows_of(spark, asked.captures), asked.model).write.parquet(str(asked.out))
+        elif asked.verb == "findings":
+            asked.out.mkdir(parents=True, exist_ok=True)
+            with open(asked.out / "findings.jsonl", "w") as file:
+                for row in findings(spark, asked.captures, asked.model).toLocalIterator():
+                    print(row.finding, file=file)
+        else:
+            asked.out.mkdir(parents=True, exist_ok=True)
+            for at, row in enumerate(train(spark, asked.captures, asked.workload).toLocalIterator()):
+                # A workload's name is no file name.
+                (asked.out / f"{at}.hedgerow").write_bytes(row.model)
+                print(f"{asked.out / f'{at}.hedgerow'}\t{row.workload}")
+    finally:
+        stop()
+
+
+if __name__ == "__main__":
+    main()
