@@ -3,10 +3,12 @@
     python spark/fleet.py score    WINDOWS... --model MODEL --out DIR [--remote sc://HOST:PORT]
     python spark/fleet.py findings CAPTURE... --model MODEL --out DIR [--remote sc://HOST:PORT]
     python spark/fleet.py train    CAPTURE... --workload NAME... --out DIR [--remote sc://HOST:PORT]
+    python spark/fleet.py needs    CAPTURE --model MODEL [--hosts N] [--days N]
 
 WINDOWS is a directory of windows (CAPTURE/windows). Executors need the wheel
 `hedgerow`, and see captures and model under the same paths as the driver. Without --remote an engine
-starts in this process (Sail, no JVM).
+starts in this process (Sail, no JVM). `needs` asks no engine: it measures one capture with its windows
+on one core and multiplies.
 
 A window's score hangs on the window and the model alone, so that any partition of any engine gives the
 same bits (mapInArrow). Findings hang on what came before: a host is one group, its files are read in
@@ -108,6 +110,36 @@ def train(spark, captures, workloads):
     return named.groupBy("workload").applyInArrow(learn, MODELS)
 
 
+def needs(capture, model, hosts, days):
+    """What so many hosts need for so long, were all like those of a capture, as lines."""
+    import time
+
+    import hedgerow
+
+    def disk(stream):
+        return sum(file.stat().st_size for file in Path(capture, stream).rglob("*.parquet"))
+
+    seen = hedgerow.read_capture(capture, columns=["host", "epoch"]).read_all()
+    host_days = seen.group_by(["host", "epoch"]).aggregate([]).num_rows * 5 / 86_400
+    records = sum(batch.num_rows for batch in hedgerow.read_capture(capture, "records", columns=["epoch"]))
+    began = time.process_time()
+    windows = sum(len(part) for part in map(hedgerow.Model.load(model).score, hedgerow.read_capture(capture)))
+    judged = time.process_time()
+    hedgerow.score(capture, model)
+    replayed = time.process_time()
+    many = hosts * days / host_days
+    for name, rows, stream, seconds in (
+        ("windows judged", windows, "windows", judged - began),
+        ("records replayed", records, "records", replayed - judged),
+    ):
+        size = disk(stream)
+        yield (
+            f"{name}: {rows / host_days:,.0f} a host and day, {size / rows:.1f} bytes and {1e6 * seconds / rows:.2f} µs each; "
+            f"{hosts:,} hosts and {days:,} days: {many * size / 1e12:,.1f} TB, {many * seconds / 3600:,.0f} core hours, "
+            f"{hosts * seconds / host_days / 86_400:,.1f} cores to keep up"
+        )
+
+
 def session(remote=None):
     """A session at an engine, and what stops it."""
     from pyspark.sql.connect.session import SparkSession
@@ -131,17 +163,24 @@ def session(remote=None):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("verb", choices=["score", "findings", "train"])
+    parser.add_argument("verb", choices=["score", "findings", "train", "needs"])
     parser.add_argument("captures", nargs="+", metavar="CAPTURE")
     parser.add_argument("--model")
     parser.add_argument("--workload", action="append", default=[])
-    parser.add_argument("--out", required=True, type=Path)
+    parser.add_argument("--out", type=Path)
     parser.add_argument("--remote")
+    parser.add_argument("--hosts", type=int, default=10_000)
+    parser.add_argument("--days", type=int, default=365)
     asked = parser.parse_args()
     if asked.verb != "train" and not asked.model:
         parser.error("--model is missing")
     if asked.verb == "train" and not asked.workload:
         parser.error("--workload is missing")
+    if asked.verb == "needs":
+        print(*needs(asked.captures[0], asked.model, asked.hosts, asked.days), sep="\n")
+        return
+    if not asked.out:
+        parser.error("--out is missing")
     spark, stop = session(asked.remote)
     try:
         if asked.verb == "score":

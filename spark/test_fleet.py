@@ -76,3 +76,14 @@ def test_a_workload_is_learned_as_the_command_line_learns_it(home, spark, tmp_pa
         assert ours.equals(theirs)
         judged = pc.is_valid(ours["score"])
         assert pc.any(judged).as_py()
+
+
+def test_what_many_hosts_need_is_what_one_needs_many_times(home):
+    capture = home / "measured"
+    (capture / "records").parent.mkdir()
+    os.symlink(home / "today" / "records", capture / "records")
+    os.symlink(home / "windows" / "windows", capture / "windows")
+    lines = list(fleet.needs(capture, str(home / "model"), hosts=10, days=2))
+    assert len(lines) == 2 and all(" TB, " in line and "10 hosts and 2 days" in line for line in lines)
+    # Of each epoch two programs and the kernel's own counters, and a twelfth as many minutes.
+    assert 50_000 < float(lines[0].split(": ")[1].split(" ")[0].replace(",", "")) < 65_000
