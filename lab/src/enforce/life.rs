@@ -248,7 +248,7 @@ impl Watched<'_> {
         };
         let (wrong, counted): (Vec<_>, Vec<_>) =
             last.values().partition(|entry| entry.mode == Mode::Enforce);
-        (wrong.into_iter().map(|e| say(e)).collect(), counted.into_iter().map(|e| say(e)).collect())
+        (wrong.into_iter().map(say).collect(), counted.into_iter().map(say).collect())
     }
 
     fn attack(

@@ -12,6 +12,8 @@ use std::{
 
 use hedgerow_probe::identity::cgroup::Hierarchy;
 
+use crate::harness::executable;
+
 /// How long a cgroup may still hold processes that end, and a mount files that are read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
