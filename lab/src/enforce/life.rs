@@ -18,7 +18,7 @@ use super::{
     planted::{self, Client, Planted},
     services::{ENFORCED, Services, Work},
 };
-use crate::{Attack, Daemon, Lab, Line, Outcome, Via, now_ns};
+use crate::{Attack, Daemon, Lab, Line, Load, Outcome, Via, now_ns};
 
 /// What goes on by itself ends after this.
 const ATTACK_LIMIT: Duration = Duration::from_secs(10);
@@ -155,6 +155,10 @@ pub(super) fn live(
         enforcing,
     };
     for (attack, via, unit) in ATTACKS {
+        // Each by itself: what one tree does within five minutes is one case.
+        if unit == "app" {
+            watched.during(|| services.work(lab, &Work::Restart(Load::App), 0))?;
+        }
         life.attacks.push(watched.attack(lab, attack, via, unit, settle)?);
     }
     // Elsewhere nobody attacked.
