@@ -195,7 +195,7 @@ fn on_host(tests: &BTreeSet<Test>, programs: &Programs) -> anyhow::Result<Result
 fn in_guest(series: &str, tests: &BTreeSet<Test>, programs: &Programs) -> anyhow::Result<Results> {
     let tests = tests.iter().filter(|test| IN_GUESTS.contains(&test.0)).copied().collect();
     let mut guest = Command::new(root().join("scripts/vm"));
-    guest.args(["-t", "600", series]);
+    guest.args(["-t", "900", series]);
     let programs = by_program(&tests, programs)?;
     for (program, tests) in &programs {
         guest.arg(program).args(FLAGS).args(tests.iter().map(|test| test.2)).arg("--");
