@@ -39,11 +39,13 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
         rounds: arguments.rounds.max(1),
         tell: |line| println!("{line}"),
     };
-    let lives = plan.make()?;
-    print!("\n{}", enforce::text(&lives));
-    if let Some(docs) = &arguments.docs {
-        fs::write(docs, enforce::document(&lives))?;
-    }
+    let lives = plan.make(|lives| {
+        print!("\n{}", enforce::text(lives));
+        match &arguments.docs {
+            Some(docs) => Ok(fs::write(docs, enforce::document(lives))?),
+            None => Ok(()),
+        }
+    })?;
     let broken: Vec<String> = lives.iter().flat_map(broken).collect();
     anyhow::ensure!(broken.is_empty(), "not kept: {}", broken.join("; "));
     Ok(())

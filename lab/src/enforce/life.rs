@@ -18,7 +18,7 @@ use super::{
     planted::{self, Client, Planted},
     services::{ENFORCED, Services, Work},
 };
-use crate::{Attack, Daemon, Lab, Line, Load, Outcome, Via, now_ns};
+use crate::{Attack, Daemon, Error, Lab, Line, Load, Outcome, Via, now_ns};
 
 /// What goes on by itself ends after this.
 const ATTACK_LIMIT: Duration = Duration::from_secs(10);
@@ -269,8 +269,15 @@ impl Watched<'_> {
         };
         (self.plan.tell)(&format!("  attack: {name}"));
         let earlier = self.told.len();
-        let outcome: Outcome =
-            self.during(|| attack.run(lab, via, ATTACK_LIMIT).with_context(|| name.clone()))?;
+        let started_ns = now_ns();
+        let outcome = self.during(|| match attack.run(lab, via, ATTACK_LIMIT) {
+            Ok(outcome) => Ok(outcome),
+            // Who is refused everything may never come to an end of his own.
+            Err(Error::NotReady { .. }) => {
+                Ok(Outcome { started_ns, ended_ns: now_ns(), transcript: None })
+            }
+            Err(error) => Err(error).with_context(|| name.clone()),
+        })?;
         self.watch(settle, || false)?;
         let workload = Lab::workload(unit);
         let of_it = |entry: &Remediation| {

@@ -34,11 +34,15 @@ pub struct Plan<'a> {
 }
 
 impl Plan<'_> {
-    /// Makes all rounds, and the one through the gate in the last one's lab.
+    /// Makes all rounds, and the one through the gate in the last one's lab. Who asks hears of each
+    /// life as it ends, with those before.
     ///
     /// # Errors
-    /// What the lab or the daemon refuse.
-    pub fn make(&self) -> anyhow::Result<Vec<Life>> {
+    /// What the lab, the daemon, or who hears of it refuse.
+    pub fn make(
+        &self,
+        mut lived: impl FnMut(&[Life]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Vec<Life>> {
         let mut lives = Vec::new();
         for round in 1..=self.rounds {
             (self.tell)(&format!("Round {round} of {}", self.rounds));
@@ -52,6 +56,7 @@ impl Plan<'_> {
                 let state = lab.directory().join(format!("state-{}", lives.len()));
                 copy_directory(&learned, &state)?;
                 lives.push(life::live(self, &lab, &mut services, &state, *gate)?);
+                lived(&lives)?;
             }
         }
         Ok(lives)
