@@ -12,6 +12,8 @@ comes of it is printed. Python's packages are installed from requirements.txt in
 """
 
 import argparse
+import hashlib
+import json
 import pathlib
 import platform
 import subprocess
@@ -94,23 +96,15 @@ def table_run(of, seed, binaries, where):
     return np.array([figures(of.labels, s)[:2] for s in scores])
 
 
-def tables(sets, args, pool, where):
-    """Rows of both tables, labelled and unlabelled."""
-    labelled, unlabelled = [], []
-    for of in sets:
-        began = time.time()
-        jobs = [pool.submit(table_run, of, seed, args.binaries, where) for seed in range(args.seeds)]
-        runs = np.array([job.result() for job in jobs])
-        seconds = time.time() - began
-        if of.labels is None:
-            row = [of.name, len(of.learn), len(of.judge), *(spread(runs[:, at]) for at in range(3))]
-            unlabelled.append((row, seconds))
-        else:
-            size = [len(of.learn), len(of.judge), int(of.labels.sum())]
-            row = [of.name, *size, *(spread(runs[:, at, what]) for what in range(2) for at in range(3))]
-            labelled.append((row, seconds))
-        print(*row, f"({seconds:.0f} s)", flush=True)
-    return labelled, unlabelled
+def told_table(of, args, pool):
+    """A row of the results."""
+    jobs = [pool.submit(table_run, of, seed, args.binaries, TARGET) for seed in range(args.seeds)]
+    runs = np.array([job.result() for job in jobs])
+    row = [of.name, len(of.learn), len(of.judge)]
+    if of.labels is None:
+        return row + [spread(runs[:, at]) for at in range(3)]
+    row.append(int(of.labels.sum()))
+    return row + [spread(runs[:, at, what]) for what in range(2) for at in range(3)]
 
 
 # Traces
@@ -286,44 +280,91 @@ def main():
     if not wanted:
         sys.exit(f"eval: no set in {args.data}")
     TARGET.mkdir(parents=True, exist_ok=True)
-    text, times = header(args), []
+    results = Results(header(args), wanted, [why.replace(str(args.data), "DATA") for why in missing])
+    # The larger ones last: what comes first is told first.
+    size = lambda of: len(of.judge) if isinstance(of, loaders.Table) else 0
     with environment.workers() as pool:
-        for of in (of for of in wanted if isinstance(of, loaders.Traces)):
-            began = time.time()
-            told = told_traces(of, *traces(of, args, pool, TARGET))
-            times.append((of.name, time.time() - began))
-            print("\n".join(told), flush=True)
-            text += told
-        of_tables = [of for of in wanted if isinstance(of, loaders.Table)]
-        labelled, unlabelled = tables(of_tables, args, pool, TARGET)
-        times += [(row[0], seconds) for row, seconds in labelled + unlabelled]
-    if labelled:
-        means = ["mean of ADBench", "", "", ""]
-        bench = [row for row, _ in labelled if row[0].startswith("ADBench")]
-        for at in range(4, 10):
-            means.append(f"{np.mean([float(row[at].split()[0]) for row in bench]):.4f}" if bench else "")
-        methods = ["scikit-learn's forest", "forest", "**measure**"]
-        head = ["", "learned", "judged", "anomalies", *(f"{what}, {m}" for what in ("AUROC", "AP") for m in methods)]
-        text += ["## Tables\n", markdown(head, [row for row, _ in labelled] + ([means] if bench else []))]
-    if unlabelled:
-        text += [
-            "## Unlabelled tables\n",
-            "Share of the later rows above what 1 % of the earlier ones exceed: 0.01 is asked.\n",
-            markdown(["", "learned", "judged", *methods_plain()], [row for row, _ in unlabelled]),
-        ]
-    rows = [[of.name + ("" if of.tried else " (untried)"), of.digest()[:16], of.licence, of.citation] for of in wanted]
-    text += ["## Sets\n", markdown(["", "SHA-256 of its files, begin", "licence", "cite"], rows)]
-    if missing:
-        text += ["Left out: " + "; ".join(m.replace(str(args.data), "DATA") for m in missing) + ".\n"]
-    text += ["## Times\n", markdown(["", "s"], [[name, f"{seconds:.0f}"] for name, seconds in times])]
+        for of in sorted((of for of in wanted if hasattr(of, "judge")), key=size):
+            results.add(of, args, pool)
+            if not args.names:
+                # What is done stays, whatever becomes of the rest.
+                args.out.write_text(results.text())
     if args.names:
-        print("\n".join(text))
-    else:
-        args.out.write_text("\n".join(text))
+        print(results.text())
 
 
-def methods_plain():
-    return ["scikit-learn's forest", "forest", "**measure**"]
+def key(of, args):
+    """Changes with all that a set's figures come from."""
+    binary = args.binaries / ("traces" if isinstance(of, loaders.Traces) else "measure")
+    parts = [binary, HERE / "eval.py", HERE / "loaders.py", environment.REQUIREMENTS, *sorted(loaders.MAPS.iterdir())]
+    whole = hashlib.sha256(f"{of.name} {of.digest()} {args.seeds}".encode())
+    for path in parts:
+        whole.update(hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()[:32]
+
+
+class Results:
+    """What RESULTS.md says."""
+
+    def __init__(self, head, sets, missing):
+        self.head, self.sets, self.missing = head, sets, missing
+        self.traces, self.labelled, self.unlabelled, self.times = [], {}, [], []
+
+    def add(self, of, args, pool):
+        """What came of a set; an earlier run's where nothing has changed since."""
+        kept = TARGET / "done" / f"{key(of, args)}.json"
+        if kept.exists():
+            told, seconds = json.loads(kept.read_text())
+        else:
+            began = time.time()
+            if isinstance(of, loaders.Traces):
+                told = told_traces(of, *traces(of, args, pool, TARGET))
+            else:
+                told = told_table(of, args, pool)
+            seconds = time.time() - began
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text(json.dumps([told, seconds]))
+        self.times.append((of.name, seconds))
+        if isinstance(of, loaders.Traces):
+            self.traces += told
+            print("\n".join(told), flush=True)
+            return
+        if of.labels is None:
+            self.unlabelled.append(told)
+        else:
+            self.labelled[of.name] = told
+        print(*told, flush=True)
+
+    def text(self):
+        methods = ["scikit-learn's forest", "forest", "**measure**"]
+        text = [*self.head, *self.traces]
+        # In the order in which they are read.
+        rows = [self.labelled[of.name] for of in self.sets if of.name in self.labelled]
+        if rows:
+            bench = [row for row in rows if row[0].startswith("ADBench")]
+            mean = lambda at: f"{np.mean([float(row[at].split()[0]) for row in bench]):.4f}"
+            if bench:
+                rows.append([f"mean of {len(bench)} of ADBench", "", "", "", *(mean(at) for at in range(4, 10))])
+            figures_of = [f"{what}, {method}" for what in ("AUROC", "AP") for method in methods]
+            text += ["## Tables\n", markdown(["", "learned", "judged", "anomalies", *figures_of], rows)]
+        if self.unlabelled:
+            text += [
+                "## Unlabelled tables\n",
+                "Share of the later rows above what 1 % of the earlier ones exceed: 0.01 is asked.\n",
+                markdown(["", "learned", "judged", *methods], self.unlabelled),
+            ]
+        about = [
+            [of.name + ("" if of.tried else " (untried)"), of.digest()[:16], of.licence, of.citation]
+            for of in self.sets
+        ]
+        text += ["## Sets\n", markdown(["", "SHA-256 of its files, begin", "licence", "cite"], about)]
+        if self.missing:
+            text.append("Left out: " + "; ".join(self.missing) + ".\n")
+        left = len([of for of in self.sets if hasattr(of, "judge")]) - len(self.times)
+        if left > 0:
+            text.append(f"Not judged, since the run was ended before: {left} sets.\n")
+        times = [[name, f"{seconds:.0f}"] for name, seconds in self.times]
+        return "\n".join([*text, "## Times\n", markdown(["", "s"], times)])
 
 
 if __name__ == "__main__":

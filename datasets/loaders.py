@@ -154,7 +154,7 @@ def ebpfangel(data):
     # A count that one of the two parts has no column for is 0 there.
     features = [c for c in frame.columns if c not in ("split", "PID", "label", "usable")]
     rows = frame.select(pl.col(features).cast(pl.Float64).fill_null(0).log1p()).to_numpy()
-    train, labels = (frame["split"] == "train").to_numpy(), frame["label"].to_numpy()
+    train, labels = (frame["split"] == "training").to_numpy(), frame["label"].to_numpy()
     yield Table(
         "ebpfangel processes",
         "benign processes of train are learned from, test is judged; counts as ln(1 + n)",

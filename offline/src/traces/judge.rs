@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hedgerow_detect::{Engine, Outcome, Phase, Schedule, Settings, file::Profile, known};
-use hedgerow_event::{Epoch, Origin, Subject};
+use hedgerow_event::{Epoch, Grams, Origin, Subject};
 use hedgerow_features::{Config, Extractor, Record, Window, WindowBuilder};
 use rand::{SeedableRng, rngs::SmallRng, seq::SliceRandom};
 
@@ -40,7 +40,7 @@ pub struct Judged {
 #[derive(Debug)]
 pub struct Learned {
     engine: Engine,
-    profile: Profile,
+    known: Vec<(Arc<Subject>, Grams)>,
     how: How,
     subject: Arc<Subject>,
 }
@@ -85,7 +85,7 @@ pub fn learn(traces: &[Trace], how: How) -> Result<Learned> {
     }
     let Learner { engine, profile, subject, .. } = learner;
     match profile.filter(|_| engine.phase() == Phase::Scoring) {
-        Some(profile) => Ok(Learned { engine, profile, how, subject }),
+        Some(profile) => Ok(Learned { engine, known: known(&profile), how, subject }),
         None => Err(Error::Usage("too few windows to learn from: cut shorter ones".to_owned())),
     }
 }
@@ -146,7 +146,7 @@ impl Learned {
     /// Measures a trace; what was learned stays as it is.
     pub fn judge(&self, trace: &Trace) -> Judged {
         let mut extractor = Extractor::new(self.how.seed);
-        extractor.set_known(known(&self.profile), Epoch(0));
+        extractor.set_known(self.known.clone(), Epoch(0));
         let mut config = Config::new("traces");
         config.sensors = life::SENSORS;
         config.rollups = Vec::new();
