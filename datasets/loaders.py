@@ -253,6 +253,8 @@ def leoper02(data):
     whole, by their most unusual process. FTP and SSH have one run each."""
     path = there(data / "leoper02" / "calls.parquet")
     frame = pl.read_parquet(path).with_columns(pl.col(pl.Categorical).cast(pl.String))
+    # What the tracer had no name for.
+    frame = frame.with_columns(pl.col("syscall").str.replace(r"^\[.*", "unknown"))
     lives = frame.group_by("label", "run", "pid", maintain_order=True).agg("syscall").sort("run", "pid")
     learn, judge = [], []
     for label, run, pid, calls in lives.iter_rows():
@@ -268,6 +270,7 @@ def leoper02(data):
         [path],
         learn=learn,
         judge=judge,
+        map=MAPS / "names.csv",
     )
 
 
