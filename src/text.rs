@@ -95,6 +95,19 @@ pub fn promise(promise: &Promise) -> String {
     )
 }
 
+/// From how much surprise on each class is told, and what several process trees did together; nothing
+/// while nothing is.
+pub fn floors(promise: &Promise) -> Option<String> {
+    let floor = |name: &str, floor: Option<f64>| match floor {
+        Some(floor) => format!("{name} from {floor:.1} nats"),
+        None => format!("{name} never"),
+    };
+    let classes = promise.classes.iter().map(|class| floor(class.class.name(), class.floor));
+    let floors: Vec<String> =
+        classes.chain([floor("a campaign", promise.campaign_floor)]).collect();
+    (!promise.classes.is_empty()).then(|| format!("told: {}", floors.join(", ")))
+}
+
 /// Cases for which their class had no room in the last hour.
 pub fn listed(cases: u64) -> String {
     let (cases, were) = match cases {

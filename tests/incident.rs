@@ -1,5 +1,5 @@
 //! What an operator tries on a daemon that has learned: `hedgerow test` shows an incident from end
-//! to end, and a program that is replaced relearns on probation once that was accepted.
+//! to end, `status`, `power` and `findings` say what is expected of it, and a program that is replaced relearns on probation once that was accepted.
 
 #![allow(clippy::unwrap_used)]
 
@@ -83,7 +83,8 @@ impl Learned {
         Self { daemon, state, tool, _loads: loads, _lab: lab }
     }
 
-    fn shows_an_incident(&self) {
+    /// Gives the uid of what was found.
+    fn shows_an_incident(&self) -> String {
         let output = hedgerow(&self.state, &["test", "--json"]);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}");
@@ -96,6 +97,86 @@ impl Learned {
         assert_eq!(told["effect"]["cut"], true, "{}", told["effect"]);
         assert_eq!(told["effect"]["bytes_after"], 0, "{}", told["effect"]);
         assert_eq!(told["release"]["uid"], entry["uid"], "{}", told["release"]);
+        told["finding"]["uid"].as_str().unwrap().to_owned()
+    }
+
+    /// Runs a command that succeeds; gives what it says.
+    fn says(&self, arguments: &[&str]) -> String {
+        let output = hedgerow(&self.state, arguments);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn answers(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.says(&[arguments, &["--json"]].concat())).unwrap()
+    }
+
+    /// The budget as it is asked for, expected and kept, and the floors.
+    fn tells_its_budget(&self) {
+        let told = self.answers(&["status"]);
+        let budget = &told["budget"];
+        assert_eq!(budget["asked_per_day"], 1.0);
+        let expected = budget["expected_per_day"].as_f64().unwrap();
+        assert!(expected > 0.0 && expected <= 1.0, "{budget}");
+        assert!(told["told_today"].as_u64().unwrap() >= 1, "{told}");
+        assert!(budget["campaign_floor"].as_f64().unwrap() > 0.0, "{budget}");
+        let said = self.says(&["status"]);
+        // Figures move on while it runs.
+        for told in [
+            "asked for at most 1 a day when nothing is wrong",
+            " expected, ",
+            " in the last day",
+            "told: intrinsic from ",
+            "a campaign from ",
+        ] {
+            assert!(said.contains(told), "{told} in {said}");
+        }
+    }
+
+    /// What would be told now of the lab's tool: each kind of deed, and each amount.
+    fn says_what_it_would_miss(&self) {
+        let workload = Lab::workload("tool");
+        let power = self.answers(&["power", "--workload", &workload]);
+        let workloads = power["workloads"].as_array().unwrap();
+        assert_eq!(workloads.len(), 1, "{power}");
+        let programs = workloads[0]["programs"].to_string();
+        assert!(programs.contains(self.tool.path.to_str().unwrap()), "{programs}");
+        let deeds = workloads[0]["deeds"].as_array().unwrap();
+        let of = |name: &str| deeds.iter().find(|one| one["deed"] == name).unwrap();
+        for deed in deeds {
+            let missed = deed["misses"].as_array().unwrap();
+            assert_eq!(deed["alerts"].as_bool().unwrap(), missed.is_empty(), "{deed}");
+            assert!(missed.iter().all(|miss| miss["why"].is_string()), "{deed}");
+        }
+        // Rare enough whoever does it; but what else runs here may have spent the hour's notifications.
+        let grave = of("exec_memory");
+        let whys = grave["misses"].as_array().unwrap().iter().map(|miss| miss["why"].as_str());
+        assert!(whys.into_iter().all(|why| why == Some("spent")), "{grave}");
+        assert!(deeds.iter().any(|one| one["alerts"] == false), "all would be told");
+        let amounts = workloads[0]["amounts"].as_array().unwrap();
+        assert!(amounts.iter().any(|one| one["least"].is_u64()), "{amounts:?}");
+        let said = self.says(&["power", "--workload", &workload]);
+        for told in ["told, whoever does it: ", "least that is told", "ways missed"] {
+            assert!(said.contains(told), "{told} in {said}");
+        }
+    }
+
+    /// Why it was told, to the last nat, and what accepting it would hide; nothing is accepted.
+    fn explains_and_says_what_accepting_hides(&self, uid: &str) {
+        let said = self.says(&["findings", "show", uid, "--explain"]);
+        assert!(said.contains("nats are the sum of:") && said.contains("told from"), "{said}");
+        let log = self.says(&["findings", "show", uid, "--json"]);
+        let finding: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+        let shares = finding["attribution"].as_array().unwrap();
+        let of_nats = shares.iter().filter(|share| share["of"] == "surprise (nats)");
+        let sum: f64 = of_nats.map(|share| share["share"].as_f64().unwrap()).sum();
+        assert!((sum - 1.0).abs() < 1e-6, "{shares:?}");
+        let hidden = self.answers(&["findings", "accept", uid, "--dry-run"]);
+        assert!(hidden["findings"].to_string().contains(uid), "{hidden}");
+        assert!(hidden["deeds"].to_string().contains("exec_memory"), "{hidden}");
+        let said = self.says(&["findings", "accept", uid, "--dry-run"]);
+        assert!(said.contains(&format!("Accepting {uid} would hide:")), "{said}");
     }
 
     /// The same again in maintenance is found, and nothing is denied.
@@ -141,7 +222,11 @@ impl Learned {
 #[test]
 fn an_incident_is_shown_end_to_end_and_a_replaced_program_relearns() {
     let learned = Learned::new();
-    learned.shows_an_incident();
+    let uid = learned.shows_an_incident();
+    learned.tells_its_budget();
+    learned.says_what_it_would_miss();
+    learned.explains_and_says_what_accepting_hides(&uid);
+    // Found once more, since nothing was accepted.
     learned.denies_nothing_in_maintenance();
     learned.relearns();
     learned.daemon.interrupt().unwrap();

@@ -17,6 +17,7 @@ mod deeds;
 mod error;
 pub mod file;
 mod life;
+mod outcome;
 mod overview;
 mod pause;
 mod persist;
@@ -60,6 +61,7 @@ use self::{
         trees::Trees,
     },
     usual::{
+        daily::Daily,
         detector::{self, Scored},
         drift::Drift,
         grams::{self, GramLearner},
@@ -72,6 +74,7 @@ use self::{
 pub use self::{
     error::{Error, Result, chain},
     life::Life,
+    outcome::{Outcome, WindowScore},
     overview::{DeedOverview, Overview, ProgramOverview, WorkloadOverview},
     persist::{Judged, SavedModel},
     said::finding::{FOREST, NATS},
@@ -92,51 +95,6 @@ const HOUR_NS: u64 = 3_600_000_000_000;
 /// Floors are solved anew this often, in epochs.
 const SOLVE_EPOCHS: u32 = 12;
 
-/// How one window, or early row, was judged.
-#[derive(Debug, Clone, PartialEq)]
-pub struct WindowScore {
-    pub subject: Arc<Subject>,
-    pub scale: Scale,
-    pub epoch: u32,
-    pub early: Option<u32>,
-    /// Wall time since the Unix epoch.
-    pub window_start_ns: i64,
-    pub window_end_ns: i64,
-    /// The isolation forest's (Liu 2008), in (0, 1].
-    pub score: f64,
-    /// How surprising the window's measure is, in nats; `None` before any was held back.
-    pub surprise: Option<f64>,
-    /// The surprise from which a measure notifies.
-    pub floor: f64,
-    /// The finding that the window is part of.
-    pub finding_uid: Option<String>,
-}
-
-/// What is to be done outside.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The kernel is to take the profile's grams for known.
-    Arm(Profile),
-    /// A program's file was replaced; it relearns on probation for so many of its windows.
-    Replaced {
-        subject: Arc<Subject>,
-        windows: u64,
-    },
-    /// They have, and are judged as before.
-    Relearned {
-        subjects: Vec<Arc<Subject>>,
-    },
-    /// What a workload does is no longer what was learned of it: it should be learned anew.
-    Drifted(Workload),
-    Phase(Phase),
-    /// Closed windows and early rows, for capture.
-    Windows(Vec<Window>),
-    /// How a window was judged.
-    Scored(WindowScore),
-    /// A report; with evidence where the responder may be asked.
-    Finding(Box<Finding>, Option<Box<Evidence>>),
-}
-
 /// The pipeline's state.
 #[derive(Debug)]
 pub struct Engine {
@@ -147,6 +105,7 @@ pub struct Engine {
     grams: GramLearner,
     profile: Option<Profile>,
     probation: Probation,
+    daily: Daily,
     accepted: Accepted,
     phase: Phase,
     /// Epochs closed in this phase.
@@ -209,6 +168,7 @@ impl Engine {
             grams: GramLearner::new(),
             profile: None,
             probation: Probation::default(),
+            daily: Daily::default(),
             accepted: Accepted::default(),
             phase: Phase::Fill,
             closed: 0,
@@ -394,9 +354,14 @@ impl Engine {
 
     /// A deed with who did it, in which context and how surprising it is.
     fn weighed(&self, event: &Event, object: Object, lineage: &Lineage) -> (Witness, Context, f64) {
+        let (context, nats) = self.weigh(&object);
+        (Witness::new(event, object, lineage), context, nats)
+    }
+
+    fn weigh(&self, object: &Object) -> (Context, f64) {
         let context = self.context(object.subject());
         let nats = self.rates.surprise(object.deed(), &context, 0.0);
-        (Witness::new(event, object, lineage), context, nats)
+        (context, nats)
     }
 
     fn context(&self, subject: &Subject) -> Context {
@@ -408,7 +373,8 @@ impl Engine {
         match self.phase {
             _ if self.paused.concerns(&report.subject) => {}
             Phase::Fill => self.grams.add(report),
-            _ => self.probation.note(report),
+            _ if self.is_on_probation(&report.subject) => self.probation.note(report),
+            _ => self.daily.note(report),
         }
     }
 
@@ -427,7 +393,7 @@ impl Engine {
             Phase::Calibrate => self.hold_back(&windows),
             Phase::Scoring => self.judge_closed(&windows, close, &mut outcomes),
         }
-        self.keep_time(close)?;
+        self.keep_time(close, &mut outcomes)?;
         self.begin_probation(&mut outcomes);
         self.end_epoch(close);
         outcomes.insert(0, Outcome::Windows(windows));
@@ -441,8 +407,7 @@ impl Engine {
         let learning = self.phase == Phase::Fill || self.relearning > 0;
         let key = self.baseline.key();
         let Some(object) = self.deeds.observe_counters(&close.host, key, learning) else { return };
-        let context = self.context(object.subject());
-        let nats = self.rates.surprise(object.deed(), &context, 0.0);
+        let (context, nats) = self.weigh(&object);
         let witness = Witness::of_kernel(object, close.end_boot_ns);
         self.trees.add(&self.lineage, witness, context, nats);
     }
@@ -451,6 +416,7 @@ impl Engine {
     /// early in the next one.
     fn end_epoch(&mut self, close: &EpochClose) {
         self.probation.end_epoch();
+        self.daily.end_epoch();
         let learning = self.phase == Phase::Fill || self.relearning > 0;
         self.deeds.close(close.end_boot_ns, learning);
         self.relearning = self.relearning.saturating_sub(1);

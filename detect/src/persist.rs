@@ -15,7 +15,7 @@ use super::{
     said::accepted::Accepted,
     scale::Learned,
     surprise::{floors::Floors, notices::Notices, rates::Rates},
-    usual::drift::Drift,
+    usual::{daily::Daily, drift::Drift},
 };
 use crate::error::{Error, Result, chain};
 
@@ -41,6 +41,9 @@ struct LearnedSection {
     scales: BTreeMap<Scale, Learned>,
     #[serde(default)]
     probation: Probation,
+    /// What waits for the end of the day to be learned by the profile.
+    #[serde(default)]
+    daily: Daily,
     #[serde(default)]
     accepted: Accepted,
     #[serde(default)]
@@ -168,6 +171,7 @@ impl Engine {
             baseline: self.baseline.clone(),
             scales: self.learned.clone(),
             probation: self.probation.clone(),
+            daily: self.daily.clone(),
             accepted: self.accepted.clone(),
             drift: self.drift.clone(),
             day: self.day,
@@ -214,6 +218,8 @@ impl Engine {
         let SavedModel { file, learned } = saved;
         settings.seed = learned.seed;
         let mut engine = Self::empty(settings, learned.baseline);
+        engine.daily = learned.daily;
+        engine.daily.follow(&file.profile);
         engine.profile = Some(file.profile);
         engine.probation = learned.probation;
         engine.accepted = learned.accepted;

@@ -92,6 +92,25 @@ pub struct Row {
     pub limited: u64,
 }
 
+impl Row {
+    /// A row in which nothing was counted.
+    pub fn empty(reason: RowReason) -> Self {
+        Self {
+            reason,
+            classes: [0; CLASSES],
+            calls: 0,
+            errors: 0,
+            checked: 0,
+            unseen2: 0,
+            unseen3: 0,
+            unseen6: 0,
+            collapsed: 0,
+            lost: 0,
+            limited: 0,
+        }
+    }
+}
+
 /// A successful `execve`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exec {
@@ -137,6 +156,33 @@ pub struct Exec {
     /// `None` where a capture is older than this field, and where no row could be made for the
     /// process.
     pub root: Option<Root>,
+}
+
+impl Exec {
+    /// The exec of a file of which nothing is known, by a child of init that is root and belongs to no
+    /// login.
+    pub fn of(path: impl Into<Arc<str>>) -> Self {
+        Self {
+            previous: None,
+            file: FileKey::default(),
+            parent_tgid: 1,
+            parent: None,
+            uid_before: 0,
+            uid: 0,
+            login_uid: u32::MAX,
+            path: path.into(),
+            arguments: "".into(),
+            digest: None,
+            replaced: false,
+            memory: false,
+            writable: false,
+            privileged: false,
+            socket_io: false,
+            under_listener: false,
+            provenance: Provenance::Unknown,
+            root: None,
+        }
+    }
 }
 
 /// The first process of the instance of a service that a process belongs to. Kept by the kernel
@@ -222,6 +268,19 @@ pub struct Call {
 }
 
 impl Call {
+    /// A native call that succeeded, of no class.
+    pub fn of(number: i32, arguments: [u64; 6], path: Option<&str>) -> Self {
+        Self {
+            number,
+            class: 0,
+            compat: false,
+            result: 0,
+            arguments,
+            path: path.map(Arc::from),
+            claimed: false,
+        }
+    }
+
     /// Flags that the file behind an `openat2` has: none of those that only the open itself heeds.
     /// A capture that is older than these has the address of what was asked for.
     pub fn openat2_flags(&self) -> u64 {

@@ -101,6 +101,25 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// The start of a TCP flow, of which nothing was counted yet.
+    pub fn start(direction: FlowDirection, local: Peer, peer: Peer) -> Self {
+        Self {
+            cookie: 1,
+            phase: FlowPhase::Start,
+            protocol: Protocol::Tcp,
+            direction,
+            local,
+            peer,
+            bytes_out: 0,
+            bytes_in: 0,
+            packets_out: 0,
+            packets_in: 0,
+            retransmits: 0,
+            rtt_us: None,
+            netns: 1,
+        }
+    }
+
     /// Whether `peer` is one: what found no room of its own is reported under no name.
     pub fn has_peer(&self) -> bool {
         !self.peer.address.is_unspecified()

@@ -15,7 +15,7 @@ use std::{
 };
 
 use hedgerow_event::{
-    Actor, CLASSES, Call, Epoch, Event, GramReport, Grams, Origin, Raw, Row, RowReason, Subject,
+    Actor, Call, Epoch, Event, GramReport, Grams, Origin, Raw, Row, RowReason, Subject,
     calls::{self, GramHash, History, Order, Push, Step, Tables},
 };
 
@@ -380,19 +380,7 @@ fn identity(actor: &Actor) -> (u64, u64, u32) {
 
 impl Open {
     fn new(event: &Event) -> Self {
-        let row = Row {
-            reason: RowReason::Window,
-            classes: [0; CLASSES],
-            calls: 0,
-            errors: 0,
-            checked: 0,
-            unseen2: 0,
-            unseen3: 0,
-            unseen6: 0,
-            collapsed: 0,
-            lost: 0,
-            limited: 0,
-        };
+        let row = Row::empty(RowReason::Window);
         let actor = event.actor.clone();
         let (epoch, time_boot_ns) = (event.epoch, event.time_boot_ns);
         Self { epoch, time_boot_ns, actor, row, grams: HashMap::new() }

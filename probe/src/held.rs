@@ -160,26 +160,8 @@ mod tests {
     }
 
     fn exec(time: u64) -> Event {
-        let exec = Exec {
-            previous: None,
-            file: FileKey { device: 1, inode: 2, generation: 3 },
-            parent_tgid: 1,
-            parent: None,
-            uid_before: 0,
-            uid: 0,
-            login_uid: u32::MAX,
-            path: "/bin/x".into(),
-            arguments: "x".into(),
-            digest: None,
-            replaced: false,
-            memory: false,
-            writable: false,
-            privileged: false,
-            socket_io: false,
-            under_listener: false,
-            provenance: Provenance::Unknown,
-            root: None,
-        };
+        let file = FileKey { device: 1, inode: 2, generation: 3 };
+        let exec = Exec { file, ..Exec::of("/bin/x") };
         event(time, Origin::Exec(Box::new(exec)))
     }
 

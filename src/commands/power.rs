@@ -91,6 +91,10 @@ fn lines(power: &Power) -> Vec<String> {
         power.model_id, power.budget.asked_per_day
     )];
     power.workloads.iter().for_each(|one| lines.extend(of_workload(one)));
+    if !power.host.is_empty() {
+        lines.extend([String::new(), "the host as a whole".to_owned()]);
+        lines.extend(of_deeds(&power.host));
+    }
     lines
 }
 
@@ -108,12 +112,26 @@ fn of_workload(power: &WorkloadPower) -> Vec<String> {
             power.programs.len()
         ),
     ];
+    lines.extend(of_deeds(&power.deeds));
+    lines.push(format!(
+        "  {:<32}{:>12}{:>12}{:>12}",
+        "least that is told", "in 5 s", "a minute", "an hour"
+    ));
+    for amount in Amount::ALL {
+        lines.extend(of_amount(amount, &power.amounts));
+    }
+    lines
+}
+
+/// Kinds that are told on one line, then each of the others with its misses.
+fn of_deeds(deeds: &[DeedPower]) -> Vec<String> {
     let told: Vec<&str> =
-        power.deeds.iter().filter(|one| one.alerts).map(|one| one.deed.row().words).collect();
+        deeds.iter().filter(|one| one.alerts).map(|one| one.deed.row().words).collect();
+    let mut lines = Vec::new();
     if !told.is_empty() {
         lines.push(format!("  told, whoever does it: {}", told.join("; ")));
     }
-    for one in power.deeds.iter().filter(|one| !one.alerts) {
+    for one in deeds.iter().filter(|one| !one.alerts) {
         lines.push(format!(
             "  {}: {} of {} ways missed",
             one.deed.row().words,
@@ -121,13 +139,6 @@ fn of_workload(power: &WorkloadPower) -> Vec<String> {
             one.tried
         ));
         lines.extend(misses(one));
-    }
-    lines.push(format!(
-        "  {:<32}{:>12}{:>12}{:>12}",
-        "least that is told", "in 5 s", "a minute", "an hour"
-    ));
-    for amount in Amount::ALL {
-        lines.extend(of_amount(amount, &power.amounts));
     }
     lines
 }

@@ -53,6 +53,7 @@ fn lines(status: &Status) -> Vec<String> {
         "alerts: asked for at most {} a day when nothing is wrong, {:.2} expected, {} in the last day",
         budget.asked_per_day, budget.expected_per_day, status.told_today
     ));
+    lines.extend(text::floors(budget));
     lines.push(format!(
         "found since the start: {} alerts, {} more listed only (findings list --all), {} muted",
         status.alerts, status.suppressed, status.muted
@@ -188,8 +189,8 @@ fn not_yet(modes: &Modes) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use hedgerow_detect::surprise::floors::Promise;
-    use hedgerow_event::{Maturity, Mode};
+    use hedgerow_detect::surprise::floors::{ClassPromise, Promise};
+    use hedgerow_event::{Class, Maturity, Mode};
 
     use super::*;
     use crate::control::{Hook, Maintenance, WorkloadMode};
@@ -236,8 +237,13 @@ mod tests {
                 asked_per_day: 1.0,
                 expected_per_day: 0.5,
                 hours_held_back: 12.0,
-                classes: Vec::new(),
-                campaign_floor: None,
+                classes: vec![ClassPromise {
+                    class: Class::Intrinsic,
+                    floor: Some(9.5),
+                    expected_per_day: 0.5,
+                    supported: false,
+                }],
+                campaign_floor: Some(14.5),
             },
             told_today: 3,
             hooks: vec![hook("Calls", "Proved"), hook("Exec", "Unproved")],
@@ -251,7 +257,10 @@ mod tests {
         {
             assert!(said.contains(told), "{told} in {said}");
         }
-        for told in ["at most 1 a day", "0.50 expected", "3 in the last day", "for 2 h more"] {
+        let floors = "told: intrinsic from 9.5 nats, a campaign from 14.5 nats";
+        for told in
+            ["at most 1 a day", "0.50 expected", "3 in the last day", floors, "for 2 h more"]
+        {
             assert!(said.contains(told), "{told} in {said}");
         }
         assert!(trouble(&status).is_empty(), "all is well: {said}");

@@ -26,9 +26,9 @@ use hedgerow_event::{
 use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, ItemKey, Set};
 use serde::{Deserialize, Serialize};
 
-pub use self::processes::Processes;
+pub use self::{amounts::is_amount, processes::Processes};
 use self::{
-    amounts::{Amounts, Context, is_amount},
+    amounts::{Amounts, Context},
     files::Files,
     firsts::Firsts,
 };

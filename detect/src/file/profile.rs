@@ -1,5 +1,7 @@
 //! What was learned of each program, as plain data.
 
+use std::collections::BTreeMap;
+
 use crate::maturity::Incidence;
 use serde::{Deserialize, Serialize};
 
@@ -94,6 +96,21 @@ impl GramSet {
             windows: 0,
             incidences: 0,
         }
+    }
+
+    /// Grams by the number of windows, of some, in which they were seen.
+    pub fn of(bits: usize, windows: u64, grams: &BTreeMap<u32, u32>) -> Self {
+        let mut set = Self::empty(bits);
+        for (position, times) in grams {
+            let (word, bit) = (*position as usize / 64, 1 << (position % 64));
+            let Some(known) = set.known.get_mut(word) else { continue };
+            *known |= bit;
+            set.in_one_window[word] |= if *times == 1 { bit } else { 0 };
+            set.in_two_windows[word] |= if *times == 2 { bit } else { 0 };
+            set.incidences += u64::from(*times);
+        }
+        set.windows = windows;
+        set
     }
 
     /// Adds the grams of one more window (a bitmap of the same size; missing words are empty).

@@ -6,9 +6,9 @@ use std::{
 };
 
 use hedgerow_event::{
-    Actor, CLASSES, Call, Deed, Epoch, Event, Exec, FileKey, Flow, FlowDirection, FlowPhase,
-    Origin, Peer, Program, Protocol, Provenance, Row, RowReason, Subject, Workload,
-    calls::{Class, Tables},
+    Actor, CLASSES, Call, Deed, Epoch, Event, Exec, Flow, FlowDirection, FlowPhase, Origin, Peer,
+    Program, Protocol, Provenance, Row, RowReason, Subject, Workload,
+    calls::{CREDENTIALS_GREW, Class, Tables},
 };
 use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, Set};
 
@@ -16,6 +16,11 @@ use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, Set};
 const PROCESS: u32 = 4_000_000;
 /// A path under which nothing was ever run.
 const UNSEEN: &str = "/usr/bin/never-seen";
+/// One that names nothing.
+const CUT: &str = ".../never-seen";
+/// Amounts.
+const MUCH_BYTES: u64 = 10_000_000_000;
+const MANY: u64 = 10_000;
 /// Gaps of a beacon.
 const BEACON_NS: u64 = 30_000_000_000;
 const BEACON_STARTS: u64 = 9;
@@ -52,8 +57,8 @@ const fn act(deed: Deed, how: &'static str, events: fn(&Stage, &'static str) -> 
     Act { deed, how, events }
 }
 
-/// Every kind that a single deed makes. Amounts have a table of their own, and what happens to
-/// Hedgerow itself is told whatever is expected.
+/// Every kind that a program can do, those of amount by an amount that hardly anybody needs: the least
+/// that is told has a table of its own. What happens to the host as a whole is in `host`.
 pub const ACTS: &[Act] = &[
     act(Deed::ExecMemory, "", |stage, _| stage.exec(|exec| exec.memory = true)),
     act(Deed::ExecWritable, "", |stage, _| stage.exec(|exec| exec.writable = true)),
@@ -61,6 +66,7 @@ pub const ACTS: &[Act] = &[
     act(Deed::ExecModified, "", |stage, _| stage.from(Provenance::Modified)),
     act(Deed::ExecUnsigned, "", |stage, _| stage.from(Provenance::Unsigned)),
     act(Deed::ExecUnowned, "", |stage, _| stage.from(Provenance::Unowned)),
+    act(Deed::ExecCut, "", |stage, _| stage.exec(|exec| exec.path = CUT.into())),
     act(Deed::Replaced, "", |stage, _| stage.exec(|exec| exec.replaced = true)),
     act(Deed::ReplacedWithin, "", |stage, _| stage.rewritten()),
     act(Deed::NewProgram, "", |stage, _| stage.as_unseen()),
@@ -76,6 +82,12 @@ pub const ACTS: &[Act] = &[
     }),
     act(Deed::SetIdBit, "set-user-id", |stage, _| stage.chmod(libc::S_ISUID)),
     act(Deed::SetIdBit, "set-group-id", |stage, _| stage.chmod(libc::S_ISGID)),
+    act(Deed::Credentials, "a user id", |stage, _| {
+        stage.call(CREDENTIALS_GREW.into(), [1_000, 0, 0, 0, 0, 0], None)
+    }),
+    act(Deed::Credentials, "a capability", |stage, _| {
+        stage.call(CREDENTIALS_GREW.into(), [0, 0, 0, 1 << 21, 0, 0], None)
+    }),
     act(Deed::Trace, "", |stage, _| {
         stage.call(libc::SYS_process_vm_writev, [1, 0, 0, 0, 0, 0], None)
     }),
@@ -89,6 +101,11 @@ pub const ACTS: &[Act] = &[
     act(Deed::Kernel, "module", |stage, _| stage.call(libc::SYS_finit_module, [0; 6], None)),
     act(Deed::Kernel, "kexec", |stage, _| stage.call(libc::SYS_kexec_load, [0; 6], None)),
     act(Deed::IoUring, "", |stage, _| stage.call(libc::SYS_io_uring_setup, [1; 6], None)),
+    act(Deed::RuntimeCode, "", |stage, _| {
+        stage.call(libc::SYS_mprotect, [0, 4_096, libc::PROT_EXEC as u64, 0, 0, 0], None)
+    }),
+    act(Deed::Packets, "AF_PACKET", |stage, _| stage.socket(libc::AF_PACKET)),
+    act(Deed::Packets, "AF_XDP", |stage, _| stage.socket(libc::AF_XDP)),
     act(Deed::Persistence, "/etc/cron.d/x", Stage::write),
     act(Deed::Persistence, "/etc/systemd/system/x.service", Stage::write),
     act(Deed::Persistence, "/etc/ld.so.preload", Stage::write),
@@ -112,6 +129,15 @@ pub const ACTS: &[Act] = &[
         vec![stage.called(stage.acquaintance, Some(u16::MAX))]
     }),
     act(Deed::NewSource, "", |stage, _| vec![stage.called(stage.newcomer, stage.open_port)]),
+    act(Deed::Outflow, "10 GB", |stage, _| vec![stage.calls(stage.newcomer, 443, MUCH_BYTES)]),
+    act(Deed::DnsOutflow, "10 GB", |stage, _| {
+        vec![stage.calls(stage.acquaintance, 53, MUCH_BYTES)]
+    }),
+    act(Deed::OneSource, "10,000 connections", |stage, _| {
+        vec![stage.called_by(stage.newcomer); MANY as usize]
+    }),
+    act(Deed::Scan, "10,000 connections", |stage, _| vec![stage.fails(); MANY as usize]),
+    act(Deed::Rewrite, "10,000 renames", |stage, _| vec![stage.row(Class::Rename, MANY)]),
 ];
 
 impl Act {
@@ -202,26 +228,7 @@ impl Stage {
     }
 
     fn blank(&self) -> Exec {
-        Exec {
-            previous: None,
-            file: FileKey::default(),
-            parent_tgid: 1,
-            parent: None,
-            uid_before: 0,
-            uid: 0,
-            login_uid: u32::MAX,
-            path: Arc::clone(&self.subject.program.path),
-            arguments: "".into(),
-            digest: None,
-            replaced: false,
-            memory: false,
-            writable: false,
-            privileged: false,
-            socket_io: false,
-            under_listener: false,
-            provenance: Provenance::Unknown,
-            root: None,
-        }
+        Exec::of(Arc::clone(&self.subject.program.path))
     }
 
     fn exec(&self, change: impl FnOnce(&mut Exec)) -> Vec<Event> {
@@ -259,16 +266,14 @@ impl Stage {
     }
 
     fn call(&self, number: i64, arguments: [u64; 6], path: Option<&str>) -> Vec<Event> {
-        let call = Call {
-            number: number as i32,
-            class: TABLES.info(number as i32, false).class as u8,
-            compat: false,
-            result: 0,
-            arguments,
-            path: path.map(Arc::from),
-            claimed: false,
-        };
+        let number = number as i32;
+        let class = TABLES.info(number, false).class as u8;
+        let call = Call { class, ..Call::of(number, arguments, path) };
         vec![self.event(Origin::Call(Box::new(call)))]
+    }
+
+    fn socket(&self, family: i32) -> Vec<Event> {
+        self.call(libc::SYS_socket, [family as u64, 0, 0, 0, 0, 0], None)
     }
 
     fn chmod(&self, bit: libc::mode_t) -> Vec<Event> {
@@ -328,20 +333,14 @@ impl Stage {
         local: u16,
         bytes_out: u64,
     ) -> Event {
+        let local = Peer { address: [192, 0, 2, 1].into(), port: local };
         let flow = Flow {
-            cookie: 1,
-            phase: FlowPhase::Start,
             protocol,
-            direction,
-            local: Peer { address: [192, 0, 2, 1].into(), port: local },
-            peer: Peer { address, port },
             bytes_out,
             bytes_in: 100,
             packets_out: bytes_out.div_ceil(1_448),
             packets_in: 2,
-            retransmits: 0,
-            rtt_us: None,
-            netns: 1,
+            ..Flow::start(direction, local, Peer { address, port })
         };
         self.event(Origin::Flow(Box::new(flow)))
     }
@@ -359,19 +358,7 @@ impl Stage {
     pub fn row(&self, class: Class, times: u64) -> Event {
         let mut classes = [0; CLASSES];
         classes[class.index()] = u32::try_from(times).unwrap_or(u32::MAX);
-        let row = Row {
-            reason: RowReason::Window,
-            classes,
-            calls: times,
-            errors: 0,
-            checked: 0,
-            unseen2: 0,
-            unseen3: 0,
-            unseen6: 0,
-            collapsed: 0,
-            lost: 0,
-            limited: 0,
-        };
+        let row = Row { classes, calls: times, ..Row::empty(RowReason::Window) };
         self.event(Origin::Row(Box::new(row)))
     }
 }

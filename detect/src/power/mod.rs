@@ -10,6 +10,7 @@
 mod acts;
 mod amounts;
 mod hidden;
+mod host;
 mod trial;
 
 use std::sync::{
@@ -29,7 +30,7 @@ pub use self::{
     amounts::{Amount, Span},
     hidden::{BoundProgram, Hidden, HiddenDeed},
 };
-use crate::{Engine, Phase, surprise::floors::Promise};
+use crate::{Engine, Phase, deeds::is_amount, surprise::floors::Promise};
 
 /// Programs of a workload that are tried, those that are profiled first.
 const PROGRAMS_MAX: usize = 64;
@@ -42,6 +43,9 @@ pub struct Power {
     pub model_id: String,
     pub budget: Promise,
     pub workloads: Vec<WorkloadPower>,
+    /// What happens to the host as a whole; empty where one workload was asked for.
+    #[serde(default)]
+    pub host: Vec<DeedPower>,
 }
 
 /// What would be told of one workload.
@@ -119,7 +123,7 @@ pub struct AmountPower {
 }
 
 /// Ways in which a kind of deed is tried, where that makes a difference; empty for a kind that no
-/// act makes.
+/// program does.
 pub fn ways(deed: Deed) -> impl Iterator<Item = &'static str> {
     ACTS.iter().filter(move |act| act.deed == deed).map(|act| act.how)
 }
@@ -166,7 +170,8 @@ impl Engine {
             found
         });
         workloads.sort_by(|a, b| a.workload.cmp(&b.workload));
-        Some(Power { model_id: self.model_id.clone(), budget: self.promise(), workloads })
+        let host = if of.is_none() { self.power_of_host(now_boot_ns) } else { Vec::new() };
+        Some(Power { model_id: self.model_id.clone(), budget: self.promise(), workloads, host })
     }
 
     fn power_of(&self, workload: &Workload, now_boot_ns: Option<u64>) -> WorkloadPower {
@@ -261,7 +266,7 @@ impl Trial<'_> {
         Some(Miss {
             program: stage.subject.program.clone(),
             how: act.how.into(),
-            why: self.why(stage, act.deed, &judged),
+            why: self.why(Some(&stage.subject.program), act.deed, &judged),
             nats,
             floor: self.engine.floors.floor(class).min(crate::said::finding::NO_FLOOR),
             per_hour: self.engine.rates.per_hour(act.deed, &context, 0.0),
@@ -272,7 +277,8 @@ impl Trial<'_> {
     /// Kinds that are told together with an act, of which nobody would be told alone either.
     fn with(&mut self, act: &Act, stage: &Stage) -> Vec<Deed> {
         let mut with = Vec::new();
-        for other in ACTS {
+        // An amount so large is told alone, or not at all.
+        for other in ACTS.iter().filter(|other| !is_amount(other.deed)) {
             let aspect = other.deed.aspect() == act.deed.aspect();
             if aspect || with.contains(&other.deed) {
                 continue;

@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use hedgerow_event::{
-    Class, Deed, Epoch, Event, Loss, Object, Provenance, Scale, Subject, Workload,
+    Class, Deed, Epoch, Event, HostCounters, Loss, Object, Program, Provenance, Scale, Subject,
+    Workload,
 };
 use hedgerow_features::{EPOCH_NS, Imagined, WindowTime};
 
@@ -13,8 +14,8 @@ use crate::{
     Engine,
     deeds::{Deeds, processes::Facts, trades},
     lineage::Lineage,
-    objects,
-    surprise::trees::Trees,
+    objects::{self, Witness},
+    surprise::trees::{Tree, Trees},
 };
 
 /// Events of one process tree, as they would be judged.
@@ -71,13 +72,35 @@ impl<'a> Trial<'a> {
             }
         }
         if let Some(tree) = tree.and_then(|tree| trees.get(tree)) {
-            judged.nats = tree.nats();
-            judged.above = self.engine.above(tree);
-            let workload = &stage.subject.workload;
-            judged.told =
-                judged.above.filter(|(class, nats)| self.is_free(*class, workload, *nats));
+            self.judge_tree(tree, &stage.subject.workload, &mut judged);
         }
         judged
+    }
+
+    /// Judges what the kernel counts in an epoch.
+    pub fn judge_counters(&mut self, counters: &HostCounters) -> Judged {
+        self.deeds.forget_running();
+        let engine = self.engine;
+        let (key, learning) = (engine.baseline.key(), engine.relearning > 0);
+        let mut judged = Judged::default();
+        let Some(object) = self.deeds.observe_counters(counters, key, learning) else {
+            return judged;
+        };
+        let (context, nats) = engine.weigh(&object);
+        let witness = Witness::of_kernel(object.clone(), self.now_boot_ns());
+        let mut trees = Trees::default();
+        let tree = trees.add(&Lineage::default(), witness, context, nats);
+        judged.objects.push(object);
+        if let Some(tree) = trees.get(tree) {
+            self.judge_tree(tree, &Workload::host(), &mut judged);
+        }
+        judged
+    }
+
+    fn judge_tree(&self, tree: &Tree, workload: &Workload, judged: &mut Judged) {
+        judged.nats = tree.nats();
+        judged.above = self.engine.above(tree);
+        judged.told = judged.above.filter(|(class, nats)| self.is_free(*class, workload, *nats));
     }
 
     /// Whether a notification is left to a workload in this hour.
@@ -123,12 +146,12 @@ impl<'a> Trial<'a> {
     }
 
     /// Why a deed is not told.
-    pub fn why(&self, stage: &Stage, deed: Deed, judged: &Judged) -> Why {
+    pub fn why(&self, by: Option<&Program>, deed: Deed, judged: &Judged) -> Why {
         let Some(object) = judged.objects.iter().find(|object| object.deed() == deed) else {
             let facts = Facts { provenance: Provenance::Package, uid: 0, ..Facts::default() };
             return if self.engine.relearning > 0 {
                 Why::Relearning
-            } else if trades::is_excused(deed, &stage.subject.program, &facts) {
+            } else if by.is_some_and(|program| trades::is_excused(deed, program, &facts)) {
                 Why::Trade
             } else {
                 Why::Learned

@@ -48,6 +48,9 @@ impl Engine {
                         self.keep_row(window, scored);
                     }
                 }
+                if scale == Scale::Seconds5 && !paused {
+                    self.daily.close(&window.subject, clean);
+                }
                 if scale == Scale::Seconds5 && self.relearns(&window.subject, clean) {
                     relearned.push(Arc::clone(&window.subject));
                 }

@@ -95,6 +95,15 @@ impl Drift {
         ended.collect()
     }
 
+    /// Something else showed that a workload has drifted; true where that wasn't known.
+    pub fn tell(&mut self, workload: &Workload) -> bool {
+        if self.workloads.len() >= WORKLOADS_MAX && !self.workloads.contains_key(workload) {
+            return false;
+        }
+        let hours = self.workloads.entry(workload.clone()).or_default();
+        !std::mem::replace(&mut hours.drifted, true)
+    }
+
     /// A workload has drifted since it was learned.
     pub fn has(&self, workload: &Workload) -> bool {
         self.workloads.get(workload).is_some_and(|hours| hours.drifted)

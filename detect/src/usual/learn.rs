@@ -6,7 +6,7 @@ use hedgerow_event::{Class, EpochClose, Scale, Workload};
 use hedgerow_features::{Set, Window};
 
 use crate::{
-    EPOCH_SECONDS, Engine, HOUR_NS, Phase, Result, SOLVE_EPOCHS, detector::Scored,
+    EPOCH_SECONDS, Engine, HOUR_NS, Outcome, Phase, Result, SOLVE_EPOCHS, detector::Scored,
     surprise::trees::Tree, valid,
 };
 
@@ -32,7 +32,11 @@ impl Engine {
     }
 
     /// Adds an epoch to what was watched, and takes in the trees that are over.
-    pub(crate) fn keep_time(&mut self, close: &EpochClose) -> Result<()> {
+    pub(crate) fn keep_time(
+        &mut self,
+        close: &EpochClose,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<()> {
         // Time in suspend is none in which something could happen.
         let hours = EPOCH_SECONDS as f64 / 3600.0;
         self.watched += hours;
@@ -47,7 +51,7 @@ impl Engine {
             let day_ends = self.day >= DAY_EPOCHS;
             if day_ends {
                 self.day = 0;
-                self.learn_day()?;
+                self.learn_day(outcomes)?;
             }
             if day_ends || self.closed.is_multiple_of(SOLVE_EPOCHS) {
                 self.solve();
@@ -88,12 +92,13 @@ impl Engine {
 
     /// Learns what was new a day ago and what nobody suspected: a rate counts it once, not every
     /// hour. What is grave by itself is learned at an operator's word only.
-    fn learn_day(&mut self) -> Result<()> {
+    fn learn_day(&mut self, outcomes: &mut Vec<Outcome>) -> Result<()> {
         for object in std::mem::take(&mut self.unsuspected) {
             self.baseline.accept(&object);
             self.deeds.learn(&object);
         }
         self.know_programs();
+        self.learn_grams(outcomes);
         let seed = self.settings.seed;
         for learned in self.learned.values_mut() {
             learned.learn_on(seed)?;

@@ -1,5 +1,6 @@
 //! What is usual: each column's ranges, n-grams, detectors, how sure it is, and learning on.
 
+pub mod daily;
 pub mod detector;
 pub mod drift;
 pub mod grams;

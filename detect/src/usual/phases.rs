@@ -37,6 +37,7 @@ impl Engine {
         match self.phase {
             Phase::Fill if self.closed >= schedule.fill => {
                 let profile = self.grams.profile(seed);
+                self.daily.follow(&profile);
                 self.profile = Some(profile.clone());
                 outcomes.push(Outcome::Arm(profile));
                 self.enter(Phase::Fit, outcomes);

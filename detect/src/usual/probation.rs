@@ -129,6 +129,8 @@ impl Engine {
         let Some(learned) = self.probation.close(subject, clean) else { return false };
         let Some(profile) = &mut self.profile else { return false };
         grams::merge(profile, &learned, subject);
+        self.daily.forget(subject);
+        self.daily.follow(profile);
         true
     }
 

@@ -1,12 +1,12 @@
 //! A host with three services, and what can be done on it.
 
-use std::sync::Arc;
+use std::{cell::Cell, sync::Arc};
 
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Outcome, Phase, Schedule, Settings};
 use hedgerow_event::{
-    Activity, Actor, CLASSES, Call, Epoch, EpochClose, Event, Exec, FileKey, Finding, Flow,
-    FlowDirection, FlowPhase, HostCounters, Loss, Origin, Peer, Program, Protocol, Provenance, Row,
-    RowReason, Subject, Workload, calls::Class,
+    Activity, Actor, CLASSES, Call, Epoch, EpochClose, Event, Exec, Finding, Flow, FlowDirection,
+    HostCounters, Loss, Origin, Peer, Program, Provenance, Row, RowReason, Subject, Workload,
+    calls::Class,
 };
 use hedgerow_features::Sensors;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -28,6 +28,8 @@ pub const PROGRAMS: &[(&str, &str, u32, Calls)] = &[
 pub struct Host {
     pub epoch: u32,
     pub rng: SmallRng,
+    /// Connections that nobody takes in the open epoch.
+    pub untaken: Cell<u64>,
 }
 
 pub fn settings(epochs: u64) -> Settings {
@@ -48,7 +50,7 @@ pub fn subject(workload: &str, program: &Program) -> Arc<Subject> {
 
 impl Host {
     pub fn new(seed: u64) -> Self {
-        Self { epoch: 24, rng: SmallRng::seed_from_u64(seed) }
+        Self { epoch: 24, rng: SmallRng::seed_from_u64(seed), untaken: Cell::default() }
     }
 
     pub fn event(&self, subject: &Arc<Subject>, tgid: u32, origin: Origin) -> Event {
@@ -71,19 +73,8 @@ impl Host {
     pub fn row(&self, subject: &Arc<Subject>, tgid: u32, calls: &[(Class, u64)]) -> Event {
         let mut classes = [0; CLASSES];
         calls.iter().for_each(|(class, count)| classes[class.index()] += *count as u32);
-        let row = Row {
-            reason: RowReason::Window,
-            classes,
-            calls: calls.iter().map(|(_, count)| count).sum(),
-            errors: 0,
-            checked: 0,
-            unseen2: 0,
-            unseen3: 0,
-            unseen6: 0,
-            collapsed: 0,
-            lost: 0,
-            limited: 0,
-        };
+        let calls = calls.iter().map(|(_, count)| count).sum();
+        let row = Row { classes, calls, ..Row::empty(RowReason::Window) };
         self.event(subject, tgid, Origin::Row(Box::new(row)))
     }
 
@@ -96,20 +87,14 @@ impl Host {
         local: u16,
         bytes_out: u64,
     ) -> Event {
+        let local = Peer { address: [10, 0, 0, 1].into(), port: local };
         let flow = Flow {
             cookie: u64::from(self.epoch),
-            phase: FlowPhase::Start,
-            protocol: Protocol::Tcp,
-            direction,
-            local: Peer { address: [10, 0, 0, 1].into(), port: local },
-            peer: Peer { address: peer.into(), port },
             bytes_out,
             bytes_in: 100,
             packets_out: bytes_out.div_ceil(1_448),
             packets_in: 2,
-            retransmits: 0,
-            rtt_us: None,
-            netns: 1,
+            ..Flow::start(direction, local, Peer { address: peer.into(), port })
         };
         self.event(subject, tgid, Origin::Flow(Box::new(flow)))
     }
@@ -122,39 +107,14 @@ impl Host {
         arguments: [u64; 6],
         path: Option<&str>,
     ) -> Event {
-        let call = Call {
-            number: number as i32,
-            class: Class::Open as u8,
-            compat: false,
-            result: 3,
-            arguments,
-            path: path.map(Arc::from),
-            claimed: false,
-        };
+        let class = Class::Open as u8;
+        let call = Call { class, result: 3, ..Call::of(number as i32, arguments, path) };
         self.event(subject, tgid, Origin::Call(Box::new(call)))
     }
 
     pub fn exec(&self, subject: &Arc<Subject>, tgid: u32, change: impl FnOnce(&mut Exec)) -> Event {
-        let mut exec = Exec {
-            previous: None,
-            file: FileKey::default(),
-            parent_tgid: 1,
-            parent: None,
-            uid_before: 0,
-            uid: 0,
-            login_uid: u32::MAX,
-            path: Arc::clone(&subject.program.path),
-            arguments: "x".into(),
-            digest: None,
-            replaced: false,
-            memory: false,
-            writable: false,
-            privileged: false,
-            socket_io: false,
-            under_listener: false,
-            provenance: Provenance::Package,
-            root: None,
-        };
+        let mut exec = Exec::of(Arc::clone(&subject.program.path));
+        exec.provenance = Provenance::Package;
         change(&mut exec);
         self.event(subject, tgid, Origin::Exec(Box::new(exec)))
     }
@@ -240,7 +200,7 @@ impl Host {
             realtime_offset_ns: 0,
             suspended_ns: 0,
             loss: Loss::default(),
-            host: HostCounters::default(),
+            host: HostCounters { closed_ports: Some(self.untaken.take()), ..Default::default() },
         };
         self.epoch += 1;
         let outcomes = engine.close(&close).unwrap();

@@ -8,7 +8,7 @@ use hedgerow_detect::{EPOCH_SECONDS, Engine, Outcome, Phase, SavedModel, Schedul
 use hedgerow_event::{
     Activity, Call, Deed, Event, Finding, FlowPhase, Origin, Program, Provenance, Subject, Workload,
 };
-use hedgerow_features::Sensors;
+use hedgerow_features::{Sensors, Window};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 use crate::common::{close, event, exec, fork, outbound, rows, subject};
@@ -54,6 +54,8 @@ pub struct Host {
     pub activity: f64,
     /// Notifications since scoring began.
     pub alerts: Vec<Finding>,
+    /// Those of the last epoch.
+    pub windows: Vec<Window>,
     pub per_day: f64,
     residents: Vec<Resident>,
     next_tid: u32,
@@ -98,6 +100,7 @@ impl Host {
             load: 800.0,
             activity: 1.0,
             alerts: Vec::new(),
+            windows: Vec::new(),
             per_day,
             next_tid: 4000,
             rng,
@@ -155,11 +158,14 @@ impl Host {
         let outcomes = self.engine.close(&close(self.epoch)).unwrap();
         self.epoch += 1;
         for outcome in outcomes {
-            if let Outcome::Finding(finding, _) = outcome
-                && finding.activity == Activity::Create
-                && finding.disposition.is_alert()
-            {
-                self.alerts.push(*finding);
+            match outcome {
+                Outcome::Windows(windows) => self.windows = windows,
+                Outcome::Finding(finding, _)
+                    if finding.activity == Activity::Create && finding.disposition.is_alert() =>
+                {
+                    self.alerts.push(*finding);
+                }
+                _ => {}
             }
         }
     }
@@ -249,6 +255,7 @@ impl Host {
             residents: self.residents.iter().map(resident).collect(),
             rng: SmallRng::seed_from_u64(seed),
             alerts: Vec::new(),
+            windows: Vec::new(),
             ..*self
         }
     }
@@ -257,13 +264,6 @@ impl Host {
 fn call(number: i64, arguments: &[u64], path: Option<&str>) -> Origin {
     let mut registers = [0; 6];
     registers[..arguments.len()].copy_from_slice(arguments);
-    Origin::Call(Box::new(Call {
-        number: i32::try_from(number).unwrap(),
-        class: 0,
-        compat: false,
-        result: 0,
-        arguments: registers,
-        path: path.map(Into::into),
-        claimed: false,
-    }))
+    let number = i32::try_from(number).unwrap();
+    Origin::Call(Box::new(Call::of(number, registers, path)))
 }

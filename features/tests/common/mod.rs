@@ -4,9 +4,8 @@
 use std::sync::Arc;
 
 use hedgerow_event::{
-    Actor, CLASSES, Call, Epoch, EpochClose, Event, Exec, Exit, FileKey, Flow, FlowDirection,
-    FlowPhase, Fork, HostCounters, Loss, Origin, Peer, Program, Protocol, Provenance, Row,
-    RowReason, Subject, Workload,
+    Actor, Call, Epoch, EpochClose, Event, Exec, Exit, FileKey, Flow, FlowDirection, FlowPhase,
+    Fork, HostCounters, Loss, Origin, Peer, Program, Row, RowReason, Subject, Workload,
 };
 
 pub const EPOCH_NS: u64 = hedgerow_features::EPOCH_NS;
@@ -33,19 +32,7 @@ pub fn event(subject: &Arc<Subject>, epoch: u32, tid: u32, origin: Origin) -> Ev
 }
 
 pub fn row(classes: &[(usize, u32)]) -> Row {
-    let mut row = Row {
-        reason: RowReason::Window,
-        classes: [0; CLASSES],
-        calls: 0,
-        errors: 0,
-        checked: 0,
-        unseen2: 0,
-        unseen3: 0,
-        unseen6: 0,
-        collapsed: 0,
-        lost: 0,
-        limited: 0,
-    };
+    let mut row = Row::empty(RowReason::Window);
     for &(class, count) in classes {
         row.classes[class] += count;
         row.calls += u64::from(count);
@@ -61,22 +48,8 @@ pub fn exec(previous: Option<&Arc<Subject>>) -> Exec {
     Exec {
         previous: previous.cloned(),
         file: FileKey { device: 1, inode: 2, generation: 3 },
-        parent_tgid: 1,
-        parent: None,
-        uid_before: 0,
-        uid: 0,
-        login_uid: u32::MAX,
-        path: "/bin/sh".into(),
         arguments: "sh -c id".into(),
-        digest: None,
-        replaced: false,
-        memory: false,
-        writable: false,
-        privileged: false,
-        socket_io: false,
-        under_listener: false,
-        provenance: Provenance::Unknown,
-        root: None,
+        ..Exec::of("/bin/sh")
     }
 }
 
@@ -90,15 +63,8 @@ pub fn exit(code: i32) -> Origin {
 }
 
 pub fn call(number: i64, result: i64, path: &str) -> Origin {
-    Origin::Call(Box::new(Call {
-        number: i32::try_from(number).unwrap(),
-        class: 1,
-        compat: false,
-        result,
-        arguments: [0; 6],
-        path: Some(path.into()),
-        claimed: false,
-    }))
+    let number = i32::try_from(number).unwrap();
+    Origin::Call(Box::new(Call { class: 1, result, ..Call::of(number, [0; 6], Some(path)) }))
 }
 
 pub fn peer(address: &str, port: u16) -> Peer {
@@ -109,17 +75,13 @@ pub fn flow(phase: FlowPhase, direction: FlowDirection, peer: Peer, out: u64) ->
     Flow {
         cookie: 5,
         phase,
-        protocol: Protocol::Tcp,
-        direction,
-        local: self::peer("10.0.0.1", 5432),
-        peer,
         bytes_out: out,
         bytes_in: 10,
         packets_out: 4,
         packets_in: 3,
         retransmits: 1,
         rtt_us: Some(80),
-        netns: 1,
+        ..Flow::start(direction, self::peer("10.0.0.1", 5432), peer)
     }
 }
 

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use hedgerow_event::{
     Activity, Actor, Class, Deed, Disposition, Epoch, Event, Evidence, Finding, Flow,
-    FlowDirection, FlowPhase, Fork, Loss, Maturity, Object, Origin, Peer, Program, Protocol, Scale,
-    Severity, Subject, Workload,
+    FlowDirection, Fork, Loss, Maturity, Object, Origin, Peer, Program, Scale, Severity, Subject,
+    Workload,
 };
 
 use super::*;
@@ -40,18 +40,7 @@ fn flow(tgid: u32, program: &str, second: u64, address: &str) -> Event {
     let end = |address: &str| Peer { address: address.parse().unwrap(), port: 80 };
     let flow = Flow {
         cookie: second,
-        phase: FlowPhase::Start,
-        protocol: Protocol::Tcp,
-        direction: FlowDirection::Outbound,
-        local: end("10.0.0.1"),
-        peer: end(address),
-        bytes_out: 0,
-        bytes_in: 0,
-        packets_out: 0,
-        packets_in: 0,
-        retransmits: 0,
-        rtt_us: None,
-        netns: 1,
+        ..Flow::start(FlowDirection::Outbound, end("10.0.0.1"), end(address))
     };
     event(tgid, program, second, Origin::Flow(Box::new(flow)))
 }

@@ -157,15 +157,7 @@ impl Host {
 pub fn call(number: i64, arguments: &[u64], path: Option<&str>) -> Call {
     let mut registers = [0; 6];
     registers[..arguments.len()].copy_from_slice(arguments);
-    Call {
-        number: i32::try_from(number).unwrap(),
-        class: 0,
-        compat: false,
-        result: 0,
-        arguments: registers,
-        path: path.map(Into::into),
-        claimed: false,
-    }
+    Call::of(i32::try_from(number).unwrap(), registers, path)
 }
 
 /// A TCP flow to port 443 of a peer.

@@ -5,7 +5,10 @@ use hedgerow_event::{
 };
 use hedgerow_features::Sensors;
 
-use super::{surprise::floors::ClassPromise, *};
+use super::*;
+
+mod learning_on;
+mod saved;
 
 /// A host with a web server that is called a little more or less in each epoch.
 struct Host {
@@ -126,6 +129,14 @@ impl Host {
         }
         engine
     }
+}
+
+/// By way of its model file, as a daemon that ends and starts again.
+fn restarted(engine: &Engine) -> Engine {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.hedgerow");
+    engine.save().unwrap().unwrap().save(&path).unwrap();
+    Engine::scoring(settings(60), SavedModel::load(&path).unwrap()).unwrap()
 }
 
 fn findings(outcomes: Vec<Outcome>) -> Vec<(Finding, Option<Box<Evidence>>)> {
@@ -260,45 +271,6 @@ fn floods_and_scans_are_found_by_the_kernels_own_counters() {
     }
 }
 
-#[test]
-fn a_saved_model_judges_alike() {
-    let mut host = Host::new();
-    let mut engine = host.learn(60);
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("m.hedgerow");
-    engine.save().unwrap().unwrap().save(&path).unwrap();
-    let saved = SavedModel::load(&path).unwrap();
-    let mut again = Engine::scoring(settings(60), saved).unwrap();
-    assert_eq!(again.model_id(), engine.model_id());
-    let judge = |engine: &mut Engine, host: &mut Host| {
-        host.live(engine);
-        engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
-        findings(host.close(engine)).remove(0).0
-    };
-    let mut twin = Host { epoch: host.epoch, rng: host.rng };
-    assert_eq!(judge(&mut engine, &mut host), judge(&mut again, &mut twin));
-}
-
-#[test]
-fn the_budget_asked_today_holds_with_a_saved_model() {
-    let mut host = Host::new();
-    let engine = host.learn(60);
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("m.hedgerow");
-    engine.save().unwrap().unwrap().save(&path).unwrap();
-    let ask = |per_day: f64| {
-        let settings = Settings { budget_per_day: per_day, ..settings(60) };
-        Engine::scoring(settings, SavedModel::load(&path).unwrap()).unwrap().promise()
-    };
-    let (strict, loose) = (ask(0.1), ask(100.0));
-    assert_eq!((strict.asked_per_day, loose.asked_per_day), (0.1, 100.0));
-    assert!(strict.expected_per_day <= 0.1 && loose.expected_per_day <= 100.0);
-    for (strict, loose) in strict.classes.iter().zip(&loose.classes) {
-        let floor = |of: &ClassPromise| of.floor.unwrap_or(f64::INFINITY);
-        assert!(floor(strict) > floor(loose), "{strict:?} {loose:?}");
-    }
-}
-
 /// What is done after the end of an epoch, while its rows are still awaited, is looked at early in
 /// the next one.
 #[test]
@@ -312,116 +284,6 @@ fn a_deed_of_the_last_moment_is_looked_at_early() {
     host.epoch -= 1;
     assert_eq!(findings(host.close(&mut engine)).len(), 1, "the tree is judged at once");
     assert!(engine.hard.contains_key(&exec.actor.subject));
-}
-
-/// The budget is saved with the episode that it let alert; another one after the restart is not it.
-#[test]
-fn what_is_found_soon_after_a_restart_is_not_taken_for_what_was_found_before() {
-    let mut host = Host::new();
-    let mut engine = host.learn(60);
-    host.live(&mut engine);
-    engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
-    assert_eq!(findings(host.close(&mut engine)).len(), 1);
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("m.hedgerow");
-    engine.save().unwrap().unwrap().save(&path).unwrap();
-    let mut again = Engine::scoring(settings(60), SavedModel::load(&path).unwrap()).unwrap();
-    host.live(&mut again);
-    again.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
-    again.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
-    // In its first epoch, which has told it no wall time yet.
-    let boot_ns = u64::from(host.epoch) * 5_000_000_000 + 3;
-    let row = host.row("/bin/bash", 200, &[(3, 20)]);
-    let found = findings(again.look_early(boot_ns, |_| vec![row.clone()]));
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!(found[0].0.activity, Activity::Create);
-    assert_eq!(found[0].0.time_ns, OFFSET_NS + boot_ns.cast_signed());
-    assert!(found[0].0.window_start_ns > OFFSET_NS);
-}
-
-/// A mature program whose file is replaced is judged as provisional from that exec on, and as before
-/// once the kernel knows what the new one does.
-#[test]
-fn a_replaced_program_relearns_on_probation() {
-    let mut host = Host::new();
-    let worker = Arc::clone(&host.row("/usr/bin/worker", 101, &[]).actor.subject);
-    let does = |gram: u32| GramReport {
-        epoch: Epoch(0),
-        subject: Arc::clone(&worker),
-        grams2: vec![gram],
-        grams3: vec![gram],
-        grams6: vec![gram],
-    };
-    // Long enough for a forecast of what is still new, and a budget that so short a time supports.
-    let mut engine =
-        Engine::learning(Settings { budget_per_day: 500.0, ..settings(1000) }).unwrap();
-    while engine.phase() != Phase::Scoring {
-        host.live(&mut engine);
-        engine.grams(&does(1));
-        host.close(&mut engine);
-    }
-    assert_eq!(engine.state_of(&worker), Maturity::Mature);
-    let mut exec = host.exec("/usr/bin/worker", 102, "/usr/sbin/web");
-    if let Origin::Exec(exec) = &mut exec.origin {
-        exec.replaced = true;
-    }
-    engine.observe(&exec);
-    assert_eq!(engine.state_of(&worker), Maturity::Provisional);
-    host.live(&mut engine);
-    let begun = host.close(&mut engine).into_iter().find_map(|outcome| match outcome {
-        Outcome::Replaced { subject, windows } => Some((subject, windows)),
-        _ => None,
-    });
-    assert_eq!(begun, Some((Arc::clone(&worker), 600)), "the windows of fill");
-    for window in 0.. {
-        assert!(window < 700, "it never ends");
-        assert_eq!(engine.state_of(&worker), Maturity::Provisional);
-        host.live(&mut engine);
-        engine.grams(&does(2));
-        let outcomes = host.close(&mut engine);
-        let armed = outcomes.iter().find_map(|outcome| match outcome {
-            Outcome::Arm(profile) => Some(profile.programs[0].six_grams.known[0]),
-            _ => None,
-        });
-        if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Relearned { .. })) {
-            assert!(window >= 599, "{window}");
-            assert_eq!(armed, Some(0b110));
-            break;
-        }
-        assert_eq!(armed, None);
-    }
-    assert_eq!((engine.on_probation(), engine.state_of(&worker)), (0, Maturity::Mature));
-}
-
-/// What the released version wrote is read: what it holds is kept, the rest is learned in service,
-/// and nothing that is a first use only because nobody learned those is told.
-#[test]
-fn a_model_of_the_first_version_goes_on_scoring() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/learned-1.hedgerow");
-    let saved = SavedModel::load(path.as_ref()).unwrap();
-    let mut engine = Engine::scoring(settings(60), saved).unwrap();
-    let left = engine.relearning_epochs();
-    assert_eq!(left, 17_280, "a day");
-    assert_eq!((engine.phase(), engine.state()), (Phase::Scoring, Maturity::Provisional));
-    let mut host = Host { epoch: 1000, rng: 9 };
-    for _ in 0..30 {
-        host.live(&mut engine);
-        assert_eq!(findings(host.close(&mut engine)), vec![]);
-    }
-    let mut exec = host.exec("/memfd:x", 200, "/usr/sbin/web");
-    if let Origin::Exec(exec) = &mut exec.origin {
-        exec.memory = true;
-    }
-    engine.observe(&exec);
-    let found = findings(host.close(&mut engine));
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].0.disposition.is_alert());
-    // Saved again it is of this version.
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("m.hedgerow");
-    engine.save().unwrap().unwrap().save(&path).unwrap();
-    let next = Engine::scoring(settings(60), SavedModel::load(&path).unwrap()).unwrap();
-    assert_eq!(next.relearning_epochs(), left - 31, "its day is not over");
 }
 
 /// A second case of the same class and hour is listed; it counts once, however often it is judged.
@@ -443,84 +305,4 @@ fn what_the_budget_has_no_room_for_is_counted_to_be_told() {
     assert_eq!(dispositions.iter().filter(|told| **told).count(), 1, "{dispositions:?}");
     assert!(dispositions.len() > 1);
     assert_eq!((engine.take_listed(), engine.take_listed()), (1, 0));
-}
-
-#[test]
-fn a_corrupt_model_is_refused_with_its_name() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("m.hedgerow");
-    std::fs::write(&path, b"not a model").unwrap();
-    let why = SavedModel::load(&path).unwrap_err();
-    assert!(why.to_string().contains("m.hedgerow"), "{why}");
-}
-
-/// What nobody suspects is learned when the day ends, over a restart too, and only what is merely new:
-/// what is grave by itself waits for an operator.
-#[test]
-fn a_day_teaches_what_is_new_and_not_what_is_grave() {
-    let mut host = Host::new();
-    let mut engine = host.learn(60);
-    // So strict that nothing is suspected.
-    engine.floors.ask(1e-9);
-    engine.solve();
-    let new = host.flow("/usr/bin/worker", 101, [10, 0, 0, 77], 1000);
-    let attach = [libc::PTRACE_ATTACH as u64, 55, 0, 0, 0, 0];
-    let grave = hedgerow_event::Call {
-        number: libc::SYS_ptrace as i32,
-        class: 0,
-        compat: false,
-        result: 0,
-        arguments: attach,
-        path: None,
-        claimed: false,
-    };
-    let grave = host.event("/usr/bin/worker", 101, Origin::Call(Box::new(grave)));
-    engine.observe(&new);
-    engine.observe(&grave);
-    let subject = Arc::clone(&new.actor.subject);
-    let Origin::Flow(flow) = &new.origin else { unreachable!() };
-    let peer = Object::NewPeer { subject: Arc::clone(&subject), peer: flow.peer };
-    let trace = Object::Did { subject, deed: Deed::Trace, what: "process 55 (attach)".into() };
-    let live = |engine: &mut Engine, host: &mut Host, epochs: u32| {
-        for _ in 0..epochs {
-            host.live(engine);
-            host.close(engine);
-        }
-    };
-    live(&mut engine, &mut host, 70);
-    assert!(!engine.knows(&peer), "its day is not over");
-    assert_eq!(engine.unsuspected.len(), 1, "{:?}", engine.unsuspected);
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("m.hedgerow");
-    engine.save().unwrap().unwrap().save(&path).unwrap();
-    let saved = SavedModel::load(&path).unwrap();
-    let mut engine = Engine::scoring(settings(60), saved).unwrap();
-    assert_eq!(engine.day, 70);
-    engine.day = 17_280 - 10;
-    live(&mut engine, &mut host, 9);
-    assert!(!engine.knows(&peer));
-    live(&mut engine, &mut host, 1);
-    assert!(engine.knows(&peer) && !engine.knows(&trace));
-    assert!(engine.rates.has_done(Deed::Trace, &engine.context(trace.subject())), "it is counted");
-    assert_eq!((engine.day, engine.unsuspected.len()), (0, 0));
-}
-
-#[test]
-fn rows_that_nobody_suspects_are_kept_for_the_forest() {
-    let mut host = Host::new();
-    let mut engine = host.learn(60);
-    let kept = |engine: &Engine| {
-        engine.learned[&Scale::Seconds5].recent.as_ref().map_or(0, |kept| kept.len())
-    };
-    host.live(&mut engine);
-    host.close(&mut engine);
-    assert_eq!(kept(&engine), 3, "two programs and the kernel");
-    host.live(&mut engine);
-    engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
-    host.close(&mut engine);
-    assert_eq!(kept(&engine), 5, "all but the one that is told");
-    engine.pause(Paused { all: true, ..Paused::default() });
-    host.live(&mut engine);
-    host.close(&mut engine);
-    assert_eq!(kept(&engine), 5);
 }

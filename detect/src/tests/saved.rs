@@ -1,0 +1,98 @@
+//! Models, and engines that start with them.
+
+use super::*;
+use crate::surprise::floors::ClassPromise;
+
+#[test]
+fn a_saved_model_judges_alike() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    let mut again = restarted(&engine);
+    assert_eq!(again.model_id(), engine.model_id());
+    let judge = |engine: &mut Engine, host: &mut Host| {
+        host.live(engine);
+        engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
+        findings(host.close(engine)).remove(0).0
+    };
+    let mut twin = Host { epoch: host.epoch, rng: host.rng };
+    assert_eq!(judge(&mut engine, &mut host), judge(&mut again, &mut twin));
+}
+
+#[test]
+fn the_budget_asked_today_holds_with_a_saved_model() {
+    let mut host = Host::new();
+    let engine = host.learn(60);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.hedgerow");
+    engine.save().unwrap().unwrap().save(&path).unwrap();
+    let ask = |per_day: f64| {
+        let settings = Settings { budget_per_day: per_day, ..settings(60) };
+        Engine::scoring(settings, SavedModel::load(&path).unwrap()).unwrap().promise()
+    };
+    let (strict, loose) = (ask(0.1), ask(100.0));
+    assert_eq!((strict.asked_per_day, loose.asked_per_day), (0.1, 100.0));
+    assert!(strict.expected_per_day <= 0.1 && loose.expected_per_day <= 100.0);
+    for (strict, loose) in strict.classes.iter().zip(&loose.classes) {
+        let floor = |of: &ClassPromise| of.floor.unwrap_or(f64::INFINITY);
+        assert!(floor(strict) > floor(loose), "{strict:?} {loose:?}");
+    }
+}
+
+/// The budget is saved with the episode that it let alert; another one after the restart is not it.
+#[test]
+fn what_is_found_soon_after_a_restart_is_not_taken_for_what_was_found_before() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
+    assert_eq!(findings(host.close(&mut engine)).len(), 1);
+    let mut again = restarted(&engine);
+    host.live(&mut again);
+    again.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
+    again.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
+    // In its first epoch, which has told it no wall time yet.
+    let boot_ns = u64::from(host.epoch) * 5_000_000_000 + 3;
+    let row = host.row("/bin/bash", 200, &[(3, 20)]);
+    let found = findings(again.look_early(boot_ns, |_| vec![row.clone()]));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].0.activity, Activity::Create);
+    assert_eq!(found[0].0.time_ns, OFFSET_NS + boot_ns.cast_signed());
+    assert!(found[0].0.window_start_ns > OFFSET_NS);
+}
+
+/// What the released version wrote is read: what it holds is kept, the rest is learned in service,
+/// and nothing that is a first use only because nobody learned those is told.
+#[test]
+fn a_model_of_the_first_version_goes_on_scoring() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/learned-1.hedgerow");
+    let saved = SavedModel::load(path.as_ref()).unwrap();
+    let mut engine = Engine::scoring(settings(60), saved).unwrap();
+    let left = engine.relearning_epochs();
+    assert_eq!(left, 17_280, "a day");
+    assert_eq!((engine.phase(), engine.state()), (Phase::Scoring, Maturity::Provisional));
+    let mut host = Host { epoch: 1000, rng: 9 };
+    for _ in 0..30 {
+        host.live(&mut engine);
+        assert_eq!(findings(host.close(&mut engine)), vec![]);
+    }
+    let mut exec = host.exec("/memfd:x", 200, "/usr/sbin/web");
+    if let Origin::Exec(exec) = &mut exec.origin {
+        exec.memory = true;
+    }
+    engine.observe(&exec);
+    let found = findings(host.close(&mut engine));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].0.disposition.is_alert());
+    // Saved again it is of this version.
+    let next = restarted(&engine);
+    assert_eq!(next.relearning_epochs(), left - 31, "its day is not over");
+}
+
+#[test]
+fn a_corrupt_model_is_refused_with_its_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.hedgerow");
+    std::fs::write(&path, b"not a model").unwrap();
+    let why = SavedModel::load(&path).unwrap_err();
+    assert!(why.to_string().contains("m.hedgerow"), "{why}");
+}
