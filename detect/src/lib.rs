@@ -17,12 +17,12 @@ mod deeds;
 mod error;
 pub mod file;
 mod life;
-mod outcome;
 mod overview;
 mod pause;
 mod persist;
 pub mod power;
 mod said;
+mod state;
 pub mod surprise;
 #[cfg(test)]
 mod tests;
@@ -35,8 +35,7 @@ use std::{
 };
 
 use hedgerow_event::{
-    Class, EpochClose, Event, Evidence, Finding, GramReport, Maturity, Object, Origin, Program,
-    Scale, Subject, Workload,
+    EpochClose, Event, Evidence, Finding, GramReport, Object, Origin, Scale, Subject, Workload,
 };
 use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
 use hedgerow_model::IsolationForest;
@@ -55,7 +54,7 @@ use self::{
     },
     surprise::{
         campaign::Campaign,
-        floors::{Floors, Promise},
+        floors::Floors,
         notices::Notices,
         rates::{Context, Rates},
         trees::Trees,
@@ -65,7 +64,6 @@ use self::{
         detector::{self, Scored},
         drift::Drift,
         grams::{self, GramLearner},
-        maturity::MaturityRule,
         probation::{self, Probation},
         reference,
         scale::{self, Counts, Learned, Learning},
@@ -74,7 +72,6 @@ use self::{
 pub use self::{
     error::{Error, Result, chain},
     life::Life,
-    outcome::{Outcome, WindowScore},
     overview::{DeedOverview, Overview, ProgramOverview, WorkloadOverview},
     persist::{Judged, SavedModel},
     said::finding::{FOREST, NATS},
@@ -94,6 +91,51 @@ const INCIDENCE_UNITS: u64 = 24;
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// Floors are solved anew this often, in epochs.
 const SOLVE_EPOCHS: u32 = 12;
+
+/// How one window, or early row, was judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowScore {
+    pub subject: Arc<Subject>,
+    pub scale: Scale,
+    pub epoch: u32,
+    pub early: Option<u32>,
+    /// Wall time since the Unix epoch.
+    pub window_start_ns: i64,
+    pub window_end_ns: i64,
+    /// The isolation forest's (Liu 2008), in (0, 1].
+    pub score: f64,
+    /// How surprising the window's measure is, in nats; `None` before any was held back.
+    pub surprise: Option<f64>,
+    /// The surprise from which a measure notifies.
+    pub floor: f64,
+    /// The finding that the window is part of.
+    pub finding_uid: Option<String>,
+}
+
+/// What is to be done outside.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The kernel is to take the profile's grams for known.
+    Arm(Profile),
+    /// A program's file was replaced; it relearns on probation for so many of its windows.
+    Replaced {
+        subject: Arc<Subject>,
+        windows: u64,
+    },
+    /// They have, and are judged as before.
+    Relearned {
+        subjects: Vec<Arc<Subject>>,
+    },
+    /// What a workload does is no longer what was learned of it: it should be learned anew.
+    Drifted(Workload),
+    Phase(Phase),
+    /// Closed windows and early rows, for capture.
+    Windows(Vec<Window>),
+    /// How a window was judged.
+    Scored(WindowScore),
+    /// A report; with evidence where the responder may be asked.
+    Finding(Box<Finding>, Option<Box<Evidence>>),
+}
 
 /// The pipeline's state.
 #[derive(Debug)]
@@ -199,125 +241,6 @@ impl Engine {
             realtime_offset_ns: settings.realtime_offset_ns,
             model_id: String::new(),
             settings,
-        }
-    }
-
-    pub fn phase(&self) -> Phase {
-        self.phase
-    }
-
-    /// Epochs until scoring starts; 0 once it has.
-    pub fn epochs_left(&self) -> u32 {
-        let Schedule { fill, fit, calibrate } = self.settings.schedule;
-        match self.phase {
-            Phase::Fill => (fill + fit + calibrate).saturating_sub(self.closed),
-            Phase::Fit => (fit + calibrate).saturating_sub(self.closed),
-            Phase::Calibrate => calibrate.saturating_sub(self.closed),
-            Phase::Scoring => 0,
-        }
-    }
-
-    /// Programs being profiled, with (windows seen, grams seen in one window only, grams known).
-    pub fn programs(&self) -> Vec<(String, u64, u64, u64)> {
-        self.grams
-            .programs()
-            .map(|(subject, profile)| {
-                let known = profile.six_grams.known.iter().map(|word| u64::from(word.count_ones()));
-                let once =
-                    profile.six_grams.in_one_window.iter().map(|w| u64::from(w.count_ones()));
-                (subject.to_string(), profile.windows, once.sum(), known.sum())
-            })
-            .collect()
-    }
-
-    /// Reports of programs that found no room for a profile.
-    pub fn programs_refused(&self) -> u64 {
-        self.grams.refused()
-    }
-
-    /// What found no room in the bounded tables of deeds and rates: judged without them.
-    pub fn deeds_refused(&self) -> u64 {
-        self.deeds.refused() + self.rates.refused()
-    }
-
-    /// Of the forest and of the n-gram hash.
-    pub fn seed(&self) -> u64 {
-        self.settings.seed
-    }
-
-    pub fn model_id(&self) -> &str {
-        &self.model_id
-    }
-
-    pub fn baseline(&self) -> &Baseline {
-        &self.baseline
-    }
-
-    /// What the budget asks for and what is expected.
-    pub fn promise(&self) -> Promise {
-        self.floors.promise()
-    }
-
-    /// Notifications within the last day.
-    pub fn told_today(&self) -> usize {
-        self.notices.of_day(self.now_boot_ns)
-    }
-
-    /// For so many epochs more first uses are learned and not told: the model is of an older version,
-    /// which doesn't hold them.
-    pub fn relearning_epochs(&self) -> u32 {
-        self.relearning
-    }
-
-    /// Cases that were listed, not told, since the last call.
-    pub fn take_listed(&mut self) -> u64 {
-        self.notices.take_listed()
-    }
-
-    /// The state of the host as a whole: mature once the held-back hours support the budget.
-    pub fn state(&self) -> Maturity {
-        match self.phase {
-            Phase::Scoring if self.is_supported() => Maturity::Mature,
-            Phase::Scoring => Maturity::Provisional,
-            _ => Maturity::Learning,
-        }
-    }
-
-    fn is_supported(&self) -> bool {
-        Class::ALL.into_iter().all(|class| self.floors.supports(class))
-    }
-
-    /// Workloads that do something else than what was learned of them.
-    pub fn drifted(&self) -> impl Iterator<Item = &Workload> {
-        self.drift.drifted()
-    }
-
-    /// How sure the learning of a workload is, by which a program never seen in it is judged.
-    pub fn state_of_workload(&self, workload: &Workload) -> Maturity {
-        self.state_of(&Subject::new(workload.clone(), Program::new("")))
-    }
-
-    /// How sure the learning of one subject is: its program's n-grams and, where they were counted
-    /// by hours, its workload's first-seen things must have little novelty left to bring.
-    fn state_of(&self, subject: &Subject) -> Maturity {
-        let by_hours = self.baseline.unit_ns() >= HOUR_NS;
-        let first_seen =
-            by_hours.then(|| objects::incidence(&self.baseline.incidence(&subject.workload)));
-        let learned = maturity::Learned {
-            frozen: self.phase == Phase::Scoring,
-            level_supported: self.is_supported(),
-            grams: self.profile.as_ref().and_then(|profile| grams::incidence(profile, subject)),
-            first_seen,
-        };
-        match maturity::maturity(&learned, &MaturityRule::for_budget(self.settings.budget_per_day))
-        {
-            maturity::Maturity::Learning => Maturity::Learning,
-            maturity::Maturity::Mature
-                if !self.is_on_probation(subject) && !self.drift.has(&subject.workload) =>
-            {
-                Maturity::Mature
-            }
-            maturity::Maturity::Provisional | maturity::Maturity::Mature => Maturity::Provisional,
         }
     }
 

@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use hedgerow_event::{
-    Activity, Actor, Deed, Epoch, Exec, Flow, FlowDirection, FlowPhase, HostCounters, Object, Peer,
+    Activity, Actor, Deed, Epoch, Exec, Flow, FlowDirection, FlowPhase, HostCounters, Maturity,
+    Object, Peer,
 };
 use hedgerow_features::Sensors;
 

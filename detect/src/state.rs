@@ -1,0 +1,136 @@
+//! Where an engine stands: how far it has learned, how sure that is, and what found no room.
+
+use hedgerow_event::{Class, Maturity, Program, Subject, Workload};
+use hedgerow_features::Baseline;
+
+use crate::{
+    Engine, HOUR_NS,
+    deeds::objects,
+    surprise::floors::Promise,
+    usual::{
+        grams,
+        maturity::{self, MaturityRule},
+        schedule::{Phase, Schedule},
+    },
+};
+
+impl Engine {
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Epochs until scoring starts; 0 once it has.
+    pub fn epochs_left(&self) -> u32 {
+        let Schedule { fill, fit, calibrate } = self.settings.schedule;
+        match self.phase {
+            Phase::Fill => (fill + fit + calibrate).saturating_sub(self.closed),
+            Phase::Fit => (fit + calibrate).saturating_sub(self.closed),
+            Phase::Calibrate => calibrate.saturating_sub(self.closed),
+            Phase::Scoring => 0,
+        }
+    }
+
+    /// Programs being profiled, with (windows seen, grams seen in one window only, grams known).
+    pub fn programs(&self) -> Vec<(String, u64, u64, u64)> {
+        self.grams
+            .programs()
+            .map(|(subject, profile)| {
+                let known = profile.six_grams.known.iter().map(|word| u64::from(word.count_ones()));
+                let once =
+                    profile.six_grams.in_one_window.iter().map(|w| u64::from(w.count_ones()));
+                (subject.to_string(), profile.windows, once.sum(), known.sum())
+            })
+            .collect()
+    }
+
+    /// Reports of programs that found no room for a profile.
+    pub fn programs_refused(&self) -> u64 {
+        self.grams.refused()
+    }
+
+    /// What found no room in the bounded tables of deeds and rates: judged without them.
+    pub fn deeds_refused(&self) -> u64 {
+        self.deeds.refused() + self.rates.refused()
+    }
+
+    /// Of the forest and of the n-gram hash.
+    pub fn seed(&self) -> u64 {
+        self.settings.seed
+    }
+
+    pub fn model_id(&self) -> &str {
+        &self.model_id
+    }
+
+    pub fn baseline(&self) -> &Baseline {
+        &self.baseline
+    }
+
+    /// What the budget asks for and what is expected.
+    pub fn promise(&self) -> Promise {
+        self.floors.promise()
+    }
+
+    /// Notifications within the last day.
+    pub fn told_today(&self) -> usize {
+        self.notices.of_day(self.now_boot_ns)
+    }
+
+    /// For so many epochs more first uses are learned and not told: the model is of an older version,
+    /// which doesn't hold them.
+    pub fn relearning_epochs(&self) -> u32 {
+        self.relearning
+    }
+
+    /// Cases that were listed, not told, since the last call.
+    pub fn take_listed(&mut self) -> u64 {
+        self.notices.take_listed()
+    }
+
+    /// The state of the host as a whole: mature once the held-back hours support the budget.
+    pub fn state(&self) -> Maturity {
+        match self.phase {
+            Phase::Scoring if self.is_supported() => Maturity::Mature,
+            Phase::Scoring => Maturity::Provisional,
+            _ => Maturity::Learning,
+        }
+    }
+
+    fn is_supported(&self) -> bool {
+        Class::ALL.into_iter().all(|class| self.floors.supports(class))
+    }
+
+    /// Workloads that do something else than what was learned of them.
+    pub fn drifted(&self) -> impl Iterator<Item = &Workload> {
+        self.drift.drifted()
+    }
+
+    /// How sure the learning of a workload is, by which a program never seen in it is judged.
+    pub fn state_of_workload(&self, workload: &Workload) -> Maturity {
+        self.state_of(&Subject::new(workload.clone(), Program::new("")))
+    }
+
+    /// How sure the learning of one subject is: its program's n-grams and, where they were counted
+    /// by hours, its workload's first-seen things must have little novelty left to bring.
+    pub(crate) fn state_of(&self, subject: &Subject) -> Maturity {
+        let by_hours = self.baseline.unit_ns() >= HOUR_NS;
+        let first_seen =
+            by_hours.then(|| objects::incidence(&self.baseline.incidence(&subject.workload)));
+        let learned = maturity::Learned {
+            frozen: self.phase == Phase::Scoring,
+            level_supported: self.is_supported(),
+            grams: self.profile.as_ref().and_then(|profile| grams::incidence(profile, subject)),
+            first_seen,
+        };
+        match maturity::maturity(&learned, &MaturityRule::for_budget(self.settings.budget_per_day))
+        {
+            maturity::Maturity::Learning => Maturity::Learning,
+            maturity::Maturity::Mature
+                if !self.is_on_probation(subject) && !self.drift.has(&subject.workload) =>
+            {
+                Maturity::Mature
+            }
+            maturity::Maturity::Provisional | maturity::Maturity::Mature => Maturity::Provisional,
+        }
+    }
+}
