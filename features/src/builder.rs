@@ -215,7 +215,10 @@ impl WindowBuilder {
         if let Some(host) = rows.iter_mut().find_map(|row| row.host.as_mut()) {
             host.merged = merged;
         }
-        windows.extend(rows.iter().map(|row| {
+        // They are too large to be moved about.
+        let mut by_subject: Vec<&Accumulator> = rows.iter().collect();
+        by_subject.sort_unstable_by(|a, b| a.subject.cmp(&b.subject));
+        windows.extend(by_subject.into_iter().map(|row| {
             let context = self.context(row, time, baseline);
             Window::new(&self.config.host, row, time.clone(), None, &context)
         }));

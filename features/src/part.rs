@@ -135,7 +135,7 @@ impl Part {
 }
 
 /// Merges rows of little activity into their workload's `(other)`, then the least active past
-/// `subjects_max`. Rows with a hard signal and the host's stay. Returns the rows by subject, and
+/// `subjects_max`. Rows with a hard signal and the host's stay. Returns the rows, in no order, and
 /// how many were merged.
 pub(crate) fn merge_small(
     mut rows: Vec<Accumulator>,
@@ -150,7 +150,6 @@ pub(crate) fn merge_small(
     // Mostly there is room for all, and a row is large to move about.
     let is_kept = |row: &Accumulator| stays(row) || activity(row) >= activity_min;
     if rows.len() <= subjects_max && rows.iter().all(is_kept) {
-        rows.sort_unstable_by(|a, b| a.subject.cmp(&b.subject));
         return (rows, 0);
     }
     // Most active first; equal ones by name, so that the order of arrival decides nothing.
@@ -180,6 +179,5 @@ pub(crate) fn merge_small(
             }
         }
     }
-    kept.sort_by(|a, b| a.subject.cmp(&b.subject));
     (kept, merged)
 }
