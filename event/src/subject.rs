@@ -146,11 +146,26 @@ impl Subject {
     pub fn is_host(&self) -> bool {
         &*self.program.path == Self::KERNEL
     }
+    /// As it is displayed, made at once: it is what tables are looked up by for each window.
+    pub fn text(&self) -> String {
+        let Self { workload, program } = self;
+        let script = program.script.as_deref();
+        let length = workload.0.len() + program.path.len() + script.map_or(0, str::len) + 2;
+        let mut text = String::with_capacity(length);
+        text.push_str(&workload.0);
+        text.push(':');
+        text.push_str(&program.path);
+        if let Some(script) = script {
+            text.push(' ');
+            text.push_str(script);
+        }
+        text
+    }
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.workload, self.program)
+        f.write_str(&self.text())
     }
 }
 
@@ -175,5 +190,6 @@ mod tests {
         program.script = Some("/srv/app.py".into());
         let subject = Subject::new(Workload::new("web.service"), program);
         assert_eq!(subject.to_string(), "web.service:/usr/bin/python3 /srv/app.py");
+        assert_eq!(Subject::host().text(), "host:(kernel)");
     }
 }

@@ -145,6 +145,36 @@ impl Column {
 
     /// The column's value; NaN where it is unavailable.
     pub fn value(&self, accumulator: &Accumulator, context: &Context<'_>) -> f64 {
+        let Self { kind, source, formula, .. } = *self;
+        Rule { kind, source, formula }.value(accumulator, context)
+    }
+}
+
+/// What a column's value is made by: names and words would make a window's way through them long.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    kind: Kind,
+    source: Source,
+    formula: Formula,
+}
+
+/// Those of [`COLUMNS`].
+static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    let rule = |column: &Column| {
+        let Column { kind, source, formula, .. } = *column;
+        Rule { kind, source, formula }
+    };
+    COLUMNS.iter().map(rule).collect()
+});
+
+/// One value a column, in the order of [`COLUMNS`].
+pub(crate) fn values(accumulator: &Accumulator, context: &Context<'_>) -> Box<[f64]> {
+    RULES.iter().map(|rule| rule.value(accumulator, context)).collect()
+}
+
+impl Rule {
+    #[inline]
+    fn value(self, accumulator: &Accumulator, context: &Context<'_>) -> f64 {
         let host_only = self.source == Source::Host;
         if !context.sensors.has(self.source) || (host_only && accumulator.host.is_none()) {
             return f64::NAN;
@@ -179,5 +209,10 @@ pub fn column_index(name: &str) -> Option<usize> {
 
 /// `part / whole`; unavailable where the whole is 0.
 pub(crate) fn share(part: u64, whole: u64) -> f64 {
-    if whole == 0 { f64::NAN } else { part as f64 / whole as f64 }
+    match (part, whole) {
+        (_, 0) => f64::NAN,
+        // What most classes are.
+        (0, _) => 0.0,
+        _ => part as f64 / whole as f64,
+    }
 }

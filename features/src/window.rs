@@ -6,7 +6,7 @@ use hedgerow_event::{Epoch, Loss, Scale, Subject};
 
 use crate::{
     accumulate::Accumulator,
-    column::{COLUMNS, Context, Sensors, column_index},
+    column::{self, Context, Sensors, column_index},
 };
 
 /// When a window was, and what of it could be watched.
@@ -60,7 +60,7 @@ pub struct Window {
     /// Events counted in the row.
     pub records: u64,
     pub loss: Loss,
-    /// One value a column, in the order of [`COLUMNS`]; NaN is unavailable.
+    /// One value a column, in the order of [`COLUMNS`](crate::COLUMNS); NaN is unavailable.
     pub values: Box<[f64]>,
 }
 
@@ -81,7 +81,7 @@ impl Window {
             programs: accumulator.programs.count() as u64,
             records: accumulator.records,
             loss: accumulator.loss,
-            values: COLUMNS.iter().map(|column| column.value(accumulator, context)).collect(),
+            values: column::values(accumulator, context),
         }
     }
 

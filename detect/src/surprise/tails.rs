@@ -105,7 +105,7 @@ impl Tails {
     /// Holds back a window's measure.
     pub fn hold_back(&mut self, subject: &Subject, x: f64, epoch: u32) {
         let block = epoch / BLOCK_EPOCHS;
-        let name = subject.to_string();
+        let name = subject.text();
         if let Some(own) = self.subjects.get_mut(&name) {
             own.add(x, block);
         } else if self.subjects.len() < GROUPS_MAX {
@@ -127,7 +127,7 @@ impl Tails {
     /// How surprising a window's measure is, in nats; `None` while nothing was held back.
     pub fn surprise(&self, subject: &Subject, x: f64) -> Option<f64> {
         let enough = |tail: &&Tail| tail.windows >= WINDOWS_LEAST;
-        let own = self.subjects.get(&subject.to_string());
+        let own = self.subjects.get(&subject.text());
         if subject.is_host() {
             return own
                 .filter(|tail| tail.windows >= KERNEL_WINDOWS_LEAST)

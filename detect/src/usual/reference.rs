@@ -6,7 +6,10 @@
 //! subject's usual values (`spread`), and how far beyond everything seen (`excess`). Ranges are
 //! frozen before *fit*, so that the forest's and the calibration's rows are out of sample.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{LazyLock, OnceLock},
+};
 
 use hedgerow_event::{Direction, Family, Subject, Workload};
 use hedgerow_features::{COLUMNS, Kind, Window};
@@ -62,6 +65,9 @@ pub struct Range {
 struct Group {
     windows: u32,
     ranges: Vec<Option<Range>>,
+    /// A bit for each column in which nothing is as usual; worked out when it is first needed.
+    #[serde(skip)]
+    idle: OnceLock<Vec<u64>>,
 }
 
 /// Frozen ranges.
@@ -284,7 +290,22 @@ impl Sample {
                 deviation: 1.4826 * quantile(&distances, 0.5),
             })
         });
-        Group { windows: self.windows, ranges: ranges.collect() }
+        Group { windows: self.windows, ranges: ranges.collect(), idle: OnceLock::new() }
+    }
+}
+
+impl Group {
+    /// A bit for each column in which nothing is neither far from what is usual nor beyond all that was
+    /// seen: most columns of most windows, for which their ranges needn't be fetched.
+    fn idle(&self) -> &[u64] {
+        self.idle.get_or_init(|| {
+            let mut idle = vec![0; COLUMNS.len().div_ceil(64)];
+            for column in 0..COLUMNS.len() {
+                let usual = range(self, column).map_or(0.0, |range| range.median);
+                idle[column / 64] |= u64::from(usual == 0.0) << (column % 64);
+            }
+            idle
+        })
     }
 }
 
@@ -293,6 +314,7 @@ impl Reference {
     pub fn compare_rates_as_counts(&mut self) {
         let groups = self.subjects.values_mut().chain(self.workloads.values_mut());
         for group in groups.chain([&mut self.host]) {
+            group.idle = OnceLock::new();
             for (column, range) in group.ranges.iter_mut().enumerate() {
                 let Some(range) = range else { continue };
                 if kind_of(column) == COLUMNS[column].kind {
@@ -311,7 +333,7 @@ impl Reference {
     /// subject's own.
     fn group(&self, subject: &Subject) -> (&Group, bool) {
         let enough = |group: &&Group| group.windows >= WINDOWS_LEAST;
-        if let Some(own) = self.subjects.get(&subject.to_string()).filter(enough) {
+        if let Some(own) = self.subjects.get(&subject.text()).filter(enough) {
             return (own, true);
         }
         let workload = self.workloads.get(&subject.workload).filter(enough);
@@ -331,6 +353,7 @@ impl Reference {
 
     fn deviation_by(&self, window: &Window, columns_of: &[Vec<Compared>]) -> Deviation {
         let (group, own) = self.group(&window.subject);
+        let idle = group.idle();
         let mut deviation = Deviation { row: [f32::NAN; DEVIATIONS], column: [None; DEVIATIONS] };
         for (at, columns) in columns_of.iter().enumerate() {
             let mut sum = 0.0f32;
@@ -338,16 +361,20 @@ impl Reference {
             let mut farthest = (0.0f32, None);
             let mut beyond = (0.0f32, None);
             for &(index, kind, unit) in columns {
-                if window.values[index].is_nan() {
+                let value = window.values[index];
+                if value.is_nan() {
                     continue;
                 }
-                let value = transformed(window.values[index], kind);
+                count += 1;
+                if value == 0.0 && idle[index / 64] >> (index % 64) & 1 == 1 {
+                    continue;
+                }
+                let value = transformed(value, kind);
                 // That a program does less than its whole workload, or has done less before its
                 // window has closed, says nothing.
                 let less = own && (window.early.is_none() || kind == Kind::Measure);
                 let (distance, excess) = beside(value, (kind, unit), less, range(group, index));
                 sum += distance * distance;
-                count += 1;
                 if distance > farthest.0 {
                     farthest = (distance, Some(index));
                 }

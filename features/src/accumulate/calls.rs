@@ -64,8 +64,12 @@ impl CallCounts {
 
     /// Calls of the classes in a bit set of indices.
     pub fn sum(&self, classes: u64) -> u64 {
-        let counts = self.classes.iter().enumerate();
-        counts.filter(|(class, _)| classes >> class & 1 == 1).map(|(_, count)| count).sum()
+        let (mut rest, mut sum) = (classes, 0);
+        while rest != 0 {
+            sum += self.classes[rest.trailing_zeros() as usize % CLASSES];
+            rest &= rest - 1;
+        }
+        sum
     }
 
     pub fn merge(&mut self, other: &Self) {

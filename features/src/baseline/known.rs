@@ -56,7 +56,8 @@ impl<'a> Known<'a> {
         if learned == 0 || calls == 0 {
             return f64::NAN;
         }
-        let overlap = classes.iter().enumerate().map(|(class, count)| {
+        let made = classes.iter().enumerate().filter(|(_, count)| **count > 0);
+        let overlap = made.map(|(class, count)| {
             let p = mix.count(class) as f64 / learned as f64;
             (p * *count as f64 / calls as f64).sqrt()
         });

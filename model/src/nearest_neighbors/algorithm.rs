@@ -13,6 +13,9 @@ use crate::columns::{ColumnSummary, medians, present, summarise_columns};
 use crate::parallel::for_each_part;
 use crate::rows::{predict_into, training_shape};
 
+/// Rows that are held against the references at a time: these are more than the nearest cache takes.
+const ROWS_ABREAST: usize = 16;
+
 /// A fitted nearest-neighbour ensemble.
 ///
 /// `predict` takes an (n rows, `n_features`) matrix of f32 or f64 and gives n mean distances in
@@ -104,13 +107,21 @@ impl NearestNeighborEnsemble {
             "the ensemble was fitted on another number of columns"
         );
         for_each_part(out, self.n_threads, 1, 256, |start, part| {
-            let mut row = vec![0.0_f32; self.n_features()];
-            let mut squares = Vec::with_capacity(self.n_draws);
-            for (offset, out) in part.iter_mut().enumerate() {
-                self.scale_row(records.row(start + offset), &mut row);
-                nearest_of_each(&row, &self.panels, self.sample_size, &mut squares);
-                let sum: f64 = squares.iter().map(|square| f64::from(*square).sqrt()).sum();
-                *out = value(sum / self.n_draws as f64);
+            let (width, n_draws) = (self.n_features(), self.n_draws);
+            let mut rows = vec![0.0_f32; ROWS_ABREAST * width];
+            let mut squares = vec![0.0_f32; ROWS_ABREAST * n_draws];
+            for (block, out) in part.chunks_mut(ROWS_ABREAST).enumerate() {
+                let start = start + block * ROWS_ABREAST;
+                let rows = &mut rows[..out.len() * width];
+                for (offset, row) in rows.chunks_exact_mut(width).enumerate() {
+                    self.scale_row(records.row(start + offset), row);
+                }
+                let squares = &mut squares[..out.len() * n_draws];
+                nearest_of_each(rows, width, &self.panels, self.sample_size, squares);
+                for (out, squares) in out.iter_mut().zip(squares.chunks_exact(n_draws)) {
+                    let sum: f64 = squares.iter().map(|square| f64::from(*square).sqrt()).sum();
+                    *out = value(sum / n_draws as f64);
+                }
             }
         });
     }

@@ -62,73 +62,95 @@ fn nearest_portable(row: &[f32], panels: &[f32], n_references: usize) -> (usize,
 /// Panels that are measured side by side: the sums of one alone wait for each other.
 const ABREAST: usize = 4;
 
-/// The squared distances from `row` to the nearest reference of each of some draws, which lie one
-/// after another: the same bits as [`nearest`] finds one by one.
+/// The squared distances from rows of `n_columns` to the nearest reference of each of some draws,
+/// which lie one after another: the same bits as [`nearest`] finds one by one. `out` gets a row's
+/// draws side by side. Panels are fetched once for all of the rows.
 pub(super) fn nearest_of_each(
-    row: &[f32],
+    rows: &[f32],
+    n_columns: usize,
     draws: &[f32],
     n_references: usize,
-    squares: &mut Vec<f32>,
+    out: &mut [f32],
 ) {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") {
             // SAFETY: the processor has the feature.
-            return unsafe { nearest_of_each_avx512(row, draws, n_references, squares) };
+            return unsafe { nearest_of_each_avx512(rows, n_columns, draws, n_references, out) };
         }
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has the feature.
-            return unsafe { nearest_of_each_avx2(row, draws, n_references, squares) };
+            return unsafe { nearest_of_each_avx2(rows, n_columns, draws, n_references, out) };
         }
     }
-    nearest_of_each_portable(row, draws, n_references, squares);
+    nearest_of_each_portable(rows, n_columns, draws, n_references, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-fn nearest_of_each_avx512(row: &[f32], draws: &[f32], n_references: usize, out: &mut Vec<f32>) {
-    nearest_of_each_portable(row, draws, n_references, out);
+fn nearest_of_each_avx512(
+    rows: &[f32],
+    n_columns: usize,
+    draws: &[f32],
+    n_references: usize,
+    out: &mut [f32],
+) {
+    nearest_of_each_portable(rows, n_columns, draws, n_references, out);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn nearest_of_each_avx2(row: &[f32], draws: &[f32], n_references: usize, out: &mut Vec<f32>) {
-    nearest_of_each_portable(row, draws, n_references, out);
+fn nearest_of_each_avx2(
+    rows: &[f32],
+    n_columns: usize,
+    draws: &[f32],
+    n_references: usize,
+    out: &mut [f32],
+) {
+    nearest_of_each_portable(rows, n_columns, draws, n_references, out);
 }
 
 #[inline(always)]
-fn nearest_of_each_portable(row: &[f32], draws: &[f32], n_references: usize, out: &mut Vec<f32>) {
-    out.clear();
-    let panel_len = row.len() * PANEL;
+fn nearest_of_each_portable(
+    rows: &[f32],
+    n_columns: usize,
+    draws: &[f32],
+    n_references: usize,
+    out: &mut [f32],
+) {
+    let panel_len = n_columns * PANEL;
     let panels_each = n_references.div_ceil(PANEL);
-    let mut at = 0;
-    let mut least = f32::INFINITY;
-    let mut take = |square: [f32; PANEL]| {
-        let panel = at % panels_each;
-        let used = (n_references - panel * PANEL).min(PANEL);
-        least = least.min(smallest(square, used));
-        at += 1;
-        if at % panels_each == 0 {
-            out.push(std::mem::replace(&mut least, f32::INFINITY));
-        }
-    };
-    let mut groups = draws.chunks_exact(panel_len * ABREAST);
-    for group in &mut groups {
-        let mut squares = [[0.0_f32; PANEL]; ABREAST];
-        for (column, &value) in row.iter().enumerate() {
-            for (number, square) in squares.iter_mut().enumerate() {
-                let start = number * panel_len + column * PANEL;
-                add_gaps(square, value, &group[start..start + PANEL]);
+    let n_draws = draws.len() / (panel_len * panels_each);
+    // References of a draw's last panel.
+    let last = n_references - (panels_each - 1) * PANEL;
+    out.fill(f32::INFINITY);
+    for (group, panels) in draws.chunks(panel_len * ABREAST).enumerate() {
+        for (row, least) in rows.chunks_exact(n_columns).zip(out.chunks_exact_mut(n_draws)) {
+            let mut squares = [[0.0_f32; PANEL]; ABREAST];
+            let n_panels = panels.len() / panel_len;
+            if n_panels == ABREAST {
+                for (column, &value) in row.iter().enumerate() {
+                    for (number, square) in squares.iter_mut().enumerate() {
+                        let start = number * panel_len + column * PANEL;
+                        add_gaps(square, value, &panels[start..start + PANEL]);
+                    }
+                }
+            } else {
+                for (panel, square) in panels.chunks_exact(panel_len).zip(&mut squares) {
+                    for (&value, references) in row.iter().zip(panel.chunks_exact(PANEL)) {
+                        add_gaps(square, value, references);
+                    }
+                }
+            }
+            for (number, mut square) in squares.into_iter().enumerate().take(n_panels) {
+                let panel = group * ABREAST + number;
+                let (draw, of_draw) = (panel / panels_each, panel % panels_each);
+                if of_draw + 1 == panels_each && last < PANEL {
+                    square[last..].fill(f32::INFINITY);
+                }
+                least[draw] = least[draw].min(smallest(square));
             }
         }
-        squares.into_iter().for_each(&mut take);
-    }
-    for panel in groups.remainder().chunks_exact(panel_len) {
-        let mut square = [0.0_f32; PANEL];
-        for (&value, references) in row.iter().zip(panel.chunks_exact(PANEL)) {
-            add_gaps(&mut square, value, references);
-        }
-        take(square);
     }
 }
 
@@ -140,19 +162,17 @@ fn add_gaps(squares: &mut [f32; PANEL], value: f32, references: &[f32]) {
     }
 }
 
-/// The least of the first `used` of a panel's sums.
+/// The least of a panel's sums.
 #[inline(always)]
-fn smallest(mut squares: [f32; PANEL], used: usize) -> f32 {
-    squares[used..].fill(f32::INFINITY);
-    let mut half = PANEL / 2;
-    while half > 0 {
-        for at in 0..half {
-            let (a, b) = (squares[at], squares[at + half]);
-            squares[at] = if b < a { b } else { a };
-        }
-        half /= 2;
-    }
-    squares[0]
+fn smallest(squares: [f32; PANEL]) -> f32 {
+    let halved: [f32; 8] = std::array::from_fn(|at| lesser(squares[at], squares[at + 8]));
+    let halved: [f32; 4] = std::array::from_fn(|at| lesser(halved[at], halved[at + 4]));
+    lesser(lesser(halved[0], halved[2]), lesser(halved[1], halved[3]))
+}
+
+#[inline(always)]
+fn lesser(a: f32, b: f32) -> f32 {
+    if b < a { b } else { a }
 }
 
 #[cfg(test)]
@@ -169,14 +189,19 @@ mod tests {
         {
             let len = n_references.div_ceil(PANEL) * PANEL * n_columns;
             let draws: Vec<f32> = (0..len * n_draws).map(|_| rng.gen_range(-3.0..3.0)).collect();
-            let row: Vec<f32> = (0..n_columns).map(|_| rng.gen_range(-3.0..3.0)).collect();
-            let one_by_one: Vec<f32> =
-                draws.chunks_exact(len).map(|draw| nearest(&row, draw, n_references).1).collect();
-            let mut together = Vec::new();
-            nearest_of_each(&row, &draws, n_references, &mut together);
-            assert_eq!(together, one_by_one, "{n_columns} {n_references} {n_draws}");
-            nearest_of_each_portable(&row, &draws, n_references, &mut together);
-            assert_eq!(together, one_by_one);
+            let rows: Vec<f32> = (0..3 * n_columns).map(|_| rng.gen_range(-3.0..3.0)).collect();
+            let one_by_one: Vec<f32> = rows
+                .chunks_exact(n_columns)
+                .flat_map(|row| {
+                    draws.chunks_exact(len).map(|draw| nearest(row, draw, n_references))
+                })
+                .map(|(_, square)| square)
+                .collect();
+            let mut together = vec![0.0; 3 * n_draws];
+            for nearest in [nearest_of_each, nearest_of_each_portable] {
+                nearest(&rows, n_columns, &draws, n_references, &mut together);
+                assert_eq!(together, one_by_one, "{n_columns} {n_references} {n_draws}");
+            }
         }
     }
 }
