@@ -28,7 +28,7 @@ use ndarray::{Array2, Axis, concatenate};
 use rand::{SeedableRng, rngs::SmallRng};
 use stats::share_interval;
 
-const SEEDS: u64 = 5;
+const SEEDS: u64 = 4;
 /// Notifications of measures a day, of the one that is asked for.
 const PER_DAY: f64 = 0.2;
 const TIMES: [u32; 4] = [2, 4, 10, 30];
@@ -166,7 +166,9 @@ fn live(seed: u64, table: &mut [Row; DETECTORS.len()], days: &mut f64) {
         }
         highest
     };
-    (0..6 * HOUR).for_each(|_| drop(judge(&mut host, &mut tails, true)));
+    for _ in 0..6 * HOUR {
+        judge(&mut host, &mut tails, true);
+    }
     let floor = (tails[0].programs() as f64 * 24.0 / PER_DAY).ln();
     for _ in 0..24 {
         let mut hour = [false; DETECTORS.len()];
@@ -179,7 +181,9 @@ fn live(seed: u64, table: &mut [Row; DETECTORS.len()], days: &mut f64) {
     *days += 1.0;
     for (_, act) in ACTS {
         for (at, times) in TIMES.into_iter().enumerate() {
-            (0..PAUSE).for_each(|_| drop(judge(&mut host, &mut tails, true)));
+            for _ in 0..PAUSE {
+                judge(&mut host, &mut tails, true);
+            }
             let (who, tid) = host.resident(0);
             act(times).into_iter().for_each(|origin| host.observe(&who, tid, origin));
             let highest = judge(&mut host, &mut tails, false);
