@@ -127,7 +127,7 @@ impl Learned {
             "asked for at most 1 a day when nothing is wrong",
             " expected, ",
             " in the last day",
-            "told: intrinsic from ",
+            "intrinsic from ",
             "a campaign from ",
         ] {
             assert!(said.contains(told), "{told} in {said}");
