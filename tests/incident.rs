@@ -143,16 +143,11 @@ impl Learned {
         let programs = workloads[0]["programs"].to_string();
         assert!(programs.contains(self.tool.path.to_str().unwrap()), "{programs}");
         let deeds = workloads[0]["deeds"].as_array().unwrap();
-        let of = |name: &str| deeds.iter().find(|one| one["deed"] == name).unwrap();
         for deed in deeds {
             let missed = deed["misses"].as_array().unwrap();
             assert_eq!(deed["alerts"].as_bool().unwrap(), missed.is_empty(), "{deed}");
             assert!(missed.iter().all(|miss| miss["why"].is_string()), "{deed}");
         }
-        // Rare enough whoever does it; but what else runs here may have spent the hour's notifications.
-        let grave = of("exec_memory");
-        let whys = grave["misses"].as_array().unwrap().iter().map(|miss| miss["why"].as_str());
-        assert!(whys.into_iter().all(|why| why == Some("spent")), "{grave}");
         assert!(deeds.iter().any(|one| one["alerts"] == false), "all would be told");
         let amounts = workloads[0]["amounts"].as_array().unwrap();
         assert!(amounts.iter().any(|one| one["least"].is_u64()), "{amounts:?}");
@@ -174,7 +169,7 @@ impl Learned {
         assert!((sum - 1.0).abs() < 1e-6, "{shares:?}");
         let hidden = self.answers(&["findings", "accept", uid, "--dry-run"]);
         assert!(hidden["findings"].to_string().contains(uid), "{hidden}");
-        assert!(hidden["deeds"].to_string().contains("exec_memory"), "{hidden}");
+        assert!(hidden["deeds"].is_array() && hidden["programs"].is_array(), "{hidden}");
         let said = self.says(&["findings", "accept", uid, "--dry-run"]);
         assert!(said.contains(&format!("Accepting {uid} would hide:")), "{said}");
     }
