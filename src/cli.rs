@@ -1,5 +1,6 @@
 //! The command line.
 
+mod model;
 mod value;
 
 use std::{path::PathBuf, time::Duration};
@@ -7,6 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hedgerow_event::Mode;
 
+pub use model::{Model, ModelImport, ScaleArgument};
 pub use value::{Prefix, duration};
 
 /// Where the model, findings, ledger and spool live unless told otherwise.
@@ -50,7 +52,10 @@ pub enum Command {
         after_help = "Killed at any moment, it loses the last seconds only. A full disk ends it, \
         and what is written is whole.\n\n\
         Examples:\n  hedgerow capture /var/lib/hedgerow/capture --seconds 600\n  \
-        hedgerow capture /var/lib/hedgerow/capture --full --key-file fleet.key"
+        hedgerow capture /var/lib/hedgerow/capture --full --key-file fleet.key\n  \
+        hedgerow capture share /var/lib/hedgerow/capture shared --owner carol --pseudonymise names.key",
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true
     )]
     Capture(Capture),
     /// Learn a model from captured Parquet files.
@@ -59,7 +64,9 @@ pub enum Command {
         call of them must have been captured (--full), with one key (--key-file).\n\n\
         Examples:\n  hedgerow train /var/lib/hedgerow/capture --model host.hedgerow\n  \
         hedgerow train /captures --host 'web-*' --from 2026-11-01 --to 2026-11-08\n  \
-        hedgerow train '/captures/*/records/host=web-1/date=2026-11-*' --workload 'nginx*'"
+        hedgerow train '/captures/*/records/host=web-1/date=2026-11-*' --workload 'nginx*'\n  \
+        hedgerow train /captures --where \"workload like 'web%' and not (host = 'web-3' and program = \
+        '/usr/bin/php')\""
     )]
     Train(Train),
     /// Score captured Parquet files with a model.
@@ -85,6 +92,15 @@ pub enum Command {
         hedgerow backtest /captures --policy today.toml --against-policy strict.toml"
     )]
     Backtest(Backtest),
+    /// Give a model's forest away as ONNX, or take one in that was fitted elsewhere.
+    #[command(
+        subcommand,
+        after_help = "A forest reads the deviations of a window: the columns of `hedgerow score \
+        --out` from volume_spread on. docs/captures.md has both ways whole.\n\n\
+        Examples:\n  hedgerow model export forest.onnx --model host.hedgerow\n  \
+        hedgerow model import sklearn.onnx --model host.hedgerow --out new.hedgerow --hold-back /captures"
+    )]
+    Model(Model),
     /// One screen: what is watched, lost, learned and refused, and why a workload can't be enforced.
     #[command(after_help = "Examples:\n  hedgerow status\n  hedgerow status --json | jq .modes")]
     Status(State),
@@ -254,8 +270,11 @@ pub struct Run {
 
 #[derive(Debug, Clone, Args)]
 pub struct Capture {
+    #[command(subcommand)]
+    pub command: Option<CaptureCommand>,
     /// Directory to write to.
-    pub directory: PathBuf,
+    #[arg(required = true)]
+    pub directory: Option<PathBuf>,
     /// Stop after this many seconds; without it, at Ctrl-C.
     #[arg(long)]
     pub seconds: Option<u64>,
@@ -264,6 +283,34 @@ pub struct Capture {
     pub full: bool,
     #[command(flatten)]
     pub key: Key,
+}
+
+#[derive(Debug, Clone, Subcommand)]
+pub enum CaptureCommand {
+    /// Write a capture anew as it can be given away: without arguments and, by a key, without names.
+    #[command(
+        after_help = "Arguments are dropped. With --pseudonymise names of hosts, workloads and files, \
+        addresses and users are replaced, the same by the same wherever the key is the same; what \
+        learning needs of them stays, so that a model learned from either judges alike. Counts, \
+        times and the key of n-grams stay: they, too, say what a host does.\n\n\
+        Example:\n  hedgerow capture share /var/lib/hedgerow/capture shared --owner carol \
+        --pseudonymise names.key"
+    )]
+    Share(Share),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Share {
+    /// What `run --capture` or `capture` wrote.
+    pub capture: PathBuf,
+    /// Directory to write to; it must not be there.
+    pub out: PathBuf,
+    /// Whose the files are to be, by name or number; nobody else may read them.
+    #[arg(long)]
+    pub owner: String,
+    /// File of a secret (16 bytes or more, mode 0600) by which names, addresses and users are replaced.
+    #[arg(long, value_name = "KEYFILE")]
+    pub pseudonymise: Option<PathBuf>,
 }
 
 /// Which captures, and what of them.
@@ -291,6 +338,9 @@ pub struct Captures {
     /// Only these programs, by path or pattern.
     #[arg(long)]
     pub program: Vec<glob::Pattern>,
+    /// Only programs for which this SQL condition on host, workload and program holds.
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub condition: Option<String>,
 }
 
 /// The key of n-grams and items.

@@ -11,6 +11,7 @@ use hedgerow_sink::parquet::{Damaged, ParquetFile, is_spent, remains};
 
 use crate::{
     Error, Result,
+    condition::Condition,
     keys::{BOOT, EARLY, HOST, OFFSET, RECORDS, SEED},
     time::Span,
 };
@@ -25,12 +26,14 @@ const NAME_SLACK_NS: i64 = 60_000_000_000;
 pub struct Selection {
     /// Hosts by name or pattern; all where there is none.
     pub hosts: Vec<Pattern>,
+    /// Hosts of which it can't hold for any program are left out.
+    pub condition: Option<Condition>,
     pub span: Span,
 }
 
 impl Default for Selection {
     fn default() -> Self {
-        Self { hosts: Vec::new(), span: Span::ALL }
+        Self { hosts: Vec::new(), condition: None, span: Span::ALL }
     }
 }
 
@@ -159,14 +162,17 @@ impl Source {
 
     fn select(&mut self, selection: &Selection) -> Result<()> {
         let asked = |host: &str| {
-            selection.hosts.is_empty() || selection.hosts.iter().any(|asked| asked.matches(host))
+            let named = selection.hosts.iter().any(|asked| asked.matches(host));
+            let condition = selection.condition.as_ref();
+            (named || selection.hosts.is_empty())
+                && condition.is_none_or(|condition| condition.may_take(host))
         };
         let known: BTreeSet<String> = self.runs.iter().map(|run| run.host.clone()).collect();
         self.runs.retain(|run| asked(&run.host));
         if self.runs.is_empty() {
             let known: Vec<String> = known.into_iter().collect();
             return Err(Error::Usage(format!(
-                "--host: none of the captured hosts is asked for; there are {}",
+                "--host, --where: none of the captured hosts is asked for; there are {}",
                 known.join(", ")
             )));
         }

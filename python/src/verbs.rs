@@ -67,11 +67,12 @@ impl Captures {
         if span.from_ns >= span.to_ns {
             return Err(Error::Usage("the end is not after the beginning".to_owned()));
         }
-        let selection = Selection { hosts: patterns("host", &self.host)?, span };
+        let selection = Selection { hosts: patterns("host", &self.host)?, span, ..Selection::default() };
         let source = Source::open(&self.captures, &selection)?;
         let only = Only {
             workloads: patterns("workload", &self.workload)?,
             programs: patterns("program", &self.program)?,
+            ..Only::default()
         };
         Ok(Asked { source, span, only })
     }

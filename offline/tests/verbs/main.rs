@@ -1,0 +1,12 @@
+//! What is done with captures and models beside learning: exchanged, shared, asked, read.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "../life/mod.rs"]
+mod life;
+
+mod condition;
+mod exchange;
+mod names;
+mod schema;
+mod shared;
