@@ -17,6 +17,7 @@ pub mod fleet;
 pub mod keys;
 pub mod labels;
 pub mod page;
+pub mod past;
 pub mod player;
 pub mod report;
 pub mod schema;

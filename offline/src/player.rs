@@ -267,7 +267,7 @@ impl Player {
             let batch = batch.map_err(Error::file)?;
             progress(batch.num_rows() as u64);
             let records = records_from_batch(&batch);
-            self.records = records.map_err(|why| in_file(&self.capture.records, &why))?.into_iter();
+            self.records = records.map_err(|why| in_file(&self.capture.records, why))?.into_iter();
         }
     }
 

@@ -81,7 +81,9 @@ pub fn markdown() -> String {
          | findings | `score --out`, `findings show --json` (JSON) | below |\n\n\
          Versions: a reader refuses what it doesn't know by name; readers of others should ask for \
          columns by name, since new ones are added behind.\n\n\
-         ## Scores\n\nOne row for each judged window and early row.\n\n\
+         ## Scores\n\nOne row for each judged window and early row. The last columns are what the forest read: \
+         for each family of features how far the window lies off, in units of its usual deviation; 0 \
+         where that is unavailable.\n\n\
          | column | type | meaning |\n|---|---|---|\n"
         .to_owned();
     for (name, data_type, doc) in scores::docs() {

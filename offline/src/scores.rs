@@ -55,11 +55,6 @@ const COLUMNS: &[Column] = &[
     ("floor_nats", || DataType::Float64, false, "the surprise from which a measure notifies"),
     ("finding_uid", || DataType::Utf8, true, "the finding that the window is part of"),
 ];
-/// What all deviations mean.
-const DEVIATION: &str = "what the forest read, in units of the family's usual deviation: how far the \
-                         window lies from its subject's usual values (spread), and beyond all that \
-                         was seen (excess); 0 where unavailable";
-
 /// The schema of scores; behind what was scored comes what the forest read of it.
 pub fn scores_schema() -> SchemaRef {
     let own =
@@ -74,8 +69,14 @@ pub(crate) fn docs() -> impl Iterator<Item = (String, String, &'static str)> {
     let own = COLUMNS
         .iter()
         .map(|(name, data_type, _, doc)| ((*name).to_owned(), data_type().to_string(), *doc));
-    let read = deviation_columns().into_iter();
-    own.chain(read.map(|name| (name, DataType::Float32.to_string(), DEVIATION)))
+    let read = deviation_columns().into_iter().map(|name| {
+        let doc = match name.ends_with("excess") {
+            true => "how far beyond all values that were seen",
+            false => "how far from the subject's usual values",
+        };
+        (name, DataType::Float32.to_string(), doc)
+    });
+    own.chain(read)
 }
 
 impl Scores {

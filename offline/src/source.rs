@@ -12,7 +12,7 @@ use hedgerow_sink::parquet::{Damaged, ParquetFile, is_spent, remains};
 use crate::{
     Error, Result,
     condition::Condition,
-    keys::{BOOT, EARLY, HOST, OFFSET, RECORDS, SEED},
+    keys::{BOOT, EARLY, HOST, OFFSET, POLICY, RECORDS, SEED},
     time::Span,
 };
 
@@ -44,6 +44,7 @@ pub struct Run {
     pub boot: String,
     pub records: Vec<ParquetFile>,
     pub early: Vec<ParquetFile>,
+    pub policy: Vec<ParquetFile>,
     /// Of the records' files; where they differ, the latest tells.
     pub metadata: BTreeMap<String, String>,
     /// Something of it can't be read.
@@ -122,30 +123,36 @@ impl Source {
                 None => no_capture(named),
             });
         }
-        source.add_early(&mut runs)?;
+        source.add_beside(&mut runs)?;
         source.runs = runs.into_values().collect();
         source.select(selection)?;
         Ok(source)
     }
 
-    /// Adds the early rows that belong to the records, which lie beside them.
-    fn add_early(&mut self, runs: &mut BTreeMap<Identity, Run>) -> Result<()> {
+    /// Adds the early rows and grounds that belong to the records, which lie beside them.
+    fn add_beside(&mut self, runs: &mut BTreeMap<Identity, Run>) -> Result<()> {
         let roots: BTreeSet<PathBuf> = runs
             .values()
             .flat_map(|run| &run.records)
             .filter_map(|file| root(&file.path))
             .collect();
-        for early in roots.into_iter().map(|root| root.join(EARLY)).filter(|early| early.is_dir()) {
-            let (files, damaged) = remains(&early).map_err(Error::file)?;
+        for (root, stream) in roots.iter().flat_map(|root| [EARLY, POLICY].map(|name| (root, name)))
+        {
+            let beside = root.join(stream);
+            if !beside.is_dir() {
+                continue;
+            }
+            let (files, damaged) = remains(&beside).map_err(Error::file)?;
             for file in files {
                 if let Some(run) = runs.get_mut(&identity(&file)?) {
-                    run.early.push(file);
+                    let of = if stream == EARLY { &mut run.early } else { &mut run.policy };
+                    of.push(file);
                 }
             }
             self.damaged.extend(damaged);
         }
         for run in runs.values_mut() {
-            for files in [&mut run.records, &mut run.early] {
+            for files in [&mut run.records, &mut run.early, &mut run.policy] {
                 files.sort_by(|a, b| {
                     (a.path.file_name(), &a.path).cmp(&(b.path.file_name(), &b.path))
                 });
@@ -198,6 +205,7 @@ impl Run {
             boot: text(BOOT),
             records: Vec::new(),
             early: Vec::new(),
+            policy: Vec::new(),
             metadata: BTreeMap::new(),
             damaged: false,
         }
@@ -267,9 +275,10 @@ fn find(path: &Path, depth: usize, places: &mut BTreeSet<PathBuf>) -> std::io::R
 
 /// The capture that a file is of.
 fn root(path: &Path) -> Option<PathBuf> {
-    let stream = path
-        .ancestors()
-        .find(|part| part.file_name().is_some_and(|name| name == RECORDS || name == EARLY))?;
+    let stream = path.ancestors().find(|part| {
+        part.file_name()
+            .is_some_and(|name| [RECORDS, EARLY, POLICY].iter().any(|stream| name == *stream))
+    })?;
     stream.parent().map(Path::to_owned)
 }
 

@@ -7,6 +7,8 @@ mod life;
 
 mod condition;
 mod exchange;
+mod golden;
 mod names;
+mod robust;
 mod schema;
 mod shared;

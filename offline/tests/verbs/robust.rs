@@ -1,6 +1,7 @@
 //! Files that are not as they should be: each gives an error that says where, or the right result.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
@@ -52,8 +53,7 @@ fn rewrite(
         .set_max_row_group_row_count(Some(GROUP))
         .set_key_value_metadata(Some(pairs.collect()));
     let file = File::create(path).unwrap();
-    let mut writer =
-        ArrowWriter::try_new(file, whole.schema(), Some(properties.build())).unwrap();
+    let mut writer = ArrowWriter::try_new(file, whole.schema(), Some(properties.build())).unwrap();
     writer.write(&whole).unwrap();
     writer.close().unwrap();
 }
@@ -78,6 +78,13 @@ fn with_column(batch: RecordBatch, name: &str, column: Option<ArrayRef>) -> Reco
     RecordBatch::try_new(Arc::new(schema), columns).unwrap()
 }
 
+/// The batch, which says that it is of another version.
+fn of_version(batch: &RecordBatch, version: &str) -> RecordBatch {
+    let metadata = HashMap::from([(VERSION.to_owned(), version.to_owned())]);
+    let schema = Schema::new_with_metadata(batch.schema().fields().clone(), metadata);
+    RecordBatch::try_new(Arc::new(schema), batch.columns().to_vec()).unwrap()
+}
+
 /// A column with one value emptied.
 fn holed(batch: &RecordBatch, name: &str, row: usize) -> ArrayRef {
     let numbers = batch.column_by_name(name).unwrap();
@@ -92,14 +99,15 @@ fn what_is_wrong_is_told_with_file_row_group_and_column() {
     let cases: &[Case] = &[
         (
             "a version to come",
-            |path| rewrite(path, &|key, old| {
-                if key == VERSION { "99".to_owned() } else { old.to_owned() }
-            }, &|batch| {
-                let schema = batch.schema();
-                let metadata = [(VERSION.to_owned(), "99".to_owned())].into();
-                let schema = Schema::new_with_metadata(schema.fields().clone(), metadata);
-                batch.with_schema(Arc::new(schema)).unwrap()
-            }),
+            |path| {
+                rewrite(
+                    path,
+                    &|key, old| {
+                        if key == VERSION { "99".to_owned() } else { old.to_owned() }
+                    },
+                    &|batch| of_version(&batch, "99"),
+                )
+            },
             &["version 99", "reads"],
         ),
         (
@@ -109,32 +117,48 @@ fn what_is_wrong_is_told_with_file_row_group_and_column() {
         ),
         (
             "a column of another type",
-            |path| rewrite(path, &same, &|batch| {
-                let text = cast(batch.column_by_name("call_number").unwrap(), &DataType::Utf8);
-                with_column(batch, "call_number", Some(text.unwrap()))
-            }),
+            |path| {
+                rewrite(path, &same, &|batch| {
+                    let text = cast(batch.column_by_name("call_number").unwrap(), &DataType::Utf8);
+                    with_column(batch, "call_number", Some(text.unwrap()))
+                })
+            },
             &["call_number", "Utf8", "Int32"],
         ),
         (
             "a value is missing",
-            |path| rewrite(path, &same, &|batch| {
-                let holed = holed(&batch, "epoch", 2345);
-                with_column(batch, "epoch", Some(holed))
-            }),
+            |path| {
+                rewrite(path, &same, &|batch| {
+                    let holed = holed(&batch, "epoch", 2345);
+                    with_column(batch, "epoch", Some(holed))
+                })
+            },
             &["`epoch`", "row 2345", "row group 2", "empty"],
         ),
         (
             "no key",
-            |path| rewrite(path, &|key, old| {
-                if key == SEED { "seven".to_owned() } else { old.to_owned() }
-            }, &|batch| batch),
+            |path| {
+                rewrite(
+                    path,
+                    &|key, old| {
+                        if key == SEED { "seven".to_owned() } else { old.to_owned() }
+                    },
+                    &|batch| batch,
+                )
+            },
             &[SEED],
         ),
         (
             "a budget that is no number",
-            |path| rewrite(path, &|key, old| {
-                if key == BUDGET { "NaN".to_owned() } else { old.to_owned() }
-            }, &|batch| batch),
+            |path| {
+                rewrite(
+                    path,
+                    &|key, old| {
+                        if key == BUDGET { "NaN".to_owned() } else { old.to_owned() }
+                    },
+                    &|batch| batch,
+                )
+            },
             &[BUDGET],
         ),
     ];
@@ -159,8 +183,11 @@ fn what_is_unusual_gives_the_right_result() {
     for file in files(home.path()) {
         rewrite(&file, &same, &|batch| {
             let programs = cast(batch.column_by_name("program").unwrap(), &DataType::Utf8).unwrap();
-            let keep: arrow::array::BooleanArray =
-                programs.as_string::<i32>().iter().map(|name| Some(name != Some("/usr/bin/db"))).collect();
+            let keep: arrow::array::BooleanArray = programs
+                .as_string::<i32>()
+                .iter()
+                .map(|name| Some(name != Some("/usr/bin/db")))
+                .collect();
             arrow::compute::filter_record_batch(&batch, &keep).unwrap()
         });
     }
@@ -199,10 +226,7 @@ fn files_of_several_versions_are_one_run() {
                     batch = with_column(batch, later, None);
                 }
             }
-            let metadata = [(VERSION.to_owned(), version.to_owned())].into();
-            let schema = batch.schema();
-            let schema = Schema::new_with_metadata(schema.fields().clone(), metadata);
-            batch.with_schema(Arc::new(schema)).unwrap()
+            of_version(&batch, version)
         });
     }
     // What the older files don't hold was unknown or false in the newer ones, too.
