@@ -175,7 +175,9 @@ pub fn run(
 fn unavailable(capture: &Capture, own: bool, rows: Rows, grounds: bool) -> Vec<String> {
     let mut missing = vec![
         "what the host's kernel has hooks for: levels are those that every kernel has".to_owned(),
-        "what an operator set, lifted or reset, and entries of before the capture".to_owned(),
+        "what an operator set, lifted or reset, entries of before the capture, and whether a process is \
+         what its unit stands and falls with, whose entries wait for a minute"
+            .to_owned(),
         "single packets: hits are flows that begin or send something, and execs".to_owned(),
     ];
     if !grounds {
