@@ -42,7 +42,7 @@ def reads_alike(capture, out):
     files = str(capture / "records" / "**" / "*.parquet")
     count = EPOCHS
     closes = "kind = 'close'"
-    assert duckdb.sql(f"select count(*) from '{files}' where {closes}").fetchone()[0] == count
+    assert duckdb.sql(f"select count(*) from '{files}' where {closes}").fetchall()[0][0] == count
     lazy = polars.scan_parquet(files)
     assert lazy.filter(polars.col("kind") == "close").select(polars.len()).collect().item() == count
     frame = pandas.concat(pandas.read_parquet(path) for path in sorted(capture.rglob("records/**/*.parquet")))
@@ -51,7 +51,7 @@ def reads_alike(capture, out):
     assert set(frame["program"].dropna()) == programs
     assert {name for (name,) in duckdb.sql(f"select distinct program from '{files}' where program is not null").fetchall()} == programs
     windows = str(out / "windows" / "windows" / "**" / "*.parquet")
-    by_duckdb = duckdb.sql(f'select min("start"), max("end"), count(*) from \'{windows}\'').fetchone()
+    by_duckdb = duckdb.sql(f'select min("start"), max("end"), count(*) from \'{windows}\'').fetchall()[0]
     by_polars = polars.scan_parquet(windows).select(polars.col("start").min(), polars.col("end").max(), polars.len()).collect().row(0)
     assert by_duckdb[2] == by_polars[2] > 2 * EPOCHS
     assert by_duckdb[0].timestamp() == by_polars[0].timestamp(), (by_duckdb, by_polars)
