@@ -98,7 +98,7 @@ fn captured(home: &Path) {
 fn judged(home: &Path, capture: &str) -> (Vec<WindowScore>, Vec<Finding>) {
     let capture = home.join(capture);
     let span = Span { from_ns: i64::MIN, to_ns: crate::life::wall_ns(ATTACK - 1) };
-    let source = open(&[capture.clone()]).unwrap();
+    let source = open(std::slice::from_ref(&capture)).unwrap();
     let trained = train::train(source, span, &Train::default(), None, &mut |_| {}).unwrap();
     let model = home.join("model");
     trained.model.save(&model).unwrap();
@@ -117,11 +117,14 @@ fn judged(home: &Path, capture: &str) -> (Vec<WindowScore>, Vec<Finding>) {
     (scores, findings)
 }
 
-/// By time and subject, whose names may differ: bits of what was made of a window.
+/// Bits of what was made of a window.
+type Bits = (u64, Option<u64>, Vec<u32>);
+
+/// By time and subject, whose names may differ.
 fn numbers(
     scores: &[WindowScore],
     name: &dyn Fn(&Subject) -> Subject,
-) -> BTreeMap<(Scale, u32, Subject), (u64, Option<u64>, Vec<u32>)> {
+) -> BTreeMap<(Scale, u32, Subject), Bits> {
     let of = |score: &WindowScore| {
         let key = (score.scale, score.epoch, name(&score.subject));
         let row = score.row.iter().map(|value| value.to_bits()).collect();
