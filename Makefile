@@ -20,7 +20,7 @@ BUILD := cargo build --locked --workspace
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels evasions enforce-truth lint fmt demo truth bench bench-model eval eval-model flat
+.PHONY: help run test test-kernels evasions enforce-truth lint fmt demo truth bench bench-model eval eval-model test-data flat
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -90,6 +90,11 @@ eval: ## what is found in labelled sets of others below DATA, beside scikit-lear
 eval-model: ## detection, ONNX, SHAP and maturity beside scikit-learn and others, on DATA (default ../shared/data)
 	@scripts/setup build model
 	scripts/eval-model $(DATA)
+
+test-data: ## captures read by pandas, polars and DuckDB, forests exchanged with scikit-learn and onnxruntime
+	@scripts/setup build model
+	$(BUILD) --bin hedgerow --example life
+	scripts/test-data $(TARGET_DIR)/debug
 
 flat: ## peak memory of training while its input grows tenfold
 	@scripts/setup build

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod captures;
+mod model;
 mod value;
 
 use std::{path::PathBuf, time::Duration};
@@ -7,6 +9,8 @@ use std::{path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hedgerow_event::Mode;
 
+pub use captures::{Backtest, Capture, CaptureCommand, Captures, Eval, Key, Score, Share, Train};
+pub use model::{Model, ModelImport};
 pub use value::{Prefix, duration};
 
 /// Where the model, findings, ledger and spool live unless told otherwise.
@@ -50,7 +54,10 @@ pub enum Command {
         after_help = "Killed at any moment, it loses the last seconds only. A full disk ends it, \
         and what is written is whole.\n\n\
         Examples:\n  hedgerow capture /var/lib/hedgerow/capture --seconds 600\n  \
-        hedgerow capture /var/lib/hedgerow/capture --full --key-file fleet.key"
+        hedgerow capture /var/lib/hedgerow/capture --full --key-file fleet.key\n  \
+        hedgerow capture share /var/lib/hedgerow/capture shared --owner carol --pseudonymise names.key",
+        args_conflicts_with_subcommands = true,
+        subcommand_negates_reqs = true
     )]
     Capture(Capture),
     /// Learn a model from captured Parquet files.
@@ -59,7 +66,9 @@ pub enum Command {
         call of them must have been captured (--full), with one key (--key-file).\n\n\
         Examples:\n  hedgerow train /var/lib/hedgerow/capture --model host.hedgerow\n  \
         hedgerow train /captures --host 'web-*' --from 2026-11-01 --to 2026-11-08\n  \
-        hedgerow train '/captures/*/records/host=web-1/date=2026-11-*' --workload 'nginx*'"
+        hedgerow train '/captures/*/records/host=web-1/date=2026-11-*' --workload 'nginx*'\n  \
+        hedgerow train /captures --where \"workload like 'web%' and not (host = 'web-3' and program = \
+        '/usr/bin/php')\""
     )]
     Train(Train),
     /// Score captured Parquet files with a model.
@@ -78,13 +87,23 @@ pub enum Command {
     /// Show what a model and a policy would have done to a captured past.
     #[command(
         after_help = "A policy is TOML: mode, [modes] by workload, enforce_provisional, allow and \
-        protect (lists of prefixes); without one, enforce is ordered for all. What follows a cut is \
-        marked counterfactual; what the capture doesn't hold is named.\n\n\
+        protect (lists of prefixes); without one, what was ordered when it was captured, or else \
+        enforce for all. What follows a cut is marked counterfactual; what the capture doesn't \
+        hold is named.\n\n\
         Examples:\n  hedgerow backtest /captures --model host.hedgerow --labels attacks.csv\n  \
         hedgerow backtest /captures --model a.hedgerow --against-model b.hedgerow\n  \
         hedgerow backtest /captures --policy today.toml --against-policy strict.toml"
     )]
     Backtest(Backtest),
+    /// Give a model's forest away as ONNX, or take one in that was fitted elsewhere.
+    #[command(
+        subcommand,
+        after_help = "A forest reads the deviations of a window: the columns of `hedgerow score \
+        --out` from volume_spread on. docs/captures.md has both ways whole.\n\n\
+        Examples:\n  hedgerow model export forest.onnx --model host.hedgerow\n  \
+        hedgerow model import sklearn.onnx --model host.hedgerow --out new.hedgerow --hold-back /captures"
+    )]
+    Model(Model),
     /// One screen: what is watched, lost, learned and refused, and why a workload can't be enforced.
     #[command(after_help = "Examples:\n  hedgerow status\n  hedgerow status --json | jq .modes")]
     Status(State),
@@ -250,150 +269,6 @@ pub struct Run {
     /// Leave live entries in the kernel until they expire, also at Ctrl-C; SIGTERM and faults always do.
     #[arg(long)]
     pub keep_entries: bool,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Capture {
-    /// Directory to write to.
-    pub directory: PathBuf,
-    /// Stop after this many seconds; without it, at Ctrl-C.
-    #[arg(long)]
-    pub seconds: Option<u64>,
-    /// Store every system call.
-    #[arg(long)]
-    pub full: bool,
-    #[command(flatten)]
-    pub key: Key,
-}
-
-/// Which captures, and what of them.
-#[derive(Debug, Clone, Args)]
-pub struct Captures {
-    /// What `run --capture` or `capture` wrote: directories, partitions (host=, date=), files, and
-    /// quoted patterns of these.
-    #[arg(required = true, value_name = "CAPTURE")]
-    pub captures: Vec<PathBuf>,
-    /// Only these hosts, by name or pattern.
-    #[arg(long)]
-    pub host: Vec<glob::Pattern>,
-    /// Only epochs that end at or after this time (2026-11-26T17:00:00Z; without a zone, in --tz).
-    #[arg(long)]
-    pub from: Option<String>,
-    /// Only epochs that end at or before this time.
-    #[arg(long)]
-    pub to: Option<String>,
-    /// Zone of times that name none, such as Europe/Berlin.
-    #[arg(long, default_value = "UTC")]
-    pub tz: String,
-    /// Only these workloads, by name or pattern; what others did is as if it had not been seen.
-    #[arg(long)]
-    pub workload: Vec<glob::Pattern>,
-    /// Only these programs, by path or pattern.
-    #[arg(long)]
-    pub program: Vec<glob::Pattern>,
-}
-
-/// The key of n-grams and items.
-#[derive(Debug, Clone, Args)]
-pub struct Key {
-    /// Seed of the n-gram hash and of the forest. `capture` draws one without it; `train` takes its
-    /// captures', and another one only where every call was captured (--full).
-    #[arg(long, conflicts_with = "key_file")]
-    pub seed: Option<u64>,
-    /// File of a secret that all hosts share (16 bytes or more, mode 0600), in place of a seed.
-    #[arg(long)]
-    pub key_file: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Train {
-    #[command(flatten)]
-    pub captures: Captures,
-    /// Model file to write.
-    #[arg(long, default_value = "model.hedgerow")]
-    pub model: PathBuf,
-    #[command(flatten)]
-    pub key: Key,
-    /// Recompute rows and n-grams from every captured call instead of taking them as the kernel
-    /// counted them; needs a capture of every call (--full).
-    #[arg(long)]
-    pub recompute: bool,
-    /// Directory for the windows it was learned from (Parquet).
-    #[arg(long)]
-    pub windows: Option<PathBuf>,
-    /// Also write what was learned as a self-contained page, and beside it the same as JSON.
-    #[arg(long, value_name = "FILE.html")]
-    pub report: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Score {
-    #[command(flatten)]
-    pub captures: Captures,
-    /// Model file to score with.
-    #[arg(long, default_value = "model.hedgerow")]
-    pub model: PathBuf,
-    /// Directory for scores (Parquet) and findings (JSON lines); without it they are printed.
-    #[arg(long)]
-    pub out: Option<PathBuf>,
-    /// Recompute rows from every captured call instead of taking them as the kernel counted them;
-    /// needs a capture of every call (--full). A model with another seed does this anyway.
-    #[arg(long)]
-    pub recompute: bool,
-    /// Directory for the windows that were scored (Parquet); another than --out.
-    #[arg(long)]
-    pub windows: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Eval {
-    #[command(flatten)]
-    pub captures: Captures,
-    /// Model file to score with.
-    #[arg(long, default_value = "model.hedgerow")]
-    pub model: PathBuf,
-    /// What was an attack, when and where (CSV or Parquet).
-    #[arg(long)]
-    pub labels: PathBuf,
-    /// Alerts a day that are acceptable; what the capture's daemon had without it.
-    #[arg(long)]
-    pub budget: Option<f64>,
-    /// Recompute rows from every captured call; needs a capture of every call (--full).
-    #[arg(long)]
-    pub recompute: bool,
-    /// Also write the figures as CSV.
-    #[arg(long)]
-    pub csv: Option<PathBuf>,
-    /// Also write a self-contained page.
-    #[arg(long)]
-    pub html: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Args)]
-pub struct Backtest {
-    #[command(flatten)]
-    pub captures: Captures,
-    /// Model file to score with.
-    #[arg(long, default_value = "model.hedgerow")]
-    pub model: PathBuf,
-    /// What the responder is told (TOML).
-    #[arg(long)]
-    pub policy: Option<PathBuf>,
-    /// Never refuse these addresses or prefixes, under any of the policies.
-    #[arg(long)]
-    pub allow: Vec<Prefix>,
-    /// Alerts a day that are acceptable; what the capture's daemon had without it.
-    #[arg(long)]
-    pub budget: Option<f64>,
-    /// What was an attack, when and where (CSV or Parquet): all else that is cut is benign.
-    #[arg(long)]
-    pub labels: Option<PathBuf>,
-    /// A second model, to be told apart from the first.
-    #[arg(long)]
-    pub against_model: Option<PathBuf>,
-    /// A second policy, to be told apart from the first.
-    #[arg(long)]
-    pub against_policy: Option<PathBuf>,
 }
 
 /// Where a running daemon's state is; every command that reads or steers it takes this.

@@ -13,6 +13,9 @@ pub enum Error {
     Neighbors(#[from] hedgerow_model::NearestNeighborEnsembleError),
     #[error("the model can't be written")]
     File(#[from] FileError),
+    /// A forest that can't be put in a model's place.
+    #[error("{0}")]
+    Exchange(String),
     #[error("what was learned can't be encoded: {0}")]
     Encode(String),
     /// A model file that is unreadable, or of another set of columns.

@@ -70,6 +70,10 @@ use self::{
     },
 };
 pub use self::{
+    deeds::{
+        files::SCRIPT_EXTENSIONS,
+        trades::{has_trade, is_program_directory},
+    },
     error::{Error, Result, chain},
     life::Life,
     overview::{DeedOverview, Overview, ProgramOverview, WorkloadOverview},
@@ -79,6 +83,7 @@ pub use self::{
         detector::Detector,
         grams::{digests, known},
         maturity,
+        reference::{DEVIATIONS, deviation_columns},
         schedule::{Phase, Schedule, Settings},
     },
 };
@@ -104,6 +109,8 @@ pub struct WindowScore {
     pub window_end_ns: i64,
     /// The isolation forest's (Liu 2008), in (0, 1].
     pub score: f64,
+    /// What the forest read: see [`deviation_columns`].
+    pub row: [f32; DEVIATIONS],
     /// How surprising the window's measure is, in nats; `None` before any was held back.
     pub surprise: Option<f64>,
     /// The surprise from which a measure notifies.

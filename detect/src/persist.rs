@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::file::{ModelFile, SchemaId, TrainingSummary};
 use hedgerow_event::{Object, Scale};
 use hedgerow_features::{Baseline, COLUMNS, SCHEMA_VERSION, Window, schema_hash};
+use hedgerow_model::IsolationForest;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -12,9 +13,10 @@ use super::{
     Engine, Phase, Settings,
     deeds::Deeds,
     probation::Probation,
-    said::accepted::Accepted,
+    reference::{DEVIATIONS, deviation_columns},
+    said::{accepted::Accepted, finding::hex},
     scale::Learned,
-    surprise::{floors::Floors, notices::Notices, rates::Rates},
+    surprise::{floors::Floors, notices::Notices, rates::Rates, tails::Tails},
     usual::{daily::Daily, drift::Drift},
 };
 use crate::error::{Error, Result, chain};
@@ -143,6 +145,65 @@ impl SavedModel {
         }
         judged
     }
+
+    /// The forest of windows of one length; `None` where too few were seen to fit one.
+    pub fn forest(&self, scale: Scale) -> Option<&IsolationForest> {
+        self.learned.scales.get(&scale).map(|learned| learned.detector.forest())
+    }
+
+    /// Puts a forest that was fitted elsewhere in the place of a model's own. What was held back of
+    /// the old one's measure says nothing of the new one's, so that windows of this length are silent
+    /// until enough were held back anew; `origin` is what the model's new name is made of.
+    ///
+    /// # Errors
+    /// The model has no windows of this length, or the forest reads other columns.
+    pub fn put_forest(
+        &mut self,
+        scale: Scale,
+        forest: IsolationForest,
+        origin: &[u8],
+    ) -> Result<()> {
+        let Some(learned) = self.learned.scales.get_mut(&scale) else {
+            return Err(Error::Exchange("the model has no forest of such windows".to_owned()));
+        };
+        if forest.n_features() != DEVIATIONS {
+            return Err(Error::Exchange(format!(
+                "the forest reads {} columns, windows have the {DEVIATIONS} deviations {}",
+                forest.n_features(),
+                deviation_columns().join(", ")
+            )));
+        }
+        learned.detector.put_forest(forest);
+        learned.tails = Tails::default();
+        let mut hasher = Sha256::new();
+        hasher.update(self.learned.model_id.as_bytes());
+        hasher.update(origin);
+        self.learned.model_id = hex(&hasher.finalize()[..8]);
+        Ok(())
+    }
+
+    /// Takes over what an engine, which was made of this model, held back of windows of one length.
+    pub fn take_held_back(&mut self, engine: &Engine, scale: Scale) {
+        let held = engine.learned.get(&scale);
+        if let (Some(own), Some(held)) = (self.learned.scales.get_mut(&scale), held) {
+            own.tails = held.tails.clone();
+        }
+    }
+
+    /// Programs of which enough windows of one length were held back to judge them by their own.
+    pub fn measured_programs(&self, scale: Scale) -> usize {
+        self.learned.scales.get(&scale).map_or(0, |learned| learned.tails.programs())
+    }
+
+    /// The model as a file.
+    ///
+    /// # Errors
+    /// It can't be encoded.
+    pub fn to_file(&self) -> Result<ModelFile> {
+        let mut file = self.file.clone();
+        attach(&mut file, &self.learned)?;
+        Ok(file)
+    }
 }
 
 /// What a frozen model says of a window.
@@ -154,6 +215,13 @@ pub struct Judged {
     pub measure: f64,
     /// How surprising that is, in nats; `None` where nothing was held back of its kind.
     pub surprise: Option<f64>,
+}
+
+fn attach(file: &mut ModelFile, learned: &LearnedSection) -> Result<()> {
+    // CBOR, since the nouns of the event crate describe themselves (tags, absent fields).
+    let mut bytes = Vec::new();
+    ciborium::into_writer(learned, &mut bytes).map_err(|why| Error::Encode(why.to_string()))?;
+    Ok(file.attach(SECTION, VERSION, &bytes)?)
 }
 
 impl Engine {
@@ -182,11 +250,7 @@ impl Engine {
             notices: self.notices.clone(),
             relearning: self.relearning,
         };
-        // CBOR, since the nouns of the event crate describe themselves (tags, absent fields).
-        let mut bytes = Vec::new();
-        ciborium::into_writer(&section, &mut bytes)
-            .map_err(|why| Error::Encode(why.to_string()))?;
-        file.attach(SECTION, VERSION, &bytes)?;
+        attach(&mut file, &section)?;
         Ok(Some(file))
     }
 

@@ -253,7 +253,11 @@ pub fn from_batch(batch: &RecordBatch) -> Result<Vec<Window>, Error> {
             Kind::Measure => {
                 let numbers = Numbers::<Float64Type>::open(batch, &column.name)?;
                 for (row, window) in windows.iter_mut().enumerate() {
-                    window.values[at] = numbers.maybe(row).unwrap_or(f64::NAN);
+                    let value = numbers.maybe(row).unwrap_or(f64::NAN);
+                    if value.is_infinite() {
+                        return Err(numbers.bad(row, "no number that was measured"));
+                    }
+                    window.values[at] = value;
                 }
             }
         }

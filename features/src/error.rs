@@ -22,3 +22,22 @@ pub enum Error {
     #[error("a batch could not be built")]
     Arrow(#[from] ArrowError),
 }
+
+impl Error {
+    /// The row that is wrong, for whoever knows of what it is a part.
+    pub fn row(&self) -> Option<usize> {
+        match self {
+            Self::Null { row, .. } | Self::Value { row, .. } => Some(*row),
+            _ => None,
+        }
+    }
+
+    /// The same with the row counted from so many rows before.
+    #[must_use]
+    pub fn behind(mut self, rows: usize) -> Self {
+        if let Self::Null { row, .. } | Self::Value { row, .. } = &mut self {
+            *row += rows;
+        }
+        self
+    }
+}

@@ -28,7 +28,7 @@ mod window;
 
 pub use baseline::{
     Baseline, DISTRUSTED_LIMIT, Incidence, Known, PENDING_LIMIT, Phase, Set, WORKLOADS_LIMIT,
-    parent_of,
+    is_shell, parent_of,
 };
 pub use batch::{SCHEMA_VERSION, from_batch, schema, schema_hash, to_batch};
 pub use builder::{OPEN_EPOCHS_LIMIT, ROWS_FACTOR, WindowBuilder};
@@ -39,7 +39,7 @@ pub use imagined::Imagined;
 pub use item::{EPHEMERAL_PORT_FIRST, ItemKey};
 pub use matrix::{matrix, matrix_families, matrix_names};
 pub use offline::{Checker, Counted, Counter, Cut, Extractor, GramsAt, THREADS_LIMIT};
-pub use places::{Place, is_sensitive, place_of, process_file};
+pub use places::{Place, is_place_directory, is_sensitive, place_of, process_file};
 pub use records::{
     EarlyLook, RECORDS_VERSION, Record, records_from_batch, records_markdown, records_schema,
     records_schema_least, records_to_batch,

@@ -1,8 +1,10 @@
 //! Places in the file system that an intruder wants, in one table: what decides what runs, and what
 //! holds secrets.
 
+use std::{collections::BTreeSet, sync::LazyLock};
+
 /// A place: a directory, a file, or the beginning of a name.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// A directory ends in `/`, the beginning of a name in `*`; what begins with `/.` lies in
     /// whatever directory.
@@ -201,6 +203,16 @@ pub fn place_of(path: &str) -> Option<&'static Place> {
         "root" => ROOT.iter().find(|place| place.holds(path)),
         _ => None,
     })
+}
+
+/// Whether a name is that of a directory which the table names.
+pub fn is_place_directory(name: &str) -> bool {
+    static NAMES: LazyLock<BTreeSet<&str>> = LazyLock::new(|| {
+        let all = [ETC, VAR, RUN, USR, LIB, BOOT, ROOT, SYS, DEV, PROC, HIDDEN].concat();
+        let directories = |place: Place| place.name.rsplit_once('/').map(|(above, _)| above);
+        all.into_iter().filter_map(directories).flat_map(|path| path.split('/')).collect()
+    });
+    NAMES.contains(name)
 }
 
 /// Whether a path is on the short list of files that an intruder wants: credentials, keys, and

@@ -66,7 +66,11 @@ impl Capture {
             known_since: known_since(metadata),
             full: truth(FULL)?,
             syscalls: truth(SYSCALLS)?,
-            budget_per_day: text(BUDGET)?.parse().map_err(|_| missing(BUDGET))?,
+            budget_per_day: text(BUDGET)?
+                .parse()
+                .ok()
+                .filter(|budget: &f64| budget.is_finite() && *budget > 0.0)
+                .ok_or_else(|| missing(BUDGET))?,
             realtime_offset_ns: text(OFFSET)?.parse().map_err(|_| missing(OFFSET))?,
             early: EarlyRows::open(&run, span)?,
             host: run.host,
@@ -169,7 +173,7 @@ impl EarlyRows {
             let Some(reader) = &mut self.reader else { return Ok(None) };
             let Some(batch) = reader.next() else { return Ok(None) };
             let batch = batch.map_err(Error::file)?;
-            let rows = from_batch(&batch).map_err(|why| in_file(reader, &why))?;
+            let rows = from_batch(&batch).map_err(|why| in_file(reader, why))?;
             self.holes |= !reader.damaged().is_empty();
             self.rows = rows.into_iter().peekable();
         }
@@ -202,8 +206,12 @@ impl EarlyRows {
     }
 }
 
-/// A row that can't be, with the file it is in.
-pub(crate) fn in_file(reader: &ParquetReader, why: &hedgerow_features::Error) -> Error {
+/// A row that can't be, with the file and the row group that it is in.
+pub(crate) fn in_file(reader: &ParquetReader, why: hedgerow_features::Error) -> Error {
     let path = reader.path().map(|path| path.display().to_string()).unwrap_or_default();
-    Error::File(format!("{path}: {why}"))
+    let before = reader.before();
+    let group = why.row().map(|row| reader.row_group(before + row as u64));
+    let group = group.map_or_else(String::new, |group| format!("row group {group}: "));
+    let why = why.behind(usize::try_from(before).unwrap_or_default());
+    Error::File(format!("{path}: {group}{why}"))
 }

@@ -1,5 +1,5 @@
-//! One key for a whole fleet, so that n-grams and items mean the same in the captures of all hosts
-//! and runs.
+//! Keys out of files: one for a whole fleet, so that n-grams and items mean the same in the captures
+//! of all hosts and runs, and one by which names are replaced in what is shared.
 
 use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
 
@@ -16,6 +16,20 @@ const BYTES_MAX: usize = 4096;
 /// # Errors
 /// Others may read or change the file, or it holds too little.
 pub fn key(path: &Path) -> Result<u64> {
+    let [a, b, c, d, e, f, g, h, ..] = secret(path, b"hedgerow fleet key 1\0")?;
+    Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}
+
+/// Reads a key by which names are replaced.
+///
+/// # Errors
+/// As [`key`].
+pub fn share_key(path: &Path) -> Result<[u8; 32]> {
+    secret(path, b"hedgerow share key 1\0")
+}
+
+/// What a file's secret gives for one purpose.
+fn secret(path: &Path, purpose: &[u8]) -> Result<[u8; 32]> {
     let file = File::open(path).map_err(|why| Error::at(path, why))?;
     let metadata = file.metadata().map_err(|why| Error::at(path, why))?;
     let mode = metadata.mode() & 0o777;
@@ -38,11 +52,7 @@ pub fn key(path: &Path) -> Result<u64> {
         );
         return Err(Error::at(path, why));
     }
-    let digest =
-        Sha256::new().chain_update(b"hedgerow fleet key 1\0").chain_update(secret).finalize();
-    let mut key = [0; 8];
-    key.copy_from_slice(&digest[..8]);
-    Ok(u64::from_le_bytes(key))
+    Ok(Sha256::new().chain_update(purpose).chain_update(secret).finalize().into())
 }
 
 #[cfg(test)]

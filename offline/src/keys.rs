@@ -9,6 +9,8 @@ use hedgerow_event::Epoch;
 pub const WINDOWS: &str = "windows";
 pub const EARLY: &str = "early";
 pub const RECORDS: &str = "records";
+/// What the responder's decisions rested on beside their evidence.
+pub const POLICY: &str = "policy";
 /// Metadata keys of a capture's files.
 pub const HOST: &str = "hedgerow.host";
 pub const BOOT: &str = "hedgerow.boot";

@@ -9,6 +9,7 @@ use hedgerow_sink::parquet::Damaged;
 use crate::{
     Error, Result,
     capture::{Capture, in_file, wall_ns},
+    condition::Condition,
 };
 
 /// Where rows and n-grams come from.
@@ -49,19 +50,21 @@ impl Rows {
 pub struct Only {
     pub workloads: Vec<Pattern>,
     pub programs: Vec<Pattern>,
+    pub condition: Option<Condition>,
 }
 
 impl Only {
     pub fn is_all(&self) -> bool {
-        self.workloads.is_empty() && self.programs.is_empty()
+        self.workloads.is_empty() && self.programs.is_empty() && self.condition.is_none()
     }
 
-    fn takes(&self, subject: &Subject) -> bool {
+    fn takes(&self, host: &str, subject: &Subject) -> bool {
         let any = |patterns: &[Pattern], name: &str| {
             patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(name))
         };
         any(&self.workloads, subject.workload.as_str())
             && any(&self.programs, &subject.program.path)
+            && self.condition.as_ref().is_none_or(|condition| condition.takes(host, subject))
     }
 }
 
@@ -264,7 +267,7 @@ impl Player {
             let batch = batch.map_err(Error::file)?;
             progress(batch.num_rows() as u64);
             let records = records_from_batch(&batch);
-            self.records = records.map_err(|why| in_file(&self.capture.records, &why))?.into_iter();
+            self.records = records.map_err(|why| in_file(&self.capture.records, why))?.into_iter();
         }
     }
 
@@ -283,8 +286,8 @@ impl Player {
 
     fn takes(&self, record: &Record) -> bool {
         match record {
-            Record::Event(event) => self.play.only.takes(&event.actor.subject),
-            Record::Grams(report) => self.play.only.takes(&report.subject),
+            Record::Event(event) => self.play.only.takes(&self.capture.host, &event.actor.subject),
+            Record::Grams(report) => self.play.only.takes(&self.capture.host, &report.subject),
             // The clock of an early row was not put forward.
             Record::Early(_) => self.play.shift_ns.is_none(),
             Record::Close(_) => true,
@@ -348,7 +351,7 @@ impl Player {
         let mut outcomes = Vec::new();
         let Some(window) = self.capture.early.take(look)? else { return Ok(outcomes) };
         self.last_boot_ns = look.time_boot_ns;
-        if self.judging && self.play.only.takes(&look.subject) {
+        if self.judging && self.play.only.takes(&self.capture.host, &look.subject) {
             engine.judge_early(window, &mut outcomes);
         }
         Ok(outcomes)

@@ -52,8 +52,22 @@ pub fn score(
     tell: &mut Tell<'_>,
     progress: &mut Progress<'_>,
 ) -> Result<Scored> {
+    with(SavedModel::load(&how.model)?, run, span, how, tell, progress).map(|(scored, _)| scored)
+}
+
+/// The same with a model that is at hand; the engine as it was at the end comes back, too.
+///
+/// # Errors
+/// As [`score`].
+pub(crate) fn with(
+    saved: SavedModel,
+    run: Run,
+    span: Span,
+    how: &Score,
+    tell: &mut Tell<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<(Scored, Engine)> {
     let capture = Capture::open(run, span)?;
-    let saved = SavedModel::load(&how.model)?;
     let seed = saved.seed();
     let own = seed == capture.seed;
     let judge_after = match (own && capture.schedule.is_some(), capture.scoring_after) {
@@ -80,7 +94,7 @@ pub fn score(
         }
     }
     let gaps = player.gaps().collect();
-    Ok(Scored { damaged: player.damaged().cloned().collect(), gaps, own })
+    Ok((Scored { damaged: player.damaged().cloned().collect(), gaps, own }, engine))
 }
 
 /// Scores as Parquet and findings as JSON lines.

@@ -11,7 +11,8 @@ use hedgerow_sink::parquet::{Damaged, ParquetFile, is_spent, remains};
 
 use crate::{
     Error, Result,
-    keys::{BOOT, EARLY, HOST, OFFSET, RECORDS, SEED},
+    condition::Condition,
+    keys::{BOOT, EARLY, HOST, OFFSET, POLICY, RECORDS, SEED},
     time::Span,
 };
 
@@ -25,12 +26,14 @@ const NAME_SLACK_NS: i64 = 60_000_000_000;
 pub struct Selection {
     /// Hosts by name or pattern; all where there is none.
     pub hosts: Vec<Pattern>,
+    /// Hosts of which it can't hold for any program are left out.
+    pub condition: Option<Condition>,
     pub span: Span,
 }
 
 impl Default for Selection {
     fn default() -> Self {
-        Self { hosts: Vec::new(), span: Span::ALL }
+        Self { hosts: Vec::new(), condition: None, span: Span::ALL }
     }
 }
 
@@ -41,6 +44,7 @@ pub struct Run {
     pub boot: String,
     pub records: Vec<ParquetFile>,
     pub early: Vec<ParquetFile>,
+    pub policy: Vec<ParquetFile>,
     /// Of the records' files; where they differ, the latest tells.
     pub metadata: BTreeMap<String, String>,
     /// Something of it can't be read.
@@ -119,30 +123,36 @@ impl Source {
                 None => no_capture(named),
             });
         }
-        source.add_early(&mut runs)?;
+        source.add_beside(&mut runs)?;
         source.runs = runs.into_values().collect();
         source.select(selection)?;
         Ok(source)
     }
 
-    /// Adds the early rows that belong to the records, which lie beside them.
-    fn add_early(&mut self, runs: &mut BTreeMap<Identity, Run>) -> Result<()> {
+    /// Adds the early rows and grounds that belong to the records, which lie beside them.
+    fn add_beside(&mut self, runs: &mut BTreeMap<Identity, Run>) -> Result<()> {
         let roots: BTreeSet<PathBuf> = runs
             .values()
             .flat_map(|run| &run.records)
             .filter_map(|file| root(&file.path))
             .collect();
-        for early in roots.into_iter().map(|root| root.join(EARLY)).filter(|early| early.is_dir()) {
-            let (files, damaged) = remains(&early).map_err(Error::file)?;
+        for (root, stream) in roots.iter().flat_map(|root| [EARLY, POLICY].map(|name| (root, name)))
+        {
+            let beside = root.join(stream);
+            if !beside.is_dir() {
+                continue;
+            }
+            let (files, damaged) = remains(&beside).map_err(Error::file)?;
             for file in files {
                 if let Some(run) = runs.get_mut(&identity(&file)?) {
-                    run.early.push(file);
+                    let of = if stream == EARLY { &mut run.early } else { &mut run.policy };
+                    of.push(file);
                 }
             }
             self.damaged.extend(damaged);
         }
         for run in runs.values_mut() {
-            for files in [&mut run.records, &mut run.early] {
+            for files in [&mut run.records, &mut run.early, &mut run.policy] {
                 files.sort_by(|a, b| {
                     (a.path.file_name(), &a.path).cmp(&(b.path.file_name(), &b.path))
                 });
@@ -159,14 +169,17 @@ impl Source {
 
     fn select(&mut self, selection: &Selection) -> Result<()> {
         let asked = |host: &str| {
-            selection.hosts.is_empty() || selection.hosts.iter().any(|asked| asked.matches(host))
+            let named = selection.hosts.iter().any(|asked| asked.matches(host));
+            let condition = selection.condition.as_ref();
+            (named || selection.hosts.is_empty())
+                && condition.is_none_or(|condition| condition.may_take(host))
         };
         let known: BTreeSet<String> = self.runs.iter().map(|run| run.host.clone()).collect();
         self.runs.retain(|run| asked(&run.host));
         if self.runs.is_empty() {
             let known: Vec<String> = known.into_iter().collect();
             return Err(Error::Usage(format!(
-                "--host: none of the captured hosts is asked for; there are {}",
+                "--host, --where: none of the captured hosts is asked for; there are {}",
                 known.join(", ")
             )));
         }
@@ -192,6 +205,7 @@ impl Run {
             boot: text(BOOT),
             records: Vec::new(),
             early: Vec::new(),
+            policy: Vec::new(),
             metadata: BTreeMap::new(),
             damaged: false,
         }
@@ -261,9 +275,10 @@ fn find(path: &Path, depth: usize, places: &mut BTreeSet<PathBuf>) -> std::io::R
 
 /// The capture that a file is of.
 fn root(path: &Path) -> Option<PathBuf> {
-    let stream = path
-        .ancestors()
-        .find(|part| part.file_name().is_some_and(|name| name == RECORDS || name == EARLY))?;
+    let stream = path.ancestors().find(|part| {
+        part.file_name()
+            .is_some_and(|name| [RECORDS, EARLY, POLICY].iter().any(|stream| name == *stream))
+    })?;
     stream.parent().map(Path::to_owned)
 }
 

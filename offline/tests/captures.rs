@@ -64,7 +64,7 @@ fn directories_partitions_files_and_patterns_name_the_same_runs() {
     fs::create_dir(at("empty")).unwrap();
     assert!(told(&[at("empty")]).contains("hedgerow capture"), "{}", told(&[at("empty")]));
     let hosts = vec![glob::Pattern::new("c*").unwrap()];
-    let error = Source::open(&[at("")], &Selection { hosts, span: Span::ALL }).unwrap_err();
+    let error = Source::open(&[at("")], &Selection { hosts, ..Selection::default() }).unwrap_err();
     assert!(error.to_string().contains("there are a, b"), "{error}");
 }
 
@@ -111,7 +111,7 @@ fn a_time_and_a_workload_are_cut_out_at_whole_epochs_and_programs() {
     let home = tempfile::tempdir().unwrap();
     Life { epochs: 200, ..Life::default() }.write(home.path());
     let span = Span { from_ns: wall_ns(101), to_ns: wall_ns(181) };
-    let selection = Selection { hosts: Vec::new(), span };
+    let selection = Selection { span, ..Selection::default() };
     let source = Source::open(&[home.path().to_owned()], &selection).unwrap();
     assert!(source.runs[0].records.len() < 7, "whole files are left out");
     let only = Only { programs: vec![glob::Pattern::new("*/web").unwrap()], ..Only::default() };

@@ -53,8 +53,11 @@ impl Model {
 /// The columns of `hedgerow score` that hang on the window and the model alone, in their order; then
 /// what the surprise comes from.
 fn schema() -> Schema {
-    let alone =
-        |field: &&Arc<Field>| !["floor_nats", "finding_uid"].contains(&field.name().as_str());
+    let read = hedgerow_detect::deviation_columns();
+    let alone = |field: &&Arc<Field>| {
+        let name = field.name();
+        !["floor_nats", "finding_uid"].contains(&name.as_str()) && !read.contains(name)
+    };
     let mut fields: Vec<_> = scores_schema().fields().iter().filter(alone).cloned().collect();
     // A scale of which too little was learned judges nothing.
     for field in &mut fields {

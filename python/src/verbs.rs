@@ -67,11 +67,12 @@ impl Captures {
         if span.from_ns >= span.to_ns {
             return Err(Error::Usage("the end is not after the beginning".to_owned()));
         }
-        let selection = Selection { hosts: patterns("host", &self.host)?, span };
+        let selection = Selection { hosts: patterns("host", &self.host)?, span, ..Selection::default() };
         let source = Source::open(&self.captures, &selection)?;
         let only = Only {
             workloads: patterns("workload", &self.workload)?,
             programs: patterns("program", &self.program)?,
+            ..Only::default()
         };
         Ok(Asked { source, span, only })
     }
@@ -251,7 +252,9 @@ pub fn backtest(
         let labels = labelled.as_deref().map(labels::read).transpose()?;
         let one = |model: &PathBuf, policy: Option<&PathBuf>| -> Result<Backtest> {
             let Asked { source, span, only } = captures.open()?;
+            let as_captured = policy.is_none();
             let mut policy = policy.map(|path| Policy::read(path)).transpose()?.unwrap_or_default();
+            policy.as_captured = as_captured;
             policy.allow.extend(allow.iter().cloned());
             let ask = Ask { model: model.clone(), policy, budget_per_day: budget, only };
             let mut told = Backtest::default();

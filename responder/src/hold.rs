@@ -36,7 +36,7 @@ impl Hold {
 
 /// A peer for one program in one workload, or a task tree: what stops so little that it needs no
 /// second thought, unless a service hangs on the process. Programs, cgroups, and peers of more than one program or address are wide.
-pub(crate) fn is_narrow(target: &Target) -> bool {
+pub fn is_narrow(target: &Target) -> bool {
     match target {
         Target::TaskTree { .. } => true,
         Target::Peer { address, prefix_length, cgroup_id, program_id } => {

@@ -17,6 +17,7 @@ pub mod coverage;
 mod cut;
 pub mod entry;
 mod error;
+pub mod grounds;
 pub mod hold;
 #[cfg(feature = "kernel")]
 pub mod hooks;
@@ -47,7 +48,7 @@ pub use error::{Error, Refusal};
 #[cfg(feature = "kernel")]
 pub use kernel::now;
 pub use ledger::By;
-pub use limits::Limits;
+pub use limits::{Breaker, Limits};
 #[cfg(feature = "kernel")]
 pub use responder::{
     Alarm, DIRECTORY, Options, Responder, Wronged, disarm, ordered, remove_pins, survey,

@@ -30,7 +30,7 @@ impl Default for Limits {
 
 impl Limits {
     /// Room for one more of a workload that has `own` of the `taken` places.
-    pub(crate) fn has_share(&self, own: usize, taken: usize) -> bool {
+    pub fn has_share(&self, own: usize, taken: usize) -> bool {
         own < self.automatic.saturating_sub(taken)
     }
 }
@@ -41,7 +41,7 @@ pub(crate) const TRIPPED_MAX: usize = 1024;
 /// Counts new automatic entries. A tripped workload gets no more wide ones until an operator resets
 /// it; narrow ones go on, or loud decoys would shield who comes after them.
 #[derive(Debug, Default)]
-pub(crate) struct Breaker {
+pub struct Breaker {
     /// At most as many as there are places for automatic entries in a minute.
     recent: HashMap<Workload, VecDeque<u64>>,
     tripped: BTreeSet<Workload>,

@@ -6,7 +6,7 @@ use crossbeam_channel::{RecvTimeoutError, after, select};
 use hedgerow_features::{Baseline, Config as Windows, ItemKey, Record, WindowBuilder};
 use hedgerow_probe::{Item, Options, Probe, identity::Resolver, support};
 
-use super::offline;
+use super::{offline, share};
 use crate::{
     cli,
     config::BUDGET_PER_DAY_DEFAULT,
@@ -21,6 +21,11 @@ const UNIT_NS: u64 = 3_600_000_000_000;
 
 /// Captures until the time is up or Ctrl-C.
 pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
+    if let Some(cli::CaptureCommand::Share(share)) = &arguments.command {
+        return share::run(share, json);
+    }
+    let directory = arguments.directory.as_deref();
+    let directory = directory.ok_or_else(|| Failure::Usage("DIRECTORY is missing".to_owned()))?;
     support::require().map_err(Failure::host)?;
     let host = Host::read()?;
     let signals = host::signals()?;
@@ -32,8 +37,8 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
         full: arguments.full,
         syscalls: true,
     };
-    host::make_capture(&arguments.directory)?;
-    let mut capture = Capture::start(&arguments.directory, &host, run)?;
+    host::make_capture(directory)?;
+    let mut capture = Capture::start(directory, &host, run)?;
     let key = ItemKey(seed);
     let mut builder = WindowBuilder::new(Windows::new(host.id.as_str()), key);
     let baseline = Baseline::new(key, UNIT_NS);
@@ -51,7 +56,7 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
         None => crossbeam_channel::never(),
     };
     if !json {
-        text::note(&format!("Capturing to {}; Ctrl-C ends it.", arguments.directory.display()));
+        text::note(&format!("Capturing to {}; Ctrl-C ends it.", directory.display()));
     }
     let mut records = 0u64;
     loop {

@@ -91,6 +91,7 @@ pub fn backtest(arguments: &cli::Backtest, json: bool) -> anyhow::Result<()> {
     let labels = arguments.labels.as_deref().map(labels::read).transpose()?;
     let policy = |path: Option<&Path>| -> anyhow::Result<Policy> {
         let mut policy = path.map(Policy::read).transpose()?.unwrap_or_default();
+        policy.as_captured = path.is_none();
         let allowed = arguments.allow.iter();
         policy.allow.extend(allowed.map(|prefix| format!("{}/{}", prefix.address, prefix.length)));
         Ok(policy)

@@ -4,8 +4,10 @@ mod capture;
 mod doctor;
 mod findings;
 mod judge;
+mod model;
 mod offline;
 mod power;
+mod share;
 mod status;
 mod steer;
 mod test;
@@ -29,6 +31,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Score(score) => offline::score(&score, json),
         Command::Eval(eval) => judge::eval(&eval, json),
         Command::Backtest(backtest) => judge::backtest(&backtest, json),
+        Command::Model(command) => model::run(&command, json),
         Command::Status(state) => status::run(&config::state(&state)?, json),
         Command::Power { workload, model, state } => {
             power::run(model.as_deref(), workload.as_deref(), &config::state(&state)?, json)

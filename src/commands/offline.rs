@@ -5,7 +5,9 @@ use anyhow::Context;
 use hedgerow_detect::Outcome;
 use hedgerow_event::{Epoch, Finding};
 use hedgerow_offline::{
-    Error, fleet,
+    Error,
+    condition::Condition,
+    fleet,
     player::Only,
     report::{Gathered, Report},
     score::{self, Out, Score},
@@ -42,9 +44,13 @@ pub fn asked(captures: &cli::Captures) -> anyhow::Result<Asked> {
     if span.from_ns >= span.to_ns {
         return Err(Failure::Usage("--to: it is not after --from".to_owned()).into());
     }
-    let selection = Selection { hosts: captures.host.clone(), span };
+    let condition = captures.condition.as_deref().map(str::parse::<Condition>).transpose();
+    let condition = condition.map_err(|why| usage("--where", why))?;
+    let hosts = captures.host.clone();
+    let selection = Selection { hosts, condition: condition.clone(), span };
     let source = Source::open(&captures.captures, &selection)?;
-    let only = Only { workloads: captures.workload.clone(), programs: captures.program.clone() };
+    let (workloads, programs) = (captures.workload.clone(), captures.program.clone());
+    let only = Only { workloads, programs, condition };
     Ok(Asked { source, span, only })
 }
 

@@ -15,7 +15,7 @@ use hedgerow_responder::{
     protected::gather::{Gathered, Gatherer, Protected, namespaces_of},
 };
 
-use super::{LEDGER, alarm, report::Reporter, status::Counts, watch};
+use super::{Capture, LEDGER, alarm, report::Reporter, status::Counts, watch};
 use crate::{
     config::Config,
     exit::Failure,
@@ -154,6 +154,13 @@ impl Actor {
             ));
         }
         self.gathered = true;
+    }
+
+    /// Has a capture note what decisions rest on, once the host's addresses were read.
+    pub fn tell_grounds(&self, capture: &mut Capture, boot_ns: u64) {
+        if let Some(responder) = self.responder.as_ref().filter(|_| self.gathered) {
+            capture.grounds(responder, self.enforce_provisional, boot_ns);
+        }
     }
 
     /// Owners whose files are not read, because one took too long.

@@ -18,10 +18,14 @@ use hedgerow_features::{EarlyLook, Record, Window, records_to_batch, to_batch};
 use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
 
 use hedgerow_detect::{Phase, Schedule};
-use hedgerow_offline::keys::{
-    BOOT, BUDGET, EARLY, EDGES, FULL, HOST, KNOWN_SINCE, OFFSET, RECORDS, SCHEDULE, SEED, SYSCALLS,
-    WINDOWS,
+use hedgerow_offline::{
+    keys::{
+        BOOT, BUDGET, EARLY, EDGES, FULL, HOST, KNOWN_SINCE, OFFSET, POLICY, RECORDS, SCHEDULE,
+        SEED, SYSCALLS, WINDOWS,
+    },
+    past,
 };
+use hedgerow_responder::{Responder, grounds::Grounds};
 
 use crate::{exit::Failure, host::Host};
 
@@ -50,6 +54,8 @@ enum Part {
     Records(Vec<Record>),
     Windows(Vec<Window>),
     Metadata(String, String),
+    /// What decisions rest on from a time since boot on.
+    Grounds(u64, Box<Grounds>),
 }
 
 /// A running capture.
@@ -63,6 +69,8 @@ pub struct Capture {
     waiting: Arc<AtomicU64>,
     edges: BTreeMap<u32, Phase>,
     known_since: Option<Epoch>,
+    /// What was written last.
+    grounds: Option<Grounds>,
 }
 
 impl Capture {
@@ -95,8 +103,8 @@ impl Capture {
         let thread = std::thread::Builder::new()
             .name("capture".into())
             .spawn(move || writer.run(&receiver))?;
-        let (edges, known_since) = (BTreeMap::new(), None);
-        Ok(Self { parts, thread, failure, dropped: 0, waiting, edges, known_since })
+        let (edges, known_since, grounds) = (BTreeMap::new(), None, None);
+        Ok(Self { parts, thread, failure, dropped: 0, waiting, edges, known_since, grounds })
     }
 
     /// The first failure, such as a full disk: what came since may be missing.
@@ -132,6 +140,19 @@ impl Capture {
             self.known_since = Some(epoch);
             self.send(Part::Metadata(KNOWN_SINCE.to_owned(), epoch.to_string()), 0);
         }
+    }
+
+    /// Notes what the responder's decisions rest on, where that changed; what was seen before goes with
+    /// the first only.
+    pub fn grounds(&mut self, responder: &Responder, enforce_provisional: bool, boot_ns: u64) {
+        let first = self.grounds.is_none();
+        let mut grounds = responder.grounds(enforce_provisional, first);
+        if self.grounds.as_ref() == Some(&grounds) {
+            return;
+        }
+        self.send(Part::Grounds(boot_ns, Box::new(grounds.clone())), 0);
+        grounds.seen = None;
+        self.grounds = Some(grounds);
     }
 
     fn send(&mut self, part: Part, count: u64) {
@@ -215,6 +236,12 @@ impl Writer {
                 self.write_windows(EARLY, &early);
             }
             Part::Metadata(key, value) => self.sink.set_metadata(key, value),
+            Part::Grounds(boot_ns, grounds) => {
+                let written = past::batch(boot_ns, &grounds)
+                    .map_err(anyhow::Error::from)
+                    .and_then(|batch| Ok(self.sink.write(POLICY, &batch, self.time_ns)?));
+                self.note(written);
+            }
         }
     }
 

@@ -340,6 +340,7 @@ impl Daemon {
                 self.capture_failed = true;
             }
             capture.records(vec![Record::Close(close.clone())]);
+            self.actor.tell_grounds(capture, close.end_boot_ns);
         }
         self.look_after_ourselves();
         let outcomes = self.engine.close(&close)?;

@@ -14,6 +14,7 @@ use hedgerow_detect::file::ModelFile;
 use hedgerow_event::{Activity, Finding};
 use hedgerow_features::{Window, from_batch};
 use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Running, Site, Started, User, Via};
+use hedgerow_responder::ledger::{Decision, Ledger};
 use hedgerow_sink::parquet::ParquetReader;
 use tempfile::TempDir;
 
@@ -96,6 +97,29 @@ impl Lived {
         assert_scores(&self.path("scores/scores"), &live);
     }
 
+    /// Asserts that a back-test under the captured orders makes the entries that the daemon made.
+    pub fn assert_backtested(&self) {
+        let [capture, model] = ["capture", "model"].map(|name| self.text(name));
+        let told = run(&["--json", "backtest", &capture, "--model", &model]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        let told = &told["backtest"]["entries"];
+        let offline: Vec<_> = told.as_array().unwrap().iter().map(entry).collect();
+        let (lines, broken) = Ledger::read(&self.path("state/ledger.jsonl")).unwrap();
+        assert_eq!(broken, 0);
+        let live = lines.into_iter().filter_map(|line| match line.decision {
+            Decision::Block { entry, .. } => Some(serde_json::to_value(entry).unwrap()),
+            Decision::Hold { hold } => {
+                let mut held = serde_json::to_value(&hold).unwrap();
+                held["mode"] = held["ceiling"].take();
+                Some(held)
+            }
+            _ => None,
+        });
+        let live: Vec<_> = live.map(|made| entry(&made)).collect();
+        assert!(live.iter().any(|made| made[3] == "enforce"), "something was refused");
+        assert_eq!(offline, live);
+    }
+
     /// The closed windows below a directory, by what they are of.
     pub fn windows(&self, name: &str) -> Vec<Window> {
         let mut windows = Vec::new();
@@ -116,11 +140,17 @@ fn is_of_attack(finding: &Finding) -> bool {
     finding.subject.workload.as_str() == Lab::workload("app")
 }
 
-pub fn run(arguments: &[&str]) {
+/// Of which finding an entry is, whom it refuses, by which rule and how far.
+fn entry(made: &serde_json::Value) -> [serde_json::Value; 4] {
+    ["finding_uid", "target", "rule", "mode"].map(|name| made[name].clone())
+}
+
+pub fn run(arguments: &[&str]) -> String {
     let output = Command::new(PROGRAM).args(arguments).output().unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "hedgerow {}: {errors}", arguments.join(" "));
     assert!(!errors.contains('\r') && !errors.contains('\x1b'), "no progress bar in a pipe");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Findings as both sides can tell them: what `/proc` said of a live process is not in a capture,

@@ -15,7 +15,8 @@ pub const RAN_MAX: usize = 16_384;
 pub const WRITTEN_MAX: usize = 4_096;
 /// So long a file that was written counts as rewritten.
 const LATELY_NS: u64 = 3_600_000_000_000;
-const SCRIPT_EXTENSIONS: &[&str] = &["cgi", "js", "jsp", "lua", "php", "pl", "py", "rb", "sh"];
+/// A file that ends so is a program, whoever runs it.
+pub const SCRIPT_EXTENSIONS: &[&str] = &["cgi", "js", "jsp", "lua", "php", "pl", "py", "rb", "sh"];
 
 /// What was run under a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

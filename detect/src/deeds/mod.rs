@@ -8,7 +8,7 @@ mod amounts;
 mod bounded;
 mod calls;
 mod execs;
-mod files;
+pub mod files;
 mod firsts;
 pub mod lineage;
 mod most;

@@ -98,6 +98,19 @@ pub fn is_excused(deed: Deed, program: &Program, facts: &Facts) -> bool {
     }
 }
 
+/// Whether a name is that of a directory in which root keeps programs.
+pub fn is_program_directory(name: &str) -> bool {
+    DIRECTORIES.iter().flat_map(|path| path.split('/')).any(|part| !part.is_empty() && part == name)
+}
+
+/// Whether a program is excused some deed by its path. What is called otherwise is judged the same
+/// under any name.
+pub fn has_trade(path: &str) -> bool {
+    let known = TRADES.iter().flat_map(|(_, names)| *names).chain(PACKAGE_MANAGERS);
+    let name = path.rsplit('/').next().unwrap_or_default();
+    DIRECTORIES.iter().any(|home| path.starts_with(home)) && known.into_iter().any(|n| *n == name)
+}
+
 fn is_named(program: &Program, names: &[&str]) -> bool {
     let name = program.path.rsplit('/').next().unwrap_or_default();
     DIRECTORIES.iter().any(|home| program.path.starts_with(home)) && names.contains(&name)

@@ -7,7 +7,7 @@ use hedgerow_features::Window;
 
 use crate::{
     Engine, HOUR_NS, Outcome, WindowScore,
-    detector::Scored,
+    detector::{Scored, measured},
     episodes::{Case, Episode},
     said::finding::campaign_reason,
     surprise::{campaign, trees::Tree},
@@ -30,9 +30,13 @@ impl Engine {
             let mut part = valid(windows, scale);
             part.sort_by_key(|window| self.first_of(&window.subject));
             let mut scored = self.scored(scale, &part);
-            for (window, scored) in part.iter().zip(&mut scored) {
-                let learned = self.learned.get(&scale);
-                scored.nats = learned.and_then(|learned| learned.surprise(window, scored));
+            // By what was held back before it: within an epoch no window decides over another.
+            if let Some(learned) = self.learned.get(&scale) {
+                for (window, scored) in part.iter().zip(&mut scored) {
+                    scored.nats = learned.surprise(window, scored);
+                }
+            }
+            for (window, scored) in part.iter().zip(&scored) {
                 let found = self
                     .judge_window(window, scored, close.end_boot_ns, outcomes)
                     .or_else(|| self.episodes.case_of(&window.subject));
@@ -261,6 +265,7 @@ impl Engine {
             window_start_ns: self.unix_ns(window.time.start_boot_ns),
             window_end_ns: self.unix_ns(window.time.end_boot_ns),
             score: scored.forest,
+            row: measured(&scored.deviation),
             surprise: scored.nats,
             floor: self.floors.floor(Class::Measure),
             finding_uid: case

@@ -137,6 +137,10 @@ impl Detector {
         &self.forest
     }
 
+    pub fn put_forest(&mut self, forest: IsolationForest) {
+        self.forest = forest;
+    }
+
     /// What made a window's surprise, largest share first, told as the column behind each
     /// deviation. The measure is a sum: each column's part of the distance to the nearest
     /// neighbours, and its part of the forest's log-odds beyond those of its own training rows, by

@@ -1,5 +1,7 @@
 //! Learning in time order: fill, fit, calibrate.
 
+use std::collections::BTreeMap;
+
 use hedgerow_event::Scale;
 use hedgerow_features::Window;
 
@@ -11,15 +13,20 @@ const HELD_BACK_LEAST: u64 = 5;
 
 impl Engine {
     pub(crate) fn learn(&mut self, windows: &[Window]) {
-        for window in windows {
+        let taken = windows.iter().filter(|window| {
             let paused = self.paused.concerns(&window.subject);
-            if paused || !window.time.is_valid() || self.in_transition(window) {
-                continue;
+            !paused && window.time.is_valid() && !self.in_transition(window)
+        });
+        let mut by_scale: BTreeMap<Scale, Vec<&Window>> = BTreeMap::new();
+        for window in taken {
+            by_scale.entry(window.time.scale).or_default().push(window);
+        }
+        for (scale, windows) in by_scale {
+            if let Some(learning) = self.learning.get_mut(&scale) {
+                learning.add(&windows);
             }
-            if let Some(learning) = self.learning.get_mut(&window.time.scale) {
-                learning.add(window);
-            }
-            self.counts.entry(window.time.scale).or_default().add(window);
+            let counts = self.counts.entry(scale).or_default();
+            windows.iter().for_each(|window| counts.add(window));
         }
     }
 

@@ -48,6 +48,12 @@ const MEASURE_UNIT: f32 = 0.1;
 const REGULARITY: &str = "flows_beacon_share";
 const REGULARITY_UNIT: f32 = 0.5;
 
+/// Names of the columns of a deviation row, as the forest reads it.
+pub fn deviation_columns() -> Vec<String> {
+    let of = |family: &Family| ["spread", "excess"].map(|what| format!("{family}_{what}"));
+    FAMILIES.iter().flat_map(of).collect()
+}
+
 /// A column's usual values, as compared (see [`transformed`]).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Range {
@@ -84,11 +90,13 @@ pub struct ReferenceBuilder {
     subjects: BTreeMap<String, Sample>,
     workloads: BTreeMap<Workload, Sample>,
     host: Sample,
-    rng: SmallRng,
+    seed: u64,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 struct Sample {
+    /// Each group draws for itself, so that no other one decides what is kept of it.
+    rng: SmallRng,
     windows: u32,
     smallest: Vec<f32>,
     largest: Vec<f32>,
@@ -201,19 +209,32 @@ impl ReferenceBuilder {
         Self {
             subjects: BTreeMap::new(),
             workloads: BTreeMap::new(),
-            host: Sample::default(),
-            rng: SmallRng::seed_from_u64(seed),
+            host: Sample::new(seed),
+            seed,
         }
     }
 
-    /// Adds a closed window of *fill*.
-    pub fn add(&mut self, window: &Window) {
-        let values = window.values.iter().enumerate();
-        let row: Box<[f32]> =
-            values.map(|(column, value)| transformed(*value, kind_of(column))).collect();
+    /// Adds the closed windows of an epoch of *fill*. Their values say in which order, and not how
+    /// their subjects are called: a host whose names were replaced teaches the same.
+    pub fn add(&mut self, windows: &[&Window]) {
+        let row = |window: &Window| -> Box<[f32]> {
+            let values = window.values.iter().enumerate();
+            values.map(|(column, value)| transformed(*value, kind_of(column))).collect()
+        };
+        let mut rows: Vec<_> = windows.iter().map(|window| (row(window), *window)).collect();
+        rows.sort_by(|(a, _), (b, _)| {
+            a.iter().map(|x| x.to_bits()).cmp(b.iter().map(|x| x.to_bits()))
+        });
+        for (row, window) in rows {
+            self.add_row(&row, window);
+        }
+    }
+
+    fn add_row(&mut self, row: &[f32], window: &Window) {
+        let made = || Sample::new(self.seed);
         let name = window.subject.to_string();
         if self.subjects.contains_key(&name) || self.subjects.len() < GROUPS_MAX {
-            self.subjects.entry(name).or_default().add(&row, &mut self.rng);
+            self.subjects.entry(name).or_insert_with(made).add(row);
         }
         // The host's own row has columns that no process has.
         if window.subject.is_host() {
@@ -221,9 +242,9 @@ impl ReferenceBuilder {
         }
         let workload = &window.subject.workload;
         if self.workloads.contains_key(workload) || self.workloads.len() < GROUPS_MAX {
-            self.workloads.entry(workload.clone()).or_default().add(&row, &mut self.rng);
+            self.workloads.entry(workload.clone()).or_insert_with(made).add(row);
         }
-        self.host.add(&row, &mut self.rng);
+        self.host.add(row);
     }
 
     pub fn freeze(self) -> Reference {
@@ -244,7 +265,12 @@ impl ReferenceBuilder {
 }
 
 impl Sample {
-    fn add(&mut self, row: &[f32], rng: &mut SmallRng) {
+    fn new(seed: u64) -> Self {
+        let rng = SmallRng::seed_from_u64(seed);
+        Self { rng, windows: 0, smallest: Vec::new(), largest: Vec::new(), rows: Vec::new() }
+    }
+
+    fn add(&mut self, row: &[f32]) {
         if self.windows == 0 {
             self.smallest = row.to_vec();
             self.largest = row.to_vec();
@@ -259,7 +285,7 @@ impl Sample {
         if self.rows.len() < SAMPLE_MAX {
             self.rows.push(row.into());
         } else {
-            let at = rng.gen_range(0..self.windows as usize);
+            let at = self.rng.gen_range(0..self.windows as usize);
             if let Some(place) = self.rows.get_mut(at) {
                 *place = row.into();
             }

@@ -63,17 +63,22 @@ impl Learning {
         Self::Fill(ReferenceBuilder::new(seed))
     }
 
-    /// Adds a closed window of the phase that runs.
-    pub fn add(&mut self, window: &Window) {
+    /// Adds the closed windows of an epoch of the phase that runs, in an order that their names
+    /// don't decide.
+    pub fn add(&mut self, windows: &[&Window]) {
         match self {
-            Self::Fill(builder) => builder.add(window),
+            Self::Fill(builder) => builder.add(windows),
             Self::Fit { reference, rows, seen, rng } => {
-                let deviation = reference.deviation(window);
-                *seen += 1;
-                if rows.len() < FIT_ROWS_MAX {
-                    rows.push(deviation);
-                } else if let Some(place) = rows.get_mut(rng.gen_range(0..*seen)) {
-                    *place = deviation;
+                let mut deviations: Vec<Deviation> =
+                    windows.iter().map(|window| reference.deviation(window)).collect();
+                deviations.sort_by_key(|deviation| deviation.row.map(f32::to_bits));
+                for deviation in deviations {
+                    *seen += 1;
+                    if rows.len() < FIT_ROWS_MAX {
+                        rows.push(deviation);
+                    } else if let Some(place) = rows.get_mut(rng.gen_range(0..*seen)) {
+                        *place = deviation;
+                    }
                 }
             }
         }

@@ -9,7 +9,7 @@ mod seen;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use hedgerow_event::{Event, Exec, FlowDirection, Object, Origin, Program, Subject, Workload};
+use hedgerow_event::{Event, Exec, FlowDirection, Object, Origin, Subject, Workload};
 pub use known::Known;
 use seen::Seen;
 pub use seen::{Incidence, PENDING_LIMIT, Set};
@@ -389,8 +389,9 @@ pub fn parent_of<'a>(event: &Event, exec: &'a Exec) -> Option<&'a Arc<Subject>> 
     (*parent != event.actor.subject).then_some(parent)
 }
 
-fn is_shell(program: &Program) -> bool {
-    let name = program.path.rsplit('/').next().unwrap_or_default();
+/// Whether a program is a shell, by the name of its file.
+pub fn is_shell(path: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
     SHELLS.contains(&name)
 }
 

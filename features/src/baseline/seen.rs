@@ -250,7 +250,7 @@ impl Seen {
         let listeners = std::mem::take(&mut self.listeners);
         let mut removed = Vec::new();
         for (hash, (parent, child)) in std::mem::take(&mut self.pairs) {
-            let shell = super::is_shell(&child.program)
+            let shell = super::is_shell(&child.program.path)
                 && listeners.contains(&key.program(&parent.program));
             if shell || self.distrusted.contains(&key.program(&child.program)) {
                 self.forget(Set::Children, hash);

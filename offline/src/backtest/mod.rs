@@ -23,6 +23,7 @@ use crate::{
     Error, Result,
     capture::Capture,
     labels::Label,
+    past,
     player::{Only, Play, Player, Progress, Rows},
     source::Run,
     time::Span,
@@ -116,6 +117,7 @@ pub fn run(
     answer: &mut Backtest,
     progress: &mut Progress<'_>,
 ) -> Result<()> {
+    let grounds = past::read(run.policy.clone())?;
     let capture = Capture::open(run, span)?;
     let saved = SavedModel::load(&ask.model)?;
     let seed = saved.seed();
@@ -124,7 +126,7 @@ pub fn run(
         true => Rows::Recorded,
         false => Rows::choose(false, &capture).unwrap_or(Rows::Unordered),
     };
-    for missing in unavailable(&capture, own, rows) {
+    for missing in unavailable(&capture, own, rows, !grounds.is_empty()) {
         if !answer.unavailable.contains(&missing) {
             answer.unavailable.push(missing);
         }
@@ -136,7 +138,8 @@ pub fn run(
     engine.model_id().clone_into(&mut answer.model);
     answer.policy = ask.policy.clone();
     let host = capture.host.clone();
-    let simulation = Simulation::new(&ask.policy, &host, labels).map_err(Error::Usage)?;
+    let mut simulation = Simulation::new(&ask.policy, &host, labels).map_err(Error::Usage)?;
+    simulation.rest_on(grounds);
     let simulation = Rc::new(RefCell::new(simulation));
     let play = Play { rows, own, judge_after, only: ask.only.clone(), shift_ns: None };
     let mut player = Player::new(capture, &engine, play);
@@ -169,18 +172,27 @@ pub fn run(
 }
 
 /// What this capture doesn't tell.
-fn unavailable(capture: &Capture, own: bool, rows: Rows) -> Vec<String> {
+fn unavailable(capture: &Capture, own: bool, rows: Rows, grounds: bool) -> Vec<String> {
     let mut missing = vec![
-        "addresses of the host, its gateways and resolvers, and sources of admin logins: entries \
-         against them are shown as if they could stand; name them under `protect` in the policy"
-            .to_owned(),
-        "hours of the week and peers seen before the capture: a workload is taken to have been first \
-         seen in it"
-            .to_owned(),
         "what the host's kernel has hooks for: levels are those that every kernel has".to_owned(),
-        "the breaker, places of entries, and entries that an operator set or lifted".to_owned(),
+        "what an operator set, lifted or reset, entries of before the capture, and whether a process is \
+         what its unit stands and falls with, whose entries wait for a minute"
+            .to_owned(),
         "single packets: hits are flows that begin or send something, and execs".to_owned(),
     ];
+    if !grounds {
+        missing.push(format!(
+            "{}: addresses of the host, its gateways and resolvers, and sources of admin logins: \
+             entries against them are shown as if they could stand; name them under `protect` in the \
+             policy",
+            capture.name
+        ));
+        missing.push(format!(
+            "{}: the orders that held, and hours of the week and peers seen before the capture: a \
+             workload is taken to have been first seen in it",
+            capture.name
+        ));
+    }
     if rows == Rows::Unordered {
         missing.push(format!(
             "{}: the order of calls and early looks, since not every call was captured (--full) and \

@@ -20,9 +20,13 @@ pub struct Policy {
     pub enforce_provisional: bool,
     /// Addresses and prefixes that are never refused.
     pub allow: Vec<String>,
-    /// Those that the host itself needs: its own, gateways, resolvers, brokers. A capture doesn't
-    /// hold them.
+    /// Those that the host itself needs: its own, gateways, resolvers, brokers, where the capture
+    /// doesn't hold them.
     pub protect: Vec<String>,
+    /// The orders that held when it was captured go before `mode`, `modes` and
+    /// `enforce_provisional`, where the capture has them.
+    #[serde(skip)]
+    pub as_captured: bool,
 }
 
 impl Default for Policy {
@@ -33,6 +37,7 @@ impl Default for Policy {
             enforce_provisional: false,
             allow: Vec::new(),
             protect: Vec::new(),
+            as_captured: false,
         }
     }
 }
@@ -63,6 +68,12 @@ impl Policy {
     /// What no entry may name.
     pub(super) fn protected(&self) -> std::result::Result<ProtectedSet, String> {
         let mut protected = ProtectedSet::default();
+        self.protect(&mut protected)?;
+        Ok(protected)
+    }
+
+    /// Adds to what no entry may name.
+    pub(super) fn protect(&self, protected: &mut ProtectedSet) -> std::result::Result<(), String> {
         for (list, reason) in
             [(&self.allow, "on the allowlist"), (&self.protect, "an address that the host needs")]
         {
@@ -70,7 +81,7 @@ impl Policy {
                 protected.add_address(address, length, reason);
             }
         }
-        Ok(protected)
+        Ok(())
     }
 
     fn prefixes(&self, list: &[String]) -> std::result::Result<Vec<(IpAddr, u8)>, String> {

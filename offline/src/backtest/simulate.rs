@@ -1,6 +1,8 @@
 //! Entries as they would have come, been hit and gone.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod admit;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use hedgerow_event::{
@@ -9,9 +11,11 @@ use hedgerow_event::{
 };
 use hedgerow_features::Window;
 use hedgerow_responder::{
-    Now, Request,
+    Breaker, Limits, Now, Request,
     coverage::Coverage,
     entry::{Due, Entry},
+    grounds::Grounds,
+    hold::is_narrow,
     policy::{self, Context, Offenders},
     protected::ProtectedSet,
 };
@@ -38,8 +42,15 @@ pub(super) struct Simulation<'a> {
     host: String,
     labels: Option<&'a [Label]>,
     protected: ProtectedSet,
+    /// What is still to come of what the responder's decisions rested on, and what holds of it.
+    to_come: VecDeque<(u64, Grounds)>,
+    grounds: Option<Grounds>,
+    /// Network namespaces of processes, by their flows.
+    namespaces: HashMap<ProcessKey, u64>,
     coverage: Coverage,
     offenders: Offenders,
+    limits: Limits,
+    breaker: Breaker,
     live: Vec<Live>,
     done: Vec<Stood>,
     findings: Vec<Decided>,
@@ -73,8 +84,13 @@ impl<'a> Simulation<'a> {
             host: host.to_owned(),
             labels,
             protected: policy.protected()?,
+            to_come: VecDeque::new(),
+            grounds: None,
+            namespaces: HashMap::new(),
             coverage: Coverage::default(),
             offenders: Offenders::default(),
+            limits: Limits::default(),
+            breaker: Breaker::default(),
             live: Vec::new(),
             done: Vec::new(),
             findings: Vec::new(),
@@ -88,6 +104,35 @@ impl<'a> Simulation<'a> {
         })
     }
 
+    /// Takes what the responder's decisions rested on, by time. The first holds from the beginning.
+    pub fn rest_on(&mut self, grounds: Vec<(u64, Grounds)>) {
+        self.to_come = grounds.into();
+        if let Some((_, first)) = self.to_come.pop_front() {
+            self.stand_on(first);
+        }
+    }
+
+    fn stand_on(&mut self, mut grounds: Grounds) {
+        if let Some(seen) = grounds.seen.take() {
+            seen.recall(&mut self.coverage, &mut self.protected);
+        }
+        self.protected.set_facts(&grounds.facts);
+        // What the policy names stays beside it; it was read before.
+        drop(self.policy.protect(&mut self.protected));
+        for workload in &grounds.tripped {
+            self.breaker.trip(workload);
+        }
+        self.grounds = Some(grounds);
+    }
+
+    /// What was ordered for a workload, and whether `enforce` was to wait for nothing.
+    fn ordered(&self, workload: &Workload) -> (Mode, bool) {
+        match self.grounds.as_ref().filter(|_| self.policy.as_captured) {
+            Some(grounds) => (grounds.mode(workload), grounds.enforce_provisional),
+            None => (self.policy.mode(workload), self.policy.enforce_provisional),
+        }
+    }
+
     fn wall_ns(&self, boot_ns: u64) -> i64 {
         self.realtime_offset_ns.saturating_add_unsigned(boot_ns)
     }
@@ -99,6 +144,10 @@ impl<'a> Simulation<'a> {
     /// Takes an event: what it says to the policy, and whom it would have met.
     pub fn observe(&mut self, event: &Event, judged: bool) {
         self.now_boot_ns = self.now_boot_ns.max(event.time_boot_ns);
+        while self.to_come.front().is_some_and(|(time, _)| *time <= self.now_boot_ns) {
+            let Some((_, grounds)) = self.to_come.pop_front() else { break };
+            self.stand_on(grounds);
+        }
         self.sweep();
         let key = (event.actor.tgid, event.actor.start_boot_ns);
         let subject = &event.actor.subject;
@@ -114,6 +163,7 @@ impl<'a> Simulation<'a> {
             }
             Origin::Exit(exit) if exit.process => {
                 self.parents.remove(&key);
+                self.namespaces.remove(&key);
             }
             Origin::Exec(exec) => {
                 self.meet(event, &|live, _| match &live.entry.target {
@@ -128,6 +178,9 @@ impl<'a> Simulation<'a> {
                 }
             }
             Origin::Flow(flow) if flow.has_peer() => {
+                if self.namespaces.len() < PROCESSES_MAX {
+                    self.namespaces.insert(key, u64::from(flow.netns));
+                }
                 // What stands is cut as well, once something is sent on it.
                 let opens = matches!(flow.phase, FlowPhase::Start | FlowPhase::Failed);
                 if opens && flow.direction == FlowDirection::Outbound || flow.packets_out > 0 {
@@ -152,10 +205,7 @@ impl<'a> Simulation<'a> {
             return;
         }
         let key = (event.actor.tgid, event.actor.start_boot_ns);
-        let line: Vec<ProcessKey> =
-            std::iter::successors(Some(key), |key| self.parents.get(key).copied())
-                .take(64)
-                .collect();
+        let line = self.line(key);
         let wall_ns = self.wall_ns(event.time_boot_ns);
         let subject = &event.actor.subject;
         let benign = self.labels.map(|labels| {
@@ -287,11 +337,14 @@ impl<'a> Simulation<'a> {
     ) -> Result<usize, String> {
         let workload = &evidence.subject.workload;
         let now = self.now();
+        let (mode, enforce_provisional) = self.ordered(workload);
+        let offender = (evidence.tgid, evidence.start_boot_ns);
+        self.protected.judge(self.namespaces.get(&offender).copied().into_iter().collect());
         let context = Context {
-            mode: self.policy.mode(workload),
+            mode,
             state: finding.state,
             covered: self.coverage.of(workload, now.wall_ns),
-            enforce_provisional: self.policy.enforce_provisional,
+            enforce_provisional,
             protected: &self.protected,
             offenders: &self.offenders,
             file_exclusive: evidence
@@ -323,10 +376,12 @@ impl<'a> Simulation<'a> {
         made: &Made<'_>,
         wide: bool,
     ) -> Result<usize, String> {
-        if let Some(live) = self.live.iter().find(|live| live.entry.target == target) {
+        if let Some(live) = self.live.iter().find(|live| self.covers(live, &target)) {
             return Err(format!("entry {} already stops it", live.number));
         }
         let mut now = self.now();
+        let wide = wide || !is_narrow(&target);
+        self.admit(&made.evidence.subject.workload, &target, wide, now)?;
         if wide {
             now.boot_ns += HOLD_S * NS_PER_S;
             now.wall_ns += (HOLD_S * NS_PER_S) as i64;

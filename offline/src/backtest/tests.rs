@@ -139,7 +139,9 @@ fn an_entry_stands_while_it_is_tried_and_tells_whom_it_would_have_cut() {
         entry.cuts.iter().map(|cut| (cut.tgid, cut.hits, cut.benign_by_past)).collect();
     assert_eq!(who, [(OFFENDER, 1, true), (CHILD, 1, false)]);
     assert!(!told.findings[0].counterfactual && told.findings[1].counterfactual);
-    assert!(told.entries[1].counterfactual, "it would not have come to it");
+    // Its tree is denied already, as the responder would say.
+    assert_eq!(told.entries.len(), 1);
+    assert!(told.findings[1].reason.as_deref().unwrap().contains("entry 0 already stops it"));
     let text = told.text(chrono_tz::Tz::UTC);
     assert!(text.contains("counterfactual") && text.contains("cut web.service:/tmp/x"), "{text}");
 }
@@ -200,4 +202,25 @@ fn a_policy_is_read_with_its_faults_named() {
         let error = read(text).unwrap_err().to_string();
         assert!(error.contains(told) && error.contains("policy.toml"), "{error}");
     }
+}
+
+#[test]
+fn a_workload_that_is_denied_too_often_gets_nothing_wide_and_leaves_room_to_others() {
+    let policy = policy(true);
+    let mut simulation = Simulation::new(&policy, "a", None).unwrap();
+    for number in 0..200u32 {
+        let mut offender = evidence();
+        (offender.tgid, offender.start_boot_ns) = (1000 + number, u64::from(1000 + number));
+        offender.file = Some(hedgerow_event::FileKey { device: 1, inode: 2, generation: 3 });
+        simulation.observe(&flow(1000 + number, "/tmp/x", 10, "192.0.2.9"), true);
+        simulation.found(finding(&format!("f{number}"), 10), Some(&offender));
+    }
+    let mut told = Backtest::default();
+    simulation.end(&mut told);
+    let narrow = told.entries.iter().filter(|entry| !entry.wide).count();
+    let wide = told.entries.len() - narrow;
+    assert_eq!(told.entries.len(), 128, "half of all places");
+    assert!(wide >= 1, "before the breaker tripped");
+    let last = told.findings.last().unwrap();
+    assert!(last.entry.is_none() && last.reason.as_deref().unwrap().contains("places"), "{last:?}");
 }

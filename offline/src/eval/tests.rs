@@ -27,6 +27,7 @@ fn window(program: &str, epoch: i64, surprise: f64, uid: Option<&str>) -> Outcom
         window_start_ns: epoch * EPOCH,
         window_end_ns: (epoch + 1) * EPOCH,
         score: 0.5,
+        row: [0.0; hedgerow_detect::DEVIATIONS],
         surprise: Some(surprise),
         floor: 8.0,
         finding_uid: uid.map(str::to_owned),

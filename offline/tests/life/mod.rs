@@ -2,7 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 #[path = "../../../features/tests/common/mod.rs"]
-mod common;
+pub mod common;
 
 use std::{
     fs,
@@ -104,24 +104,31 @@ impl Life {
 
     /// Writes it with what somebody else did in one of its epochs.
     pub fn write_with(&self, directory: &Path, others: &[Record]) {
-        self.remains_with(directory, others).finish().unwrap();
+        let of_epoch = |epoch: u32| -> Vec<Record> {
+            others.iter().filter(|record| epoch_of(record) == Some(epoch)).cloned().collect()
+        };
+        self.remains_with(directory, &of_epoch).finish().unwrap();
     }
 
     /// Writes all of it, and doesn't finish: who forgets what is returned leaves the remains of a
     /// kill, since no destructor runs.
     pub fn remains(&self, directory: &Path) -> ParquetSink {
-        self.remains_with(directory, &[])
+        self.remains_with(directory, &|_| Vec::new())
     }
 
-    fn remains_with(&self, directory: &Path, others: &[Record]) -> ParquetSink {
+    /// The same, with what somebody else did in each epoch.
+    pub fn remains_with(
+        &self,
+        directory: &Path,
+        others: &dyn Fn(u32) -> Vec<Record>,
+    ) -> ParquetSink {
         let mut sink = self.sink(directory);
         let mut rng = SmallRng::seed_from_u64(self.chance);
         for epoch in self.first..self.first + self.epochs {
             let mut records = self.records(epoch, &mut rng);
-            let of_epoch = others.iter().filter(|record| epoch_of(record) == Some(epoch));
             // Before the epoch's end, which is the last.
             let end = records.len() - 1;
-            records.splice(end..end, of_epoch.cloned());
+            records.splice(end..end, others(epoch));
             let batch = records_to_batch(&records).unwrap();
             sink.write(RECORDS, &batch, wall_ns(epoch)).unwrap();
             if self.segments {

@@ -1,5 +1,6 @@
 //! What is never denied automatically. Pure; [`gather`] reads the host's own part of it.
 
+pub mod facts;
 pub mod gather;
 pub(crate) mod remembered;
 

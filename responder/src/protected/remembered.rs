@@ -81,12 +81,14 @@ impl Remembered {
 impl ProtectedSet {
     /// A copy of what is worth keeping, if anything is new since the last one.
     pub(crate) fn remember(&mut self) -> Option<Remembered> {
-        if !std::mem::take(&mut self.changed) {
-            return None;
-        }
+        std::mem::take(&mut self.changed).then(|| self.remembered())
+    }
+
+    /// A copy of it, new or not.
+    pub(crate) fn remembered(&self) -> Remembered {
         let sorted = |users: &HashSet<Workload>| users.iter().cloned().collect();
         let baseline = self.baseline.iter();
-        Some(Remembered {
+        Remembered {
             version: VERSION,
             baseline: baseline
                 .map(|(workload, peers)| (workload.clone(), peers.iter().copied().collect()))
@@ -98,7 +100,7 @@ impl ProtectedSet {
                 .map(|(address, users)| (*address, sorted(users)))
                 .collect(),
             files: self.files.iter().map(|(file, users)| (*file, sorted(users))).collect(),
-        })
+        }
     }
 
     /// Takes over what an earlier run had seen, within the limits of this one.

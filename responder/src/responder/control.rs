@@ -10,6 +10,7 @@ use crate::{
     adopt::is_scoped,
     coverage::Coverage,
     entry::Entry,
+    grounds::{self, Grounds, Seen},
     kernel::{self, Insert},
     ledger::Decision,
     standing::{self, set_marker},
@@ -30,6 +31,19 @@ impl Responder {
     /// Workloads with a mode of their own.
     pub fn modes(&self) -> &BTreeMap<Workload, Mode> {
         &self.standing.modes
+    }
+
+    /// What decisions rest on now; `seen` adds what was seen before.
+    pub fn grounds(&self, enforce_provisional: bool, seen: bool) -> Grounds {
+        Grounds {
+            version: grounds::VERSION,
+            mode: self.default_mode(),
+            modes: self.modes().clone(),
+            enforce_provisional,
+            tripped: self.tripped().into_iter().cloned().collect(),
+            facts: self.protected.facts(),
+            seen: seen.then(|| Seen::of(self.coverage(), &self.protected)),
+        }
     }
 
     /// Sets a workload's mode and resets its breaker. Live automatic entries of the workload follow:

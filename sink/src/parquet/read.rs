@@ -64,6 +64,10 @@ struct Current {
     reader: ParquetRecordBatchReader,
     rows: u64,
     read: u64,
+    /// Rows of the last batch.
+    last: u64,
+    /// Rows before the end of each row group.
+    groups: Vec<u64>,
 }
 
 impl ParquetReader {
@@ -154,6 +158,17 @@ impl ParquetReader {
         self.current.as_ref().map(|current| current.path.as_path())
     }
 
+    /// Rows of the file before those of the last batch.
+    pub fn before(&self) -> u64 {
+        self.current.as_ref().map_or(0, |current| current.read - current.last)
+    }
+
+    /// The row group that a row of the last batch's file is in, counted from 0.
+    pub fn row_group(&self, row: u64) -> usize {
+        let groups = self.current.as_ref().map_or(&[][..], |current| &current.groups);
+        groups.partition_point(|end| *end <= row)
+    }
+
     fn try_next(&mut self) -> Result<Option<RecordBatch>, SinkError> {
         loop {
             let Some(current) = &mut self.current else {
@@ -195,17 +210,23 @@ impl Current {
             schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
             builder = builder.with_projection(mask);
         }
+        let groups = builder.metadata().row_groups().iter().scan(0, |rows, group| {
+            *rows += u64::try_from(group.num_rows()).unwrap_or_default();
+            Some(*rows)
+        });
+        let groups = groups.collect();
         let offset = usize::try_from(read).unwrap_or(usize::MAX);
         let reader =
             builder.with_offset(offset).build().map_err(|error| unreadable(&path, &error))?;
-        Ok(Self { path, schema, reader, rows, read })
+        Ok(Self { path, schema, reader, rows, read, last: 0, groups })
     }
 
     fn next(&mut self) -> Option<Result<RecordBatch, SinkError>> {
         let batch = self.reader.next()?.and_then(|batch| batch.with_schema(self.schema.clone()));
         let batch = batch.map_err(|error| unreadable(&self.path, &error));
         if let Ok(batch) = &batch {
-            self.read = (self.read + batch.num_rows() as u64).min(self.rows);
+            self.last = (batch.num_rows() as u64).min(self.rows - self.read);
+            self.read += self.last;
         }
         Some(batch)
     }

@@ -1,0 +1,62 @@
+//! The command line of `hedgerow model`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use hedgerow_event::Scale;
+
+#[derive(Debug, Subcommand)]
+pub enum Model {
+    /// Write the forest of windows of one length as ONNX: input `X` of deviations, output `scores`.
+    Export {
+        /// ONNX file to write.
+        out: PathBuf,
+        /// Model file to read.
+        #[arg(long, default_value = "model.hedgerow")]
+        model: PathBuf,
+        /// Length of the windows.
+        #[arg(long, value_enum, default_value_t = ScaleArgument::Seconds5)]
+        scale: ScaleArgument,
+    },
+    /// Make a model whose forest is another one, such as scikit-learn's as skl2onnx writes it.
+    Import(ModelImport),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ModelImport {
+    /// ONNX file to read: an isolation forest over deviations.
+    pub forest: PathBuf,
+    /// Model file that has all else: ranges, n-grams, rates, deeds.
+    #[arg(long, default_value = "model.hedgerow")]
+    pub model: PathBuf,
+    /// Model file to write.
+    #[arg(long)]
+    pub out: PathBuf,
+    /// Length of the windows.
+    #[arg(long, value_enum, default_value_t = ScaleArgument::Seconds5)]
+    pub scale: ScaleArgument,
+    /// Captures whose windows the new forest is held against, which should be others than it was
+    /// fitted on. Without any it says nothing until it has held back enough windows in service.
+    #[arg(long, value_name = "CAPTURE", num_args = 1..)]
+    pub hold_back: Vec<PathBuf>,
+    /// Recompute their rows from every captured call; needs a capture of every call (--full).
+    #[arg(long)]
+    pub recompute: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScaleArgument {
+    #[value(name = "5s")]
+    Seconds5,
+    #[value(name = "1m")]
+    Minute,
+}
+
+impl From<ScaleArgument> for Scale {
+    fn from(scale: ScaleArgument) -> Self {
+        match scale {
+            ScaleArgument::Seconds5 => Self::Seconds5,
+            ScaleArgument::Minute => Self::Minute,
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `hedgerow model export` and `hedgerow model import`.
+
+use hedgerow_offline::{
+    exchange::{self, Exchanged, Import},
+    source::{Selection, Source},
+};
+
+use super::offline::{progress, rows};
+use crate::{cli, text};
+
+pub fn run(command: &cli::Model, json: bool) -> anyhow::Result<()> {
+    match command {
+        cli::Model::Export { out, model, scale } => {
+            let told = exchange::export(model, (*scale).into(), out)?;
+            let Exchanged { model, trees, sample_size, .. } = &told;
+            let out = out.display();
+            tell(
+                &told,
+                json,
+                &format!(
+                    "The forest of model {model} is in {out}: {trees} trees of {sample_size} rows."
+                ),
+            )
+        }
+        cli::Model::Import(arguments) => import(arguments, json),
+    }
+}
+
+fn import(arguments: &cli::ModelImport, json: bool) -> anyhow::Result<()> {
+    let how = Import {
+        forest: arguments.forest.clone(),
+        model: arguments.model.clone(),
+        out: arguments.out.clone(),
+        scale: arguments.scale.into(),
+        recompute: arguments.recompute,
+    };
+    let named = &arguments.hold_back;
+    let captures =
+        (!named.is_empty()).then(|| Source::open(named, &Selection::default())).transpose()?;
+    let bar = progress(captures.as_ref().map_or(0, rows), json || captures.is_none())?;
+    let told = exchange::import(&how, captures, &mut |rows| bar.inc(rows));
+    bar.finish_and_clear();
+    let told = told?;
+    let Exchanged { model, trees, sample_size, measured_programs } = &told;
+    let held = match measured_programs {
+        0 => "it is silent about windows of this length until enough were held back in service"
+            .to_owned(),
+        programs => format!("windows of {programs} programs were held back"),
+    };
+    let out = arguments.out.display();
+    tell(
+        &told,
+        json,
+        &format!(
+            "Model {model} is in {out}: a forest of {trees} trees of {sample_size} rows; {held}."
+        ),
+    )
+}
+
+fn tell(told: &Exchanged, json: bool, said: &str) -> anyhow::Result<()> {
+    if json {
+        text::json(told)?;
+    } else {
+        text::say(said);
+    }
+    Ok(())
+}
