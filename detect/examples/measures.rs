@@ -11,7 +11,6 @@ mod common;
 #[allow(dead_code)]
 mod host;
 #[path = "../tests/stats/mod.rs"]
-#[allow(dead_code)]
 mod stats;
 
 use std::sync::Arc;
@@ -107,8 +106,11 @@ fn epoch(host: &mut Host) -> (Vec<Arc<Subject>>, Array2<f32>) {
     (subjects, rows)
 }
 
+/// A kind of amount, and what brings so many times the usual of it.
+type Act = (&'static str, fn(u32) -> Vec<Origin>);
+
 /// What a program does so many times as much of as ever, in one epoch.
-const ACTS: [(&str, fn(u32) -> Vec<Origin>); 10] = [
+const ACTS: [Act; 10] = [
     ("calls", |n| vec![rows(&[(3, 800 * n), (4, 400 * n)])]),
     ("a call never made", |n| vec![rows(&[(Class::Sync.index(), 20 * n)])]),
     ("opens", |n| vec![rows(&[(Class::Open.index(), 20 * n)])]),
