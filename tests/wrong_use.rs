@@ -36,10 +36,14 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Programs in the kernel that no living process holds: pinned or attached for good.
+/// Programs in the kernel.
+fn loaded() -> BTreeSet<u32> {
+    libbpf_rs::query::ProgInfoIter::default().map(|program| program.id).collect()
+}
+
+/// Those that no living process holds: pinned or attached for good.
 fn orphans() -> BTreeSet<u32> {
-    let mut found: BTreeSet<u32> =
-        libbpf_rs::query::ProgInfoIter::default().map(|program| program.id).collect();
+    let mut found = loaded();
     for process in fs::read_dir("/proc").unwrap().flatten() {
         let Ok(files) = fs::read_dir(process.path().join("fdinfo")) else { continue };
         for file in files.flatten() {
@@ -56,7 +60,7 @@ fn orphans() -> BTreeSet<u32> {
 /// Runs what must leave nothing behind.
 fn leaving_nothing<T>(run: impl FnOnce() -> T) -> T {
     let _alone = alone();
-    let before = orphans();
+    let before = loaded();
     let done = run();
     let deadline = Instant::now() + FREED;
     loop {
