@@ -67,7 +67,7 @@ pub struct Range {
 }
 
 /// Ranges of one group; `None` where a column was never available.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Group {
     windows: u32,
     ranges: Vec<Option<Range>>,
@@ -77,7 +77,7 @@ struct Group {
 }
 
 /// Frozen ranges.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Reference {
     subjects: BTreeMap<String, Group>,
     workloads: BTreeMap<Workload, Group>,
@@ -160,29 +160,30 @@ static COLUMNS_OF: LazyLock<Vec<Vec<Compared>>> = LazyLock::new(|| {
     FAMILIES.iter().map(of).collect()
 });
 
-/// Columns that tell of what a program does to others: what leaves, what is reached, changed or
-/// started. All else (what it reads, maps, waits for, in which order) it does to itself.
+/// Columns, beside those of flows and of the host, that tell of what a program does to others: what is
+/// changed or started. All else (what it reads, maps, waits for, in which order) it does to itself.
+const OF_OTHERS: [&str; 18] = [
+    "volume_processes_count",
+    "processes_children_count",
+    "processes_child_programs_count",
+    "processes_forks_count",
+    "processes_memory_execs_count",
+    "processes_writable_execs_count",
+    "processes_replaced_execs_count",
+    "processes_privileges_count",
+    "processes_clones_count",
+    "processes_kills_count",
+    "processes_power_count",
+    "processes_code_count",
+    "errors_denied_count",
+    "files_writes_count",
+    "files_sensitive_count",
+    "files_renames_count",
+    "files_unlinks_count",
+    "files_changes_count",
+];
+
 fn acts_on_others(column: usize) -> bool {
-    const OF_OTHERS: [&str; 18] = [
-        "volume_processes_count",
-        "processes_children_count",
-        "processes_child_programs_count",
-        "processes_forks_count",
-        "processes_memory_execs_count",
-        "processes_writable_execs_count",
-        "processes_replaced_execs_count",
-        "processes_privileges_count",
-        "processes_clones_count",
-        "processes_kills_count",
-        "processes_power_count",
-        "processes_code_count",
-        "errors_denied_count",
-        "files_writes_count",
-        "files_sensitive_count",
-        "files_renames_count",
-        "files_unlinks_count",
-        "files_changes_count",
-    ];
     let column = &COLUMNS[column];
     matches!(column.family, Family::Flows | Family::Host) || OF_OTHERS.contains(&&*column.name)
 }
@@ -466,4 +467,17 @@ fn beside(value: f32, compared: (Kind, f32), less: bool, range: Option<Range>) -
     };
     let excess = if excess > 0.0 { excess / unit(compared, range.largest) } else { 0.0 };
     (distance, excess)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One that was given another name would no longer count, and nobody would notice.
+    #[test]
+    fn columns_that_act_on_others_exist() {
+        for name in OF_OTHERS {
+            assert!(COLUMNS.iter().any(|column| *column.name == *name), "{name}");
+        }
+    }
 }
