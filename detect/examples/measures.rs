@@ -18,12 +18,10 @@ use std::sync::Arc;
 use common::{flow, outbound, peer, row, rows};
 use hedgerow_detect::{Phase, surprise::tails::Tails};
 use hedgerow_event::{FlowDirection, FlowPhase, Origin, Scale, Subject, calls::Class};
-use hedgerow_model::{
-    CombinedDetector, ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble,
-};
+use hedgerow_model::{IsolationForest, NearestNeighborEnsemble};
 use host::{HOUR, Host};
 use linfa::{Dataset, prelude::*};
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array1, Array2, Axis, concatenate};
 use rand::{SeedableRng, rngs::SmallRng};
 use stats::share_interval;
 
@@ -35,21 +33,19 @@ const TIMES: [u32; 4] = [2, 4, 10, 30];
 const PAUSE: u32 = 5;
 
 /// What is tried.
-const DETECTORS: [&str; 6] = [
+const DETECTORS: [&str; 4] = [
     "forest and neighbours, added (what stands)",
     "forest alone",
     "neighbours alone",
-    "extended forest and neighbours, added",
-    "both forests (mean) and neighbours, added",
-    "combiner (Fisher of conformal p of the three)",
+    "Fisher's statistic of the conformal p of both",
 ];
 
 /// All of it, fitted on the same rows.
 struct Detectors {
     forest: IsolationForest,
-    extended: ExtendedIsolationForest,
     neighbors: NearestNeighborEnsemble,
-    combined: CombinedDetector,
+    /// Measures of the rows fitted on, in ascending order.
+    fitted: [Vec<f64>; 2],
 }
 
 /// Rows with one more for each column, a unit beyond the largest: as the product fits its own.
@@ -70,29 +66,37 @@ impl Detectors {
         let rng = || SmallRng::seed_from_u64(seed);
         let data = Dataset::from(guarded(rows));
         let forest = IsolationForest::params_with_rng(rng()).fit(&data).unwrap();
-        let extended = ExtendedIsolationForest::params_with_rng(rng()).fit(&data).unwrap();
         let neighbors = NearestNeighborEnsemble::params_with_rng(rng()).least_deviation(0.25);
-        Self {
-            forest,
-            extended,
-            neighbors: neighbors.fit(&data).unwrap(),
-            combined: CombinedDetector::params_with_rng(rng()).fit(&data).unwrap(),
-        }
+        let neighbors = neighbors.fit(&data).unwrap();
+        let mut fitted = Self { forest, neighbors, fitted: Default::default() };
+        fitted.fitted = fitted.both(rows).map(|measures| {
+            let mut measures = measures.to_vec();
+            measures.sort_by(f64::total_cmp);
+            measures
+        });
+        fitted
+    }
+
+    /// The forest's log-odds and the neighbours' distance.
+    fn both(&self, rows: &Array2<f32>) -> [Array1<f64>; 2] {
+        let lengths = self.forest.mean_path_lengths(rows.view());
+        let forest = lengths.mapv(|length| odds(self.forest.score_of_path_length(length)));
+        [forest, self.neighbors.mean_distances(rows.view()) / 0.5]
+    }
+
+    /// -2 ln of the product of both conformal p-values (Fisher 1932).
+    fn fisher(&self, measures: [f64; 2]) -> f64 {
+        let ln_p = |(fitted, measure): (&Vec<f64>, f64)| {
+            let at_least = fitted.len() - fitted.partition_point(|known| *known < measure);
+            ((at_least + 1) as f64 / (fitted.len() + 1) as f64).ln()
+        };
+        -2.0 * self.fitted.iter().zip(measures).map(ln_p).sum::<f64>()
     }
 
     /// What each detector makes of each row.
     fn measures(&self, rows: &Array2<f32>) -> Vec<[f64; DETECTORS.len()]> {
-        let lengths = self.forest.mean_path_lengths(rows.view());
-        let forest = lengths.mapv(|length| odds(self.forest.score_of_path_length(length)));
-        let extended = self.extended.predict(rows).mapv(|score| odds(f64::from(score)));
-        let near = self.neighbors.mean_distances(rows.view()) / 0.5;
-        let combined = self.combined.predict(rows);
-        (0..rows.nrows())
-            .map(|at| {
-                let (f, e, n) = (forest[at], extended[at], near[at]);
-                [f + n, f, n, e + n, (f + e) / 2.0 + n, f64::from(combined[at])]
-            })
-            .collect()
+        let [forest, near] = self.both(rows);
+        forest.iter().zip(&near).map(|(&f, &n)| [f + n, f, n, self.fisher([f, n])]).collect()
     }
 }
 

@@ -5,10 +5,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hedgerow_model::{
-    CombinedDetector, ExtendedIsolationForest, Instructions, IsolationForest,
-    NearestNeighborEnsemble,
-};
+use hedgerow_model::{Instructions, IsolationForest, NearestNeighborEnsemble};
 use linfa::DatasetBase;
 use linfa::traits::{Fit, Predict};
 use ndarray::{Array1, Array2};
@@ -68,29 +65,11 @@ fn isolation_forest(c: &mut Criterion) {
     }
 }
 
-fn extended_isolation_forest(c: &mut Criterion) {
-    let fit = |rows: &Rows| ExtendedIsolationForest::params().fit(rows);
-    time_fit(c, "extended isolation forest", fit);
-    time_score(c, "extended isolation forest", fit);
-}
-
 fn nearest_neighbor_ensemble(c: &mut Criterion) {
     let fit = |rows: &Rows| NearestNeighborEnsemble::params().fit(rows);
     time_fit(c, "nearest-neighbour ensemble", fit);
     time_score(c, "nearest-neighbour ensemble", fit);
 }
 
-fn combined_detector(c: &mut Criterion) {
-    let fit = |rows: &Rows| CombinedDetector::params().fit(rows);
-    time_fit(c, "combined detector", fit);
-    time_score(c, "combined detector", fit);
-}
-
-criterion_group!(
-    benches,
-    isolation_forest,
-    extended_isolation_forest,
-    nearest_neighbor_ensemble,
-    combined_detector
-);
+criterion_group!(benches, isolation_forest, nearest_neighbor_ensemble);
 criterion_main!(benches);

@@ -2,10 +2,10 @@
 //!
 //! ```sh
 //! cargo run --release -p hedgerow-model --example fit_score -- TRAIN.npy TEST.npy OUT.npy \
-//!     [--algorithm iforest|eif|nn|combined] [--trees N] [--samples N] [--seed N] [--threads N]
+//!     [--algorithm iforest|nn] [--trees N] [--samples N] [--seed N] [--threads N]
 //! ```
 //!
-//! For `nn`, `--trees` is the number of draws; for `combined`, both options are the forests'.
+//! For `nn`, `--trees` is the number of draws.
 //!
 //! The matrices are float32 or float64 in either order, rows x columns; NaN is a missing value.
 //! OUT.npy gets one float64 score a row of TEST.npy, higher for more anomalous rows.
@@ -15,17 +15,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
-use hedgerow_model::combiner::CombinedDetectorParams;
-use hedgerow_model::{
-    CombinedDetector, ExtendedIsolationForest, IsolationForest, NearestNeighborEnsemble,
-};
+use hedgerow_model::{IsolationForest, NearestNeighborEnsemble};
 use linfa::prelude::*;
 use ndarray::{Array1, Array2};
 use ndarray_npy::{ReadNpyError, ReadNpyExt, ReadableElement, WriteNpyExt};
 use rand::SeedableRng;
 use rand_xoshiro::Xoshiro256PlusPlus;
 
-const USAGE: &str = "usage: fit_score TRAIN.npy TEST.npy OUT.npy [--algorithm iforest|eif|nn|combined] \
+const USAGE: &str = "usage: fit_score TRAIN.npy TEST.npy OUT.npy [--algorithm iforest|nn] \
                      [--trees N] [--samples N] [--seed N] [--threads N]";
 
 struct Options {
@@ -133,24 +130,12 @@ fn fit_score(options: &Options, train: Array2<f64>, test: &Array2<f64>) -> Resul
             .n_threads(options.threads)
             .fit(&train)?
             .predict(test),
-        "eif" => ExtendedIsolationForest::params_with_rng(rng)
-            .n_trees(options.trees.unwrap_or(100))
-            .sample_size(options.samples.unwrap_or(256))
-            .n_threads(options.threads)
-            .fit(&train)?
-            .predict(test),
         "nn" => NearestNeighborEnsemble::params_with_rng(rng)
             .n_draws(options.trees.unwrap_or(50))
             .sample_size(options.samples.unwrap_or(16))
             .n_threads(options.threads)
             .fit(&train)?
             .predict(test),
-        "combined" => {
-            let mut params = CombinedDetector::params_with_rng(rng).n_threads(options.threads);
-            params = options.trees.into_iter().fold(params, CombinedDetectorParams::n_trees);
-            params = options.samples.into_iter().fold(params, CombinedDetectorParams::sample_size);
-            params.fit(&train)?.predict(test)
-        }
         other => bail!("unknown algorithm {other}\n{USAGE}"),
     };
     Ok(scores)

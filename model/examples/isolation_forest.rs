@@ -6,7 +6,6 @@
 
 use anyhow::Result;
 use hedgerow_model::IsolationForest;
-use hedgerow_model::labels::LabelParams;
 use linfa::dataset::Pr;
 use linfa::prelude::*;
 use ndarray::{Array1, Array2, s};
@@ -35,8 +34,7 @@ fn main() -> Result<()> {
     // Anomalies may lie among the training rows; targets are not looked at.
     let (train, valid) = requests(4000, &mut rng).split_with_ratio(0.8);
 
-    let forest =
-        IsolationForest::params_with_rng(rng.clone()).n_trees(100).sample_size(256).fit(&train)?;
+    let forest = IsolationForest::params_with_rng(rng).n_trees(100).sample_size(256).fit(&train)?;
     let scores: Array1<f64> = forest.predict(&valid);
 
     let mut order: Vec<usize> = (0..scores.len()).collect();
@@ -48,14 +46,6 @@ fn main() -> Result<()> {
     // Scores lie in (0, 1], so linfa's metrics take them.
     let curve = scores.mapv(|score| Pr::new(score as f32)).roc(&truth)?;
     println!("area under the ROC curve {:.3}", curve.area_under_curve());
-
-    // As labels: a hundredth of the training rows is thought to be anomalous.
-    let params = IsolationForest::params_with_rng(rng);
-    let labelled = LabelParams::new(params).contamination(0.01).fit(&train)?;
-    let labels: Array1<bool> = labelled.predict(&valid);
-    let labelled = labels.iter().filter(|&&label| label).count();
-    let right = labels.iter().zip(&truth).filter(|&(&label, &truth)| label && truth).count();
-    println!("{labelled} rows are labelled as anomalous, {right} of them rightly");
 
     // Why is the first one anomalous? What shortens its path most.
     let row = valid.records().slice(s![order[0], ..]);

@@ -1,5 +1,4 @@
-//! Isolation forests in linfa's conventions: true to the papers, fast, calibrated, explained,
-//! exchangeable.
+//! Isolation forests in linfa's conventions: true to the papers, fast, explained, exchangeable.
 //!
 //! ```
 //! use hedgerow_model::IsolationForest;
@@ -14,28 +13,25 @@
 //! ```
 //!
 //! # Detectors
-//! All take (n rows, d columns) of f32 or f64 and give n scores, higher for more anomalous rows.
+//! Both take (n rows, d columns) of f32 or f64 and give n scores, higher for more anomalous rows.
 //!
 //! | estimator | score of a row x | range |
 //! |---|---|---|
 //! | [`IsolationForest`] (Liu, Ting, Zhou 2008) | 2^(-E\[h(x)\] / c(psi)) | (0, 1\] |
-//! | [`ExtendedIsolationForest`] (Hariri, Kind, Brunner 2021) | the same, over random hyperplanes | (0, 1\] |
 //! | [`NearestNeighborEnsemble`] (Sugiyama, Borgwardt 2013) | mean distance to the nearest of psi random rows | \[0, ∞) |
-//! | [`CombinedDetector`] | Fisher's statistic of the three's conformal p-values | \[0, ∞) |
 //!
 //! h(x) is the depth of x's leaf + [c](average_path_length)(rows in it); the mean is over the trees.
 //! Each module states its formulas, its rule for missing values and where it departs from its paper.
 //!
-//! # From scores to decisions
-//! [`calibration`] turns scores into conformal p-values, [`labels`] into normal or anomalous.
+//! # Beyond scores
 //! Which columns made a row anomalous say [`IsolationForest::shap_values`], exactly, and
 //! [`NearestNeighborEnsemble::distance_by_column`]. [`drift`] and [`reservoir`] keep a model current.
 //!
 //! # Numbers
-//! Models are made of f32: thresholds, hyperplanes and reference rows. Records may be f32 or f64;
+//! Models are made of f32: thresholds and reference rows. Records may be f32 or f64;
 //! each value is rounded to the nearest f32 on the way in, in fitting as in scoring, as
 //! scikit-learn does, so f64 records that differ by less are one value. Subtract a large offset
-//! (say, of times) first. Path lengths, distances and p-values are worked out in f64; only
+//! (say, of times) first. Path lengths and distances are worked out in f64; only
 //! `predict` rounds them to the records' type.
 //!
 //! # Features
@@ -45,12 +41,8 @@
 //! A model depends on its rows and its seed, not on threads, memory order or processor; an isolation
 //! forest's scores are the same bits from every engine ([`Instructions`]).
 
-pub mod calibration;
-pub mod combiner;
 pub mod drift;
-pub mod extended_isolation_forest;
 pub mod isolation_forest;
-pub mod labels;
 pub mod nearest_neighbors;
 #[cfg(feature = "onnx")]
 pub mod onnx;
@@ -64,12 +56,7 @@ mod path_length;
 mod rows;
 mod tree_shap;
 
-pub use combiner::CombinedDetector;
 pub use engine::Instructions;
-pub use extended_isolation_forest::{
-    ExtendedIsolationForest, ExtendedIsolationForestError, ExtendedIsolationForestParams,
-    ExtendedIsolationForestParamsError, ExtendedIsolationForestValidParams,
-};
 pub use isolation_forest::{
     IsolationForest, IsolationForestError, IsolationForestParams, IsolationForestParamsError,
     IsolationForestValidParams, Replacement,

@@ -27,5 +27,4 @@ mod update;
 
 pub use algorithm::IsolationForest;
 pub use errors::{IsolationForestError, IsolationForestParamsError};
-pub(crate) use grow::depth_limit;
 pub use hyperparams::{IsolationForestParams, IsolationForestValidParams, Replacement};
