@@ -17,7 +17,8 @@ use crate::{
 pub const QUIET_NS: u64 = 300_000_000_000;
 /// Trees followed at once; past them the one that has been quiet longest is over.
 const TREES_MAX: usize = 1024;
-/// Processes of a tree that are told apart, and deeds named; further ones add nothing new.
+/// Processes of a tree that are told apart; further ones add nothing new. Deeds named: the least
+/// surprising make room.
 const MEMBERS_MAX: usize = 1024;
 const DEEDS_MAX: usize = 64;
 /// Surprise by which a tree must have grown to be told again.
@@ -45,9 +46,19 @@ pub struct Tree {
     pub last_boot_ns: u64,
     /// Something was added since it was judged.
     pub grown: bool,
-    /// It was notified of, or would have been but for the cap, with this surprise and these
-    /// processes and peers: what it did isn't learned.
-    told: Option<(f64, usize)>,
+    /// It was notified of, or would have been but for the cap: what it did isn't learned.
+    suspected: bool,
+    /// What it was when it was last reported.
+    reported: Option<Reported>,
+}
+
+/// What a tree was when it was reported.
+#[derive(Debug, Clone, Copy)]
+struct Reported {
+    nats: f64,
+    offenders: usize,
+    /// Deeds that were named; those behind them are new.
+    deeds: usize,
 }
 
 /// Trees by number.
@@ -84,21 +95,44 @@ impl Tree {
 
     /// It is above its floor, or was.
     pub fn is_suspected(&self) -> bool {
-        self.told.is_some()
+        self.suspected
+    }
+
+    /// What it did since it was last reported.
+    pub fn news(&self) -> &[Done] {
+        self.done.get(self.reported.map_or(0, |reported| reported.deeds)..).unwrap_or_default()
     }
 
     /// Whether there is more to tell than before: it is more surprising, or somebody else, or another
     /// peer, is to be denied.
     pub fn tells_more(&self, nats: f64) -> bool {
-        self.told.is_none_or(|(told, offenders)| {
-            nats > told + TELLING_NATS || self.offenders() > offenders
+        self.reported.is_none_or(|reported| {
+            nats > reported.nats + TELLING_NATS || self.offenders() > reported.offenders
         })
     }
 
-    /// Notes that it was told.
-    pub fn tell(&mut self, nats: f64) {
-        let offenders = self.offenders();
-        self.told = Some((nats, offenders));
+    /// Notes that it was reported, and whether above its floor.
+    pub fn report(&mut self, nats: f64, above: bool) {
+        let (offenders, deeds) = (self.offenders(), self.done.len());
+        self.suspected |= above;
+        self.reported = Some(Reported { nats, offenders, deeds });
+    }
+
+    /// Names one more deed. Where there is no more room the least surprising makes some, so that a
+    /// grave deed doesn't drown behind many that are nothing.
+    fn name(&mut self, done: Done) {
+        if self.done.len() >= DEEDS_MAX {
+            let least = (0..self.done.len())
+                .min_by(|a, b| self.done[*a].nats.total_cmp(&self.done[*b].nats))
+                .filter(|at| self.done[*at].nats < done.nats);
+            let Some(at) = least else { return };
+            self.done.remove(at);
+            if let Some(reported) = &mut self.reported {
+                reported.deeds -= usize::from(at < reported.deeds);
+            }
+        }
+        self.grown = true;
+        self.done.push(done);
     }
 
     /// Processes with a deed that a denial can rest on, and peers.
@@ -160,10 +194,7 @@ impl Trees {
             known.minutes.insert(minute);
             return id;
         }
-        if tree.done.len() < DEEDS_MAX {
-            tree.grown = true;
-            tree.done.push(Done { witness, context, nats, minutes: BTreeSet::from([minute]) });
-        }
+        tree.name(Done { witness, context, nats, minutes: BTreeSet::from([minute]) });
         id
     }
 
@@ -243,5 +274,61 @@ impl Trees {
         let mut found = std::mem::take(&mut self.over);
         found.extend(std::mem::take(&mut self.open));
         found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hedgerow_event::{Program, Subject, Workload};
+
+    use super::*;
+
+    fn add(trees: &mut Trees, object: Object, nats: f64) -> u64 {
+        let subject = Arc::clone(object.subject());
+        let witness = Witness {
+            object,
+            subject,
+            time_boot_ns: 1,
+            tgid: 7,
+            parent_tgid: 1,
+            start_boot_ns: 1,
+            cgroup_id: 1,
+            program_id: 1,
+            file: None,
+            peer: None,
+            uid: 0,
+            login_uid: None,
+            arguments: "".into(),
+        };
+        let context = Context { workload: Workload::new("web.service"), program: 1 };
+        trees.add(&Lineage::default(), witness, context, nats)
+    }
+
+    fn subject(name: usize) -> Arc<Subject> {
+        Arc::new(Subject::new(Workload::new("web.service"), Program::new(format!("/bin/{name}"))))
+    }
+
+    #[test]
+    fn a_grave_deed_does_not_drown_behind_many_that_are_nothing() {
+        let mut trees = Trees::default();
+        let mut id = 0;
+        for name in 0..2 * DEEDS_MAX {
+            id = add(&mut trees, Object::NewProgram { subject: subject(name) }, 0.5);
+        }
+        trees.grown();
+        trees.get_mut(id).into_iter().for_each(|tree| tree.report(0.5, true));
+        assert_eq!(trees.get(id).map(|tree| tree.news().len()), Some(0));
+        let grave = Object::ExecMemory { subject: subject(0) };
+        assert_eq!(add(&mut trees, grave, 9.0), id);
+        assert_eq!(trees.grown(), [id]);
+        let tree = trees.get(id).cloned().unwrap_or_default();
+        assert_eq!(tree.done.len(), DEEDS_MAX);
+        assert_eq!(tree.news().iter().map(Done::deed).collect::<Vec<_>>(), [Deed::ExecMemory]);
+        assert!(tree.nats()[&Class::Intrinsic] >= 9.0 && tree.tells_more(9.0));
+        // What is less surprising than all that is named finds no room.
+        add(&mut trees, Object::NewProgram { subject: subject(999) }, 0.1);
+        assert_eq!(trees.grown(), Vec::<u64>::new());
     }
 }
