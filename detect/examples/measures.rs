@@ -2,7 +2,7 @@
 //! on, six held back by program, a day of plain life, then amounts of many kinds, each so many
 //! times its usual. Told is what the measure class would notify of with a fifth of one alert a day.
 //!
-//! `cargo run --workspace --example measures`: the table of docs/detection.md
+//! `cargo run -p hedgerow-detect --example measures`: the table of docs/detection.md
 #![allow(clippy::unwrap_used)]
 
 #[path = "../../features/tests/common/mod.rs"]
