@@ -220,11 +220,20 @@ pub enum Command {
     /// Show what this kernel can do, by loading tiny probes, and what a running daemon lacks before
     /// it may enforce.
     Doctor(State),
+    /// Check the configuration, or show what is in force and where each value is from.
+    #[command(
+        subcommand,
+        after_help = "Read are FILE and conf.d/*.toml beside it, in the order of their names; what \
+        comes later wins, key by key. Secrets are shown as ***.\n\n\
+        Examples:\n  hedgerow config check\n  hedgerow config show\n  \
+        hedgerow config show --config /etc/hedgerow/hedgerow.toml --json"
+    )]
+    Config(ConfigCommand),
     /// Print a completion script for a shell.
     Completions { shell: clap_complete::Shell },
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct Run {
     /// Configuration file (TOML) [default: /etc/hedgerow/hedgerow.toml, where there is one].
     #[arg(long)]
@@ -338,6 +347,21 @@ pub enum Findings {
         #[command(flatten)]
         state: State,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Say whether a daemon would start with it; names the file and the field where it wouldn't.
+    Check(ConfigFile),
+    /// Every value in force with the file that it is from.
+    Show(ConfigFile),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ConfigFile {
+    /// Configuration file (TOML) [default: /etc/hedgerow/hedgerow.toml, where there is one].
+    #[arg(long)]
+    pub config: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,15 +1,19 @@
 //! Configuration: raw TOML and command line, checked once into what the daemon runs with.
 
+mod files;
+mod shown;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::Context;
 use hedgerow_event::Mode;
 use hedgerow_sink::kafka::KafkaConfig;
 use serde::Deserialize;
 
+use self::files::{Files, Origin, unvalued};
+pub use self::shown::{changed, shown};
 use crate::{cli, exit::Failure};
 
 /// The configuration file as written; unknown keys are refused.
@@ -59,6 +63,8 @@ pub struct Config {
     pub key_file: Option<PathBuf>,
     pub keep_entries: bool,
     pub json: bool,
+    /// The command line, for when the files are read anew.
+    pub given: cli::Run,
 }
 
 /// A host without a model learns for a day.
@@ -71,40 +77,37 @@ const RING_MIB_DEFAULT: u32 = 32;
 const WRONG_ENTRIES_DEFAULT: usize = 1;
 
 impl Config {
-    /// Joins the command line over the file named by `--config`, and checks every value.
+    /// Joins the command line over the files, and checks every value.
     pub fn load(run: &cli::Run, json: bool) -> anyhow::Result<Self> {
-        let raw = raw(run.config.as_deref())?;
+        let files = Files::read(run.config.as_deref())?;
+        let raw: Raw = files.take()?;
+        let wrong = |key: &str, given: bool, why: String| {
+            let origin = if given { Origin::CommandLine } else { files.origin(key) };
+            Failure::Usage(origin.blames(key, &why))
+        };
         let learn = match (run.learn, &raw.learn) {
             (Some(learn), _) => learn,
-            (None, Some(text)) => {
-                cli::duration(text).map_err(|why| Failure::Usage(format!("learn: {why}")))?
-            }
+            (None, Some(text)) => cli::duration(text).map_err(|why| wrong("learn", false, why))?,
             (None, None) => LEARN_DEFAULT,
         };
         if learn < LEARN_LEAST {
-            return Err(Failure::Usage(format!(
-                "learn: {} s is too short to learn from; give at least {} s",
-                learn.as_secs(),
-                LEARN_LEAST.as_secs()
-            ))
-            .into());
+            let (short, least) = (learn.as_secs(), LEARN_LEAST.as_secs());
+            let why = format!("{short} s is too short to learn from; give at least {least} s");
+            return Err(wrong("learn", run.learn.is_some(), why).into());
         }
         let budget_per_day = run.budget.or(raw.budget).unwrap_or(BUDGET_PER_DAY_DEFAULT);
         if !(budget_per_day.is_finite() && budget_per_day > 0.0) {
-            return Err(Failure::Usage(format!(
-                "budget: {budget_per_day} is not a number of episodes a day above 0"
-            ))
-            .into());
+            let why = format!("{budget_per_day} is not a number of episodes a day above 0");
+            return Err(wrong("budget", run.budget.is_some(), why).into());
         }
         let ring_mib = raw.ring_mib.unwrap_or(RING_MIB_DEFAULT);
         if !(1..=1024).contains(&ring_mib) {
-            return Err(
-                Failure::Usage(format!("ring_mib: {ring_mib} is not from 1 to 1024")).into()
-            );
+            let why = format!("{ring_mib} is not from 1 to 1024");
+            return Err(wrong("ring_mib", false, why).into());
         }
         let state = run.state.clone().or(raw.state);
         let state = state.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY));
-        let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state)?;
+        let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state, &files)?;
         // A seed on the command line is for this run alone.
         let key_file = run.key_file.clone().or(raw.key_file).filter(|_| run.seed.is_none());
         let seed = key_file.as_deref().map(hedgerow_offline::fleet::key).transpose()?.or(run.seed);
@@ -126,16 +129,8 @@ impl Config {
             key_file,
             keep_entries: run.keep_entries,
             json,
+            given: run.clone(),
         })
-    }
-}
-
-/// The configuration file that is named, else the one at the usual place, where there is one.
-fn raw(named: Option<&Path>) -> anyhow::Result<Raw> {
-    match named {
-        Some(path) => read(path),
-        None if Path::new(cli::CONFIG).exists() => read(Path::new(cli::CONFIG)),
-        None => Ok(Raw::default()),
     }
 }
 
@@ -144,27 +139,27 @@ pub fn state(given: &cli::State) -> anyhow::Result<PathBuf> {
     if let Some(state) = &given.state {
         return Ok(state.clone());
     }
-    let own = raw(given.config.as_deref())?.state;
-    Ok(own.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY)))
+    let files = match Files::read(given.config.as_deref()) {
+        // It may hold passwords, so that members of the group can't read it; they name another
+        // directory than the usual one themselves.
+        Err(_) if given.config.is_none() && !files::is_readable() => return Ok(usual()),
+        files => files?,
+    };
+    let raw: Raw = files.take()?;
+    Ok(raw.state.unwrap_or_else(usual))
 }
 
-/// What is wrong with a value, without the value: it may be a password in the wrong place.
-fn unvalued(message: &str) -> String {
-    for kind in ["invalid type: ", "invalid value: "] {
-        if let (Some(rest), Some(end)) = (message.strip_prefix(kind), message.rfind(", expected")) {
-            let what = rest.split([' ', ',']).next().unwrap_or_default();
-            return format!("{kind}{what}{}", &message[end..]);
-        }
-    }
-    message.to_owned()
+fn usual() -> PathBuf {
+    PathBuf::from(cli::STATE_DIRECTORY)
 }
 
-/// Brokers from the command line win over the file's; the spool is in the state directory unless
-/// the file says otherwise.
+/// Brokers from the command line win over the files'; the spool is in the state directory unless
+/// a file says otherwise.
 fn kafka(
     brokers: Option<&str>,
     table: Option<toml::Table>,
     state: &Path,
+    files: &Files,
 ) -> anyhow::Result<Option<KafkaConfig>> {
     if brokers.is_none() && table.is_none() {
         return Ok(None);
@@ -175,22 +170,25 @@ fn kafka(
     }
     let spool = state.join("kafka").to_string_lossy().into_owned();
     table.entry("spool_directory").or_insert_with(|| spool.into());
-    let config = table.try_into().map_err(|why: toml::de::Error| {
-        Failure::Usage(format!("kafka: {}", unvalued(why.message())))
+    let config: KafkaConfig =
+        serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|why| {
+            let key = match why.path().to_string() {
+                path if path == "." => "kafka".to_owned(),
+                path => format!("kafka.{path}"),
+            };
+            let why = unvalued(why.inner().message());
+            Failure::Usage(files.origin(&key).blames(&key, &why))
+        })?;
+    config.check().map_err(|why| {
+        let why = why.to_string();
+        let key = why.split(": ").next().unwrap_or_default();
+        let origin = match brokers {
+            Some(_) if key == "kafka.brokers" => Origin::CommandLine,
+            _ => files.origin(key),
+        };
+        Failure::Usage(origin.prefixes(&why))
     })?;
     Ok(Some(config))
-}
-
-fn read(path: &Path) -> anyhow::Result<Raw> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("can't read {}", path.display()))
-        .map_err(Failure::file)?;
-    toml::from_str(&text).map_err(|why: toml::de::Error| {
-        let start = why.span().map_or(0, |span| span.start);
-        let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-        Failure::Usage(format!("{} line {line}: {}", path.display(), unvalued(why.message())))
-            .into()
-    })
 }
 
 #[cfg(test)]
@@ -209,20 +207,62 @@ mod tests {
         assert_eq!(state(&given).unwrap(), Path::new("/other"));
     }
 
+    fn load(config: &Path) -> anyhow::Result<Config> {
+        Config::load(&cli::Run { config: Some(config.to_owned()), ..cli::Run::default() }, false)
+    }
+
     #[test]
-    fn a_wrong_value_is_not_told() {
+    fn a_wrong_value_is_not_told_but_its_file_and_field_are() {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("hedgerow.toml");
         let head = "[kafka]\nbrokers = \"h:9092\"\n";
-        for wrong in ["sasl = \"hunter2\"", "in_flight_limit = \"hunter2\"", "topics = 271828"] {
+        for (wrong, field) in [
+            ("sasl = \"hunter2\"", "kafka.sasl"),
+            ("in_flight_limit = \"hunter2\"", "kafka.in_flight_limit"),
+            ("topics = 271828", "kafka.topics"),
+            ("[kafka.tls]\nca_file = 271828", "kafka.tls.ca_file"),
+            ("in_flight_limit = 0", "kafka.in_flight_limit"),
+        ] {
             std::fs::write(&config, format!("{head}{wrong}\n")).unwrap();
-            let table = read(&config).unwrap().kafka;
-            let why = kafka(None, table, Path::new("/x")).unwrap_err().to_string();
+            let why = load(&config).unwrap_err().to_string();
             assert!(!why.contains("hunter2") && !why.contains("271828"), "{why}");
-            assert!(why.starts_with("kafka: invalid"), "{why}");
+            assert!(why.starts_with(&format!("{}: {field}: ", config.display())), "{why}");
         }
         std::fs::write(&config, "learn = 271828\n").unwrap();
-        let why = read(&config).unwrap_err().to_string();
+        let why = load(&config).unwrap_err().to_string();
         assert!(why.contains("line 1") && !why.contains("271828"), "{why}");
+    }
+
+    #[test]
+    fn later_files_win_and_each_error_names_the_one_that_it_is_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("hedgerow.toml");
+        let drop_in = |name: &str, text: &str| {
+            let path = directory.path().join("conf.d").join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        std::fs::write(
+            &config,
+            "budget = 2.0\nlearn = \"2h\"\n[kafka]\nbrokers = \"a:1\"\nclient_id = \"c\"\n",
+        )
+        .unwrap();
+        drop_in("10-a.toml", "budget = 3.0\n[kafka]\nbrokers = \"b:2\"\n");
+        let last = drop_in("20-b.toml", "budget = 4.0\n");
+        drop_in("30-not-read.toml.bak", "budget = nonsense");
+        let loaded = load(&config).unwrap();
+        let kafka = loaded.kafka.as_ref().unwrap();
+        assert_eq!((loaded.budget_per_day, loaded.learn.as_secs()), (4.0, 7200));
+        assert_eq!((kafka.brokers.as_str(), kafka.client_id.as_str()), ("b:2", "c"));
+        for (text, said) in [
+            ("budget = -1.0\n", ": budget: -1 is not"),
+            ("\nbudgets = 1\n", " line 2: unknown field `budgets`"),
+            ("[kafka]\nbrokers = \"nowhere\"\n", ": kafka.brokers: write host:port"),
+        ] {
+            std::fs::write(&last, text).unwrap();
+            let why = load(&config).unwrap_err().to_string();
+            assert!(why.starts_with(&format!("{}{said}", last.display())), "{why}");
+        }
     }
 }

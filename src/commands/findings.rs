@@ -1,7 +1,7 @@
 //! `hedgerow findings`: what was found, from the daemon's log, and an operator's word on it.
 
 use std::{
-    io::{Read, Seek, SeekFrom},
+    io::{ErrorKind::PermissionDenied, Read, Seek, SeekFrom},
     path::Path,
     time::Duration,
 };
@@ -71,6 +71,10 @@ impl Chosen {
 }
 
 fn list(state: &Path, chosen: &Chosen, follow: bool, json: bool) -> anyhow::Result<()> {
+    if follow && std::fs::read_dir(state).is_err_and(|why| why.kind() == PermissionDenied) {
+        let why = format!("--follow reads {} itself, which only root may", state.display());
+        return Err(Failure::Host(why).into());
+    }
     // What is written between the two is read twice rather than not at all.
     let mut tail = Tail::at_end(state)?;
     let all = findings::read(state)?;

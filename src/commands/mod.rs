@@ -1,6 +1,7 @@
 //! What each command does.
 
 mod capture;
+mod config_file;
 mod doctor;
 mod findings;
 mod judge;
@@ -52,6 +53,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Arm(state) => steer::arm(&config::state(&state)?, json),
         Command::Test(state) => test::run(&config::state(&state)?, json),
         Command::Doctor(state) => doctor::run(&config::state(&state)?, json),
+        Command::Config(command) => config_file::run(&command, json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hedgerow", &mut std::io::stdout());
             Ok(())

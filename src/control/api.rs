@@ -61,6 +61,25 @@ requests! {
     GetModel -> ModelNow;
 }
 
+impl Request {
+    /// Whether it changes nothing, and tells nothing of what would go unseen.
+    pub fn only_reads(&self) -> bool {
+        match self {
+            Self::GetStatus(_) | Self::GetEntries(_) | Self::GetAllowed(_) | Self::GetModes(_) => {
+                true
+            }
+            Self::Deny(_)
+            | Self::Remove(_)
+            | Self::Allow(_)
+            | Self::SetMode(_)
+            | Self::Arm(_)
+            | Self::Maintain(_)
+            | Self::Judge(_)
+            | Self::GetModel(_) => false,
+        }
+    }
+}
+
 /// Requests without anything to say: an empty object, so that unknown keys are refused.
 macro_rules! empty {
     ($($name:ident)*) => {$(

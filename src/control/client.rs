@@ -3,52 +3,101 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::Context;
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
-use super::{Ask, Request};
-use crate::exit::Failure;
+use super::{Ask, GROUP, readers_socket};
+use crate::{exit::Failure, findings::FINDINGS};
 
 /// The daemon answers within this time, if only that it is busy; one that doesn't is stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
-/// Sends a request to the daemon that listens on `socket`.
-pub fn call<A: Ask>(socket: &Path, asked: &A) -> anyhow::Result<A::Answer> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(async {
-        tokio::time::timeout(ANSWER_MAX, exchange(socket, &asked.clone().into()))
-            .await
-            .map_err(|_| Failure::NoDaemon("the daemon doesn't answer".into()))?
-    })?;
-    serde_json::from_value(answer).context("the daemon is of another version: its answer differs")
-}
+/// A log of findings of more bytes is no answer of ours.
+const FINDINGS_BYTES_MAX: usize = 512 << 20;
 
-async fn exchange(socket: &Path, request: &Request) -> anyhow::Result<serde_json::Value> {
-    let stream = tokio::net::UnixStream::connect(socket).await.map_err(|why| {
-        Failure::NoDaemon(match why.kind() {
-            std::io::ErrorKind::PermissionDenied => {
-                format!("only root may steer the daemon ({})", socket.display())
-            }
-            _ => format!(
-                "no daemon answers on {} ({why}); start one with `hedgerow run`",
-                socket.display()
-            ),
-        })
-    })?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let body = Full::new(Bytes::from(serde_json::to_vec(request)?));
+/// Sends a request to the daemon that listens on `socket`, or, where only root may open that, on the
+/// one for readers.
+pub fn call<A: Ask>(socket: &Path, asked: &A) -> anyhow::Result<A::Answer> {
+    let body = serde_json::to_vec(&asked.clone().into())?;
     let request = hyper::Request::post("/")
         .header("host", "hedgerow")
         .header("content-type", "application/json")
-        .body(body)?;
+        .body(Full::new(Bytes::from(body)))?;
+    let answer = value(send(socket, request)?)?;
+    serde_json::from_value(answer).context("the daemon is of another version: its answer differs")
+}
+
+/// The log of findings as the daemon of this state directory reads it out: a line each.
+pub fn findings(state: &Path) -> anyhow::Result<Bytes> {
+    let request = hyper::Request::get(format!("/{FINDINGS}"))
+        .header("host", "hedgerow")
+        .body(Full::new(Bytes::new()))?;
+    let (status, bytes) = send(&super::socket(state), request)?;
+    if status.is_success() {
+        return Ok(bytes);
+    }
+    value((status, bytes)).and_then(|_| anyhow::bail!("the daemon refused without a reason"))
+}
+
+type Answer = (hyper::StatusCode, Bytes);
+
+fn send(socket: &Path, request: hyper::Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::time::timeout(ANSWER_MAX, exchange(socket, request))
+            .await
+            .map_err(|_| Failure::NoDaemon("the daemon doesn't answer".into()))?
+    })
+}
+
+async fn connect(socket: &Path) -> Result<tokio::net::UnixStream, Failure> {
+    let told = |path: &Path, why: &std::io::Error| match why.kind() {
+        std::io::ErrorKind::PermissionDenied => Failure::Host(format!(
+            "not allowed: only root may steer the daemon, and only root and members of the group \
+             {GROUP} may read from it (`usermod -aG {GROUP} NAME`, then log in anew)"
+        )),
+        _ => Failure::NoDaemon(format!(
+            "no daemon answers on {} ({why}); start one with `hedgerow run`",
+            path.display()
+        )),
+    };
+    let why = match tokio::net::UnixStream::connect(socket).await {
+        Ok(stream) => return Ok(stream),
+        Err(why) => why,
+    };
+    let readers = socket.parent().map(readers_socket);
+    let Some(readers) = readers.filter(|_| why.kind() == std::io::ErrorKind::PermissionDenied)
+    else {
+        return Err(told(socket, &why));
+    };
+    tokio::net::UnixStream::connect(&readers).await.map_err(|why| match why.kind() {
+        // Without the group there is no such socket.
+        std::io::ErrorKind::NotFound => Failure::Host(format!(
+            "not allowed: only root may ask the daemon of {}, or none runs there; members of the \
+             group {GROUP} may read where {} exists",
+            socket.display(),
+            readers.display()
+        )),
+        _ => told(&readers, &why),
+    })
+}
+
+async fn exchange(socket: &Path, request: hyper::Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    let stream = connect(socket).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
     let response =
         sender.send_request(request).await.context("the daemon closed the connection")?;
     let status = response.status();
-    let bytes = response.into_body().collect().await?.to_bytes();
+    let body = Limited::new(response.into_body(), FINDINGS_BYTES_MAX).collect().await;
+    let bytes = body.map_err(|why| anyhow::anyhow!("the answer is not whole: {why}"))?.to_bytes();
     drop(sender);
     drop(connection.await);
+    Ok((status, bytes))
+}
+
+fn value((status, bytes): Answer) -> anyhow::Result<serde_json::Value> {
     // What is no JSON is the HTTP library's own refusal, as of a request of another version.
     let value = serde_json::from_slice(&bytes)
         .unwrap_or_else(|_| serde_json::json!({ "error": String::from_utf8_lossy(&bytes) }));
@@ -56,8 +105,9 @@ async fn exchange(socket: &Path, request: &Request) -> anyhow::Result<serde_json
         return Ok(value);
     }
     let why = value["error"].as_str().unwrap_or("the daemon refused without a reason").to_owned();
-    if status == hyper::StatusCode::SERVICE_UNAVAILABLE {
-        return Err(Failure::NoDaemon(why).into());
-    }
-    anyhow::bail!("{why}")
+    Err(match status {
+        hyper::StatusCode::SERVICE_UNAVAILABLE => Failure::NoDaemon(why).into(),
+        hyper::StatusCode::FORBIDDEN => Failure::Host(why).into(),
+        _ => anyhow::anyhow!("{why}"),
+    })
 }

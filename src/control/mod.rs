@@ -1,8 +1,11 @@
-//! How commands reach the daemon: HTTP with JSON over a Unix socket that only root can open.
+//! How commands reach the daemon: HTTP with JSON over a Unix socket that only root can open, and, where
+//! there is a group `hedgerow`, over a second one for its members, who may only read.
 //!
 //! `POST /` takes a [`Request`] and answers with what its [`Ask::Answer`] says, or with
 //! `{"error": "..."}` and a status of 4xx or 503; `GET /` is the request `status`, so that
 //! `curl --unix-socket /var/lib/hedgerow/control.sock http://hedgerow/` shows a daemon's health.
+//!
+//! `GET /findings` answers with the log of findings, a line each: readers can't open the file.
 //!
 //! A request is executed once or not at all: what its client no longer waits for, since it has gone
 //! or was told that the daemon is busy, is never executed later.
@@ -14,12 +17,24 @@ mod server;
 use std::path::{Path, PathBuf};
 
 pub use api::*;
-pub use client::call;
-pub use server::{Control, Pending, login_uid};
+pub use client::{call, findings};
+pub use server::{Control, Pending, Readers, login_uid};
+
+use crate::host;
 
 /// The socket of the daemon with this state directory, mode 0600.
 pub fn socket(state: &Path) -> PathBuf {
     state.join("control.sock")
+}
+
+/// Whose members may read.
+pub const GROUP: &str = "hedgerow";
+
+/// The socket of the same daemon for members of the group, mode 0660. It can't be in the state
+/// directory, which is root's alone.
+pub fn readers_socket(state: &Path) -> PathBuf {
+    let name = host::pins(state);
+    Path::new("/run").join(name.file_name().unwrap_or(GROUP.as_ref())).join("control.sock")
 }
 
 /// A request's result: JSON, or why it was refused.

@@ -2,8 +2,8 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
+    os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -23,14 +23,21 @@ use axum::{
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_responder::By;
-use tokio::{net::UnixListener, sync::oneshot};
+use tokio::{
+    net::UnixListener,
+    sync::{Semaphore, oneshot},
+};
 
-use super::{GetStatus, Reply, Request};
+use super::{GROUP, GetStatus, Reply, Request, readers_socket};
+use crate::findings::{self, FINDINGS};
 
 /// Requests that wait for the main loop; one more is answered with 503 at once.
 const REQUESTS_MAX: usize = 64;
 /// A request that the main loop has not begun within this time is refused, and never begun.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Logs of findings that are read out at a time; who comes too many is answered with 503.
+const READING_MAX: usize = 2;
 
 /// Who may still decide on a request.
 const WAITING: u8 = 0;
@@ -100,30 +107,91 @@ pub struct Control {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-impl Control {
-    /// Listens at `path`. A socket that another daemon answers on is an error, a dead one is
-    /// replaced.
-    pub fn listen(path: &Path) -> anyhow::Result<Self> {
-        Self::listen_for(path, WAIT_MAX)
+/// Where members of the group listen.
+#[derive(Debug, Clone)]
+pub struct Readers {
+    pub socket: PathBuf,
+    pub group: u32,
+}
+
+impl Readers {
+    /// Of the daemon with this state directory; `None` where the host has no such group.
+    pub fn of(state: &Path) -> Option<Self> {
+        let groups = fs::read_to_string("/etc/group").ok()?;
+        let group = groups.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next()? == GROUP).then(|| fields.nth(1)?.parse().ok())?
+        })?;
+        Some(Self { socket: readers_socket(state), group })
     }
 
-    fn listen_for(path: &Path, wait: Duration) -> anyhow::Result<Self> {
+    /// A socket that root and the group may open, in a directory that only they can enter.
+    fn listen(&self) -> anyhow::Result<std::os::unix::net::UnixListener> {
+        let directory = self.socket.parent().context("the socket has no directory")?;
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(directory)?;
+        chown(directory, Some(0), Some(self.group))?;
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o750))?;
+        let listener = listen(&self.socket, 0o600)?;
+        chown(&self.socket, Some(0), Some(self.group))?;
+        fs::set_permissions(&self.socket, fs::Permissions::from_mode(0o660))?;
+        Ok(listener)
+    }
+
+    /// Removes the socket and, where nothing else is in it, its directory.
+    fn clear(&self) {
+        drop(fs::remove_file(&self.socket));
+        if let Some(directory) = self.socket.parent() {
+            drop(fs::remove_dir(directory));
+        }
+    }
+}
+
+/// A socket at `path`; one that a killed daemon left is replaced.
+fn listen(path: &Path, mode: u32) -> anyhow::Result<std::os::unix::net::UnixListener> {
+    // When it can't be removed, bind says why.
+    drop(fs::remove_file(path));
+    let listener = std::os::unix::net::UnixListener::bind(path)
+        .with_context(|| format!("can't listen on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+impl Control {
+    /// Listens at `path`, in the state directory, and for readers. A socket that another daemon
+    /// answers on is an error, a dead one is replaced.
+    pub fn listen(path: &Path, readers: Option<Readers>) -> anyhow::Result<Self> {
+        Self::listen_for(path, readers, WAIT_MAX)
+    }
+
+    fn listen_for(path: &Path, readers: Option<Readers>, wait: Duration) -> anyhow::Result<Self> {
         let path = path.to_owned();
         if std::os::unix::net::UnixStream::connect(&path).is_ok() {
             anyhow::bail!("another hedgerow daemon is running (it answers on {})", path.display());
         }
-        // A socket left by a killed daemon; when it can't be removed, bind says why.
-        drop(fs::remove_file(&path));
-        let listener = std::os::unix::net::UnixListener::bind(&path)
-            .with_context(|| format!("can't listen on {}", path.display()))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        listener.set_nonblocking(true)?;
+        let mut listeners = vec![(listen(&path, 0o600)?, true)];
+        if let Some(readers) = &readers {
+            let listener = readers.listen();
+            let listener = listener.with_context(|| format!("{}", readers.socket.display()))?;
+            listeners.push((listener, false));
+        }
         let (sender, requests) = bounded(REQUESTS_MAX);
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let desk = Desk {
+            sender,
+            wait,
+            state: path.parent().map(Path::to_owned).unwrap_or_default(),
+            reading: Arc::new(Semaphore::new(READING_MAX)),
+            steers: false,
+        };
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
-            runtime.block_on(serve(listener, Desk { sender, wait }, stopped));
+            runtime.block_on(serve(listeners, desk, stopped));
             drop(fs::remove_file(&path));
+            if let Some(readers) = readers {
+                readers.clear();
+            }
         })?;
         Ok(Self { requests, stop: Some(stop), thread: Some(thread) })
     }
@@ -166,25 +234,62 @@ pub fn login_uid(pid: u32) -> Option<u32> {
 struct Desk {
     sender: Sender<Pending>,
     wait: Duration,
+    /// The state directory, for what is read out of it.
+    state: PathBuf,
+    reading: Arc<Semaphore>,
+    /// Behind the socket that only root can open.
+    steers: bool,
 }
 
 async fn serve(
-    listener: std::os::unix::net::UnixListener,
+    listeners: Vec<(std::os::unix::net::UnixListener, bool)>,
     desk: Desk,
     stopped: oneshot::Receiver<()>,
 ) {
-    let router = Router::new().route("/", get(status).post(request)).with_state(desk);
+    for (listener, steers) in listeners {
+        tokio::spawn(answer(listener, Desk { steers, ..desk.clone() }));
+    }
+    // Its tasks end with the runtime.
+    drop(stopped.await);
+}
+
+async fn answer(listener: std::os::unix::net::UnixListener, desk: Desk) {
+    let router = Router::new()
+        .route("/", get(status).post(request))
+        .route(&format!("/{FINDINGS}"), get(log))
+        .with_state(desk);
     let router = router.into_make_service_with_connect_info::<Caller>();
-    match UnixListener::from_std(listener) {
-        Ok(listener) => tokio::select! {
-            served = axum::serve(listener, router) => {
-                if let Err(why) = served {
-                    crate::text::note(&format!("hedgerow: the control socket failed: {why}"));
-                }
-            }
-            _ = stopped => {}
-        },
-        Err(why) => crate::text::note(&format!("hedgerow: the control socket failed: {why}")),
+    let served = match UnixListener::from_std(listener) {
+        Ok(listener) => axum::serve(listener, router).await,
+        Err(why) => Err(why),
+    };
+    if let Err(why) = served {
+        crate::text::note(&format!("hedgerow: the control socket failed: {why}"));
+    }
+}
+
+fn refused(code: StatusCode, why: &str) -> Response {
+    (code, Json(serde_json::json!({ "error": why }))).into_response()
+}
+
+/// Reads the log out, by a thread of its own.
+async fn log(desk: State<Desk>) -> Response {
+    let Ok(_one) = desk.reading.try_acquire() else {
+        return refused(StatusCode::SERVICE_UNAVAILABLE, "others read the findings; try again");
+    };
+    let state = desk.state.clone();
+    let read = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
+        let mut lines = Vec::new();
+        for finding in findings::read(&state)? {
+            serde_json::to_writer(&mut lines, &finding)?;
+            lines.push(b'\n');
+        }
+        Ok(lines)
+    });
+    match read.await {
+        Ok(Ok(lines)) => lines.into_response(),
+        Ok(Err(why)) => refused(StatusCode::UNPROCESSABLE_ENTITY, &format!("{why:#}")),
+        Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
     }
 }
 
@@ -201,12 +306,15 @@ async fn request(
 }
 
 async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
-    let refused = |code: StatusCode, why: &str| {
-        (code, Json(serde_json::json!({ "error": why }))).into_response()
-    };
     let Some(by) = caller.0 else {
         return refused(StatusCode::FORBIDDEN, "the kernel doesn't say who asks");
     };
+    if !request.only_reads() && !(desk.steers && by.uid == 0) {
+        return refused(
+            StatusCode::FORBIDDEN,
+            "only root may steer the daemon; you may read from it",
+        );
+    }
     let (reply, answer) = oneshot::channel();
     let state = Arc::new(AtomicU8::new(WAITING));
     let waits = Waits(Arc::clone(&state));
@@ -247,7 +355,7 @@ mod tests {
     fn a_request_is_answered_and_a_refusal_says_why() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("s");
-        let control = Control::listen(&socket).unwrap();
+        let control = Control::listen(&socket, None).unwrap();
         let requests = control.requests.clone();
         let daemon = thread::spawn(move || {
             let mut callers = Vec::new();
@@ -265,7 +373,7 @@ mod tests {
         // SAFETY: it only reads.
         let uid = unsafe { libc::geteuid() };
         assert!(callers.iter().all(|by| by.uid == uid && by.pid == std::process::id()));
-        assert!(Control::listen(&socket).is_err(), "one daemon at a time");
+        assert!(Control::listen(&socket, None).is_err(), "one daemon at a time");
         drop(control);
         assert!(!socket.exists());
         let gone = call(&socket, &Arm {}).unwrap_err();
@@ -276,7 +384,7 @@ mod tests {
     fn a_request_that_was_refused_for_time_is_never_executed() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("s");
-        let control = Control::listen_for(&socket, Duration::from_millis(50)).unwrap();
+        let control = Control::listen_for(&socket, None, Duration::from_millis(50)).unwrap();
         // Nobody takes it in time.
         let refused = call(&socket, &Arm {}).unwrap_err();
         assert!(refused.to_string().contains("not executed"), "{refused}");
@@ -288,7 +396,7 @@ mod tests {
     fn a_request_whose_client_has_gone_is_never_executed() {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("s");
-        let control = Control::listen_for(&socket, PATIENCE).unwrap();
+        let control = Control::listen_for(&socket, None, PATIENCE).unwrap();
         let mut client = std::os::unix::net::UnixStream::connect(&socket).unwrap();
         let body = r#"{"request":"arm"}"#;
         write!(
@@ -306,5 +414,64 @@ mod tests {
             thread::sleep(Duration::from_millis(5));
         }
         assert!(waiting.claim().is_none());
+    }
+
+    /// What a thread is told that is of this user and group alone.
+    fn as_user<T: Send + 'static>(
+        uid: u32,
+        group: u32,
+        ask: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        let asked = thread::spawn(move || {
+            // SAFETY: system calls without memory but one readable group; unlike those of the C
+            // library they are about this thread alone, which ends.
+            unsafe {
+                assert_eq!(libc::syscall(libc::SYS_setgroups, 1, &raw const group), 0);
+                assert_eq!(libc::syscall(libc::SYS_setresgid, uid, uid, uid), 0);
+                assert_eq!(libc::syscall(libc::SYS_setresuid, uid, uid, uid), 0);
+            }
+            ask()
+        });
+        asked.join().unwrap()
+    }
+
+    #[test]
+    fn members_of_the_group_read_and_nobody_else_does_and_only_root_steers() {
+        // SAFETY: it only reads.
+        if unsafe { libc::geteuid() } != 0 {
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        // Others can pass, as through /run.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let readers = Readers { socket: directory.path().join("readers/s"), group: 54_321 };
+        let own = directory.path().join("s");
+        let control = Control::listen(&own, Some(readers.clone())).unwrap();
+        let requests = control.requests.clone();
+        let daemon = thread::spawn(move || {
+            let entries = serde_json::to_value(crate::control::Entries::default()).unwrap();
+            while let Ok(pending) = requests.recv() {
+                pending.claim().unwrap().answer(Ok(entries.clone()));
+            }
+        });
+        let ask = |socket: &Path| {
+            let socket = socket.to_owned();
+            move || {
+                let read = call(&socket, &crate::control::GetEntries {}).map(drop);
+                let steered = call(&socket, &Arm {}).map(drop);
+                (read.map_err(|why| why.to_string()), steered.map_err(|why| why.to_string()))
+            }
+        };
+        let (read, steered) = as_user(54_322, 54_321, ask(&readers.socket));
+        assert_eq!(read, Ok(()));
+        assert!(steered.unwrap_err().contains("only root may steer"));
+        let (read, steered) = as_user(54_322, 54_323, ask(&readers.socket));
+        assert!(read.unwrap_err().contains("not allowed"), "another group");
+        assert!(steered.unwrap_err().contains("not allowed"));
+        let (read, _) = as_user(54_322, 54_321, ask(&own));
+        assert!(read.unwrap_err().contains("not allowed"), "the socket is root's");
+        drop(control);
+        daemon.join().unwrap();
+        assert!(!directory.path().join("readers").exists(), "nothing is left");
     }
 }

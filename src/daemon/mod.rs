@@ -12,6 +12,7 @@ mod outlets;
 mod process;
 mod report;
 mod seen;
+mod service;
 mod status;
 mod watch;
 mod watchdog;
@@ -47,8 +48,8 @@ use self::{
     watchdog::{Loop, Part, Progress, Queue, Stage, Watchdog},
 };
 use crate::{
-    config::Config,
-    control::{Control, Pending, socket},
+    config::{self, Config},
+    control::{Control, Pending, Readers, socket},
     exit::Failure,
     findings,
     host::{self, Host, State},
@@ -104,7 +105,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     if let Some(directory) = &config.capture {
         host::make_capture(directory)?;
     }
-    let control = Control::listen(&socket(&config.state))?;
+    let control = Control::listen(&socket(&config.state), Readers::of(&config.state))?;
     let signals = host::signals()?;
     let orders = Orders::load(&config.state)?;
     let saved = saved_model(&config)?;
@@ -161,7 +162,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let sensor = probe.control();
     let unread = sensor.refusals();
     let (turns, ledger) = (Arc::new(Loop::default()), Arc::new(Queue::default()));
-    let watchdog = Watchdog::start(stages(&sensor, &turns, &ledger, reporter.outlets()))?;
+    let stages = stages(&sensor, &turns, &ledger, reporter.outlets());
+    let watchdog = Watchdog::start(stages, Arc::clone(&turns))?;
     let mut daemon = Daemon {
         config,
         engine,
@@ -184,6 +186,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     daemon.arm();
     daemon.orders_changed();
     daemon.reporter.started(&daemon.sensor, &daemon.engine);
+    service::ready();
     let ended = daemon.pump(&items, &control, &signals);
     daemon.stop(probe, &items, ended)
 }
@@ -279,13 +282,27 @@ impl Daemon {
                 recv(closed) -> _ => return Err(Unread.into()),
                 recv(signals) -> signal => match signal {
                     // A terminal that hung up is noticed by its closed output.
-                    Ok(SIGHUP) => self.reporter.warn(
-                        "SIGHUP: the configuration is read at the start only; restart to change it",
-                    ),
+                    Ok(SIGHUP) => self.reload(),
                     signal => return Ok(signal.ok()),
                 },
             }
         }
+    }
+
+    /// Reads the configuration anew, and says what a restart would change: values are checked
+    /// together with what was opened at the start.
+    fn reload(&mut self) {
+        service::reloading();
+        let read = Config::load(&self.config.given, self.config.json);
+        let said = match read.and_then(|fresh| config::changed(&self.config, &fresh)) {
+            Ok(keys) if keys.is_empty() => "SIGHUP: the configuration is as it was".to_owned(),
+            Ok(keys) => format!("SIGHUP: restart to change {}", keys.join(", ")),
+            Err(why) => {
+                format!("SIGHUP: the configuration is wrong, a restart would fail: {why:#}")
+            }
+        };
+        self.reporter.warn(&said);
+        service::ready();
     }
 
     fn sweep(&mut self) {
@@ -351,7 +368,9 @@ impl Daemon {
             self.handle(outcome)?;
         }
         self.tell_overdue();
-        let status = self.reporter.is_machine().then(|| self.status());
+        let status = (service::is_there() || self.reporter.is_machine()).then(|| self.status());
+        status.as_ref().into_iter().for_each(service::status);
+        let status = status.filter(|_| self.reporter.is_machine());
         self.reporter.epoch(&self.engine, &self.sensor, status);
         if self.engine.phase() == Phase::Scoring && self.epochs.is_multiple_of(HOUR_EPOCHS) {
             let listed = self.engine.take_listed();
@@ -495,6 +514,7 @@ impl Daemon {
         items: &Receiver<Item>,
         ended: anyhow::Result<Option<i32>>,
     ) -> anyhow::Result<()> {
+        service::stopping();
         let items = items.clone();
         let drain = std::thread::spawn(move || items.iter().for_each(drop));
         let stats = self.sensor.stats().ok();

@@ -13,6 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::service;
+use crate::text;
+
 /// A stage that has work and gets nothing done stands still after this time.
 const STILL: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(1);
@@ -153,19 +156,37 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    pub fn start(stages: Vec<Stage>) -> std::io::Result<Self> {
+    pub fn start(stages: Vec<Stage>, turns: Arc<Loop>) -> std::io::Result<Self> {
         let still = Still::default();
         let mut watch = Watch::new(stages, still.clone());
+        let mut pulse = Pulse { turns, last: 0 };
         let (stop, stopped) = channel();
         thread::Builder::new().name("watchdog".into()).spawn(move || {
             while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+                if pulse.beats() {
+                    service::alive();
+                }
                 for line in watch.look(Instant::now()) {
                     // Not by the threads that may stand still; who listened may have gone.
-                    drop(writeln!(std::io::stderr(), "hedgerow: warning: {line}"));
+                    let line = format!("hedgerow: warning: {line}");
+                    drop(writeln!(std::io::stderr(), "{}", text::noted(&line)));
                 }
             }
         })?;
         Ok(Self { still, _stop: stop })
+    }
+}
+
+/// Whether the main loop turned since the last look: a service manager starts one that doesn't anew.
+struct Pulse {
+    turns: Arc<Loop>,
+    last: u64,
+}
+
+impl Pulse {
+    fn beats(&mut self) -> bool {
+        let turns = self.turns.turns.load(Ordering::Relaxed);
+        std::mem::replace(&mut self.last, turns) != turns
     }
 }
 
@@ -260,6 +281,17 @@ mod tests {
         let told = (1..=11).flat_map(|second| watch.look(start + Duration::from_secs(second)));
         let told: Vec<String> = told.collect();
         assert_eq!(told, ["the main loop stands still for 10 s, in the responder"]);
+    }
+
+    #[test]
+    fn the_pulse_beats_only_while_the_loop_turns() {
+        let turns = Arc::new(Loop::default());
+        let mut pulse = Pulse { turns: Arc::clone(&turns), last: 0 };
+        assert!(!pulse.beats());
+        turns.turn();
+        assert!(pulse.beats());
+        turns.enter(Part::Engine);
+        assert!(!pulse.beats(), "it is at something, and doesn't turn");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Where and how records are sent. Only `brokers` and `spool_directory` have no default.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct KafkaConfig {
     /// Bootstrap brokers: `host:port`, separated by commas.
@@ -45,7 +45,7 @@ pub struct KafkaConfig {
     pub properties: BTreeMap<String, Secret>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Topics {
     /// Detection findings. Default `hedgerow.findings`.
@@ -70,7 +70,7 @@ impl Topics {
 }
 
 /// TLS; without `ca_file` the system's certificates are trusted.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
     /// PEM file of the authorities that may sign a broker's certificate.
@@ -83,7 +83,7 @@ pub struct Tls {
     pub key_password: Option<Secret>,
 }
 
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sasl {
     /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
@@ -123,6 +123,12 @@ pub struct Secret(pub String);
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("***")
     }
 }
 
@@ -218,7 +224,11 @@ impl KafkaConfig {
         }
     }
 
-    fn check(&self) -> Result<(), SinkError> {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// [`SinkError::Config`] names the field and says what is wrong.
+    pub fn check(&self) -> Result<(), SinkError> {
         let fail =
             |field, reason: &str| Err(SinkError::Config { field, reason: reason.to_owned() });
         let bad_broker = |broker: &str| {

@@ -15,7 +15,10 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::daemon::watchdog::Count;
+use crate::{
+    daemon::watchdog::Count,
+    text::{self, Priority},
+};
 
 /// Lines that wait for a reader. Full: what comes is counted, and told once there is room.
 const LINES_MAX: usize = 4096;
@@ -171,6 +174,10 @@ impl Printer {
         if !self.open {
             return;
         }
+        let text = match text::is_journal(libc::STDOUT_FILENO) {
+            true => &text::prioritised(text, Priority::Notice),
+            false => text,
+        };
         match self.suspended(|| writeln!(io::stdout().lock(), "{text}")) {
             // EIO: the terminal hung up.
             Err(why) if why.kind() == io::ErrorKind::BrokenPipe || is_hung_up(&why) => self.shut(),
@@ -181,7 +188,7 @@ impl Printer {
 
     /// Who listened to the notices has gone: no reason to stop protecting the host.
     fn note(&self, text: &str) {
-        drop(self.suspended(|| writeln!(io::stderr().lock(), "{text}")));
+        drop(self.suspended(|| writeln!(io::stderr().lock(), "{}", text::noted(text))));
     }
 
     /// Prints without tearing the live line.

@@ -1,0 +1,41 @@
+//! `hedgerow config`: whether a daemon would start with the files, and what they say together.
+
+use std::path::Path;
+
+use crate::{
+    cli::{self, ConfigCommand},
+    config::{Config, shown},
+    text,
+};
+
+pub fn run(command: &ConfigCommand, json: bool) -> anyhow::Result<()> {
+    match command {
+        ConfigCommand::Check(file) => {
+            load(file.config.as_deref())?;
+            match json {
+                true => text::json(&serde_json::json!({ "valid": true }))?,
+                false => text::say("The configuration is valid."),
+            }
+        }
+        ConfigCommand::Show(file) => {
+            let values = shown(&load(file.config.as_deref())?)?;
+            if json {
+                return text::json(&values);
+            }
+            let lines: Vec<(String, &str)> = values
+                .iter()
+                .map(|one| (format!("{} = {}", one.key, one.value), one.from.as_str()))
+                .collect();
+            let width = lines.iter().map(|(line, _)| line.chars().count()).max().unwrap_or(0);
+            for (line, from) in lines {
+                text::say(&format!("{line:<width$}  # {from}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The configuration as a daemon without options would take it.
+fn load(config: Option<&Path>) -> anyhow::Result<Config> {
+    Config::load(&cli::Run { config: config.map(Path::to_owned), ..cli::Run::default() }, false)
+}
