@@ -9,6 +9,12 @@
 //! exponential tail of which k excesses that add up to S are all that is known: heavy while little
 //! is, exponential later. That is the extrapolation, held to its word by the held-back hours
 //! (`floors`). A surprise is that of an hour: -ln of p times the blocks in it.
+//!
+//! A program that repeats itself is known no better for it: blocks that look alike are one piece of
+//! evidence, however many they are. How many there are is told by records, which a copy never sets:
+//! of n blocks that are independent about ln n are larger than all before them, whatever they are
+//! drawn from. So k records are worth e^k blocks, at most all there are. Beyond the largest value p
+//! is that of so many, and the tail's scale is told by half as many values that differ.
 
 use std::collections::BTreeMap;
 
@@ -30,10 +36,12 @@ const BLOCKS_PER_HOUR: f64 = 12.0;
 /// program that always does the same is not surprising at its first step.
 const PRIOR_EXCESSES: f64 = 5.0;
 const PRIOR_SCALE: f64 = 0.75;
-/// Blocks at most whose excesses tell the scale of a tail.
+/// Values at most whose excesses tell the scale of a tail.
 const EXCESSES_MAX: usize = 16;
 /// Measures that differ by less are the same.
 const SAME: f32 = 0.1;
+/// Of n independent blocks ln n and so much set a record.
+const EULER_GAMMA: f64 = 0.577_215_664_901_532_9;
 
 /// The upper tail of one group's blocks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +50,9 @@ pub struct Tail {
     /// Blocks that are over, and the largest measures of them, in descending order.
     blocks: u64,
     largest: Vec<f32>,
+    /// Blocks that were larger than all before them; 0 in what was saved without it.
+    #[serde(default)]
+    records: u32,
     /// The running block and its largest measure.
     running: Option<(u32, f32)>,
 }
@@ -62,6 +73,12 @@ impl Tail {
             Some((running, largest)) if *running == block => *largest = largest.max(x),
             running => {
                 if let Some((_, largest)) = running.replace((block, x)) {
+                    if self.records == 0 && self.blocks > 0 {
+                        self.records = ((self.blocks as f64).ln() + EULER_GAMMA).round() as u32;
+                    }
+                    if self.largest.first().is_none_or(|record| largest > record + SAME) {
+                        self.records += 1;
+                    }
                     self.blocks += 1;
                     let at = self.largest.partition_point(|kept| *kept > largest);
                     if at < KEPT_MAX {
@@ -79,9 +96,16 @@ impl Tail {
         let reach = self.largest.partition_point(|kept| f64::from(*kept) >= x)
             + usize::from(f64::from(running) >= x);
 
-        let p = (reach as f64 + 1.0) / (self.blocks as f64 + 2.0);
+        let seldom = (reach as f64 + 1.0) / (self.blocks as f64 + 2.0);
+        let p = seldom.max(1.0 / (self.evidence() + 2.0));
         let largest = f64::from(self.largest.first().map_or(running, |kept| kept.max(running)));
         (self.far(x - largest) - (BLOCKS_PER_HOUR * p).ln()).max(0.0)
+    }
+
+    /// Blocks that the ones held back are worth, of which each would tell something of its own.
+    fn evidence(&self) -> f64 {
+        let all = self.blocks as f64;
+        if self.records == 0 { all } else { f64::from(self.records).exp().min(all) }
     }
 
     /// -ln of the probability that what exceeds the largest does so by as much as that.
@@ -89,11 +113,11 @@ impl Tail {
         if beyond <= 0.0 {
             return 0.0;
         }
-        // The upper half of the blocks, later the largest of them: bursts have a tail of their own.
-        // Equal ones count once: a program that does one of a few things is known by few.
-        let half = (self.blocks.div_ceil(2) as usize).min(EXCESSES_MAX).min(self.largest.len());
-        let mut upper = self.largest[..half].to_vec();
+        // The upper half of what is known, later the largest of it: bursts have a tail of their own.
+        let half = ((self.evidence() / 2.0).ceil() as usize).min(EXCESSES_MAX);
+        let mut upper = self.largest.clone();
         upper.dedup_by(|a, b| (*a - *b).abs() < SAME);
+        upper.truncate(half);
         let least = upper.last().copied().unwrap_or(0.0);
         let excesses = upper.iter().map(|x| f64::from(x - least)).sum::<f64>();
         let number = upper.len().saturating_sub(1) as f64 + PRIOR_EXCESSES;
@@ -211,5 +235,32 @@ mod tests {
         }
         assert!(tails.surprise(&subject(), 9.0).unwrap() < 6.0);
         assert!(tails.surprise(&subject(), 60.0).unwrap() > 9.0);
+    }
+
+    /// A quarter of an hour that is lived again and again is known no better after a day than after an
+    /// hour; a day that is none is.
+    #[test]
+    fn what_repeats_itself_is_known_no_better_for_it() {
+        const LIVES: u64 = 20;
+        let fresh = |rng: &mut SmallRng| -rng.gen_range(1e-3f64..1.0).ln();
+        let after = |hours: u32, repeats: bool| {
+            let of = |seed: u64| {
+                let mut rng = SmallRng::seed_from_u64(seed);
+                let quarter: Vec<f64> = (0..180).map(|_| fresh(&mut rng)).collect();
+                let mut tails = Tails::default();
+                for block in 0..hours * 12 {
+                    let from = rng.gen_range(0..120);
+                    for epoch in 0..60 {
+                        let lived = if repeats { quarter[from + epoch] } else { fresh(&mut rng) };
+                        tails.hold_back(&subject(), lived, block * 60 + epoch as u32);
+                    }
+                }
+                tails.surprise(&subject(), 16.0).unwrap()
+            };
+            (0..LIVES).map(of).sum::<f64>() / LIVES as f64
+        };
+        let (hour, day, other) = (after(1, true), after(24, true), after(24, false));
+        assert!(day < hour + 1.0, "{day} after {hour}");
+        assert!(other > day + 2.0, "{other} and {day}");
     }
 }
