@@ -101,6 +101,16 @@ flat: ## peak memory of training while its input grows tenfold
 	$(BUILD) --example flat
 	$(TARGET_DIR)/debug/examples/flat
 
+.PHONY: packages unit-test
+
+packages: ## a .deb and an .rpm of a release build, libraries linked in, in target/packages
+	@scripts/setup build package
+	@scripts/packages
+
+unit-test: ## the systemd unit is well-formed, and how exposed it is
+	@scripts/setup package
+	@scripts/test-unit
+
 .PHONY: wheel report-test notebooks spark
 
 wheel: ## the Python wheel (python/), and its tests against the command line
