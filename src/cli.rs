@@ -26,6 +26,7 @@ pub const CONFIG: &str = "/etc/hedgerow/hedgerow.toml";
     after_help = "Examples:\n  hedgerow run --learn 2m          try it: learn for two minutes, then score\n  \
                   hedgerow doctor                  what this kernel can do\n  \
                   hedgerow status                  what is watched, lost, learned and refused\n  \
+                  hedgerow top                     the same, and what happens, as it happens\n  \
                   hedgerow findings list           what was found\n  \
                   hedgerow why UID                 a finding or a refusal, explained\n\n\
                   Times are UTC.\n\n\
@@ -107,6 +108,13 @@ pub enum Command {
     /// One screen: what is watched, lost, learned and refused, and why a workload can't be enforced.
     #[command(after_help = "Examples:\n  hedgerow status\n  hedgerow status --json | jq .modes")]
     Status(State),
+    /// Workloads, findings and entries on a terminal, renewed every second; lifts entries.
+    #[command(
+        after_help = "Fits 80x24, also over ssh; what colour says words say, too, and NO_COLOR=1 \
+        leaves it out. `?` shows the keys. For machines: hedgerow status --json.\n\n\
+        Examples:\n  hedgerow top\n  NO_COLOR=1 hedgerow top --state /srv/hedgerow"
+    )]
+    Top(State),
     /// What would be missed: each kind of deed and each amount, by workload, and why.
     #[command(
         after_help = "Every program of a workload, and one that was never seen, is tried on the \

@@ -21,7 +21,10 @@ use self::cli::Command;
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let cleans_up = |command: &Command| {
-        matches!(command, Command::Run(_) | Command::Capture(_) | Command::Test(_))
+        matches!(
+            command,
+            Command::Run(_) | Command::Capture(_) | Command::Test(_) | Command::Top(_)
+        )
     };
     if !cleans_up(&cli.command) {
         // SAFETY: sets a disposition before any other thread is made. Whoever only tells something

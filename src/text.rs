@@ -213,7 +213,7 @@ pub fn remediation(remediation: &Remediation) -> String {
 }
 
 /// A share of what is told: in nats where those are what is shared.
-fn part(finding: &Finding, share: &Share) -> String {
+pub fn part(finding: &Finding, share: &Share) -> String {
     let percent = format!("{:>3.0} %", 100.0 * share.share);
     let nats = match &*share.of == NATS {
         true => format!("{:.1} nats", share.share * finding.surprise),

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod terminal;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -13,6 +15,8 @@ use std::{
 use hedgerow_event::Object;
 use hedgerow_lab::{Daemon, Lab, Line, Load, Running, Site, Started, User, executable};
 use serde_json::Value;
+
+use self::terminal::Terminal;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const LEARN: &str = "60s";
@@ -187,6 +191,47 @@ impl Learned {
         assert!(hedgerow(&self.state, &["maintenance", "--end"]).status.success());
     }
 
+    /// `hedgerow top` on a real terminal: what ran, was found and is refused; its key lifts an entry;
+    /// it goes on when the daemon hangs, and leaves the terminal as it was.
+    fn shows_itself_on_a_terminal(&self) {
+        let denied = self.answers(&["deny", "add", "--peer", "192.0.2.77", "--for", "1h"]);
+        let entry = denied["entries"][0]["uid"].as_str().unwrap().to_owned();
+        let terminal = Terminal::start();
+        let top = format!("{PROGRAM} top --state {}", self.state);
+        terminal.types(&format!("{top}\n"));
+        let workload = Lab::workload("tool");
+        terminal.waits_for(&["1 Workloads", &workload[..workload.len().min(16)], "q quit"]);
+        assert!(terminal.is_alternate());
+        terminal.types("2");
+        let found = terminal.waits_for(&["hedgerow-test.service", "ran from memory", "%"]);
+        assert!(found.contains("[2 Findings"), "{found}");
+        terminal.types("3");
+        terminal.waits_for(&[&entry[..8], "192.0.2.77", "refuses"]);
+        terminal.types("l");
+        terminal.waits_for(&["? y lifts it"]);
+        terminal.types("y");
+        terminal.waits_for(&["Lifted", &entry]);
+        let live = self.answers(&["deny", "list"])["live"].to_string();
+        assert!(!live.contains(&entry), "{live}");
+
+        let daemon = self.daemon.id().cast_signed();
+        // SAFETY: plain numbers; the daemon is ours and runs.
+        assert_eq!(unsafe { libc::kill(daemon, libc::SIGSTOP) }, 0);
+        terminal.waits_for(&["NO ANSWER since"]);
+        terminal.types("?");
+        terminal.waits_for(&["lift the chosen entry"]);
+        terminal.types(" 2");
+        terminal.waits_for(&["[2 Findings", "hedgerow-test.service"]);
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::kill(daemon, libc::SIGCONT) }, 0);
+        terminal.waits_for(&["nothing is wrong with it"]);
+
+        terminal.ends_its_program(libc::SIGTERM);
+        terminal.is_as_it_was();
+        terminal.types(&format!("{top} | cat\n"));
+        terminal.waits_for(&["status --json"]);
+    }
+
     /// The replacement is told, its finding, if it is one, is accepted, and its windows are learned.
     fn relearns(&self) {
         self.tool.replace();
@@ -224,5 +269,6 @@ fn an_incident_is_shown_end_to_end_and_a_replaced_program_relearns() {
     // Found once more, since nothing was accepted.
     learned.denies_nothing_in_maintenance();
     learned.relearns();
+    learned.shows_itself_on_a_terminal();
     learned.daemon.interrupt().unwrap();
 }

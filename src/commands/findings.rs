@@ -130,21 +130,21 @@ fn tell(finding: &Finding, orders: &Orders, json: bool) -> anyhow::Result<()> {
 }
 
 /// The end of the log, which is renamed away when it is full.
-struct Tail {
+pub(super) struct Tail {
     path: std::path::PathBuf,
     at: u64,
     rest: Vec<u8>,
 }
 
 impl Tail {
-    fn at_end(state: &Path) -> anyhow::Result<Self> {
+    pub(super) fn at_end(state: &Path) -> anyhow::Result<Self> {
         let path = findings::path(state);
         let at = std::fs::metadata(&path).map_or(0, |file| file.len());
         Ok(Self { path, at, rest: Vec::new() })
     }
 
     /// What came since; nothing where there is no log yet.
-    fn read(&mut self) -> anyhow::Result<Vec<Finding>> {
+    pub(super) fn read(&mut self) -> anyhow::Result<Vec<Finding>> {
         let Ok(mut file) = std::fs::File::open(&self.path) else { return Ok(Vec::new()) };
         if file.metadata()?.len() < self.at {
             (self.at, self.rest) = (0, Vec::new());

@@ -12,6 +12,7 @@ mod share;
 mod status;
 mod steer;
 mod test;
+mod top;
 mod why;
 
 use clap::CommandFactory;
@@ -34,6 +35,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Backtest(backtest) => judge::backtest(&backtest, json),
         Command::Model(command) => model::run(&command, json),
         Command::Status(state) => status::run(&config::state(&state)?, json),
+        Command::Top(state) => top::run(&config::state(&state)?, json),
         Command::Power { workload, model, state } => {
             power::run(model.as_deref(), workload.as_deref(), &config::state(&state)?, json)
         }

@@ -99,7 +99,7 @@ fn learned(status: &Status) -> Vec<String> {
 }
 
 /// What found no room or no way out; nothing where all is well.
-fn trouble(status: &Status) -> Vec<String> {
+pub(super) fn trouble(status: &Status) -> Vec<String> {
     let mut lines = Vec::new();
     if !status.stands_still.is_empty() {
         lines.push(format!(
@@ -188,17 +188,16 @@ fn not_yet(modes: &Modes) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use hedgerow_detect::surprise::floors::{ClassPromise, Promise};
     use hedgerow_event::{Class, Maturity, Mode};
 
     use super::*;
     use crate::control::{Hook, Maintenance, WorkloadMode};
 
-    #[test]
-    fn it_tells_what_is_wrong_and_what_holds_for_a_while() {
+    pub(in crate::commands) fn status() -> Status {
         let hook = |hook: &str, proof: &str| Hook { hook: hook.into(), proof: proof.into() };
-        let mut status = Status {
+        Status {
             mode: Some(Mode::Enforce),
             armed: Some(true),
             entries: 2,
@@ -249,8 +248,16 @@ mod tests {
             hooks: vec![hook("Calls", "Proved"), hook("Exec", "Unproved")],
             maintenance: Vec::new(),
             muted: 0,
+            events_per_second: 0.0,
             modes: None,
-        };
+            workloads: Vec::new(),
+            workloads_more: 0,
+        }
+    }
+
+    #[test]
+    fn it_tells_what_is_wrong_and_what_holds_for_a_while() {
+        let mut status = status();
         let said = lines(&status).join("\n");
         for told in
             ["unproved: Exec", "2 of 200", "1.000 %", "fill, scores in 1 m 30 s", "2 entries"]

@@ -165,9 +165,33 @@ pub struct Status {
     pub maintenance: Vec<Maintenance>,
     /// Findings that are muted.
     pub muted: usize,
+    /// Records of all workloads, in the window that closed last.
+    #[serde(default)]
+    pub events_per_second: f64,
     /// How far the responder may go, workload by workload; only where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modes: Option<Modes>,
+    /// The busiest workloads, and how many more there are; only where it was asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<WorkloadNow>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub workloads_more: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// What a workload does now: in the window of five seconds that closed last.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkloadNow {
+    pub workload: Workload,
+    pub state: Maturity,
+    /// Records that the kernel sent, and the system calls that they count.
+    pub events_per_second: f64,
+    pub calls_per_second: f64,
+    /// Of its most surprising window, in nats, where one was judged last; `None` before that.
+    pub surprise: Option<f64>,
 }
 
 /// A hook of the sensor and how sure it is that it works.

@@ -66,11 +66,13 @@ impl Daemon {
     pub(super) fn status(&self) -> Status {
         let outlets = self.reporter.outlets();
         let (orders, still) = (&self.orders, &self.watchdog.still);
-        status::status(&self.engine, &self.sensor, &self.actor, outlets, orders, still)
+        let pulse = &self.pulse;
+        status::status(&self.engine, &self.sensor, &self.actor, outlets, orders, still, pulse)
     }
 
     fn whole_status(&self) -> Status {
-        Status { modes: self.modes().ok(), ..self.status() }
+        let (workloads, workloads_more) = self.pulse.told(&self.engine);
+        Status { modes: self.modes().ok(), workloads, workloads_more, ..self.status() }
     }
 
     /// Every workload that anything is known of.

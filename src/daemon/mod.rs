@@ -10,6 +10,7 @@ mod capture;
 mod orders;
 mod outlets;
 mod process;
+mod pulse;
 mod report;
 mod seen;
 mod service;
@@ -42,6 +43,7 @@ pub use self::orders::Orders;
 use self::{
     act::{Actor, Done},
     outlets::Outlets,
+    pulse::Pulse,
     report::Reporter,
     seen::Seen,
     watch::Told,
@@ -82,6 +84,7 @@ struct Daemon {
     reporter: Reporter,
     orders: Orders,
     seen: Seen,
+    pulse: Pulse,
     tampered: Told,
     capture: Option<Capture>,
     /// A hole in it was told.
@@ -173,6 +176,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         reporter,
         orders,
         seen: Seen::default(),
+        pulse: Pulse::default(),
         tampered: Told::default(),
         capture,
         capture_failed: false,
@@ -328,6 +332,7 @@ impl Daemon {
                 for event in &events {
                     self.engine.observe(event);
                     self.actor.observe(event, learning);
+                    self.pulse.observe(event);
                     if let Some((workload, cgroup_id)) = self.seen.observe(event) {
                         self.allow_anew(&workload, cgroup_id);
                     }
@@ -364,6 +369,11 @@ impl Daemon {
         self.last_close = Some(close);
         self.epochs += 1;
         self.watch(&outcomes);
+        self.pulse.close();
+        self.pulse.scored(outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Scored(score) => Some(score),
+            _ => None,
+        }));
         for outcome in outcomes {
             self.handle(outcome)?;
         }

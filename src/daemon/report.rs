@@ -24,14 +24,6 @@ pub fn is_live(config: &Config) -> bool {
     std::io::stderr().is_terminal() && !config.json
 }
 
-/// What machines are told after each epoch.
-#[derive(Serialize)]
-struct Told {
-    #[serde(flatten)]
-    status: Status,
-    events_per_second: f64,
-}
-
 pub struct Reporter {
     json: bool,
     /// With a line that is renewed, on a terminal only.
@@ -191,8 +183,7 @@ impl Reporter {
     /// After each epoch: a status for machines, now and then a line where there is no terminal.
     pub fn epoch(&mut self, engine: &Engine, sensor: &Sensor, status: Option<Status>) {
         if let Some(status) = status {
-            let rate = self.rate().round();
-            return self.status(Told { status, events_per_second: rate });
+            return self.status(status);
         }
         if !self.live && self.last_quiet.elapsed() >= QUIET {
             self.last_quiet = Instant::now();

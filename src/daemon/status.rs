@@ -4,7 +4,7 @@ use hedgerow_detect::{EPOCH_SECONDS, Engine};
 use hedgerow_probe::{Control as Sensor, Proof};
 use hedgerow_responder::Responder;
 
-use super::{act::Actor, orders::Orders, outlets::Outlets, watchdog::Still};
+use super::{act::Actor, orders::Orders, outlets::Outlets, pulse::Pulse, watchdog::Still};
 use crate::control::{Hook, Status};
 
 /// What was counted since the start.
@@ -22,6 +22,7 @@ pub fn status(
     outlets: &Outlets,
     orders: &Orders,
     still: &Still,
+    pulse: &Pulse,
 ) -> Status {
     let stats = sensor.stats().unwrap_or_default();
     let hooks = sensor.hooks().into_iter().filter(|status| status.proof != Proof::Absent);
@@ -77,6 +78,9 @@ pub fn status(
         hooks: hooks.collect(),
         maintenance: orders.maintenance.clone(),
         muted: orders.muted.len(),
+        events_per_second: pulse.events_per_second(),
         modes: None,
+        workloads: Vec::new(),
+        workloads_more: 0,
     }
 }
