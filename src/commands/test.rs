@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 
 use super::why;
 use crate::{
-    control::{GetStatus, Remove, Which, call, socket},
+    control::{GetStatus, Remove, Status, Which, call, socket},
     exit::Failure,
     findings, text,
 };
@@ -40,15 +40,12 @@ const MAIN_S: u32 = 600;
 /// Its cgroup is named like a unit, so that it is a workload of its own, which normal life lacks:
 /// no entry made for it can concern anything else.
 const UNIT: &str = "hedgerow-test.service";
-/// What runs from memory. It holds one connection, sends a byte over it in each round and ends with
-/// [`CUT`] when it can't; beside it opens short connections, looks for files that aren't there and
-/// starts subshells, as a dropped tool that looks around would. Each round is another exec of the
-/// same image, a quarter of a second each, for a minute.
-const SCRIPT: &str = r#"[ -e /proc/self/fd/7 ] || exec 7<>/dev/tcp/127.0.0.1/$PORT || exit 9
-printf . >&7 || exit 9
-for i in {1..20}; do (exec 8<>/dev/tcp/127.0.0.1/$PORT); : </nonexistent/$i; done
-read -t 0.2 <&7
-[ "${ROUND:=1}" -lt 240 ] && ROUND=$((ROUND + 1)) exec -a hedgerow-test /proc/self/exe -c 'eval "$SCRIPT"'"#;
+/// What runs from memory: once, as quietly as an implant. It holds one connection, sends a byte over it
+/// four times a second for a minute, and ends with [`CUT`] when it can't.
+const SCRIPT: &str = r#"exec 7<>/dev/tcp/127.0.0.1/$PORT || exit 9
+for i in {1..240}; do printf . >&7 || exit 9; read -t 0.25 <&7; done"#;
+/// The hook that an exec from memory is told by.
+const EXECS: &str = "Exec";
 /// How the script ends when its connection is cut, or never stood; SIGPIPE may be faster.
 const CUT: i32 = 9;
 
@@ -71,19 +68,12 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     let mut log = Log::at_end(&findings::path(state))?;
     let mut incident = Incident::start()?;
     say(&format!(
-        "Incident: process {} in {UNIT} runs a copy of bash from memory and sends bytes to \
-         127.0.0.1.\n",
+        "Incident: process {} in {UNIT} runs a copy of bash from memory, once, and sends a byte \
+         to 127.0.0.1 four times a second. It does nothing else.\n",
         incident.child.id()
     ));
     let Some(finding) = await_finding(&mut log, &incident)? else {
-        anyhow::bail!(
-            "the daemon found nothing within {} s. Until its profile is mature only what lies beyond \
-             everything held back is found: where more went on while this host was learned than a \
-             small program can do, learn longer (`hedgerow run --learn`). An earlier test is one \
-             episode with this one for 5 minutes; `hedgerow findings list --all` shows what was \
-             found, `hedgerow doctor` what this kernel can do",
-            PATIENCE.as_secs()
-        );
+        anyhow::bail!("{}", not_found(&call(&socket(state), &GetStatus {})?));
     };
     let found_ms = incident.started.elapsed().as_millis();
     say(&format!("Finding after {found_ms} ms:\n{}", text::finding(&finding)));
@@ -123,6 +113,32 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
         text::json(&told)?;
     }
     Ok(())
+}
+
+/// Why a program that ran from memory was not found, as far as the daemon's health says.
+fn not_found(status: &Status) -> String {
+    let execs = status.hooks.iter().find(|hook| hook.hook == EXECS);
+    let why = if let Some(stage) = status.stands_still.first() {
+        format!("{stage}; restart the daemon if that lasts")
+    } else if execs.is_none_or(|hook| hook.proof != "Proved") {
+        "it doesn't see programs start here; `hedgerow doctor` says why".to_owned()
+    } else if let Some(why) = &status.findings_failure {
+        format!("it may have found it and can't write it down: {why}")
+    } else if status.lost > 0 {
+        format!(
+            "{} of {} records were lost since the start, this one may be among them; try again, or \
+             give it larger rings (ring_mib)",
+            status.lost, status.sent
+        )
+    } else {
+        "it sees programs start, and lost nothing: `hedgerow findings list --all` shows whether an \
+         operator accepted such a finding before, or it is an episode with an earlier test"
+            .to_owned()
+    };
+    format!(
+        "NOT FOUND: a program ran from memory and the daemon told nothing of it within {} s: {why}",
+        PATIENCE.as_secs()
+    )
 }
 
 /// What is written to the findings' log from now on.
@@ -337,5 +353,29 @@ fn release(state: &Path, entry: &Remediation) -> anyhow::Result<(String, Value)>
         }
         // Its time may be over by now.
         Err(why) => Ok((format!("{why:#}"), Value::Null)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::status;
+
+    #[test]
+    fn who_finds_nothing_is_told_what_stands_in_the_way_and_the_way_out() {
+        let mut status = status::tests::status();
+        status.lost = 0;
+        assert!(not_found(&status).contains("hedgerow doctor"), "its execs are unproved");
+        for hook in &mut status.hooks {
+            hook.proof = "Proved".into();
+        }
+        assert!(not_found(&status).contains("findings list --all"));
+        status.lost = 7;
+        assert!(not_found(&status).contains("7 of 200 records"));
+        status.findings_failure = Some("no space left".into());
+        assert!(not_found(&status).contains("no space left"));
+        status.stands_still = vec!["the main loop stands still".into()];
+        let said = not_found(&status);
+        assert!(said.starts_with("NOT FOUND: ") && said.contains("the main loop"), "{said}");
     }
 }

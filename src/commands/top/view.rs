@@ -220,7 +220,7 @@ impl View {
         };
         match asked {
             Some((uid, target)) => {
-                let question = format!("Lift {uid} ({target})? y lifts it, any other key doesn't");
+                let question = format!("Lift {uid}? y lifts it, any other key doesn't: {target}");
                 self.over = Over::Confirm(uid, question);
             }
             None => self.notice = Some("Nothing to lift: choose an entry first (3).".into()),
