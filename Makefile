@@ -20,16 +20,27 @@ BUILD := cargo build --locked --workspace
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(AS_ROOT)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kernels evasions enforce-truth lint fmt demo truth bench bench-model eval eval-model test-data flat
+.PHONY: help run first-word picture test test-kernels evasions enforce-truth lint fmt demo truth bench bench-model eval eval-model test-data flat
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-run: ## build, then observe this host and learn it for LEARN (default 2m)
+run: ## build what is shipped, then observe this host and learn it for LEARN (default 2m)
 	@scripts/setup build
-	@echo "Building Hedgerow (the first time takes some minutes)"
-	$(BUILD) --bin hedgerow
-	$(AS_ROOT) $(HEDGEROW) run --learn $(LEARN)
+	@echo "Building Hedgerow as it is shipped: the first time takes some minutes, later ones seconds"
+	@begin=$$(date +%s); $(BUILD) --release --bin hedgerow && \
+		echo "Built in $$(($$(date +%s) - begin)) s: $(TARGET_DIR)/release/hedgerow"
+	$(AS_ROOT) $(TARGET_DIR)/release/hedgerow run --learn $(LEARN)
+
+first-word: ## how long a newcomer waits for the first screen, for scoring and for the finding of `hedgerow test`
+	@scripts/setup build
+	$(BUILD) --release --bin hedgerow
+	$(AS_ROOT) scripts/first-word $(TARGET_DIR)/release/hedgerow
+
+picture: ## what `hedgerow top` and a finding look like, drawn by the programs themselves, into docs/pictures
+	@scripts/setup build picture
+	$(BUILD) --release --bin hedgerow
+	$(AS_ROOT) scripts/picture $(TARGET_DIR)/release/hedgerow docs/pictures
 
 test: lint ## lint, then every test; live-kernel tests run as root
 	@scripts/setup build test

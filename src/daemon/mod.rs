@@ -30,6 +30,7 @@ use hedgerow_event::{Disposition, EpochClose, Event, GramReport, Grams};
 use hedgerow_features::{Record, Sensors};
 use hedgerow_hostfile::Refusals;
 use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
+use hedgerow_responder::Responder;
 use hedgerow_sink::{
     JsonLinesSink, Rotation,
     kafka::{Connection, KafkaSink},
@@ -189,7 +190,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     };
     daemon.arm();
     daemon.orders_changed();
-    daemon.reporter.started(&daemon.sensor, &daemon.engine);
+    let mode = daemon.actor.responder.as_ref().map(Responder::default_mode);
+    daemon.reporter.started(&daemon.sensor, &daemon.engine, mode);
     service::ready();
     let ended = daemon.pump(&items, &control, &signals);
     daemon.stop(probe, &items, ended)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase};
-use hedgerow_event::{Activity, Disposition, Finding, Remediation, Subject, Workload, gate};
+use hedgerow_event::{Activity, Disposition, Finding, Mode, Remediation, Subject, Workload, gate};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
 use hedgerow_sink::parquet::ParquetStatus;
 use serde::Serialize;
@@ -101,13 +101,13 @@ impl Reporter {
     }
 
     /// What is attached, before anything was observed.
-    pub fn started(&mut self, sensor: &Sensor, engine: &Engine) {
+    pub fn started(&mut self, sensor: &Sensor, engine: &Engine, mode: Option<Mode>) {
         let hooks = sensor.hooks();
-        let named = |proof: Proof| -> Vec<String> {
-            let with = hooks.iter().filter(|status| status.proof == proof);
-            with.map(|status| format!("{:?}", status.hook).to_lowercase()).collect()
-        };
+        let with = |proof: Proof| hooks.iter().filter(move |status| status.proof == proof);
         if self.json {
+            let named = |proof: Proof| -> Vec<String> {
+                with(proof).map(|status| format!("{:?}", status.hook).to_lowercase()).collect()
+            };
             return self.status(json!({
                 "phase": engine.phase(),
                 "proved": named(Proof::Proved),
@@ -116,30 +116,20 @@ impl Reporter {
                 "relearning_seconds": seconds(engine.relearning_epochs()),
             }));
         }
-        self.note(&format!(
-            "Observing {}. Proved: {}.",
-            self.host,
-            named(Proof::Proved).join(", ")
-        ));
-        let unproved = named(Proof::Unproved);
-        if !unproved.is_empty() {
-            self.note(&format!("Loaded, unproved: {}.", unproved.join(", ")));
-        }
-        let absent = named(Proof::Absent);
-        if !absent.is_empty() {
-            self.note(&format!("Not available here: {} (see hedgerow doctor).", absent.join(", ")));
-        }
-        match engine.phase() {
-            Phase::Scoring => {
-                self.note(&format!("Scoring with model {}.", engine.model_id()));
-                if engine.relearning_epochs() > 0 {
-                    self.note(&text::relearning(seconds(engine.relearning_epochs())));
-                }
-            }
-            _ => self.note(&format!(
-                "Learning what is normal here; scoring starts in {}.",
-                text::seconds(seconds(engine.epochs_left()))
-            )),
+        let named = |proof: Proof| with(proof).map(|status| status.hook.name()).collect();
+        let first = First {
+            host: &self.host,
+            proved: named(Proof::Proved),
+            unproved: named(Proof::Unproved),
+            absent: named(Proof::Absent),
+            model: (engine.phase() == Phase::Scoring).then(|| engine.model_id()),
+            seconds_left: seconds(engine.epochs_left()),
+            now_ns: hedgerow_responder::now().wall_ns,
+            mode,
+        };
+        first.lines().iter().for_each(|line| self.note(line));
+        if engine.phase() == Phase::Scoring && engine.relearning_epochs() > 0 {
+            self.note(&text::relearning(seconds(engine.relearning_epochs())));
         }
     }
 
@@ -332,7 +322,109 @@ impl Reporter {
     }
 }
 
+/// What the first screen is made of.
+struct First<'a> {
+    host: &'a str,
+    proved: Vec<&'static str>,
+    unproved: Vec<&'static str>,
+    absent: Vec<&'static str>,
+    /// Where it scores already.
+    model: Option<&'a str>,
+    seconds_left: u64,
+    now_ns: i64,
+    /// `None`: the deny hooks are not loaded.
+    mode: Option<Mode>,
+}
+
+impl First<'_> {
+    /// What is watched, missing, learned, when scoring starts, and what may be refused.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![
+            format!("Hedgerow observes {}.", self.host),
+            format!(
+                "  Watched: {}; a child process did each, and it was seen.",
+                self.proved.join(", ")
+            ),
+        ];
+        if !self.unproved.is_empty() {
+            lines
+                .push(format!("  Loaded, and not seen to work yet: {}.", self.unproved.join(", ")));
+        }
+        lines.push(match self.absent.is_empty() {
+            true => "  Missing: nothing.".to_owned(),
+            false => format!("  Missing: {} (hedgerow doctor says why).", self.absent.join(", ")),
+        });
+        match self.model {
+            Some(model) => lines.extend([
+                format!("  Learned: model {model}."),
+                "  Scoring: from now on; findings are told here.".to_owned(),
+            ]),
+            None => {
+                let left = text::seconds(self.seconds_left);
+                let left_ns = i64::try_from(self.seconds_left).unwrap_or(0) * 1_000_000_000;
+                lines.extend([
+                    format!("  Learned: nothing yet; what is normal here is learned for {left}."),
+                    format!(
+                        "  Scoring: starts in {left}, at {} UTC; nothing is found before.",
+                        text::time(self.now_ns + left_ns)
+                    ),
+                ]);
+            }
+        }
+        lines.push(match self.mode {
+            None => "  Refused: nothing, the deny hooks are not loaded.".to_owned(),
+            Some(Mode::Observe) => {
+                "  Refused: nothing, until you say so (hedgerow mode --help).".to_owned()
+            }
+            Some(mode) => format!("  Refused: as mode {mode} says (hedgerow mode)."),
+        });
+        lines.push(
+            "  Look: `hedgerow top` in another terminal; once it scores, `hedgerow test` makes one \
+             harmless incident."
+                .to_owned(),
+        );
+        lines
+    }
+}
+
 /// Seconds of so many epochs.
 fn seconds(epochs: u32) -> u64 {
     u64::from(epochs) * EPOCH_SECONDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_screen_says_what_is_watched_missing_learned_and_when_it_scores() {
+        let mut first = First {
+            host: "web-1",
+            proved: vec!["system calls", "exec"],
+            unproved: vec!["cgroups"],
+            absent: vec!["packets"],
+            model: None,
+            seconds_left: 120,
+            now_ns: 0,
+            mode: Some(Mode::Observe),
+        };
+        let said = first.lines().join("\n");
+        for told in [
+            "observes web-1",
+            "Watched: system calls, exec;",
+            "not seen to work yet: cgroups",
+            "Missing: packets (hedgerow doctor",
+            "learned for 2 m.",
+            "starts in 2 m, at 1970-01-01 00:02:00 UTC",
+            "Refused: nothing, until you say so",
+        ] {
+            assert!(said.contains(told), "{told} in {said}");
+        }
+        (first.absent, first.model, first.mode) = (Vec::new(), Some("m1"), None);
+        let said = first.lines().join("\n");
+        for told in ["Missing: nothing.", "model m1", "from now on", "hooks are not loaded"] {
+            assert!(said.contains(told), "{told} in {said}");
+        }
+        assert!(!said.contains("starts in"), "{said}");
+    }
 }
