@@ -1,9 +1,10 @@
 //! What the daemon says, asked by threads that may wait for it.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -18,6 +19,8 @@ use crate::{
 const EACH: Duration = Duration::from_secs(1);
 /// Findings that are kept, the newest.
 pub const FINDINGS_MAX: usize = 200;
+/// Who may not read the log, but ask for it, does so this often: each answer is all of it.
+const ASKED: Duration = Duration::from_secs(10);
 /// What waits to be drawn. Full: the asking waits, too.
 const NEWS_MAX: usize = 4;
 
@@ -98,13 +101,15 @@ fn look(state: &Path, log: &mut Log) -> anyhow::Result<Answer> {
 struct Log {
     state: PathBuf,
     tail: Option<Tail>,
+    /// When it was read whole.
+    read: Option<Instant>,
     /// Oldest first.
     alerts: Vec<Finding>,
 }
 
 impl Log {
     fn new(state: &Path) -> Self {
-        Self { state: state.to_owned(), tail: None, alerts: Vec::new() }
+        Self { state: state.to_owned(), tail: None, read: None, alerts: Vec::new() }
     }
 
     fn follow(&mut self) -> anyhow::Result<()> {
@@ -113,10 +118,15 @@ impl Log {
             keep(&mut self.alerts, fresh);
             return Ok(());
         }
+        if self.read.is_some_and(|read| read.elapsed() < ASKED) {
+            return Ok(());
+        }
         // What is written between the two is read twice rather than not at all.
-        let tail = Tail::at_end(&self.state)?;
+        let tail = fs::read_dir(&self.state).is_ok().then(|| Tail::at_end(&self.state));
+        self.alerts.clear();
         keep(&mut self.alerts, findings::read(&self.state)?);
-        self.tail = Some(tail);
+        self.tail = tail.transpose()?;
+        self.read = Some(Instant::now());
         Ok(())
     }
 }
