@@ -25,6 +25,7 @@ def parser():
         sub.add_argument("--model", default="model.hedgerow", help="model file (default: %(default)s)")
         for option in ("host", "workload", "program"):
             sub.add_argument(f"--{option}", action="append", help="only these, by name or pattern")
+        sub.add_argument("--where", metavar="SQL", help="only where this holds of host, workload and program")
         sub.add_argument("--from", dest="from_time", metavar="TIME", help="only epochs that end from then on")
         sub.add_argument("--to", dest="to_time", metavar="TIME", help="only epochs that end until then")
         sub.add_argument("--tz", default="UTC", help="zone of times that name none (default: %(default)s)")

@@ -16,9 +16,10 @@ def _path(value):
     return None if value is None else os.fspath(value)
 
 
-def _captures(captures, *, host=None, from_time=None, to_time=None, tz="UTC", workload=None, program=None):
+def _captures(captures, *, host=None, from_time=None, to_time=None, tz="UTC", workload=None, program=None, where=None):
     """What every verb takes: captures, partitions, files and patterns of these; of which hosts,
-    epochs (RFC 3339, without a zone in `tz`), workloads and programs, by name or pattern."""
+    epochs (RFC 3339, without a zone in `tz`), workloads and programs, by name or pattern, or by
+    `where`, a condition in SQL on `host`, `workload` and `program`."""
     return {
         "captures": _list(captures),
         "host": _list(host),
@@ -27,6 +28,7 @@ def _captures(captures, *, host=None, from_time=None, to_time=None, tz="UTC", wo
         "tz": tz,
         "workload": _list(workload),
         "program": _list(program),
+        "condition": where,
     }
 
 

@@ -8,8 +8,8 @@ use hedgerow_offline as offline;
 use hedgerow_offline::{
     Error, Result,
     backtest::{Ask, Backtest, Difference, Policy},
-    eval::{self, Collected},
-    fleet, labels,
+    condition::Condition,
+    eval, fleet, labels,
     player::Only,
     report::{Gathered, Report},
     score::{Out, Score},
@@ -38,6 +38,7 @@ pub struct Captures {
     tz: String,
     workload: Vec<String>,
     program: Vec<String>,
+    condition: Option<String>,
 }
 
 struct Asked {
@@ -67,12 +68,15 @@ impl Captures {
         if span.from_ns >= span.to_ns {
             return Err(Error::Usage("the end is not after the beginning".to_owned()));
         }
-        let selection = Selection { hosts: patterns("host", &self.host)?, span, ..Selection::default() };
+        let condition = self.condition.as_deref().map(str::parse::<Condition>).transpose();
+        let condition = condition.map_err(|why| Error::Usage(format!("where: {why}")))?;
+        let hosts = patterns("host", &self.host)?;
+        let selection = Selection { hosts, condition: condition.clone(), span };
         let source = Source::open(&self.captures, &selection)?;
         let only = Only {
             workloads: patterns("workload", &self.workload)?,
             programs: patterns("program", &self.program)?,
-            ..Only::default()
+            condition,
         };
         Ok(Asked { source, span, only })
     }
@@ -207,30 +211,14 @@ pub fn evaluate(
     told(py, move || {
         let labels = labels::read(&labelled)?;
         let Asked { source, span, only } = captures.open()?;
-        let name = model.display().to_string();
         let how = Score { model, recompute, only, budget_per_day: budget };
-        let mut collected = Collected::default();
-        let (mut damaged, mut gaps) = (source.damaged, Vec::new());
-        for run in source.runs {
-            collected.host(&run.host);
-            let met = offline::score::score(
-                run,
-                span,
-                &how,
-                &mut |_, outcome| {
-                    collected.add(&outcome);
-                    Ok(true)
-                },
-                &mut |_| {},
-            )?;
-            damaged.extend(met.damaged);
-            gaps.extend(met.gaps);
-        }
-        let told = eval::evaluate(&name, budget.unwrap_or(BUDGET_PER_DAY), &collected, &labels);
+        let mut damaged = source.damaged;
+        let (told, met) = eval::run(source.runs, span, &how, BUDGET_PER_DAY, &labels, &mut |_| {})?;
+        damaged.extend(met.damaged);
         csv.map_or(Ok(()), |path| write(&path, &told.csv()))?;
         let zone = time::zone(&captures.tz).map_err(Error::Usage)?;
         html.map_or(Ok(()), |path| write(&path, &told.html(zone)))?;
-        Ok(json!({ "evaluation": told, "holes": holes(&damaged, &gaps) }))
+        Ok(json!({ "evaluation": told, "holes": holes(&damaged, &met.gaps) }))
     })
 }
 

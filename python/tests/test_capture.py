@@ -94,6 +94,10 @@ def test_verbs_are_those_of_the_command_line(life, tmp_path):
     assert pl.DataFrame(hedgerow.read_capture(out, "scores")).equals(scores(life))
     assert hedgerow.score([life.today], life.model)["findings"] == life.findings
     assert {f["host_id"] for f in hedgerow.score(life.today, life.model, host="b")["findings"]} <= {"b"}
+    of_b = [hedgerow.score(life.today, life.model, **which) for which in ({"host": "b"}, {"where": "host = 'b'"})]
+    assert of_b[0] == of_b[1]
+    with pytest.raises(hedgerow.Error, match="where"):
+        hedgerow.score(life.today, life.model, where="size > 3")
     with pytest.raises(hedgerow.Error, match="there are a, b"):
         hedgerow.score(life.today, life.model, host="c")
 

@@ -6,9 +6,9 @@ use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 use anyhow::Context;
 use hedgerow_offline::{
     backtest::{self, Backtest, Difference, Policy},
-    eval::{self, Collected},
+    eval,
     labels::{self, Label},
-    score::{self, Score},
+    score::Score,
     time,
 };
 use serde_json::json;
@@ -48,27 +48,12 @@ pub fn eval(arguments: &cli::Eval, json: bool) -> anyhow::Result<()> {
         budget_per_day: budget(arguments.budget)?,
     };
     let bar = progress(rows(&source), json)?;
-    let mut collected = Collected::default();
-    let (mut damaged, mut gaps) = (source.damaged, Vec::new());
-    for run in source.runs {
-        collected.host(&run.host);
-        let scored = score::score(
-            run,
-            span,
-            &how,
-            &mut |_, outcome| {
-                collected.add(&outcome);
-                Ok(true)
-            },
-            &mut |rows| bar.inc(rows),
-        )?;
-        damaged.extend(scored.damaged);
-        gaps.extend(scored.gaps);
-    }
+    let mut damaged = source.damaged;
+    let mut on = |rows| bar.inc(rows);
+    let (told, met) = eval::run(source.runs, span, &how, BUDGET_PER_DAY_DEFAULT, &labels, &mut on)?;
     bar.finish_and_clear();
-    let budget = arguments.budget.unwrap_or(BUDGET_PER_DAY_DEFAULT);
-    let model = arguments.model.display().to_string();
-    let told = eval::evaluate(&model, budget, &collected, &labels);
+    damaged.extend(met.damaged);
+    let gaps = met.gaps;
     if let Some(path) = &arguments.csv {
         write(path, &told.csv())?;
     }

@@ -309,7 +309,8 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
     let Some(by) = caller.0 else {
         return refused(StatusCode::FORBIDDEN, "the kernel doesn't say who asks");
     };
-    if !request.only_reads() && !(desk.steers && by.uid == 0) {
+    let steers = desk.steers && by.uid == 0;
+    if !steers && !request.only_reads() {
         return refused(
             StatusCode::FORBIDDEN,
             "only root may steer the daemon; you may read from it",

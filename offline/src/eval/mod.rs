@@ -11,13 +11,21 @@ mod show;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use hedgerow_detect::{Engine, Outcome};
 use hedgerow_event::{Class, Family};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::Serialize;
 
 pub use self::collect::{Alert, Collected};
 use self::curve::{Binned, Curve};
-use crate::labels::Label;
+use crate::{
+    Result,
+    labels::Label,
+    player::Progress,
+    score::{self, Score, Scored},
+    source::Run,
+    time::Span,
+};
 
 /// Draws of the bootstrap.
 const DRAWS: usize = 1000;
@@ -86,6 +94,34 @@ pub struct Evaluation {
     pub ablations: Vec<Ablation>,
     pub roc: Vec<(f64, f64)>,
     pub precision_recall: Vec<(f64, f64)>,
+}
+
+/// Scores runs and evaluates what is told of them by labels; with what was met on the way.
+/// `budget_per_day` is what the figures are told for, where `how` leaves it to the captures.
+///
+/// # Errors
+/// As [`score::score`].
+pub fn run(
+    runs: Vec<Run>,
+    span: Span,
+    how: &Score,
+    budget_per_day: f64,
+    labels: &[Label],
+    progress: &mut Progress<'_>,
+) -> Result<(Evaluation, Scored)> {
+    let (mut collected, mut met) = (Collected::default(), Scored::default());
+    for run in runs {
+        collected.host(&run.host);
+        let mut tell = |_: &Engine, outcome: Outcome| {
+            collected.add(&outcome);
+            Ok(true)
+        };
+        let scored = score::score(run, span, how, &mut tell, progress)?;
+        met.damaged.extend(scored.damaged);
+        met.gaps.extend(scored.gaps);
+    }
+    let budget_per_day = how.budget_per_day.unwrap_or(budget_per_day);
+    Ok((evaluate(&how.model.display().to_string(), budget_per_day, &collected, labels), met))
 }
 
 /// Evaluates what was collected while captures were scored.
