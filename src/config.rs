@@ -38,6 +38,15 @@ struct Raw {
     key_file: Option<PathBuf>,
     /// The Kafka sink, as the sink's own documentation describes its keys.
     kafka: Option<toml::Table>,
+    /// Metrics for Prometheus.
+    metrics: Option<RawMetrics>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMetrics {
+    /// Where scrapers are answered: an address of loopback with a port.
+    listen: std::net::SocketAddr,
 }
 
 /// What the daemon runs with: every value checked.
@@ -58,6 +67,8 @@ pub struct Config {
     pub full: bool,
     pub capture: Option<PathBuf>,
     pub kafka: Option<KafkaConfig>,
+    /// Where scrapers are answered; nowhere unless told.
+    pub metrics: Option<std::net::SocketAddr>,
     pub seed: Option<u64>,
     /// Where the seed is from; a model of another key is refused then.
     pub key_file: Option<PathBuf>,
@@ -108,6 +119,10 @@ impl Config {
         let state = run.state.clone().or(raw.state);
         let state = state.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY));
         let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state, &files)?;
+        let metrics = raw.metrics.map(|metrics| metrics.listen);
+        if let Some(why) = metrics.and_then(crate::metrics::refusal) {
+            return Err(Failure::Usage(format!("metrics.listen: {why}")).into());
+        }
         // A seed on the command line is for this run alone.
         let key_file = run.key_file.clone().or(raw.key_file).filter(|_| run.seed.is_none());
         let seed = key_file.as_deref().map(hedgerow_offline::fleet::key).transpose()?.or(run.seed);
@@ -125,6 +140,7 @@ impl Config {
             full: run.full,
             capture: run.capture.clone(),
             kafka,
+            metrics,
             seed,
             key_file,
             keep_entries: run.keep_entries,

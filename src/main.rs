@@ -9,6 +9,7 @@ mod daemon;
 mod exit;
 mod findings;
 mod host;
+mod metrics;
 mod names;
 mod text;
 

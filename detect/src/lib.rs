@@ -194,6 +194,8 @@ pub struct Engine {
     now_boot_ns: u64,
     realtime_offset_ns: i64,
     model_id: String,
+    /// Wall time at which its learning ended; 0 where an older version wrote the model.
+    learned_ns: i64,
 }
 
 impl Engine {
@@ -247,6 +249,7 @@ impl Engine {
             now_boot_ns: 0,
             realtime_offset_ns: settings.realtime_offset_ns,
             model_id: String::new(),
+            learned_ns: 0,
             settings,
         }
     }

@@ -66,6 +66,9 @@ struct LearnedSection {
     /// Epochs for which first uses are learned and not told.
     #[serde(default)]
     relearning: u32,
+    /// Wall time at which learning ended.
+    #[serde(default)]
+    learned_ns: i64,
 }
 
 /// The schema that models of this build are learned on.
@@ -249,6 +252,7 @@ impl Engine {
             floors: Some(self.floors.clone()),
             notices: self.notices.clone(),
             relearning: self.relearning,
+            learned_ns: self.learned_ns,
         };
         attach(&mut file, &section)?;
         Ok(Some(file))
@@ -297,6 +301,7 @@ impl Engine {
         engine.notices = learned.notices;
         engine.relearning = learned.relearning;
         engine.model_id = learned.model_id;
+        engine.learned_ns = learned.learned_ns;
         if let Some(floors) = learned.floors {
             engine.floors = floors;
             // The operator's word of today holds, not that of when the model was learned.

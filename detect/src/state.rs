@@ -62,6 +62,12 @@ impl Engine {
         &self.model_id
     }
 
+    /// Wall time, Unix nanoseconds, at which the model's learning ended; `None` while it goes on, and
+    /// of a model of an older version, which doesn't hold it.
+    pub fn learned_ns(&self) -> Option<i64> {
+        (self.learned_ns != 0).then_some(self.learned_ns)
+    }
+
     pub fn baseline(&self) -> &Baseline {
         &self.baseline
     }

@@ -342,6 +342,13 @@ impl Shared {
         Ok(stats)
     }
 
+    /// The attached programs, with the kernel's id of each.
+    fn programs(&self) -> Vec<(String, u32)> {
+        let flows = self.flows();
+        let of_flows = flows.iter().flat_map(|flows| flows.hooks());
+        lock(&self.hooks).iter().chain(of_flows).filter_map(Attached::program).collect()
+    }
+
     /// No program runs from here on; what has been counted can still be read.
     pub fn detach(&self) {
         lock(&self.hooks).clear();
@@ -475,6 +482,11 @@ impl Control {
     /// Each hook: absent, attached, proved or gone.
     pub fn hooks(&self) -> Vec<HookStatus> {
         self.0.hooks()
+    }
+
+    /// The attached programs, with the kernel's id of each.
+    pub fn programs(&self) -> Vec<(String, u32)> {
+        self.0.programs()
     }
 
     /// What somebody else changed of the sensor, as of the last closed window.

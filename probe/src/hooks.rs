@@ -120,6 +120,11 @@ impl Attached {
         Self { hook, name, place, link, program: program.as_fd().try_clone_to_owned().ok() }
     }
 
+    /// Name of the program, and the kernel's id of it; `None` where the kernel didn't tell it.
+    pub fn program(&self) -> Option<(String, u32)> {
+        self.place.map(|place| (self.name.clone(), place.program))
+    }
+
     /// Times that the kernel skipped the program, because it was running on that CPU already: a
     /// task was preempted in it, and the next one got there.
     pub fn skipped(&self) -> u64 {

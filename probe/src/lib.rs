@@ -8,6 +8,7 @@ pub mod flow_event;
 pub mod flows;
 pub mod host_counters;
 pub mod identity;
+pub mod run_time;
 pub mod support;
 pub mod wire_event;
 

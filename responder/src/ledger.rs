@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, hold::Hold};
 
 /// Lines that wait for the disk. Full: what comes is counted as lost, and told.
-const WAITING_MAX: usize = 8192;
+pub const WAITING_MAX: usize = 8192;
 /// Lines that are written and synced at once.
 const BATCH: usize = 256;
 /// A file that could not be written is tried again after this time.

@@ -5,7 +5,10 @@
 //! from kernel-owned copies, and a strong object: something grave by itself, or a new peer of a new
 //! program. A never-seen program alone is reported, no more: `pg_dump` is one.
 
-use std::collections::{HashSet, VecDeque};
+use std::{
+    collections::{HashSet, VecDeque},
+    fmt,
+};
 
 use hedgerow_event::{
     DENIAL_NATS, Evidence, FileKey, Maturity, Mode, Object, Peer, Rule, Target, Verdict,
@@ -53,19 +56,34 @@ impl Context<'_> {
     }
 }
 
+/// One thing that a workload lacks before `enforce` takes effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    Maturity(Maturity),
+    /// So many days were watched.
+    Days(u32),
+    /// So many hours of the week were seen.
+    Hours(u32),
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Maturity(state) => write!(f, "its profile is {state}, not mature"),
+            Self::Days(days) => write!(f, "{days} of {DAYS_MIN} days watched"),
+            Self::Hours(hours) => write!(f, "{hours} of the week's {HOURS} hours seen"),
+        }
+    }
+}
+
 /// What a workload lacks before `enforce` takes effect; nothing where it may.
-pub fn missing(state: Maturity, covered: Covered) -> Vec<String> {
-    let mut found = Vec::new();
-    if state != Maturity::Mature {
-        found.push(format!("its profile is {state}, not mature"));
-    }
-    if covered.days < DAYS_MIN {
-        found.push(format!("{} of {DAYS_MIN} days watched", covered.days));
-    }
-    if covered.hours < HOURS {
-        found.push(format!("{} of the week's {HOURS} hours seen", covered.hours));
-    }
-    found
+pub fn missing(state: Maturity, covered: Covered) -> Vec<Missing> {
+    let lacks = [
+        (state != Maturity::Mature).then_some(Missing::Maturity(state)),
+        (covered.days < DAYS_MIN).then_some(Missing::Days(covered.days)),
+        (covered.hours < HOURS).then_some(Missing::Hours(covered.hours)),
+    ];
+    lacks.into_iter().flatten().collect()
 }
 
 /// One denied offender, as it counts for widening.
@@ -223,7 +241,9 @@ fn deny(evidence: &Evidence, context: &Context<'_>, rule: Rule, object: &Object)
         _ => tree_target(evidence, context),
     };
     if context.mode_now() < context.mode {
-        let missing = missing(context.state, context.covered).join(", ");
+        let missing: Vec<String> =
+            missing(context.state, context.covered).iter().map(ToString::to_string).collect();
+        let missing = missing.join(", ");
         reason += &format!("; enforce is held at monitor: {missing}");
     }
     match target {

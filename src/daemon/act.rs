@@ -15,7 +15,7 @@ use hedgerow_responder::{
     protected::gather::{Gathered, Gatherer, Protected, namespaces_of},
 };
 
-use super::{Capture, LEDGER, alarm, report::Reporter, status::Counts, watch};
+use super::{Capture, LEDGER, alarm, report::Reporter, watch};
 use crate::{
     config::Config,
     exit::Failure,
@@ -47,7 +47,6 @@ pub struct Actor {
     brokers: Vec<Protected>,
     /// The last finding that led to no entry, with the reason: its updates say nothing new.
     last_report: (String, String),
-    pub counts: Counts,
 }
 
 /// What came of asking the responder.
@@ -119,7 +118,6 @@ impl Actor {
             skipped: false,
             brokers: config.kafka.as_ref().map_or_else(Vec::new, |kafka| brokers(&kafka.brokers)),
             last_report: Default::default(),
-            counts: Counts::default(),
         };
         let found = actor.gatherer.wait(GATHER);
         actor.protect(found, reporter);
@@ -252,7 +250,6 @@ impl Actor {
         match responder.deny(request) {
             Ok(remediation) => {
                 self.offenders.add(evidence);
-                self.counts.blocks += 1;
                 let remediation = Box::new(remediation);
                 let Some(wide) = wide else { return Done::Denied(remediation) };
                 let target = wide.target.to_string();
@@ -284,7 +281,7 @@ impl Actor {
         alarms.extend(self.responder.iter_mut().flat_map(Responder::take_alarms));
         for told in alarms {
             let finding = alarm::finding(&told, &self.host, state, model_id, now().wall_ns);
-            self.publish(&finding, reporter);
+            reporter.finding(&finding);
         }
     }
 
@@ -306,7 +303,7 @@ impl Actor {
         reporter: &mut Reporter,
     ) {
         let finding = watch::finding(tampering, &self.host, state, model_id, now().wall_ns);
-        self.publish(&finding, reporter);
+        reporter.finding(&finding);
     }
 
     /// Tells what came of it.
@@ -320,17 +317,6 @@ impl Actor {
             Done::Reported(why) => reporter.not_denied(&why),
             Done::Refused(why) => reporter.warn(&format!("not denied: {why}")),
         }
-    }
-
-    /// Sends a finding everywhere it goes.
-    pub fn publish(&mut self, finding: &Finding, reporter: &mut Reporter) {
-        if finding.activity == hedgerow_event::Activity::Create {
-            match finding.disposition.is_alert() {
-                true => self.counts.alerts += 1,
-                false => self.counts.suppressed += 1,
-            }
-        }
-        reporter.finding(finding);
     }
 
     /// Extends entries that are being hit, reports those that ended.

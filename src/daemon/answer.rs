@@ -64,10 +64,9 @@ impl Daemon {
     }
 
     pub(super) fn status(&self) -> Status {
-        let outlets = self.reporter.outlets();
         let (orders, still) = (&self.orders, &self.watchdog.still);
-        let pulse = &self.pulse;
-        status::status(&self.engine, &self.sensor, &self.actor, outlets, orders, still, pulse)
+        let (reporter, pulse) = (&self.reporter, &self.pulse);
+        status::status(&self.engine, &self.sensor, &self.actor, reporter, orders, still, pulse)
     }
 
     fn whole_status(&self) -> Status {

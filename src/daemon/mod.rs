@@ -7,6 +7,7 @@ mod act;
 mod alarm;
 mod answer;
 mod capture;
+mod measure;
 mod orders;
 mod outlets;
 mod process;
@@ -14,48 +15,44 @@ mod pulse;
 mod report;
 mod seen;
 mod service;
+mod start;
 mod status;
+mod tally;
 mod watch;
 mod watchdog;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use anyhow::Context;
 use crossbeam_channel::{Receiver, never, select, tick};
-use hedgerow_detect::{
-    EPOCH_SECONDS, Engine, Outcome, Phase, SavedModel, Schedule, Settings, digests, file::Profile,
-    known,
-};
+use hedgerow_detect::{EPOCH_SECONDS, Engine, Outcome, Phase, digests, file::Profile, known};
 use hedgerow_event::{Disposition, EpochClose, Event, GramReport, Grams};
-use hedgerow_features::{Record, Sensors};
+use hedgerow_features::Record;
 use hedgerow_hostfile::Refusals;
-use hedgerow_probe::{Control as Sensor, Item, Options, Probe, identity::Resolver, support};
-use hedgerow_responder::Responder;
-use hedgerow_sink::{
-    JsonLinesSink, Rotation,
-    kafka::{Connection, KafkaSink},
-};
+use hedgerow_probe::{Control as Sensor, Item, Probe};
 use signal_hook::consts::SIGHUP;
 
 #[cfg(test)]
 pub use self::alarm::finding as alarm_finding;
 pub use self::capture::{Capture, Run};
 pub use self::orders::Orders;
+pub use self::start::run;
 use self::{
     act::{Actor, Done},
-    outlets::Outlets,
     pulse::Pulse,
     report::Reporter,
     seen::Seen,
     watch::Told,
-    watchdog::{Loop, Part, Progress, Queue, Stage, Watchdog},
+    watchdog::{Loop, Part, Queue, Watchdog},
 };
 use crate::{
     config::{self, Config},
-    control::{Control, Pending, Readers, socket},
+    control::{Control, Pending},
     exit::Failure,
-    findings,
-    host::{self, Host, State},
+    host,
+    metrics::{Board, Stage},
     text,
 };
 
@@ -63,8 +60,6 @@ use crate::{
 const EARLY: Duration = Duration::from_millis(100);
 /// Entries are swept and extended this often.
 const SWEEP: Duration = Duration::from_secs(1);
-/// A broker is waited for so long at the start.
-const BROKER: Duration = Duration::from_secs(5);
 /// Once an hour a model in service is saved, with its budget and calibration, and it is told how many
 /// cases were listed.
 const HOUR_EPOCHS: u32 = 720;
@@ -98,156 +93,9 @@ struct Daemon {
     watchdog: Watchdog,
     /// Windows that closed without everything that belongs to them, as told.
     overdue: u64,
-}
-
-/// Runs until Ctrl-C or SIGTERM.
-pub fn run(config: Config) -> anyhow::Result<()> {
-    support::require().map_err(Failure::host)?;
-    let _state = State::take(&config.state)?;
-    let identity_key = host::identity_key(&config.state)?;
-    let host = Host::read()?;
-    if let Some(directory) = &config.capture {
-        host::make_capture(directory)?;
-    }
-    let control = Control::listen(&socket(&config.state), Readers::of(&config.state))?;
-    let signals = host::signals()?;
-    let orders = Orders::load(&config.state)?;
-    let saved = saved_model(&config)?;
-    if let (Some(saved), Some(path)) = (&saved, &config.key_file)
-        && Some(saved.seed()) != config.seed
-    {
-        return Err(Failure::File(format!(
-            "{}: the model was learned with another key than that in {}; learn anew with --learn, or \
-             leave the key file out",
-            config.state.join(MODEL).display(),
-            path.display()
-        ))
-        .into());
-    }
-    let seed =
-        saved.as_ref().map_or_else(|| config.seed.unwrap_or_else(rand::random), SavedModel::seed);
-    let settings = Settings {
-        host_id: host.id.as_str().into(),
-        boot_id: host.boot_id.clone(),
-        schedule: Schedule::of(config.learn.as_secs()),
-        budget_per_day: config.budget_per_day,
-        seed,
-        sensors: Sensors { rows: config.syscalls, calls: config.syscalls, ..Sensors::default() },
-        realtime_offset_ns: host.realtime_offset_ns,
-    };
-    let learning = saved.is_none();
-    let engine = match saved {
-        Some(saved) => Engine::scoring(settings, saved)?,
-        None => Engine::learning(settings)?,
-    };
-    let mut reporter = reporter(&config, &host)?;
-    let actor = Actor::start(&config, &host, identity_key, learning, &mut reporter)?;
-    let run = Run {
-        seed,
-        schedule: learning.then(|| Schedule::of(config.learn.as_secs())),
-        budget_per_day: config.budget_per_day,
-        full: config.full,
-        syscalls: config.syscalls,
-    };
-    let capture = config.capture.as_deref().map(|path| Capture::start(path, &host, run));
-    let capture = capture.transpose()?;
-    let options = Options {
-        gram_key: seed,
-        identity_key,
-        learning,
-        full: config.full,
-        calls: config.syscalls,
-        rings_bytes: config.ring_bytes,
-        ..Options::default()
-    };
-    let resolver =
-        Resolver::open().context("can't read the cgroup hierarchy").map_err(Failure::host)?;
-    let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
-    let sensor = probe.control();
-    let unread = sensor.refusals();
-    let (turns, ledger) = (Arc::new(Loop::default()), Arc::new(Queue::default()));
-    let stages = stages(&sensor, &turns, &ledger, reporter.outlets());
-    let watchdog = Watchdog::start(stages, Arc::clone(&turns))?;
-    let mut daemon = Daemon {
-        config,
-        engine,
-        sensor,
-        unread,
-        actor,
-        reporter,
-        orders,
-        seen: Seen::default(),
-        pulse: Pulse::default(),
-        tampered: Told::default(),
-        capture,
-        capture_failed: false,
-        epochs: 0,
-        last_close: None,
-        turns,
-        ledger,
-        watchdog,
-        overdue: 0,
-    };
-    daemon.arm();
-    daemon.orders_changed();
-    let mode = daemon.actor.responder.as_ref().map(Responder::default_mode);
-    daemon.reporter.started(&daemon.sensor, &daemon.engine, mode);
-    service::ready();
-    let ended = daemon.pump(&items, &control, &signals);
-    daemon.stop(probe, &items, ended)
-}
-
-/// What a record, a decision or a report goes through.
-fn stages(
-    sensor: &Sensor,
-    turns: &Arc<Loop>,
-    ledger: &Arc<Queue>,
-    outlets: &Outlets,
-) -> Vec<Stage> {
-    let (drain, names, ledger) = (sensor.clone(), sensor.clone(), Arc::clone(ledger));
-    let mut stages = vec![
-        Stage::new("the drain thread", move || Progress { done: drain.turns(), busy: true }),
-        Stage::new("the reading of names", move || {
-            let (done, busy) = names.names();
-            Progress { done, busy }
-        }),
-        Stage::main_loop(turns),
-        Stage::new("the ledger", move || ledger.progress()),
-    ];
-    stages.extend(outlets.stages());
-    stages
-}
-
-/// Opens whatever the daemon speaks to.
-fn reporter(config: &Config, host: &Host) -> anyhow::Result<Reporter> {
-    let file = JsonLinesSink::file(&findings::path(&config.state), Rotation::default())
-        .map_err(Failure::file)?;
-    let healed = file.healed();
-    let kafka = config.kafka.clone().map(KafkaSink::start).transpose();
-    let kafka = kafka.map_err(|why| Failure::Broker(why.to_string()))?;
-    let status = kafka.as_ref().map(|kafka| kafka.wait_connected(BROKER));
-    let outlets = Outlets::start(config.json, report::is_live(config), file, kafka)?;
-    let mut reporter = Reporter::new(config, host, outlets);
-    if healed > 0 {
-        reporter.warn(&format!("the last finding of an earlier run was cut short: {healed} bytes"));
-    }
-    if let Some(status) = status.filter(|status| status.connection != Connection::Up) {
-        reporter.warn(&format!(
-            "the broker {} can't be reached ({}); findings wait on disk until it can",
-            status.brokers,
-            status.last_error.as_deref().unwrap_or("no answer within 5 s")
-        ));
-    }
-    Ok(reporter)
-}
-
-/// The saved model, unless the operator wants to learn anew.
-fn saved_model(config: &Config) -> anyhow::Result<Option<SavedModel>> {
-    let path = config.state.join(MODEL);
-    if config.relearn || !path.exists() {
-        return Ok(None);
-    }
-    Ok(Some(SavedModel::load(&path).map_err(Failure::file)?))
+    /// For scrapers, where there are any.
+    board: Arc<Board>,
+    scraped: bool,
 }
 
 /// Whoever read what the daemon prints has gone.
@@ -271,7 +119,7 @@ impl Daemon {
             self.turns.turn();
             select! {
                 recv(items) -> item => match item {
-                    Ok(item) => self.take(item)?,
+                    Ok(item) => self.take(item, items)?,
                     // The drain thread ended; stopping it says why.
                     Err(_) => return Ok(None),
                 },
@@ -326,10 +174,11 @@ impl Daemon {
         }
     }
 
-    fn take(&mut self, item: Item) -> anyhow::Result<()> {
+    fn take(&mut self, item: Item, items: &Receiver<Item>) -> anyhow::Result<()> {
         self.turns.enter(Part::Engine);
         match item {
             Item::Events(events) => {
+                self.arrived(&events);
                 let learning = self.engine.phase() != Phase::Scoring;
                 for event in &events {
                     self.engine.observe(event);
@@ -351,9 +200,20 @@ impl Daemon {
                     capture.records(vec![Record::Grams(report)]);
                 }
             }
-            Item::Close(close) => self.close(close)?,
+            Item::Close(close) => {
+                self.close(close)?;
+                self.publish(items);
+            }
         }
         Ok(())
+    }
+
+    /// Notes how long the newest of a batch was under way.
+    fn arrived(&self, events: &[Event]) {
+        if let Some(newest) = events.iter().map(|event| event.time_boot_ns).max() {
+            let took = hedgerow_responder::now().boot_ns.saturating_sub(newest);
+            self.board.stages.of(Stage::Arrival).observe(Duration::from_nanos(took));
+        }
     }
 
     fn close(&mut self, close: EpochClose) -> anyhow::Result<()> {
@@ -463,6 +323,7 @@ impl Daemon {
                 self.reporter.phase(phase, &self.engine, &self.sensor);
             }
             Outcome::Windows(windows) => {
+                self.reporter.tally.windows(&windows);
                 if let Some(capture) = &mut self.capture {
                     capture.windows(windows);
                 }
@@ -472,17 +333,21 @@ impl Daemon {
                 // The verdict first: neither a sink nor what is read of the process may hold it up.
                 self.turns.enter(Part::Responder);
                 let state = finding.state;
+                let begun = Instant::now();
                 let done = evidence.map(|evidence| {
                     match self.orders.maintained(&evidence.subject.workload) {
                         Some(why) => Done::Reported(self.actor.not_denied(&finding.uid, why)),
                         None => self.actor.act(&finding.uid, &evidence, state),
                     }
                 });
+                if done.is_some() {
+                    self.board.stages.of(Stage::Verdict).observe(begun.elapsed());
+                }
                 if let Some(until_ns) = self.orders.muted_until(&finding) {
                     finding.disposition = Disposition::Suppressed;
                     finding.reason += &format!("; muted until {}", text::time(until_ns));
                 }
-                self.actor.publish(&finding, &mut self.reporter);
+                self.reporter.finding(&finding);
                 if let Some(done) = done {
                     self.actor.done(done, &mut self.reporter);
                     self.raise();
@@ -535,7 +400,7 @@ impl Daemon {
         let now = hedgerow_responder::now().boot_ns;
         for outcome in self.engine.finish(now) {
             if let Outcome::Finding(finding, _) = outcome {
-                self.actor.publish(&finding, &mut self.reporter);
+                self.reporter.finding(&finding);
             }
         }
         self.save()?;

@@ -2,18 +2,19 @@
 
 use std::{
     io::IsTerminal,
+    net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
 };
 
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase};
-use hedgerow_event::{Activity, Disposition, Finding, Mode, Remediation, Subject, Workload, gate};
+use hedgerow_event::{Finding, Mode, Remediation, Subject, Workload, gate};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
 use hedgerow_sink::parquet::ParquetStatus;
 use serde::Serialize;
 use serde_json::json;
 
-use super::outlets::Outlets;
+use super::{outlets::Outlets, tally::Tally};
 use crate::{config::Config, control::Status, host::Host, text};
 
 /// Without a terminal, a line about progress is printed this often.
@@ -29,13 +30,12 @@ pub struct Reporter {
     /// With a line that is renewed, on a terminal only.
     live: bool,
     outlets: Outlets,
-    events: u64,
+    pub tally: Tally,
     /// Events and time at the last live line.
     last: (u64, Instant),
     last_quiet: Instant,
     started: Instant,
     host: String,
-    findings: u64,
     /// Reports that found no room, as of the last sweep.
     untold: u64,
 }
@@ -47,12 +47,11 @@ impl Reporter {
             json: config.json,
             live: is_live(config),
             outlets,
-            events: 0,
+            tally: Tally::default(),
             last: (0, now),
             last_quiet: now,
             started: now,
             host: host.name.clone(),
-            findings: 0,
             untold: 0,
         }
     }
@@ -63,7 +62,7 @@ impl Reporter {
     }
 
     pub fn count(&mut self, events: usize) {
-        self.events += events as u64;
+        self.tally.events += events as u64;
     }
 
     pub fn outlets(&self) -> &Outlets {
@@ -133,10 +132,19 @@ impl Reporter {
         }
     }
 
+    /// Where metrics are.
+    pub fn serves(&mut self, address: SocketAddr) {
+        match self.json {
+            true => self.status(json!({ "metrics": address })),
+            false => self.note(&format!("Metrics are on http://{address}/metrics.")),
+        }
+    }
+
     fn rate(&mut self) -> f64 {
         let now = Instant::now();
-        let (events, then) = std::mem::replace(&mut self.last, (self.events, now));
-        (self.events - events) as f64 / now.duration_since(then).as_secs_f64().max(1e-3)
+        let counted = self.tally.events;
+        let (events, then) = std::mem::replace(&mut self.last, (counted, now));
+        (counted - events) as f64 / now.duration_since(then).as_secs_f64().max(1e-3)
     }
 
     fn progress(&mut self, engine: &Engine, sensor: &Sensor) -> String {
@@ -146,7 +154,12 @@ impl Reporter {
         let flow = format!("{} events/s, {} lost", text::count(rate), stats.lost);
         match engine.phase() {
             Phase::Scoring => {
-                format!("{} ({}): {flow}, {} findings", "scoring", engine.state(), self.findings)
+                format!(
+                    "{} ({}): {flow}, {} findings",
+                    "scoring",
+                    engine.state(),
+                    self.tally.told()[0]
+                )
             }
             phase => {
                 let left = seconds(engine.epochs_left());
@@ -242,10 +255,9 @@ impl Reporter {
         }
     }
 
+    /// Sends a finding everywhere it goes.
     pub fn finding(&mut self, finding: &Finding) {
-        if finding.activity == Activity::Create && finding.disposition != Disposition::Suppressed {
-            self.findings += 1;
-        }
+        self.tally.finding(finding);
         self.outlets.finding(finding);
     }
 
@@ -272,6 +284,7 @@ impl Reporter {
     }
 
     pub fn remediation(&mut self, remediation: &Remediation) {
+        self.tally.remediation(remediation);
         self.outlets.remediation(remediation);
     }
 
@@ -305,7 +318,7 @@ impl Reporter {
                 "seconds": seconds,
                 "records": stats.received,
                 "lost": stats.lost,
-                "findings": self.findings,
+                "findings": self.tally.told()[0],
             }));
         }
         let promise = engine.promise();
@@ -316,7 +329,7 @@ impl Reporter {
             text::seconds(seconds),
             stats.received,
             stats.lost,
-            self.findings,
+            self.tally.told()[0],
             promise.asked_per_day,
         ));
     }

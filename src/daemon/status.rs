@@ -4,22 +4,14 @@ use hedgerow_detect::{EPOCH_SECONDS, Engine};
 use hedgerow_probe::{Control as Sensor, Proof};
 use hedgerow_responder::Responder;
 
-use super::{act::Actor, orders::Orders, outlets::Outlets, pulse::Pulse, watchdog::Still};
+use super::{act::Actor, orders::Orders, pulse::Pulse, report::Reporter, watchdog::Still};
 use crate::control::{Hook, Status};
-
-/// What was counted since the start.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Counts {
-    pub alerts: u64,
-    pub suppressed: u64,
-    pub blocks: u64,
-}
 
 pub fn status(
     engine: &Engine,
     sensor: &Sensor,
     actor: &Actor,
-    outlets: &Outlets,
+    reporter: &Reporter,
     orders: &Orders,
     still: &Still,
     pulse: &Pulse,
@@ -32,7 +24,9 @@ pub fn status(
     });
     let responder = actor.responder.as_ref();
     let ledger = responder.map(|responder| responder.ledger().written()).unwrap_or_default();
+    let outlets = reporter.outlets();
     let health = outlets.health();
+    let [alerts, suppressed] = reporter.tally.told();
     let mut unread = sensor.refusals().refused();
     unread.extend(actor.unread());
     unread.extend(outlets.refusals().refused());
@@ -60,9 +54,9 @@ pub fn status(
         lost: stats.lost,
         windows_overdue: stats.overdue,
         stands_still: still.names().into_iter().map(str::to_owned).collect(),
-        alerts: actor.counts.alerts,
-        suppressed: actor.counts.suppressed,
-        blocks: actor.counts.blocks,
+        alerts,
+        suppressed,
+        blocks: reporter.tally.blocks,
         unread,
         findings_waiting: health.findings.waiting,
         findings_unwritten: health.findings.lost,

@@ -14,7 +14,10 @@ use std::{
 };
 
 use super::service;
-use crate::text;
+use crate::{
+    metrics::{self, Board},
+    text,
+};
 
 /// A stage that has work and gets nothing done stands still after this time.
 const STILL: Duration = Duration::from_secs(10);
@@ -61,24 +64,49 @@ pub enum Part {
 }
 
 impl Part {
+    const ALL: [Self; 5] =
+        [Self::Waiting, Self::Engine, Self::Responder, Self::Control, Self::Reports];
     const NAMES: [&'static str; 5] =
         ["waiting", "the engine", "the responder", "the control socket", "reports"];
 }
 
-/// The main loop's side: turns, and what it is at. Written by the loop, read by the watchdog.
-#[derive(Debug, Default)]
+/// The main loop's side: turns, what it is at, and for how long. Written by the loop, read by the
+/// watchdog and by scrapers.
+#[derive(Debug)]
 pub struct Loop {
-    turns: AtomicU64,
+    board: Arc<Board>,
+    begun: Instant,
     at: AtomicU8,
+    /// When it entered that part, in nanoseconds since `begun`.
+    since_ns: AtomicU64,
 }
 
 impl Loop {
+    pub fn new(board: &Arc<Board>) -> Self {
+        Self {
+            board: Arc::clone(board),
+            begun: Instant::now(),
+            at: AtomicU8::default(),
+            since_ns: AtomicU64::default(),
+        }
+    }
     pub fn turn(&self) {
-        self.turns.fetch_add(1, Ordering::Relaxed);
+        self.board.turn();
         self.enter(Part::Waiting);
     }
     pub fn enter(&self, part: Part) {
-        self.at.store(part as u8, Ordering::Relaxed);
+        let now = self.begun.elapsed();
+        let now_ns = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let took = now_ns.saturating_sub(self.since_ns.swap(now_ns, Ordering::Relaxed));
+        let before = self.at.swap(part as u8, Ordering::Relaxed);
+        let stage = match Part::ALL.get(usize::from(before)) {
+            Some(Part::Engine) => metrics::Stage::Engine,
+            Some(Part::Responder) => metrics::Stage::Responder,
+            Some(Part::Control) => metrics::Stage::Control,
+            Some(Part::Reports) => metrics::Stage::Reports,
+            Some(Part::Waiting) | None => return,
+        };
+        self.board.stages.of(stage).observe(Duration::from_nanos(took));
     }
     fn at(&self) -> &'static str {
         let at = usize::from(self.at.load(Ordering::Relaxed));
@@ -125,7 +153,7 @@ impl Stage {
     /// The main loop, which always turns.
     pub fn main_loop(turns: &Arc<Loop>) -> Self {
         let (asked, at) = (Arc::clone(turns), Some(Arc::clone(turns)));
-        let ask = move || Progress { done: asked.turns.load(Ordering::Relaxed), busy: true };
+        let ask = move || Progress { done: asked.board.turns(), busy: true };
         Self { name: "the main loop", ask: Box::new(ask), at }
     }
     fn stands_still(&self) -> String {
@@ -185,7 +213,7 @@ struct Pulse {
 
 impl Pulse {
     fn beats(&mut self) -> bool {
-        let turns = self.turns.turns.load(Ordering::Relaxed);
+        let turns = self.turns.board.turns();
         std::mem::replace(&mut self.last, turns) != turns
     }
 }
@@ -273,7 +301,7 @@ mod tests {
     }
     #[test]
     fn the_main_loop_says_what_it_is_at() {
-        let turns = Arc::new(Loop::default());
+        let turns = Arc::new(Loop::new(&Arc::default()));
         let mut watch = Watch::new(vec![Stage::main_loop(&turns)], Still::default());
         let start = watch.looked;
         turns.turn();
@@ -285,7 +313,7 @@ mod tests {
 
     #[test]
     fn the_pulse_beats_only_while_the_loop_turns() {
-        let turns = Arc::new(Loop::default());
+        let turns = Arc::new(Loop::new(&Arc::default()));
         let mut pulse = Pulse { turns: Arc::clone(&turns), last: 0 };
         assert!(!pulse.beats());
         turns.turn();

@@ -9,6 +9,8 @@ fn a_saved_model_judges_alike() {
     let mut engine = host.learn(60);
     let mut again = restarted(&engine);
     assert_eq!(again.model_id(), engine.model_id());
+    assert!(engine.learned_ns().is_some());
+    assert_eq!(again.learned_ns(), engine.learned_ns());
     let judge = |engine: &mut Engine, host: &mut Host| {
         host.live(engine);
         engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));

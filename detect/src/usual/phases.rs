@@ -70,6 +70,7 @@ impl Engine {
             {
                 self.end_calibrate();
                 self.model_id = self.name_model();
+                self.learned_ns = self.unix_ns(self.now_boot_ns);
                 self.enter(Phase::Scoring, outcomes);
             }
             _ => {}

@@ -12,7 +12,7 @@ use super::{
     maps::get,
     pins::{Pin, pins},
 };
-use crate::{Error, entry::Entry, wire::Plain};
+use crate::{Error, entry::Entry, hooks::HOOKS, wire::Plain};
 
 fn compare(was: &Pin, now: Option<&Pin>) -> Option<&'static str> {
     match (was, now) {
@@ -26,6 +26,15 @@ fn compare(was: &Pin, now: Option<&Pin>) -> Option<&'static str> {
 }
 
 impl Kernel {
+    /// The attached programs as they were pinned, with the kernel's id of each.
+    pub fn programs(&self) -> Vec<(&'static str, u32)> {
+        let attached = HOOKS.iter().filter_map(|hook| match self.pins.get(hook.name)? {
+            Pin::Link { program, .. } => Some((hook.program, *program)),
+            Pin::Map { .. } => None,
+        });
+        attached.collect()
+    }
+
     /// What somebody else did to the pins and links.
     pub fn pins_tampered(&self) -> Vec<Tampering> {
         let now = pins(&self.directory);

@@ -176,6 +176,11 @@ impl Responder {
         &self.kernel.hooks
     }
 
+    /// The deny programs that are attached, with the kernel's id of each.
+    pub fn programs(&self) -> Vec<(&'static str, u32)> {
+        self.kernel.programs()
+    }
+
     /// Whether pinned maps of an earlier responder were taken over.
     pub fn adopted(&self) -> bool {
         self.kernel.adopted

@@ -40,6 +40,16 @@ pub struct KafkaSink {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Tells how a sink fares, whoever owns it.
+#[derive(Debug, Clone)]
+pub struct KafkaWatch(Arc<Shared>);
+
+impl KafkaWatch {
+    pub fn status(&self) -> KafkaStatus {
+        self.0.status()
+    }
+}
+
 impl KafkaSink {
     /// Checks the configuration, opens the spool and starts the thread. An unreachable broker is no
     /// error: see [`KafkaSink::wait_connected`].
@@ -52,6 +62,7 @@ impl KafkaSink {
             Spool::open(&config.spool_directory, config.spool_bytes_limit, config.spool_fsync)?;
         let shared = Arc::new(Shared::new(KafkaStatus {
             brokers: config.brokers.clone(),
+            spool_bytes_limit: config.spool_bytes_limit,
             recovered,
             waiting: recovered.records,
             ..KafkaStatus::default()
@@ -90,6 +101,10 @@ impl KafkaSink {
 
     pub fn status(&self) -> KafkaStatus {
         self.shared.status()
+    }
+
+    pub fn watch(&self) -> KafkaWatch {
+        KafkaWatch(Arc::clone(&self.shared))
     }
 
     /// Waits until it is known whether a broker answers; the status prints as one line.

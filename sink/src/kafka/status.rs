@@ -44,6 +44,7 @@ pub struct KafkaStatus {
     pub waiting: u64,
     /// Bytes of the spool on disk.
     pub spool_bytes: u64,
+    pub spool_bytes_limit: u64,
     /// The latest trouble, as the client or the disk told it.
     pub last_error: Option<String>,
 }

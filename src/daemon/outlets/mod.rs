@@ -17,7 +17,10 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{Finding, Remediation};
 use hedgerow_hostfile::{Reader, Refusals};
-use hedgerow_sink::{JsonLinesSink, kafka::KafkaSink};
+use hedgerow_sink::{
+    JsonLinesSink,
+    kafka::{Connection, KafkaSink, KafkaWatch},
+};
 
 pub use self::record::Written;
 use self::{
@@ -25,6 +28,7 @@ use self::{
     terminal::{Ends, Terminal},
 };
 use super::watchdog::{Count, Stage};
+use crate::metrics::{QueueLength, SinkHealth, Stages};
 
 /// Reports that wait for the thread. Full: what comes is told nobody, counted, and told of once there
 /// is room.
@@ -38,13 +42,14 @@ const READ: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Outlets {
     /// Taken at the end.
-    out: Option<Sender<Out>>,
+    out: Option<Sender<(Instant, Out)>>,
     terminal: Option<Terminal>,
     ends: Ends,
     recorded: Receiver<()>,
     untold: AtomicU64,
     count: Arc<Count>,
     written: Arc<Mutex<Written>>,
+    kafka: Option<KafkaWatch>,
     refusals: Refusals,
 }
 
@@ -65,14 +70,17 @@ impl Outlets {
         live: bool,
         file: JsonLinesSink,
         kafka: Option<KafkaSink>,
+        stages: Arc<Stages>,
     ) -> anyhow::Result<Self> {
         let (terminal, ends) = Terminal::start(live)?;
         let written = Arc::new(Mutex::new(Written::default()));
         let reader = Reader::new("processes");
         let refusals = reader.refusals();
         let count = Arc::new(Count::default());
+        let watch = kafka.as_ref().map(KafkaSink::watch);
         let recorder = Recorder {
             count: Arc::clone(&count),
+            stages,
             json,
             file,
             kafka,
@@ -96,6 +104,7 @@ impl Outlets {
             untold: AtomicU64::new(0),
             count,
             written,
+            kafka: watch,
             refusals,
         })
     }
@@ -133,7 +142,8 @@ impl Outlets {
     fn say(&self, what: Out) {
         // Counted first: the thread must not be done before.
         self.count.give();
-        if self.out.as_ref().is_none_or(|out| out.try_send(what).is_err()) {
+        let timed = (Instant::now(), what);
+        if self.out.as_ref().is_none_or(|out| out.try_send(timed).is_err()) {
             self.count.finish();
             self.untold.fetch_add(1, Ordering::Relaxed);
         }
@@ -150,6 +160,49 @@ impl Outlets {
             untold: self.untold.load(Ordering::Relaxed),
             unprinted: self.terminal.as_ref().map_or(0, Terminal::unprinted),
         }
+    }
+
+    /// What waits on the way out, for scrapers.
+    pub fn queues(&self) -> Vec<QueueLength> {
+        let health = self.health();
+        let terminal = self.terminal.as_ref().map_or(0, Terminal::waiting);
+        let queue = |name, waiting: usize, most: usize, lost| QueueLength {
+            name,
+            waiting: waiting as u64,
+            most: most as u64,
+            lost,
+        };
+        vec![
+            queue("reports", self.out.as_ref().map_or(0, Sender::len), OUT_MAX, health.untold),
+            queue("terminal", terminal, terminal::LINES_MAX, health.unprinted),
+        ]
+    }
+
+    /// How the sinks fare, for scrapers.
+    pub fn sinks(&self) -> Vec<SinkHealth> {
+        let file = self.health().findings;
+        let file = SinkHealth {
+            name: "findings",
+            up: file.failure.is_none(),
+            delivered: file.written,
+            waiting: file.waiting as u64,
+            overflow: file.lost,
+            ..SinkHealth::default()
+        };
+        let kafka = self.kafka.as_ref().map(|kafka| {
+            let status = kafka.status();
+            SinkHealth {
+                name: "kafka",
+                up: status.connection == Connection::Up,
+                delivered: status.delivered,
+                waiting: status.waiting,
+                overflow: status.overflow,
+                rejected: status.rejected,
+                resent: status.resent,
+                spool_bytes: Some((status.spool_bytes, status.spool_bytes_limit)),
+            }
+        });
+        [file].into_iter().chain(kafka).collect()
     }
 
     /// Who delivers and who prints, for the watchdog.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::terminal::Terminal;
 use crate::{
     daemon::{process, watchdog::Count},
+    metrics::{Stage, Stages},
     text,
 };
 
@@ -42,6 +43,7 @@ pub enum Out {
 /// How the findings' file fares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
+    pub written: u64,
     /// Findings that wait in memory.
     pub waiting: usize,
     /// Findings that found no room there either.
@@ -53,6 +55,7 @@ pub struct Written {
 /// What the thread works with.
 pub struct Recorder {
     pub count: Arc<Count>,
+    pub stages: Arc<Stages>,
     pub json: bool,
     pub file: JsonLinesSink,
     pub kafka: Option<KafkaSink>,
@@ -65,11 +68,12 @@ pub struct Recorder {
 
 impl Recorder {
     /// Works until nobody can say anything more; then tries once more to write and to deliver.
-    pub fn run(mut self, out: &Receiver<Out>) {
+    pub fn run(mut self, out: &Receiver<(Instant, Out)>) {
         loop {
             match out.recv_timeout(RETRY) {
-                Ok(what) => {
+                Ok((said, what)) => {
                     self.deliver(what);
+                    self.stages.of(Stage::Delivery).observe(said.elapsed());
                     self.count.finish();
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -140,10 +144,13 @@ impl Recorder {
 
     fn write_waiting(&mut self) {
         self.tried = Instant::now();
-        let mut failure = None;
+        let (mut failure, mut done) = (None, 0);
         while let Some(finding) = self.waiting.front() {
             match self.file.write(finding) {
-                Ok(()) => drop(self.waiting.pop_front()),
+                Ok(()) => {
+                    self.waiting.pop_front();
+                    done += 1;
+                }
                 Err(why) => {
                     failure = Some(why.to_string());
                     break;
@@ -152,6 +159,7 @@ impl Recorder {
         }
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written.waiting = self.waiting.len();
+        written.written += done;
         let before = std::mem::replace(&mut written.failure, failure.clone());
         let lost = written.lost;
         drop(written);

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Lines that wait for a reader. Full: what comes is counted, and told once there is room.
-const LINES_MAX: usize = 4096;
+pub const LINES_MAX: usize = 4096;
 /// A reader that went is noticed within this time, also when nothing is printed.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -106,6 +106,11 @@ impl Terminal {
     /// Lines that found no room.
     pub fn unprinted(&self) -> u64 {
         self.unprinted.load(Ordering::Relaxed)
+    }
+
+    /// Lines that wait.
+    pub fn waiting(&self) -> usize {
+        self.lines.len()
     }
 
     fn say(&self, said: Said) {

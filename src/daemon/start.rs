@@ -1,0 +1,208 @@
+//! How a daemon begins: everything opened and checked, what may fail at the start first.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::Context;
+use hedgerow_detect::{Engine, SavedModel, Schedule, Settings};
+use hedgerow_features::Sensors;
+use hedgerow_probe::{Control as Sensor, Options, Probe, identity::Resolver, support};
+use hedgerow_responder::Responder;
+use hedgerow_sink::{
+    JsonLinesSink, Rotation,
+    kafka::{Connection, KafkaSink},
+};
+
+use super::{
+    Capture, Daemon, MODEL, Orders, Run,
+    act::Actor,
+    outlets::Outlets,
+    pulse::Pulse,
+    report::{self, Reporter},
+    seen::Seen,
+    service,
+    watch::Told,
+    watchdog::{Loop, Progress, Queue, Stage, Watchdog},
+};
+use crate::{
+    config::Config,
+    control::{Control, Readers, socket},
+    exit::Failure,
+    findings,
+    host::{self, Host, State},
+    metrics::{Board, Sampler, Server},
+};
+
+/// A broker is waited for so long at the start.
+const BROKER: Duration = Duration::from_secs(5);
+
+/// Runs until Ctrl-C or SIGTERM.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    support::require().map_err(Failure::host)?;
+    let _state = State::take(&config.state)?;
+    let identity_key = host::identity_key(&config.state)?;
+    let host = Host::read()?;
+    if let Some(directory) = &config.capture {
+        host::make_capture(directory)?;
+    }
+    let control = Control::listen(&socket(&config.state), Readers::of(&config.state))?;
+    let board = Arc::new(Board::default());
+    let server = config.metrics.map(|listen| Server::start(listen, Arc::clone(&board)));
+    let server = server.transpose().map_err(Failure::host)?;
+    let signals = host::signals()?;
+    let orders = Orders::load(&config.state)?;
+    let saved = saved_model(&config)?;
+    if let (Some(saved), Some(path)) = (&saved, &config.key_file)
+        && Some(saved.seed()) != config.seed
+    {
+        return Err(Failure::File(format!(
+            "{}: the model was learned with another key than that in {}; learn anew with --learn, or \
+             leave the key file out",
+            config.state.join(MODEL).display(),
+            path.display()
+        ))
+        .into());
+    }
+    let seed =
+        saved.as_ref().map_or_else(|| config.seed.unwrap_or_else(rand::random), SavedModel::seed);
+    let settings = Settings {
+        host_id: host.id.as_str().into(),
+        boot_id: host.boot_id.clone(),
+        schedule: Schedule::of(config.learn.as_secs()),
+        budget_per_day: config.budget_per_day,
+        seed,
+        sensors: Sensors { rows: config.syscalls, calls: config.syscalls, ..Sensors::default() },
+        realtime_offset_ns: host.realtime_offset_ns,
+    };
+    let learning = saved.is_none();
+    let engine = match saved {
+        Some(saved) => Engine::scoring(settings, saved)?,
+        None => Engine::learning(settings)?,
+    };
+    let mut reporter = reporter(&config, &host, &board)?;
+    let actor = Actor::start(&config, &host, identity_key, learning, &mut reporter)?;
+    let run = Run {
+        seed,
+        schedule: learning.then(|| Schedule::of(config.learn.as_secs())),
+        budget_per_day: config.budget_per_day,
+        full: config.full,
+        syscalls: config.syscalls,
+    };
+    let capture = config.capture.as_deref().map(|path| Capture::start(path, &host, run));
+    let capture = capture.transpose()?;
+    let options = Options {
+        gram_key: seed,
+        identity_key,
+        learning,
+        full: config.full,
+        calls: config.syscalls,
+        rings_bytes: config.ring_bytes,
+        ..Options::default()
+    };
+    let resolver =
+        Resolver::open().context("can't read the cgroup hierarchy").map_err(Failure::host)?;
+    let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
+    let sensor = probe.control();
+    let unread = sensor.refusals();
+    let (turns, ledger) = (Arc::new(Loop::new(&board)), Arc::new(Queue::default()));
+    let sampler = server.is_some().then(|| {
+        let mut programs = sensor.programs();
+        let deny = actor.responder.iter().flat_map(Responder::programs);
+        programs.extend(deny.map(|(name, id)| (name.to_owned(), id)));
+        Sampler::start(programs, Arc::clone(&board))
+    });
+    let sampler = sampler.transpose()?;
+    let stages = stages(&sensor, &turns, &ledger, reporter.outlets());
+    let watchdog = Watchdog::start(stages, Arc::clone(&turns))?;
+    let mut daemon = Daemon {
+        config,
+        engine,
+        sensor,
+        unread,
+        actor,
+        reporter,
+        orders,
+        seen: Seen::default(),
+        tampered: Told::default(),
+        capture,
+        capture_failed: false,
+        epochs: 0,
+        last_close: None,
+        turns,
+        ledger,
+        watchdog,
+        overdue: 0,
+        pulse: Pulse::default(),
+        board,
+        scraped: server.is_some(),
+    };
+    daemon.arm();
+    daemon.orders_changed();
+    let mode = daemon.actor.responder.as_ref().map(Responder::default_mode);
+    daemon.reporter.started(&daemon.sensor, &daemon.engine, mode);
+    service::ready();
+    if let Some(server) = &server {
+        daemon.reporter.serves(server.address());
+    }
+    let ended = daemon.pump(&items, &control, &signals);
+    drop((server, sampler));
+    daemon.stop(probe, &items, ended)
+}
+
+/// What a record, a decision or a report goes through.
+fn stages(
+    sensor: &Sensor,
+    turns: &Arc<Loop>,
+    ledger: &Arc<Queue>,
+    outlets: &Outlets,
+) -> Vec<Stage> {
+    let (drain, names, ledger) = (sensor.clone(), sensor.clone(), Arc::clone(ledger));
+    let mut stages = vec![
+        Stage::new("the drain thread", move || Progress { done: drain.turns(), busy: true }),
+        Stage::new("the reading of names", move || {
+            let (done, busy) = names.names();
+            Progress { done, busy }
+        }),
+        Stage::main_loop(turns),
+        Stage::new("the ledger", move || ledger.progress()),
+    ];
+    stages.extend(outlets.stages());
+    stages
+}
+
+/// Opens whatever the daemon speaks to.
+fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<Reporter> {
+    let file = JsonLinesSink::file(&findings::path(&config.state), Rotation::default())
+        .map_err(Failure::file)?;
+    let healed = file.healed();
+    let kafka = config.kafka.clone().map(KafkaSink::start).transpose();
+    let kafka = kafka.map_err(|why| Failure::Broker(why.to_string()))?;
+    let status = kafka.as_ref().map(|kafka| kafka.wait_connected(BROKER));
+    let outlets = Outlets::start(
+        config.json,
+        report::is_live(config),
+        file,
+        kafka,
+        Arc::clone(&board.stages),
+    )?;
+    let mut reporter = Reporter::new(config, host, outlets);
+    if healed > 0 {
+        reporter.warn(&format!("the last finding of an earlier run was cut short: {healed} bytes"));
+    }
+    if let Some(status) = status.filter(|status| status.connection != Connection::Up) {
+        reporter.warn(&format!(
+            "the broker {} can't be reached ({}); findings wait on disk until it can",
+            status.brokers,
+            status.last_error.as_deref().unwrap_or("no answer within 5 s")
+        ));
+    }
+    Ok(reporter)
+}
+
+/// The saved model, unless the operator wants to learn anew.
+fn saved_model(config: &Config) -> anyhow::Result<Option<SavedModel>> {
+    let path = config.state.join(MODEL);
+    if config.relearn || !path.exists() {
+        return Ok(None);
+    }
+    Ok(Some(SavedModel::load(&path).map_err(Failure::file)?))
+}

@@ -1,0 +1,106 @@
+//! What was counted since the start, and can't be read anywhere later.
+
+use std::collections::HashMap;
+
+use hedgerow_event::Scale;
+use hedgerow_event::{Action, Activity, Finding, Level, Remediation, Rule};
+use hedgerow_features::Window;
+
+use crate::metrics::{Windows, class, effect};
+
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Events that the engine took.
+    pub events: u64,
+    pub windows: Windows,
+    /// Episodes by class; told and suppressed.
+    pub findings: [[u64; 2]; 3],
+    /// Entries that were made automatically.
+    pub blocks: u64,
+    /// Hits of all entries that ever were, by effect.
+    pub hits: [u64; 5],
+    /// Hits of live entries, as counted.
+    live: HashMap<String, u64>,
+}
+
+impl Tally {
+    pub fn finding(&mut self, finding: &Finding) {
+        if finding.activity == Activity::Create {
+            let suppressed = usize::from(!finding.disposition.is_alert());
+            self.findings[class(finding.class)][suppressed] += 1;
+        }
+    }
+
+    /// Told, suppressed.
+    pub fn told(&self) -> [u64; 2] {
+        self.findings.iter().fold([0, 0], |[told, kept], [more, other]| [told + more, kept + other])
+    }
+
+    pub fn remediation(&mut self, remediation: &Remediation) {
+        let uid = remediation.uid.as_str();
+        match remediation.action {
+            Action::Block if remediation.rule != Rule::Operator => self.blocks += 1,
+            Action::Block => {}
+            Action::Unblock => {
+                self.hits(uid, remediation.level, remediation.hits);
+                self.live.remove(uid);
+            }
+        }
+    }
+
+    /// An entry has that many hits by now.
+    pub fn hits(&mut self, uid: &str, level: Level, hits: u64) {
+        let before = match self.live.get_mut(uid) {
+            Some(before) => std::mem::replace(before, hits),
+            None => self.live.insert(uid.to_owned(), hits).unwrap_or_default(),
+        };
+        self.hits[effect(level)] += hits.saturating_sub(before);
+    }
+
+    pub fn windows(&mut self, windows: &[Window]) {
+        let closed = windows
+            .iter()
+            .filter(|window| window.early.is_none() && window.time.scale == Scale::Seconds5);
+        for window in closed {
+            self.windows.closed += 1;
+            self.windows.incomplete += u64::from(!window.is_complete());
+            if !window.subject.is_host() {
+                self.windows.loss.add(window.loss);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow_event::Target;
+
+    use super::*;
+
+    #[test]
+    fn hits_of_an_entry_are_counted_once_also_those_of_its_last_second() {
+        let mut tally = Tally::default();
+        tally.hits("a", Level::Prevents, 3);
+        tally.hits("a", Level::Prevents, 5);
+        tally.hits("b", Level::Counts, 1);
+        let ended = Remediation {
+            uid: "a".into(),
+            finding_uid: None,
+            action: Action::Unblock,
+            target: Target::TaskTree { tgid: 1, start_boot_ns: 1 },
+            subject: None,
+            rule: Rule::Operator,
+            mode: hedgerow_event::Mode::Enforce,
+            level: Level::Prevents,
+            host_id: String::new(),
+            time_ns: 0,
+            expires_ns: 0,
+            hits: 9,
+            sockets_destroyed: 0,
+            reason: String::new(),
+        };
+        tally.remediation(&ended);
+        assert_eq!(tally.hits, [9, 0, 0, 0, 1]);
+        assert_eq!(tally.live.len(), 1);
+    }
+}
