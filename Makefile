@@ -122,6 +122,13 @@ unit-test: ## the systemd unit is well-formed, and how exposed it is
 	@scripts/setup package
 	@scripts/test-unit
 
+.PHONY: metrics-test
+
+metrics-test: ## Debian's Prometheus scrapes a live daemon; every panel's query and every alert rule has data
+	@scripts/setup build python
+	$(BUILD) --bin hedgerow
+	$(AS_ROOT) scripts/metrics-test $(HEDGEROW)
+
 .PHONY: wheel report-test notebooks spark
 
 wheel: ## the Python wheel (python/), and its tests against the command line

@@ -30,7 +30,7 @@ impl Kernel {
     pub fn programs(&self) -> Vec<(&'static str, u32)> {
         let attached = HOOKS.iter().filter_map(|hook| match self.pins.get(hook.name)? {
             Pin::Link { program, .. } => Some((hook.program, *program)),
-            Pin::Map { .. } => None,
+            Pin::Map { .. } | Pin::Other => None,
         });
         attached.collect()
     }

@@ -1,0 +1,113 @@
+//! What a live daemon tells a scraper: health, readiness, and every metric that the shipped rules and
+//! dashboard ask for. `make metrics-test` asks their queries of a real Prometheus.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use hedgerow_lab::{Daemon, Line};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
+const STARTED: Duration = Duration::from_secs(60);
+/// The first window, and the first statistics of BPF programs.
+const TOLD: Duration = Duration::from_secs(60);
+/// Usage, by `hedgerow --help`.
+const USAGE: i32 = 2;
+/// Told once learning has ended.
+const LATER: [&str; 3] = [
+    "hedgerow_budget_class_floor_nats",
+    "hedgerow_model_learned_timestamp_seconds",
+    "hedgerow_model_saved_timestamp_seconds",
+];
+
+fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: h\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// Names of metrics in a text.
+fn names(text: &str) -> BTreeSet<String> {
+    let word = |c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let words = text.split(word).filter(|word| word.starts_with("hedgerow_"));
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn what_rules_and_dashboard_ask_for_is_told_by_a_live_daemon() {
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state");
+    let config = home.path().join("hedgerow.toml");
+    // Nothing listens on the discard port: Kafka's spool is there all the same.
+    let kafka = "[kafka]\nbrokers = \"127.0.0.1:9\"\n";
+    fs::write(&config, format!("{kafka}[metrics]\nlisten = \"127.0.0.1:0\"\n")).unwrap();
+    let arguments =
+        ["--config", config.to_str().unwrap(), "--state", state.to_str().unwrap(), "--no-syscalls"];
+    let log = home.path().join("log");
+    let daemon = Daemon::start(Path::new(PROGRAM), &arguments, &log).unwrap();
+    let serves = |line: &Line| matches!(line, Line::Status(told) if told["metrics"].is_string());
+    let Line::Status(told) = daemon.wait_for("address of metrics", STARTED, serves).unwrap() else {
+        unreachable!("it is a status")
+    };
+    let address = told["metrics"].as_str().unwrap().to_owned();
+    let mut missing: BTreeSet<String> = ["prometheus/hedgerow.rules.yml", "grafana/hedgerow.json"]
+        .iter()
+        .flat_map(|file| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(file);
+            names(&fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    assert!(missing.len() > 30, "{missing:?}");
+    for later in LATER {
+        missing.remove(later);
+    }
+    let until = Instant::now() + TOLD;
+    let metrics = loop {
+        let metrics = get(&address, "/metrics");
+        let told = names(&metrics);
+        missing.retain(|name| !told.contains(name));
+        let ran = metrics.lines().any(|line| {
+            let runs = line.strip_prefix("hedgerow_bpf_program_runs_total{");
+            runs.is_some_and(|runs| !runs.ends_with(" 0"))
+        });
+        if missing.is_empty() && ran {
+            break metrics;
+        }
+        assert!(Instant::now() < until, "never told: {missing:?}\n{metrics}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    let value = |name: &str| -> f64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().parse().unwrap()
+    };
+    assert!(value("hedgerow_events_total ") > 0.0);
+    assert_eq!(value("hedgerow_phase{phase=\"fill\"} "), 1.0);
+    assert_eq!(value("hedgerow_sink_up{sink=\"kafka\"} "), 0.0);
+    assert!(value("hedgerow_bpf_sampled_seconds_total ") < 60.0, "statistics are on for moments");
+    assert!(get(&address, "/healthz").starts_with("HTTP/1.1 200 "));
+    let ready = get(&address, "/readyz");
+    assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("learning"), "{ready}");
+    daemon.interrupt().unwrap();
+    assert!(TcpStream::connect(&address).is_err(), "nothing listens any more");
+}
+
+#[test]
+fn an_address_that_others_reach_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("hedgerow.toml");
+    fs::write(&config, "[metrics]\nlisten = \"0.0.0.0:9469\"\n").unwrap();
+    let output = Command::new(PROGRAM).arg("run").arg("--config").arg(&config).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(USAGE), "{said}");
+    assert!(said.contains("metrics.listen") && said.contains("127.0.0.1:9469"), "{said}");
+}
