@@ -4,8 +4,7 @@ use std::{collections::BTreeSet, net::ToSocketAddrs, time::Duration};
 
 use anyhow::Context as _;
 use hedgerow_event::{
-    Event, Evidence, Finding, Maturity, Mode, Origin, Remediation, Tampering, Target, Verdict,
-    Workload,
+    Event, Evidence, Maturity, Mode, Origin, Remediation, Tampering, Target, Verdict, Workload,
 };
 use hedgerow_responder::{
     Alarm, Options, Refusal, Request, Responder, Wronged,

@@ -26,7 +26,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 
 use self::run_time::Programs;
 pub use self::{
-    histogram::{Histogram, Stage, Stages},
+    histogram::{Stage, Stages},
     run_time::Sampler,
     server::Server,
     snapshot::{QueueLength, SinkHealth, Snapshot, Windows, class, effect},
