@@ -12,7 +12,7 @@ use hedgerow_probe::Proof;
 
 use super::{
     Board, Snapshot, Stage,
-    encode::{PREFIX, Samples},
+    encode::Samples,
     run_time::Programs,
     snapshot::{EFFECTS, REASONS, STATES},
 };
@@ -97,6 +97,7 @@ pub struct Row {
 }
 
 impl Row {
+    #[cfg(test)]
     /// As it is asked for; a histogram's series end in `_bucket`, `_sum` and `_count`.
     pub fn full_name(&self) -> String {
         let unit = self.unit.map(|unit| format!("_{unit}")).unwrap_or_default();
@@ -105,7 +106,7 @@ impl Row {
             Kind::Info => "_info",
             Kind::Gauge | Kind::Histogram => "",
         };
-        format!("{PREFIX}_{}{unit}{end}", self.name)
+        format!("{}_{}{unit}{end}", super::encode::PREFIX, self.name)
     }
 }
 
