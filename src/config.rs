@@ -9,7 +9,7 @@ use std::{
 };
 
 use hedgerow_event::Mode;
-use hedgerow_sink::kafka::KafkaConfig;
+use hedgerow_sink::{JsonlConfig, journald::JournaldConfig, kafka::KafkaConfig};
 use serde::Deserialize;
 
 use self::files::{Files, Origin, unvalued};
@@ -38,6 +38,10 @@ struct Raw {
     key_file: Option<PathBuf>,
     /// The Kafka sink, as the sink's own documentation describes its keys.
     kafka: Option<toml::Table>,
+    /// Reports as JSON lines in a file.
+    jsonl: Option<JsonlConfig>,
+    /// Reports in the journal of systemd.
+    journald: Option<JournaldConfig>,
     /// Metrics for Prometheus.
     metrics: Option<RawMetrics>,
 }
@@ -67,6 +71,8 @@ pub struct Config {
     pub full: bool,
     pub capture: Option<PathBuf>,
     pub kafka: Option<KafkaConfig>,
+    pub jsonl: Option<JsonlConfig>,
+    pub journald: Option<JournaldConfig>,
     /// Where scrapers are answered; nowhere unless told.
     pub metrics: Option<std::net::SocketAddr>,
     pub seed: Option<u64>,
@@ -140,6 +146,8 @@ impl Config {
             full: run.full,
             capture: run.capture.clone(),
             kafka,
+            jsonl: raw.jsonl,
+            journald: raw.journald,
             metrics,
             seed,
             key_file,

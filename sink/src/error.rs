@@ -18,8 +18,10 @@ pub enum SinkError {
     Client(String),
     #[error("a record of {bytes} bytes exceeds the limit of {limit}")]
     RecordSize { bytes: usize, limit: usize },
-    #[error("the Kafka queue is full")]
-    QueueFull,
+    #[error("{table}.{field}: {reason}")]
+    Table { table: &'static str, field: &'static str, reason: String },
+    #[error("the queue of {sink} is full")]
+    QueueFull { sink: &'static str },
     #[error("the Kafka thread has stopped")]
     Stopped,
     #[error("encoding: {0}")]

@@ -1,10 +1,12 @@
 //! JSON lines: one value a line, to a file or to standard output.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use hedgerow_event::gate;
@@ -64,10 +66,15 @@ impl JsonLinesSink {
     pub fn write(&mut self, value: &impl Serialize) -> Result<(), SinkError> {
         let mut line = gate::json(value)?.into_bytes();
         line.push(b'\n');
+        self.write_line(&line)
+    }
+
+    /// Writes a line that ends with its newline.
+    fn write_line(&mut self, line: &[u8]) -> Result<(), SinkError> {
         match &mut self.0 {
             Destination::Stdout => {
                 let mut out = io::stdout().lock();
-                out.write_all(&line)
+                out.write_all(line)
                     .and_then(|()| out.flush())
                     .map_err(SinkError::io("standard output".as_ref()))
             }
@@ -76,7 +83,7 @@ impl JsonLinesSink {
                     *file = rotate(path, rotation.keep).map_err(SinkError::io(path))?;
                     *bytes = 0;
                 }
-                if let Err(error) = file.write_all(&line) {
+                if let Err(error) = file.write_all(line) {
                     // Half a line on a full disk would join the next one.
                     let _ = file.set_len(*bytes);
                     return Err(SinkError::io(path)(error));
@@ -85,6 +92,193 @@ impl JsonLinesSink {
                 Ok(())
             }
         }
+    }
+}
+
+/// Lines that wait in memory for room on the disk. Full: what comes is counted as lost.
+pub const WAITING_MAX: usize = 2048;
+/// A file that could not be written is tried again after this time.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A file whose lines wait in memory while the disk takes none.
+#[derive(Debug)]
+pub struct PatientLines {
+    file: JsonLinesSink,
+    waiting: VecDeque<Vec<u8>>,
+    tried: Instant,
+    written: u64,
+    lost: u64,
+    failure: Option<String>,
+}
+
+impl PatientLines {
+    #[must_use]
+    pub fn new(file: JsonLinesSink) -> Self {
+        Self {
+            file,
+            waiting: VecDeque::new(),
+            tried: Instant::now(),
+            written: 0,
+            lost: 0,
+            failure: None,
+        }
+    }
+
+    /// Writes a value behind those that wait; false where it found no room in memory either.
+    ///
+    /// # Errors
+    /// The value can't be encoded.
+    pub fn write(&mut self, value: &impl Serialize) -> Result<bool, SinkError> {
+        Ok(self.write_json(gate::json(value)?.into_bytes()))
+    }
+
+    /// The same of one line of JSON.
+    pub fn write_json(&mut self, mut line: Vec<u8>) -> bool {
+        if self.waiting.len() >= WAITING_MAX {
+            self.retry();
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            self.lost += 1;
+            return false;
+        }
+        line.push(b'\n');
+        self.waiting.push_back(line);
+        if self.waiting.len() == 1 {
+            self.flush();
+        } else {
+            self.retry();
+        }
+        true
+    }
+
+    /// Writes what waits, where the last try is long enough ago.
+    pub fn retry(&mut self) {
+        if !self.waiting.is_empty() && self.tried.elapsed() >= RETRY {
+            self.flush();
+        }
+    }
+
+    /// Writes what waits.
+    pub fn flush(&mut self) {
+        self.tried = Instant::now();
+        self.failure = None;
+        while let Some(line) = self.waiting.front() {
+            if let Err(why) = self.file.write_line(line) {
+                self.failure = Some(why.to_string());
+                return;
+            }
+            self.waiting.pop_front();
+            self.written += 1;
+        }
+    }
+
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Lines that found no room in memory.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// Why lines wait.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+}
+
+/// The `[jsonl]` table.
+#[cfg(feature = "kafka")]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonlConfig {
+    /// The file, made 0600; older ones lie beside it as `PATH.1` and so on.
+    pub path: PathBuf,
+    /// A line that would make the file larger goes to a new one. Default 64 MiB.
+    #[serde(default = "max_bytes")]
+    pub max_bytes: u64,
+    /// Old files that are kept. Default 4.
+    #[serde(default = "keep")]
+    pub keep: u32,
+}
+
+#[cfg(feature = "kafka")]
+fn max_bytes() -> u64 {
+    Rotation::default().file_bytes
+}
+
+#[cfg(feature = "kafka")]
+fn keep() -> u32 {
+    Rotation::default().keep
+}
+
+/// Reports as OCSF, one a line: what Kafka would get, in a file.
+#[cfg(feature = "kafka")]
+#[derive(Debug)]
+pub struct JsonlSink(PatientLines);
+
+#[cfg(feature = "kafka")]
+impl JsonlSink {
+    pub const NAME: &str = "jsonl";
+
+    /// # Errors
+    /// A field is wrong, or the file can't be opened.
+    pub fn start(config: &JsonlConfig) -> Result<Self, SinkError> {
+        let wrong = |field, reason: &str| SinkError::Table {
+            table: Self::NAME,
+            field,
+            reason: reason.to_owned(),
+        };
+        if !config.path.is_absolute() {
+            return Err(wrong("path", "write the whole path, from / on"));
+        }
+        if config.max_bytes < crate::RECORD_BYTES_LIMIT as u64 {
+            return Err(wrong("max_bytes", "at least 900000: a report is no longer than that"));
+        }
+        if config.keep > 1000 {
+            return Err(wrong("keep", "at most 1000"));
+        }
+        let rotation = Rotation { file_bytes: config.max_bytes, keep: config.keep };
+        Ok(Self(PatientLines::new(JsonLinesSink::file(&config.path, rotation)?)))
+    }
+}
+
+#[cfg(feature = "kafka")]
+impl crate::Sink for JsonlSink {
+    fn take(&mut self, report: &crate::Report) -> Result<(), SinkError> {
+        match self.0.write_json(report.message.value.clone()) {
+            true => Ok(()),
+            false => Err(SinkError::QueueFull { sink: Self::NAME }),
+        }
+    }
+
+    fn idle(&mut self) {
+        self.0.retry();
+    }
+
+    fn health(&self) -> crate::SinkHealth {
+        crate::SinkHealth {
+            name: Self::NAME,
+            up: self.0.failure.is_none(),
+            delivered: self.0.written,
+            waiting: self.0.waiting.len() as u64,
+            overflow: self.0.lost,
+            trouble: self.0.failure.clone(),
+            ..crate::SinkHealth::default()
+        }
+    }
+
+    fn stop(mut self: Box<Self>, _: Duration) -> crate::SinkHealth {
+        self.0.flush();
+        self.health()
     }
 }
 
@@ -156,6 +350,43 @@ mod tests {
         assert_eq!(sink.healed(), 6);
         assert_eq!(lines(&path), ["1", r#"["a\nb"]"#]);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn lines_wait_for_the_disk_in_order_and_what_finds_no_room_is_counted() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("lines.jsonl");
+        let file = JsonLinesSink::file(&path, Rotation { file_bytes: 4, keep: 1 }).unwrap();
+        let mut lines = PatientLines::new(file);
+        assert!(lines.write(&"full").unwrap());
+        // The next line is for a new file, and a directory stands in the way of the old one.
+        fs::create_dir_all(numbered(&path, 1).join("stays")).unwrap();
+        for number in 0..WAITING_MAX {
+            assert!(lines.write_json(number.to_string().into_bytes()));
+        }
+        assert!(!lines.write_json(b"more".to_vec()));
+        assert_eq!((lines.waiting(), lines.lost()), (WAITING_MAX, 1));
+        assert!(lines.failure().unwrap().contains("lines.jsonl"));
+        fs::remove_dir_all(numbered(&path, 1)).unwrap();
+        lines.flush();
+        assert_eq!((lines.waiting(), lines.written(), lines.failure()), (0, 2049, None));
+        assert_eq!(super::tests::lines(&path), ["2047"]);
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn every_wrong_field_of_the_table_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let good = JsonlConfig { path: home.path().join("f"), max_bytes: 1 << 20, keep: 1 };
+        JsonlSink::start(&good).unwrap();
+        for (field, bad) in [
+            ("path", JsonlConfig { path: "f".into(), ..good.clone() }),
+            ("max_bytes", JsonlConfig { max_bytes: 1, ..good.clone() }),
+            ("keep", JsonlConfig { keep: 100_000, ..good.clone() }),
+        ] {
+            let why = JsonlSink::start(&bad).unwrap_err().to_string();
+            assert!(why.starts_with(&format!("jsonl.{field}: ")), "{why}");
+        }
     }
 
     #[test]

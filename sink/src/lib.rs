@@ -1,6 +1,8 @@
-//! Where findings and windows go: Kafka, JSON lines and Parquet, with a spool between.
+//! Where findings and windows go: Kafka (with a spool between), JSON lines, the journal, and Parquet.
 
 mod error;
+#[cfg(feature = "kafka")]
+pub mod journald;
 mod jsonl;
 #[cfg(feature = "kafka")]
 pub mod kafka;
@@ -10,9 +12,15 @@ mod message;
 pub mod ocsf;
 pub mod parquet;
 #[cfg(feature = "kafka")]
+mod sink;
+#[cfg(feature = "kafka")]
 pub mod spool;
 
 pub use error::SinkError;
-pub use jsonl::{JsonLinesSink, Rotation};
+pub use jsonl::{JsonLinesSink, PatientLines, Rotation, WAITING_MAX};
+#[cfg(feature = "kafka")]
+pub use jsonl::{JsonlConfig, JsonlSink};
 #[cfg(feature = "kafka")]
 pub use message::{Message, RECORD_BYTES_LIMIT, Topic};
+#[cfg(feature = "kafka")]
+pub use sink::{Report, Sink, SinkHealth};

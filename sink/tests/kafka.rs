@@ -97,7 +97,7 @@ fn send(sink: &KafkaSink, numbers: std::ops::Range<u32>) {
         let deadline = Instant::now() + PATIENCE;
         // The queue refuses while the thread appends; a daemon would count, a test tries again.
         while let Err(error) = sink.send(message.clone()) {
-            assert!(matches!(error, SinkError::QueueFull), "{error}");
+            assert!(matches!(error, SinkError::QueueFull { .. }), "{error}");
             assert!(Instant::now() < deadline);
             std::thread::sleep(Duration::from_millis(1));
         }

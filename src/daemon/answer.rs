@@ -6,7 +6,7 @@ use hedgerow_detect::{EPOCH_SECONDS, Paused};
 use hedgerow_event::{Action, Finding, Mode, Remediation, Target, Workload};
 use hedgerow_responder::{By, Request as Order, Responder, ledger::Decision, now, policy};
 
-use super::{Daemon, MODEL, seen::Sight, status};
+use super::{Daemon, MODEL, status, targets::ALL};
 use crate::{
     cli::Prefix,
     control::{
@@ -18,9 +18,6 @@ use crate::{
 };
 
 const NS_PER_S: i64 = 1_000_000_000;
-/// Why nothing can be confined to what runs outside of all services.
-const ALL: &str = "host is the root cgroup, in which all workloads are; leave --workload out to mean \
-                   all, or name a --peer and a --program";
 /// The longest that maintenance, a mute or an allowance with an end may last: ten years.
 const SECONDS_MAX: u64 = 10 * 366 * 86_400;
 
@@ -55,7 +52,7 @@ impl Daemon {
         answered
     }
 
-    fn responder(&self) -> Result<&Responder, String> {
+    pub(super) fn responder(&self) -> Result<&Responder, String> {
         self.actor.asked()
     }
 
@@ -92,7 +89,7 @@ impl Daemon {
         Ok(Workload::new(name))
     }
 
-    fn workload_if(&self, name: Option<&String>) -> Result<Option<Workload>, String> {
+    pub(super) fn workload_if(&self, name: Option<&String>) -> Result<Option<Workload>, String> {
         name.map(|name| self.workload(name)).transpose()
     }
 
@@ -136,96 +133,6 @@ impl Daemon {
             entries.push(self.actor.deny(order(target), &mut self.reporter)?);
         }
         Ok(Denied { entries, targets, used_by })
-    }
-
-    /// What an operator's words mean to the kernel.
-    fn targets(&self, asked: &Deny) -> Result<Vec<Target>, String> {
-        let workload = self.workload_if(asked.workload.as_ref())?;
-        let sights = match &asked.program {
-            Some(program) => self.programs(program, workload.as_ref())?,
-            None => Vec::new(),
-        };
-        let cgroups = workload.as_ref().map_or_else(BTreeSet::new, |one| self.seen.cgroups(one));
-        if let (Some(workload), true) = (&workload, cgroups.is_empty()) {
-            return Err(format!("nothing of {workload} ran since the daemon began"));
-        }
-        let peer = |Prefix { address, length }, cgroup_id, program_id| Target::Peer {
-            address,
-            prefix_length: length,
-            cgroup_id,
-            program_id,
-        };
-        let targets: BTreeSet<Target> = match (asked.peer, &asked.program, &workload) {
-            (None, None, None) => {
-                return Err("name a peer, a program or a workload to deny".to_owned());
-            }
-            (Some(prefix), None, None) => [peer(prefix, 0, 0)].into(),
-            (Some(prefix), None, Some(_)) => {
-                cgroups.iter().map(|cgroup| peer(prefix, *cgroup, 0)).collect()
-            }
-            (Some(prefix), Some(_), None) => {
-                sights.iter().map(|sight| peer(prefix, 0, sight.program_id)).collect()
-            }
-            (Some(prefix), Some(_), Some(_)) => {
-                sights.iter().map(|sight| peer(prefix, sight.cgroup_id, sight.program_id)).collect()
-            }
-            (None, Some(path), _) => {
-                let files = sights.iter().map(|sight| self.program(sight, path));
-                files.collect::<Result<_, _>>()?
-            }
-            (None, None, Some(workload)) => {
-                let path = workload.0.clone();
-                let whole = |cgroup_id| Target::Cgroup { cgroup_id, path: path.clone() };
-                cgroups.into_iter().map(whole).collect()
-            }
-        };
-        if let Some(workload) = &workload {
-            targets.iter().try_for_each(|target| self.confined(target, workload))?;
-        }
-        Ok(targets.into_iter().collect())
-    }
-
-    /// Refuses what would meet other workloads than the one that was named: an entry or allowance of a
-    /// cgroup is of all that runs in it and below it.
-    fn confined(&self, target: &Target, workload: &Workload) -> Result<(), String> {
-        // One program's peer is told apart by the program, which is of one workload.
-        if matches!(target, Target::Peer { program_id, .. } if *program_id != 0) {
-            return Ok(());
-        }
-        if *workload == Workload::host() {
-            return Err(ALL.to_owned());
-        }
-        match self.seen.met(target, workload) {
-            Some(other) => Err(format!(
-                "{workload} shares a cgroup with {other}, which it would meet, too; name a --peer and \
-                 a --program of it, or leave --workload out to mean all"
-            )),
-            None => Ok(()),
-        }
-    }
-
-    fn programs(&self, path: &str, workload: Option<&Workload>) -> Result<Vec<&Sight>, String> {
-        let sights = self.seen.programs(path, workload);
-        if sights.is_empty() {
-            names::ran(path, self.seen.paths())?;
-            return Err(format!("{path} did not run there since the daemon began"));
-        }
-        Ok(sights)
-    }
-
-    fn program(&self, sight: &Sight, path: &str) -> Result<Target, String> {
-        let file = match sight.file {
-            Some(file) => Some(file),
-            None => {
-                let program = self.responder()?.program_of(sight.tgid);
-                let program = program.map_err(|why| why.to_string())?;
-                program.filter(|(id, _)| *id == sight.program_id).map(|(_, file)| file)
-            }
-        };
-        let file = file.ok_or_else(|| {
-            format!("{path} began before the daemon and ended; its file is not known")
-        })?;
-        Ok(Target::Program { cgroup_id: sight.cgroup_id, file, path: path.into() })
     }
 
     fn remove(&mut self, asked: &Remove) -> Result<Removed, String> {

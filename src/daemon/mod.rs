@@ -18,6 +18,7 @@ mod service;
 mod start;
 mod status;
 mod tally;
+mod targets;
 mod watch;
 mod watchdog;
 

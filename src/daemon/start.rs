@@ -1,21 +1,18 @@
 //! How a daemon begins: everything opened and checked, what may fail at the start first.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use anyhow::Context;
 use hedgerow_detect::{Engine, SavedModel, Schedule, Settings};
 use hedgerow_features::Sensors;
 use hedgerow_probe::{Control as Sensor, Options, Probe, identity::Resolver, support};
 use hedgerow_responder::Responder;
-use hedgerow_sink::{
-    JsonLinesSink, Rotation,
-    kafka::{Connection, KafkaSink},
-};
+use hedgerow_sink::{JsonLinesSink, Rotation};
 
 use super::{
     Capture, Daemon, MODEL, Orders, Run,
     act::Actor,
-    outlets::Outlets,
+    outlets::{Outlets, list},
     pulse::Pulse,
     report::{self, Reporter},
     seen::Seen,
@@ -31,9 +28,6 @@ use crate::{
     host::{self, Host, State},
     metrics::{Board, Sampler, Server},
 };
-
-/// A broker is waited for so long at the start.
-const BROKER: Duration = Duration::from_secs(5);
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -174,26 +168,17 @@ fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<
     let file = JsonLinesSink::file(&findings::path(&config.state), Rotation::default())
         .map_err(Failure::file)?;
     let healed = file.healed();
-    let kafka = config.kafka.clone().map(KafkaSink::start).transpose();
-    let kafka = kafka.map_err(|why| Failure::Broker(why.to_string()))?;
-    let status = kafka.as_ref().map(|kafka| kafka.wait_connected(BROKER));
-    let outlets = Outlets::start(
-        config.json,
-        report::is_live(config),
-        file,
-        kafka,
-        Arc::clone(&board.stages),
-    )?;
+    let opened = list::open(config)?;
+    let warnings: Vec<String> = opened.iter().flat_map(|one| one.warnings.clone()).collect();
+    let sinks = opened.into_iter().map(|one| one.sink).collect();
+    let (live, stages) = (report::is_live(config), Arc::clone(&board.stages));
+    let outlets = Outlets::start(config.json, live, file, sinks, stages)?;
     let mut reporter = Reporter::new(config, host, outlets);
     if healed > 0 {
         reporter.warn(&format!("the last finding of an earlier run was cut short: {healed} bytes"));
     }
-    if let Some(status) = status.filter(|status| status.connection != Connection::Up) {
-        reporter.warn(&format!(
-            "the broker {} can't be reached ({}); findings wait on disk until it can",
-            status.brokers,
-            status.last_error.as_deref().unwrap_or("no answer within 5 s")
-        ));
+    for warning in warnings {
+        reporter.warn(&warning);
     }
     Ok(reporter)
 }

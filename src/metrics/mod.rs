@@ -29,7 +29,7 @@ pub use self::{
     histogram::{Stage, Stages},
     run_time::Sampler,
     server::Server,
-    snapshot::{QueueLength, SinkHealth, Snapshot, Windows, class, effect},
+    snapshot::{QueueLength, Snapshot, Windows, class, effect},
     table::unix_ns,
 };
 

@@ -3,6 +3,7 @@
 use hedgerow_detect::Phase;
 use hedgerow_event::{Class, Level, Loss, Maturity};
 use hedgerow_probe::{HookStatus, Proof, Stats};
+use hedgerow_sink::SinkHealth;
 
 use crate::{control::Status, text};
 
@@ -49,23 +50,6 @@ pub struct QueueLength {
     pub most: u64,
     /// What found no room.
     pub lost: u64,
-}
-
-/// How a sink fares.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SinkHealth {
-    pub name: &'static str,
-    /// Its other side takes what it is given.
-    pub up: bool,
-    pub delivered: u64,
-    pub waiting: u64,
-    /// Found no room.
-    pub overflow: u64,
-    /// Refused for good by the other side.
-    pub rejected: u64,
-    pub resent: u64,
-    /// On disk, and the most that may be.
-    pub spool_bytes: Option<(u64, u64)>,
 }
 
 /// The daemon as of the last closed window.

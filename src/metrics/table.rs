@@ -285,10 +285,10 @@ rows! {
     });
     Counter "sink_resent" ["sink"], Outlets, "Reports that were sent again", of!(|s, out| s.sinks.iter().for_each(|sink| out.count(&[sink.name], sink.resent)));
     Gauge "sink_spool" ["sink"] bytes, Outlets, "What a sink's spool holds on disk", of!(|s, out| s.sinks.iter().for_each(|sink| {
-        sink.spool_bytes.into_iter().for_each(|(held, _)| out.number(&[sink.name], held));
+        sink.disk_bytes.into_iter().for_each(|(held, _)| out.number(&[sink.name], held));
     }));
     Gauge "sink_spool_limit" ["sink"] bytes, Outlets, "What it may hold", of!(|s, out| s.sinks.iter().for_each(|sink| {
-        sink.spool_bytes.into_iter().for_each(|(_, most)| out.number(&[sink.name], most));
+        sink.disk_bytes.into_iter().for_each(|(_, most)| out.number(&[sink.name], most));
     }));
 
     // What the programs cost.

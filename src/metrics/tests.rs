@@ -12,6 +12,7 @@ use hedgerow_detect::{
 };
 use hedgerow_event::{Class, Maturity, Mode};
 use hedgerow_probe::{Hook, HookStatus, Proof, run_time::RunTime};
+use hedgerow_sink::SinkHealth;
 
 use super::{encode::SERIES_MAX, table::ROWS, *};
 use crate::control::Status;
@@ -91,7 +92,7 @@ fn snapshot() -> Snapshot {
         sinks: vec![SinkHealth {
             name: "kafka",
             up: true,
-            spool_bytes: Some((0, 1)),
+            disk_bytes: Some((0, 1)),
             ..SinkHealth::default()
         }],
         taken_ns: 1_790_000_000_500_000_000,

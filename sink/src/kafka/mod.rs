@@ -21,7 +21,12 @@ use crossbeam_channel::{Sender, TrySendError, bounded};
 pub use config::{KafkaConfig, Mechanism, Sasl, Secret, Tls, Topics};
 pub use status::{Connection, KafkaStatus};
 
-use crate::{SinkError, message::Message, spool::Spool};
+use crate::{
+    SinkError,
+    message::Message,
+    sink::{Report, Sink, SinkHealth},
+    spool::Spool,
+};
 use service::Service;
 use status::Shared;
 
@@ -40,17 +45,9 @@ pub struct KafkaSink {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Tells how a sink fares, whoever owns it.
-#[derive(Debug, Clone)]
-pub struct KafkaWatch(Arc<Shared>);
-
-impl KafkaWatch {
-    pub fn status(&self) -> KafkaStatus {
-        self.0.status()
-    }
-}
-
 impl KafkaSink {
+    pub const NAME: &str = "kafka";
+
     /// Checks the configuration, opens the spool and starts the thread. An unreachable broker is no
     /// error: see [`KafkaSink::wait_connected`].
     ///
@@ -85,9 +82,11 @@ impl KafkaSink {
         let bytes = message.value.len();
         let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let result = match &self.sender {
-            Some(_) if queued + bytes > QUEUE_BYTES => Err(SinkError::QueueFull),
+            Some(_) if queued + bytes > QUEUE_BYTES => {
+                Err(SinkError::QueueFull { sink: Self::NAME })
+            }
             Some(sender) => sender.try_send(message).map_err(|error| match error {
-                TrySendError::Full(_) => SinkError::QueueFull,
+                TrySendError::Full(_) => SinkError::QueueFull { sink: Self::NAME },
                 TrySendError::Disconnected(_) => SinkError::Stopped,
             }),
             None => Err(SinkError::Stopped),
@@ -101,10 +100,6 @@ impl KafkaSink {
 
     pub fn status(&self) -> KafkaStatus {
         self.shared.status()
-    }
-
-    pub fn watch(&self) -> KafkaWatch {
-        KafkaWatch(Arc::clone(&self.shared))
     }
 
     /// Waits until it is known whether a broker answers; the status prints as one line.
@@ -135,6 +130,33 @@ impl KafkaSink {
                 status.last_error = Some("the Kafka thread panicked".into());
             });
         }
+    }
+}
+
+impl Sink for KafkaSink {
+    fn take(&mut self, report: &Report) -> Result<(), SinkError> {
+        self.send(report.message.clone())
+    }
+
+    fn health(&self) -> SinkHealth {
+        let status = self.status();
+        SinkHealth {
+            name: Self::NAME,
+            up: status.connection == Connection::Up,
+            delivered: status.delivered,
+            waiting: status.waiting,
+            overflow: status.overflow,
+            rejected: status.rejected,
+            resent: status.resent,
+            disk_bytes: Some((status.spool_bytes, status.spool_bytes_limit)),
+            trouble: status.last_error,
+        }
+    }
+
+    fn stop(self: Box<Self>, limit: Duration) -> SinkHealth {
+        let mut sink = *self;
+        sink.finish(limit);
+        sink.health()
     }
 }
 

@@ -1,11 +1,11 @@
-//! Where everything goes that the daemon says: the findings' file, Kafka, the terminal. Threads of
+//! Where everything goes that the daemon says: the findings' file, the sinks, the terminal. Threads of
 //! their own deliver it; the loop never waits for a disk, a broker or a reader.
 
+pub mod list;
 mod record;
 mod terminal;
 
 use std::{
-    collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,18 +17,15 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{Finding, Remediation};
 use hedgerow_hostfile::{Reader, Refusals};
-use hedgerow_sink::{
-    JsonLinesSink,
-    kafka::{Connection, KafkaSink, KafkaWatch},
-};
+use hedgerow_sink::{JsonLinesSink, PatientLines, Sink, SinkHealth};
 
-pub use self::record::Written;
+pub use self::record::Delivered;
 use self::{
-    record::{Out, Recorder},
+    record::{Out, Outlet, Recorder},
     terminal::{Ends, Terminal},
 };
 use super::watchdog::{Count, Stage};
-use crate::metrics::{QueueLength, SinkHealth, Stages};
+use crate::metrics::{QueueLength, Stages};
 
 /// Reports that wait for the thread. Full: what comes is told nobody, counted, and told of once there
 /// is room.
@@ -48,15 +45,14 @@ pub struct Outlets {
     recorded: Receiver<()>,
     untold: AtomicU64,
     count: Arc<Count>,
-    written: Arc<Mutex<Written>>,
-    kafka: Option<KafkaWatch>,
+    delivered: Arc<Mutex<Delivered>>,
     refusals: Refusals,
 }
 
 /// How deliveries fare.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    pub findings: Written,
+    pub findings: SinkHealth,
     /// Reports that found no room.
     pub untold: u64,
     /// Lines that nobody read.
@@ -69,26 +65,24 @@ impl Outlets {
         json: bool,
         live: bool,
         file: JsonLinesSink,
-        kafka: Option<KafkaSink>,
+        sinks: Vec<Box<dyn Sink>>,
         stages: Arc<Stages>,
     ) -> anyhow::Result<Self> {
         let (terminal, ends) = Terminal::start(live)?;
-        let written = Arc::new(Mutex::new(Written::default()));
+        let delivered = Arc::new(Mutex::new(Delivered::default()));
         let reader = Reader::new("processes");
         let refusals = reader.refusals();
         let count = Arc::new(Count::default());
-        let watch = kafka.as_ref().map(KafkaSink::watch);
         let recorder = Recorder {
             count: Arc::clone(&count),
             stages,
             json,
-            file,
-            kafka,
+            file: PatientLines::new(file),
+            file_told: false,
+            sinks: sinks.into_iter().map(|sink| Outlet { sink, told: false }).collect(),
             terminal: terminal.clone(),
             reader,
-            written: Arc::clone(&written),
-            waiting: VecDeque::new(),
-            tried: Instant::now(),
+            delivered: Arc::clone(&delivered),
         };
         let (out, reports) = bounded(OUT_MAX);
         let (end, recorded) = bounded(0);
@@ -103,8 +97,7 @@ impl Outlets {
             recorded,
             untold: AtomicU64::new(0),
             count,
-            written,
-            kafka: watch,
+            delivered,
             refusals,
         })
     }
@@ -156,7 +149,7 @@ impl Outlets {
 
     pub fn health(&self) -> Health {
         Health {
-            findings: self.written.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            findings: self.delivered().findings,
             untold: self.untold.load(Ordering::Relaxed),
             unprinted: self.terminal.as_ref().map_or(0, Terminal::unprinted),
         }
@@ -178,31 +171,14 @@ impl Outlets {
         ]
     }
 
-    /// How the sinks fare, for scrapers.
+    /// How the findings' file and the sinks fare, as of a second ago.
     pub fn sinks(&self) -> Vec<SinkHealth> {
-        let file = self.health().findings;
-        let file = SinkHealth {
-            name: "findings",
-            up: file.failure.is_none(),
-            delivered: file.written,
-            waiting: file.waiting as u64,
-            overflow: file.lost,
-            ..SinkHealth::default()
-        };
-        let kafka = self.kafka.as_ref().map(|kafka| {
-            let status = kafka.status();
-            SinkHealth {
-                name: "kafka",
-                up: status.connection == Connection::Up,
-                delivered: status.delivered,
-                waiting: status.waiting,
-                overflow: status.overflow,
-                rejected: status.rejected,
-                resent: status.resent,
-                spool_bytes: Some((status.spool_bytes, status.spool_bytes_limit)),
-            }
-        });
-        [file].into_iter().chain(kafka).collect()
+        let Delivered { findings, sinks } = self.delivered();
+        [findings].into_iter().chain(sinks).collect()
+    }
+
+    fn delivered(&self) -> Delivered {
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Who delivers and who prints, for the watchdog.

@@ -1,7 +1,6 @@
-//! The thread that describes findings, appends them to their file and hands them on.
+//! The thread that describes findings, appends them to their file and hands them to the sinks.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -9,7 +8,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use hedgerow_event::{Activity, Disposition, Finding, Remediation, gate};
 use hedgerow_hostfile::Reader;
-use hedgerow_sink::{JsonLinesSink, Message, SinkError, kafka::KafkaSink};
+use hedgerow_sink::{PatientLines, Report, Sink, SinkError, SinkHealth};
 use serde_json::{Value, json};
 
 use super::terminal::Terminal;
@@ -19,12 +18,9 @@ use crate::{
     text,
 };
 
-/// Findings that wait in memory for room on the disk. Full: what comes is told as ever, and counted
-/// as not written.
-const WAITING_MAX: usize = 2048;
-/// A file that could not be written is tried again after this time.
-const RETRY: Duration = Duration::from_secs(1);
-/// Kafka gets so long for what waits at the end; what is left stays in the spool.
+/// What waits is looked after this often.
+const IDLE: Duration = Duration::from_secs(1);
+/// A sink gets so long for what waits at the end; what is left stays in its spool.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// What goes out, in the order in which it happened.
@@ -40,16 +36,18 @@ pub enum Out {
     Bare,
 }
 
-/// How the findings' file fares.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Written {
-    pub written: u64,
-    /// Findings that wait in memory.
-    pub waiting: usize,
-    /// Findings that found no room there either.
-    pub lost: u64,
-    /// Why they wait.
-    pub failure: Option<String>,
+/// How the findings' file and the sinks fare.
+#[derive(Debug, Clone, Default)]
+pub struct Delivered {
+    pub findings: SinkHealth,
+    pub sinks: Vec<SinkHealth>,
+}
+
+/// A sink, and whether its operator was told that it takes nothing.
+#[derive(Debug)]
+pub struct Outlet {
+    pub sink: Box<dyn Sink>,
+    pub told: bool,
 }
 
 /// What the thread works with.
@@ -57,20 +55,21 @@ pub struct Recorder {
     pub count: Arc<Count>,
     pub stages: Arc<Stages>,
     pub json: bool,
-    pub file: JsonLinesSink,
-    pub kafka: Option<KafkaSink>,
+    pub file: PatientLines,
+    /// It was told that findings wait in memory.
+    pub file_told: bool,
+    pub sinks: Vec<Outlet>,
     pub terminal: Terminal,
     pub reader: Reader,
-    pub written: Arc<Mutex<Written>>,
-    pub waiting: VecDeque<Finding>,
-    pub tried: Instant,
+    pub delivered: Arc<Mutex<Delivered>>,
 }
 
 impl Recorder {
     /// Works until nobody can say anything more; then tries once more to write and to deliver.
     pub fn run(mut self, out: &Receiver<(Instant, Out)>) {
+        let mut looked = Instant::now();
         loop {
-            match out.recv_timeout(RETRY) {
+            match out.recv_timeout(IDLE) {
                 Ok((said, what)) => {
                     self.deliver(what);
                     self.stages.of(Stage::Delivery).observe(said.elapsed());
@@ -79,23 +78,48 @@ impl Recorder {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if !self.waiting.is_empty() && self.tried.elapsed() >= RETRY {
-                self.write_waiting();
+            if looked.elapsed() >= IDLE {
+                looked = Instant::now();
+                self.idle();
             }
         }
-        self.write_waiting();
-        if !self.waiting.is_empty() {
-            self.warn(&format!("{} findings were not written to the disk", self.waiting.len()));
+        self.file.flush();
+        if self.file.waiting() > 0 {
+            self.warn(&format!("{} findings were not written to the disk", self.file.waiting()));
         }
-        if let Some(kafka) = self.kafka.take() {
-            let status = kafka.stop(FLUSH);
-            if status.waiting > 0 {
+        for outlet in std::mem::take(&mut self.sinks) {
+            let health = outlet.sink.stop(FLUSH);
+            if health.waiting > 0 {
                 self.warn(&format!(
-                    "{} records wait in the spool for the broker; the next run sends them",
-                    status.waiting
+                    "{} records wait for {}; the next run sends what its spool holds",
+                    health.waiting, health.name
                 ));
             }
         }
+    }
+
+    fn idle(&mut self) {
+        self.file.retry();
+        self.look_at_file();
+        for outlet in &mut self.sinks {
+            outlet.sink.idle();
+        }
+        let health = self.health();
+        *self.delivered.lock().unwrap_or_else(PoisonError::into_inner) = health;
+    }
+
+    fn health(&self) -> Delivered {
+        let findings = SinkHealth {
+            name: "findings",
+            up: self.file.failure().is_none(),
+            delivered: self.file.written(),
+            waiting: self.file.waiting() as u64,
+            overflow: self.file.lost(),
+            trouble: self.file.failure().map(str::to_owned),
+            ..SinkHealth::default()
+        };
+        let sinks = self.sinks.iter().map(|outlet| outlet.sink.health()).collect();
+        Delivered { findings, sinks }
     }
 
     fn deliver(&mut self, what: Out) {
@@ -117,7 +141,8 @@ impl Recorder {
         for refused in self.reader.refusals().take_untold() {
             self.warn(&refused);
         }
-        self.send(Message::finding(&finding));
+        // To the sinks first: what the terminal or `findings list` shows is on its way.
+        self.send(Report::finding(&finding));
         if self.json {
             self.print_json(&json!({ "finding": finding }));
         } else if finding.disposition != Disposition::Suppressed
@@ -125,55 +150,32 @@ impl Recorder {
         {
             self.terminal.print(text::finding(&finding));
         }
-        self.write(finding);
+        if let Err(why) = self.file.write(&finding) {
+            self.warn(&format!("a finding was not written: {why}"));
+        }
+        self.look_at_file();
+        let health = self.health().findings;
+        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).findings = health;
     }
 
-    /// Appends a finding, behind those that wait.
-    fn write(&mut self, finding: Finding) {
-        if self.waiting.len() >= WAITING_MAX {
-            self.written.lock().unwrap_or_else(PoisonError::into_inner).lost += 1;
+    /// Tells once that findings wait, and once that they don't any more.
+    fn look_at_file(&mut self) {
+        let failure = self.file.failure().map(str::to_owned);
+        if failure.is_some() == self.file_told {
             return;
         }
-        let first = self.waiting.is_empty();
-        self.waiting.push_back(finding);
-        if first {
-            self.write_waiting();
-        }
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).waiting = self.waiting.len();
-    }
-
-    fn write_waiting(&mut self) {
-        self.tried = Instant::now();
-        let (mut failure, mut done) = (None, 0);
-        while let Some(finding) = self.waiting.front() {
-            match self.file.write(finding) {
-                Ok(()) => {
-                    self.waiting.pop_front();
-                    done += 1;
-                }
-                Err(why) => {
-                    failure = Some(why.to_string());
-                    break;
-                }
-            }
-        }
-        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.waiting = self.waiting.len();
-        written.written += done;
-        let before = std::mem::replace(&mut written.failure, failure.clone());
-        let lost = written.lost;
-        drop(written);
-        match (before, failure) {
-            (None, Some(why)) => self.warn(&format!("findings wait in memory: {why}")),
-            (Some(_), None) => self.warn(&format!(
-                "findings are written again; {lost} since the start found no room in memory"
+        self.file_told = failure.is_some();
+        match failure {
+            Some(why) => self.warn(&format!("findings wait in memory: {why}")),
+            None => self.warn(&format!(
+                "findings are written again; {} since the start found no room in memory",
+                self.file.lost()
             )),
-            _ => {}
         }
     }
 
     fn remediation(&mut self, remediation: &Remediation) {
-        self.send(Message::remediation(remediation));
+        self.send(Report::remediation(remediation));
         match self.json {
             true => self.print_json(&json!({ "remediation": remediation })),
             false => {
@@ -190,10 +192,33 @@ impl Recorder {
         }
     }
 
-    fn send(&self, message: Result<Message, SinkError>) {
-        let Some(kafka) = &self.kafka else { return };
-        if let Err(why) = message.and_then(|message| kafka.send(message)) {
-            self.warn(&format!("not sent to Kafka: {why}"));
+    /// Hands a report to each sink; one that takes nothing is told of once, and holds up no other.
+    fn send(&mut self, report: Result<Report, SinkError>) {
+        if self.sinks.is_empty() {
+            return;
+        }
+        let report = match report {
+            Ok(report) => report,
+            Err(why) => return self.warn(&format!("not sent: {why}")),
+        };
+        let mut warnings = Vec::new();
+        for outlet in &mut self.sinks {
+            let taken = outlet.sink.take(&report);
+            let was_told = std::mem::replace(&mut outlet.told, taken.is_err());
+            let name = outlet.sink.health().name;
+            match (taken, was_told) {
+                (Err(why), false) => warnings.push(format!(
+                    "{name} does not take a report: {why}; more are counted, not told"
+                )),
+                (Ok(()), true) => warnings.push(format!(
+                    "{name} takes reports again; {} since the start were lost",
+                    outlet.sink.health().overflow
+                )),
+                _ => {}
+            }
+        }
+        for warning in warnings {
+            self.warn(&warning);
         }
     }
 }

@@ -1,0 +1,243 @@
+//! The journal of systemd, by its native protocol: one datagram a report.
+//!
+//! When the journal's socket is full, or nobody listens, the report is lost and counted: the journal
+//! is for people on the host, and Kafka or a file for what must arrive.
+
+use std::{
+    io,
+    os::{fd::AsRawFd, unix::net::UnixDatagram},
+    path::PathBuf,
+    time::Duration,
+};
+
+use serde::Deserialize;
+
+use crate::{
+    SinkError,
+    message::Topic,
+    sink::{Report, Sink, SinkHealth},
+};
+
+/// Where the journal listens.
+pub const SOCKET: &str = "/run/systemd/journal/socket";
+/// Asked for, so that a long report fits into one datagram; systemd's own programs do the same.
+const SEND_BUFFER: libc::c_int = 8 << 20;
+/// By these the journal finds all of a kind: `journalctl MESSAGE_ID=...`.
+const FINDING_ID: &str = "1f0f6e6fd1a14f0c9a3cbcb0f3b6b2d1";
+const REMEDIATION_ID: &str = "6f3c52a3f6c94d7fa0f0a0e2a4c1b7e5";
+
+/// The `[journald]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct JournaldConfig {
+    /// The journal's socket.
+    pub socket: PathBuf,
+}
+
+impl Default for JournaldConfig {
+    fn default() -> Self {
+        Self { socket: SOCKET.into() }
+    }
+}
+
+#[derive(Debug)]
+pub struct JournaldSink {
+    socket: UnixDatagram,
+    path: PathBuf,
+    health: SinkHealth,
+}
+
+impl JournaldSink {
+    pub const NAME: &str = "journald";
+
+    /// # Errors
+    /// Nobody listens on the socket.
+    pub fn start(config: &JournaldConfig) -> Result<Self, SinkError> {
+        let path = config.socket.clone();
+        let socket = open().map_err(SinkError::io(&path))?;
+        socket.send_to(&[], &path).map_err(SinkError::io(&path))?;
+        let health = SinkHealth { name: Self::NAME, up: true, ..SinkHealth::default() };
+        Ok(Self { socket, path, health })
+    }
+
+    fn send(&self, report: &Report) -> io::Result<()> {
+        let whole = self.socket.send_to(&datagram(report, true), &self.path);
+        match whole {
+            Err(why) if why.raw_os_error() == Some(libc::EMSGSIZE) => {
+                self.socket.send_to(&datagram(report, false), &self.path).map(drop)
+            }
+            sent => sent.map(drop),
+        }
+    }
+}
+
+fn open() -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    let size = SEND_BUFFER;
+    // SAFETY: an option of a descriptor of ours, read from an integer of the size that is passed.
+    // Refused without the right to it: then the usual size holds.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUFFORCE,
+            (&raw const size).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
+    }
+    Ok(socket)
+}
+
+/// Fields of an entry; a value with its length may hold anything.
+fn datagram(report: &Report, whole: bool) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(report.message.value.len() + 512);
+    let mut field = |name: &str, value: &[u8]| {
+        bytes.extend(name.as_bytes());
+        bytes.push(b'\n');
+        bytes.extend((value.len() as u64).to_le_bytes());
+        bytes.extend(value);
+        bytes.push(b'\n');
+    };
+    let (kind, id) = match report.topic() {
+        Topic::Findings => ("finding", FINDING_ID),
+        Topic::Remediations => ("remediation", REMEDIATION_ID),
+    };
+    field("MESSAGE", report.summary.as_bytes());
+    field("MESSAGE_ID", id.as_bytes());
+    field("PRIORITY", priority(report.severity).as_bytes());
+    field("SYSLOG_IDENTIFIER", b"hedgerow");
+    field("HEDGEROW_KIND", kind.as_bytes());
+    field("HEDGEROW_UID", report.uid.as_bytes());
+    match whole {
+        true => field("HEDGEROW_EVENT", &report.message.value),
+        // Too long for a datagram here: what else the report says stands in its other sinks.
+        false => field("HEDGEROW_EVENT_BYTES", report.message.value.len().to_string().as_bytes()),
+    }
+    bytes
+}
+
+/// Syslog's priority of an OCSF severity.
+fn priority(severity: u8) -> &'static str {
+    match severity {
+        5.. => "2",
+        4 => "3",
+        3 => "4",
+        2 => "5",
+        _ => "6",
+    }
+}
+
+impl Sink for JournaldSink {
+    fn take(&mut self, report: &Report) -> Result<(), SinkError> {
+        match self.send(report) {
+            Ok(()) => {
+                self.health.delivered += 1;
+                self.health.up = true;
+                self.health.trouble = None;
+                Ok(())
+            }
+            Err(why) => {
+                self.health.overflow += 1;
+                self.health.up = false;
+                let why = SinkError::io(&self.path)(why);
+                self.health.trouble = Some(why.to_string());
+                Err(why)
+            }
+        }
+    }
+
+    fn health(&self) -> SinkHealth {
+        self.health.clone()
+    }
+
+    fn stop(self: Box<Self>, _: Duration) -> SinkHealth {
+        self.health
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{collections::BTreeMap, process::Command};
+
+    use super::*;
+    use crate::message::Message;
+
+    fn report(bytes: usize) -> Report {
+        let message = Message {
+            topic: Topic::Findings,
+            key: "h".into(),
+            headers: Vec::new(),
+            value: vec![b'\n'; bytes],
+        };
+        let uid = format!("test-{}-{bytes}", std::process::id());
+        Report { message, uid, summary: "a shell\nunder a service".into(), severity: 5 }
+    }
+
+    fn fields(mut datagram: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        while !datagram.is_empty() {
+            let end = datagram.iter().position(|byte| *byte == b'\n').unwrap();
+            let name = String::from_utf8(datagram[..end].to_vec()).unwrap();
+            let (length, rest) = datagram[end + 1..].split_first_chunk::<8>().unwrap();
+            let (value, rest) = rest.split_at(u64::from_le_bytes(*length) as usize);
+            found.insert(name, value.to_vec());
+            datagram = rest.strip_prefix(b"\n").unwrap();
+        }
+        found
+    }
+
+    #[test]
+    fn a_report_is_an_entry_and_no_value_makes_another_field() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("socket");
+        assert!(JournaldSink::start(&JournaldConfig { socket: path.clone() }).is_err());
+        let journal = UnixDatagram::bind(&path).unwrap();
+        let mut sink = JournaldSink::start(&JournaldConfig { socket: path }).unwrap();
+        let mut buffer = vec![0; 1 << 20];
+        assert_eq!(journal.recv(&mut buffer).unwrap(), 0, "the start asks whether it is there");
+        sink.take(&report(100_000)).unwrap();
+        let bytes = journal.recv(&mut buffer).unwrap();
+        let found = fields(&buffer[..bytes]);
+        assert_eq!(found["MESSAGE"], b"a shell\nunder a service");
+        assert_eq!(found["PRIORITY"], b"2");
+        assert_eq!(found["HEDGEROW_KIND"], b"finding");
+        assert_eq!(found["HEDGEROW_EVENT"].len(), 100_000);
+        assert_eq!(sink.health().delivered, 1);
+    }
+
+    #[test]
+    fn a_journal_that_does_not_read_holds_nobody_up_and_what_is_lost_is_counted() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("socket");
+        let journal = UnixDatagram::bind(&path).unwrap();
+        let mut sink = JournaldSink::start(&JournaldConfig { socket: path }).unwrap();
+        let refused = (0..100_000).find(|_| sink.take(&report(1)).is_err());
+        assert!(refused.is_some(), "a socket that is never read is never full");
+        let health = sink.health();
+        assert!(health.overflow == 1 && !health.up && health.trouble.is_some(), "{health:?}");
+        let mut buffer = [0; 4096];
+        journal.recv(&mut buffer).unwrap();
+        sink.take(&report(1)).unwrap();
+        assert!(sink.health().up);
+    }
+
+    /// Only where a journal runs.
+    #[test]
+    fn a_real_journal_keeps_it() {
+        let Ok(mut sink) = JournaldSink::start(&JournaldConfig::default()) else { return };
+        let report = report(10);
+        sink.take(&report).unwrap();
+        let until = std::time::Instant::now() + Duration::from_secs(60);
+        loop {
+            let asked = ["-o", "json", "-n", "10", &format!("HEDGEROW_UID={}", report.uid)];
+            let told = Command::new("journalctl").args(asked).output().unwrap();
+            if String::from_utf8_lossy(&told.stdout).contains(FINDING_ID) {
+                return;
+            }
+            assert!(std::time::Instant::now() < until, "the journal doesn't tell it");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}

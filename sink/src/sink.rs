@@ -1,0 +1,88 @@
+//! What every sink is: it takes reports, never waits for a peer, and tells how it fares.
+//!
+//! A sink is a file that implements [`Sink`] and a row in the daemon's list
+//! (`src/daemon/outlets/list.rs`), which names what it does when it is full.
+
+use std::time::Duration;
+
+use hedgerow_event::{Finding, Remediation, gate};
+
+use crate::{
+    Message, SinkError, Topic,
+    ocsf::{finding_to_ocsf, remediation_to_ocsf},
+};
+
+/// What sinks are given: one report, encoded once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// OCSF as JSON, with its topic, key and headers.
+    pub message: Message,
+    /// `metadata.uid`, by which repeats are told.
+    pub uid: String,
+    /// One line for people, escaped.
+    pub summary: String,
+    /// OCSF severity, 1 to 5.
+    pub severity: u8,
+}
+
+impl Report {
+    /// # Errors
+    /// It can't be encoded, or is too large.
+    pub fn finding(finding: &Finding) -> Result<Self, SinkError> {
+        let base = finding_to_ocsf(finding).base;
+        let message = Message::finding(finding)?;
+        Ok(Self::new(message, base.metadata.uid, &base.message, base.severity_id))
+    }
+
+    /// # Errors
+    /// It can't be encoded, or is too large.
+    pub fn remediation(remediation: &Remediation) -> Result<Self, SinkError> {
+        let base = remediation_to_ocsf(remediation).base;
+        let message = Message::remediation(remediation)?;
+        Ok(Self::new(message, base.metadata.uid, &base.message, base.severity_id))
+    }
+
+    fn new(message: Message, uid: String, summary: &str, severity: u8) -> Self {
+        Self { message, uid, summary: gate::shown(summary).into_owned(), severity }
+    }
+
+    pub fn topic(&self) -> Topic {
+        self.message.topic
+    }
+}
+
+/// How a sink fares: counters since the start, and the present state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SinkHealth {
+    pub name: &'static str,
+    /// The other side takes what it is given.
+    pub up: bool,
+    pub delivered: u64,
+    pub waiting: u64,
+    /// Lost, because there was no room.
+    pub overflow: u64,
+    /// Refused for good by the other side.
+    pub rejected: u64,
+    pub resent: u64,
+    /// Bytes on disk, and the most that may be.
+    pub disk_bytes: Option<(u64, u64)>,
+    /// The latest trouble.
+    pub trouble: Option<String>,
+}
+
+/// Where reports go. All is called by one thread, which is not the one that decides.
+pub trait Sink: Send + std::fmt::Debug {
+    /// Takes a report, or says why not. Waits for a local disk at most.
+    ///
+    /// # Errors
+    /// The report is lost, and counted.
+    fn take(&mut self, report: &Report) -> Result<(), SinkError>;
+
+    /// Called at least once a second, for what waits.
+    fn idle(&mut self) {}
+
+    fn health(&self) -> SinkHealth;
+
+    /// Takes no more and delivers what it can within `limit`; tells what is left.
+    fn stop(self: Box<Self>, limit: Duration) -> SinkHealth;
+}

@@ -1,0 +1,93 @@
+//! A live daemon's reports reach each sink that is configured, and a sink that takes nothing holds up
+//! no other.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use hedgerow_lab::{Daemon, Line};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
+const STARTED: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// An address of loopback of this test's own; nothing listens there.
+const DENIED: &str = "127.71.0.7";
+
+#[test]
+fn a_block_reaches_every_sink() {
+    let home = tempfile::tempdir().unwrap();
+    let (state, lines) = (home.path().join("state"), home.path().join("reports.jsonl"));
+    let (config, journal) = (home.path().join("hedgerow.toml"), home.path().join("journal"));
+    let journald = UnixDatagram::bind(&journal).unwrap();
+    journald.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Nothing listens on the discard port: the broker is away.
+    let text = format!(
+        "state = {state:?}\n[kafka]\nbrokers = \"127.0.0.1:9\"\n[jsonl]\npath = {lines:?}\n\
+         [journald]\nsocket = {journal:?}\n"
+    );
+    fs::write(&config, text).unwrap();
+    let config = config.to_str().unwrap();
+    let arguments = ["--config", config, "--no-syscalls"];
+    let daemon = Daemon::start(Path::new(PROGRAM), &arguments, &home.path().join("log")).unwrap();
+    let started = |line: &Line| matches!(line, Line::Status(told) if !told["proved"].is_null());
+    daemon.wait_for("start", STARTED, started).unwrap();
+    let deny = ["deny", "add", "--peer", DENIED, "--force", "--for", "1m", "--config", config];
+    let denied = Command::new(PROGRAM).args(deny).output().unwrap();
+    assert!(denied.status.success(), "{}", String::from_utf8_lossy(&denied.stderr));
+    let told = |line: &Line| matches!(line, Line::Remediation(_));
+    let Line::Remediation(block) = daemon.wait_for("the block", STARTED, told).unwrap() else {
+        unreachable!("it is a remediation")
+    };
+
+    let mut bytes = vec![0; 1 << 20];
+    let entry = loop {
+        let length = journald.recv(&mut bytes).unwrap();
+        let entry = String::from_utf8_lossy(&bytes[..length]).into_owned();
+        if entry.contains(&block.report_uid()) {
+            break entry;
+        }
+    };
+    assert!(entry.contains("HEDGEROW_KIND") && entry.contains("remediation"), "{entry}");
+    assert!(entry.contains(DENIED), "{entry}");
+    let until = Instant::now() + PATIENCE;
+    let event: Value = loop {
+        let text = fs::read_to_string(&lines).unwrap();
+        if let Some(line) = text.lines().find(|line| line.contains(&block.report_uid())) {
+            break serde_json::from_str(line).unwrap();
+        }
+        assert!(Instant::now() < until, "not in the file: {text}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!(event["class_uid"], 7004);
+    assert_eq!(event["metadata"]["uid"], block.report_uid().as_str());
+    daemon.interrupt().unwrap();
+    // The broker's copy waits for it.
+    let spool = fs::read_dir(state.join("kafka")).unwrap().flatten();
+    let held: u64 = spool.map(|file| file.metadata().unwrap().len()).sum();
+    assert!(held > 0);
+    let _ = Command::new(PROGRAM).args(["disarm", "--remove", "--config", config]).output();
+}
+
+#[test]
+fn a_wrong_table_is_told_by_field() {
+    let home = tempfile::tempdir().unwrap();
+    for (table, says) in [
+        ("[jsonl]\npath = \"relative\"\n", "jsonl.path: write the whole path"),
+        ("[jsonl]\npath = \"/tmp/x\"\nkep = 1\n", "kep"),
+        ("[journald]\nsocket = \"/nowhere/socket\"\n", "/nowhere/socket"),
+    ] {
+        let config = home.path().join("hedgerow.toml");
+        fs::write(&config, format!("state = {:?}\n{table}", home.path().join("state"))).unwrap();
+        let output =
+            Command::new(PROGRAM).arg("run").arg("--config").arg(&config).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains(says), "{table}: {said}");
+    }
+}
