@@ -84,6 +84,21 @@ fn values(config: &Config) -> anyhow::Result<Table> {
     if let Some(kafka) = &config.kafka {
         put("kafka", Value::try_from(kafka)?);
     }
+    let text = |path: &std::path::Path| Value::from(path.to_string_lossy().into_owned());
+    if let Some(jsonl) = &config.jsonl {
+        let mut own = Table::new();
+        own.insert("path".to_owned(), text(&jsonl.path));
+        own.insert("max_bytes".to_owned(), Value::try_from(jsonl.max_bytes)?);
+        own.insert("keep".to_owned(), i64::from(jsonl.keep).into());
+        put("jsonl", own.into());
+    }
+    if let Some(journald) = &config.journald {
+        put("journald", Table::from_iter([("socket".to_owned(), text(&journald.socket))]).into());
+    }
+    if let Some(listen) = config.metrics {
+        let listen = ("listen".to_owned(), Value::from(listen.to_string()));
+        put("metrics", Table::from_iter([listen]).into());
+    }
     Ok(table)
 }
 
@@ -122,7 +137,8 @@ mod tests {
         let secret = "[kafka]\nbrokers = \"a:1\"\n[kafka.sasl]\nmechanism = \"PLAIN\"\n\
                       username = \"u\"\npassword = \"hunter2\"\n\
                       [kafka.properties]\n\"ssl.key.password\" = \"hunter2\"\n";
-        std::fs::write(&file, format!("learn = \"36h\"\n{secret}")).unwrap();
+        let sinks = "[jsonl]\npath = \"/j\"\n[journald]\n[metrics]\nlisten = \"[::1]:1\"\n";
+        std::fs::write(&file, format!("learn = \"36h\"\n{secret}{sinks}")).unwrap();
         let run = cli::Run { config: Some(file.clone()), budget: Some(2.0), ..cli::Run::default() };
         let config = Config::load(&run, false).unwrap();
         let all = shown(&config).unwrap();
@@ -137,6 +153,9 @@ mod tests {
         assert_eq!(told("kafka.sasl.password"), ("\"***\"".into(), from.clone()));
         assert_eq!(told("kafka.sasl.username"), ("\"u\"".into(), from));
         assert_eq!(told("kafka.client_id").1, "default");
+        assert_eq!(told("jsonl.keep"), ("4".into(), "default".into()));
+        assert_eq!(told("journald.socket").1, "default");
+        assert_eq!(told("metrics.listen").0, "\"[::1]:1\"");
         assert!(!serde_json::to_string(&all).unwrap().contains("hunter2"));
     }
 
