@@ -1,37 +1,122 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Reads findings from Kafka and prints one line for each, once.
+"""An incident desk on Hedgerow's topics: what opens, changes and closes, what was refused for it, and
+which hosts are silent. Each report counts once.
 
     pip install confluent-kafka==2.16.1
-    examples/kafka/consume.py 127.0.0.1:9092 [TOPIC] [GROUP]
+    examples/kafka/consume.py 127.0.0.1:9092 [--group GROUP] [--prefix hedgerow] [--idle SECONDS]
 
-Delivery is at least once, so that a report can come twice: it is known by metadata.uid.
+Delivery is at least once, so that a report can come twice: it is known by metadata.uid, a heartbeat by
+uid. Topics have no order between them: a block may come before its finding. What is remembered is in
+memory here; a desk that must outlive a restart keeps it in a database.
 """
 
+import argparse
 import json
 import sys
+import time
 from collections import OrderedDict
-
-from confluent_kafka import Consumer, KafkaException
 
 # Ids remembered; a repeat comes soon after its original.
 REMEMBERED = 100_000
+# Incidents remembered; past them the oldest go.
+INCIDENTS = 10_000
+# A host is silent after so many intervals without a heartbeat.
+MISSED = 3
+# OCSF activities: a finding is closed, a remediation lifts.
+CLOSE = 3
+RESTORE = 3
 
 
-def line(event):
-    finding = event["unmapped"]["finding"]
-    top = ""
-    if finding["attribution"]:
-        share = finding["attribution"][0]
-        top = f" | {share['feature']} = {share['value']:g} ({share['share']:.0%})"
-    alert = "ALERT" if event["is_alert"] else "     "
-    return (
-        f"{event['time']} {alert} {event['severity']:<8} {event['activity_name']:<6} "
-        f"{event['message']} | score {finding['score']:.2f} ({finding['state']}){top}"
-    )
+class Desk:
+    def __init__(self, prefix):
+        self.takers = {
+            f"{prefix}.findings": self.finding,
+            f"{prefix}.remediations": self.remediation,
+            f"{prefix}.health": self.heartbeat,
+        }
+        self.seen = OrderedDict()
+        self.incidents = OrderedDict()
+        self.hosts = {}
+
+    def is_new(self, uid):
+        if uid in self.seen:
+            return False
+        self.seen[uid] = None
+        if len(self.seen) > REMEMBERED:
+            self.seen.popitem(last=False)
+        return True
+
+    def incident(self, uid):
+        found = self.incidents.setdefault(uid, {"open": None, "entries": {}})
+        if len(self.incidents) > INCIDENTS:
+            self.incidents.popitem(last=False)
+        return found
+
+    def take(self, topic, value):
+        """A line where a record says something new."""
+        return self.takers[topic](json.loads(value))
+
+    def finding(self, event):
+        if not self.is_new(event["metadata"]["uid"]):
+            return None
+        incident = self.incident(event["finding_info"]["uid"])
+        closed = event["activity_id"] == CLOSE
+        word = "CLOSED" if closed else "OPEN" if incident["open"] is None else "UPDATE"
+        incident["open"] = not closed
+        alert = "ALERT" if event["is_alert"] else "     "
+        top = ""
+        if event["unmapped"]["finding"]["attribution"]:
+            share = event["unmapped"]["finding"]["attribution"][0]
+            top = f" | {share['feature']} = {share['value']:g} ({100 * share['share']:.0f} %)"
+        entries = len(incident["entries"])
+        refused = f" | {entries} refused for it" if entries else ""
+        host = event["device"]["uid"]
+        return f"{word:<7} {alert} {event['severity']:<8} {host} {event['message']}{top}{refused}"
+
+    def remediation(self, event):
+        if not self.is_new(event["metadata"]["uid"]):
+            return None
+        lifts = event["activity_id"] == RESTORE
+        uid = event["metadata"].get("correlation_uid")
+        whose = "by an operator"
+        if uid is not None:
+            incident = self.incident(uid)
+            incident["entries"][event["command_uid"]] = not lifts
+            whose = {
+                True: f"for the open incident {uid}",
+                False: f"for the closed incident {uid}",
+                None: f"for {uid}, which has not come yet",
+            }[incident["open"]]
+        word = "LIFTED" if lifts else "REFUSED"
+        return f"{word:<7} {event['device']['uid']} {event['message']} {whose}"
+
+    def heartbeat(self, beat):
+        if not self.is_new(beat["uid"]):
+            return None
+        host = beat["host_id"]
+        before = self.hosts.get(host)
+        self.hosts[host] = {
+            "time": beat["time"],
+            "interval": beat["interval_seconds"] * 1000,
+            "silent": False,
+        }
+        if before is None:
+            return f"HOST    {host} {beat['phase']}"
+        return f"BACK    {host}" if before["silent"] else None
+
+    def silent(self, now):
+        """Hosts that became silent, a line each. Time: milliseconds since the Unix epoch."""
+        for name, host in sorted(self.hosts.items()):
+            since = now - host["time"]
+            if not host["silent"] and since > MISSED * host["interval"]:
+                host["silent"] = True
+                yield f"SILENT  {name} for {since // 1000} s"
 
 
-def main(brokers, topic="hedgerow.findings", group="hedgerow-example-python"):
+def run(brokers, group, prefix, idle):
+    from confluent_kafka import Consumer, KafkaError, KafkaException
+
     consumer = Consumer(
         {
             "bootstrap.servers": brokers,
@@ -39,28 +124,33 @@ def main(brokers, topic="hedgerow.findings", group="hedgerow-example-python"):
             "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
             "session.timeout.ms": 6000,
+            # A topic that is made later is found within this time.
+            "topic.metadata.refresh.interval.ms": 10000,
         }
     )
-    consumer.subscribe([topic])
-    seen = OrderedDict()
+    desk = Desk(prefix)
+    consumer.subscribe(list(desk.takers))
+    last = None
     try:
-        while True:
-            record = consumer.poll(1.0)
+        while idle is None or last is None or time.monotonic() - last < idle:
+            record = consumer.poll(0.5)
+            for line in desk.silent(int(time.time() * 1000)):
+                print(line, flush=True)
             if record is None:
                 continue
             if record.error():
+                # Not made yet: hosts that found nothing have sent nothing.
+                if record.error().code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue
                 raise KafkaException(record.error())
+            last = time.monotonic()
             try:
-                event = json.loads(record.value())
-                uid = event["metadata"]["uid"]
-                if uid not in seen:
-                    print(line(event), flush=True)
-                    seen[uid] = None
-                    if len(seen) > REMEMBERED:
-                        seen.popitem(last=False)
+                line = desk.take(record.topic(), record.value())
+                if line is not None:
+                    print(line, flush=True)
             except (ValueError, TypeError, KeyError) as error:
                 place = f"{record.topic()}/{record.partition()}@{record.offset()}"
-                print(f"{place} is no finding: {error!r}", file=sys.stderr)
+                print(f"{place} can't be read: {error!r}", file=sys.stderr)
             # Only what was printed is committed: a crash repeats a line, it never skips one.
             consumer.commit(record, asynchronous=True)
     except KeyboardInterrupt:
@@ -70,6 +160,10 @@ def main(brokers, topic="hedgerow.findings", group="hedgerow-example-python"):
 
 
 if __name__ == "__main__":
-    if not 2 <= len(sys.argv) <= 4:
-        sys.exit("usage: consume.py BROKERS [TOPIC] [GROUP]")
-    main(*sys.argv[1:])
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("brokers")
+    options.add_argument("--group", default="hedgerow-example-python")
+    options.add_argument("--prefix", default="hedgerow", help="of the topics' names")
+    options.add_argument("--idle", type=float, help="end after so many seconds without a record")
+    given = options.parse_args()
+    run(given.brokers, given.group, given.prefix, given.idle)

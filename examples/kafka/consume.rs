@@ -1,19 +1,26 @@
-//! Reads findings from Kafka and prints one line for each, once.
+//! An incident desk on Hedgerow's topics: what opens, changes and closes, what was refused for it,
+//! and which hosts are silent. Each report counts once.
 //!
 //! ```sh
 //! cargo run -p hedgerow-sink --example consume -- 127.0.0.1:9092
 //! ```
 //!
-//! Delivery is at least once, so that a report can come twice: it is known by `metadata.uid`.
+//! Delivery is at least once, so that a report can come twice: it is known by `metadata.uid`, a
+//! heartbeat by `uid`. Topics have no order between them: a block may come before its finding. What
+//! is remembered is in memory here; a desk that must outlive a restart keeps it in a database.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     error::Error,
     io::{self, Write},
-    time::Duration,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use hedgerow_sink::ocsf::DetectionFinding;
+use hedgerow_sink::{
+    heartbeat::Heartbeat,
+    kafka::Topics,
+    ocsf::{DetectionFinding, RemediationActivity},
+};
 use rdkafka::{
     ClientConfig, Message,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -21,6 +28,13 @@ use rdkafka::{
 
 /// Ids remembered; a repeat comes soon after its original, never a hundred thousand reports later.
 const REMEMBERED: usize = 100_000;
+/// Incidents remembered; past them the oldest go.
+const INCIDENTS: usize = 10_000;
+/// A host is silent after so many intervals without a heartbeat.
+const MISSED: i64 = 3;
+/// OCSF activities: a finding is closed, a remediation lifts.
+const CLOSE: u8 = 3;
+const RESTORE: u8 = 3;
 
 /// The most recent ids, oldest first.
 #[derive(Default)]
@@ -45,53 +59,184 @@ impl Seen {
     }
 }
 
-fn line(event: &DetectionFinding) -> String {
-    let finding = &event.unmapped.finding;
-    let alert = if event.is_alert { "ALERT" } else { "     " };
-    let top = finding.attribution.first().map_or(String::new(), |share| {
-        format!(" | {} = {} ({:.0} %)", share.feature, share.value, share.share * 100.0)
-    });
-    format!(
-        "{} {alert} {:<8} {:<6} {} | score {:.2} ({}){top}",
-        event.base.time,
-        event.base.severity,
-        event.base.activity_name,
-        event.base.message,
-        finding.score,
-        finding.state,
-    )
+/// One episode, with what was refused for it.
+#[derive(Default)]
+pub struct Incident {
+    /// `None`: only its remediations have come so far.
+    pub open: Option<bool>,
+    /// Deny entries by `command_uid`: whether they are live.
+    pub entries: BTreeMap<String, bool>,
 }
 
-/// Reads `topic` as a member of `group` until `limit` different reports were printed.
+struct Host {
+    time: i64,
+    interval: i64,
+    silent: bool,
+}
+
+/// What is known from all records so far.
+#[derive(Default)]
+pub struct Desk {
+    seen: Seen,
+    /// By `finding_info.uid`.
+    pub incidents: BTreeMap<String, Incident>,
+    order: VecDeque<String>,
+    hosts: BTreeMap<String, Host>,
+}
+
+impl Desk {
+    fn incident(&mut self, uid: &str) -> &mut Incident {
+        if !self.incidents.contains_key(uid) {
+            self.order.push_back(uid.to_owned());
+            if self.order.len() > INCIDENTS
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.incidents.remove(&oldest);
+            }
+        }
+        self.incidents.entry(uid.to_owned()).or_default()
+    }
+
+    /// Takes a record; a line where it says something new.
+    pub fn take(
+        &mut self,
+        topics: &Topics,
+        topic: &str,
+        value: &[u8],
+    ) -> serde_json::Result<Option<String>> {
+        Ok(if topic == topics.findings {
+            self.finding(&serde_json::from_slice(value)?)
+        } else if topic == topics.remediations {
+            self.remediation(&serde_json::from_slice(value)?)
+        } else {
+            self.heartbeat(serde_json::from_slice(value)?)
+        })
+    }
+
+    fn finding(&mut self, event: &DetectionFinding) -> Option<String> {
+        let base = &event.base;
+        if !self.seen.insert(&base.metadata.uid) {
+            return None;
+        }
+        let incident = self.incident(&event.finding_info.uid);
+        let closed = base.activity_id == CLOSE;
+        let word = match (incident.open, closed) {
+            (_, true) => "CLOSED",
+            (None, false) => "OPEN",
+            (Some(_), false) => "UPDATE",
+        };
+        incident.open = Some(!closed);
+        let alert = if event.is_alert { "ALERT" } else { "     " };
+        let entries = match incident.entries.len() {
+            0 => String::new(),
+            n => format!(" | {n} refused for it"),
+        };
+        let top = event.unmapped.finding.attribution.first().map_or(String::new(), |share| {
+            format!(" | {} = {} ({:.0} %)", share.feature, share.value, share.share * 100.0)
+        });
+        let (host, severity, message) = (&base.device.uid, &base.severity, &base.message);
+        Some(format!("{word:<7} {alert} {severity:<8} {host} {message}{top}{entries}"))
+    }
+
+    fn remediation(&mut self, event: &RemediationActivity) -> Option<String> {
+        let base = &event.base;
+        if !self.seen.insert(&base.metadata.uid) {
+            return None;
+        }
+        let lifts = base.activity_id == RESTORE;
+        let word = if lifts { "LIFTED" } else { "REFUSED" };
+        let whose = match &base.metadata.correlation_uid {
+            Some(uid) => {
+                let incident = self.incident(uid);
+                incident.entries.insert(event.command_uid.clone(), !lifts);
+                match incident.open {
+                    Some(true) => format!("for the open incident {uid}"),
+                    Some(false) => format!("for the closed incident {uid}"),
+                    None => format!("for {uid}, which has not come yet"),
+                }
+            }
+            None => "by an operator".to_owned(),
+        };
+        Some(format!("{word:<7} {} {} {whose}", base.device.uid, base.message))
+    }
+
+    fn heartbeat(&mut self, heartbeat: Heartbeat) -> Option<String> {
+        if !self.seen.insert(&heartbeat.uid) {
+            return None;
+        }
+        let interval = i64::try_from(heartbeat.interval_seconds).unwrap_or(i64::MAX / 4000) * 1000;
+        let host = Host { time: heartbeat.time, interval, silent: false };
+        let before = self.hosts.insert(heartbeat.host_id.clone(), host);
+        match before {
+            None => Some(format!("HOST    {} {}", heartbeat.host_id, heartbeat.phase)),
+            Some(before) if before.silent => Some(format!("BACK    {}", heartbeat.host_id)),
+            Some(_) => None,
+        }
+    }
+
+    /// Hosts that became silent, a line each. Time: milliseconds since the Unix epoch.
+    pub fn silent(&mut self, now: i64) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (id, host) in &mut self.hosts {
+            let since = now.saturating_sub(host.time);
+            if !host.silent && since > MISSED * host.interval {
+                host.silent = true;
+                lines.push(format!("SILENT  {id} for {} s", since / 1000));
+            }
+        }
+        lines
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Reads the topics as a member of `group`; ends once nothing has come for `idle` after something did.
 pub fn run(
     brokers: &str,
-    topic: &str,
+    topics: &Topics,
     group: &str,
-    limit: usize,
+    idle: Option<Duration>,
     out: &mut impl Write,
-) -> Result<usize, Box<dyn Error>> {
+) -> Result<Desk, Box<dyn Error>> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", brokers)
         .set("group.id", group)
         .set("auto.offset.reset", "earliest")
         .set("enable.auto.commit", "false")
         .set("session.timeout.ms", "6000")
+        // A topic that is made later is found within this time.
+        .set("topic.metadata.refresh.interval.ms", "10000")
         .create()?;
-    consumer.subscribe(&[topic])?;
-    let mut seen = Seen::default();
-    let mut printed = 0;
-    while printed < limit {
-        let Some(record) = consumer.poll(Duration::from_secs(1)) else { continue };
-        let record = record?;
-        match serde_json::from_slice::<DetectionFinding>(record.payload().unwrap_or_default()) {
-            Ok(event) if seen.insert(&event.base.metadata.uid) => {
-                writeln!(out, "{}", line(&event))?;
-                printed += 1;
+    consumer.subscribe(&[&topics.findings, &topics.remediations, &topics.health])?;
+    let mut desk = Desk::default();
+    let mut last: Option<Instant> = None;
+    while idle.is_none_or(|idle| last.is_none_or(|last| last.elapsed() < idle)) {
+        let record = consumer.poll(Duration::from_millis(500));
+        for line in desk.silent(now_ms()) {
+            writeln!(out, "{line}")?;
+        }
+        let Some(record) = record else { continue };
+        let record = match record {
+            Ok(record) => record,
+            // Not made yet: hosts that found nothing have sent nothing.
+            Err(error)
+                if error.rdkafka_error_code()
+                    == Some(rdkafka::types::RDKafkaErrorCode::UnknownTopicOrPartition) =>
+            {
+                continue;
             }
-            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        };
+        last = Some(Instant::now());
+        match desk.take(topics, record.topic(), record.payload().unwrap_or_default()) {
+            Ok(Some(line)) => writeln!(out, "{line}")?,
+            Ok(None) => {}
             Err(error) => {
                 let (partition, offset) = (record.partition(), record.offset());
-                eprintln!("{topic}/{partition}@{offset} is no finding: {error}");
+                eprintln!("{}/{partition}@{offset} can't be read: {error}", record.topic());
             }
         }
         // Only what was printed is committed: a crash repeats a line, it never skips one.
@@ -103,17 +248,16 @@ pub fn run(
             _ => Err(error),
         }
     })?;
-    Ok(printed)
+    Ok(desk)
 }
 
 #[allow(dead_code)]
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let Some(brokers) = arguments.next() else {
-        return Err("usage: consume BROKERS [TOPIC] [GROUP]".into());
+        return Err("usage: consume BROKERS [GROUP]".into());
     };
-    let topic = arguments.next().unwrap_or_else(|| "hedgerow.findings".into());
     let group = arguments.next().unwrap_or_else(|| "hedgerow-example".into());
-    run(&brokers, &topic, &group, usize::MAX, &mut io::stdout().lock())?;
+    run(&brokers, &Topics::default(), &group, None, &mut io::stdout().lock())?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Where findings and windows go: Kafka (with a spool between), JSON lines, the journal, and Parquet.
 
 mod error;
+pub mod heartbeat;
 #[cfg(feature = "kafka")]
 pub mod journald;
 mod jsonl;

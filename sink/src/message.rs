@@ -4,6 +4,7 @@ use hedgerow_event::{Finding, Remediation, gate};
 
 use crate::{
     SinkError,
+    heartbeat::{self, Heartbeat},
     ocsf::{OCSF_VERSION, finding_to_ocsf, remediation_to_ocsf},
 };
 
@@ -15,6 +16,8 @@ pub const RECORD_BYTES_LIMIT: usize = 900_000;
 pub enum Topic {
     Findings,
     Remediations,
+    /// Heartbeats.
+    Health,
 }
 
 /// A record: topic, key (host id), headers, value.
@@ -50,6 +53,16 @@ impl Message {
         Self::checked(Topic::Remediations, remediation.host_id.clone(), headers(schema), value)
     }
 
+    /// A sign of life.
+    pub fn heartbeat(heartbeat: &Heartbeat) -> Result<Self, SinkError> {
+        let headers = vec![
+            ("content-type".into(), "application/json".into()),
+            ("schema-id".into(), heartbeat::SCHEMA.into()),
+        ];
+        let value = gate::json(heartbeat)?.into_bytes();
+        Self::checked(Topic::Health, heartbeat.host_id.clone(), headers, value)
+    }
+
     fn checked(
         topic: Topic,
         key: String,
@@ -77,6 +90,7 @@ impl Message {
         let topic = match self.topic {
             Topic::Findings => 0,
             Topic::Remediations => 1,
+            Topic::Health => 2,
         };
         let headers = u8::try_from(self.headers.len()).unwrap_or(u8::MAX);
         out.extend([ENCODING, topic, headers]);
@@ -99,6 +113,7 @@ impl Message {
         let topic = match topic {
             0 => Topic::Findings,
             1 => Topic::Remediations,
+            2 => Topic::Health,
             _ => return None,
         };
         if encoding != ENCODING {

@@ -9,6 +9,7 @@ use hedgerow_event::{Finding, Remediation, gate};
 
 use crate::{
     Message, SinkError, Topic,
+    heartbeat::Heartbeat,
     ocsf::{finding_to_ocsf, remediation_to_ocsf},
 };
 
@@ -42,6 +43,13 @@ impl Report {
         Ok(Self::new(message, base.metadata.uid, &base.message, base.severity_id))
     }
 
+    /// # Errors
+    /// It can't be encoded.
+    pub fn heartbeat(heartbeat: &Heartbeat) -> Result<Self, SinkError> {
+        let message = Message::heartbeat(heartbeat)?;
+        Ok(Self::new(message, heartbeat.uid.clone(), "heartbeat", 1))
+    }
+
     fn new(message: Message, uid: String, summary: &str, severity: u8) -> Self {
         Self { message, uid, summary: gate::shown(summary).into_owned(), severity }
     }
@@ -72,11 +80,21 @@ pub struct SinkHealth {
 
 /// Where reports go. All is called by one thread, which is not the one that decides.
 pub trait Sink: Send + std::fmt::Debug {
+    /// Whether it is given reports of this topic at present. Who reads a file or the journal of the
+    /// host itself needs no sign of life.
+    fn wants(&self, topic: Topic) -> bool {
+        topic != Topic::Health
+    }
+
     /// Takes a report, or says why not. Waits for a local disk at most.
     ///
     /// # Errors
     /// The report is lost, and counted.
     fn take(&mut self, report: &Report) -> Result<(), SinkError>;
+
+    /// Returns once what was taken outlives this process, or after a moment where its disk stands
+    /// still. Only then is somebody told of it.
+    fn settle(&mut self) {}
 
     /// Called at least once a second, for what waits.
     fn idle(&mut self) {}

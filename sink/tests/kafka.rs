@@ -7,15 +7,16 @@ mod common;
 mod consume;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     time::{Duration, Instant},
 };
 
-use hedgerow_event::Action;
+use hedgerow_event::{Action, Activity};
 use hedgerow_lab::Broker;
 use hedgerow_sink::{
-    Message, SinkError,
+    Message, Report, Sink, SinkError,
+    heartbeat::{self, Heartbeat},
     kafka::{Connection, KafkaConfig, KafkaSink, Mechanism, Sasl, Secret, Tls, Topics},
 };
 use rdkafka::{
@@ -87,6 +88,7 @@ fn config(brokers: &str, home: &Path, topic: &str) -> KafkaConfig {
     config.topics = Topics {
         findings: format!("{topic}.findings"),
         remediations: format!("{topic}.remediations"),
+        health: format!("{topic}.health"),
     };
     config
 }
@@ -140,8 +142,13 @@ fn a_real_broker() {
     let step = |name: &str| eprintln!("{:5.1} s: {name}", begun.elapsed().as_secs_f64());
     step("records arrive with key and headers");
     records_arrive_with_key_and_headers(&broker);
-    step("the example prints each finding once");
-    the_example_prints_each_finding_once(&broker);
+    step("the examples keep incidents, entries and silent hosts");
+    the_examples_keep_incidents_entries_and_silent_hosts(&broker);
+    the_python_example_says_the_same(&broker);
+    step("a missing topic is told with the way out");
+    a_missing_topic_is_told_with_the_way_out(&broker);
+    step("a killed process loses nothing that it showed");
+    a_process_killed_while_findings_flow_loses_nothing_that_it_showed(&broker);
     step("tls and sasl let the right password in");
     tls_and_sasl_let_the_right_password_in(&broker);
     step("a full disk does not silence a working broker");
@@ -185,21 +192,201 @@ fn records_arrive_with_key_and_headers(broker: &Broker) {
     assert_eq!(schemas[1], "ocsf:1.8.0:process_remediation_activity");
 }
 
-fn the_example_prints_each_finding_once(broker: &Broker) {
+fn heartbeat(host: &str, sequence: u64, age_s: i64) -> Heartbeat {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Heartbeat {
+        schema: heartbeat::SCHEMA.into(),
+        uid: format!("{host}:boot:1:{sequence}"),
+        host_id: host.into(),
+        host: host.into(),
+        boot_id: "boot".into(),
+        version: "0.1.0".into(),
+        time: now.as_millis() as i64 - age_s * 1000,
+        sequence,
+        interval_seconds: heartbeat::INTERVAL_SECONDS,
+        phase: "scoring".into(),
+        state: "mature".into(),
+        model_id: "model-1".into(),
+        mode: Some("monitor".into()),
+        armed: Some(true),
+        events: 1,
+        events_lost: 0,
+        alerts: 0,
+        entries: 0,
+        stands_still: Vec::new(),
+    }
+}
+
+/// Two hosts, one silent for an hour; three incidents, one closed, one with a block and its end; each
+/// report twice.
+fn fill_the_desk(broker: &Broker, prefix: &str) {
     let home = tempfile::tempdir().unwrap();
-    let sink = KafkaSink::start(config(broker.address(), home.path(), "example")).unwrap();
-    send(&sink, 0..20);
-    send(&sink, 0..20);
-    send(&sink, 20..21);
-    assert_eq!(sink.stop(PATIENCE).waiting, 0);
+    let mut sink = KafkaSink::start(config(broker.address(), home.path(), prefix)).unwrap();
+    assert_eq!(sink.wait_connected(PATIENCE).connection, Connection::Up);
+    let mut closed = common::finding(2);
+    closed.activity = Activity::Close;
+    closed.sequence = 1;
+    let of = |action| {
+        let mut remediation = common::remediation(common::targets()[0].clone(), action);
+        remediation.finding_uid = Some(common::finding(1).uid);
+        remediation
+    };
+    let mut reports: Vec<Report> =
+        (0..3).map(|number| Report::finding(&common::finding(number)).unwrap()).collect();
+    reports.push(Report::finding(&closed).unwrap());
+    reports.push(Report::remediation(&of(Action::Block)).unwrap());
+    reports.push(Report::remediation(&of(Action::Unblock)).unwrap());
+    reports.push(Report::heartbeat(&heartbeat("host-a", 0, 0)).unwrap());
+    reports.push(Report::heartbeat(&heartbeat("host-b", 0, 3600)).unwrap());
+    for report in reports.iter().chain(&reports) {
+        assert!(sink.wants(report.topic()));
+        sink.take(report).unwrap();
+    }
+    let status = sink.stop(PATIENCE);
+    assert_eq!((status.delivered, status.waiting), (16, 0), "{status:?}");
+}
+
+/// What a desk says of [`fill_the_desk`], in whatever order.
+fn assert_desk(text: &str) {
+    let count = |word: &str| text.lines().filter(|line| line.starts_with(word)).count();
+    let words = ["OPEN", "UPDATE", "CLOSED", "REFUSED", "LIFTED", "HOST", "SILENT", "BACK"];
+    assert_eq!(words.map(count), [3, 0, 1, 1, 1, 2, 1, 0], "{text}");
+    assert!(text.contains("SILENT  host-b for 36"), "{text}");
+    assert!(text.contains("OPEN    ALERT High     host-a "), "{text}");
+    assert!(text.contains("order_unseen6_share = 0.75 (75 %)"), "{text}");
+    assert!(text.contains(&common::finding(1).uid), "a block names its incident: {text}");
+}
+
+fn the_examples_keep_incidents_entries_and_silent_hosts(broker: &Broker) {
+    fill_the_desk(broker, "desk");
+    let topics = config(broker.address(), Path::new("/x"), "desk").topics;
+    let idle = Duration::from_secs(3);
     let mut out = Vec::new();
-    let printed =
-        consume::run(broker.address(), "example.findings", "example", 21, &mut out).unwrap();
-    let text = String::from_utf8(out).unwrap();
-    assert_eq!((printed, text.lines().count()), (21, 21), "{text}");
-    let first = text.lines().next().unwrap();
-    assert!(first.contains("ALERT High     Create"), "{first}");
-    assert!(first.contains("order_unseen6_share = 0.75 (75 %)"), "{first}");
+    let desk = consume::run(broker.address(), &topics, "example", Some(idle), &mut out).unwrap();
+    assert_desk(&String::from_utf8(out).unwrap());
+    let open = |number| desk.incidents[&common::finding(number).uid].open;
+    assert_eq!([0, 1, 2].map(open), [Some(true), Some(true), Some(false)]);
+    let entries = &desk.incidents[&common::finding(1).uid].entries;
+    assert_eq!(entries.values().collect::<Vec<_>>(), [&false], "one entry, lifted");
+    // A second member of the group that comes later finds all of it committed.
+    let again = std::thread::scope(|scope| {
+        let read = scope.spawn(|| {
+            let mut out = Vec::new();
+            let read = consume::run(broker.address(), &topics, "example", Some(idle), &mut out);
+            read.map(|_| String::from_utf8(out).unwrap()).map_err(|why| why.to_string())
+        });
+        std::thread::sleep(Duration::from_secs(1));
+        let home = tempfile::tempdir().unwrap();
+        let mut sink = KafkaSink::start(config(broker.address(), home.path(), "desk")).unwrap();
+        assert_eq!(sink.wait_connected(PATIENCE).connection, Connection::Up);
+        sink.take(&Report::heartbeat(&heartbeat("host-c", 0, 0)).unwrap()).unwrap();
+        assert_eq!(sink.stop(PATIENCE).delivered, 1);
+        read.join().unwrap().unwrap()
+    });
+    assert_eq!(again.lines().collect::<Vec<_>>(), ["HOST    host-c scoring"]);
+}
+
+fn the_python_example_says_the_same(broker: &Broker) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let python = root.join(".cache/consumer/bin/python");
+    let done = |command: &mut std::process::Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let here = |python: &Path| {
+        let imported =
+            std::process::Command::new(python).args(["-c", "import confluent_kafka"]).output();
+        imported.is_ok_and(|output| output.status.success())
+    };
+    if !here(&python) {
+        done(
+            std::process::Command::new("python3")
+                .args(["-m", "venv"])
+                .arg(root.join(".cache/consumer")),
+        );
+        let pip = ["-m", "pip", "install", "-q", "confluent-kafka==2.16.1"];
+        done(std::process::Command::new(&python).args(pip));
+    }
+    fill_the_desk(broker, "pydesk");
+    let text = done(
+        std::process::Command::new(&python).arg(root.join("examples/kafka/consume.py")).args([
+            broker.address(),
+            "--prefix",
+            "pydesk",
+            "--idle",
+            "3",
+        ]),
+    );
+    assert_desk(&text);
+}
+
+fn a_missing_topic_is_told_with_the_way_out(broker: &Broker) {
+    let home = tempfile::tempdir().unwrap();
+    let mut config = config(broker.address(), home.path(), "nowhere");
+    // As where an operator makes the topics.
+    config.properties.insert("allow.auto.create.topics".into(), Secret("false".into()));
+    let sink = KafkaSink::start(config).unwrap();
+    let status = sink.wait(PATIENCE, |status| status.topics_checked);
+    assert_eq!(status.topics_wrong.len(), 3, "{status:?}");
+    let told = &status.topics_wrong[0];
+    assert!(told.starts_with("kafka.topics.findings: the topic nowhere.findings is not there"));
+    assert!(told.contains("kafka-topics.sh") && told.contains(broker.address()), "{told}");
+    drop(sink);
+    // Where the broker makes topics by itself nothing is wrong.
+    let sink = KafkaSink::start(self::config(broker.address(), home.path(), "made")).unwrap();
+    let status = sink.wait(PATIENCE, |status| status.topics_checked);
+    assert_eq!(status.topics_wrong, [""; 0]);
+}
+
+/// Of the child that is killed: where its spool is, and which broker.
+const CHILD: &str = "HEDGEROW_TEST_KILLED";
+
+/// What a killed process showed is delivered by the next one.
+fn a_process_killed_while_findings_flow_loses_nothing_that_it_showed(broker: &Broker) {
+    use std::io::{BufRead, BufReader};
+    const ROUNDS: usize = 5;
+    let home = tempfile::tempdir().unwrap();
+    let mut shown = BTreeSet::new();
+    for round in 0..ROUNDS {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "the_child_that_is_killed", "--nocapture", "--ignored"])
+            .env(CHILD, format!("{} {} {round}", broker.address(), home.path().display()))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut uids = lines.filter_map(|line| line.strip_prefix("shown ").map(str::to_owned));
+        shown.extend(uids.by_ref().take(300 * (round + 1)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What it had written to the pipe before it died was shown, too.
+        shown.extend(uids);
+    }
+    assert!(shown.len() >= 300 * ROUNDS, "{} were shown", shown.len());
+    let sink = KafkaSink::start(config(broker.address(), home.path(), "killed")).unwrap();
+    let status = sink.stop(PATIENCE);
+    assert_eq!((status.waiting, status.rejected), (0, 0), "{status:?}");
+    let received = read_all(broker.address(), "killed.findings");
+    let arrived: BTreeSet<String> = received.iter().map(Received::uid).collect();
+    let lost: Vec<&String> = shown.difference(&arrived).collect();
+    assert!(lost.is_empty(), "{} of {} never arrived: {lost:?}", lost.len(), shown.len());
+}
+
+#[test]
+#[ignore = "it is started, and killed, by another test"]
+fn the_child_that_is_killed() {
+    let Ok(told) = std::env::var(CHILD) else { return };
+    let [brokers, home, round] = told.split(' ').collect::<Vec<_>>().try_into().unwrap();
+    let mut sink = KafkaSink::start(config(brokers, Path::new(home), "killed")).unwrap();
+    let round: u32 = round.parse().unwrap();
+    for number in 0..1_000_000 {
+        let finding = common::finding(round * 1_000_000 + number);
+        if sink.take(&Report::finding(&finding).unwrap()).is_ok() {
+            sink.settle();
+            println!("shown {}", finding.report_uid());
+        }
+    }
 }
 
 fn tls_and_sasl_let_the_right_password_in(broker: &Broker) {

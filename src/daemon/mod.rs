@@ -7,6 +7,7 @@ mod act;
 mod alarm;
 mod answer;
 mod capture;
+mod heartbeat;
 mod measure;
 mod orders;
 mod outlets;
@@ -43,6 +44,7 @@ pub use self::start::run;
 use self::{
     act::{Actor, Done},
     pulse::Pulse,
+    heartbeat::Heart,
     report::Reporter,
     seen::Seen,
     watch::Told,
@@ -94,6 +96,7 @@ struct Daemon {
     watchdog: Watchdog,
     /// Windows that closed without everything that belongs to them, as told.
     overdue: u64,
+    heart: Heart,
     /// For scrapers, where there are any.
     board: Arc<Board>,
     scraped: bool,
@@ -170,6 +173,7 @@ impl Daemon {
             self.ledger.see(responder.ledger().written().waiting);
         }
         self.reporter.sweep();
+        self.beat();
         for refused in self.unread.take_untold() {
             self.reporter.warn(&refused);
         }

@@ -12,6 +12,7 @@ use hedgerow_sink::{JsonLinesSink, Rotation};
 use super::{
     Capture, Daemon, MODEL, Orders, Run,
     act::Actor,
+    heartbeat::Heart,
     outlets::{Outlets, list},
     pulse::Pulse,
     report::{self, Reporter},
@@ -126,6 +127,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         watchdog,
         overdue: 0,
         pulse: Pulse::default(),
+        heart: Heart::new(&host),
         board,
         scraped: server.is_some(),
     };

@@ -52,11 +52,17 @@ pub struct Topics {
     pub findings: String,
     /// Blocks and unblocks. Default `hedgerow.remediations`.
     pub remediations: String,
+    /// Heartbeats. Default `hedgerow.health`.
+    pub health: String,
 }
 
 impl Default for Topics {
     fn default() -> Self {
-        Self { findings: "hedgerow.findings".into(), remediations: "hedgerow.remediations".into() }
+        Self {
+            findings: "hedgerow.findings".into(),
+            remediations: "hedgerow.remediations".into(),
+            health: "hedgerow.health".into(),
+        }
     }
 }
 
@@ -65,7 +71,17 @@ impl Topics {
         match topic {
             Topic::Findings => &self.findings,
             Topic::Remediations => &self.remediations,
+            Topic::Health => &self.health,
         }
+    }
+
+    /// Each topic, with its field.
+    pub(super) fn fields(&self) -> [(&'static str, &str); 3] {
+        [
+            ("topics.findings", &self.findings),
+            ("topics.remediations", &self.remediations),
+            ("topics.health", &self.health),
+        ]
     }
 }
 
@@ -239,10 +255,7 @@ impl KafkaConfig {
         if self.brokers.split(',').any(bad_broker) {
             return fail("brokers", "write host:port, several separated by commas");
         }
-        for (field, name) in [
-            ("topics.findings", &self.topics.findings),
-            ("topics.remediations", &self.topics.remediations),
-        ] {
+        for (field, name) in self.topics.fields() {
             let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
             if name.is_empty() || name.len() > 249 || !name.bytes().all(legal) {
                 return fail(field, "1 to 249 letters, digits, '.', '_' or '-'");

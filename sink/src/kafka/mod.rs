@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod service;
 mod status;
+mod topics;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -23,7 +24,7 @@ pub use status::{Connection, KafkaStatus};
 
 use crate::{
     SinkError,
-    message::Message,
+    message::{Message, Topic},
     sink::{Report, Sink, SinkHealth},
     spool::Spool,
 };
@@ -36,6 +37,9 @@ pub const QUEUE_RECORDS: usize = 4096;
 /// Most bytes in that queue.
 pub const QUEUE_BYTES: usize = 16 << 20;
 
+/// Reports are waited for so long until they are in the spool.
+const STORE_MAX: Duration = Duration::from_secs(2);
+
 /// A running sink; stops when dropped, leaving what is not delivered in the spool.
 #[derive(Debug)]
 pub struct KafkaSink {
@@ -43,6 +47,8 @@ pub struct KafkaSink {
     stop: Sender<Instant>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    /// Records that [`Sink::take`] put into the queue.
+    sent: u64,
 }
 
 impl KafkaSink {
@@ -71,7 +77,7 @@ impl KafkaSink {
             .name("kafka-sink".into())
             .spawn(move || service.run())
             .map_err(SinkError::io("kafka-sink thread".as_ref()))?;
-        Ok(Self { sender: Some(sender), stop, shared, thread: Some(thread) })
+        Ok(Self { sender: Some(sender), stop, shared, thread: Some(thread), sent: 0 })
     }
 
     /// Hands a record over. Never blocks.
@@ -134,8 +140,21 @@ impl KafkaSink {
 }
 
 impl Sink for KafkaSink {
+    /// A sign of life that can't be sent now is stale when it could be.
+    fn wants(&self, topic: Topic) -> bool {
+        topic != Topic::Health || self.status().connection == Connection::Up
+    }
+
     fn take(&mut self, report: &Report) -> Result<(), SinkError> {
-        self.send(report.message.clone())
+        self.send(report.message.clone())?;
+        self.sent += 1;
+        Ok(())
+    }
+
+    /// All that was taken is in the spool, or counted as lost.
+    fn settle(&mut self) {
+        let sent = self.sent;
+        self.shared.wait(STORE_MAX, |status| status.taken >= sent);
     }
 
     fn health(&self) -> SinkHealth {
@@ -149,7 +168,7 @@ impl Sink for KafkaSink {
             rejected: status.rejected,
             resent: status.resent,
             disk_bytes: Some((status.spool_bytes, status.spool_bytes_limit)),
-            trouble: status.last_error,
+            trouble: status.topics_wrong.into_iter().next().or(status.last_error),
         }
     }
 

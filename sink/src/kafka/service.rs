@@ -23,6 +23,7 @@ use super::{
     KafkaConfig,
     client::{Context, Report},
     status::{Connection, Shared},
+    topics,
 };
 use crate::{
     SinkError,
@@ -38,6 +39,8 @@ const IDLE: Duration = Duration::from_millis(200);
 const BUSY: Duration = Duration::from_millis(5);
 /// How long callbacks are served in each round.
 const POLL: Duration = Duration::from_millis(1);
+/// Topics that are not as they should be are looked at again after this time.
+const CHECK: Duration = Duration::from_secs(30);
 /// Pause before sending again what failed, and before recreating a producer.
 const BACKOFF: Duration = Duration::from_secs(1);
 
@@ -58,6 +61,8 @@ pub(super) struct Service {
     window: BTreeMap<usize, Pending>,
     unsent: BTreeSet<usize>,
     next_ticket: usize,
+    /// Topics are asked for at this time, once a broker answers; never again where all are well.
+    check_at: Option<Instant>,
     /// Nothing is handed over before this time.
     retry_at: Option<Instant>,
     counts: Counts,
@@ -97,6 +102,7 @@ impl Service {
             window: BTreeMap::new(),
             unsent: BTreeSet::new(),
             next_ticket: 0,
+            check_at: Some(Instant::now()),
             retry_at: None,
             counts: Counts::default(),
         })
@@ -111,6 +117,7 @@ impl Service {
             self.sync();
             self.collect();
             self.publish();
+            self.check_topics();
             deadline = deadline.or_else(|| self.stop.try_recv().ok());
             let Some(deadline) = deadline else { continue };
             let done = !open && self.window.is_empty() && self.spool.waiting() == 0;
@@ -144,10 +151,14 @@ impl Service {
             }
         };
         self.store(first);
+        let mut taken = 1;
         let queue = self.queue.clone();
         for message in queue.try_iter().take(BATCH_RECORDS - 1) {
             self.store(message);
+            taken += 1;
         }
+        // Whoever waits for it goes on: from here on a killed process loses none of them.
+        self.shared.update(|status| status.taken += taken);
         true
     }
 
@@ -219,6 +230,25 @@ impl Service {
                 }
             }
         }
+    }
+
+    /// Asks the broker for each topic, until all are well.
+    fn check_topics(&mut self) {
+        let is_due = self.check_at.is_some_and(|at| Instant::now() >= at);
+        if !is_due || self.shared.status().connection != Connection::Up {
+            return;
+        }
+        let Some(producer) = &self.producer else { return };
+        let topics = self.config.topics.fields();
+        let wrong = topics.into_iter().filter_map(|(field, name)| {
+            topics::wrong(producer.client(), &self.config.brokers, field, name)
+        });
+        let wrong: Vec<String> = wrong.collect();
+        self.check_at = (!wrong.is_empty()).then(|| Instant::now() + CHECK);
+        self.shared.update(|status| {
+            status.topics_checked = true;
+            status.topics_wrong = wrong;
+        });
     }
 
     fn leave(&mut self, ticket: usize) -> Option<RecordId> {

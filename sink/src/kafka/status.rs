@@ -26,8 +26,14 @@ pub enum Connection {
 pub struct KafkaStatus {
     pub brokers: String,
     pub connection: Connection,
+    /// The broker was asked for each topic.
+    pub topics_checked: bool,
+    /// What is wrong with topics, a sentence each, with the way out.
+    pub topics_wrong: Vec<String>,
     /// What an earlier run left in the spool.
     pub recovered: Recovered,
+    /// Records that were taken out of the queue, and are in the spool or counted as lost.
+    pub taken: u64,
     /// Records confirmed by a broker.
     pub delivered: u64,
     /// Sent again after a failure or a recreated producer.

@@ -69,8 +69,13 @@ fn opened(sink: Result<impl Sink + 'static, SinkError>) -> anyhow::Result<Opened
 
 fn open_kafka(kafka: Result<KafkaSink, SinkError>) -> anyhow::Result<Opened> {
     let kafka = kafka.map_err(|why| Failure::Broker(why.to_string()))?;
-    let status = kafka.wait_connected(BROKER);
+    let status = kafka.wait(BROKER, |status| match status.connection {
+        Connection::Pending => false,
+        Connection::Up => status.topics_checked,
+        Connection::Down => true,
+    });
     let mut opened = Opened::new(kafka);
+    opened.warnings.extend(status.topics_wrong);
     if status.connection != Connection::Up {
         opened.warnings.push(format!(
             "the broker {} can't be reached ({}); findings wait on disk until it can",

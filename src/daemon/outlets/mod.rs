@@ -110,6 +110,10 @@ impl Outlets {
         self.say(Out::Remediation(Box::new(remediation.clone())));
     }
 
+    pub fn heartbeat(&self, heartbeat: Heartbeat) {
+        self.say(Out::Heartbeat(Box::new(heartbeat)));
+    }
+
     /// A line for standard output.
     pub fn print(&self, text: String) {
         self.say(Out::Line(text));

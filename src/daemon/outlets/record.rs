@@ -8,7 +8,7 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use hedgerow_event::{Activity, Disposition, Finding, Remediation, gate};
 use hedgerow_hostfile::Reader;
-use hedgerow_sink::{PatientLines, Report, Sink, SinkError, SinkHealth};
+use hedgerow_sink::{PatientLines, Report, Sink, SinkError, SinkHealth, heartbeat::Heartbeat};
 use serde_json::{Value, json};
 
 use super::terminal::Terminal;
@@ -20,6 +20,8 @@ use crate::{
 
 /// What waits is looked after this often.
 const IDLE: Duration = Duration::from_secs(1);
+/// Reports that are handed over before people are told of them.
+const BATCH: usize = 256;
 /// A sink gets so long for what waits at the end; what is left stays in its spool.
 const FLUSH: Duration = Duration::from_secs(5);
 
@@ -28,6 +30,7 @@ const FLUSH: Duration = Duration::from_secs(5);
 pub enum Out {
     Finding(Box<Finding>),
     Remediation(Box<Remediation>),
+    Heartbeat(Box<Heartbeat>),
     /// A line for standard output.
     Line(String),
     /// A line for standard error.
@@ -70,10 +73,10 @@ impl Recorder {
         let mut looked = Instant::now();
         loop {
             match out.recv_timeout(IDLE) {
-                Ok((said, what)) => {
-                    self.deliver(what);
-                    self.stages.of(Stage::Delivery).observe(said.elapsed());
-                    self.count.finish();
+                Ok(first) => {
+                    let more = out.try_iter().take(BATCH - 1);
+                    let batch = [first].into_iter().chain(more).collect();
+                    self.deliver(batch);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -122,10 +125,42 @@ impl Recorder {
         Delivered { findings, sinks }
     }
 
-    fn deliver(&mut self, what: Out) {
+    /// To the sinks first, then to people: what the terminal or `findings list` shows is in the
+    /// spool, whatever becomes of this process.
+    fn deliver(&mut self, mut batch: Vec<(Instant, Out)>) {
+        for (_, what) in &mut batch {
+            self.hand_over(what);
+        }
+        for outlet in &mut self.sinks {
+            outlet.sink.settle();
+        }
+        for (said, what) in batch {
+            self.show(what);
+            self.stages.of(Stage::Delivery).observe(said.elapsed());
+            self.count.finish();
+        }
+    }
+
+    fn hand_over(&mut self, what: &mut Out) {
         match what {
-            Out::Finding(finding) => self.finding(*finding),
+            Out::Finding(finding) => {
+                process::describe(finding, &mut self.reader);
+                for refused in self.reader.refusals().take_untold() {
+                    self.warn(&refused);
+                }
+                self.send(|| Report::finding(finding));
+            }
+            Out::Remediation(remediation) => self.send(|| Report::remediation(remediation)),
+            Out::Heartbeat(heartbeat) => self.send(|| Report::heartbeat(heartbeat)),
+            Out::Line(_) | Out::Note(_) | Out::Bare => {}
+        }
+    }
+
+    fn show(&mut self, what: Out) {
+        match what {
+            Out::Finding(finding) => self.finding(&finding),
             Out::Remediation(remediation) => self.remediation(&remediation),
+            Out::Heartbeat(_) => {}
             Out::Line(text) => self.terminal.print(text),
             Out::Note(text) => self.terminal.note(text),
             Out::Bare => self.terminal.bare(),
@@ -136,21 +171,15 @@ impl Recorder {
         self.terminal.note(format!("hedgerow: warning: {}", gate::shown(text)));
     }
 
-    fn finding(&mut self, mut finding: Finding) {
-        process::describe(&mut finding, &mut self.reader);
-        for refused in self.reader.refusals().take_untold() {
-            self.warn(&refused);
-        }
-        // To the sinks first: what the terminal or `findings list` shows is on its way.
-        self.send(Report::finding(&finding));
+    fn finding(&mut self, finding: &Finding) {
         if self.json {
             self.print_json(&json!({ "finding": finding }));
         } else if finding.disposition != Disposition::Suppressed
             && finding.activity != Activity::Close
         {
-            self.terminal.print(text::finding(&finding));
+            self.terminal.print(text::finding(finding));
         }
-        if let Err(why) = self.file.write(&finding) {
+        if let Err(why) = self.file.write(finding) {
             self.warn(&format!("a finding was not written: {why}"));
         }
         self.look_at_file();
@@ -174,8 +203,7 @@ impl Recorder {
         }
     }
 
-    fn remediation(&mut self, remediation: &Remediation) {
-        self.send(Report::remediation(remediation));
+    fn remediation(&self, remediation: &Remediation) {
         match self.json {
             true => self.print_json(&json!({ "remediation": remediation })),
             false => {
@@ -193,16 +221,16 @@ impl Recorder {
     }
 
     /// Hands a report to each sink; one that takes nothing is told of once, and holds up no other.
-    fn send(&mut self, report: Result<Report, SinkError>) {
+    fn send(&mut self, report: impl FnOnce() -> Result<Report, SinkError>) {
         if self.sinks.is_empty() {
             return;
         }
-        let report = match report {
+        let report = match report() {
             Ok(report) => report,
             Err(why) => return self.warn(&format!("not sent: {why}")),
         };
         let mut warnings = Vec::new();
-        for outlet in &mut self.sinks {
+        for outlet in self.sinks.iter_mut().filter(|outlet| outlet.sink.wants(report.topic())) {
             let taken = outlet.sink.take(&report);
             let was_told = std::mem::replace(&mut outlet.told, taken.is_err());
             let name = outlet.sink.health().name;
