@@ -17,7 +17,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{Finding, Remediation};
 use hedgerow_hostfile::{Reader, Refusals};
-use hedgerow_sink::{JsonLinesSink, PatientLines, Sink, SinkHealth};
+use hedgerow_sink::{JsonLinesSink, PatientLines, Sink, SinkHealth, heartbeat::Heartbeat};
 
 pub use self::record::Delivered;
 use self::{
