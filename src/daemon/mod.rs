@@ -43,8 +43,8 @@ pub use self::orders::Orders;
 pub use self::start::run;
 use self::{
     act::{Actor, Done},
-    pulse::Pulse,
     heartbeat::Heart,
+    pulse::Pulse,
     report::Reporter,
     seen::Seen,
     watch::Told,
