@@ -112,7 +112,7 @@ flat: ## peak memory of training while its input grows tenfold
 	$(BUILD) --example flat
 	$(TARGET_DIR)/debug/examples/flat
 
-.PHONY: packages unit-test
+.PHONY: packages unit-test package-test
 
 packages: ## a .deb and an .rpm of a release build, libraries linked in, in target/packages
 	@scripts/setup build package
@@ -128,6 +128,9 @@ metrics-test: ## Debian's Prometheus scrapes a live daemon; every panel's query 
 	@scripts/setup build python
 	$(BUILD) --bin hedgerow
 	$(AS_ROOT) scripts/metrics-test $(HEDGEROW)
+
+package-test: packages unit-test ## install, use, upgrade, remove and purge the .deb in a guest with systemd
+	@scripts/package-test
 
 .PHONY: wheel report-test notebooks spark
 

@@ -1,0 +1,122 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs in the guest of scripts/package-test: installs, uses, upgrades, removes and purges /files/hedgerow.deb.
+set -u
+export LC_ALL=C TERM=dumb
+
+step() { echo "--- $*"; }
+fail() {
+	echo "FAILED: $*"
+	systemctl status --no-pager --full hedgerow 2>&1 | tail -n 20
+	journalctl --no-pager -u hedgerow -n 40 2>&1
+	tail -n 5 /run/tries 2>&1
+	exit 1
+}
+until_() { # seconds, what is waited for, command...
+	local seconds=$1 what=$2
+	shift 2
+	for _ in $(seq "$((seconds * 2))"); do
+		"$@" >/dev/null 2>&1 && return 0
+		sleep .5
+	done
+	fail "$what did not come about within $seconds s"
+}
+said() { grep -q -- "$1" "$2"; }
+newest_is() { [ "$(tail -n 1 /run/tries)" = "$1" ]; }
+
+step "a unit that listens, and one that connects to it"
+cat >/run/systemd/system/lab-listener.service <<'UNIT'
+[Service]
+# The kernel takes connections that nobody accepts.
+ExecStart=/usr/bin/systemd-socket-activate -l 127.0.0.1:9999 /bin/sleep infinity
+UNIT
+cat >/run/systemd/system/lab-client.service <<'UNIT'
+[Service]
+ExecStart=/bin/bash /run/client.sh
+UNIT
+# It starts no program: where BPF LSM programs load, a refused workload can't.
+mkfifo /run/never
+cat >/run/client.sh <<'CLIENT'
+exec 9<>/run/never
+while :; do
+	read -rt .2 -u 9
+	if why=$( { exec 3<>/dev/tcp/127.0.0.1/9999; } 2>&1); then
+		echo ok
+	else
+		case $why in *'not permitted'*) echo denied ;; *) echo "else: $why" ;; esac
+	fi >>/run/tries
+done
+CLIENT
+systemctl daemon-reload
+systemctl start --no-block lab-listener.service lab-client.service
+until_ 60 "a connection" newest_is ok
+
+step install
+dpkg -i /files/hedgerow.deb >/run/install.log 2>&1 || { cat /run/install.log; fail "dpkg -i"; }
+systemctl is-active hedgerow || fail "it is not active after the installation"
+systemctl is-enabled hedgerow || fail "it is not enabled"
+[ "$(stat -c '%a %U' /var/lib/hedgerow)" = '700 root' ] || fail "others may read the state"
+[ "$(stat -c '%a %G' /run/hedgerow/control.sock)" = '660 hedgerow' ] || fail "the readers' socket"
+until_ 60 "a line of health" sh -c 'systemctl show -P StatusText hedgerow | grep -q "scores in"'
+systemctl show -P StatusText hedgerow
+
+step "who may read and who may steer"
+useradd --no-create-home --groups hedgerow alice
+runuser -u alice -- hedgerow status >/run/out 2>&1 || { cat /run/out; fail "a member can't read"; }
+said '^watched:' /run/out || fail "$(cat /run/out)"
+runuser -u alice -- hedgerow findings list >/run/out 2>&1 || fail "findings: $(cat /run/out)"
+! runuser -u alice -- hedgerow mode monitor >/run/out 2>&1 || fail "a member steers"
+said 'only root may steer' /run/out || fail "$(cat /run/out)"
+! runuser -u nobody -- hedgerow status >/run/out 2>&1 || fail "nobody reads"
+said 'members of the group hedgerow' /run/out || fail "$(cat /run/out)"
+cat /run/out
+
+step reload
+echo 'budget = 0.0' >/etc/hedgerow/conf.d/50-wrong.toml
+! hedgerow config check 2>/run/out || fail "a wrong budget is right"
+said '50-wrong.toml: budget' /run/out || fail "$(cat /run/out)"
+systemctl reload hedgerow || fail "reload"
+until_ 20 "a warning in the journal" sh -c \
+	'journalctl -u hedgerow -p warning..warning -o cat | grep -q "50-wrong.toml: budget"'
+rm /etc/hedgerow/conf.d/50-wrong.toml
+systemctl is-active hedgerow >/dev/null || fail "a wrong file ended it"
+
+step "a unit is known by its name and refused"
+until_ 60 "lab-client.service" sh -c 'hedgerow mode --json | grep -q lab-client.service'
+until_ 20 "a connection" newest_is ok
+until_ 30 "an entry" hedgerow deny add --workload lab-client.service --for 1h
+until_ 20 "a refusal" newest_is denied
+: >/run/tries
+
+step "upgrade with a live entry"
+dpkg-deb -R /files/hedgerow.deb /var/tmp/next
+sed -i 's/^Version: .*/&+next/' /var/tmp/next/DEBIAN/control
+dpkg-deb -Znone -b /var/tmp/next /var/tmp/next.deb >/dev/null
+before=$(systemctl show -P MainPID hedgerow)
+dpkg -i /var/tmp/next.deb >/run/upgrade.log 2>&1 || { cat /run/upgrade.log; fail "dpkg -i of the next version"; }
+systemctl is-active hedgerow || fail "it is not active after the upgrade"
+[ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
+dpkg -s hedgerow | grep '^Version: .*+next$' || fail "it was not upgraded"
+hedgerow deny list >/run/out && said lab-client.service /run/out || fail "the entry is gone: $(cat /run/out)"
+sleep 3
+tries=$(grep -c '^denied$' /run/tries)
+[ "$tries" -gt 10 ] || fail "only $tries tries"
+! grep -v '^denied$' /run/tries || fail "a connection was let through"
+echo "$tries tries refused over the upgrade, none let through"
+
+step remove
+dpkg -r hedgerow >/run/remove.log 2>&1 || { cat /run/remove.log; fail "dpkg -r"; }
+cat /run/remove.log
+! ls /sys/fs/bpf | grep hedgerow || fail "pins are left"
+[ -e /var/lib/hedgerow/ledger.jsonl ] || fail "the state is gone"
+until_ 20 "a connection" newest_is ok
+
+step purge
+dpkg -P hedgerow >/run/purge.log 2>&1 || { cat /run/purge.log; fail "dpkg -P"; }
+for path in /var/lib/hedgerow /etc/hedgerow /run/hedgerow /usr/bin/hedgerow /usr/share/doc/hedgerow \
+	/usr/lib/systemd/system/hedgerow.service /etc/systemd/system/multi-user.target.wants/hedgerow.service; do
+	[ ! -e "$path" ] || fail "$path is left"
+done
+! getent group hedgerow || fail "the group is left"
+! ls /sys/fs/bpf | grep hedgerow || fail "pins are left"
+echo "package-test: passed"
