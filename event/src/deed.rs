@@ -201,6 +201,10 @@ deeds! {
         "outbound flows of a program in five minutes that were never established, beside the most that learning saw";
     Flood "flood" Intrinsic Source 0.01 "counts what was sent to no listener, or to one without room"
         "SYN cookies, listen overflows and segments to closed ports in five minutes (`/proc/PID/net/{snmp,netstat}`), beside the most that learning saw";
+    Forks "forks" Intrinsic Power 0.003 "started a burst of processes"
+        "processes forked in 5 s, other than one for each connection, by a program that serves connections, beside the most that learning saw";
+    Answers "answers" Intrinsic Source 0.003 "gave a new source far more for what it asked than any before"
+        "bytes to a source first seen after learning for each byte from it, beside the most of any source in an hour";
 }
 
 impl Deed {

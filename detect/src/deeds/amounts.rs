@@ -1,5 +1,6 @@
-//! Deeds of amount: how much left, how often one source called, how many files were renamed, and
-//! how regularly a peer is called. Learning raises what is usual; later life doesn't.
+//! Deeds of amount: how much left, and for how little, how often one source called, how many files
+//! were renamed or processes started, and how regularly a peer is called. Learning raises what is
+//! usual; later life doesn't.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -29,7 +30,12 @@ const CALLS_FLOOR: u64 = 100;
 const REFUSED_FLOOR: u64 = 50;
 const FLOOD_FLOOR: u64 = 500;
 const RENAMES_FLOOR: u64 = 100;
+const FORKS_FLOOR: u64 = 100;
+/// Bytes for each byte that was asked; less than so many bytes in all are no answer worth counting.
+const ANSWERS_FLOOR: u64 = 100;
+const ANSWERED_LEAST: u64 = 250_000;
 const NAME_QUERIES_PORT: u16 = 53;
+const EPOCH_NS: u64 = 5_000_000_000;
 const MINUTES_NS: u64 = 300_000_000_000;
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// Starts of flows between which there are the gaps that a beacon is judged by.
@@ -40,14 +46,16 @@ const GAP_VARIATION_MOST: f64 = 0.15;
 
 /// Whether a deed is one of amount, known by what is usual and not by having been done before.
 pub fn is_amount(deed: Deed) -> bool {
-    use Deed::{DnsOutflow, Flood, OneSource, Outflow, Rewrite, Scan};
-    matches!(deed, Outflow | DnsOutflow | OneSource | Rewrite | Scan | Flood)
+    use Deed::{Answers, DnsOutflow, Flood, Forks, OneSource, Outflow, Rewrite, Scan};
+    matches!(deed, Outflow | DnsOutflow | OneSource | Rewrite | Scan | Flood | Forks | Answers)
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Counter {
     total: u64,
     told: u64,
+    /// Of what leaves: what came for it; of processes: connections that have none yet.
+    asked: u64,
 }
 
 impl Counter {
@@ -58,6 +66,11 @@ impl Counter {
             self.told = self.total;
         }
         tells
+    }
+
+    /// Bytes for each byte that was asked, where they are worth counting.
+    fn answers(&self) -> Option<u64> {
+        (self.total >= ANSWERED_LEAST).then(|| self.total / self.asked.max(1))
     }
 }
 
@@ -94,11 +107,19 @@ impl Counters {
 #[derive(Debug, Clone, Default)]
 struct Newcomer {
     out: Counter,
+    /// Of its answers: the most that was told.
+    answers: Counter,
     starts: [u64; STARTS],
     started: usize,
 }
 
 impl Newcomer {
+    /// Bytes that it gets for each byte that it sent, where that is to be told.
+    fn answers(&mut self, limit: u64) -> Option<u64> {
+        self.answers.total = self.out.answers()?;
+        self.answers.tells(limit).then_some(self.answers.total)
+    }
+
     /// Notes a start; the mean gap in nanoseconds where the last ones were regular.
     fn start(&mut self, now_ns: u64) -> Option<f64> {
         self.starts.rotate_left(1);
@@ -120,6 +141,7 @@ impl Newcomer {
 
 #[derive(Debug, Clone)]
 struct Running {
+    epoch: Counters,
     minutes: Counters,
     hour: Counters,
     newcomers: Bounded<(u64, u64), Newcomer>,
@@ -128,6 +150,7 @@ struct Running {
 impl Default for Running {
     fn default() -> Self {
         Self {
+            epoch: Counters::default(),
             minutes: Counters::default(),
             hour: Counters::default(),
             newcomers: Bounded::new(PEERS_MAX),
@@ -192,6 +215,12 @@ impl Amounts {
         let outbound = flow.direction == FlowDirection::Outbound;
         // The host itself is no new source of its own.
         let called = !outbound && flow.phase == FlowPhase::Start && !address.is_loopback();
+        if !outbound
+            && flow.phase == FlowPhase::Start
+            && let Some(forks) = self.running.epoch.add(Deed::Forks, by, 0, 0)
+        {
+            forks.asked += 1;
+        }
         if outbound && flow.peer.port == NAME_QUERIES_PORT && flow.bytes_out > 0 {
             let told = self.hour(context, Deed::DnsOutflow, by, 0, flow.bytes_out);
             let what = |total| format!("{} to port 53 in an hour", size(total)).into();
@@ -203,9 +232,7 @@ impl Amounts {
             done.extend(told.map(|total| (Deed::Scan, what(total))));
         }
         if context.learning {
-            if flow.bytes_out > 0 {
-                self.hour(context, Deed::Outflow, by, of, flow.bytes_out);
-            }
+            self.learn_outflow(by, of, flow);
             if called {
                 self.minutes(context, Deed::OneSource, by, of, 1, CALLS_FLOOR);
             }
@@ -221,11 +248,21 @@ impl Amounts {
             done.push((Deed::OneSource, what.into()));
         }
         let limit = self.most.limit(Deed::Outflow, by, OUTFLOW_FLOOR);
+        let answers = self.most.limit(Deed::Answers, by, ANSWERS_FLOOR);
         let newcomer = self.running.newcomers.entry((by.own, of));
         newcomer.out.total = newcomer.out.total.saturating_add(flow.bytes_out);
+        newcomer.out.asked = newcomer.out.asked.saturating_add(flow.bytes_in);
         if newcomer.out.tells(limit) {
             let what = format!("{} to {address}", size(newcomer.out.total));
             done.push((Deed::Outflow, what.into()));
+        }
+        if !outbound
+            && !address.is_loopback()
+            && let Some(times) = newcomer.answers(answers)
+        {
+            let sent = size(newcomer.out.total);
+            let what = format!("{times} times what it sent, {sent} to {address}");
+            done.push((Deed::Answers, what.into()));
         }
         // A peer that doesn't answer is called, too.
         let starts = matches!(flow.phase, FlowPhase::Start | FlowPhase::Failed);
@@ -236,6 +273,46 @@ impl Amounts {
             let what = format!("{address} every {:.0} s", gap_ns / 1e9);
             done.push((Deed::Beacon, what.into()));
         }
+    }
+
+    /// Learns what leaves for an address in an hour, and for how little.
+    fn learn_outflow(&mut self, by: By, of: u64, flow: &Flow) {
+        let out = self.running.hour.add(Deed::Outflow, by, of, flow.bytes_out);
+        let Some(counter) = out else { return };
+        counter.asked = counter.asked.saturating_add(flow.bytes_in);
+        let Counter { total, .. } = *counter;
+        if flow.bytes_out > 0 {
+            self.most.learn(Deed::Outflow, by, total);
+        }
+        if flow.direction == FlowDirection::Inbound
+            && !flow.peer.address.is_loopback()
+            && let Some(times) = counter.answers()
+        {
+            self.most.learn(Deed::Answers, by, times);
+        }
+    }
+
+    /// A process that was forked, other than one for each connection. What somebody has done who logged
+    /// in, or a job of the clock, starts as many as it has work for: told is who `serves` connections.
+    pub fn observe_fork(
+        &mut self,
+        context: &Context<'_>,
+        serves: bool,
+        done: &mut Vec<(Deed, Arc<str>)>,
+    ) {
+        let by = By::program(context.items, context.subject());
+        let Some(counter) = self.running.epoch.add(Deed::Forks, by, 0, 0) else { return };
+        if counter.asked > 0 {
+            counter.asked -= 1;
+            return;
+        }
+        counter.total += 1;
+        if !context.learning && !serves {
+            return;
+        }
+        let told = told(&mut self.most, counter, Deed::Forks, by, FORKS_FLOOR, context.learning);
+        let what = |total| format!("{total} processes in 5 s").into();
+        done.extend(told.map(|total| (Deed::Forks, what(total))));
     }
 
     pub fn observe_row(
@@ -328,6 +405,7 @@ impl Amounts {
 
     /// Begins the next five minutes and the next hour where an epoch ends in them.
     pub fn close(&mut self, end_boot_ns: u64) {
+        self.running.epoch.step(end_boot_ns / EPOCH_NS);
         self.running.minutes.step(end_boot_ns / MINUTES_NS);
         self.running.hour.step(end_boot_ns / HOUR_NS);
     }
@@ -339,13 +417,15 @@ impl Amounts {
 
     /// Begins the next five minutes of the same hour.
     pub fn next_minutes(&mut self) {
+        let next = self.running.epoch.period + 1;
+        self.running.epoch.step(next);
         let next = self.running.minutes.period + 1;
         self.running.minutes.step(next);
     }
 
     pub fn refused(&self) -> u64 {
-        let Running { minutes, hour, newcomers } = &self.running;
-        minutes.refused + hour.refused + newcomers.evicted + self.most.refused()
+        let Running { epoch, minutes, hour, newcomers } = &self.running;
+        epoch.refused + minutes.refused + hour.refused + newcomers.evicted + self.most.refused()
     }
 }
 

@@ -72,6 +72,10 @@ impl Deeds {
         match &event.origin {
             Origin::Flow(flow) => self.amounts.observe_flow(&context, flow, &mut done),
             Origin::Row(row) => self.amounts.observe_row(&context, row, &mut done),
+            Origin::Fork(fork) if !fork.thread => {
+                let serves = self.processes.of(&event.actor).serves;
+                self.amounts.observe_fork(&context, serves, &mut done);
+            }
             _ => {}
         }
         let mut objects = Vec::new();

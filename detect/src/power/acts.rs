@@ -6,8 +6,8 @@ use std::{
 };
 
 use hedgerow_event::{
-    Actor, CLASSES, Call, Deed, Epoch, Event, Exec, Flow, FlowDirection, FlowPhase, Origin, Peer,
-    Program, Protocol, Provenance, Row, RowReason, Subject, Workload,
+    Actor, CLASSES, Call, Deed, Epoch, Event, Exec, Flow, FlowDirection, FlowPhase, Fork, Origin,
+    Peer, Program, Protocol, Provenance, Row, RowReason, Subject, Workload,
     calls::{CREDENTIALS_GREW, Class, Tables},
 };
 use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, Set};
@@ -138,6 +138,8 @@ pub const ACTS: &[Act] = &[
     }),
     act(Deed::Scan, "10,000 connections", |stage, _| vec![stage.fails(); MANY as usize]),
     act(Deed::Rewrite, "10,000 renames", |stage, _| vec![stage.row(Class::Rename, MANY)]),
+    act(Deed::Forks, "10,000 processes", |stage, _| stage.forks(MANY)),
+    act(Deed::Answers, "10 GB", |stage, _| vec![stage.answers(MUCH_BYTES)]),
 ];
 
 impl Act {
@@ -323,6 +325,28 @@ impl Stage {
     /// A call by one source of a port that the workload listens on.
     pub fn called_by(&self, address: IpAddr) -> Event {
         self.called(address, self.open_port)
+    }
+
+    /// What a source that is new gets for next to nothing.
+    fn answers(&self, bytes_out: u64) -> Event {
+        let mut event = self.called_by(self.newcomer);
+        if let Origin::Flow(flow) = &mut event.origin {
+            flow.bytes_out = bytes_out;
+        }
+        event
+    }
+
+    /// Processes that a service starts at once.
+    pub fn forks(&self, times: u64) -> Vec<Event> {
+        let mut events = self.call(libc::SYS_listen, [3, 1, 0, 0, 0, 0], None);
+        let fork = Fork {
+            child_tgid: PROCESS + 1,
+            child_tid: PROCESS + 1,
+            child_start_boot_ns: self.time_boot_ns,
+            thread: false,
+        };
+        events.extend((0..times).map(|_| self.event(Origin::Fork(fork))));
+        events
     }
 
     fn flow(

@@ -109,6 +109,7 @@ impl Amount {
                 let call = stage.fails();
                 (0..amount.min(EVENTS_MAX)).map(|_| call.clone()).collect()
             }
+            Self::Forks => stage.forks(amount.min(EVENTS_MAX)),
             Self::CallsOfNewSource => {
                 let call = stage.called_by(stage.newcomer);
                 (0..amount.min(EVENTS_MAX)).map(|_| call.clone()).collect()
@@ -169,7 +170,10 @@ impl Trial<'_> {
 
     /// Whether the deeds in an amount would be told: at once, or in an hour's pieces.
     fn tells_deeds(&mut self, stage: &Stage, amount: Amount, span: Span, n: u64) -> bool {
-        let pieces = if span == Span::Hour { FIVE_MINUTES_PER_HOUR } else { 1 };
+        // Processes are counted in 5 s: in each as many.
+        let pieces =
+            if span == Span::Hour && amount != Amount::Forks { FIVE_MINUTES_PER_HOUR } else { 1 };
+        let n = if amount == Amount::Forks { span.share(n, Scale::Seconds5) } else { n };
         let piece = amount.events(stage, n.div_ceil(pieces));
         if piece.is_empty() {
             return false;

@@ -40,8 +40,6 @@ const PRIOR_SCALE: f64 = 0.75;
 const EXCESSES_MAX: usize = 16;
 /// Measures that differ by less are the same.
 const SAME: f32 = 0.1;
-/// Of n independent blocks ln n and so much set a record.
-const EULER_GAMMA: f64 = 0.577_215_664_901_532_9;
 
 /// The upper tail of one group's blocks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -74,7 +72,7 @@ impl Tail {
             running => {
                 if let Some((_, largest)) = running.replace((block, x)) {
                     if self.records == 0 && self.blocks > 0 {
-                        self.records = ((self.blocks as f64).ln() + EULER_GAMMA).round() as u32;
+                        self.records = 1 + (self.blocks as f64).ln().round() as u32;
                     }
                     if self.largest.first().is_none_or(|record| largest > record + SAME) {
                         self.records += 1;
@@ -260,6 +258,9 @@ mod tests {
             (0..LIVES).map(of).sum::<f64>() / LIVES as f64
         };
         let (hour, day, other) = (after(1, true), after(24, true), after(24, false));
+        println!(
+            "{hour:.1} nats after an hour, {day:.1} after a day of it, {other:.1} after another"
+        );
         assert!(day < hour + 1.0, "{day} after {hour}");
         assert!(other > day + 2.0, "{other} and {day}");
     }

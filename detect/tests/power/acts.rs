@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hedgerow_event::{
-    Deed, Event, FlowDirection, FlowPhase, Origin, Program, Provenance, Subject,
+    Deed, Event, FlowDirection, FlowPhase, Fork, Origin, Program, Provenance, Subject,
     calls::{CREDENTIALS_GREW, Class},
 };
 
@@ -110,6 +110,26 @@ pub fn act(host: &Host, who: &Arc<Subject>, deed: Deed, how: &str, at: u32) -> V
                 flow.phase = FlowPhase::Failed;
             }
             vec![one; 10_000]
+        }
+        (Deed::Forks, _) => {
+            let mut events = call(libc::SYS_listen, [3, 5, 0, 0, 0, 0], None);
+            let fork = |at: u32| {
+                let child = TGID + 1 + at;
+                let fork = Fork {
+                    child_tgid: child,
+                    child_tid: child,
+                    child_start_boot_ns: 1,
+                    thread: false,
+                };
+                Event { origin: Origin::Fork(fork), ..events[0].clone() }
+            };
+            let forks: Vec<Event> = (0..10_000).map(fork).collect();
+            events.extend(forks);
+            events
+        }
+        (Deed::Answers, _) => {
+            let inbound = FlowDirection::Inbound;
+            vec![host.flow(who, TGID, inbound, (NEWCOMER, 50_000), 443, 10_000_000_000)]
         }
         (Deed::Rewrite, _) => vec![host.row(who, TGID, &[(Class::Rename, 10_000)])],
         _ => panic!("nothing does {deed} {how}"),

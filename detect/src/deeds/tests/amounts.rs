@@ -75,6 +75,61 @@ fn a_new_source_that_takes_much_is_told() {
 }
 
 #[test]
+fn a_new_source_that_gets_far_more_for_what_it_asks_is_told() {
+    let mut host = Host::new();
+    host.row(&web(), &[]);
+    let flow = |peer: &str, out, asked| {
+        let mut flow = inbound(peer, 80);
+        flow.phase = FlowPhase::Final;
+        (flow.bytes_out, flow.bytes_in) = (out, asked);
+        flow
+    };
+    // Clients get fifty bytes for each, and each of them so much that a whole table is no more.
+    host.flow(&web(), flow("10.0.0.3", 50 * MB, MB));
+    host.end_learning();
+    let told = |host: &mut Host, peer, out, asked| {
+        let told: Vec<_> = host.flow(&web(), flow(peer, out, asked));
+        of(&told, Deed::Answers)
+    };
+    assert!(told(&mut host, "10.0.0.3", 10 * MB, 200).is_empty(), "known");
+    assert!(told(&mut host, "192.0.2.7", 20 * MB, MB / 10).is_empty(), "four times as much");
+    assert!(told(&mut host, "192.0.2.8", MB / 5, 100).is_empty(), "little");
+    let what = "50000 times what it sent, 10 MB to 192.0.2.9";
+    assert_eq!(told(&mut host, "192.0.2.9", 10 * MB, 200), [what]);
+    let object = Object::Did { subject: web().subject(), deed: Deed::Answers, what: what.into() };
+    host.deeds.learn(&object);
+    assert!(host.deeds.knows(&object));
+    assert!(told(&mut host, "192.0.2.10", 10 * MB, 200).is_empty(), "accepted");
+}
+
+#[test]
+fn a_burst_of_processes_is_told_of_who_serves_connections() {
+    let fork =
+        Origin::Fork(Fork { child_tgid: 99, child_tid: 99, child_start_boot_ns: 9, thread: false });
+    let burst = |host: &mut Host, who: &Who, times: usize| {
+        let told = (0..times).flat_map(|_| host.objects(who, fork.clone()));
+        let found = told.filter_map(|object| match object {
+            Object::Did { deed: Deed::Forks, what, .. } => Some(what.to_string()),
+            _ => None,
+        });
+        found.collect::<Vec<_>>()
+    };
+    let mut host = Host::new();
+    burst(&mut host, &web(), 60);
+    host.end_learning();
+    host.pass(5);
+    // A process for each connection is its work.
+    for _ in 0..500 {
+        host.flow(&web(), inbound("10.0.0.3", 80));
+    }
+    assert!(burst(&mut host, &web(), 740).is_empty());
+    assert_eq!(burst(&mut host, &web(), 1), ["241 processes in 5 s"]);
+    host.pass(5);
+    assert!(burst(&mut host, &web(), 240).is_empty(), "another 5 s");
+    assert!(burst(&mut host, &who("/usr/bin/make", 8), 2_000).is_empty(), "it serves nobody");
+}
+
+#[test]
 fn an_amount_that_was_accepted_is_usual_from_then_on() {
     let mut host = learned(MB);
     let objects = host.objects(&web(), Origin::Flow(Box::new(outbound("192.0.2.7", 20 * MB))));
