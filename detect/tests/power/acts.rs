@@ -22,6 +22,13 @@ pub fn act(host: &Host, who: &Arc<Subject>, deed: Deed, how: &str, at: u32) -> V
     let sent =
         |peer| vec![host.flow(who, TGID, FlowDirection::Outbound, peer, 40_000, 10_000_000_000)];
     let grew = |arguments| call(CREDENTIALS_GREW.into(), arguments, None);
+    let listens = || {
+        let mut events = call(libc::SYS_listen, [3, 5, 0, 0, 0, 0], None);
+        if let Origin::Call(call) = &mut events[0].origin {
+            call.result = 0;
+        }
+        events
+    };
     let stranger = subject(who.workload.as_str(), &Program::new("/usr/bin/stranger"));
     if at > 0 && deed != Deed::Beacon {
         return Vec::new();
@@ -80,10 +87,7 @@ pub fn act(host: &Host, who: &Arc<Subject>, deed: Deed, how: &str, at: u32) -> V
         (Deed::Packets, _) => call(libc::SYS_socket, [17, 3, 0x300, 0, 0, 0], None),
         (Deed::Persistence, path) => open(libc::O_WRONLY | libc::O_CREAT, path),
         (Deed::WroteCode, _) => {
-            let mut events = call(libc::SYS_listen, [3, 5, 0, 0, 0, 0], None);
-            if let Origin::Call(call) = &mut events[0].origin {
-                call.result = 0;
-            }
+            let mut events = listens();
             events.extend(open(libc::O_WRONLY, "/var/www/uploads/shell.php"));
             events
         }
@@ -112,7 +116,7 @@ pub fn act(host: &Host, who: &Arc<Subject>, deed: Deed, how: &str, at: u32) -> V
             vec![one; 10_000]
         }
         (Deed::Forks, _) => {
-            let mut events = call(libc::SYS_listen, [3, 5, 0, 0, 0, 0], None);
+            let mut events = listens();
             let fork = |at: u32| {
                 let child = TGID + 1 + at;
                 let fork = Fork {
