@@ -37,7 +37,7 @@ const CLOSE: u8 = 3;
 const RESTORE: u8 = 3;
 
 /// The most recent ids, oldest first.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Seen {
     known: HashSet<String>,
     order: VecDeque<String>,
@@ -60,7 +60,7 @@ impl Seen {
 }
 
 /// One episode, with what was refused for it.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Incident {
     /// `None`: only its remediations have come so far.
     pub open: Option<bool>,
@@ -68,6 +68,7 @@ pub struct Incident {
     pub entries: BTreeMap<String, bool>,
 }
 
+#[derive(Debug)]
 struct Host {
     time: i64,
     interval: i64,
@@ -75,7 +76,7 @@ struct Host {
 }
 
 /// What is known from all records so far.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Desk {
     seen: Seen,
     /// By `finding_info.uid`.
