@@ -126,7 +126,7 @@ mod tests {
         assert_eq!(read.buckets[1], (1e-4, 1));
         assert_eq!(read.buckets[9], (1.0, 1));
         assert_eq!(read.buckets[12], (f64::MAX, 1));
-        assert!((read.sum - 3601.000_026).abs() < 1e-9);
+        assert!((read.sum - 3_601.000_026).abs() < 1e-9);
     }
 
     #[test]

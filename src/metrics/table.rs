@@ -198,7 +198,7 @@ rows! {
     // Learning.
     Gauge "phase" ["phase"], Engine, "1 for the phase of learning that runs", of!(|s, out| out.one_of(PHASES.map(text::phase), text::phase(s.status.phase)));
     Gauge "scoring_starts_in" seconds, Engine, "Time until scoring starts; 0 once it has", of!(|s, out| out.number(&[], s.status.seconds_left));
-    Gauge "host_state" ["state"], Engine, "1 for how sure the host's learning is as a whole", of!(|s, out| out.one_of(STATES.map(|state| state_name(state)), &s.status.state.to_string()));
+    Gauge "host_state" ["state"], Engine, "1 for how sure the host's learning is as a whole", of!(|s, out| out.one_of(STATES.map(state_name), &s.status.state.to_string()));
     Gauge "workloads" ["state"], Engine, "Workloads by how sure their learning is", of!(|s, out| {
         for (state, count) in STATES.into_iter().zip(s.workloads) {
             out.number(&[state_name(state)], count);
