@@ -132,6 +132,12 @@ metrics-test: ## Debian's Prometheus scrapes a live daemon; every panel's query 
 package-test: packages unit-test ## install, use, upgrade, remove and purge the .deb in a guest with systemd
 	@scripts/package-test
 
+.PHONY: ocsf-test
+
+ocsf-test: ## the golden events of sinks against OCSF 1.8 (PyPI's ocsf-json-schema)
+	@scripts/setup python
+	@scripts/ocsf-test
+
 .PHONY: wheel report-test notebooks spark
 
 wheel: ## the Python wheel (python/), and its tests against the command line

@@ -1,4 +1,5 @@
-//! The encoding against the schema's required attributes, the crate `ocsf-types` and golden files.
+//! The encoding against the schema's required attributes, the crate `ocsf-types` and golden files, which
+//! `make ocsf-test` checks against the schema itself.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -36,15 +37,6 @@ fn survives<T: serde::de::DeserializeOwned + Serialize>(event: &Value) {
     assert_eq!(&serde_json::to_value(typed).unwrap(), event);
 }
 
-fn golden(name: &str, event: &impl Serialize) {
-    let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
-    let text = serde_json::to_string_pretty(event).unwrap() + "\n";
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, &text).unwrap();
-    }
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{path}");
-}
-
 #[test]
 fn a_finding_is_a_detection_finding_of_the_schema() {
     let finding = common::finding(1);
@@ -65,12 +57,39 @@ fn a_finding_is_a_detection_finding_of_the_schema() {
     assert_eq!(event["type_uid"], 200_401);
     assert_eq!(event["finding_info"]["analytic"]["type_id"], 4);
     assert_eq!(event["finding_info"]["uid"], finding.uid);
+    assert_eq!(event["actor"]["user"]["uid"], "1000");
+    assert_eq!(event["actor"]["process"]["auid"], 1000);
+    assert_eq!(event["actor"]["process"]["parent_process"]["pid"], 812);
+    assert_eq!(event["evidences"][2]["connection_info"]["protocol_ver_id"], 4);
     assert_eq!(event["metadata"]["uid"], finding.report_uid());
     assert_eq!(event["time"], 1_790_000_001_250_i64);
     survives::<ocsf_types::DetectionFinding>(&event);
-    golden("finding", &encoded);
+    common::golden("finding_create", &encoded);
     let back: DetectionFinding = serde_json::from_value(event).unwrap();
     assert_eq!(back.unmapped.finding, finding);
+}
+
+#[test]
+fn an_episode_in_a_pod_is_created_updated_and_closed() {
+    let names = ["pod_create", "pod_update", "pod_close"];
+    let events = common::episode().map(|finding| finding_to_ocsf(&finding));
+    for ((name, encoded), activity) in names.into_iter().zip(&events).zip(1..) {
+        let event = serde_json::to_value(encoded).unwrap();
+        assert_eq!(event["activity_id"], activity);
+        assert_eq!(event["type_uid"], 200_400 + activity);
+        assert_eq!(event["resources"][0]["namespace"], "shop");
+        assert_eq!(event["resources"][1]["name"], "web");
+        assert_eq!(event["evidences"][0]["container"]["name"], "nginx");
+        let info = &event["finding_info"];
+        assert_eq!(info.get("created_time").is_some(), activity == 1);
+        assert_eq!(info.get("modified_time").is_some(), activity != 1);
+        survives::<ocsf_types::DetectionFinding>(&event);
+        common::golden(name, encoded);
+    }
+    let [create, update, close] = events;
+    assert!(create.is_alert && update.is_alert && !close.is_alert);
+    assert_eq!(create.finding_info.uid, close.finding_info.uid);
+    assert_ne!(create.base.metadata.uid, update.base.metadata.uid);
 }
 
 #[test]
@@ -103,12 +122,15 @@ fn peers_are_network_remediations_and_all_else_is_process_remediations() {
             assert_eq!(event["type_uid"], 700_401);
             survives::<ocsf_types::NetworkRemediationActivity>(&event);
         } else {
-            require(&event, &["/command_uid", "/process"]);
+            // The schema wants a number or an id of every process.
+            require(&event, &["/command_uid", "/process/uid"]);
             assert_eq!(event["type_uid"], 700_301);
             survives::<ocsf_types::ProcessRemediationActivity>(&event);
         }
         assert_eq!(event["metadata"]["uid"], remediation.report_uid());
-        golden(&format!("remediation_{name}"), &encoded);
+        common::golden(&format!("remediation_{name}"), &encoded);
+        let lifted = common::remediation(remediation.target.clone(), Action::Unblock);
+        common::golden(&format!("remediation_{name}_lifted"), &remediation_to_ocsf(&lifted));
         let back: RemediationActivity = serde_json::from_value(event).unwrap();
         assert_eq!(back.unmapped.remediation, remediation);
     }

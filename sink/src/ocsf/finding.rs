@@ -4,11 +4,13 @@ use hedgerow_event::{Activity, Direction, Finding, Maturity, Object, Severity, S
 use serde::{Deserialize, Serialize};
 
 use super::object::{
-    AnomalyAnalysis, Endpoint, File, NamedType, Observable, Observation, OcsfProcess, Outcome,
-    Pattern, Timespan,
+    Actor, AnomalyAnalysis, ConnectionInfo, Container, Endpoint, File, NamedType, Observable,
+    Observation, OcsfProcess, Outcome, Pattern, Resource, Timespan, User,
 };
 use super::{Base, Class, Head, milliseconds};
 
+/// `container` and `linux_users` (login user) are those of processes.
+const PROFILES: &[&str] = &["host", "security_control", "container", "linux/linux_users"];
 const CLASS: Class =
     Class { uid: 2004, name: "Detection Finding", category_uid: 2, category_name: "Findings" };
 
@@ -34,10 +36,12 @@ pub struct DetectionFinding {
     pub risk_score: u8,
     pub risk_details: String,
     #[serde(flatten)]
-    pub outcome: super::object::Outcome,
+    pub outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actor: Option<Actor>,
     pub anomaly_analyses: Vec<AnomalyAnalysis>,
     pub evidences: Vec<Evidence>,
-    pub resources: Vec<NamedType>,
+    pub resources: Vec<Resource>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observables: Vec<Observable>,
     pub unmapped: Unmapped,
@@ -51,7 +55,11 @@ pub struct FindingInfo {
     pub desc: String,
     pub types: Vec<String>,
     pub analytic: Analytic,
-    pub created_time: i64,
+    /// Of the report that creates it; `modified_time` of those that follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_time: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub modified_time: Option<i64>,
     pub first_seen_time: i64,
     pub last_seen_time: i64,
 }
@@ -63,7 +71,8 @@ pub struct Analytic {
     pub type_id: u8,
     #[serde(rename = "type")]
     pub kind: String,
-    /// Id of the model.
+    pub algorithm: String,
+    /// Id of the model: the first 16 digits of a SHA-256 over its seed, its profile and its hours.
     pub uid: String,
 }
 
@@ -75,6 +84,10 @@ pub struct Evidence {
     pub process: Option<OcsfProcess>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<File>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connection_info: Option<ConnectionInfo>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dst_endpoint: Option<Endpoint>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,6 +127,7 @@ pub fn finding_to_ocsf(finding: &Finding) -> DetectionFinding {
             sequence: Some(finding.sequence),
             host_id: &finding.host_id,
             boot_id: Some(&finding.boot_id),
+            profiles: PROFILES,
         }),
         start_time: milliseconds(finding.window_start_ns),
         end_time: milliseconds(finding.window_end_ns),
@@ -129,12 +143,10 @@ pub fn finding_to_ocsf(finding: &Finding) -> DetectionFinding {
         risk_score: percent(finding.surprise / 20.0),
         risk_details: finding.reason.clone(),
         outcome: Outcome::observed(),
+        actor: actor(finding),
         anomaly_analyses: vec![analysis(finding)],
         evidences: evidences(finding),
-        resources: vec![NamedType {
-            name: finding.subject.workload.to_string(),
-            kind: "workload".into(),
-        }],
+        resources: Resource::of(&finding.subject.workload),
         observables: finding.objects.iter().filter_map(observable).collect(),
         unmapped: Unmapped { finding: finding.clone() },
     }
@@ -159,18 +171,22 @@ fn title(finding: &Finding) -> String {
 }
 
 fn info(finding: &Finding) -> FindingInfo {
+    let created = finding.activity == Activity::Create;
+    let told = milliseconds(finding.time_ns);
     FindingInfo {
         uid: finding.uid.clone(),
         title: title(finding),
         desc: finding.reason.clone(),
         types: finding.families.iter().map(ToString::to_string).collect(),
         analytic: Analytic {
-            name: "Hedgerow isolation forest".into(),
+            name: format!("Hedgerow {}", finding.class),
             type_id: 4,
             kind: "Learning (ML/DL)".into(),
+            algorithm: "rates of deeds, isolation forest, nearest neighbours".into(),
             uid: finding.model_id.clone(),
         },
-        created_time: milliseconds(finding.time_ns),
+        created_time: created.then_some(told),
+        modified_time: (!created).then_some(told),
         first_seen_time: milliseconds(finding.window_start_ns),
         last_seen_time: milliseconds(finding.window_end_ns),
     }
@@ -235,10 +251,18 @@ fn baseline(share: &Share) -> Option<Pattern> {
     })
 }
 
+fn actor(finding: &Finding) -> Option<Actor> {
+    let process = finding.process.as_ref()?;
+    let login = process.login_user_id.map(|uid| User { uid: uid.to_string(), name: None });
+    Some(Actor { process: OcsfProcess::observed(process, &finding.subject.workload), user: login })
+}
+
 fn evidences(finding: &Finding) -> Vec<Evidence> {
+    let workload = &finding.subject.workload;
     let process = finding.process.as_ref().map(|process| Evidence {
         name: "process".into(),
-        process: Some(OcsfProcess::observed(process)),
+        process: Some(OcsfProcess::observed(process, workload)),
+        container: Container::of(process, workload),
         ..Evidence::default()
     });
     process.into_iter().chain(finding.objects.iter().map(evidence)).collect()
@@ -259,11 +283,12 @@ fn evidence(object: &Object) -> Evidence {
     };
     Evidence {
         name: name.into(),
-        process: None,
         file: (!subject_is_synthetic(program)).then(|| File::regular(&program.program.path)),
+        connection_info: peer.map(|peer| ConnectionInfo::with(peer.address)),
         dst_endpoint: peer
             .map(|peer| Endpoint { ip: peer.address.to_string(), port: Some(peer.port) }),
         data: Some(object.clone()),
+        ..Evidence::default()
     }
 }
 

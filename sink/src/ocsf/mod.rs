@@ -9,6 +9,7 @@ mod object;
 mod remediation;
 
 pub use finding::{DetectionFinding, finding_to_ocsf};
+pub(crate) use object::{Ancestor, Pod, base_name, image};
 pub use remediation::{RemediationActivity, remediation_to_ocsf};
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,8 @@ struct Head<'a> {
     sequence: Option<u32>,
     host_id: &'a str,
     boot_id: Option<&'a str>,
+    /// Of the schema, whose attributes are used.
+    profiles: &'a [&'a str],
 }
 
 impl Class {
@@ -93,7 +96,7 @@ impl Class {
                 correlation_uid: head.correlation_uid,
                 sequence: head.sequence,
                 product: object::Product::hedgerow(),
-                profiles: vec!["host".into(), "security_control".into()],
+                profiles: head.profiles.iter().map(|name| (*name).into()).collect(),
             },
             device: object::Device {
                 uid: head.host_id.into(),

@@ -1,6 +1,8 @@
 //! Objects of the schema that events are made of.
 
-use hedgerow_event::Process;
+use std::net::IpAddr;
+
+use hedgerow_event::{Process, Workload};
 use serde::{Deserialize, Serialize};
 
 use super::milliseconds;
@@ -52,9 +54,84 @@ impl File {
     }
 }
 
+/// A container. In Kubernetes its workload names it, its pod's owner and their namespace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Named {
+pub struct Container {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orchestrator: Option<String>,
+}
+
+impl Container {
+    /// Of a process in a workload; nothing where neither tells of one.
+    pub(super) fn of(process: &Process, workload: &Workload) -> Option<Self> {
+        let pod = Pod::of(workload);
+        let name = pod.map(|pod| pod.container).or_else(|| image(workload));
+        if process.container.is_none() && name.is_none() {
+            return None;
+        }
+        Some(Self {
+            uid: process.container.clone(),
+            name: name.map(Into::into),
+            orchestrator: pod.map(|_| "Kubernetes".into()),
+        })
+    }
+}
+
+/// Where a workload stands in Kubernetes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pod<'a> {
+    pub namespace: &'a str,
+    pub owner: &'a str,
+    pub container: &'a str,
+}
+
+impl<'a> Pod<'a> {
+    /// Of `k8s:NAMESPACE/OWNER/CONTAINER`.
+    pub(crate) fn of(workload: &'a Workload) -> Option<Self> {
+        let mut parts = workload.as_str().strip_prefix("k8s:")?.splitn(3, '/');
+        let (namespace, owner, container) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self { namespace, owner, container })
+    }
+}
+
+/// The image that a container outside of Kubernetes is named by.
+pub(crate) fn image(workload: &Workload) -> Option<&str> {
+    workload.as_str().strip_prefix("image:")
+}
+
+/// An ancestor; told as `PATH (PID)`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ancestor {
     pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+impl Ancestor {
+    pub(crate) fn told(text: &str) -> Self {
+        let told = text.strip_suffix(')').and_then(|text| text.rsplit_once(" ("));
+        let numbered = told.and_then(|(path, pid)| Some((path, pid.parse().ok()?)));
+        let (path, pid) = numbered.map_or((text, None), |(path, pid)| (path, Some(pid)));
+        Self {
+            name: base_name(path).into(),
+            pid,
+            path: path.starts_with('/').then(|| path.to_owned()),
+        }
+    }
+}
+
+/// Who acted: the process, and the user who logged in, whom a change of user doesn't change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Actor {
+    pub process: OcsfProcess,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<User>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +139,32 @@ pub struct NamedType {
     pub name: String,
     #[serde(rename = "type")]
     pub kind: String,
+}
+
+/// What was concerned; `namespace` is Kubernetes'.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resource {
+    pub name: String,
+    #[serde(rename = "type")]
+    pub kind: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+impl Resource {
+    /// The workload, and in Kubernetes what its pod belongs to.
+    pub(super) fn of(workload: &Workload) -> Vec<Self> {
+        let resource = |name: &str, kind: &str, namespace: Option<&str>| Self {
+            name: name.into(),
+            kind: kind.into(),
+            namespace: namespace.map(Into::into),
+        };
+        let pod = Pod::of(workload);
+        let namespace = pod.map(|pod| pod.namespace);
+        let mut resources = vec![resource(workload.as_str(), "workload", namespace)];
+        resources.extend(pod.map(|pod| resource(pod.owner, "pod owner", namespace)));
+        resources
+    }
 }
 
 /// A process; `uid` is its pid and its start time since boot, which name it for good.
@@ -85,14 +188,21 @@ pub struct OcsfProcess {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<File>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub container: Option<Named>,
+    pub container: Option<Container>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent_process: Option<Ancestor>,
+    /// Parent first, up to init.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ancestry: Vec<Named>,
+    pub ancestry: Vec<Ancestor>,
 }
 
 impl OcsfProcess {
     pub(super) fn task(pid: u32, start_boot_ns: u64) -> Self {
         Self { pid: Some(pid), uid: Some(format!("{pid}-{start_boot_ns}")), ..Self::default() }
+    }
+    /// Of no process in particular: `uid` names what its processes have in common.
+    pub(super) fn any(uid: String, name: &str) -> Self {
+        Self { name: Some(name.into()), uid: Some(uid), ..Self::default() }
     }
     pub(super) fn program(path: &str) -> Self {
         Self {
@@ -102,13 +212,16 @@ impl OcsfProcess {
             ..Self::default()
         }
     }
-    pub(super) fn observed(process: &Process) -> Self {
+    pub(super) fn observed(process: &Process, workload: &Workload) -> Self {
+        let ancestry: Vec<_> = process.ancestors.iter().map(|text| Ancestor::told(text)).collect();
         Self {
             cmd_line: Some(process.command_line.clone()),
             auid: process.login_user_id,
             user: Some(User { uid: process.user_id.to_string(), name: process.user.clone() }),
-            container: process.container.clone().map(|name| Named { name }),
-            ancestry: process.ancestors.iter().map(|name| Named { name: name.clone() }).collect(),
+            container: Container::of(process, workload),
+            // The schema's process has a number; what only has a name is an ancestor all the same.
+            parent_process: ancestry.first().filter(|parent| parent.pid.is_some()).cloned(),
+            ancestry,
             pid: Some(process.pid),
             uid: Some(format!("{}-{}", process.pid, process.start_boot_ns)),
             ..Self::program(&process.path)
@@ -121,6 +234,22 @@ pub struct Endpoint {
     pub ip: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+}
+
+/// `direction_id` 0 is *unknown*: an entry refuses both directions, and who began is not told of a
+/// peer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConnectionInfo {
+    pub direction_id: u8,
+    /// IP version: 4 or 6.
+    pub protocol_ver_id: u8,
+}
+
+impl ConnectionInfo {
+    pub(super) fn with(address: IpAddr) -> Self {
+        let protocol_ver_id = if address.is_ipv4() { 4 } else { 6 };
+        Self { direction_id: 0, protocol_ver_id }
+    }
 }
 
 /// Something to look up elsewhere; `type_id` 2 is an IP address.
@@ -205,6 +334,6 @@ pub struct AnomalyAnalysis {
 }
 
 /// The last component of a path; the path itself where it has none (`memfd`).
-pub(super) fn base_name(path: &str) -> &str {
+pub(crate) fn base_name(path: &str) -> &str {
     path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or(path)
 }

@@ -1,12 +1,10 @@
 //! Network Remediation Activity (class 7004) for peers, Process Remediation Activity (7003) for
 //! programs, tasks and cgroups.
 
-use std::net::IpAddr;
-
 use hedgerow_event::{Action, Level, Mode, Remediation, Target};
 use serde::{Deserialize, Serialize};
 
-use super::object::{Observable, OcsfProcess, Outcome};
+use super::object::{ConnectionInfo, Observable, OcsfProcess, Outcome};
 use super::{Base, Class, Head, milliseconds};
 
 const CATEGORY: (u32, &str) = (7, "Remediation");
@@ -22,6 +20,8 @@ const NETWORK: Class = Class {
     category_uid: CATEGORY.0,
     category_name: CATEGORY.1,
 };
+
+const PROFILES: &[&str] = &["host", "security_control"];
 
 /// An event of either class: `connection_info` is set for peers, `process` for all else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,14 +59,6 @@ pub struct FirewallRule {
     pub condition: String,
     pub desc: String,
     pub duration: i64,
-}
-
-/// `direction_id` 0 is *unknown*: an entry refuses both directions.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ConnectionInfo {
-    pub direction_id: u8,
-    /// IP version: 4 or 6.
-    pub protocol_ver_id: u8,
 }
 
 /// A countermeasure in the terms of MITRE D3FEND.
@@ -156,6 +148,7 @@ pub fn remediation_to_ocsf(remediation: &Remediation) -> RemediationActivity {
             sequence: None,
             host_id: &remediation.host_id,
             boot_id: None,
+            profiles: PROFILES,
         }),
         command_uid: remediation.uid.clone(),
         status_id: 1,
@@ -190,20 +183,22 @@ fn outcome(remediation: &Remediation) -> Outcome {
 
 fn connection_info(target: &Target) -> Option<ConnectionInfo> {
     let Target::Peer { address, .. } = target else { return None };
-    let protocol_ver_id = match address {
-        IpAddr::V4(_) => 4,
-        IpAddr::V6(_) => 6,
-    };
-    Some(ConnectionInfo { direction_id: 0, protocol_ver_id })
+    Some(ConnectionInfo::with(*address))
 }
 
+/// The class has no file and no cgroup of its own: a program's or cgroup's processes are one process
+/// without a number, whose `uid` (`any:CGROUP` with the file's device, inode and generation) says
+/// which.
 fn process(target: &Target) -> Option<OcsfProcess> {
     match target {
         Target::Peer { .. } => None,
         Target::TaskTree { tgid, start_boot_ns } => Some(OcsfProcess::task(*tgid, *start_boot_ns)),
-        Target::Program { path, .. } => Some(OcsfProcess::program(path)),
-        Target::Cgroup { path, .. } => {
-            Some(OcsfProcess { name: Some(path.to_string()), ..OcsfProcess::default() })
+        Target::Program { cgroup_id, file, path } => {
+            let uid = format!("any:{cgroup_id}:{}:{}:{}", file.device, file.inode, file.generation);
+            Some(OcsfProcess { uid: Some(uid), ..OcsfProcess::program(path) })
+        }
+        Target::Cgroup { cgroup_id, path } => {
+            Some(OcsfProcess::any(format!("any:{cgroup_id}"), path))
         }
     }
 }

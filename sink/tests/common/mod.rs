@@ -1,13 +1,14 @@
 //! Findings and remediations that tests send.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::unwrap_used)]
 
 use std::{net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
-    Action, Activity, Class, Direction, Disposition, Family, FileKey, Finding, Level, Loss,
+    Action, Activity, Class, Deed, Direction, Disposition, Family, FileKey, Finding, Level, Loss,
     Maturity, Mode, Object, Peer, Process, Program, Remediation, Rule, Scale, Severity, Share,
-    Subject, Target, Workload,
+    Subject, Tampering, Target, Workload,
 };
+use serde::Serialize;
 
 pub fn finding(number: u32) -> Finding {
     let subject = |path: &str| {
@@ -70,14 +71,53 @@ pub fn finding(number: u32) -> Finding {
             command_line: "sh -c id".into(),
             user_id: 114,
             user: Some("postgres".into()),
-            login_user_id: None,
-            ancestors: vec!["postgres".into(), "systemd".into()],
+            login_user_id: Some(1000),
+            ancestors: vec![
+                "/usr/lib/postgresql/postgres (812)".into(),
+                "/usr/lib/systemd/systemd (1)".into(),
+            ],
             container: None,
         }),
         loss: Loss::default(),
         model_id: "model-1".into(),
         reason: "a new child and a new peer, above every held-back window".into(),
     }
+}
+
+/// An episode in a pod, from its create to its close, with all kinds of objects.
+pub fn episode() -> [Finding; 3] {
+    let subject = |path: &str| {
+        Arc::new(Subject::new(Workload::new("k8s:shop/web/nginx"), Program::new(path)))
+    };
+    let shell = subject("/bin/sh");
+    let peer = Peer { address: "2001:db8::7".parse().unwrap(), port: 443 };
+    let mut create = finding(2);
+    create.subject = shell.clone();
+    create.objects = vec![
+        Object::NewProgram { subject: shell.clone() },
+        Object::NewPeer { subject: shell.clone(), peer },
+        Object::Privilege { subject: shell.clone(), uid_from: 33, uid_to: 0 },
+        Object::ExecMemory { subject: subject("memfd") },
+        Object::ExecWritable { subject: subject("/tmp/x") },
+        Object::Replaced { subject: subject("/usr/sbin/nginx") },
+        Object::Did { subject: shell, deed: Deed::SocketStreams, what: "".into() },
+        Object::Tampered {
+            subject: Arc::new(Subject::host()),
+            tampering: Tampering::new("map deny", "an entry was removed"),
+        },
+    ];
+    if let Some(process) = &mut create.process {
+        process.container = Some("0123456789ab".repeat(5));
+        process.ancestors = vec!["?".into(), "odd) (x)".into()];
+        process.user = None;
+    }
+    let later = |activity, sequence| {
+        let time_ns = create.time_ns + 60_000_000_000 * i64::from(sequence);
+        Finding { activity, sequence, time_ns, ..create.clone() }
+    };
+    let update = Finding { surprise: 30.0, ..later(Activity::Update, 1) };
+    let close = later(Activity::Close, 2);
+    [create, update, close]
 }
 
 pub fn remediation(target: Target, action: Action) -> Remediation {
@@ -115,4 +155,14 @@ pub fn targets() -> [Target; 4] {
         },
         Target::Cgroup { cgroup_id: 4711, path: "/system.slice/postgresql.service".into() },
     ]
+}
+
+/// Compares with a golden file; `UPDATE_GOLDEN=1` writes it.
+pub fn golden(name: &str, event: &impl Serialize) {
+    let path = format!("{}/tests/golden/{name}.json", env!("CARGO_MANIFEST_DIR"));
+    let text = serde_json::to_string_pretty(event).unwrap() + "\n";
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &text).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{path}");
 }
