@@ -134,8 +134,8 @@ package-test: packages unit-test ## install, use, upgrade, remove and purge the 
 
 .PHONY: ocsf-test
 
-ocsf-test: ## the golden events of sinks against OCSF 1.8 (PyPI's ocsf-json-schema)
-	@scripts/setup python
+ocsf-test: ## the golden events of sinks against OCSF 1.8 (ocsf-json-schema) and ECS (@elastic/ecs)
+	@scripts/setup python ecs
 	@scripts/ocsf-test
 
 .PHONY: wheel report-test notebooks spark

@@ -208,6 +208,9 @@ pub struct JsonlConfig {
     /// Old files that are kept. Default 4.
     #[serde(default = "keep")]
     pub keep: u32,
+    /// How reports are encoded: `ocsf` (default) or `ecs`.
+    #[serde(default)]
+    pub format: crate::Format,
 }
 
 #[cfg(feature = "kafka")]
@@ -220,10 +223,14 @@ fn keep() -> u32 {
     Rotation::default().keep
 }
 
-/// Reports as OCSF, one a line: what Kafka would get, in a file.
+/// Reports as OCSF or ECS, one a line: what Kafka would get, in a file.
 #[cfg(feature = "kafka")]
 #[derive(Debug)]
-pub struct JsonlSink(PatientLines);
+pub struct JsonlSink {
+    lines: PatientLines,
+    format: crate::Format,
+    rejected: u64,
+}
 
 #[cfg(feature = "kafka")]
 impl JsonlSink {
@@ -247,37 +254,40 @@ impl JsonlSink {
             return Err(wrong("keep", "at most 1000"));
         }
         let rotation = Rotation { file_bytes: config.max_bytes, keep: config.keep };
-        Ok(Self(PatientLines::new(JsonLinesSink::file(&config.path, rotation)?)))
+        let lines = PatientLines::new(JsonLinesSink::file(&config.path, rotation)?);
+        Ok(Self { lines, format: config.format, rejected: 0 })
     }
 }
 
 #[cfg(feature = "kafka")]
 impl crate::Sink for JsonlSink {
     fn take(&mut self, report: &crate::Report) -> Result<(), SinkError> {
-        match self.0.write_json(report.message.value.clone()) {
+        let message = self.format.of(&report.message).inspect_err(|_| self.rejected += 1)?;
+        match self.lines.write_json(message.into_owned().value) {
             true => Ok(()),
             false => Err(SinkError::QueueFull { sink: Self::NAME }),
         }
     }
 
     fn idle(&mut self) {
-        self.0.retry();
+        self.lines.retry();
     }
 
     fn health(&self) -> crate::SinkHealth {
         crate::SinkHealth {
             name: Self::NAME,
-            up: self.0.failure.is_none(),
-            delivered: self.0.written,
-            waiting: self.0.waiting.len() as u64,
-            overflow: self.0.lost,
-            trouble: self.0.failure.clone(),
+            up: self.lines.failure.is_none(),
+            delivered: self.lines.written,
+            waiting: self.lines.waiting.len() as u64,
+            overflow: self.lines.lost,
+            rejected: self.rejected,
+            trouble: self.lines.failure.clone(),
             ..crate::SinkHealth::default()
         }
     }
 
     fn stop(mut self: Box<Self>, _: Duration) -> crate::SinkHealth {
-        self.0.flush();
+        self.lines.flush();
         self.health()
     }
 }
@@ -377,7 +387,12 @@ mod tests {
     #[test]
     fn every_wrong_field_of_the_table_is_named() {
         let home = tempfile::tempdir().unwrap();
-        let good = JsonlConfig { path: home.path().join("f"), max_bytes: 1 << 20, keep: 1 };
+        let good = JsonlConfig {
+            path: home.path().join("f"),
+            max_bytes: 1 << 20,
+            keep: 1,
+            format: crate::Format::Ocsf,
+        };
         JsonlSink::start(&good).unwrap();
         for (field, bad) in [
             ("path", JsonlConfig { path: "f".into(), ..good.clone() }),

@@ -1,5 +1,7 @@
 //! Where findings and windows go: Kafka (with a spool between), JSON lines, the journal, and Parquet.
 
+#[cfg(feature = "kafka")]
+pub mod ecs;
 mod error;
 pub mod heartbeat;
 #[cfg(feature = "kafka")]
@@ -17,6 +19,8 @@ mod sink;
 #[cfg(feature = "kafka")]
 pub mod spool;
 
+#[cfg(feature = "kafka")]
+pub use ecs::Format;
 pub use error::SinkError;
 pub use jsonl::{JsonLinesSink, PatientLines, Rotation, WAITING_MAX};
 #[cfg(feature = "kafka")]

@@ -63,7 +63,7 @@ impl Message {
         Self::checked(Topic::Health, heartbeat.host_id.clone(), headers, value)
     }
 
-    fn checked(
+    pub(crate) fn checked(
         topic: Topic,
         key: String,
         headers: Vec<(String, String)>,

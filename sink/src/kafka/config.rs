@@ -6,7 +6,7 @@ use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    SinkError,
+    Format, SinkError,
     message::Topic,
     spool::{Fsync, SPOOL_BYTES_LEAST},
 };
@@ -25,6 +25,9 @@ pub struct KafkaConfig {
     /// When waiting records are forced to the disk: `always` (default) or `never`.
     #[serde(default)]
     pub spool_fsync: Fsync,
+    /// How findings and remediations are encoded: `ocsf` (default) or `ecs`.
+    #[serde(default)]
+    pub format: Format,
     /// Names of the topics.
     #[serde(default)]
     pub topics: Topics,
@@ -187,6 +190,7 @@ impl KafkaConfig {
             spool_directory: spool_directory.into(),
             spool_bytes_limit: defaults::spool_bytes_limit(),
             spool_fsync: Fsync::default(),
+            format: Format::default(),
             topics: Topics::default(),
             in_flight_limit: defaults::in_flight_limit(),
             client_id: defaults::client_id(),
@@ -338,6 +342,7 @@ mod tests {
             r#"{"brokers": "a:9092", "spool_directory": "/tmp/x", "broker": "b"}"#,
             r#"{"brokers": "a:9092", "spool_directory": "/tmp/x", "tls": {"ca": "x"}}"#,
             r#"{"brokers": "a:9092", "spool_directory": "/tmp/x", "topics": {"finding": "x"}}"#,
+            r#"{"brokers": "a:9092", "spool_directory": "/tmp/x", "format": "cef"}"#,
             r#"{"spool_directory": "/tmp/x"}"#,
         ] {
             assert!(parse(bad).is_err(), "{bad}");

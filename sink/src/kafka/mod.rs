@@ -23,7 +23,7 @@ pub use config::{KafkaConfig, Mechanism, Sasl, Secret, Tls, Topics};
 pub use status::{Connection, KafkaStatus};
 
 use crate::{
-    SinkError,
+    Format, SinkError,
     message::{Message, Topic},
     sink::{Report, Sink, SinkHealth},
     spool::Spool,
@@ -47,6 +47,7 @@ pub struct KafkaSink {
     stop: Sender<Instant>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    format: Format,
     /// Records that [`Sink::take`] put into the queue.
     sent: u64,
 }
@@ -61,6 +62,7 @@ impl KafkaSink {
     /// When a field of the configuration is wrong, or the spool can't be used.
     pub fn start(config: KafkaConfig) -> Result<Self, SinkError> {
         let client = config.client()?;
+        let format = config.format;
         let (spool, recovered) =
             Spool::open(&config.spool_directory, config.spool_bytes_limit, config.spool_fsync)?;
         let shared = Arc::new(Shared::new(KafkaStatus {
@@ -77,7 +79,7 @@ impl KafkaSink {
             .name("kafka-sink".into())
             .spawn(move || service.run())
             .map_err(SinkError::io("kafka-sink thread".as_ref()))?;
-        Ok(Self { sender: Some(sender), stop, shared, thread: Some(thread), sent: 0 })
+        Ok(Self { sender: Some(sender), stop, shared, thread: Some(thread), format, sent: 0 })
     }
 
     /// Hands a record over. Never blocks.
@@ -146,7 +148,10 @@ impl Sink for KafkaSink {
     }
 
     fn take(&mut self, report: &Report) -> Result<(), SinkError> {
-        self.send(report.message.clone())?;
+        let message = self.format.of(&report.message).inspect_err(|_| {
+            self.shared.update(|status| status.rejected += 1);
+        })?;
+        self.send(message.into_owned())?;
         self.sent += 1;
         Ok(())
     }

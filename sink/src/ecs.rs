@@ -1,0 +1,236 @@
+//! Reports as the Elastic Common Schema has them (<https://www.elastic.co/docs/reference/ecs>).
+//!
+//! Made of the OCSF event, which carries the report whole, so that only sinks that ask for it pay for
+//! it. What has no field of its own travels whole under `hedgerow`.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, SecondsFormat};
+use hedgerow_event::{Action, Activity, Level, Mode, Object, Process, Remediation, Target, gate};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    Message, SinkError, Topic,
+    ocsf::{Ancestor, DetectionFinding, Pod, RemediationActivity, base_name, image},
+};
+
+/// The version of the schema that every event names in `ecs.version`.
+pub const ECS_VERSION: &str = "9.4.0";
+
+/// How a sink encodes reports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// OCSF 1.8.
+    #[default]
+    Ocsf,
+    /// Elastic Common Schema.
+    Ecs,
+}
+
+impl Format {
+    /// A report in this format; heartbeats have one of their own.
+    ///
+    /// # Errors
+    /// It can't be encoded, or is too large.
+    pub(crate) fn of(self, message: &Message) -> Result<Cow<'_, Message>, SinkError> {
+        match (self, message.topic) {
+            (Self::Ocsf, _) | (Self::Ecs, Topic::Health) => Ok(Cow::Borrowed(message)),
+            (Self::Ecs, Topic::Findings) => {
+                let event: DetectionFinding = serde_json::from_slice(&message.value)?;
+                recoded(message, "finding", &finding_to_ecs(&event)).map(Cow::Owned)
+            }
+            (Self::Ecs, Topic::Remediations) => {
+                let event: RemediationActivity = serde_json::from_slice(&message.value)?;
+                recoded(message, "remediation", &remediation_to_ecs(&event)).map(Cow::Owned)
+            }
+        }
+    }
+}
+
+fn recoded(message: &Message, schema: &str, event: &Value) -> Result<Message, SinkError> {
+    let mut headers = vec![
+        ("content-type".into(), "application/json".into()),
+        ("ecs-version".into(), ECS_VERSION.into()),
+        ("schema-id".into(), format!("ecs:{ECS_VERSION}:{schema}")),
+    ];
+    let model = message.headers.iter().find(|(name, _)| name == "model-id");
+    headers.extend(model.cloned());
+    let value = gate::json(event)?.into_bytes();
+    Message::checked(message.topic, message.key.clone(), headers, value)
+}
+
+/// Encodes a Detection Finding.
+#[must_use]
+pub fn finding_to_ecs(event: &DetectionFinding) -> Value {
+    let finding = &event.unmapped.finding;
+    let process = finding.process.as_ref();
+    let peer = finding.objects.iter().find_map(|object| match object {
+        Object::NewPeer { peer, .. } => Some(peer),
+        _ => None,
+    });
+    let mut categories = vec!["intrusion_detection"];
+    categories.extend(process.map(|_| "process"));
+    categories.extend(peer.map(|_| "network"));
+    let pod = Pod::of(&finding.subject.workload);
+    pruned(json!({
+        "@timestamp": time(finding.time_ns),
+        "ecs": { "version": ECS_VERSION },
+        "message": event.base.message,
+        "agent": agent(),
+        "event": {
+            "kind": if event.is_alert { "alert" } else { "event" },
+            "category": categories,
+            "type": ["info"],
+            "module": "hedgerow",
+            "dataset": "hedgerow.findings",
+            "provider": "hedgerow",
+            "id": finding.report_uid(),
+            "action": match finding.activity {
+                Activity::Create => "finding-created",
+                Activity::Update => "finding-updated",
+                Activity::Close => "finding-closed",
+            },
+            "sequence": finding.sequence,
+            "start": time(finding.window_start_ns),
+            "end": time(finding.window_end_ns),
+            "severity": event.base.severity_id,
+            "risk_score": event.risk_score,
+            "reason": finding.reason,
+        },
+        "rule": {
+            "id": finding.uid,
+            "name": event.finding_info.analytic.name,
+            "category": finding.class.name(),
+            "version": finding.model_id,
+        },
+        "host": { "id": finding.host_id, "boot": { "id": finding.boot_id } },
+        "service": { "name": finding.subject.workload },
+        "orchestrator": pod.map(|pod| json!({
+            "type": "kubernetes",
+            "namespace": pod.namespace,
+            "resource": { "name": pod.owner },
+        })),
+        "container": {
+            "id": process.and_then(|process| process.container.as_ref()),
+            "name": pod.map(|pod| pod.container),
+            "image": { "name": image(&finding.subject.workload) },
+        },
+        "process": process.map(process_fields),
+        "user": process.map(user),
+        "destination": peer.map(|peer| json!({ "ip": peer.address, "port": peer.port })),
+        "related": {
+            "ip": peer.map(|peer| [peer.address]),
+            "user": process.and_then(|process| process.user.as_ref()).map(|name| [name]),
+        },
+        "hedgerow": { "finding": finding },
+    }))
+}
+
+/// Encodes a remediation activity.
+#[must_use]
+pub fn remediation_to_ecs(event: &RemediationActivity) -> Value {
+    let remediation = &event.unmapped.remediation;
+    let (category, about) = match remediation.target {
+        Target::Peer { .. } => ("network", "destination"),
+        _ => ("process", "process"),
+    };
+    let mut whole = json!({
+        "@timestamp": time(remediation.time_ns),
+        "ecs": { "version": ECS_VERSION },
+        "message": event.base.message,
+        "agent": agent(),
+        "event": {
+            "kind": "event",
+            "category": ["intrusion_detection", category],
+            "type": [kind(remediation)],
+            "module": "hedgerow",
+            "dataset": "hedgerow.remediations",
+            "provider": "hedgerow",
+            "id": remediation.report_uid(),
+            "action": match remediation.action {
+                Action::Block => "block",
+                Action::Unblock => "unblock",
+            },
+            "outcome": "success",
+            "reason": remediation.reason,
+        },
+        "rule": { "id": remediation.finding_uid, "uuid": remediation.uid, "name": remediation.rule },
+        "host": { "id": remediation.host_id },
+        "service": { "name": remediation.subject.as_ref().map(|subject| &subject.workload) },
+        "hedgerow": { "remediation": remediation },
+    });
+    whole[about] = target(&remediation.target);
+    pruned(whole)
+}
+
+/// Only an enforced entry that really refuses denies.
+fn kind(remediation: &Remediation) -> &'static str {
+    match (remediation.action, remediation.mode, remediation.level) {
+        (Action::Unblock, ..) => "allowed",
+        (Action::Block, _, Level::Counts) => "info",
+        (Action::Block, Mode::Enforce, _) => "denied",
+        (Action::Block, ..) => "info",
+    }
+}
+
+/// An address only where it is one host's; what is wider stands under `hedgerow`.
+fn target(target: &Target) -> Value {
+    match target {
+        Target::Peer { address, prefix_length, .. } => {
+            let whole = if address.is_ipv4() { 32 } else { 128 };
+            json!({ "ip": (*prefix_length == whole).then_some(address) })
+        }
+        Target::TaskTree { tgid, start_boot_ns } => {
+            json!({ "pid": tgid, "entity_id": format!("{tgid}-{start_boot_ns}") })
+        }
+        Target::Program { path, .. } => json!({ "executable": path, "name": base_name(path) }),
+        Target::Cgroup { .. } => Value::Null,
+    }
+}
+
+fn agent() -> Value {
+    json!({ "type": "hedgerow", "version": env!("CARGO_PKG_VERSION") })
+}
+
+fn process_fields(process: &Process) -> Value {
+    let parent = process.ancestors.first().map(|text| Ancestor::told(text));
+    json!({
+        "pid": process.pid,
+        "entity_id": format!("{}-{}", process.pid, process.start_boot_ns),
+        "name": base_name(&process.path),
+        "executable": process.path,
+        "command_line": process.command_line,
+        "user": { "id": process.user_id.to_string(), "name": process.user },
+        "parent": parent.map(|parent| json!({
+            "pid": parent.pid, "name": parent.name, "executable": parent.path,
+        })),
+    })
+}
+
+/// Who logged in, and as whom the process acts; where nobody did these are the same.
+fn user(process: &Process) -> Value {
+    let acting = json!({ "id": process.user_id.to_string(), "name": process.user });
+    match process.login_user_id {
+        Some(login) if login != process.user_id => {
+            json!({ "id": login.to_string(), "effective": acting })
+        }
+        _ => acting,
+    }
+}
+
+fn time(unix_ns: i64) -> String {
+    DateTime::from_timestamp_nanos(unix_ns).to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Without what is null or empty; `hedgerow` stays as it is.
+fn pruned(event: Value) -> Value {
+    let Value::Object(fields) = event else { return event };
+    let prune = |(name, value): (String, Value)| {
+        let value = if name == "hedgerow" { value } else { pruned(value) };
+        let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+        (!empty).then_some((name, value))
+    };
+    Value::Object(fields.into_iter().filter_map(prune).collect())
+}
