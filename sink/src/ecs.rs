@@ -234,3 +234,42 @@ fn pruned(event: Value) -> Value {
     };
     Value::Object(fields.into_iter().filter_map(prune).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn message(topic: Topic, value: &str) -> Message {
+        let headers =
+            vec![("ocsf-version".into(), "1.8.0".into()), ("model-id".into(), "m".into())];
+        Message { topic, key: "host-a".into(), headers, value: value.into() }
+    }
+
+    #[test]
+    fn a_record_keeps_its_topic_and_key_and_names_the_schema_that_it_is_in() {
+        let golden = include_str!("../tests/golden/finding_create.json");
+        let ocsf = message(Topic::Findings, golden);
+        assert_eq!(*Format::Ocsf.of(&ocsf).unwrap(), ocsf);
+        let ecs = Format::Ecs.of(&ocsf).unwrap();
+        assert_eq!((ecs.topic, &*ecs.key), (Topic::Findings, "host-a"));
+        let header = |wanted: &str| {
+            let found = ecs.headers.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.as_str())
+        };
+        assert_eq!(header("schema-id"), Some("ecs:9.4.0:finding"));
+        assert_eq!(header("model-id"), Some("m"));
+        assert_eq!(header("ocsf-version"), None);
+        let event: Value = serde_json::from_slice(&ecs.value).unwrap();
+        let expected: Value =
+            serde_json::from_str(include_str!("../tests/golden/ecs_finding.json")).unwrap();
+        assert_eq!(event, expected);
+    }
+
+    #[test]
+    fn a_heartbeat_stays_as_it_is_and_what_is_no_report_is_an_error() {
+        let heartbeat = message(Topic::Health, "{}");
+        assert_eq!(*Format::Ecs.of(&heartbeat).unwrap(), heartbeat);
+        assert!(Format::Ecs.of(&message(Topic::Remediations, "{}")).is_err());
+    }
+}
