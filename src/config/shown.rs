@@ -90,6 +90,7 @@ fn values(config: &Config) -> anyhow::Result<Table> {
         own.insert("path".to_owned(), text(&jsonl.path));
         own.insert("max_bytes".to_owned(), Value::try_from(jsonl.max_bytes)?);
         own.insert("keep".to_owned(), i64::from(jsonl.keep).into());
+        own.insert("format".to_owned(), Value::try_from(jsonl.format)?);
         put("jsonl", own.into());
     }
     if let Some(journald) = &config.journald {
@@ -154,6 +155,7 @@ mod tests {
         assert_eq!(told("kafka.sasl.username"), ("\"u\"".into(), from));
         assert_eq!(told("kafka.client_id").1, "default");
         assert_eq!(told("jsonl.keep"), ("4".into(), "default".into()));
+        assert_eq!(told("jsonl.format"), ("\"ocsf\"".into(), "default".into()));
         assert_eq!(told("journald.socket").1, "default");
         assert_eq!(told("metrics.listen").0, "\"[::1]:1\"");
         assert!(!serde_json::to_string(&all).unwrap().contains("hunter2"));

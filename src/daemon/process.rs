@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use hedgerow_event::{Finding, gate};
 use hedgerow_hostfile::Reader;
+use hedgerow_probe::identity::workload::{self, CgroupOwner};
 
 /// Ancestors told, nearest first.
 const ANCESTORS_MAX: usize = 16;
@@ -43,6 +44,8 @@ pub fn describe(finding: &mut Finding, reader: &mut Reader) {
         process.user_id = uid;
     }
     process.user = user_name(process.user_id);
+    let cgroups = fs::read_to_string(directory.join("cgroup")).ok();
+    process.container = cgroups.and_then(|lines| container(&lines));
     process.ancestors = ancestors(process.pid);
 }
 
@@ -67,6 +70,14 @@ fn user_name(uid: u32) -> Option<String> {
         let name = parts.next()?;
         (parts.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     })
+}
+
+/// The id of the container that the lines of `/proc/PID/cgroup` tell of.
+fn container(lines: &str) -> Option<String> {
+    match workload::owner(workload::unified_path(lines)?) {
+        CgroupOwner::Container { id, .. } => Some(id),
+        CgroupOwner::Host | CgroupOwner::Unit(_) => None,
+    }
 }
 
 fn ancestors(pid: u32) -> Vec<String> {
@@ -101,5 +112,15 @@ mod tests {
         let start = ticks.parse::<u64>().unwrap() * 10_000_000;
         assert!(is_same(own, start) && is_same(own, 0));
         assert!(!is_same(own, start + 1_000_000_000) && !is_same(u32::MAX, start));
+    }
+
+    #[test]
+    fn a_container_is_told_by_its_id_and_a_unit_is_none() {
+        let id = "0123456789abcdef".repeat(4);
+        let pod = format!(
+            "12:cpu:/x\n0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope\n"
+        );
+        assert_eq!(container(&pod), Some(id));
+        assert_eq!(container("0::/system.slice/nginx.service\n"), None);
     }
 }
