@@ -240,6 +240,9 @@ pub struct Process {
     pub user: Option<String>,
     /// Login uid; `None` when unset.
     pub login_user_id: Option<u32>,
+    /// Its name, where the host has one for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login_user: Option<String>,
     /// Parent first, up to init.
     pub ancestors: Vec<String>,
     pub container: Option<String>,

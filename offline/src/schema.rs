@@ -58,6 +58,7 @@ pub const FINDING: &[Field] = &[
     ("process.user_id", "number", ""),
     ("process.user", "string or null", ""),
     ("process.login_user_id", "number or null", "who logged in"),
+    ("process.login_user", "string", "its name; absent where the host has none for it"),
     ("process.ancestors[]", "string", "the parent first, up to init"),
     ("process.container", "string or null", ""),
     ("loss.lost", "number", "records that found a full ring or could not be decoded"),

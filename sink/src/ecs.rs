@@ -122,7 +122,7 @@ pub fn finding_to_ecs(event: &DetectionFinding) -> Value {
         "destination": peer.map(|peer| json!({ "ip": peer.address, "port": peer.port })),
         "related": {
             "ip": peer.map(|peer| [peer.address]),
-            "user": process.and_then(|process| process.user.as_ref()).map(|name| [name]),
+            "user": process.and_then(users),
         },
         "hedgerow": { "finding": finding },
     }))
@@ -214,10 +214,20 @@ fn user(process: &Process) -> Value {
     let acting = json!({ "id": process.user_id.to_string(), "name": process.user });
     match process.login_user_id {
         Some(login) if login != process.user_id => {
-            json!({ "id": login.to_string(), "effective": acting })
+            json!({
+                "id": login.to_string(), "name": process.login_user, "effective": acting,
+            })
         }
         _ => acting,
     }
+}
+
+/// The names of both.
+fn users(process: &Process) -> Option<Vec<&str>> {
+    let names = [&process.user, &process.login_user].into_iter().flatten();
+    let mut names: Vec<&str> = names.map(String::as_str).collect();
+    names.dedup();
+    (!names.is_empty()).then_some(names)
 }
 
 fn time(unix_ns: i64) -> String {

@@ -43,8 +43,10 @@ fn who_logged_in_is_told_beside_whom_the_process_acts_as() {
     let user = |finding: &_| finding_to_ecs(&finding_to_ocsf(finding))["user"].take();
     assert_eq!(
         user(&finding),
-        serde_json::json!({ "id": "1000", "effective": { "id": "114", "name": "postgres" } })
+        serde_json::json!({ "id": "1000", "name": "carol", "effective": { "id": "114", "name": "postgres" } })
     );
+    let whole = finding_to_ecs(&finding_to_ocsf(&finding));
+    assert_eq!(whole["related"]["user"], serde_json::json!(["postgres", "carol"]));
     finding.process.as_mut().unwrap().login_user_id = None;
     assert_eq!(user(&finding), serde_json::json!({ "id": "114", "name": "postgres" }));
     finding.process = None;

@@ -58,6 +58,7 @@ fn a_finding_is_a_detection_finding_of_the_schema() {
     assert_eq!(event["finding_info"]["analytic"]["type_id"], 4);
     assert_eq!(event["finding_info"]["uid"], finding.uid);
     assert_eq!(event["actor"]["user"]["uid"], "1000");
+    assert_eq!(event["actor"]["user"]["name"], "carol");
     assert_eq!(event["actor"]["process"]["auid"], 1000);
     assert_eq!(event["actor"]["process"]["parent_process"]["pid"], 812);
     assert_eq!(event["evidences"][2]["connection_info"]["protocol_ver_id"], 4);

@@ -44,6 +44,7 @@ pub fn describe(finding: &mut Finding, reader: &mut Reader) {
         process.user_id = uid;
     }
     process.user = user_name(process.user_id);
+    process.login_user = process.login_user_id.and_then(user_name);
     let cgroups = fs::read_to_string(directory.join("cgroup")).ok();
     process.container = cgroups.and_then(|lines| container(&lines));
     process.ancestors = ancestors(process.pid);

@@ -47,6 +47,7 @@ fn whole() -> Finding {
         process: Some(Process {
             user: Some("carol".into()),
             login_user_id: Some(1000),
+            login_user: Some("carol".into()),
             ancestors: vec!["/sbin/init".into()],
             container: Some("c".into()),
             ..Process::default()

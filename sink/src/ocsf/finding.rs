@@ -253,7 +253,9 @@ fn baseline(share: &Share) -> Option<Pattern> {
 
 fn actor(finding: &Finding) -> Option<Actor> {
     let process = finding.process.as_ref()?;
-    let login = process.login_user_id.map(|uid| User { uid: uid.to_string(), name: None });
+    let login = process
+        .login_user_id
+        .map(|uid| User { uid: uid.to_string(), name: process.login_user.clone() });
     Some(Actor { process: OcsfProcess::observed(process, &finding.subject.workload), user: login })
 }
 

@@ -72,6 +72,7 @@ pub fn finding(number: u32) -> Finding {
             user_id: 114,
             user: Some("postgres".into()),
             login_user_id: Some(1000),
+            login_user: Some("carol".into()),
             ancestors: vec![
                 "/usr/lib/postgresql/postgres (812)".into(),
                 "/usr/lib/systemd/systemd (1)".into(),
@@ -110,6 +111,7 @@ pub fn episode() -> [Finding; 3] {
         process.container = Some("0123456789ab".repeat(5));
         process.ancestors = vec!["?".into(), "odd) (x)".into()];
         process.user = None;
+        process.login_user = None;
     }
     let later = |activity, sequence| {
         let time_ns = create.time_ns + 60_000_000_000 * i64::from(sequence);
