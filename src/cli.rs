@@ -326,6 +326,9 @@ pub enum Findings {
         /// Add what its surprise is the sum of, and by which columns the forest found its window.
         #[arg(long)]
         explain: bool,
+        /// Also what its process tree did in the half minute before it opened.
+        #[arg(long)]
+        record: bool,
         #[command(flatten)]
         state: State,
     },

@@ -36,6 +36,8 @@ struct Raw {
     no_syscalls: Option<bool>,
     /// File of a secret that all hosts of a fleet share.
     key_file: Option<PathBuf>,
+    /// The flight recorder.
+    recorder: Option<RawRecorder>,
     /// The Kafka sink, as the sink's own documentation describes its keys.
     kafka: Option<toml::Table>,
     /// Reports as JSON lines in a file.
@@ -51,6 +53,14 @@ struct Raw {
 struct RawMetrics {
     /// Where scrapers are answered: an address of loopback with a port.
     listen: std::net::SocketAddr,
+}
+
+/// The flight recorder as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRecorder {
+    /// Most memory for what process trees did lately; 0 records nothing.
+    bytes: Option<usize>,
 }
 
 /// What the daemon runs with: every value checked.
@@ -70,6 +80,8 @@ pub struct Config {
     pub syscalls: bool,
     pub full: bool,
     pub capture: Option<PathBuf>,
+    /// Of the flight recorder; 0: nothing is recorded.
+    pub recorder_bytes: usize,
     pub kafka: Option<KafkaConfig>,
     pub jsonl: Option<JsonlConfig>,
     pub journald: Option<JournaldConfig>,
@@ -91,6 +103,8 @@ const LEARN_LEAST: Duration = Duration::from_secs(60);
 /// Alert episodes a day that are acceptable when nothing is wrong.
 pub const BUDGET_PER_DAY_DEFAULT: f64 = 1.0;
 const RING_MIB_DEFAULT: u32 = 32;
+const RECORDER_BYTES_DEFAULT: usize = 16 << 20;
+const RECORDER_BYTES_MAX: usize = 1 << 30;
 const WRONG_ENTRIES_DEFAULT: usize = 1;
 
 impl Config {
@@ -122,6 +136,12 @@ impl Config {
             let why = format!("{ring_mib} is not from 1 to 1024");
             return Err(wrong("ring_mib", false, why).into());
         }
+        let recorder_bytes = raw.recorder.and_then(|recorder| recorder.bytes);
+        let recorder_bytes = recorder_bytes.unwrap_or(RECORDER_BYTES_DEFAULT);
+        if recorder_bytes > RECORDER_BYTES_MAX {
+            let why = format!("{recorder_bytes} is more than {RECORDER_BYTES_MAX}");
+            return Err(wrong("recorder.bytes", false, why).into());
+        }
         let state = run.state.clone().or(raw.state);
         let state = state.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY));
         let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state, &files)?;
@@ -145,6 +165,7 @@ impl Config {
             syscalls: !(run.no_syscalls || raw.no_syscalls.unwrap_or(false)),
             full: run.full,
             capture: run.capture.clone(),
+            recorder_bytes,
             kafka,
             jsonl: raw.jsonl,
             journald: raw.journald,

@@ -11,6 +11,7 @@ mod findings;
 mod host;
 mod metrics;
 mod names;
+mod records;
 mod text;
 
 use std::process::ExitCode;

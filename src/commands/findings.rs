@@ -7,14 +7,14 @@ use std::{
 };
 
 use hedgerow_detect::power::Hidden;
-use hedgerow_event::{Activity, Disposition, Finding};
+use hedgerow_event::{Activity, Disposition, Finding, calls::Tables};
 
 use crate::{
     cli, config,
     control::{Ask, GetStatus, Judge, Judged, Word, call, socket},
     daemon::Orders,
     exit::Failure,
-    findings, host, names, text,
+    findings, host, names, records, text,
 };
 
 /// The log is looked at this often by `--follow`.
@@ -36,8 +36,8 @@ pub fn run(command: &cli::Findings, json: bool) -> anyhow::Result<()> {
             let chosen = Chosen { all: *all, since_ns, workload: workload.clone() };
             list(&state, &chosen, *follow, json)
         }
-        cli::Findings::Show { uid, explain, state } => {
-            show(&config::state(state)?, uid, *explain, json)
+        cli::Findings::Show { uid, explain, record, state } => {
+            show(&config::state(state)?, uid, *explain, *record, json)
         }
         cli::Findings::Ack { uid, state } => judge(&config::state(state)?, uid, Word::Ack, json),
         cli::Findings::Mute { uid, duration, state } => {
@@ -172,15 +172,27 @@ pub fn of_uid(state: &Path, uid: &str) -> anyhow::Result<Vec<Finding>> {
     Ok(all)
 }
 
-fn show(state: &Path, uid: &str, explain: bool, json: bool) -> anyhow::Result<()> {
-    for finding in of_uid(state, uid)? {
+fn show(state: &Path, uid: &str, explain: bool, record: bool, json: bool) -> anyhow::Result<()> {
+    let all = of_uid(state, uid)?;
+    for finding in &all {
         if json {
-            text::json(&finding)?;
+            text::json(finding)?;
             continue;
         }
-        text::out(&text::finding(&finding));
+        text::out(&text::finding(finding));
         if explain {
-            text::explained(&finding).iter().for_each(|line| text::say(line));
+            text::explained(finding).iter().for_each(|line| text::say(line));
+        }
+    }
+    if let Some(finding) = all.first().filter(|_| record) {
+        let (events, offset_ns) = records::read(state, &finding.uid)?;
+        let table = Tables::new();
+        for event in &events {
+            let line = records::told(event, offset_ns, &table);
+            match json {
+                true => text::json(&serde_json::json!({ "record": line }))?,
+                false => text::say(&format!("  {line}")),
+            }
         }
     }
     Ok(())

@@ -66,6 +66,11 @@ fn lines(status: &Status) -> Vec<String> {
             status.entries, status.held, status.blocks
         ),
     });
+    lines.push(format!(
+        "recorded: {:.1} MiB of the last half minute; {} records were dropped for room since the start",
+        status.recorder_bytes as f64 / f64::from(1 << 20),
+        status.recorder_dropped
+    ));
     lines.extend(trouble(status));
     lines.extend(status.maintenance.iter().map(|one| {
         let whose = one.workload.as_ref().map_or("the whole host", |workload| workload.as_str());
@@ -248,6 +253,8 @@ pub(super) mod tests {
             hooks: vec![hook("Calls", "Proved"), hook("Exec", "Unproved")],
             maintenance: Vec::new(),
             muted: 0,
+            recorder_bytes: 0,
+            recorder_dropped: 0,
             events_per_second: 0.0,
             modes: None,
             workloads: Vec::new(),

@@ -78,6 +78,8 @@ fn values(config: &Config) -> anyhow::Result<Table> {
     put("wrong_entries", Value::try_from(config.wrong_entries)?);
     put("ring_mib", i64::from(config.ring_bytes >> 20).into());
     put("no_syscalls", (!config.syscalls).into());
+    let recorder = [("bytes".to_owned(), Value::try_from(config.recorder_bytes)?)];
+    put("recorder", Value::Table(recorder.into_iter().collect()));
     if let Some(path) = &config.key_file {
         put("key_file", path.to_string_lossy().into_owned().into());
     }

@@ -165,6 +165,11 @@ pub struct Status {
     pub maintenance: Vec<Maintenance>,
     /// Findings that are muted.
     pub muted: usize,
+    /// What the flight recorder holds, and what had to make room in it.
+    #[serde(default)]
+    pub recorder_bytes: usize,
+    #[serde(default)]
+    pub recorder_dropped: u64,
     /// Records of all workloads, in the window that closed last.
     #[serde(default)]
     pub events_per_second: f64,

@@ -6,7 +6,7 @@ use hedgerow_detect::{EPOCH_SECONDS, Paused};
 use hedgerow_event::{Action, Finding, Mode, Remediation, Target, Workload};
 use hedgerow_responder::{By, Request as Order, Responder, ledger::Decision, now, policy};
 
-use super::{Daemon, MODEL, status, targets::ALL};
+use super::{Daemon, MODEL, recorder::Recorded, status, targets::ALL};
 use crate::{
     cli::Prefix,
     control::{
@@ -63,7 +63,13 @@ impl Daemon {
     pub(super) fn status(&self) -> Status {
         let (orders, still) = (&self.orders, &self.watchdog.still);
         let (reporter, pulse) = (&self.reporter, &self.pulse);
-        status::status(&self.engine, &self.sensor, &self.actor, reporter, orders, still, pulse)
+        let Recorded { bytes, dropped, .. } = self.recorder.recorded();
+        let (engine, sensor, actor) = (&self.engine, &self.sensor, &self.actor);
+        Status {
+            recorder_bytes: bytes,
+            recorder_dropped: dropped,
+            ..status::status(engine, sensor, actor, reporter, orders, still, pulse)
+        }
     }
 
     fn whole_status(&self) -> Status {

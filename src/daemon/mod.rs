@@ -13,6 +13,7 @@ mod orders;
 mod outlets;
 mod process;
 mod pulse;
+mod recorder;
 mod report;
 mod seen;
 mod service;
@@ -30,7 +31,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, never, select, tick};
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Outcome, Phase, digests, file::Profile, known};
-use hedgerow_event::{Disposition, EpochClose, Event, GramReport, Grams};
+use hedgerow_event::{Activity, Disposition, EpochClose, Event, GramReport, Grams};
 use hedgerow_features::Record;
 use hedgerow_hostfile::Refusals;
 use hedgerow_probe::{Control as Sensor, Item, Probe};
@@ -45,6 +46,7 @@ use self::{
     act::{Actor, Done},
     heartbeat::Heart,
     pulse::Pulse,
+    recorder::Recorder,
     report::Reporter,
     seen::Seen,
     watch::Told,
@@ -84,6 +86,7 @@ struct Daemon {
     orders: Orders,
     seen: Seen,
     pulse: Pulse,
+    recorder: Recorder,
     tampered: Told,
     capture: Option<Capture>,
     /// A hole in it was told.
@@ -168,6 +171,7 @@ impl Daemon {
         self.actor.sweep(&mut self.reporter);
         self.expire_orders();
         self.raise();
+        self.recorder.sweep(hedgerow_responder::now().boot_ns);
         self.turns.enter(Part::Reports);
         if let Some(responder) = &self.actor.responder {
             self.ledger.see(responder.ledger().written().waiting);
@@ -189,6 +193,7 @@ impl Daemon {
                     self.engine.observe(event);
                     self.actor.observe(event, learning);
                     self.pulse.observe(event);
+                    self.recorder.observe(event);
                     if let Some((workload, cgroup_id)) = self.seen.observe(event) {
                         self.allow_anew(&workload, cgroup_id);
                     }
@@ -351,6 +356,13 @@ impl Daemon {
                 if let Some(until_ns) = self.orders.muted_until(&finding) {
                     finding.disposition = Disposition::Suppressed;
                     finding.reason += &format!("; muted until {}", text::time(until_ns));
+                }
+                // Before the report, so that who reads the one finds the other.
+                if finding.activity == Activity::Create
+                    && finding.disposition.is_alert()
+                    && let Some(process) = &finding.process
+                {
+                    self.reporter.past(&finding.uid, self.recorder.take(process.pid));
                 }
                 self.reporter.finding(&finding);
                 if let Some(done) = done {

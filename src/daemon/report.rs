@@ -8,7 +8,7 @@ use std::{
 };
 
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase};
-use hedgerow_event::{Finding, Mode, Remediation, Subject, Workload, gate};
+use hedgerow_event::{Event, Finding, Mode, Remediation, Subject, Workload, gate};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
 use hedgerow_sink::parquet::ParquetStatus;
 use serde::Serialize;
@@ -259,6 +259,13 @@ impl Reporter {
     pub fn finding(&mut self, finding: &Finding) {
         self.tally.finding(finding);
         self.outlets.finding(finding);
+    }
+
+    /// What led to a finding, to be written beside it.
+    pub fn past(&self, uid: &str, events: Vec<Event>) {
+        if !events.is_empty() {
+            self.outlets.past(uid, events);
+        }
     }
 
     /// How many cases the last hour brought that nobody was told of.

@@ -15,6 +15,7 @@ use super::{
     heartbeat::Heart,
     outlets::{Outlets, list},
     pulse::Pulse,
+    recorder::Recorder,
     report::{self, Reporter},
     seen::Seen,
     service,
@@ -108,6 +109,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let sampler = sampler.transpose()?;
     let stages = stages(&sensor, &turns, &ledger, reporter.outlets());
     let watchdog = Watchdog::start(stages, Arc::clone(&turns))?;
+    let recorder = Recorder::new(config.recorder_bytes);
     let mut daemon = Daemon {
         config,
         engine,
@@ -127,6 +129,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         watchdog,
         overdue: 0,
         pulse: Pulse::default(),
+        recorder,
         heart: Heart::new(&host),
         board,
         scraped: server.is_some(),
@@ -174,7 +177,7 @@ fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<
     let warnings: Vec<String> = opened.iter().flat_map(|one| one.warnings.clone()).collect();
     let sinks = opened.into_iter().map(|one| one.sink).collect();
     let (live, stages) = (report::is_live(config), Arc::clone(&board.stages));
-    let outlets = Outlets::start(config.json, live, file, sinks, stages)?;
+    let outlets = Outlets::start(config, host, live, file, sinks, stages)?;
     let mut reporter = Reporter::new(config, host, outlets);
     if healed > 0 {
         reporter.warn(&format!("the last finding of an earlier run was cut short: {healed} bytes"));

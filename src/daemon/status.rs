@@ -72,6 +72,8 @@ pub fn status(
         hooks: hooks.collect(),
         maintenance: orders.maintenance.clone(),
         muted: orders.muted.len(),
+        recorder_bytes: 0,
+        recorder_dropped: 0,
         events_per_second: pulse.events_per_second(),
         modes: None,
         workloads: Vec::new(),

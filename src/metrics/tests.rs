@@ -68,6 +68,8 @@ fn snapshot() -> Snapshot {
         hooks: Vec::new(),
         maintenance: Vec::new(),
         muted: 0,
+        recorder_bytes: 0,
+        recorder_dropped: 1,
         events_per_second: 0.0,
         modes: None,
         workloads: Vec::new(),

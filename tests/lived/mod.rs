@@ -4,15 +4,17 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 use std::{
+    collections::BTreeSet,
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use hedgerow_detect::file::ModelFile;
-use hedgerow_event::{Activity, Finding};
-use hedgerow_features::{Window, from_batch};
+use hedgerow_event::{Activity, Event, Finding, Origin};
+use hedgerow_features::{Record, Window, from_batch, records_from_batch};
 use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Running, Site, Started, User, Via};
 use hedgerow_responder::ledger::{Decision, Ledger};
 use hedgerow_sink::parquet::ParquetReader;
@@ -22,6 +24,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const LEARNING: Duration = Duration::from_secs(300);
 const ATTACK: Duration = Duration::from_secs(10);
 const FINDING: Duration = Duration::from_secs(60);
+/// What the flight recorder goes back.
+const RECORDED_NS: u64 = 29_000_000_000;
 
 /// Two scripts of one interpreter, which do different things, again and again.
 const JOBS: [(&str, &str); 2] = [
@@ -120,6 +124,42 @@ impl Lived {
         assert_eq!(offline, live);
     }
 
+    /// Asserts that what the attack's processes did before their finding opened lies beside it: at least
+    /// 95 of 100 of the records that the capture has of it. Whatever of another processor comes after
+    /// the finding may be missing.
+    pub fn assert_recorded(&self) {
+        let live = findings(&self.path("state/findings.jsonl"));
+        let opens = |one: &&Finding| one.activity == Activity::Create && is_of_attack(one);
+        let opened = live.iter().filter(opens).find(|one| one.disposition.is_alert()).unwrap();
+        let file = self.path(&format!("state/records/{}.parquet", opened.uid));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let recorded = events(&file);
+        let last_ns = recorded.iter().map(|event| event.time_boot_ns).max().unwrap();
+        let captured = events(&self.path("capture/records"));
+        let mut attack = BTreeSet::from([opened.process.as_ref().unwrap().pid]);
+        for event in &captured {
+            if let Origin::Fork(fork) = &event.origin
+                && attack.contains(&event.actor.tgid)
+            {
+                attack.insert(fork.child_tgid);
+            }
+        }
+        let since_ns = last_ns.saturating_sub(RECORDED_NS);
+        let is_deed = |event: &&Event| {
+            attack.contains(&event.actor.tgid)
+                && (since_ns..=last_ns).contains(&event.time_boot_ns)
+                && !matches!(event.origin, Origin::Row(_))
+        };
+        let deeds: Vec<&Event> = captured.iter().filter(is_deed).collect();
+        assert!(deeds.iter().any(|event| matches!(event.origin, Origin::Exec(_))), "{deeds:?}");
+        let kept = deeds.iter().filter(|event| recorded.contains(event)).count();
+        assert!(kept * 100 >= deeds.len() * 95, "{kept} of {} records", deeds.len());
+        println!("{kept} of {} records of the attack are beside its finding", deeds.len());
+        let state = self.text("state");
+        let said = run(&["findings", "show", &opened.uid, "--record", "--state", &state]);
+        assert!(said.contains(": exec "), "{said}");
+    }
+
     /// The closed windows below a directory, by what they are of.
     pub fn windows(&self, name: &str) -> Vec<Window> {
         let mut windows = Vec::new();
@@ -134,6 +174,17 @@ impl Lived {
         assert!(windows.windows(2).all(|pair| key(&pair[0]) != key(&pair[1])), "each window once");
         windows
     }
+}
+
+/// The events of a file, or of all below a directory.
+fn events(path: &Path) -> Vec<Event> {
+    let batches = ParquetReader::open(path, None).unwrap();
+    let records = batches.flat_map(|batch| records_from_batch(&batch.unwrap()).unwrap());
+    let event = |record| match record {
+        Record::Event(event) => Some(event),
+        _ => None,
+    };
+    records.filter_map(event).collect()
 }
 
 fn is_of_attack(finding: &Finding) -> bool {

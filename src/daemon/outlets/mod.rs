@@ -8,14 +8,14 @@ mod terminal;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hedgerow_event::{Finding, Remediation};
+use hedgerow_event::{Event, Finding, Remediation};
 use hedgerow_hostfile::{Reader, Refusals};
 use hedgerow_sink::{JsonLinesSink, PatientLines, Sink, SinkHealth, heartbeat::Heartbeat};
 
@@ -25,11 +25,18 @@ use self::{
     terminal::{Ends, Terminal},
 };
 use super::watchdog::{Count, Stage};
-use crate::metrics::{QueueLength, Stages};
+use crate::{
+    config::Config,
+    host::Host,
+    metrics::{QueueLength, Stages},
+};
 
 /// Reports that wait for the thread. Full: what comes is told nobody, counted, and told of once there
 /// is room.
 const OUT_MAX: usize = 4096;
+/// What led to findings and waits for the thread: each may be as large as the flight recorder. Full:
+/// what comes is not written, and told.
+const PASTS_MAX: usize = 4;
 /// The end waits so long for what is left, past what Kafka gets.
 const FLUSH: Duration = Duration::from_secs(10);
 /// And so long for whoever reads the last lines.
@@ -44,6 +51,7 @@ pub struct Outlets {
     ends: Ends,
     recorded: Receiver<()>,
     untold: AtomicU64,
+    pasts: Arc<AtomicUsize>,
     count: Arc<Count>,
     delivered: Arc<Mutex<Delivered>>,
     refusals: Refusals,
@@ -62,7 +70,8 @@ pub struct Health {
 impl Outlets {
     /// Starts the threads. `live`: standard error has a line that is renewed.
     pub fn start(
-        json: bool,
+        config: &Config,
+        host: &Host,
         live: bool,
         file: JsonLinesSink,
         sinks: Vec<Box<dyn Sink>>,
@@ -73,10 +82,14 @@ impl Outlets {
         let reader = Reader::new("processes");
         let refusals = reader.refusals();
         let count = Arc::new(Count::default());
+        let pasts = Arc::new(AtomicUsize::new(0));
         let recorder = Recorder {
             count: Arc::clone(&count),
             stages,
-            json,
+            json: config.json,
+            state: config.state.clone(),
+            host: host.clone(),
+            pasts: Arc::clone(&pasts),
             file: PatientLines::new(file),
             file_told: false,
             sinks: sinks.into_iter().map(|sink| Outlet { sink, told: false }).collect(),
@@ -96,6 +109,7 @@ impl Outlets {
             ends,
             recorded,
             untold: AtomicU64::new(0),
+            pasts,
             count,
             delivered,
             refusals,
@@ -104,6 +118,18 @@ impl Outlets {
 
     pub fn finding(&self, finding: &Finding) {
         self.say(Out::Finding(Box::new(finding.clone())));
+    }
+
+    /// What led to a finding.
+    pub fn past(&self, uid: &str, events: Vec<Event>) {
+        if self.pasts.fetch_add(1, Ordering::Relaxed) >= PASTS_MAX {
+            self.pasts.fetch_sub(1, Ordering::Relaxed);
+            return self.note(format!(
+                "hedgerow: warning: what led to {uid} was not recorded: that of {PASTS_MAX} others \
+                 waits for the disk"
+            ));
+        }
+        self.say(Out::Past(uid.to_owned(), events));
     }
 
     pub fn remediation(&self, remediation: &Remediation) {

@@ -1,12 +1,16 @@
 //! The thread that describes findings, appends them to their file and hands them to the sinks.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use hedgerow_event::{Activity, Disposition, Finding, Remediation, gate};
+use hedgerow_event::{Activity, Disposition, Event, Finding, Remediation, gate};
 use hedgerow_hostfile::Reader;
 use hedgerow_sink::{PatientLines, Report, Sink, SinkError, SinkHealth, heartbeat::Heartbeat};
 use serde_json::{Value, json};
@@ -14,8 +18,9 @@ use serde_json::{Value, json};
 use super::terminal::Terminal;
 use crate::{
     daemon::{process, watchdog::Count},
+    host::Host,
     metrics::{Stage, Stages},
-    text,
+    records, text,
 };
 
 /// What waits is looked after this often.
@@ -31,6 +36,8 @@ pub enum Out {
     Finding(Box<Finding>),
     Remediation(Box<Remediation>),
     Heartbeat(Box<Heartbeat>),
+    /// What led to the finding of this uid.
+    Past(String, Vec<Event>),
     /// A line for standard output.
     Line(String),
     /// A line for standard error.
@@ -58,6 +65,10 @@ pub struct Recorder {
     pub count: Arc<Count>,
     pub stages: Arc<Stages>,
     pub json: bool,
+    pub state: PathBuf,
+    pub host: Host,
+    /// What led to findings and was not written yet.
+    pub pasts: Arc<AtomicUsize>,
     pub file: PatientLines,
     /// It was told that findings wait in memory.
     pub file_told: bool,
@@ -152,7 +163,7 @@ impl Recorder {
             }
             Out::Remediation(remediation) => self.send(|| Report::remediation(remediation)),
             Out::Heartbeat(heartbeat) => self.send(|| Report::heartbeat(heartbeat)),
-            Out::Line(_) | Out::Note(_) | Out::Bare => {}
+            Out::Past(..) | Out::Line(_) | Out::Note(_) | Out::Bare => {}
         }
     }
 
@@ -161,6 +172,12 @@ impl Recorder {
             Out::Finding(finding) => self.finding(&finding),
             Out::Remediation(remediation) => self.remediation(&remediation),
             Out::Heartbeat(_) => {}
+            Out::Past(uid, events) => {
+                if let Err(why) = records::write(&self.state, &uid, &self.host, events) {
+                    self.warn(&format!("what led to {uid} was not recorded: {why:#}"));
+                }
+                self.pasts.fetch_sub(1, Ordering::Relaxed);
+            }
             Out::Line(text) => self.terminal.print(text),
             Out::Note(text) => self.terminal.note(text),
             Out::Bare => self.terminal.bare(),

@@ -1,0 +1,247 @@
+//! What the flight recorder put beside findings: the files' names, their writer and their reader.
+
+use std::{
+    fs::{self, File},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use anyhow::Context;
+use hedgerow_event::{Event, Origin, calls::Tables};
+use hedgerow_features::{Record, records_from_batch, records_schema, records_to_batch};
+use hedgerow_offline::keys::{HOST, OFFSET};
+use hedgerow_sink::parquet::ParquetReader;
+use parquet::{
+    arrow::ArrowWriter,
+    basic::{Compression, ZstdLevel},
+    file::{metadata::KeyValue, properties::WriterProperties},
+};
+
+use crate::{exit::Failure, host::Host, text};
+
+/// Name of the directory in the state directory.
+const RECORDS: &str = "records";
+/// Files that are kept, and bytes of all; past either the oldest goes.
+const FILES_MAX: usize = 64;
+const BYTES_MAX: u64 = 256 << 20;
+/// Records that become one batch.
+const BATCH: usize = 16_384;
+const SUFFIX: &str = "parquet";
+
+/// The file of a finding.
+pub fn path(state: &Path, uid: &str) -> PathBuf {
+    state.join(RECORDS).join(format!("{uid}.{SUFFIX}"))
+}
+
+/// Writes what led to a finding, for root alone. It is there whole, or not at all.
+///
+/// # Errors
+/// The disk doesn't take it.
+pub fn write(state: &Path, uid: &str, host: &Host, events: Vec<Event>) -> anyhow::Result<()> {
+    let path = path(state, uid);
+    let directory = state.join(RECORDS);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
+    make_room(&directory, FILES_MAX - 1, BYTES_MAX)?;
+    let unfinished = path.with_extension("part");
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let written = options
+        .open(&unfinished)
+        .map_err(anyhow::Error::from)
+        .and_then(|file| fill(file, host, events))
+        .and_then(|()| Ok(fs::rename(&unfinished, &path)?));
+    if written.is_err() {
+        // What is half written is no use, and the disk may be full.
+        drop(fs::remove_file(&unfinished));
+    }
+    written
+}
+
+fn fill(file: File, host: &Host, events: Vec<Event>) -> anyhow::Result<()> {
+    let note = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_key_value_metadata(Some(vec![
+            note(HOST, host.id.clone()),
+            note(OFFSET, host.realtime_offset_ns.to_string()),
+        ]))
+        .build();
+    let mut writer = ArrowWriter::try_new(file, records_schema(), Some(properties))?;
+    let records: Vec<Record> = events.into_iter().map(Record::Event).collect();
+    for part in records.chunks(BATCH) {
+        writer.write(&records_to_batch(part)?)?;
+    }
+    writer.close()?;
+    Ok(())
+}
+
+/// Removes the oldest files until no more than so many, of so many bytes, are left.
+fn make_room(directory: &Path, files_max: usize, bytes_max: u64) -> std::io::Result<()> {
+    let mut files: Vec<(SystemTime, u64, PathBuf)> = fs::read_dir(directory)?
+        .flatten()
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+            Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+        })
+        .collect();
+    files.sort();
+    let mut bytes: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    let mut count = files.len();
+    for (_, of, path) in files {
+        if count <= files_max && bytes <= bytes_max {
+            break;
+        }
+        fs::remove_file(path)?;
+        (count, bytes) = (count - 1, bytes - of);
+    }
+    Ok(())
+}
+
+/// What led to a finding, oldest first, and what turns times since boot into wall time.
+///
+/// # Errors
+/// There is no such file, or it is none that Hedgerow wrote.
+pub fn read(state: &Path, uid: &str) -> anyhow::Result<(Vec<Event>, i64)> {
+    let path = path(state, uid);
+    if !path.exists() {
+        return Err(Failure::File(format!(
+            "nothing is recorded of {uid}: {} is not there. Only what was alerted is recorded when \
+             it opens, the newest {FILES_MAX} findings are kept, and `[recorder] bytes = 0` records \
+             nothing",
+            path.display()
+        ))
+        .into());
+    }
+    let reader = ParquetReader::open(&path, None).map_err(Failure::file)?;
+    let offset = reader.metadata().get(OFFSET).and_then(|value| value.parse().ok());
+    let offset = offset.context("its metadata doesn't say when the host booted");
+    let offset = offset.with_context(|| path.display().to_string()).map_err(Failure::file)?;
+    let mut events = Vec::new();
+    for batch in reader {
+        let records = records_from_batch(&batch.map_err(Failure::file)?).map_err(Failure::file)?;
+        events.extend(records.into_iter().filter_map(|record| match record {
+            Record::Event(event) => Some(event),
+            _ => None,
+        }));
+    }
+    Ok((events, offset))
+}
+
+/// A record for a person, on a line.
+pub fn told(event: &Event, offset_ns: i64, table: &Tables) -> String {
+    let wall_ns = i64::try_from(event.time_boot_ns).unwrap_or(i64::MAX).saturating_add(offset_ns);
+    let millis = wall_ns.rem_euclid(1_000_000_000) / 1_000_000;
+    let actor = &event.actor;
+    format!(
+        "{}.{millis:03} {} {}: {}",
+        text::time(wall_ns),
+        actor.tgid,
+        actor.subject.program,
+        did(&event.origin, table)
+    )
+}
+
+fn did(origin: &Origin, table: &Tables) -> String {
+    match origin {
+        Origin::Row(row) => format!("{} calls, {} of them failed", row.calls, row.errors),
+        Origin::Exec(exec) if exec.memory => format!("exec from memory: {}", exec.arguments),
+        Origin::Exec(exec) => format!("exec {}: {}", exec.path, exec.arguments),
+        Origin::Fork(fork) if fork.thread => format!("started thread {}", fork.child_tid),
+        Origin::Fork(fork) => format!("forked {}", fork.child_tgid),
+        Origin::Exit(exit) => match (exit.code & 0x7f, exit.code >> 8 & 0xff) {
+            (0, code) => format!("exited with {code}"),
+            (signal, _) => format!("ended by signal {signal}"),
+        },
+        Origin::Call(call) => {
+            let name =
+                table.name(call.number).map_or_else(|| call.number.to_string(), str::to_owned);
+            let path = call.path.as_deref().unwrap_or_default();
+            format!("{name} {path} = {}", call.result)
+        }
+        Origin::Flow(flow) => format!(
+            "{:?} {:?} {} with {}: {} bytes out, {} in",
+            flow.direction, flow.phase, flow.local, flow.peer, flow.bytes_out, flow.bytes_in
+        )
+        .to_lowercase(),
+        Origin::Signal(signal) => format!("{} calls in an order never seen", signal.unseen6),
+        Origin::Raw(raw) => {
+            let name = table.name(raw.number).map_or_else(|| raw.number.to_string(), str::to_owned);
+            format!("{name} = {}", raw.result)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+
+    use hedgerow_event::{Actor, Epoch, Exec, Fork, Program, Subject, Workload};
+
+    use super::*;
+
+    fn event(time_boot_ns: u64, origin: Origin) -> Event {
+        let subject = Subject::new(Workload::new("w"), Program::new("/bin/x"));
+        let actor = Actor {
+            subject: Arc::new(subject),
+            tgid: 7,
+            tid: 7,
+            start_boot_ns: 1,
+            cgroup_id: 2,
+            program_id: 3,
+            slot: 0,
+        };
+        Event { epoch: Epoch(1), time_boot_ns, actor, origin }
+    }
+
+    fn host() -> Host {
+        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
+        Host { id, boot_id, name, realtime_offset_ns: 1_000_000_000 }
+    }
+
+    #[test]
+    fn what_is_written_is_read_again_and_is_for_root_alone() {
+        let state = tempfile::tempdir().unwrap();
+        let exec = Exec { arguments: "x -p ***".into(), ..Exec::of("/bin/x") };
+        let fork = Fork { child_tgid: 8, child_tid: 8, child_start_boot_ns: 5, thread: false };
+        let events =
+            vec![event(5_000_000, Origin::Exec(exec.into())), event(9, Origin::Fork(fork))];
+        write(state.path(), "u1", &host(), events.clone()).unwrap();
+        let (read, offset_ns) = read(state.path(), "u1").unwrap();
+        assert_eq!((&read, offset_ns), (&events, 1_000_000_000));
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let file = path(state.path(), "u1");
+        assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
+        let table = Tables::new();
+        let said = told(&read[0], offset_ns, &table);
+        assert_eq!(said, "1970-01-01 00:00:01.005 7 /bin/x: exec /bin/x: x -p ***");
+        assert!(told(&read[1], offset_ns, &table).ends_with("forked 8"));
+        let why = super::read(state.path(), "u2").unwrap_err().to_string();
+        assert!(why.contains("u2.parquet is not there"), "{why}");
+    }
+
+    #[test]
+    fn the_oldest_make_room_by_number_and_by_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let left = || -> Vec<String> {
+            let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+            let mut names: Vec<String> =
+                names.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+            names.sort();
+            names
+        };
+        for (number, name) in ["a", "b", "c", "d"].into_iter().enumerate() {
+            let file = File::create(directory.path().join(format!("{name}.parquet"))).unwrap();
+            file.set_len(100).unwrap();
+            let age = Duration::from_secs(1000 - number as u64);
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+        make_room(directory.path(), 3, 1000).unwrap();
+        assert_eq!(left(), ["b", "c", "d"]);
+        make_room(directory.path(), 3, 250).unwrap();
+        assert_eq!(left(), ["c", "d"]);
+        make_room(directory.path(), 3, 250).unwrap();
+        assert_eq!(left(), ["c", "d"]);
+    }
+}
