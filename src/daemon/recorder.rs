@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn what_is_older_than_half_a_minute_is_forgotten_and_off_is_off() {
         let mut recorder = Recorder::new(1 << 20);
-        [5, 34, 36].map(|second| recorder.observe(&quiet("w", 1, second)));
+        [5, 34, 36].iter().for_each(|second| recorder.observe(&quiet("w", 1, *second)));
         recorder.sweep(65_000_000_000);
         assert_eq!(recorder.take(1).len(), 1);
         recorder.observe(&quiet("w", 2, 36));
