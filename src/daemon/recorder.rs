@@ -26,6 +26,15 @@ struct Kept {
     bytes: usize,
 }
 
+/// A process: its tree, and the workload that this was found in. One that ended is remembered as long
+/// as its records: its finding may come later.
+#[derive(Debug)]
+struct Member {
+    tree: Tree,
+    workload: Workload,
+    ended_ns: Option<u64>,
+}
+
 #[derive(Debug, Default)]
 struct Ring {
     kept: VecDeque<Kept>,
@@ -47,8 +56,7 @@ pub struct Recorded {
 pub struct Recorder {
     bytes_max: usize,
     rings: HashMap<Tree, Ring>,
-    /// By process: its tree, and the workload that this was found in.
-    trees: HashMap<u32, (Tree, Workload)>,
+    trees: HashMap<u32, Member>,
     bytes: usize,
     dropped: u64,
 }
@@ -86,17 +94,22 @@ impl Recorder {
             }
             _ => None,
         };
-        let known = self.trees.get(&actor.tgid).filter(|(_, known)| known == workload);
-        let tree = told.or(known.map(|(tree, _)| *tree));
+        let known = self.trees.get(&actor.tgid).filter(|known| known.workload == *workload);
+        let tree = told.or(known.map(|known| known.tree));
         let tree = tree.unwrap_or((actor.tgid, actor.start_boot_ns));
+        let member = || Member { tree, workload: workload.clone(), ended_ns: None };
         if told.is_some() || known.is_none() {
-            self.trees.insert(actor.tgid, (tree, workload.clone()));
+            self.trees.insert(actor.tgid, member());
         }
         match &event.origin {
             Origin::Fork(fork) if !fork.thread => {
-                self.trees.insert(fork.child_tgid, (tree, workload.clone()));
+                self.trees.insert(fork.child_tgid, member());
             }
-            Origin::Exit(exit) if exit.process => drop(self.trees.remove(&actor.tgid)),
+            Origin::Exit(exit) if exit.process => {
+                if let Some(ended) = self.trees.get_mut(&actor.tgid) {
+                    ended.ended_ns = Some(event.time_boot_ns);
+                }
+            }
             _ => {}
         }
         tree
@@ -137,12 +150,13 @@ impl Recorder {
             !ring.kept.is_empty()
         });
         self.bytes -= gone;
+        self.trees.retain(|_, member| member.ended_ns.is_none_or(|ended_ns| ended_ns >= from));
     }
 
     /// Gives what is kept of a process's tree, oldest first; it is kept no longer.
     pub fn take(&mut self, tgid: u32) -> Vec<Event> {
-        let Some((tree, _)) = self.trees.get(&tgid) else { return Vec::new() };
-        let Some(ring) = self.rings.remove(tree) else { return Vec::new() };
+        let Some(member) = self.trees.get(&tgid) else { return Vec::new() };
+        let Some(ring) = self.rings.remove(&member.tree) else { return Vec::new() };
         self.bytes -= ring.bytes;
         let mut events: Vec<Event> = ring.kept.into_iter().map(|kept| kept.event).collect();
         events.sort_by_key(|event| event.time_boot_ns);
@@ -223,7 +237,11 @@ mod tests {
         assert_eq!(recorder.recorded(), Recorded::default());
         let gone = Origin::Exit(Exit { code: 0, process: true });
         recorder.observe(&event("w", 20, 5, gone));
-        assert!(recorder.take(99).is_empty() && recorder.take(20).is_empty());
+        recorder.sweep(6_000_000_000);
+        assert!(recorder.take(99).is_empty(), "nobody knows it");
+        assert_eq!(who(&recorder.take(20)), [20], "it ended a moment ago");
+        recorder.sweep(40_000_000_000);
+        assert!(!recorder.trees.contains_key(&20) && recorder.trees.contains_key(&12));
     }
 
     #[test]
