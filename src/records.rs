@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::SystemTime,
@@ -104,7 +105,7 @@ fn make_room(directory: &Path, files_max: usize, bytes_max: u64) -> std::io::Res
 /// There is no such file, or it is none that Hedgerow wrote.
 pub fn read(state: &Path, uid: &str) -> anyhow::Result<(Vec<Event>, i64)> {
     let path = path(state, uid);
-    if !path.exists() {
+    if fs::metadata(&path).is_err_and(|why| why.kind() == ErrorKind::NotFound) {
         return Err(Failure::File(format!(
             "nothing is recorded of {uid}: {} is not there. Only what was alerted is recorded when \
              it opens, the newest {FILES_MAX} findings are kept, and `[recorder] bytes = 0` records \

@@ -51,7 +51,8 @@ pub struct Recorded {
 }
 
 /// Records of the last half minute by tree. Full: the tree that has most gives its oldest, so that a
-/// noisy tree loses its own past and nobody else's.
+/// noisy tree loses its own past and nobody else's. Where none has much, whole trees go, those first
+/// that were quiet for longest.
 #[derive(Debug)]
 pub struct Recorder {
     bytes_max: usize,
@@ -116,13 +117,18 @@ impl Recorder {
     }
 
     /// Takes the oldest of the tree that has most, and more of it at once: to look for that tree costs
-    /// more than to take.
+    /// more than to take. One look always frees a part of the whole, however many trees there are.
     fn make_room(&mut self) -> bool {
+        let part = self.bytes_max / ROOM_PART;
         let Some((tree, ring)) = self.rings.iter_mut().max_by_key(|(_, ring)| ring.bytes) else {
             return false;
         };
+        if ring.bytes <= part {
+            self.drop_quiet(part);
+            return true;
+        }
         let mut freed = 0;
-        while freed <= self.bytes_max / ROOM_PART
+        while freed <= part
             && let Some(oldest) = ring.kept.pop_front()
         {
             freed += oldest.bytes;
@@ -135,6 +141,24 @@ impl Recorder {
             self.rings.remove(&tree);
         }
         true
+    }
+
+    /// Drops the trees that did nothing for longest, until more than so many bytes are free.
+    fn drop_quiet(&mut self, part: usize) {
+        let last = |ring: &Ring| ring.kept.back().map(|kept| kept.event.time_boot_ns);
+        let mut quiet: Vec<_> = self.rings.iter().map(|(tree, ring)| (last(ring), *tree)).collect();
+        quiet.sort_unstable();
+        let mut freed = 0;
+        for (_, tree) in quiet {
+            if freed > part {
+                break;
+            }
+            if let Some(ring) = self.rings.remove(&tree) {
+                freed += ring.bytes;
+                self.dropped += ring.kept.len() as u64;
+            }
+        }
+        self.bytes -= freed;
     }
 
     /// Forgets what is too old.
@@ -256,6 +280,19 @@ mod tests {
         let times: Vec<u64> =
             recorder.take(2).iter().map(|event| event.time_boot_ns / 1_000_000_000).collect();
         assert_eq!(times, (43..50).collect::<Vec<u64>>(), "the newest are kept");
+    }
+
+    #[test]
+    fn of_many_small_trees_the_quiet_go_a_part_of_the_whole_at_once() {
+        let one = size(&quiet("w", 1, 1));
+        let mut recorder = Recorder::new(640 * one);
+        (1..=640).for_each(|tgid| recorder.observe(&quiet("w", tgid, u64::from(tgid))));
+        recorder.observe(&quiet("w", 1, 700));
+        let told = recorder.recorded();
+        assert_eq!((told.trees, told.bytes, told.dropped), (629, 630 * one, 11));
+        assert_eq!(recorder.take(1).len(), 2, "it did something lately");
+        assert!(recorder.take(2).is_empty() && recorder.take(12).is_empty());
+        assert_eq!(recorder.take(13).len(), 1);
     }
 
     #[test]

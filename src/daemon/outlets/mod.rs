@@ -21,7 +21,7 @@ use hedgerow_sink::{JsonLinesSink, PatientLines, Sink, SinkHealth, heartbeat::He
 
 pub use self::record::Delivered;
 use self::{
-    record::{Out, Outlet, Recorder},
+    record::{Out, Outlet, Place, Recorder},
     terminal::{Ends, Terminal},
 };
 use super::watchdog::{Count, Stage};
@@ -35,7 +35,7 @@ use crate::{
 /// is room.
 const OUT_MAX: usize = 4096;
 /// What led to findings and waits for the thread: each may be as large as the flight recorder. Full:
-/// what comes is not written, and told.
+/// what comes is not written, told and counted.
 const PASTS_MAX: usize = 4;
 /// The end waits so long for what is left, past what Kafka gets.
 const FLUSH: Duration = Duration::from_secs(10);
@@ -52,6 +52,7 @@ pub struct Outlets {
     recorded: Receiver<()>,
     untold: AtomicU64,
     pasts: Arc<AtomicUsize>,
+    pasts_lost: AtomicU64,
     count: Arc<Count>,
     delivered: Arc<Mutex<Delivered>>,
     refusals: Refusals,
@@ -82,14 +83,12 @@ impl Outlets {
         let reader = Reader::new("processes");
         let refusals = reader.refusals();
         let count = Arc::new(Count::default());
-        let pasts = Arc::new(AtomicUsize::new(0));
         let recorder = Recorder {
             count: Arc::clone(&count),
             stages,
             json: config.json,
             state: config.state.clone(),
             host: host.clone(),
-            pasts: Arc::clone(&pasts),
             file: PatientLines::new(file),
             file_told: false,
             sinks: sinks.into_iter().map(|sink| Outlet { sink, told: false }).collect(),
@@ -109,7 +108,8 @@ impl Outlets {
             ends,
             recorded,
             untold: AtomicU64::new(0),
-            pasts,
+            pasts: Arc::default(),
+            pasts_lost: AtomicU64::new(0),
             count,
             delivered,
             refusals,
@@ -122,14 +122,14 @@ impl Outlets {
 
     /// What led to a finding.
     pub fn past(&self, uid: &str, events: Vec<Event>) {
-        if self.pasts.fetch_add(1, Ordering::Relaxed) >= PASTS_MAX {
-            self.pasts.fetch_sub(1, Ordering::Relaxed);
+        let Some(place) = Place::take(&self.pasts, PASTS_MAX) else {
+            self.pasts_lost.fetch_add(1, Ordering::Relaxed);
             return self.note(format!(
                 "hedgerow: warning: what led to {uid} was not recorded: that of {PASTS_MAX} others \
                  waits for the disk"
             ));
-        }
-        self.say(Out::Past(uid.to_owned(), events));
+        };
+        self.say(Out::Past(uid.to_owned(), events, place));
     }
 
     pub fn remediation(&self, remediation: &Remediation) {
@@ -189,6 +189,8 @@ impl Outlets {
     pub fn queues(&self) -> Vec<QueueLength> {
         let health = self.health();
         let terminal = self.terminal.as_ref().map_or(0, Terminal::waiting);
+        let pasts = self.pasts.load(Ordering::Relaxed);
+        let pasts_lost = self.pasts_lost.load(Ordering::Relaxed);
         let queue = |name, waiting: usize, most: usize, lost| QueueLength {
             name,
             waiting: waiting as u64,
@@ -198,6 +200,7 @@ impl Outlets {
         vec![
             queue("reports", self.out.as_ref().map_or(0, Sender::len), OUT_MAX, health.untold),
             queue("terminal", terminal, terminal::LINES_MAX, health.unprinted),
+            queue("records", pasts, PASTS_MAX, pasts_lost),
         ]
     }
 

@@ -37,13 +37,30 @@ pub enum Out {
     Remediation(Box<Remediation>),
     Heartbeat(Box<Heartbeat>),
     /// What led to the finding of this uid.
-    Past(String, Vec<Event>),
+    Past(String, Vec<Event>, Place),
     /// A line for standard output.
     Line(String),
     /// A line for standard error.
     Note(String),
     /// The end: the live line goes.
     Bare,
+}
+
+/// One of the places of what led to findings; free again once it is dropped, written or not.
+#[derive(Debug)]
+pub struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    pub fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let place = Self(Arc::clone(taken));
+        (taken.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// How the findings' file and the sinks fare.
@@ -67,8 +84,6 @@ pub struct Recorder {
     pub json: bool,
     pub state: PathBuf,
     pub host: Host,
-    /// What led to findings and was not written yet.
-    pub pasts: Arc<AtomicUsize>,
     pub file: PatientLines,
     /// It was told that findings wait in memory.
     pub file_told: bool,
@@ -172,11 +187,10 @@ impl Recorder {
             Out::Finding(finding) => self.finding(&finding),
             Out::Remediation(remediation) => self.remediation(&remediation),
             Out::Heartbeat(_) => {}
-            Out::Past(uid, events) => {
+            Out::Past(uid, events, _place) => {
                 if let Err(why) = records::write(&self.state, &uid, &self.host, events) {
                     self.warn(&format!("what led to {uid} was not recorded: {why:#}"));
                 }
-                self.pasts.fetch_sub(1, Ordering::Relaxed);
             }
             Out::Line(text) => self.terminal.print(text),
             Out::Note(text) => self.terminal.note(text),
@@ -265,5 +279,21 @@ impl Recorder {
         for warning in warnings {
             self.warn(&warning);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_free_again_whatever_became_of_what_had_it() {
+        let taken = Arc::default();
+        let (first, second) = (Place::take(&taken, 2), Place::take(&taken, 2));
+        assert!(first.is_some() && second.is_some() && Place::take(&taken, 2).is_none());
+        drop(first);
+        assert!(Place::take(&taken, 2).is_some());
+        drop(second);
+        assert_eq!(taken.load(Ordering::Relaxed), 0);
     }
 }
