@@ -215,19 +215,17 @@ fn gravest<'a>(counted: &[&'a Done]) -> Option<&'a Done> {
 }
 
 /// Whom a denial would stop: who used a new peer as a new program, which is the narrowest target;
-/// else who did the gravest deed. Whom it wasn't asked for yet goes first: a tree can have several.
-fn offender<'a>(tree: &'a Tree) -> Option<&'a Done> {
+/// else who did the gravest deed.
+fn offender(tree: &Tree) -> Option<&Done> {
     let is_new = |subject: &Subject| {
         tree.done.iter().any(|done| {
             matches!(&done.witness.object, Object::NewProgram { subject: new } if **new == *subject)
         })
     };
-    let among = |done: &'a [Done]| {
-        let calls = |done: &&Done| done.deed() == Deed::NewPeer && is_new(&done.witness.subject);
-        let grave = done.iter().filter(|done| done.deed().may_deny());
-        done.iter().find(calls).or_else(|| grave.max_by(|a, b| a.nats.total_cmp(&b.nats)))
-    };
-    among(tree.news()).or_else(|| among(&tree.done))
+    let caller =
+        tree.done.iter().find(|done| done.deed() == Deed::NewPeer && is_new(&done.witness.subject));
+    let grave = tree.counted().into_iter().filter(|done| done.deed().may_deny());
+    caller.or_else(|| grave.max_by(|a, b| a.nats.total_cmp(&b.nats)))
 }
 
 /// Each deed's share of the surprise that is told, largest first.

@@ -46,19 +46,9 @@ pub struct Tree {
     pub last_boot_ns: u64,
     /// Something was added since it was judged.
     pub grown: bool,
-    /// It was notified of, or would have been but for the cap: what it did isn't learned.
-    suspected: bool,
-    /// What it was when it was last reported.
-    reported: Option<Reported>,
-}
-
-/// What a tree was when it was reported.
-#[derive(Debug, Clone, Copy)]
-struct Reported {
-    nats: f64,
-    offenders: usize,
-    /// Deeds that were named; those behind them are new.
-    deeds: usize,
+    /// It was notified of, or would have been but for the cap, with this surprise and these
+    /// processes and peers: what it did isn't learned.
+    reported: Option<(f64, usize)>,
 }
 
 /// Trees by number.
@@ -95,27 +85,21 @@ impl Tree {
 
     /// It is above its floor, or was.
     pub fn is_suspected(&self) -> bool {
-        self.suspected
-    }
-
-    /// What it did since it was last reported.
-    pub fn news(&self) -> &[Done] {
-        self.done.get(self.reported.map_or(0, |reported| reported.deeds)..).unwrap_or_default()
+        self.reported.is_some()
     }
 
     /// Whether there is more to tell than before: it is more surprising, or somebody else, or another
     /// peer, is to be denied.
     pub fn tells_more(&self, nats: f64) -> bool {
-        self.reported.is_none_or(|reported| {
-            nats > reported.nats + TELLING_NATS || self.offenders() > reported.offenders
+        self.reported.is_none_or(|(reported, offenders)| {
+            nats > reported + TELLING_NATS || self.offenders() > offenders
         })
     }
 
-    /// Notes that it was reported, and whether above its floor.
-    pub fn report(&mut self, nats: f64, above: bool) {
-        let (offenders, deeds) = (self.offenders(), self.done.len());
-        self.suspected |= above;
-        self.reported = Some(Reported { nats, offenders, deeds });
+    /// Notes that it was reported.
+    pub fn report(&mut self, nats: f64) {
+        let offenders = self.offenders();
+        self.reported = Some((nats, offenders));
     }
 
     /// Names one more deed. Where there is no more room the least surprising makes some, so that a
@@ -127,9 +111,6 @@ impl Tree {
                 .filter(|at| self.done[*at].nats < done.nats);
             let Some(at) = least else { return };
             self.done.remove(at);
-            if let Some(reported) = &mut self.reported {
-                reported.deeds -= usize::from(at < reported.deeds);
-            }
         }
         self.grown = true;
         self.done.push(done);
@@ -318,14 +299,12 @@ mod tests {
             id = add(&mut trees, Object::NewProgram { subject: subject(name) }, 0.5);
         }
         trees.grown();
-        trees.get_mut(id).into_iter().for_each(|tree| tree.report(0.5, true));
-        assert_eq!(trees.get(id).map(|tree| tree.news().len()), Some(0));
+        trees.get_mut(id).into_iter().for_each(|tree| tree.report(0.5));
         let grave = Object::ExecMemory { subject: subject(0) };
         assert_eq!(add(&mut trees, grave, 9.0), id);
         assert_eq!(trees.grown(), [id]);
         let tree = trees.get(id).cloned().unwrap_or_default();
         assert_eq!(tree.done.len(), DEEDS_MAX);
-        assert_eq!(tree.news().iter().map(Done::deed).collect::<Vec<_>>(), [Deed::ExecMemory]);
         assert!(tree.nats()[&Class::Intrinsic] >= 9.0 && tree.tells_more(9.0));
         // What is less surprising than all that is named finds no room.
         add(&mut trees, Object::NewProgram { subject: subject(999) }, 0.1);
