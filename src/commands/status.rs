@@ -193,78 +193,15 @@ fn not_yet(modes: &Modes) -> Vec<String> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use hedgerow_detect::surprise::floors::{ClassPromise, Promise};
-    use hedgerow_event::{Class, Maturity, Mode};
+mod tests {
+    use hedgerow_event::Mode;
 
     use super::*;
-    use crate::control::{Hook, Maintenance, WorkloadMode};
-
-    pub(in crate::commands) fn status() -> Status {
-        let hook = |hook: &str, proof: &str| Hook { hook: hook.into(), proof: proof.into() };
-        Status {
-            mode: Some(Mode::Enforce),
-            armed: Some(true),
-            entries: 2,
-            held: 1,
-            phase: Phase::Fill,
-            state: Maturity::Learning,
-            seconds_left: 90,
-            relearning_seconds: 7200,
-            programs: 3,
-            programs_refused: 0,
-            deeds_refused: 0,
-            services_refused: 0,
-            names_refused: 0,
-            digests_refused: 0,
-            programs_on_probation: 0,
-            drifted: Vec::new(),
-            sent: 200,
-            records: 198,
-            lost: 2,
-            windows_overdue: 0,
-            stands_still: Vec::new(),
-            alerts: 1,
-            suppressed: 4,
-            blocks: 5,
-            unread: Vec::new(),
-            findings_waiting: 0,
-            findings_unwritten: 0,
-            findings_failure: None,
-            ledger_waiting: 0,
-            ledger_unwritten: 0,
-            ledger_failure: None,
-            untold: 0,
-            unprinted: 0,
-            model: "m".into(),
-            budget: Promise {
-                asked_per_day: 1.0,
-                expected_per_day: 0.5,
-                hours_held_back: 12.0,
-                classes: vec![ClassPromise {
-                    class: Class::Intrinsic,
-                    floor: Some(9.5),
-                    expected_per_day: 0.5,
-                    supported: false,
-                }],
-                campaign_floor: Some(14.5),
-            },
-            told_today: 3,
-            hooks: vec![hook("Calls", "Proved"), hook("Exec", "Unproved")],
-            maintenance: Vec::new(),
-            muted: 0,
-            recorder_bytes: 0,
-            recorder_dropped: 0,
-            events_per_second: 0.0,
-            modes: None,
-            workloads: Vec::new(),
-            workloads_more: 0,
-        }
-    }
+    use crate::control::{Maintenance, WorkloadMode, examples};
 
     #[test]
     fn it_tells_what_is_wrong_and_what_holds_for_a_while() {
-        let mut status = status();
+        let mut status = examples::status();
         let said = lines(&status).join("\n");
         for told in
             ["unproved: Exec", "2 of 200", "1.000 %", "fill, scores in 1 m 30 s", "2 entries"]

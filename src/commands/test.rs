@@ -359,11 +359,11 @@ fn release(state: &Path, entry: &Remediation) -> anyhow::Result<(String, Value)>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::status;
+    use crate::control::examples;
 
     #[test]
     fn who_finds_nothing_is_told_what_stands_in_the_way_and_the_way_out() {
-        let mut status = status::tests::status();
+        let mut status = examples::status();
         status.lost = 0;
         assert!(not_found(&status).contains("hedgerow doctor"), "its execs are unproved");
         for hook in &mut status.hooks {

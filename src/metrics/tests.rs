@@ -15,7 +15,7 @@ use hedgerow_probe::{Hook, HookStatus, Proof, run_time::RunTime};
 use hedgerow_sink::SinkHealth;
 
 use super::{encode::SERIES_MAX, table::ROWS, *};
-use crate::control::Status;
+use crate::control::{Status, examples};
 
 /// Every row has a series of it.
 fn snapshot() -> Snapshot {
@@ -30,50 +30,10 @@ fn snapshot() -> Snapshot {
     };
     let status = Status {
         mode: Some(Mode::Monitor),
-        armed: Some(true),
-        entries: 1,
-        held: 0,
         phase: Phase::Scoring,
         state: Maturity::Provisional,
-        seconds_left: 0,
-        relearning_seconds: 0,
-        programs: 7,
-        programs_refused: 0,
-        deeds_refused: 0,
-        services_refused: 0,
-        names_refused: 0,
-        digests_refused: 0,
-        programs_on_probation: 0,
-        drifted: Vec::new(),
-        sent: 10,
-        records: 10,
-        lost: 0,
-        windows_overdue: 0,
-        stands_still: Vec::new(),
-        alerts: 1,
-        suppressed: 0,
-        blocks: 0,
-        unread: Vec::new(),
-        findings_waiting: 0,
-        findings_unwritten: 0,
-        findings_failure: None,
-        ledger_waiting: 0,
-        ledger_unwritten: 0,
-        ledger_failure: None,
-        untold: 0,
-        unprinted: 0,
-        model: "m".into(),
         budget,
-        told_today: 1,
-        hooks: Vec::new(),
-        maintenance: Vec::new(),
-        muted: 0,
-        recorder_bytes: 0,
-        recorder_dropped: 1,
-        events_per_second: 0.0,
-        modes: None,
-        workloads: Vec::new(),
-        workloads_more: 0,
+        ..examples::status()
     };
     let hooks = Hook::ALL.map(|hook| HookStatus { hook, proof: Proof::Proved });
     let deny_hooks = hedgerow_responder::hooks::HOOKS.iter().map(|hook| (hook.name, true));

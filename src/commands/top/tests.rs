@@ -21,10 +21,7 @@ use super::{
     screen,
     view::{Act, Over, Tab, View},
 };
-use crate::{
-    commands::status,
-    control::{Entries, Modes, Removed, WorkloadMode, WorkloadNow},
-};
+use crate::control::{Entries, Modes, Removed, WorkloadMode, WorkloadNow, examples};
 
 const NOW_NS: i64 = 1_795_391_999_000_000_000;
 /// A name that would clear the screen and turn what follows around.
@@ -92,7 +89,7 @@ fn view(colour: bool) -> View {
         calls_per_second: calls,
         surprise,
     };
-    let mut status = status::tests::status();
+    let mut status = examples::status();
     status.phase = Phase::Scoring;
     status.state = Maturity::Provisional;
     (status.lost, status.events_per_second) = (0, 870.4);
