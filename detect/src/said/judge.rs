@@ -132,7 +132,7 @@ impl Engine {
         let finding = self.tree_finding(&tree, class, nats, window, now_boot_ns);
         let evidence = self.evidence(&tree, window).map(Box::new);
         if let Some(tree) = self.trees.get_mut(id) {
-            tree.report(nats);
+            tree.tell(nats);
         }
         self.campaign.remove(id);
         let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
@@ -166,7 +166,7 @@ impl Engine {
         // What was part of it is not learned, as far as it wasn't yet.
         for id in self.campaign.take() {
             if let Some(tree) = self.trees.get_mut(id) {
-                tree.report(tree.nats().into_values().fold(0.0, f64::max));
+                tree.tell(tree.nats().into_values().fold(0.0, f64::max));
             }
         }
         for done in &whole.done {

@@ -17,9 +17,9 @@ use crate::{
 pub const QUIET_NS: u64 = 300_000_000_000;
 /// Trees followed at once; past them the one that has been quiet longest is over.
 const TREES_MAX: usize = 1024;
-/// Processes of a tree that are told apart; further ones add nothing new. Deeds named: the least
-/// surprising make room.
+/// Processes of a tree that are told apart; further ones add nothing new.
 const MEMBERS_MAX: usize = 1024;
+/// Deeds of a tree that are named; past them the least surprising makes room.
 const DEEDS_MAX: usize = 64;
 /// Surprise by which a tree must have grown to be told again.
 const TELLING_NATS: f64 = 0.5;
@@ -48,7 +48,7 @@ pub struct Tree {
     pub grown: bool,
     /// It was notified of, or would have been but for the cap, with this surprise and these
     /// processes and peers: what it did isn't learned.
-    reported: Option<(f64, usize)>,
+    told: Option<(f64, usize)>,
 }
 
 /// Trees by number.
@@ -85,21 +85,21 @@ impl Tree {
 
     /// It is above its floor, or was.
     pub fn is_suspected(&self) -> bool {
-        self.reported.is_some()
+        self.told.is_some()
     }
 
     /// Whether there is more to tell than before: it is more surprising, or somebody else, or another
     /// peer, is to be denied.
     pub fn tells_more(&self, nats: f64) -> bool {
-        self.reported.is_none_or(|(reported, offenders)| {
-            nats > reported + TELLING_NATS || self.offenders() > offenders
+        self.told.is_none_or(|(told, offenders)| {
+            nats > told + TELLING_NATS || self.offenders() > offenders
         })
     }
 
-    /// Notes that it was reported.
-    pub fn report(&mut self, nats: f64) {
+    /// Notes that it was told.
+    pub fn tell(&mut self, nats: f64) {
         let offenders = self.offenders();
-        self.reported = Some((nats, offenders));
+        self.told = Some((nats, offenders));
     }
 
     /// Names one more deed. Where there is no more room the least surprising makes some, so that a
@@ -299,7 +299,7 @@ mod tests {
             id = add(&mut trees, Object::NewProgram { subject: subject(name) }, 0.5);
         }
         trees.grown();
-        trees.get_mut(id).into_iter().for_each(|tree| tree.report(0.5));
+        trees.get_mut(id).into_iter().for_each(|tree| tree.tell(0.5));
         let grave = Object::ExecMemory { subject: subject(0) };
         assert_eq!(add(&mut trees, grave, 9.0), id);
         assert_eq!(trees.grown(), [id]);
