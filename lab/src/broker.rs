@@ -45,6 +45,14 @@ impl Broker {
         self.script(&["secure"])
     }
 
+    /// Address of a listener that tells its clients to come to another one, and that other, where
+    /// nothing listens yet: whoever listens there can cut what is said.
+    pub fn behind(&self) -> Result<(String, String)> {
+        let said = self.script(&["behind"])?;
+        let (own, told) = said.trim().split_once(' ').unwrap_or_default();
+        Ok((own.to_owned(), told.to_owned()))
+    }
+
     /// A topic from its beginning, a record a line: key, headers, value.
     pub fn consume(&self, topic: &str) -> Result<String> {
         self.script(&["consume", topic])

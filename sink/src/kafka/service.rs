@@ -128,10 +128,23 @@ impl Service {
         // Dropping the producer purges what it still holds; the spool has it.
         self.producer = None;
         self.collect();
+        self.put_down();
         self.publish();
         if let Err(error) = self.spool.close() {
             self.shared.update(|status| status.last_error = Some(error.to_string()));
         }
+    }
+
+    /// What was to be sent from memory goes to the spool for the next run, if there is room by now.
+    fn put_down(&mut self) {
+        let all = std::mem::take(&mut self.window).into_values();
+        for Pending { message, .. } in all.filter(|pending| pending.origin.is_none()) {
+            if let Err(error) = self.spool.append(&message.encode()) {
+                self.counts.overflow += 1;
+                self.counts.error = Some(error.to_string());
+            }
+        }
+        self.unsent.clear();
     }
 
     fn sent(&self) -> usize {
