@@ -55,6 +55,12 @@ evasions: ## each known way around Hedgerow, the tests that guard against it, th
 	$(BUILD) --bin evasions
 	$(TARGET_DIR)/debug/evasions $(addprefix --guest ,$(GUESTS))
 
+.PHONY: faults soak
+
+faults: ## kill -9 while 100,000 findings flow to a real broker, through the daemon's own delivery
+	@scripts/setup build test
+	HEDGEROW_FAULTS_FINDINGS=100000 cargo test --locked --workspace --bin hedgerow -- --nocapture whatever_was_shown_arrives
+
 lint: ## formatting, clippy and BPF source layout
 	@scripts/setup build lint
 	cargo fmt --all --check

@@ -109,9 +109,9 @@ impl Responder {
         self.kernel.drop_left()
     }
 
-    /// Writes the lines that a crash or a full disk has lost of entries that are live.
+    /// Writes, and reports, what a crash or a full disk has lost of entries that are live.
     fn adopt_noted(
-        &self,
+        &mut self,
         held: &HashSet<u64>,
         explained: &mut Replayed,
         now: crate::Now,
@@ -123,7 +123,8 @@ impl Responder {
             entry.ceiling = entry.mode;
             let why = format!("{} (its line was lost, and is written anew)", entry.reason);
             let told = self.report(&entry, Action::Block, now, &why);
-            self.log(now, Decision::Block { entry: told, period_s: entry.period_s });
+            self.log(now, Decision::Block { entry: told.clone(), period_s: entry.period_s });
+            self.pending.push(told);
             explained.entries.push(entry);
         }
         Ok(())

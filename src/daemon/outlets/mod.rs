@@ -1,7 +1,10 @@
 //! Where everything goes that the daemon says: the findings' file, the sinks, the terminal. Threads of
 //! their own deliver it; the loop never waits for a disk, a broker or a reader.
 
+#[cfg(test)]
+mod killed;
 pub mod list;
+mod missed;
 mod record;
 mod terminal;
 
@@ -14,6 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{Event, Finding, Remediation};
 use hedgerow_hostfile::{Reader, Refusals};
@@ -24,9 +28,13 @@ use self::{
     record::{Out, Outlet, Place, Recorder},
     terminal::{Ends, Terminal},
 };
-use super::watchdog::{Count, Stage};
+use super::{
+    LEDGER,
+    watchdog::{Count, Stage},
+};
 use crate::{
     config::Config,
+    exit::Failure,
     host::Host,
     metrics::{QueueLength, Stages},
 };
@@ -37,6 +45,8 @@ const OUT_MAX: usize = 4096;
 /// What led to findings and waits for the thread: each may be as large as the flight recorder. Full:
 /// what comes is not written, told and counted.
 const PASTS_MAX: usize = 4;
+/// Decisions of a killed daemon that are sent again: as many as could wait.
+const MISSED_MAX: usize = OUT_MAX + record::BATCH;
 /// The end waits so long for what is left, past what Kafka gets.
 const FLUSH: Duration = Duration::from_secs(10);
 /// And so long for whoever reads the last lines.
@@ -83,7 +93,17 @@ impl Outlets {
         let reader = Reader::new("processes");
         let refusals = reader.refusals();
         let count = Arc::new(Count::default());
+        // Before the responder writes anything of its own.
+        let (mark, missed) = match sinks.is_empty() {
+            true => (None, Vec::new()),
+            false => missed::read(&config.state, &config.state.join(LEDGER), MISSED_MAX)
+                .map(|(mark, missed)| (Some(mark), missed))
+                .context("what an earlier run did not report")
+                .map_err(Failure::file)?,
+        };
         let recorder = Recorder {
+            mark,
+            missed,
             count: Arc::clone(&count),
             stages,
             json: config.json,
@@ -91,7 +111,7 @@ impl Outlets {
             host: host.clone(),
             file: PatientLines::new(file),
             file_told: false,
-            sinks: sinks.into_iter().map(|sink| Outlet { sink, told: false }).collect(),
+            sinks: sinks.into_iter().map(Outlet::new).collect(),
             terminal: terminal.clone(),
             reader,
             delivered: Arc::clone(&delivered),

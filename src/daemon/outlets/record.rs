@@ -15,7 +15,7 @@ use hedgerow_hostfile::Reader;
 use hedgerow_sink::{PatientLines, Report, Sink, SinkError, SinkHealth, heartbeat::Heartbeat};
 use serde_json::{Value, json};
 
-use super::terminal::Terminal;
+use super::{missed::Mark, terminal::Terminal};
 use crate::{
     daemon::{process, watchdog::Count},
     host::Host,
@@ -26,7 +26,7 @@ use crate::{
 /// What waits is looked after this often.
 const IDLE: Duration = Duration::from_secs(1);
 /// Reports that are handed over before people are told of them.
-const BATCH: usize = 256;
+pub const BATCH: usize = 256;
 /// A sink gets so long for what waits at the end; what is left stays in its spool.
 const FLUSH: Duration = Duration::from_secs(5);
 
@@ -70,11 +70,41 @@ pub struct Delivered {
     pub sinks: Vec<SinkHealth>,
 }
 
-/// A sink, and whether its operator was told that it takes nothing.
+/// A sink, and what its operator was told of its losses.
 #[derive(Debug)]
 pub struct Outlet {
-    pub sink: Box<dyn Sink>,
-    pub told: bool,
+    sink: Box<dyn Sink>,
+    /// Reports that it had lost when it was looked at last.
+    lost: u64,
+    /// It was told that it loses reports, and not yet that it takes them again.
+    told: bool,
+}
+
+impl Outlet {
+    pub fn new(sink: Box<dyn Sink>) -> Self {
+        Self { sink, lost: 0, told: false }
+    }
+
+    /// Tells once that reports are lost, wherever that was, and once that none are any more.
+    fn look(&mut self) -> Option<String> {
+        let health = self.sink.health();
+        let lost = health.overflow + health.rejected;
+        let is_losing = lost > std::mem::replace(&mut self.lost, lost);
+        if is_losing == self.told {
+            return None;
+        }
+        self.told = is_losing;
+        let SinkHealth { name, trouble, .. } = health;
+        Some(match is_losing {
+            true => format!(
+                "{name} loses reports: {}; more are counted, not told",
+                trouble.as_deref().unwrap_or("it is full")
+            ),
+            false => {
+                format!("{name} takes reports again; {lost} since the start were lost")
+            }
+        })
+    }
 }
 
 /// What the thread works with.
@@ -88,6 +118,10 @@ pub struct Recorder {
     /// It was told that findings wait in memory.
     pub file_told: bool,
     pub sinks: Vec<Outlet>,
+    /// How far remediations were handed over; none without sinks.
+    pub mark: Option<Mark>,
+    /// What an earlier run decided and did not hand over.
+    pub missed: Vec<Remediation>,
     pub terminal: Terminal,
     pub reader: Reader,
     pub delivered: Arc<Mutex<Delivered>>,
@@ -97,6 +131,7 @@ impl Recorder {
     /// Works until nobody can say anything more; then tries once more to write and to deliver.
     pub fn run(mut self, out: &Receiver<(Instant, Out)>) {
         let mut looked = Instant::now();
+        self.hand_over_missed();
         loop {
             match out.recv_timeout(IDLE) {
                 Ok(first) => {
@@ -130,9 +165,12 @@ impl Recorder {
     fn idle(&mut self) {
         self.file.retry();
         self.look_at_file();
+        let mut warnings = Vec::new();
         for outlet in &mut self.sinks {
             outlet.sink.idle();
+            warnings.extend(outlet.look());
         }
+        warnings.iter().for_each(|warning| self.warn(warning));
         let health = self.health();
         *self.delivered.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
@@ -157,13 +195,46 @@ impl Recorder {
         for (_, what) in &mut batch {
             self.hand_over(what);
         }
-        for outlet in &mut self.sinks {
-            outlet.sink.settle();
-        }
+        self.settle();
+        let last = batch.iter().rev().find_map(|(_, what)| match what {
+            Out::Remediation(remediation) => Some(remediation.report_uid()),
+            _ => None,
+        });
+        self.set_mark(last);
         for (said, what) in batch {
             self.show(what);
             self.stages.of(Stage::Delivery).observe(said.elapsed());
             self.count.finish();
+        }
+    }
+
+    fn settle(&mut self) {
+        self.sinks.iter_mut().for_each(|outlet| outlet.sink.settle());
+    }
+
+    /// What the ledger holds up to here is the sinks' to deliver.
+    fn set_mark(&self, uid: Option<String>) {
+        if let (Some(mark), Some(uid)) = (&self.mark, uid)
+            && let Err(why) = mark.set(&uid)
+        {
+            self.warn(&format!("a restart will repeat remediations: {why}"));
+        }
+    }
+
+    /// Sends what a killed daemon decided and didn't hand over; the sinks' consumers know repeats by
+    /// their uid.
+    fn hand_over_missed(&mut self) {
+        let missed = std::mem::take(&mut self.missed);
+        if !missed.is_empty() {
+            self.warn(&format!(
+                "{} decisions of an earlier run that was killed are sent now",
+                missed.len()
+            ));
+        }
+        for part in missed.chunks(BATCH) {
+            part.iter().for_each(|one| self.send(|| Report::remediation(one)));
+            self.settle();
+            self.set_mark(part.last().map(Remediation::report_uid));
         }
     }
 
@@ -251,7 +322,8 @@ impl Recorder {
         }
     }
 
-    /// Hands a report to each sink; one that takes nothing is told of once, and holds up no other.
+    /// Hands a report to each sink. One that takes nothing counts it, is told of within a second, and
+    /// holds up no other.
     fn send(&mut self, report: impl FnOnce() -> Result<Report, SinkError>) {
         if self.sinks.is_empty() {
             return;
@@ -260,24 +332,8 @@ impl Recorder {
             Ok(report) => report,
             Err(why) => return self.warn(&format!("not sent: {why}")),
         };
-        let mut warnings = Vec::new();
         for outlet in self.sinks.iter_mut().filter(|outlet| outlet.sink.wants(report.topic())) {
-            let taken = outlet.sink.take(&report);
-            let was_told = std::mem::replace(&mut outlet.told, taken.is_err());
-            let name = outlet.sink.health().name;
-            match (taken, was_told) {
-                (Err(why), false) => warnings.push(format!(
-                    "{name} does not take a report: {why}; more are counted, not told"
-                )),
-                (Ok(()), true) => warnings.push(format!(
-                    "{name} takes reports again; {} since the start were lost",
-                    outlet.sink.health().overflow
-                )),
-                _ => {}
-            }
-        }
-        for warning in warnings {
-            self.warn(&warning);
+            let _counted = outlet.sink.take(&report);
         }
     }
 }
