@@ -55,7 +55,7 @@ evasions: ## each known way around Hedgerow, the tests that guard against it, th
 	$(BUILD) --bin evasions
 	$(TARGET_DIR)/debug/evasions $(addprefix --guest ,$(GUESTS))
 
-.PHONY: faults soak
+.PHONY: faults
 
 faults: ## kill -9 while 100,000 findings flow to a real broker, through the daemon's own delivery
 	@scripts/setup build test
