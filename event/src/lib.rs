@@ -27,5 +27,7 @@ pub use finding::{
 pub use flow::{Flow, FlowDirection, FlowPhase, Peer, Protocol};
 pub use grams::{GramReport, Grams};
 pub use subject::{Digest, Program, Subject, Workload};
-pub use verdict::{Action, Evidence, FileKey, Level, Mode, Remediation, Rule, Target, Verdict};
+pub use verdict::{
+    Action, DENIAL_NATS, Evidence, FileKey, Level, Mode, Remediation, Rule, Target, Verdict,
+};
 pub use window::{Epoch, EpochClose, HostCounters, Loss, Scale};

@@ -43,6 +43,10 @@ pub struct FileKey {
     pub generation: u32,
 }
 
+/// Least surprise of a process tree that a denial may rest on, in nats: expected once in four months
+/// at most. Fixed: neither the alert budget nor feedback moves it.
+pub const DENIAL_NATS: f64 = 8.0;
+
 /// What a denial may rest on, gathered from complete windows and kernel-owned copies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evidence {

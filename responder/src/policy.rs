@@ -1,7 +1,7 @@
 //! Whether a finding leads to a denial, and of what. Pure: no IO, no clock.
 //!
 //! Level and rule are fixed; neither the alert budget nor feedback moves them. A denial needs a
-//! process tree that is surprising by [`SURPRISE_MIN`], two aspects of what it did, complete evidence
+//! process tree that is surprising by [`DENIAL_NATS`], two aspects of what it did, complete evidence
 //! from kernel-owned copies, and a strong object: something grave by itself, or a new peer of a new
 //! program. A never-seen program alone is reported, no more: `pg_dump` is one.
 
@@ -10,7 +10,9 @@ use std::{
     fmt,
 };
 
-use hedgerow_event::{Evidence, FileKey, Maturity, Mode, Object, Peer, Rule, Target, Verdict};
+use hedgerow_event::{
+    DENIAL_NATS, Evidence, FileKey, Maturity, Mode, Object, Peer, Rule, Target, Verdict,
+};
 
 use crate::{
     coverage::{Covered, DAYS_MIN, HOURS},
@@ -19,8 +21,6 @@ use crate::{
     target::{ROOT_CGROUP, plain},
 };
 
-/// Least surprise of a process tree, in nats: expected once in four months at most.
-pub const SURPRISE_MIN: f64 = 8.0;
 /// Aspects of what a tree did that must agree.
 const ASPECTS_MIN: usize = 2;
 /// Distinct offenders before a target is widened.
@@ -164,8 +164,8 @@ fn refusal(evidence: &Evidence, context: &Context<'_>) -> Option<String> {
         "the workload's mode is observe".to_owned()
     } else if context.state == Maturity::Learning {
         "the profile is being learned".to_owned()
-    } else if evidence.surprise < SURPRISE_MIN {
-        format!("it is not surprising enough: {:.1} nats of {SURPRISE_MIN:.0}", evidence.surprise)
+    } else if evidence.surprise < DENIAL_NATS {
+        format!("it is not surprising enough: {:.1} nats of {DENIAL_NATS:.0}", evidence.surprise)
     } else if !evidence.complete {
         "the evidence has holes: records were lost, late or limited".to_owned()
     } else if !evidence.kernel_owned {

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use hedgerow_event::{Activity, Class, Disposition, EpochClose, Evidence, Finding, Scale};
+use hedgerow_event::{
+    Activity, Class, DENIAL_NATS, Disposition, EpochClose, Evidence, Finding, Scale,
+};
 use hedgerow_features::Window;
 
 use crate::{
@@ -13,6 +15,12 @@ use crate::{
     surprise::{campaign, trees::Tree},
     valid,
 };
+
+/// The class of a tree that a denial may rest on, and its surprise.
+fn deniable(tree: &Tree) -> Option<(Class, f64)> {
+    let gravest = tree.nats().into_iter().next_back();
+    gravest.filter(|(_, nats)| *nats >= DENIAL_NATS)
+}
 
 impl Engine {
     /// Judges the windows of a closed epoch, and what was done in it.
@@ -117,10 +125,14 @@ impl Engine {
         outcomes: &mut Vec<Outcome>,
     ) {
         let Some(tree) = self.trees.get(id) else { return };
-        let Some((class, nats)) = self.above(tree) else {
-            return self.judge_campaign(id, now_boot_ns, outcomes);
-        };
-        if !tree.tells_more(nats) {
+        let above = self.above(tree);
+        if above.is_none() {
+            self.judge_campaign(id, now_boot_ns, outcomes);
+        }
+        let Some(tree) = self.trees.get(id) else { return };
+        // A denial has a level of its own, that no floor moves: what reaches it is listed.
+        let Some((class, nats)) = above.or_else(|| deniable(tree)) else { return };
+        if !tree.tells_more(nats, above.is_some()) {
             return;
         }
         let tree = tree.clone();
@@ -132,14 +144,17 @@ impl Engine {
         let finding = self.tree_finding(&tree, class, nats, window, now_boot_ns);
         let evidence = self.evidence(&tree, window).map(Box::new);
         if let Some(tree) = self.trees.get_mut(id) {
-            tree.tell(nats);
+            tree.tell(nats, above.is_some());
         }
-        self.campaign.remove(id);
+        if above.is_some() {
+            self.campaign.remove(id);
+        }
         let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
         let case = Case::Tree(id);
         let uid = self.name_case(&finding, now_boot_ns);
         let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
         episode.subjects.extend(subjects);
+        let nats = above.map(|(_, nats)| nats);
         self.report(&case, nats, finding, evidence, outcomes);
     }
 
@@ -162,11 +177,11 @@ impl Engine {
         let uid = self.name_case(&finding, now_boot_ns);
         let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
         episode.subjects.extend(whole.done.iter().map(|done| Arc::clone(&done.witness.subject)));
-        self.report(&case, nats, finding, None, outcomes);
+        self.report(&case, Some(nats), finding, None, outcomes);
         // What was part of it is not learned, as far as it wasn't yet.
         for id in self.campaign.take() {
             if let Some(tree) = self.trees.get_mut(id) {
-                tree.tell(tree.nats().into_values().fold(0.0, f64::max));
+                tree.tell(tree.nats().into_values().fold(0.0, f64::max), true);
             }
         }
         for done in &whole.done {
@@ -205,17 +220,17 @@ impl Engine {
         episode.columns.extend(columns);
         let grown = before != (episode.subjects.len(), episode.columns.len());
         if grown || !episode.notified {
-            self.report(&case, nats, finding, None, outcomes);
+            self.report(&case, Some(nats), finding, None, outcomes);
         }
         Some(case)
     }
 
     /// Reports a case: a notification where its class has room for one in this hour or it was told
-    /// of before, else listed.
+    /// of before, else listed. `nats` is its surprise where it is above its floor.
     fn report(
         &mut self,
         case: &Case,
-        nats: f64,
+        nats: Option<f64>,
         mut finding: Finding,
         evidence: Option<Box<Evidence>>,
         outcomes: &mut Vec<Outcome>,
@@ -225,12 +240,10 @@ impl Engine {
         let (class, now) = (episode.class, episode.last_boot_ns);
         (finding.activity, finding.disposition) = if told {
             (Activity::Update, Disposition::Alert)
-        } else if self.notices.admit(
-            (class, &finding.subject.workload),
-            self.floors.per_hour(class),
-            now,
-            nats,
-        ) {
+        } else if nats.is_some_and(|nats| {
+            let per_hour = self.floors.per_hour(class);
+            self.notices.admit((class, &finding.subject.workload), per_hour, now, nats)
+        }) {
             (Activity::Create, Disposition::Alert)
         } else if listed && evidence.is_none() {
             return;

@@ -46,8 +46,10 @@ pub struct Tree {
     pub last_boot_ns: u64,
     /// Something was added since it was judged.
     pub grown: bool,
-    /// It was notified of, or would have been but for the cap, with this surprise and these
-    /// processes and peers: what it did isn't learned.
+    /// It was above its floor, notified of or not: what it did isn't learned.
+    suspected: bool,
+    /// Its surprise, and how many processes and peers there were to be denied, when it was last told
+    /// or put to the responder.
     told: Option<(f64, usize)>,
 }
 
@@ -85,20 +87,20 @@ impl Tree {
 
     /// It is above its floor, or was.
     pub fn is_suspected(&self) -> bool {
-        self.told.is_some()
+        self.suspected
     }
 
-    /// Whether there is more to tell than before: it is more surprising, or somebody else, or another
-    /// peer, is to be denied.
-    pub fn tells_more(&self, nats: f64) -> bool {
-        self.told.is_none_or(|(told, offenders)| {
-            nats > told + TELLING_NATS || self.offenders() > offenders
-        })
+    /// Whether there is more to tell than before: it is above its floor for the first time, it is more
+    /// surprising, or somebody else, or another peer, is to be denied.
+    pub fn tells_more(&self, nats: f64, above: bool) -> bool {
+        let more = |(told, offenders)| nats > told + TELLING_NATS || self.offenders() > offenders;
+        (above && !self.suspected) || self.told.is_none_or(more)
     }
 
-    /// Notes that it was told.
-    pub fn tell(&mut self, nats: f64) {
+    /// Notes that it was told, or put to the responder from below its floor.
+    pub fn tell(&mut self, nats: f64, above: bool) {
         let offenders = self.offenders();
+        self.suspected |= above;
         self.told = Some((nats, offenders));
     }
 
@@ -299,13 +301,13 @@ mod tests {
             id = add(&mut trees, Object::NewProgram { subject: subject(name) }, 0.5);
         }
         trees.grown();
-        trees.get_mut(id).into_iter().for_each(|tree| tree.tell(0.5));
+        trees.get_mut(id).into_iter().for_each(|tree| tree.tell(0.5, true));
         let grave = Object::ExecMemory { subject: subject(0) };
         assert_eq!(add(&mut trees, grave, 9.0), id);
         assert_eq!(trees.grown(), [id]);
         let tree = trees.get(id).cloned().unwrap_or_default();
         assert_eq!(tree.done.len(), DEEDS_MAX);
-        assert!(tree.nats()[&Class::Intrinsic] >= 9.0 && tree.tells_more(9.0));
+        assert!(tree.nats()[&Class::Intrinsic] >= 9.0 && tree.tells_more(9.0, true));
         // What is less surprising than all that is named finds no room.
         add(&mut trees, Object::NewProgram { subject: subject(999) }, 0.1);
         assert_eq!(trees.grown(), Vec::<u64>::new());

@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use hedgerow_event::{
-    Activity, Actor, Deed, Epoch, Exec, Flow, FlowDirection, FlowPhase, HostCounters, Maturity,
-    Object, Peer,
+    Activity, Actor, DENIAL_NATS, Deed, Disposition, Epoch, Exec, Flow, FlowDirection, FlowPhase,
+    HostCounters, Maturity, Object, Peer,
 };
 use hedgerow_features::Sensors;
 
@@ -306,4 +306,23 @@ fn what_the_budget_has_no_room_for_is_counted_to_be_told() {
     assert_eq!(dispositions.iter().filter(|told| **told).count(), 1, "{dispositions:?}");
     assert!(dispositions.len() > 1);
     assert_eq!((engine.take_listed(), engine.take_listed()), (1, 0));
+}
+
+/// The level of a denial is its own: where a noisy past, or a small budget, lets nothing be told, the
+/// tree is listed, and the responder is asked.
+#[test]
+fn what_is_below_its_floor_is_still_put_to_the_responder() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    engine.floors.ask(1e-9);
+    host.live(&mut engine);
+    findings(host.close(&mut engine));
+    engine.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
+    engine.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
+    engine.observe(&host.row("/bin/bash", 200, &[(3, 20)]));
+    let found = findings(host.close(&mut engine));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let (finding, evidence) = &found[0];
+    assert_eq!(finding.disposition, Disposition::Suppressed);
+    assert!(evidence.as_ref().is_some_and(|evidence| evidence.surprise >= DENIAL_NATS));
 }

@@ -116,7 +116,7 @@ fn exec_from_memory_and_a_privilege_change_deny_the_task_tree() {
 fn each_missing_piece_of_evidence_only_reports() {
     type Take = fn(&mut Evidence);
     let pieces: [(&str, Take); 8] = [
-        ("not surprising enough", |e| e.surprise = SURPRISE_MIN - 0.1),
+        ("not surprising enough", |e| e.surprise = DENIAL_NATS - 0.1),
         ("holes", |e| e.complete = false),
         ("user memory", |e| e.kernel_owned = false),
         ("second deed", |e| e.deeds = vec![Deed::NewProgram, Deed::NewChild]),
