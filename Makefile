@@ -61,6 +61,20 @@ faults: ## kill -9 while 100,000 findings flow to a real broker, through the dae
 	@scripts/setup build test
 	HEDGEROW_FAULTS_FINDINGS=100000 cargo test --locked --workspace --bin hedgerow -- --nocapture whatever_was_shown_arrives
 
+.PHONY: soak recorder-cost
+
+soak: MINUTES ?= 10
+soak: KILLS ?= 20
+soak: ## the release build in the long run: 1,000 records a second, then full load, MINUTES each (default 10), then KILLS kill -9
+	@scripts/setup build soak
+	$(BUILD) --release --bin hedgerow
+	$(AS_ROOT) scripts/soak $(TARGET_DIR)/release/hedgerow $(MINUTES) $(KILLS)
+
+recorder-cost: ## CPU of the release build without and with the flight recorder, on the same load
+	@scripts/setup build
+	$(BUILD) --release --bin hedgerow
+	$(AS_ROOT) scripts/recorder-cost $(TARGET_DIR)/release/hedgerow
+
 lint: ## formatting, clippy and BPF source layout
 	@scripts/setup build lint
 	cargo fmt --all --check

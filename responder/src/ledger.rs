@@ -109,6 +109,20 @@ pub enum Decision {
     Foreign { id: u64 },
 }
 
+/// The reason of an `unblock` whose `block` was written ahead and never came to stand: nobody is told
+/// of the two, but in the ledger.
+pub const NOT_INSTALLED: &str = "could not be installed";
+
+impl Decision {
+    /// The uid of an entry that never stood, where this line says so.
+    pub fn undone(&self) -> Option<&str> {
+        match self {
+            Self::Unblock { entry } if entry.reason == NOT_INSTALLED => Some(&entry.uid),
+            _ => None,
+        }
+    }
+}
+
 /// How the file fares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {

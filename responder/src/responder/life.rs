@@ -9,7 +9,7 @@ use crate::{
     entry::{Due, Entry},
     hooks::Key,
     kernel::{self, Insert},
-    ledger::Decision,
+    ledger::{Decision, NOT_INSTALLED},
     sockets,
 };
 
@@ -39,7 +39,7 @@ impl Responder {
             self.entries.remove(&id);
             self.rescope(&entry.target)?;
             self.kernel.ask(self.entries.values(), &self.allowed)?;
-            let undone = self.report(&entry, Action::Unblock, now, "could not be installed");
+            let undone = self.report(&entry, Action::Unblock, now, NOT_INSTALLED);
             self.log(now, Decision::Unblock { entry: undone });
             if let (Insert::Nobody, Target::TaskTree { tgid, .. }) = (installed?, &entry.target) {
                 return Err(Refusal::Gone { tgid: *tgid });

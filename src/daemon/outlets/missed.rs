@@ -5,6 +5,7 @@
 //! has behind it is sent again, with the uid that it had.
 
 use std::{
+    collections::HashSet,
     fs::{File, OpenOptions},
     io::{self, ErrorKind, Read},
     os::unix::fs::{FileExt, OpenOptionsExt},
@@ -62,9 +63,11 @@ pub fn read(state: &Path, ledger: &Path, most: usize) -> anyhow::Result<(Mark, V
     Ok((mark, missed))
 }
 
-/// What was reported behind the line of this uid.
+/// What is to be reported of the lines behind that of this uid.
 fn behind(lines: &[Line], uid: &str, most: usize) -> Vec<Remediation> {
+    let undone: HashSet<&str> = lines.iter().filter_map(|line| line.decision.undone()).collect();
     let newest = lines.iter().rev().filter_map(reported);
+    let newest = newest.filter(|told| !undone.contains(&*told.uid));
     let mut missed: Vec<Remediation> =
         newest.take_while(|told| told.report_uid() != uid).take(most).cloned().collect();
     missed.reverse();
@@ -83,6 +86,9 @@ fn reported(line: &Line) -> Option<&Remediation> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hedgerow_event::Action;
+    use hedgerow_responder::ledger::NOT_INSTALLED;
+
     use super::{super::killed::decided, *};
 
     #[test]
@@ -109,6 +115,14 @@ mod tests {
         assert_eq!(missed(10).1, uids(5..6));
         // A mark that is in no line any more.
         mark.set("x").unwrap();
+        assert_eq!(missed(2).1, uids(4..6));
+        // An entry that never stood was no block.
+        append(6..7);
+        let (mut line, mut entry) = decided(6);
+        entry.action = Action::Unblock;
+        NOT_INSTALLED.clone_into(&mut entry.reason);
+        line.decision = Decision::Unblock { entry };
+        Ledger::open(&path, 1 << 20).unwrap().append(line);
         assert_eq!(missed(2).1, uids(4..6));
     }
 }
