@@ -14,6 +14,8 @@ const KEPT_NS: u64 = 30_000_000_000;
 /// until they execute a program again.
 const PROCESSES_MAX: usize = 65_536;
 
+/// A deque that grows has room for up to twice what is in it.
+const DEQUE_SLACK: usize = 2;
 /// Room is made for this part of the whole.
 const ROOM_PART: usize = 64;
 
@@ -35,7 +37,7 @@ struct Member {
     ended_ns: Option<u64>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Ring {
     kept: VecDeque<Kept>,
     bytes: usize,
@@ -75,7 +77,11 @@ impl Recorder {
         }
         let tree = self.tree_of(event);
         let bytes = size(event);
-        let ring = self.rings.entry(tree).or_default();
+        // Most trees are small: a deque that begins empty takes room for four.
+        let ring = self
+            .rings
+            .entry(tree)
+            .or_insert_with(|| Ring { kept: VecDeque::with_capacity(1), bytes: 0 });
         ring.kept.push_back(Kept { event: event.clone(), bytes });
         ring.bytes += bytes;
         self.bytes += bytes;
@@ -171,6 +177,9 @@ impl Recorder {
                 ring.bytes -= bytes;
                 gone += bytes;
             }
+            if ring.kept.capacity() > DEQUE_SLACK * ring.kept.len() {
+                ring.kept.shrink_to_fit();
+            }
             !ring.kept.is_empty()
         });
         self.bytes -= gone;
@@ -204,7 +213,7 @@ fn size(event: &Event) -> usize {
         Origin::Flow(flow) => size_of_val(&**flow),
         Origin::Fork(_) | Origin::Exit(_) | Origin::Signal(_) | Origin::Raw(_) => 0,
     };
-    size_of::<Kept>() + own
+    DEQUE_SLACK * size_of::<Kept>() + own
 }
 
 #[cfg(test)]
@@ -293,6 +302,25 @@ mod tests {
         assert_eq!(recorder.take(1).len(), 2, "it did something lately");
         assert!(recorder.take(2).is_empty() && recorder.take(12).is_empty());
         assert_eq!(recorder.take(13).len(), 1);
+    }
+
+    #[test]
+    fn what_deques_take_is_counted_whether_they_grow_or_drain() {
+        let one = size(&quiet("w", 1, 1));
+        let mut recorder = Recorder::new(1000 * one);
+        let taken = |recorder: &Recorder| -> usize {
+            recorder.rings.values().map(|ring| ring.kept.capacity() * size_of::<Kept>()).sum()
+        };
+        // Trees of one, two, three records and so on.
+        for tgid in 1..=30 {
+            (0..tgid).for_each(|_| recorder.observe(&quiet("w", tgid, 1)));
+            assert!(taken(&recorder) <= recorder.recorded().bytes, "{tgid}");
+        }
+        (0..500).for_each(|_| recorder.observe(&quiet("w", 99, 1)));
+        recorder.observe(&quiet("w", 99, 40));
+        recorder.sweep(50_000_000_000);
+        assert_eq!(recorder.recorded().bytes, one);
+        assert!(taken(&recorder) <= one);
     }
 
     #[test]
