@@ -228,6 +228,21 @@ pub enum Command {
     /// Show what this kernel can do, by loading tiny probes, and what a running daemon lacks before
     /// it may enforce.
     Doctor(State),
+    /// Write what helps to help you into a file to send, without secrets.
+    #[command(
+        after_help = "Works with and without a running daemon, for root only. In it: versions, doctor, \
+        config show, status, metrics, the model's headline, sizes of the state's files, the newest lines of \
+        ledger, findings and log. Programs, addresses, names of users and workloads are in it; secrets of \
+        command lines and of the configuration, what was learned and what `hedgerow power` says are not. \
+        manifest.json in it says what was left out and why.\n\n\
+        Examples:\n  hedgerow support\n  hedgerow support /root/web-1.tar.gz && tar tzf /root/web-1.tar.gz"
+    )]
+    Support {
+        /// A file that doesn't exist yet [default: hedgerow-support-TIME.tar.gz, here].
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        state: State,
+    },
     /// Check the configuration, or show what is in force and where each value is from.
     #[command(
         subcommand,

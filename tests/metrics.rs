@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flate2::read::GzDecoder;
 use hedgerow_lab::{Daemon, Line};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
@@ -97,8 +98,39 @@ fn what_rules_and_dashboard_ask_for_is_told_by_a_live_daemon() {
     assert!(get(&address, "/healthz").starts_with("HTTP/1.1 200 "));
     let ready = get(&address, "/readyz");
     assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("learning"), "{ready}");
+    bundled(home.path(), &state, &address);
     daemon.interrupt().unwrap();
     assert!(TcpStream::connect(&address).is_err(), "nothing listens any more");
+}
+
+/// An operator's bundle has the live daemon's status, and metrics that passing the gate left whole.
+fn bundled(home: &Path, state: &Path, address: &str) {
+    let config = home.join("support.toml");
+    let text = format!("state = {state:?}\n[metrics]\nlisten = {address:?}\n");
+    fs::write(&config, text).unwrap();
+    let bundle = home.join("bundle.tar.gz");
+    let mut command = Command::new(PROGRAM);
+    command.arg("support").arg(&bundle).arg("--config").arg(&config);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut archive = tar::Archive::new(GzDecoder::new(fs::File::open(&bundle).unwrap()));
+    let mut found = 0;
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().into_owned();
+        let mut text = String::new();
+        entry.read_to_string(&mut text).unwrap();
+        if path.ends_with("status.json") {
+            let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!(status["phase"], "fill");
+            found += 1;
+        } else if path.ends_with("metrics.txt") {
+            assert_eq!(names(&text), names(&get(address, "/metrics")));
+            assert!(text.contains("hedgerow_phase{phase=\"fill\"} 1\n") && !text.contains("***"));
+            found += 1;
+        }
+    }
+    assert_eq!(found, 2);
 }
 
 #[test]

@@ -36,6 +36,6 @@ pub fn run(command: &ConfigCommand, json: bool) -> anyhow::Result<()> {
 }
 
 /// The configuration as a daemon without options would take it.
-fn load(config: Option<&Path>) -> anyhow::Result<Config> {
+pub fn load(config: Option<&Path>) -> anyhow::Result<Config> {
     Config::load(&cli::Run { config: config.map(Path::to_owned), ..cli::Run::default() }, false)
 }

@@ -9,38 +9,52 @@ use serde::Serialize;
 
 use super::steer;
 use crate::{
-    control::{GetModes, call, socket},
+    control::{GetModes, Modes, call, socket},
     exit::Failure,
     text,
 };
 
 pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
-    let report = support::report();
-    let response = Response::new(hedgerow_responder::survey());
-    // No daemon, nothing to say of one.
-    let modes = call(&socket(state), &GetModes {}).ok();
-    if json {
-        let mut told = serde_json::to_value(&report)?;
-        if let Some(told) = told.as_object_mut() {
-            told.insert("response".to_owned(), serde_json::to_value(&response)?);
-            if let Some(modes) = modes {
-                told.insert("daemon".to_owned(), serde_json::to_value(modes)?);
-            }
-        }
-        text::json(&told)?;
-    } else {
-        print(&report);
-        response.print();
-        if let Some(modes) = modes {
-            text::out("");
-            steer::print_modes("The running daemon's mode: ", &modes);
-        }
+    let told = Told::of(state);
+    match json {
+        true => text::json(&told)?,
+        false => told.print(),
     }
-    if !report.is_usable() {
+    if !told.report.is_usable() {
         support::require().map_err(Failure::host)?;
         return Err(Failure::Host("this host lacks something that Hedgerow needs".into()).into());
     }
     Ok(())
+}
+
+/// What this kernel can do, and how far the running daemon may go.
+#[derive(Debug, Serialize)]
+pub struct Told {
+    #[serde(flatten)]
+    report: support::Report,
+    response: Response,
+    /// No daemon, nothing to say of one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    daemon: Option<Modes>,
+}
+
+impl Told {
+    pub fn of(state: &Path) -> Self {
+        Self {
+            report: support::report(),
+            response: Response::new(hedgerow_responder::survey()),
+            daemon: call(&socket(state), &GetModes {}).ok(),
+        }
+    }
+
+    fn print(&self) {
+        print(&self.report);
+        self.response.print();
+        if let Some(modes) = &self.daemon {
+            text::out("");
+            steer::print_modes("The running daemon's mode: ", modes);
+        }
+    }
 }
 
 fn print(report: &support::Report) {

@@ -11,6 +11,7 @@ mod power;
 mod share;
 mod status;
 mod steer;
+mod support;
 mod test;
 mod top;
 mod why;
@@ -55,6 +56,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Arm(state) => steer::arm(&config::state(&state)?, json),
         Command::Test(state) => test::run(&config::state(&state)?, json),
         Command::Doctor(state) => doctor::run(&config::state(&state)?, json),
+        Command::Support { out, state } => support::run(out.as_deref(), &state, json),
         Command::Config(command) => config_file::run(&command, json),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hedgerow", &mut std::io::stdout());

@@ -1,11 +1,12 @@
 //! The command's side.
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anyhow::Context;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Ask, GROUP, readers_socket};
 use crate::{exit::Failure, findings::FINDINGS};
@@ -40,12 +41,31 @@ pub fn findings(state: &Path) -> anyhow::Result<Bytes> {
     value((status, bytes)).and_then(|_| anyhow::bail!("the daemon refused without a reason"))
 }
 
+/// The page of metrics, from where the configuration says that the daemon serves it: at most
+/// `bytes_max` bytes, as whoever listens there may be somebody else.
+pub fn metrics(address: SocketAddr, bytes_max: usize) -> anyhow::Result<Bytes> {
+    let request =
+        hyper::Request::get("/metrics").header("host", "hedgerow").body(Full::new(Bytes::new()))?;
+    let (status, bytes) = wait(async {
+        let stream = tokio::net::TcpStream::connect(address).await.map_err(|why| {
+            Failure::NoDaemon(format!("nobody serves metrics on {address} ({why})"))
+        })?;
+        exchange(stream, request, bytes_max).await
+    })?;
+    anyhow::ensure!(status.is_success(), "{address} answers with {status}");
+    Ok(bytes)
+}
+
 type Answer = (hyper::StatusCode, Bytes);
 
 fn send(socket: &Path, request: hyper::Request<Full<Bytes>>) -> anyhow::Result<Answer> {
+    wait(async { exchange(connect(socket).await?, request, FINDINGS_BYTES_MAX).await })
+}
+
+fn wait(answer: impl Future<Output = anyhow::Result<Answer>>) -> anyhow::Result<Answer> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        tokio::time::timeout(ANSWER_MAX, exchange(socket, request))
+        tokio::time::timeout(ANSWER_MAX, answer)
             .await
             .map_err(|_| Failure::NoDaemon("the daemon doesn't answer".into()))?
     })
@@ -83,14 +103,17 @@ async fn connect(socket: &Path) -> Result<tokio::net::UnixStream, Failure> {
     })
 }
 
-async fn exchange(socket: &Path, request: hyper::Request<Full<Bytes>>) -> anyhow::Result<Answer> {
-    let stream = connect(socket).await?;
+async fn exchange(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    request: hyper::Request<Full<Bytes>>,
+    bytes_max: usize,
+) -> anyhow::Result<Answer> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
     let response =
         sender.send_request(request).await.context("the daemon closed the connection")?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), FINDINGS_BYTES_MAX).collect().await;
+    let body = Limited::new(response.into_body(), bytes_max).collect().await;
     let bytes = body.map_err(|why| anyhow::anyhow!("the answer is not whole: {why}"))?.to_bytes();
     drop(sender);
     drop(connection.await);

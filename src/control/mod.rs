@@ -17,7 +17,7 @@ mod server;
 use std::path::{Path, PathBuf};
 
 pub use api::*;
-pub use client::{call, findings};
+pub use client::{call, findings, metrics};
 pub use server::{Control, Pending, Readers, login_uid};
 
 use crate::host;

@@ -6,6 +6,8 @@
 //! secrets where they come in, after names were derived from them: nothing behind that point has
 //! the secret to lose.
 
+#[cfg(test)]
+mod corpus;
 mod keys;
 mod redact;
 mod shown;
