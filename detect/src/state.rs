@@ -2,10 +2,12 @@
 
 use hedgerow_event::{Class, Maturity, Program, Subject, Workload};
 use hedgerow_features::Baseline;
+use sha2::{Digest, Sha256};
 
 use crate::{
     Engine, HOUR_NS,
     deeds::objects,
+    said::finding::hex,
     surprise::floors::Promise,
     usual::{
         grams,
@@ -56,6 +58,15 @@ impl Engine {
     /// Of the forest and of the n-gram hash.
     pub fn seed(&self) -> u64 {
         self.settings.seed
+    }
+
+    /// Tells models of one seed from those of another, without the seed, by which n-grams could be found
+    /// that pass for others.
+    pub fn seed_digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(b"hedgerow seed digest 1\0");
+        hasher.update(self.settings.seed.to_le_bytes());
+        hex(&hasher.finalize()[..8])
     }
 
     pub fn model_id(&self) -> &str {

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Class, Deed, Loss, Peer, Scale, Subject};
+use crate::{Class, Deed, Loss, Peer, Protocol, Scale, Subject};
 
 /// How sure the learning is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,8 +66,14 @@ pub enum Object {
     NewProgram { subject: Arc<Subject> },
     /// A parent never seen starting this child.
     NewChild { parent: Arc<Subject>, child: Arc<Subject> },
-    /// A peer never seen in its workload.
-    NewPeer { subject: Arc<Subject>, peer: Peer },
+    /// A peer never seen in its workload, which the workload reached out to.
+    NewPeer {
+        subject: Arc<Subject>,
+        peer: Peer,
+        /// `None` in what was written before it was told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        protocol: Option<Protocol>,
+    },
     /// A process gained privileges in a way never seen.
     Privilege { subject: Arc<Subject>, uid_from: u32, uid_to: u32 },
     /// A program ran from memory (memfd, deleted file).
@@ -144,7 +150,14 @@ impl fmt::Display for Object {
             Self::NewChild { parent, child } => {
                 write!(f, "{} first started {}", parent.program, child.program)
             }
-            Self::NewPeer { subject, peer } => write!(f, "new peer {peer} of {}", subject.program),
+            Self::NewPeer { subject, peer, protocol } => {
+                write!(f, "new peer {peer} ")?;
+                match protocol {
+                    None | Some(Protocol::Tcp) => {}
+                    Some(protocol) => write!(f, "({protocol}) ")?,
+                }
+                write!(f, "of {}", subject.program)
+            }
             Self::Privilege { subject, uid_from, uid_to } => {
                 write!(f, "{} went from uid {uid_from} to {uid_to}", subject.program)
             }
@@ -289,6 +302,9 @@ pub struct Finding {
     pub process: Option<Process>,
     pub loss: Loss,
     pub model_id: String,
+    /// Which seed the model was made with, by a digest: the seed itself is the key of the n-gram hash.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_seed_digest: Option<String>,
     /// One sentence for a person: why this alerts or not.
     pub reason: String,
 }

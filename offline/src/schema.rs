@@ -65,6 +65,11 @@ pub const FINDING: &[Field] = &[
     ("loss.late", "number", "records of an earlier window"),
     ("loss.limited", "number", "records that a token bucket held back"),
     ("model_id", "string", "the model that it was judged by"),
+    (
+        "model_seed_digest",
+        "string",
+        "of the seed of its forest, whose n-grams it keys; absent in findings of before, and of Hedgerow's own watch",
+    ),
     ("reason", "string", "one sentence for a person"),
 ];
 

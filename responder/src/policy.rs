@@ -188,7 +188,7 @@ fn strong_object(evidence: &Evidence) -> Option<(Rule, &Object)> {
     // The narrowest target first: a peer stops less than a task tree.
     objects()
         .find(|object| match object {
-            Object::NewPeer { subject, peer } => {
+            Object::NewPeer { subject, peer, .. } => {
                 subject == &evidence.subject && new_program(subject) && evidence.peer == Some(*peer)
             }
             _ => false,

@@ -6,13 +6,15 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat};
-use hedgerow_event::{Action, Activity, Level, Mode, Object, Process, Remediation, Target, gate};
+use hedgerow_event::{
+    Action, Activity, Level, Mode, Object, Peer, Process, Protocol, Remediation, Target, gate,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
     Message, SinkError, Topic,
-    ocsf::{Ancestor, DetectionFinding, Pod, RemediationActivity, base_name, image},
+    ocsf::{Ancestor, DetectionFinding, Pod, RemediationActivity, base_name, iana, image},
 };
 
 /// The version of the schema that every event names in `ecs.version`.
@@ -61,15 +63,28 @@ fn recoded(message: &Message, schema: &str, event: &Value) -> Result<Message, Si
     Message::checked(message.topic, message.key.clone(), headers, value)
 }
 
+/// A flow that the host began.
+fn network(peer: &Peer, protocol: Option<Protocol>) -> Value {
+    let iana = protocol.and_then(|protocol| iana(protocol, peer.address));
+    json!({
+        "direction": "egress",
+        "type": if peer.address.is_ipv4() { "ipv4" } else { "ipv6" },
+        "transport": iana.map(|(_, name)| name),
+        "iana_number": iana.map(|(number, _)| number.to_string()),
+    })
+}
+
 /// Encodes a Detection Finding.
 #[must_use]
 pub fn finding_to_ecs(event: &DetectionFinding) -> Value {
     let finding = &event.unmapped.finding;
     let process = finding.process.as_ref();
     let peer = finding.objects.iter().find_map(|object| match object {
-        Object::NewPeer { peer, .. } => Some(peer),
+        Object::NewPeer { peer, protocol, .. } => Some((peer, *protocol)),
         _ => None,
     });
+    let network = peer.map(|(peer, protocol)| network(peer, protocol));
+    let peer = peer.map(|(peer, _)| peer);
     let mut categories = vec!["intrusion_detection"];
     categories.extend(process.map(|_| "process"));
     categories.extend(peer.map(|_| "network"));
@@ -120,6 +135,7 @@ pub fn finding_to_ecs(event: &DetectionFinding) -> Value {
         "process": process.map(process_fields),
         "user": process.map(user),
         "destination": peer.map(|peer| json!({ "ip": peer.address, "port": peer.port })),
+        "network": network,
         "related": {
             "ip": peer.map(|peer| [peer.address]),
             "user": process.and_then(users),

@@ -4,7 +4,7 @@
 
 mod common;
 
-use hedgerow_event::{Action, Activity, Disposition, Level, Mode};
+use hedgerow_event::{Action, Activity, Disposition, Level, Mode, Object, Protocol};
 use hedgerow_sink::ocsf::{
     DetectionFinding, RemediationActivity, finding_to_ocsf, remediation_to_ocsf,
 };
@@ -61,7 +61,18 @@ fn a_finding_is_a_detection_finding_of_the_schema() {
     assert_eq!(event["actor"]["user"]["name"], "carol");
     assert_eq!(event["actor"]["process"]["auid"], 1000);
     assert_eq!(event["actor"]["process"]["parent_process"]["pid"], 812);
-    assert_eq!(event["evidences"][2]["connection_info"]["protocol_ver_id"], 4);
+    let connection = &event["evidences"][2]["connection_info"];
+    assert_eq!(connection["protocol_ver_id"], 4);
+    assert_eq!(
+        (&connection["protocol_num"], &connection["protocol_name"]),
+        (&6.into(), &"tcp".into())
+    );
+    assert_eq!(
+        (&connection["direction_id"], &connection["direction"]),
+        (&2.into(), &"Outbound".into())
+    );
+    let seed = serde_json::json!([{ "name": "model_seed_digest", "value": "0123456789abcdef" }]);
+    assert_eq!(event["finding_info"]["tags"], seed);
     assert_eq!(event["metadata"]["uid"], finding.report_uid());
     assert_eq!(event["time"], 1_790_000_001_250_i64);
     survives::<ocsf_types::DetectionFinding>(&event);
@@ -160,4 +171,27 @@ fn the_outcome_says_what_the_kernel_really_does() {
     );
     let unblock = remediation_to_ocsf(&common::remediation(peer, Action::Unblock));
     assert_eq!(unblock.base.type_uid, 700_403);
+}
+
+#[test]
+fn a_new_peer_tells_its_protocol_and_where_it_is() {
+    let told = |address: &str, protocol| {
+        let mut finding = common::finding(1);
+        let Some(Object::NewPeer { peer, protocol: own, .. }) = finding.objects.last_mut() else {
+            panic!("its last object is a peer")
+        };
+        (peer.address, *own) = (address.parse().unwrap(), protocol);
+        let info = finding_to_ocsf(&finding).evidences.pop().unwrap().connection_info.unwrap();
+        (info.direction_id, info.protocol_num, info.protocol_name.unwrap_or_default())
+    };
+    assert_eq!(told("192.0.2.1", Some(Protocol::Udp)), (2, Some(17), "udp".into()));
+    assert_eq!(told("192.0.2.1", Some(Protocol::Icmp)), (2, Some(1), "icmp".into()));
+    assert_eq!(told("2001:db8::1", Some(Protocol::Icmp)), (2, Some(58), "ipv6-icmp".into()));
+    assert_eq!(told("2001:db8::1", Some(Protocol::Other)), (2, None, String::new()));
+    assert_eq!(told("::1", Some(Protocol::Tcp)), (4, Some(6), "tcp".into()));
+    // As an older version wrote it.
+    assert_eq!(told("192.0.2.1", None), (2, None, String::new()));
+    let old = r#"{"kind":"new_peer","subject":{"workload":"w","program":{"path":"/p"}},"peer":{"address":"192.0.2.1","port":1}}"#;
+    let old: Object = serde_json::from_str(old).unwrap();
+    assert!(matches!(old, Object::NewPeer { protocol: None, .. }));
 }

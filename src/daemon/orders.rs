@@ -54,7 +54,7 @@ impl Mute {
 fn names(objects: &[Object]) -> Vec<String> {
     let name = |object: &Object| match object {
         Object::Count { column, .. } => column.to_string(),
-        Object::NewPeer { subject, peer } => format!("peer {} of {subject}", peer.address),
+        Object::NewPeer { subject, peer, .. } => format!("peer {} of {subject}", peer.address),
         object => unnumbered(&object.to_string()),
     };
     objects.iter().map(name).collect()
@@ -246,6 +246,7 @@ mod tests {
         let peer = |address: &str, port| Object::NewPeer {
             subject: Arc::clone(&plain.subject),
             peer: hedgerow_event::Peer { address: address.parse().unwrap(), port },
+            protocol: None,
         };
         let source = |what: &str| Object::Did {
             subject: Arc::clone(&plain.subject),

@@ -129,6 +129,7 @@ impl Engine {
             process: None,
             loss,
             model_id: self.model_id.clone(),
+            model_seed_digest: Some(self.seed_digest()),
             reason: String::new(),
         }
     }

@@ -73,7 +73,11 @@ fn a_day_teaches_what_is_new_and_not_what_is_grave() {
     engine.observe(&grave);
     let subject = Arc::clone(&new.actor.subject);
     let Origin::Flow(flow) = &new.origin else { unreachable!() };
-    let peer = Object::NewPeer { subject: Arc::clone(&subject), peer: flow.peer };
+    let peer = Object::NewPeer {
+        subject: Arc::clone(&subject),
+        peer: flow.peer,
+        protocol: Some(flow.protocol),
+    };
     let trace = Object::Did { subject, deed: Deed::Trace, what: "process 55 (attach)".into() };
     let live = |engine: &mut Engine, host: &mut Host, epochs: u32| {
         for _ in 0..epochs {

@@ -17,7 +17,11 @@ fn a_saved_model_judges_alike() {
         findings(host.close(engine)).remove(0).0
     };
     let mut twin = Host { epoch: host.epoch, rng: host.rng };
-    assert_eq!(judge(&mut engine, &mut host), judge(&mut again, &mut twin));
+    let found = judge(&mut engine, &mut host);
+    assert_eq!(found, judge(&mut again, &mut twin));
+    let digest = found.model_seed_digest.unwrap();
+    assert!(digest.len() == 16 && digest == again.seed_digest());
+    assert_ne!(digest, format!("{:016x}", engine.seed()), "the seed is not told");
 }
 
 #[test]

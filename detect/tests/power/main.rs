@@ -346,7 +346,7 @@ fn accepting_says_first_what_it_hides_and_hides_no_more_than_that() {
     engine.accept(&found);
     let mut of_peer = found.clone();
     let peer = Peer { address: [203, 0, 113, 5].into(), port: 443 };
-    of_peer.objects = vec![Object::NewPeer { subject: Arc::clone(&who), peer }];
+    of_peer.objects = vec![Object::NewPeer { subject: Arc::clone(&who), peer, protocol: None }];
     engine.accept(&of_peer);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("m.hedgerow");

@@ -165,7 +165,11 @@ impl Baseline {
                     && flow.has_peer()
                     && known.is_new(Set::Peers, self.key.address(flow.peer.address)) =>
             {
-                objects.push(Object::NewPeer { subject: subject.clone(), peer: flow.peer });
+                objects.push(Object::NewPeer {
+                    subject: subject.clone(),
+                    peer: flow.peer,
+                    protocol: Some(flow.protocol),
+                });
             }
             _ => {}
         }
@@ -227,7 +231,7 @@ impl Baseline {
                     .map(|workload| of(workload, Set::Children, hash, text.clone()))
                     .into()
             }
-            Object::NewPeer { subject, peer } => {
+            Object::NewPeer { subject, peer, .. } => {
                 let (workload, address) = (&subject.workload, peer.address.to_string());
                 vec![
                     of(workload, Set::Peers, key.address(peer.address), address.clone()),

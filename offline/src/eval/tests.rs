@@ -68,6 +68,7 @@ fn finding(
             process: None,
             loss: Loss::default(),
             model_id: String::new(),
+            model_seed_digest: None,
             reason: String::new(),
         }),
         None,

@@ -54,6 +54,7 @@ fn whole() -> Finding {
         }),
         loss: Loss::default(),
         model_id: "m".into(),
+        model_seed_digest: Some("s".into()),
         reason: "r".into(),
     }
 }

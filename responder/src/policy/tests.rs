@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use std::sync::Arc;
 
-use hedgerow_event::{Deed, Program, Subject, Workload};
+use hedgerow_event::{Deed, Program, Protocol, Subject, Workload};
 use proptest::prelude::*;
 
 use super::*;
@@ -27,7 +27,7 @@ fn shell() -> Evidence {
         kernel_owned: true,
         objects: vec![
             Object::NewProgram { subject: subject.clone() },
-            Object::NewPeer { subject: subject.clone(), peer },
+            Object::NewPeer { subject: subject.clone(), peer, protocol: Some(Protocol::Tcp) },
         ],
         subject,
         tgid: 4242,

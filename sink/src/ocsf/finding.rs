@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::object::{
     Actor, AnomalyAnalysis, ConnectionInfo, Container, Endpoint, File, NamedType, Observable,
-    Observation, OcsfProcess, Outcome, Pattern, Resource, Timespan, User,
+    Observation, OcsfProcess, Outcome, Pattern, Resource, Tag, Timespan, User,
 };
 use super::{Base, Class, Head, milliseconds};
 
@@ -55,6 +55,9 @@ pub struct FindingInfo {
     pub desc: String,
     pub types: Vec<String>,
     pub analytic: Analytic,
+    /// `model_seed_digest`: which seed the model was made with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
     /// Of the report that creates it; `modified_time` of those that follow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created_time: Option<i64>,
@@ -185,11 +188,17 @@ fn info(finding: &Finding) -> FindingInfo {
             algorithm: "rates of deeds, isolation forest, nearest neighbours".into(),
             uid: finding.model_id.clone(),
         },
+        tags: tags(finding),
         created_time: created.then_some(told),
         modified_time: (!created).then_some(told),
         first_seen_time: milliseconds(finding.window_start_ns),
         last_seen_time: milliseconds(finding.window_end_ns),
     }
+}
+
+fn tags(finding: &Finding) -> Vec<Tag> {
+    let seed = finding.model_seed_digest.clone();
+    seed.map(|value| Tag { name: "model_seed_digest".into(), value }).into_iter().collect()
 }
 
 fn analysis(finding: &Finding) -> AnomalyAnalysis {
@@ -274,7 +283,9 @@ fn evidence(object: &Object) -> Evidence {
     let (name, program, peer) = match object {
         Object::NewProgram { subject } => ("new program", subject, None),
         Object::NewChild { child, .. } => ("new child", child, None),
-        Object::NewPeer { subject, peer } => ("new peer", subject, Some(peer)),
+        Object::NewPeer { subject, peer, protocol } => {
+            ("new peer", subject, Some((peer, *protocol)))
+        }
         Object::Privilege { subject, .. } => ("privilege change", subject, None),
         Object::ExecMemory { subject } => ("program from memory", subject, None),
         Object::ExecWritable { subject } => ("program from a writable place", subject, None),
@@ -286,9 +297,9 @@ fn evidence(object: &Object) -> Evidence {
     Evidence {
         name: name.into(),
         file: (!subject_is_synthetic(program)).then(|| File::regular(&program.program.path)),
-        connection_info: peer.map(|peer| ConnectionInfo::with(peer.address)),
+        connection_info: peer.map(|(peer, protocol)| ConnectionInfo::out(peer.address, protocol)),
         dst_endpoint: peer
-            .map(|peer| Endpoint { ip: peer.address.to_string(), port: Some(peer.port) }),
+            .map(|(peer, _)| Endpoint { ip: peer.address.to_string(), port: Some(peer.port) }),
         data: Some(object.clone()),
         ..Evidence::default()
     }

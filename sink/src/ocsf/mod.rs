@@ -9,7 +9,7 @@ mod object;
 mod remediation;
 
 pub use finding::{DetectionFinding, finding_to_ocsf};
-pub(crate) use object::{Ancestor, Pod, base_name, image};
+pub(crate) use object::{Ancestor, Pod, base_name, iana, image};
 pub use remediation::{RemediationActivity, remediation_to_ocsf};
 
 use serde::{Deserialize, Serialize};

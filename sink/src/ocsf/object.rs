@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hedgerow_event::{Process, Workload};
+use hedgerow_event::{Process, Protocol, Workload};
 use serde::{Deserialize, Serialize};
 
 use super::milliseconds;
@@ -236,20 +236,64 @@ pub struct Endpoint {
     pub port: Option<u16>,
 }
 
-/// `direction_id` 0 is *unknown*: an entry refuses both directions, and who began is not told of a
-/// peer.
+/// `direction_id` 0 is *unknown*: an entry refuses both directions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ConnectionInfo {
     pub direction_id: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<String>,
+    /// IANA number and name, where both are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_num: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_name: Option<String>,
     /// IP version: 4 or 6.
     pub protocol_ver_id: u8,
+}
+
+/// IANA's number and name of a protocol to an address; `None` of what is neither TCP, UDP nor ICMP.
+pub(crate) fn iana(protocol: Protocol, address: IpAddr) -> Option<(u8, &'static str)> {
+    match (protocol, address) {
+        (Protocol::Tcp, _) => Some((6, "tcp")),
+        (Protocol::Udp, _) => Some((17, "udp")),
+        (Protocol::Icmp, IpAddr::V4(_)) => Some((1, "icmp")),
+        (Protocol::Icmp, IpAddr::V6(_)) => Some((58, "ipv6-icmp")),
+        (Protocol::Other, _) => None,
+    }
 }
 
 impl ConnectionInfo {
     pub(super) fn with(address: IpAddr) -> Self {
         let protocol_ver_id = if address.is_ipv4() { 4 } else { 6 };
-        Self { direction_id: 0, protocol_ver_id }
+        Self {
+            direction_id: 0,
+            direction: None,
+            protocol_num: None,
+            protocol_name: None,
+            protocol_ver_id,
+        }
     }
+
+    /// A flow that the host began.
+    pub(super) fn out(address: IpAddr, protocol: Option<Protocol>) -> Self {
+        let (direction_id, direction) =
+            if address.is_loopback() { (4, "Local") } else { (2, "Outbound") };
+        let iana = protocol.and_then(|protocol| iana(protocol, address));
+        Self {
+            direction_id,
+            direction: Some(direction.into()),
+            protocol_num: iana.map(|(number, _)| number),
+            protocol_name: iana.map(|(_, name)| name.into()),
+            ..Self::with(address)
+        }
+    }
+}
+
+/// A name and its value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tag {
+    pub name: String,
+    pub value: String,
 }
 
 /// Something to look up elsewhere; `type_id` 2 is an IP address.

@@ -5,8 +5,8 @@ use std::{net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
     Action, Activity, Class, Deed, Direction, Disposition, Family, FileKey, Finding, Level, Loss,
-    Maturity, Mode, Object, Peer, Process, Program, Remediation, Rule, Scale, Severity, Share,
-    Subject, Tampering, Target, Workload,
+    Maturity, Mode, Object, Peer, Process, Program, Protocol, Remediation, Rule, Scale, Severity,
+    Share, Subject, Tampering, Target, Workload,
 };
 use serde::Serialize;
 
@@ -42,7 +42,11 @@ pub fn finding(number: u32) -> Finding {
                 parent: subject("/usr/lib/postgresql/postgres"),
                 child: shell.clone(),
             },
-            Object::NewPeer { subject: shell, peer: Peer { address, port: 4444 } },
+            Object::NewPeer {
+                subject: shell,
+                peer: Peer { address, port: 4444 },
+                protocol: Some(Protocol::Tcp),
+            },
         ],
         attribution: vec![
             Share {
@@ -81,6 +85,7 @@ pub fn finding(number: u32) -> Finding {
         }),
         loss: Loss::default(),
         model_id: "model-1".into(),
+        model_seed_digest: Some("0123456789abcdef".into()),
         reason: "a new child and a new peer, above every held-back window".into(),
     }
 }
@@ -96,7 +101,7 @@ pub fn episode() -> [Finding; 3] {
     create.subject = shell.clone();
     create.objects = vec![
         Object::NewProgram { subject: shell.clone() },
-        Object::NewPeer { subject: shell.clone(), peer },
+        Object::NewPeer { subject: shell.clone(), peer, protocol: Some(Protocol::Udp) },
         Object::Privilege { subject: shell.clone(), uid_from: 33, uid_to: 0 },
         Object::ExecMemory { subject: subject("memfd") },
         Object::ExecWritable { subject: subject("/tmp/x") },
