@@ -57,7 +57,7 @@ fn serve_metrics() -> std::net::SocketAddr {
         let mut asked = [0; 1024];
         assert!(stream.read(&mut asked).unwrap() > 0);
         let page = "# HELP m Of token buckets: some.\nm{workload=\"mysql -pS3CRET db\",key=\"a\"} 1\n\
-                    m{workload=\"\\\"--password S3CRET\"} 2\n";
+                    m{workload=\"say \\\"hi\\\" --password S3CRET\"} 2\n";
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", page.len());
         stream.write_all((head + page).as_bytes()).unwrap();
     });
@@ -116,6 +116,7 @@ fn a_bundle_holds_what_helps_and_none_of_the_secrets_that_were_planted() {
     assert!(part("config.json").contains("\"kafka.sasl.username\",\"value\":\"u\""));
     let metrics = part("metrics.txt");
     assert!(metrics.contains("# HELP m Of token buckets: some.\n"), "{metrics}");
+    assert!(metrics.contains("m{workload=\"say \\\"hi\\\" --password ***\"} 2\n"), "{metrics}");
     assert!(metrics.contains("m{workload=\"mysql -p*** db\",key=\"a\"} 1\n"), "{metrics}");
     assert!(part("doctor.json").contains("\"features\""));
     assert!(part("versions.json").contains(env!("CARGO_PKG_VERSION")));

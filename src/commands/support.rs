@@ -259,18 +259,27 @@ fn metrics(host: &Host) -> anyhow::Result<Vec<u8>> {
 /// A line of the page of metrics. Names and comments are ours, and would look like secrets to the gate:
 /// what labels say passes it.
 fn metric(line: &str) -> String {
-    let told = match line {
-        _ if line.starts_with('#') => line.to_owned(),
-        // Quotes in a label.
-        _ if line.contains("\\\"") => gate::text(line),
-        _ => {
-            let parts = line.split('"').enumerate();
-            let told =
-                parts.map(|(at, part)| if at % 2 == 1 { gate::text(part) } else { part.into() });
-            told.collect::<Vec<String>>().join("\"")
-        }
-    };
-    format!("{}\n", gate::shown(&told))
+    let mut told = String::new();
+    let mut rest = line;
+    while let Some((before, label)) = rest.split_once('"').filter(|_| !line.starts_with('#')) {
+        let end = label_length(label);
+        let text = label[..end].replace("\\\"", "\"").replace("\\\\", "\\");
+        let text = gate::text(&text).replace('\\', "\\\\").replace('"', "\\\"");
+        told.extend([before, "\"", &text, "\""]);
+        rest = label[end..].strip_prefix('"').unwrap_or_default();
+    }
+    format!("{}\n", gate::shown(&(told + rest)))
+}
+
+/// Bytes up to the quote that ends a label, which is none behind a backslash.
+fn label_length(label: &str) -> usize {
+    let mut escaped = false;
+    let end = label.bytes().position(|byte| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    end.unwrap_or(label.len())
 }
 
 /// What a model is, and nothing of what it knows.
