@@ -138,6 +138,16 @@ packages: ## a .deb and an .rpm of a release build, libraries linked in, in targ
 	@scripts/setup build package
 	@scripts/packages
 
+.PHONY: image pod-test
+
+image: packages ## a container image as an OCI archive, in target/packages
+	@scripts/setup image
+	@scripts/image
+
+pod-test: image ## the DaemonSet's pod in a guest with containerd: alive, names pods, refuses one, rolled out anew
+	@scripts/setup package pods
+	@scripts/pod-test
+
 unit-test: ## the systemd unit is well-formed, and how exposed it is
 	@scripts/setup package
 	@scripts/test-unit

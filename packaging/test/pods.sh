@@ -1,0 +1,129 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# Runs in the guest of scripts/pod-test: a pod that connects, and Hedgerow's own, under containerd's CRI.
+set -u
+export LC_ALL=C TERM=dumb
+
+step() { echo "--- $*"; }
+fail() {
+	echo "FAILED: $*"
+	tail -n 30 /run/node/logs/*.log 2>&1
+	journalctl --no-pager -u containerd -n 20 2>&1
+	tail -n 5 /run/tries 2>&1
+	hedgerow status
+	cat /run/out
+	exit 1
+}
+until_() { # seconds, what is waited for, command...
+	local seconds=$1 what=$2
+	shift 2
+	local end=$((SECONDS + seconds))
+	while [ "$SECONDS" -lt "$end" ]; do
+		"$@" >/dev/null 2>&1 && return 0
+		sleep .5
+	done
+	fail "$what did not come about within $seconds s"
+}
+newest_is() { [ "$(tail -n 1 /run/tries)" = "$1" ]; }
+export CRI_CONFIG_FILE=/run/crictl.yaml CONTAINER_RUNTIME_ENDPOINT=unix:///run/containerd/containerd.sock
+crictl() { /files/crictl --timeout 60s "$@"; }
+hedgerow() { crictl exec "$daemon" /usr/bin/hedgerow "$@"; }
+answers() { # path: what the kubelet asks
+	exec 3<>/dev/tcp/127.0.0.1/9469 || return 1
+	printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3
+	grep -q ' 200 ' <&3
+}
+start_daemon() {
+	pod=$(crictl runp /run/node/pod.json) || fail "its pod"
+	daemon=$(crictl create "$pod" /run/node/container.json /run/node/pod.json) || fail "its container"
+	crictl start "$daemon" >/dev/null || fail "it doesn't start"
+	until_ 120 "/healthz" answers /healthz
+	until_ 120 "/readyz" answers /readyz
+}
+
+step "a node"
+chmod +x /files/crictl
+tar -C /run -xf /files/node.tar
+mkdir -p /run/node/logs /run/node/empty/control /var/lib/hedgerow /run/containers
+: >/run/crictl.yaml
+touch /run/tries /etc/resolv.conf
+echo "127.0.0.1 localhost" >/etc/hosts
+mkdir -p /etc/containerd
+cat >/etc/containerd/config.toml <<'TOML'
+version = 2
+[plugins."io.containerd.grpc.v1.cri"]
+  sandbox_image = "localhost/pause:1"
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+    SystemdCgroup = true
+TOML
+systemctl restart containerd || fail "containerd"
+until_ 60 "the CRI" crictl version
+for image in pause hedgerow; do
+	ctr -n k8s.io images import /files/$image.tar || fail "image $image"
+done
+
+step "a service of the node, and a pod that connects to it"
+cat >/run/systemd/system/lab-listener.service <<'UNIT'
+[Service]
+# The kernel takes connections that nobody accepts.
+ExecStart=/usr/bin/systemd-socket-activate -l 127.0.0.1:9999 /bin/sleep infinity
+UNIT
+systemctl daemon-reload
+systemctl start lab-listener.service
+cat >/run/client.sh <<'CLIENT'
+while :; do
+	busybox=/bin/busybox
+	# The node never closes a connection.
+	why=$($busybox timeout 1 $busybox nc 127.0.0.1 9999 </dev/null 2>&1)
+	case $why in *'not permitted'*) echo denied ;; *refused*) echo "else: $why" ;; *) echo ok ;; esac >>/run/tries
+	$busybox sleep .3 2>/dev/null || read -t 1 never </run/never
+done
+CLIENT
+mkfifo /run/never
+cat >/run/web.json <<'JSON'
+{"metadata": {"name": "web-5d4f8c6b7d-q8x2z", "namespace": "shop", "uid": "node-web", "attempt": 1},
+ "log_directory": "/run/node/logs",
+ "linux": {"cgroup_parent": "kubepods.slice", "security_context": {"namespace_options": {"network": 2}}}}
+JSON
+cat >/run/client.json <<'JSON'
+{"metadata": {"name": "client"}, "image": {"image": "localhost/pause:1"},
+ "command": ["/bin/busybox", "sh", "/run/client.sh"], "log_path": "client.log",
+ "mounts": [{"container_path": "/run", "host_path": "/run"}],
+ "linux": {"security_context": {"namespace_options": {"network": 2}}}}
+JSON
+web=$(crictl runp /run/web.json) || fail "the pod"
+client=$(crictl create "$web" /run/client.json /run/web.json) || fail "the container"
+crictl start "$client" >/dev/null || fail "the container doesn't start"
+until_ 60 "a connection" newest_is ok
+
+step "the DaemonSet's pod is alive and ready, and finds what it needs"
+start_daemon
+hedgerow doctor >/run/out 2>&1 || { cat /run/out; fail doctor; }
+head -n 4 /run/out
+
+step "the pod is known by namespace, owner and container, and refused"
+named() { hedgerow mode --json | grep -q k8s:shop/web/client; }
+until_ 120 "its name" named
+hedgerow mode --json | grep -o 'k8s:[a-z/]*' | sort -u
+add() { hedgerow deny add --workload k8s:shop/web/client --for 1h >/run/out 2>&1; }
+until_ 60 "an entry" add
+until_ 30 "a refusal" newest_is denied
+
+step "a rollout is no gap"
+crictl stopp "$pod" >/dev/null || fail "its pod doesn't stop"
+crictl rmp "$pod" >/dev/null
+: >/run/tries
+start_daemon
+hedgerow deny list >/run/out && grep -q k8s:shop/web/client /run/out || fail "the entry is gone: $(cat /run/out)"
+sleep 5
+tries=$(grep -c '^denied$' /run/tries)
+[ "$tries" -gt 3 ] || fail "only $tries tries"
+! grep -v '^denied$' /run/tries || fail "a connection was let through"
+echo "$tries tries refused over the rollout, none let through"
+
+step "lifted"
+hedgerow deny remove --all >/run/out 2>&1 || fail "$(cat /run/out)"
+until_ 30 "a connection" newest_is ok
+echo "pod-test: passed"
