@@ -7,6 +7,7 @@ use std::{
 };
 
 use hedgerow_event::{Event, FileKey, Origin, Subject, Target, Workload};
+use hedgerow_probe::identity::workload::UNNAMED;
 
 use crate::cli::Prefix;
 
@@ -55,8 +56,16 @@ impl Seen {
             if actor.tgid != 0 {
                 sight.tgid = actor.tgid;
             }
+            let is_named = actor.subject.workload.as_str() != UNNAMED;
+            if is_named && sight.subject.workload.as_str() == UNNAMED {
+                sight.subject = Arc::clone(&actor.subject);
+                fresh = Some((actor.subject.workload.clone(), actor.cgroup_id));
+            }
             if let Origin::Exec(exec) = &event.origin {
                 sight.file = Some(exec.file);
+            }
+            if fresh.is_some() {
+                self.name(actor.cgroup_id, &actor.subject.workload);
             }
         }
         if let Origin::Flow(flow) = &event.origin {
@@ -67,6 +76,16 @@ impl Seen {
             users.insert(actor.subject.workload.clone());
         }
         fresh
+    }
+
+    /// A container's name came: what was seen in it before is its, too, and nobody else's.
+    fn name(&mut self, cgroup_id: u64, workload: &Workload) {
+        for sight in self.sights.values_mut() {
+            let subject = &sight.subject;
+            if sight.cgroup_id == cgroup_id && subject.workload.as_str() == UNNAMED {
+                sight.subject = Arc::new(Subject::new(workload.clone(), subject.program.clone()));
+            }
+        }
     }
 
     pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
@@ -133,7 +152,7 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
-    use hedgerow_event::Program;
+    use hedgerow_event::{Actor, Epoch, Program, Signal};
 
     use super::*;
 
@@ -171,5 +190,33 @@ mod tests {
         assert_eq!(seen.met(&peer(8, 0), &web), Some(&job));
         assert_eq!(seen.met(&program("/usr/bin/bash"), &web), Some(&job));
         assert_eq!(seen.met(&program("/usr/bin/job"), &job), None);
+    }
+    #[test]
+    fn what_was_seen_of_a_container_before_its_name_was_known_is_its() {
+        let mut seen = Seen::default();
+        let mut observe = |workload: &str, cgroup_id, program_id| {
+            let actor = Actor {
+                subject: Arc::new(Subject::new(Workload::new(workload), Program::new("/bin/x"))),
+                tgid: 1,
+                tid: 1,
+                start_boot_ns: 1,
+                cgroup_id,
+                program_id,
+                slot: 0,
+            };
+            let origin = Origin::Signal(Signal { unseen6: 0, calls: 0 });
+            seen.observe(&Event { epoch: Epoch(1), time_boot_ns: 1, actor, origin })
+        };
+        let name = "k8s:shop/web/client";
+        for program_id in [1, 2] {
+            assert!(observe(UNNAMED, 7, program_id).is_some());
+        }
+        assert!(observe(UNNAMED, 8, 1).is_some());
+        assert_eq!(observe(name, 7, 1), Some((Workload::new(name), 7)));
+        assert_eq!(observe(name, 7, 1), None);
+        let (named, cgroup) =
+            (Workload::new(name), Target::Cgroup { cgroup_id: 7, path: "/c".into() });
+        assert_eq!((seen.met(&cgroup, &named), seen.whose(&cgroup)), (None, Some(&named)));
+        assert_eq!(seen.cgroups(&Workload::new(UNNAMED)), BTreeSet::from([8]));
     }
 }

@@ -34,6 +34,9 @@ pub struct ContainerFacts {
     pub container: Option<String>,
 }
 
+/// The workload of a container that its runtime tells nothing of, or nothing yet.
+pub const UNNAMED: &str = "container";
+
 /// The cgroup v2 path among the lines of `/proc/PID/cgroup` (`0::/path`).
 pub fn unified_path(lines: &str) -> Option<&str> {
     lines.lines().find_map(|line| line.strip_prefix("0::"))
@@ -173,7 +176,7 @@ pub fn container_workload(facts: &ContainerFacts) -> Workload {
         }
         _ => match &facts.image {
             Some(image) => format!("image:{}", strip_digest(image)),
-            None => "container".to_owned(),
+            None => UNNAMED.to_owned(),
         },
     };
     Workload::new(name)
