@@ -25,7 +25,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
 RATES = [0.001, 0.01, 0.05]
 # Calls of a window: chosen by choose.py, on training traces alone.
-CALLS = 100
+CALLS = 1_000_000
 
 
 import environment

@@ -67,6 +67,7 @@ use self::{
         probation::{self, Probation},
         reference,
         scale::{self, Counts, Learned, Learning},
+        sequence,
     },
 };
 pub use self::{
@@ -322,8 +323,14 @@ impl Engine {
             Phase::Fill => self.learn(&windows),
             // The kernel got to know the profile somewhere inside the first epoch of fit.
             Phase::Fit if self.closed == 0 => self.transition = Some(close.epoch.0),
-            Phase::Fit => self.learn(&windows),
-            Phase::Calibrate => self.hold_back(&windows),
+            Phase::Fit => {
+                self.learn(&windows);
+                self.note_grams(&windows);
+            }
+            Phase::Calibrate => {
+                self.hold_back(&windows);
+                self.note_grams(&windows);
+            }
             Phase::Scoring => self.judge_closed(&windows, close, &mut outcomes),
         }
         self.keep_time(close, &mut outcomes)?;
@@ -366,7 +373,7 @@ impl Engine {
         if scale == Scale::Seconds5 {
             for (scored, window) in scored.iter_mut().zip(windows) {
                 if let Some(early) = self.early.get(&window.subject)
-                    && early.measure > scored.measure
+                    && early.amounts > scored.amounts
                 {
                     *scored = early.clone();
                 }

@@ -16,7 +16,7 @@ use super::{
     reference::{DEVIATIONS, deviation_columns},
     said::{accepted::Accepted, finding::hex},
     scale::Learned,
-    surprise::{floors::Floors, notices::Notices, rates::Rates, tails::Tails},
+    surprise::{floors::Floors, notices::Notices, rates::Rates},
     usual::{daily::Daily, drift::Drift},
 };
 use crate::error::{Error, Result, chain};
@@ -177,7 +177,7 @@ impl SavedModel {
             )));
         }
         learned.detector.put_forest(forest);
-        learned.tails = Tails::default();
+        learned.forget_held_back();
         let mut hasher = Sha256::new();
         hasher.update(self.learned.model_id.as_bytes());
         hasher.update(origin);
@@ -189,7 +189,7 @@ impl SavedModel {
     pub fn take_held_back(&mut self, engine: &Engine, scale: Scale) {
         let held = engine.learned.get(&scale);
         if let (Some(own), Some(held)) = (self.learned.scales.get_mut(&scale), held) {
-            own.tails = held.tails.clone();
+            (own.tails, own.sequences) = (held.tails.clone(), held.sequences.clone());
         }
     }
 

@@ -252,6 +252,8 @@ pub struct Checker {
     known: HashMap<Arc<Subject>, Grams>,
     /// The first epoch in which `known` holds.
     known_since: Epoch,
+    /// What holds before.
+    known_before: Option<(HashMap<Arc<Subject>, Grams>, Epoch)>,
     /// Unseen n-grams by epoch and subject.
     pending: BTreeMap<(Epoch, Arc<Subject>), Pending>,
 }
@@ -273,13 +275,22 @@ impl Checker {
         known: impl IntoIterator<Item = (Arc<Subject>, Grams)>,
         since: Epoch,
     ) {
-        self.known = known.into_iter().collect();
+        let before = std::mem::replace(&mut self.known, known.into_iter().collect());
+        self.known_before = Some((before, self.known_since));
         self.known_since = since;
     }
 
     /// Whether a subject has a profile that holds in an epoch.
     pub fn knows(&self, subject: &Arc<Subject>, epoch: Epoch) -> bool {
-        epoch >= self.known_since && self.known.contains_key(subject)
+        self.known_to(subject, epoch).is_some()
+    }
+
+    fn known_to(&self, subject: &Arc<Subject>, epoch: Epoch) -> Option<&Grams> {
+        if epoch >= self.known_since {
+            return self.known.get(subject);
+        }
+        let (known, since) = self.known_before.as_ref()?;
+        known.get(subject).filter(|_| epoch >= *since)
     }
 
     /// The row as the sensor would have delivered it. One in slot 0 is not checked.
@@ -291,8 +302,7 @@ impl Checker {
             return event;
         }
         let subject = &event.actor.subject;
-        let holds = event.epoch >= self.known_since;
-        let known = self.known.get(subject).filter(|_| holds);
+        let known = self.known_to(subject, event.epoch);
         let mut all_missed = Vec::new();
         for (grams, count) in &cut.grams {
             let missed = missed(known, *grams);

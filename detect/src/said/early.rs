@@ -67,7 +67,7 @@ impl Engine {
                 outcomes.push(Outcome::Scored(self.window_score(&window, &scored, found)));
             }
             let highest = self.early.get(&window.subject);
-            if highest.is_none_or(|highest| scored.measure > highest.measure) {
+            if highest.is_none_or(|highest| scored.amounts > highest.amounts) {
                 self.early.insert(Arc::clone(&window.subject), scored);
             }
         }

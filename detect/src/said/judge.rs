@@ -54,7 +54,7 @@ impl Engine {
                 if !paused {
                     self.hold_back_judged(window, scored);
                     if scale == Scale::Seconds5 {
-                        self.drift.add(&window.subject, scored.measure);
+                        self.drift.add(&window.subject, scored.amounts);
                     }
                     if clean {
                         self.keep_row(window, scored);
@@ -87,7 +87,7 @@ impl Engine {
         if let Some(nats) = scored.nats {
             self.floors.hold_back_measure(nats);
         }
-        learned.tails.hold_back(&window.subject, scored.measure, window.time.epoch.0);
+        learned.hold_back(window, scored);
     }
 
     /// Judges what the trees did whose last deeds were of the subject of an early row.

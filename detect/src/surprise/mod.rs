@@ -6,7 +6,9 @@
 //!   aspects of what it did within five minutes, the most surprising deed of each: conjunction
 //!   adds, volume doesn't. Something grave brings along what was merely new.
 //! - A **window** is as surprising as its measure is rare for its program ([`tails`]): the forest's
-//!   score and the neighbours' distance over all columns, n-grams and counts among them; but no more
+//!   score and the neighbours' distance over all columns, n-grams and counts among them, or the same
+//!   with the order and the mix of its calls beside its program's habits (`usual/sequence.rs`),
+//!   whichever is rarer; but no more
 //!   than what it does to others is by itself: a program that reads, maps or orders its calls as
 //!   never before may have loaded its settings anew.
 //! - A **campaign** ([`campaign`]) is what several trees did within two hours, each counting with

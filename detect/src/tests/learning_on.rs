@@ -35,9 +35,9 @@ fn a_replaced_program_relearns_on_probation() {
         Outcome::Replaced { subject, windows } => Some((subject, windows)),
         _ => None,
     });
-    assert_eq!(begun, Some((Arc::clone(&worker), 600)), "the windows of fill");
+    assert_eq!(begun, Some((Arc::clone(&worker), 999)), "all but that of the transition");
     for window in 0.. {
-        assert!(window < 700, "it never ends");
+        assert!(window < 1100, "it never ends");
         assert_eq!(engine.state_of(&worker), Maturity::Provisional);
         host.live(&mut engine);
         engine.grams(&does(2));
@@ -47,7 +47,7 @@ fn a_replaced_program_relearns_on_probation() {
             _ => None,
         });
         if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Relearned { .. })) {
-            assert!(window >= 599, "{window}");
+            assert!(window >= 998, "{window}");
             assert_eq!(armed, Some(0b110));
             break;
         }

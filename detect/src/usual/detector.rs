@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     reference::{DEVIATIONS, Deviation, FAMILIES, Reference},
     said::finding::{FOREST, NATS},
+    sequence::Sequence,
 };
 
 const TREES: usize = 100;
@@ -46,6 +47,8 @@ pub struct Scored {
     /// The forest's log-odds, plus the mean distance to the nearest neighbours in half units: a
     /// forest alone can't tell far from farther, since beyond its outermost split all rows score the
     /// same.
+    pub amounts: f64,
+    /// The same, plus how strange its calls are in order and mix, where that is known.
     pub measure: f64,
     /// How surprising the measure is, in nats; `None` while nothing was held back of its kind.
     pub nats: Option<f64>,
@@ -109,20 +112,23 @@ impl Detector {
         let deviations: Vec<Deviation> =
             windows.iter().map(|window| reference.deviation(window.borrow())).collect();
         let measures = self.measures(&rows(deviations.iter()));
-        deviations
-            .into_iter()
-            .zip(measures)
-            .map(|(deviation, (forest, measure))| Scored { forest, measure, nats: None, deviation })
+        let scored = windows.iter().zip(deviations).zip(measures);
+        scored
+            .map(|((window, deviation), (forest, amounts))| {
+                let sequence = reference.sequence(window.borrow());
+                let measure = amounts + sequence.map_or(0.0, Sequence::measure);
+                Scored { forest, amounts, measure, nats: None, deviation }
+            })
             .collect()
     }
 
-    /// The measure of what a window does to others, all else being as usual.
+    /// The amounts of what a window does to others, all else being as usual.
     pub fn outward(&self, reference: &Reference, window: &Window) -> f64 {
         let measures = self.measures(&rows([&reference.outward(window)].into_iter()));
-        measures.first().map_or(0.0, |(_, measure)| *measure)
+        measures.first().map_or(0.0, |(_, amounts)| *amounts)
     }
 
-    /// The forest's score and the measure of rows of as many columns as it was fitted on.
+    /// The forest's score and the amounts of rows of as many columns as it was fitted on.
     pub fn measures(&self, rows: &Array2<f32>) -> Vec<(f64, f64)> {
         let lengths = self.forest.mean_path_lengths(rows.view());
         let distances = self.neighbors.mean_distances(rows.view());
@@ -142,7 +148,7 @@ impl Detector {
     }
 
     /// What made a window's surprise, largest share first, told as the column behind each
-    /// deviation. The measure is a sum: each column's part of the distance to the nearest
+    /// deviation. The amounts are a sum: each column's part of the distance to the nearest
     /// neighbours, and its part of the forest's log-odds beyond those of its own training rows, by
     /// exact Shapley values of the path. What speaks for the window is left out; the shares add up
     /// to 1, and so, times the surprise, to the finding's nats.

@@ -24,7 +24,7 @@ impl Engine {
             for (window, scored) in part.iter().zip(&scored) {
                 self.held_back += 1;
                 if let Some(learned) = self.learned.get_mut(&scale) {
-                    learned.tails.hold_back(&window.subject, scored.measure, window.time.epoch.0);
+                    learned.hold_back(window, scored);
                     learned.counts.add(window);
                 }
             }

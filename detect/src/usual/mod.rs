@@ -11,3 +11,4 @@ pub mod probation;
 pub mod reference;
 pub mod scale;
 pub mod schedule;
+pub mod sequence;

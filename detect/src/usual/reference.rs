@@ -16,6 +16,8 @@ use hedgerow_features::{COLUMNS, Kind, Window};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
+use super::sequence::{Sequence, Sequences};
+
 /// Families in the order of the deviation row's columns.
 pub const FAMILIES: [Family; 10] = [
     Family::Volume,
@@ -71,6 +73,9 @@ pub struct Range {
 struct Group {
     windows: u32,
     ranges: Vec<Option<Range>>,
+    /// Empty in what was saved without it: judged without it.
+    #[serde(default)]
+    sequences: Sequences,
     /// A bit for each column in which nothing is as usual; worked out when it is first needed.
     #[serde(skip)]
     idle: OnceLock<Vec<u64>>,
@@ -101,6 +106,7 @@ struct Sample {
     smallest: Vec<f32>,
     largest: Vec<f32>,
     rows: Vec<Box<[f32]>>,
+    sequences: Sequences,
 }
 
 /// A window beside what is usual for it.
@@ -235,7 +241,7 @@ impl ReferenceBuilder {
         let made = || Sample::new(self.seed);
         let name = window.subject.to_string();
         if self.subjects.contains_key(&name) || self.subjects.len() < GROUPS_MAX {
-            self.subjects.entry(name).or_insert_with(made).add(row);
+            self.subjects.entry(name).or_insert_with(made).add(row, window);
         }
         // The host's own row has columns that no process has.
         if window.subject.is_host() {
@@ -243,9 +249,9 @@ impl ReferenceBuilder {
         }
         let workload = &window.subject.workload;
         if self.workloads.contains_key(workload) || self.workloads.len() < GROUPS_MAX {
-            self.workloads.entry(workload.clone()).or_insert_with(made).add(row);
+            self.workloads.entry(workload.clone()).or_insert_with(made).add(row, window);
         }
-        self.host.add(row);
+        self.host.add(row, window);
     }
 
     pub fn freeze(self) -> Reference {
@@ -268,10 +274,18 @@ impl ReferenceBuilder {
 impl Sample {
     fn new(seed: u64) -> Self {
         let rng = SmallRng::seed_from_u64(seed);
-        Self { rng, windows: 0, smallest: Vec::new(), largest: Vec::new(), rows: Vec::new() }
+        Self {
+            rng,
+            windows: 0,
+            smallest: Vec::new(),
+            largest: Vec::new(),
+            rows: Vec::new(),
+            sequences: Sequences::default(),
+        }
     }
 
-    fn add(&mut self, row: &[f32]) {
+    fn add(&mut self, row: &[f32], window: &Window) {
+        self.sequences.add(window);
         if self.windows == 0 {
             self.smallest = row.to_vec();
             self.largest = row.to_vec();
@@ -317,7 +331,8 @@ impl Sample {
                 deviation: 1.4826 * quantile(&distances, 0.5),
             })
         });
-        Group { windows: self.windows, ranges: ranges.collect(), idle: OnceLock::new() }
+        let (windows, ranges) = (self.windows, ranges.collect());
+        Group { windows, ranges, sequences: self.sequences, idle: OnceLock::new() }
     }
 }
 
@@ -354,6 +369,28 @@ impl Reference {
                 }
             }
         }
+    }
+
+    /// Adds a window of *fit* to what is usual of sequences in each group that it belongs to.
+    pub fn add_usual(&mut self, window: &Window) {
+        let own = self.subjects.get_mut(&window.subject.text());
+        own.into_iter().for_each(|group| group.sequences.add_usual(window));
+        if window.subject.is_host() {
+            return;
+        }
+        let workload = self.workloads.get_mut(&window.subject.workload);
+        workload.into_iter().for_each(|group| group.sequences.add_usual(window));
+        self.host.sequences.add_usual(window);
+    }
+
+    /// False for what was saved without sequences.
+    pub fn knows_sequences(&self) -> bool {
+        !self.host.sequences.is_empty()
+    }
+
+    /// A window's calls beside what is usual for its subject; `None` where nothing is.
+    pub fn sequence(&self, window: &Window) -> Option<Sequence> {
+        self.group(&window.subject).0.sequences.of(window)
     }
 
     /// The narrowest group with enough windows to judge a subject by, and whether it is the

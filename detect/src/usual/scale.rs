@@ -44,8 +44,12 @@ pub struct Learned {
     pub reference: Reference,
     pub detector: Detector,
     pub counts: Counts,
+    /// Of the amounts.
     #[serde(default)]
     pub tails: Tails,
+    /// Of the measure, which has order and mix of calls in it; empty in what was saved without it.
+    #[serde(default)]
+    pub sequences: Tails,
     /// Rows of windows that nobody suspected lately.
     #[serde(default)]
     pub recent: Option<SlidingReservoir>,
@@ -71,6 +75,7 @@ impl Learning {
             Self::Fit { reference, rows, seen, rng } => {
                 let mut deviations: Vec<Deviation> =
                     windows.iter().map(|window| reference.deviation(window)).collect();
+                windows.iter().for_each(|window| reference.add_usual(window));
                 deviations.sort_by_key(|deviation| deviation.row.map(f32::to_bits));
                 for deviation in deviations {
                     *seen += 1;
@@ -112,7 +117,8 @@ impl Learning {
             return Ok(None);
         }
         let detector = Detector::fit(&rows(deviations.iter()), seed)?;
-        Ok(Some(Learned { reference, detector, counts, tails: Tails::default(), recent: None }))
+        let (tails, sequences) = Default::default();
+        Ok(Some(Learned { reference, detector, counts, tails, sequences, recent: None }))
     }
 }
 
@@ -196,11 +202,28 @@ impl Learned {
         self.detector.learn_on(recent.rows(), seed)
     }
 
-    /// How surprising a scored window's measure is, in nats; `None` while nothing was held back. A
+    /// Holds back a window.
+    pub fn hold_back(&mut self, window: &Window, scored: &Scored) {
+        let epoch = window.time.epoch.0;
+        self.tails.hold_back(&window.subject, scored.amounts, epoch);
+        if self.reference.knows_sequences() {
+            self.sequences.hold_back(&window.subject, scored.measure, epoch);
+        }
+    }
+
+    /// Forgets what was held back.
+    pub fn forget_held_back(&mut self) {
+        (self.tails, self.sequences) = Default::default();
+    }
+
+    /// How surprising a scored window is, in nats, by its amounts or with the sequences of its
+    /// calls, whichever is more; `None` while nothing was held back. A
     /// program that reads, maps or orders its calls as never before does so to itself, as each does
     /// that loads its settings anew: it is as surprising as what it does to others is.
     pub fn surprise(&self, window: &Window, scored: &Scored) -> Option<f64> {
-        let whole = self.tails.surprise(&window.subject, scored.measure)?;
+        let amounts = self.tails.surprise(&window.subject, scored.amounts)?;
+        let sequence = self.sequences.surprise(&window.subject, scored.measure);
+        let whole = amounts.max(sequence.unwrap_or(0.0));
         if whole < NATS_LEAST {
             return Some(whole);
         }
