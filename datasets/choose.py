@@ -31,7 +31,7 @@ from sklearn.metrics import roc_auc_score
 import eval as evaluation
 import loaders
 
-LENGTHS = [100, 200, 1_000_000]
+LENGTHS = [100, 400, 1_000_000]
 WAYS = ["whole", "spliced", "patched"]
 
 
