@@ -323,14 +323,8 @@ impl Engine {
             Phase::Fill => self.learn(&windows),
             // The kernel got to know the profile somewhere inside the first epoch of fit.
             Phase::Fit if self.closed == 0 => self.transition = Some(close.epoch.0),
-            Phase::Fit => {
-                self.learn(&windows);
-                self.note_grams(&windows);
-            }
-            Phase::Calibrate => {
-                self.hold_back(&windows);
-                self.note_grams(&windows);
-            }
+            Phase::Fit => self.learn(&windows),
+            Phase::Calibrate => self.hold_back(&windows),
             Phase::Scoring => self.judge_closed(&windows, close, &mut outcomes),
         }
         self.keep_time(close, &mut outcomes)?;

@@ -7,23 +7,19 @@
 //! life still has to bring (the first-order jackknife, Burnham and Overton 1979), and such forecasts
 //! hold within a factor of two. Who brings more does something else than what was learned: nothing
 //! of that is learned, and its workload has drifted, which is told.
-//!
-//! While *fit* and *calibrate* last a profile is what *fill* left, so that their windows are out of
-//! sample; what they brought joins it when learning ends.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
-use hedgerow_event::{GramReport, Scale, Subject, Workload};
-use hedgerow_features::Window;
+use hedgerow_event::{GramReport, Subject, Workload};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Engine, Outcome,
     file::{GramSet, Profile, SIX_GRAM_BITS, THREE_GRAM_BITS, TWO_GRAM_BITS},
-    grams, valid,
+    grams,
 };
 
 /// 6-grams that any program is allowed, by the number of those that it made in one window only.
@@ -80,12 +76,6 @@ impl Daily {
                 open: Vec::new(),
             });
         }
-    }
-
-    /// Begins with the programs of a profile that is still learned: they may bring whatever they do.
-    pub fn follow_learning(&mut self, profile: &Profile) {
-        self.follow(profile);
-        self.0.values_mut().for_each(|learner| learner.left = u64::MAX);
     }
 
     /// Forgets a program whose profile became another one.
@@ -156,27 +146,6 @@ impl Daily {
 }
 
 impl Engine {
-    /// Takes what programs made in the windows of *fit* and *calibrate* for a part of their profiles,
-    /// which were held against them as fill left them.
-    pub(crate) fn note_grams(&mut self, windows: &[Window]) {
-        for window in valid(windows, Scale::Seconds5) {
-            if !self.in_transition(window) && !self.paused.concerns(&window.subject) {
-                self.daily.close(&window.subject, true);
-            }
-        }
-    }
-
-    /// Learning ends: profiles hold all of it, so that the kernel is told once more.
-    pub(crate) fn end_grams(&mut self, outcomes: &mut Vec<Outcome>) {
-        let Some(profile) = &mut self.profile else { return };
-        let (grown, _) = self.daily.learn(profile);
-        self.daily = Daily::default();
-        self.daily.follow(profile);
-        if grown {
-            outcomes.push(Outcome::Arm(profile.clone()));
-        }
-    }
-
     /// Has the profiles learn what was made in the day that is over.
     pub(crate) fn learn_grams(&mut self, outcomes: &mut Vec<Outcome>) {
         let Some(profile) = &mut self.profile else { return };

@@ -44,7 +44,7 @@ impl Engine {
         match self.phase {
             Phase::Fill if self.closed >= schedule.fill => {
                 let profile = self.grams.profile(seed);
-                self.daily.follow_learning(&profile);
+                self.daily.follow(&profile);
                 self.profile = Some(profile.clone());
                 outcomes.push(Outcome::Arm(profile));
                 self.enter(Phase::Fit, outcomes);
@@ -69,7 +69,6 @@ impl Engine {
                 if self.closed >= schedule.calibrate && self.held_back >= HELD_BACK_LEAST =>
             {
                 self.end_calibrate();
-                self.end_grams(outcomes);
                 self.model_id = self.name_model();
                 self.learned_ns = self.unix_ns(self.now_boot_ns);
                 self.enter(Phase::Scoring, outcomes);
