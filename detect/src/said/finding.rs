@@ -11,7 +11,6 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     Engine,
-    deeds::lineage::{Lineage, ProcessKey},
     detector::Scored,
     objects::{Witness, families},
     scale::Learned,
@@ -155,7 +154,7 @@ impl Engine {
     /// What the responder may act on: the process behind the deed that a denial can rest on.
     pub(crate) fn evidence(&self, tree: &Tree, window: Option<&Window>) -> Option<Evidence> {
         let counted = tree.counted();
-        let done = offender(tree, &self.lineage)?;
+        let done = offender(tree)?;
         let witness = &done.witness;
         let loss = window.map(|window| window.loss).unwrap_or_default();
         Some(Evidence {
@@ -217,8 +216,8 @@ fn gravest<'a>(counted: &[&'a Done]) -> Option<&'a Done> {
 }
 
 /// Whom a denial would stop: who used a new peer as a new program, which is the narrowest target;
-/// else who did the gravest deed, or the ancestor that was as grave to start.
-fn offender<'a>(tree: &'a Tree, lineage: &Lineage) -> Option<&'a Done> {
+/// else who did the gravest deed.
+fn offender(tree: &Tree) -> Option<&Done> {
     let is_new = |subject: &Subject| {
         tree.done.iter().any(|done| {
             matches!(&done.witness.object, Object::NewProgram { subject: new } if **new == *subject)
@@ -227,22 +226,7 @@ fn offender<'a>(tree: &'a Tree, lineage: &Lineage) -> Option<&'a Done> {
     let caller =
         tree.done.iter().find(|done| done.deed() == Deed::NewPeer && is_new(&done.witness.subject));
     let grave = tree.counted().into_iter().filter(|done| done.deed().may_deny());
-    let gravest = grave.max_by(|a, b| a.nats.total_cmp(&b.nats));
-    caller.or_else(|| gravest.map(|done| elder(tree, lineage, done)))
-}
-
-/// What the farthest ancestor did that was itself started where it never was: a shell is denied with all
-/// that it starts, not the program alone that it happened to start first. No service is such an ancestor.
-fn elder<'a>(tree: &'a Tree, lineage: &Lineage, done: &'a Done) -> &'a Done {
-    let of = |key: ProcessKey| {
-        let started = |done: &&Done| {
-            matches!(done.deed(), Deed::UnderListener | Deed::SocketStreams)
-                && (done.witness.tgid, done.witness.start_boot_ns) == key
-        };
-        tree.done.iter().filter(started).max_by(|a, b| a.nats.total_cmp(&b.nats))
-    };
-    let key = (done.witness.tgid, done.witness.start_boot_ns);
-    lineage.ancestors(key).filter_map(of).last().unwrap_or(done)
+    caller.or_else(|| grave.max_by(|a, b| a.nats.total_cmp(&b.nats)))
 }
 
 /// Each deed's share of the surprise that is told, largest first.

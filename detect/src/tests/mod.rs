@@ -2,7 +2,7 @@
 
 use hedgerow_event::{
     Activity, Actor, DENIAL_NATS, Deed, Disposition, Epoch, Exec, Flow, FlowDirection, FlowPhase,
-    Fork, HostCounters, Maturity, Object, Peer,
+    HostCounters, Maturity, Object, Peer,
 };
 use hedgerow_features::Sensors;
 
@@ -325,30 +325,4 @@ fn what_is_below_its_floor_is_still_put_to_the_responder() {
     let (finding, evidence) = &found[0];
     assert_eq!(finding.disposition, Disposition::Suppressed);
     assert!(evidence.as_ref().is_some_and(|evidence| evidence.surprise >= DENIAL_NATS));
-}
-
-/// Who is denied with its descendants: a shell under a service, and not what it starts.
-#[test]
-fn a_shell_is_the_offender_and_not_what_it_starts() {
-    let mut host = Host::new();
-    let mut engine = host.learn(60);
-    host.live(&mut engine);
-    let start = |engine: &mut Engine, program, tgid, parent_tgid, parent| {
-        let mut event = host.exec(program, tgid, parent);
-        event.actor.start_boot_ns = u64::from(tgid);
-        if let Origin::Exec(exec) = &mut event.origin {
-            exec.parent_tgid = parent_tgid;
-        }
-        engine.observe(&event);
-    };
-    start(&mut engine, "/bin/dash", 200, 100, "/usr/sbin/web");
-    let fork = Fork { child_tgid: 201, child_tid: 201, child_start_boot_ns: 201, thread: false };
-    let mut forks = host.event("/bin/dash", 200, Origin::Fork(fork));
-    forks.actor.start_boot_ns = 200;
-    engine.observe(&forks);
-    start(&mut engine, "/bin/cat", 201, 200, "/bin/dash");
-    engine.observe(&host.row("/bin/dash", 200, &[(3, 20)]));
-    let found = findings(host.close(&mut engine));
-    let denied: Vec<u32> = found.iter().filter_map(|(_, e)| e.as_ref()).map(|e| e.tgid).collect();
-    assert!(!denied.is_empty() && denied.iter().all(|tgid| *tgid == 200), "{denied:?}");
 }
