@@ -126,36 +126,34 @@ impl Engine {
     ) {
         let Some(tree) = self.trees.get(id) else { return };
         let above = self.above(tree);
-        if above.is_none() {
-            self.judge_campaign(id, now_boot_ns, outcomes);
+        // A denial has a level of its own, that neither a floor nor a campaign moves: what reaches it is
+        // listed.
+        if let Some((class, nats)) = above.or_else(|| deniable(tree))
+            && tree.tells_more(nats, above.is_some())
+        {
+            let tree = tree.clone();
+            let window = tree.counted().iter().rev().find_map(|done| {
+                windows.iter().find(|window| {
+                    window.subject == done.witness.subject && window.time.scale == Scale::Seconds5
+                })
+            });
+            let finding = self.tree_finding(&tree, class, nats, window, now_boot_ns);
+            let evidence = self.evidence(&tree, window).map(Box::new);
+            if let Some(tree) = self.trees.get_mut(id) {
+                tree.tell(nats, above.is_some());
+            }
+            let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
+            let case = Case::Tree(id);
+            let uid = self.name_case(&finding, now_boot_ns);
+            let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
+            episode.subjects.extend(subjects);
+            let nats = above.map(|(_, nats)| nats);
+            self.report(&case, nats, finding, evidence, outcomes);
         }
-        let Some(tree) = self.trees.get(id) else { return };
-        // A denial has a level of its own, that no floor moves: what reaches it is listed.
-        let Some((class, nats)) = above.or_else(|| deniable(tree)) else { return };
-        if !tree.tells_more(nats, above.is_some()) {
-            return;
+        match above {
+            Some(_) => self.campaign.remove(id),
+            None => self.judge_campaign(id, now_boot_ns, outcomes),
         }
-        let tree = tree.clone();
-        let window = tree.counted().iter().rev().find_map(|done| {
-            windows.iter().find(|window| {
-                window.subject == done.witness.subject && window.time.scale == Scale::Seconds5
-            })
-        });
-        let finding = self.tree_finding(&tree, class, nats, window, now_boot_ns);
-        let evidence = self.evidence(&tree, window).map(Box::new);
-        if let Some(tree) = self.trees.get_mut(id) {
-            tree.tell(nats, above.is_some());
-        }
-        if above.is_some() {
-            self.campaign.remove(id);
-        }
-        let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
-        let case = Case::Tree(id);
-        let uid = self.name_case(&finding, now_boot_ns);
-        let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
-        episode.subjects.extend(subjects);
-        let nats = above.map(|(_, nats)| nats);
-        self.report(&case, nats, finding, evidence, outcomes);
     }
 
     /// Judges what several trees did within two hours, one of which did more, and none of which is

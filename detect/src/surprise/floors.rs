@@ -303,6 +303,11 @@ impl Floors {
         self.campaign.map_or(f64::INFINITY, |(floor, _)| floor)
     }
 
+    #[cfg(test)]
+    pub fn set_campaign_floor(&mut self, nats: f64) {
+        self.campaign = Some((nats, 0.0));
+    }
+
     /// Whether the held-back hours support a class's share by themselves.
     pub fn supports(&self, class: Class) -> bool {
         self.watched() * self.per_hour(class) >= SUPPORT

@@ -326,3 +326,22 @@ fn what_is_below_its_floor_is_still_put_to_the_responder() {
     assert_eq!(finding.disposition, Disposition::Suppressed);
     assert!(evidence.as_ref().is_some_and(|evidence| evidence.surprise >= DENIAL_NATS));
 }
+
+/// What a tree did may be told as part of a campaign; no denial rests on that, and none is lost by it.
+#[test]
+fn a_campaign_takes_no_tree_from_the_responder() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    engine.floors.ask(1e-9);
+    host.live(&mut engine);
+    findings(host.close(&mut engine));
+    engine.floors.set_campaign_floor(1.0);
+    engine.observe(&host.flow("/usr/bin/worker", 101, [192, 0, 2, 77], 10));
+    engine.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
+    engine.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
+    engine.observe(&host.row("/bin/bash", 200, &[(3, 20)]));
+    let found = findings(host.close(&mut engine));
+    let asked = found.iter().filter_map(|(_, evidence)| evidence.as_ref());
+    assert_eq!(asked.map(|evidence| evidence.tgid).collect::<Vec<_>>(), [200]);
+    assert!(found.iter().any(|(finding, _)| finding.disposition.is_alert()), "{found:?}");
+}
