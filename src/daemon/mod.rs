@@ -331,6 +331,8 @@ impl Daemon {
                     self.save()?;
                 }
                 self.reporter.phase(phase, &self.engine, &self.sensor);
+                // SAFETY: gives free pages back; takes some milliseconds, a few times in a life.
+                unsafe { libc::malloc_trim(0) };
             }
             Outcome::Windows(windows) => {
                 self.reporter.tally.windows(&windows);

@@ -31,8 +31,29 @@ use crate::{
     metrics::{Board, Sampler, Server},
 };
 
+/// What is freed goes back to the kernel: learning takes and frees much, and dozens of threads with an
+/// arena each would keep what one of them once needed. Called before threads are made.
+fn thrifty() {
+    /// Threads that allocate at the same time are the loop's, the drain's and a sink's at most.
+    const ARENAS_MAX: libc::c_int = 2;
+    /// Blocks from this size on are mapped by themselves, so that nothing small keeps them.
+    const MAPPED_FROM: libc::c_int = 64 << 10;
+    /// What is free at the end of an arena is kept up to here.
+    const KEPT: libc::c_int = 256 << 10;
+    let settings = [
+        (libc::M_ARENA_MAX, ARENAS_MAX),
+        (libc::M_MMAP_THRESHOLD, MAPPED_FROM),
+        (libc::M_TRIM_THRESHOLD, KEPT),
+    ];
+    for (name, value) in settings {
+        // SAFETY: sets numbers of the allocator; one that knows none of them goes on without.
+        unsafe { libc::mallopt(name, value) };
+    }
+}
+
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(config: Config) -> anyhow::Result<()> {
+    thrifty();
     support::require().map_err(Failure::host)?;
     let _state = State::take(&config.state)?;
     let identity_key = host::identity_key(&config.state)?;
