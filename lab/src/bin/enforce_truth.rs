@@ -58,6 +58,10 @@ fn broken(life: &Life) -> Vec<String> {
     if !life.wrong.is_empty() {
         say(format!("{} wrong denials", life.wrong.len()));
     }
+    // Of an attack that was not made nothing is shown, through whichever gate.
+    for tried in life.attacks.iter().filter(|tried| !tried.made) {
+        say(format!("{} was not made: nobody connected", tried.attack));
+    }
     let planted = &life.planted;
     if planted.expires_s.is_some_and(|seconds| seconds > HOUR_S + 1.0) {
         say("the planted client's entry outlives its hour".to_owned());

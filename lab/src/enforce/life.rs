@@ -68,6 +68,9 @@ impl Gate {
 #[derive(Debug, Clone, Serialize)]
 pub struct Tried {
     pub attack: String,
+    /// It led to an entry, reached the attacker, or needs no connection: else it came to nothing by
+    /// itself, and shows nothing.
+    pub made: bool,
     /// The highest mode of an entry that it led to.
     pub mode: Option<Mode>,
     /// From the first connection, or else from the beginning, to the decision.
@@ -291,8 +294,10 @@ impl Watched<'_> {
         let stood_ns = first.map_or(i64::MAX, |(_, stood_ns)| *stood_ns);
         let (before, after) =
             transcript.map_or((0, 0), |transcript| transcript.bytes_around(stood_ns));
+        let connected = transcript.is_none_or(|transcript| transcript.accepted.is_some());
         let tried = Tried {
             attack: name,
+            made: first.is_some() || connected,
             mode: first.map(|(entry, _)| entry.mode),
             entry_ms: first.map(|(entry, _)| (entry.time_ns - begun_ns) as f64 / 1e6),
             before,

@@ -80,8 +80,9 @@ impl Client {
         let code = directory.join("agent.py");
         fs::write(&code, CLIENT.replace("@PEER@", PARTNER).replace("@PORT@", PORT))?;
         fs::write(&said, "")?;
+        // Attacks drop something there as another user.
         let step = format!(
-            "mkdir -p {place}; cp $(readlink -f /usr/bin/python3) {tool}; echo $$ > {pid}; \
+            "mkdir -p {place}; chmod 1777 {place}; cp $(readlink -f /usr/bin/python3) {tool}; echo $$ > {pid}; \
              PYTHONHOME=/usr exec {tool} {code} > {said} 2>&1\n",
             place = lab.dropped().display(),
             tool = tool.display(),

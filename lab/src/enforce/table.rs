@@ -75,6 +75,9 @@ fn markdown(lives: &[Life]) -> String {
 }
 
 fn tried(tried: &Tried) -> String {
+    if !tried.made {
+        return "not made: nobody connected".to_owned();
+    }
     let Some(mode) = tried.mode else { return "no entry".to_owned() };
     let word = match mode {
         Mode::Enforce if tried.is_cut() => "cut",
