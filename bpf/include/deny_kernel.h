@@ -18,6 +18,12 @@ struct mptcp_sock___deny {
 	int dummy;
 };
 
+struct sock___deny {
+	struct {
+		int owned;
+	} sk_lock;
+};
+
 #pragma clang attribute pop
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Drops what a socket sends and receives once it, its owner or its peer is denied: connect hooks
- * don't see a connection that stands. 0 drops; on egress the sender gets EPERM.
+ * Drops what a socket sends and receives once it, its owner, its peer or who sends on it is denied:
+ * connect hooks don't see a connection that stands. 0 drops; on egress the sender gets EPERM.
  */
 #include "deny_kernel.h"
 #include "deny_match.bpf.h"
@@ -59,6 +59,45 @@ static __always_inline struct deny_socket *held_instead(struct bpf_sock *sk)
 		return NULL;
 	parent = bpf_skc_to_mptcp_sock(sk);
 	return parent ? bpf_sk_storage_get(&deny_sockets, parent, NULL, 0) : NULL;
+}
+
+/*
+ * The denied process that runs, where the socket is not of its tree: it has inherited the socket, or
+ * was handed it. What a tree made is refused by its owner.
+ */
+static __always_inline struct deny_task *borrower(const struct deny_socket *socket)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct deny_task *denied, *owner;
+	__u32 tgid = task->tgid;
+
+	if (socket && socket->tgid == tgid)
+		return NULL;
+	denied = bpf_map_lookup_elem(&deny_tasks, &tgid);
+	if (!denied || denied->start_boot_ns != task->group_leader->start_boottime)
+		return NULL;
+	if (!socket)
+		return denied;
+	tgid = socket->tgid;
+	owner = bpf_map_lookup_elem(&deny_tasks, &tgid);
+	if (owner && owner->start_boot_ns == socket->start_boot_ns && owner->id == denied->id)
+		return NULL;
+	return denied;
+}
+
+/*
+ * Whether it is the running process that sends. TCP also sends from interrupts, whoever runs; yet
+ * never on a socket that a process has locked, as one does that writes or reads. Datagrams are sent
+ * by who asks for it.
+ */
+static __always_inline bool sends_itself(struct bpf_sock *sk)
+{
+	struct tcp_sock *tcp;
+
+	if (sk->protocol != IPPROTO_TCP)
+		return true;
+	tcp = bpf_skc_to_tcp_sock(sk);
+	return tcp && ((struct sock___deny *)tcp)->sk_lock.owned;
 }
 
 /*
@@ -120,7 +159,8 @@ static __always_inline bool refuses(struct deny_query *query, const struct deny_
 static __always_inline int packet(struct __sk_buff *skb, bool egress)
 {
 	const struct deny_asked *asked = deny_armed(DENY_PACKET);
-	struct deny_socket *socket;
+	struct deny_socket *socket, *held;
+	struct deny_task *sender = NULL;
 	struct deny_query query;
 	struct bpf_sock *sk;
 	__u8 address[16] = {};
@@ -133,10 +173,12 @@ static __always_inline int packet(struct __sk_buff *skb, bool egress)
 	if (!sk)
 		return 1;
 	socket = bpf_sk_storage_get(&deny_sockets, sk, NULL, 0);
+	if (egress && asked->look & DENY_LOOK_TREES)
+		sender = borrower(socket);
 	has_address = peer_of(skb, address, egress);
 	if (socket && has_address) {
 		passed = passed_by(*(const volatile __u32 *)&asked->generation, address);
-		if (socket->passed == passed)
+		if (socket->passed == passed && !sender)
 			return 1;
 	}
 	sk = bpf_sk_fullsock(sk);
@@ -147,8 +189,21 @@ static __always_inline int packet(struct __sk_buff *skb, bool egress)
 	if (has_address)
 		__builtin_memcpy(query.address, address, sizeof(address));
 	query_packet(&query, asked, skb, egress);
-	if (refuses(&query, socket ?: held_instead(sk)))
+	held = socket ?: held_instead(sk);
+	if (refuses(&query, held))
 		return 0;
+	if (sender && sends_itself(sk) && !deny_allows(&query) &&
+	    deny_entry_refuses(&query, sender->id)) {
+		/* What TCP was given is sent again later, by nobody in particular. */
+		if (!held)
+			held = bpf_sk_storage_get(&deny_sockets, sk, NULL,
+						  BPF_SK_STORAGE_GET_F_CREATE);
+		if (held && sk->protocol == IPPROTO_TCP) {
+			held->id = sender->id;
+			held->passed = 0;
+		}
+		return 0;
+	}
 	if (passed && !query.met && sk->protocol == IPPROTO_TCP)
 		socket->passed = passed;
 	return 1;

@@ -22,6 +22,9 @@ const CLOSE: u8 = 7;
 /// `TCP_LISTEN`.
 const LISTEN: u8 = 10;
 
+/// Standard input, output and errors are the descriptors up to this.
+const STREAMS_MAX: u32 = 2;
+
 /// A socket that an entry denies, and one process that holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
@@ -40,6 +43,12 @@ pub(crate) struct Standing {
     pub only_dropped: bool,
 }
 
+impl Standing {
+    fn is_connected(&self) -> bool {
+        self.connected || self.only_dropped
+    }
+}
+
 /// Splits the iterator's bytes.
 ///
 /// # Errors
@@ -55,7 +64,9 @@ pub(crate) fn records(bytes: &[u8]) -> Result<Vec<deny_socket_record>, Error> {
 /// The sockets that entry `id` denies, each once.
 ///
 /// A socket that a tree shares with processes outside of it, and did not make, is left alone: it is
-/// the service's listener or its client, and cutting it would stop the service.
+/// the service's listener or its client, and cutting it would stop the service. The connection that a
+/// process has for its standard streams was given to it, whoever made it. What else a tree sends on a
+/// socket of others the packet hook refuses.
 pub(crate) fn denied(records: &[deny_socket_record], id: u64) -> Vec<Standing> {
     let tree: HashSet<u32> =
         records.iter().filter(|record| record.tree_id == id).map(|record| record.tgid).collect();
@@ -66,8 +77,11 @@ pub(crate) fn denied(records: &[deny_socket_record], id: u64) -> Vec<Standing> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for record in records {
+        let given = record.fd <= STREAMS_MAX && standing(record).is_connected();
         let by_tree = record.tree_id == id
-            && (tree.contains(&record.owner_tgid) || shared.get(&record.cookie) == Some(&false));
+            && (given
+                || tree.contains(&record.owner_tgid)
+                || shared.get(&record.cookie) == Some(&false));
         // A peer of many listeners is denied, not they.
         let by_id = record.id == id && record.state != LISTEN;
         if (by_id || by_tree) && seen.insert(record.cookie) {
@@ -114,6 +128,7 @@ mod tests {
             tgid,
             owner_tgid,
             tree_id,
+            fd: 3,
             family: libc::AF_INET as u16,
             protocol: TCP,
             state: ESTABLISHED,
@@ -135,6 +150,15 @@ mod tests {
             record(4, 11, 10, 7), // made by the service, held by the tree alone
         ];
         assert_eq!(cookies(&records, 7), [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_connection_for_standard_streams_was_given_to_the_tree_and_a_listener_was_not() {
+        let mut streams = [record(1, 10, 10, 0), record(1, 11, 10, 7)];
+        streams[1].fd = 1;
+        assert_eq!(cookies(&streams, 7), [1]);
+        streams[1].state = LISTEN;
+        assert_eq!(cookies(&streams, 7), [0u64; 0], "the service's own, as workers have it");
     }
 
     #[test]

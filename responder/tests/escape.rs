@@ -87,6 +87,47 @@ fn a_process_that_has_exited_is_denied_in_what_it_forked_and_refused_without() {
     assert_eq!(bench.get().entries().len(), 1);
 }
 
+/// Sends on a socket that its parent made, and that its parent goes on to hold.
+#[test]
+fn sockets_that_a_denied_process_inherited_or_was_handed_carry_nothing_of_it() {
+    let mut bench = Bench::new("inherited");
+    let sinks = ["127.71.9.1", "127.71.9.2", "127.71.9.3"].map(Sink::tcp);
+    let datagrams = Sink::udp("127.71.9.4");
+    let mut parent = Puppet::new();
+    parent.tell(&format!("udp {}", datagrams.address)).unwrap();
+    parent.tell(&format!("connect {}", sinks[0].address)).unwrap();
+    let child = parent.tell("fork").unwrap();
+    for command in ["sub take", "sub take-udp", "sub write before", "sub usend before"] {
+        parent.tell(command).unwrap();
+    }
+    eventually("what was sent before arrives", || (sinks[0].bytes(), datagrams.bytes()) == (6, 6));
+    let tgid = child.parse().unwrap();
+    let start_boot_ns = bench.get().start_of(tgid).unwrap().unwrap();
+    bench.deny(Target::TaskTree { tgid, start_boot_ns }, 60);
+
+    parent.tell("write parent").unwrap();
+    eventually("its parent's own goes on", || sinks[0].bytes() == 12);
+    assert_eq!(parent.tell("sub usend after"), Err(EPERM));
+    parent.tell("usend parent").unwrap();
+    eventually("its parent's datagrams go on", || datagrams.bytes() == 12);
+    // Made after the denial, and handed over.
+    let mut other = Puppet::new();
+    other.tell(&format!("connect {}", sinks[1].address)).unwrap();
+    for number in 0..3 {
+        let _ = parent.tell("sub write after");
+        assert!(parent.tell("sub read").is_err(), "nothing answers");
+        if number == 0 {
+            assert_eq!(sinks[0].bytes(), 12, "it was inherited");
+            let handed = format!("sub copy {} {}", other.pid(), other.tell("fd").unwrap());
+            parent.tell(&handed).unwrap();
+        }
+    }
+    assert_eq!(sinks[1].bytes(), 0, "it was handed over");
+    parent.tell(&format!("connect {}", sinks[2].address)).unwrap();
+    parent.tell("write whole").unwrap();
+    eventually("its parent's other sockets are not cut", || sinks[2].bytes() == 5);
+}
+
 #[test]
 fn subflows_of_mptcp_carry_nothing_once_their_tree_or_peer_is_denied() {
     for by_peer in [false, true] {

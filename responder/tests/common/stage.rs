@@ -173,11 +173,15 @@ impl Stage {
                 };
                 return Ok(daemon.deny(request).map_err(std::io::Error::other)?.uid);
             }
-            // A child of its own, which inherits the TCP socket as descriptor 100.
+            // A child of its own, which inherits the TCP socket as descriptor 100, the UDP socket as 101.
             "fork" => {
-                if let Some(tcp) = &self.tcp {
-                    // SAFETY: plain system call on an open descriptor; 100 is not in use.
-                    unsafe { libc::dup2(tcp.as_raw_fd(), 100) };
+                let tcp = self.tcp.as_ref().map(|tcp| tcp.as_raw_fd());
+                let udp = self.udp.as_ref().map(|udp| udp.as_raw_fd());
+                for (own, number) in [(tcp, 100), (udp, 101)] {
+                    if let Some(own) = own {
+                        // SAFETY: plain system call on an open descriptor; the number is not in use.
+                        unsafe { libc::dup2(own, number) };
+                    }
                 }
                 let own = std::env::current_exe()?.to_string_lossy().into_owned();
                 let sub = Puppet::run(if rest.is_empty() { &own } else { rest })?;
@@ -196,6 +200,13 @@ impl Stage {
                 // SAFETY: the parent left its socket there for this process to own.
                 self.tcp = Some(unsafe { TcpStream::from_raw_fd(100) });
             }
+            // SAFETY: as above.
+            "take-udp" => self.udp = Some(unsafe { UdpSocket::from_raw_fd(101) }),
+            // `copy PID FD`: what another process handed over would be the same.
+            "copy" => {
+                let [pid, fd] = pair(rest)?;
+                self.tcp = Some(TcpStream::from(copy_of(pid, fd)?));
+            }
             "drop" => self.tcp = None,
             "sub" => {
                 let outcome = self.sub.as_mut().ok_or_else(gone)?.tell(rest);
@@ -205,6 +216,28 @@ impl Stage {
         }
         Ok(String::new())
     }
+}
+
+/// `PID FD`
+fn pair(words: &str) -> std::io::Result<[i32; 2]> {
+    let numbers: Vec<i32> = words.split(' ').filter_map(|word| word.parse().ok()).collect();
+    numbers.try_into().map_err(|_| std::io::ErrorKind::InvalidInput.into())
+}
+
+/// A descriptor of our own for one of another process.
+fn copy_of(pid: i32, fd: i32) -> std::io::Result<OwnedFd> {
+    // SAFETY: plain system calls without pointers.
+    let copy = unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32;
+        let copy = libc::syscall(libc::SYS_pidfd_getfd, process, fd, 0) as i32;
+        libc::close(process);
+        copy
+    };
+    if copy < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the system call returned a descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
 
 /// A process that has left its parents: each of so many generations forks the next and exits. The
