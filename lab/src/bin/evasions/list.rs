@@ -388,15 +388,24 @@ pub const TABLE: &[Part] = &[
                     deny("deny", "a_denied_peer_refuses_datagrams_of_both_families"),
                 ],
             ),
-            row(
-                "handed sockets",
+            partly(
+                "sockets that are handed over, or inherited from who goes on to hold them",
                 &[
+                    deny(
+                        "escape",
+                        "sockets_that_a_denied_process_inherited_or_was_handed_carry_nothing_of_it",
+                    ),
                     deny("deny", "a_denied_socket_stays_denied_in_other_hands"),
                     unit(
                         "responder",
                         "sockets::tests::a_socket_handed_out_of_the_tree_is_cut_where_the_tree_made_it",
                     ),
+                    unit(
+                        "responder",
+                        "sockets::tests::a_connection_for_standard_streams_was_given_to_the_tree_and_a_listener_was_not",
+                    ),
                 ],
+                "who only reads a connection of others, other than its standard streams, goes on reading",
             ),
             row(
                 "child cgroups",
