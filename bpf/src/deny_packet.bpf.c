@@ -62,8 +62,8 @@ static __always_inline struct deny_socket *held_instead(struct bpf_sock *sk)
 }
 
 /*
- * The denied process that runs, where the socket is not of its tree: it has inherited the socket, or
- * was handed it. What a tree made is refused by its owner.
+ * The denied process that runs, where the socket is not of its tree: it has inherited the socket,
+ * or was handed it. What a tree made is refused by its owner.
  */
 static __always_inline struct deny_task *borrower(const struct deny_socket *socket)
 {
