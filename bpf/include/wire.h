@@ -47,6 +47,7 @@ enum wire_info_flags {
 	WIRE_INFO_PATH_2 = 2048,      /* argument 2 points to a path (claimed) */
 	WIRE_INFO_PATH_3 = 4096,      /* argument 3 points to a path (claimed) */
 	WIRE_INFO_AT = 8192,          /* the argument before the path is its directory */
+	WIRE_INFO_MAPS = 16384,       /* maps the file behind argument 4: used.bpf.h */
 };
 
 /* n-gram bitmaps: 2^14, 2^15 and 2^17 bits. */
@@ -159,6 +160,7 @@ struct wire_stats {
 	__u64 spilled;            /* rows added to the sums of their program */
 	__u64 profiles_refused;   /* programs that found no free profile slot */
 	__u64 flow_peers_refused; /* packets of peers that found no room, counted without a name */
+	__u64 used_untold;        /* files in use that were not told, see used.bpf.h */
 	__u64 hits[8]; /* programs run, by enum wire_hook; counted for the marked child only */
 };
 
@@ -184,6 +186,7 @@ enum wire_kind {
 	WIRE_FLOW = 8,
 	WIRE_CGROUP = 9,
 	WIRE_PROCESS = 10,
+	WIRE_USED = 11,
 };
 
 /* Heads every record. */
@@ -430,6 +433,23 @@ struct wire_process {
 	struct wire_actor actor;
 };
 _Static_assert(sizeof(struct wire_process) == 80, "wire_process");
+
+enum wire_used_flags {
+	WIRE_USED_READ = 1, /* opened by a name that interpreters read; else mapped executable */
+	WIRE_USED_PATH_CUT = 2,
+};
+
+/* A file that a program uses as code, other than by executing it. */
+struct wire_used {
+	struct wire_header header;
+	struct wire_actor actor;
+	struct wire_file file;
+	__u16 flags; /* enum wire_used_flags */
+	__u16 path_size;
+	__u32 reserved;
+	/* the path follows */
+};
+_Static_assert(sizeof(struct wire_used) == 136, "wire_used");
 
 #include "deny_wire.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 // Every system call: counted by class, its order checked against the program's profile.
 
-#include "stream.bpf.h"
+#include "used.bpf.h"
 
 static __always_inline bool credentials_differ(const struct row *row, struct task_struct *task)
 {
@@ -71,6 +71,8 @@ static __always_inline int call_exit(struct task_struct *task, const struct pt_r
 	if (info.flags & WIRE_INFO_STREAM) {
 		regs_arguments(regs, call.compat, arguments);
 		streamed = stream_wants(info.flags, arguments);
+		if (info.flags & (WIRE_INFO_MAPS | WIRE_INFO_DESCRIPTOR))
+			used_call(row, task, ret, arguments, info.flags);
 	}
 	if (restarts && !streamed)
 		return 0;

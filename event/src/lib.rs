@@ -12,6 +12,7 @@ mod flow;
 pub mod gate;
 mod grams;
 mod subject;
+mod used;
 mod verdict;
 mod window;
 
@@ -27,6 +28,7 @@ pub use finding::{
 pub use flow::{Flow, FlowDirection, FlowPhase, Peer, Protocol};
 pub use grams::{GramReport, Grams};
 pub use subject::{Digest, Program, Subject, Workload};
+pub use used::{Use, Used};
 pub use verdict::{
     Action, DENIAL_NATS, Evidence, FileKey, Level, Mode, Remediation, Rule, Target, Verdict,
 };

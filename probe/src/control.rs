@@ -58,6 +58,8 @@ pub struct Stats {
     pub digests_refused: u64,
     /// Packets of peers of unconnected sockets that found no room: counted, but without a name.
     pub flow_peers_refused: u64,
+    /// Times that a file in use was not told: too many were, or a ring was half full.
+    pub used_untold: u64,
     /// Windows that closed although not everything of them had come.
     pub overdue: u64,
     /// Programs run for the marked child, by [`Hook::index`].
@@ -335,6 +337,7 @@ impl Shared {
             stats.spilled += cpu.spilled;
             stats.profiles_refused += cpu.profiles_refused;
             stats.flow_peers_refused += cpu.flow_peers_refused;
+            stats.used_untold += cpu.used_untold;
             for (sum, hits) in stats.hits.iter_mut().zip(cpu.hits) {
                 *sum += hits;
             }

@@ -162,7 +162,7 @@ impl Drain {
         if records.is_empty() && drained.undecodable == 0 && self.held.is_empty() {
             return Ok(true);
         }
-        let (events, learned) = {
+        let (events, used, learned) = {
             let mut naming = self.shared.naming();
             let (namer, resolver) = &mut *naming;
             namer.rename(resolver);
@@ -175,9 +175,12 @@ impl Drain {
             let digests = resolver.digests();
             let events =
                 self.held.release(now.boot_ns, |wanted, last| digests.answer(wanted, last));
-            (events, namer.take_learned())
+            (events, namer.take_used(), namer.take_learned())
         };
         self.learn(learned)?;
+        if !used.is_empty() && !self.send(Item::Used(used)) {
+            return Ok(false);
+        }
         Ok(events.is_empty() || self.send(Item::Events(events)))
     }
 

@@ -8,7 +8,7 @@ use std::{
 use hedgerow_bpf::wire;
 use hedgerow_event::{
     Actor, Call, Epoch, Event, Exec, Exit, FileKey, Fork, Loss, Origin, Provenance, Raw, Signal,
-    Subject,
+    Subject, Use, Used,
     calls::{self, Tables},
     gate,
 };
@@ -22,7 +22,7 @@ use crate::{
         digest::{Answer, Image, Script, Waits, Wanted},
         program::{self, Second},
     },
-    wire_event::{WireCall, WireEvent, WireExec},
+    wire_event::{WireCall, WireEvent, WireExec, WireUsed},
 };
 
 /// Processes remembered; past it all are forgotten and named anew.
@@ -70,6 +70,7 @@ pub struct Namer {
     workloads: HashMap<u64, u32>,
     programs: HashSet<(u32, u64, u32)>,
     learned: Vec<Learned>,
+    used: Vec<Used>,
     /// What is still being found out of the last exec's files.
     awaited: Awaited,
     /// The oldest epoch that is open: what is older is late.
@@ -87,6 +88,7 @@ impl Namer {
             workloads: HashMap::new(),
             programs: HashSet::new(),
             learned: Vec::new(),
+            used: Vec::new(),
             awaited: Awaited::default(),
             oldest,
             loss: Loss::default(),
@@ -96,6 +98,11 @@ impl Namer {
     /// What was found out since the last call.
     pub fn take_learned(&mut self) -> Vec<Learned> {
         std::mem::take(&mut self.learned)
+    }
+
+    /// Files that were told as used since the last call.
+    pub fn take_used(&mut self) -> Vec<Used> {
+        std::mem::take(&mut self.used)
     }
 
     /// What the event named last should wait for.
@@ -149,6 +156,10 @@ impl Namer {
                     let lineage = (actor.start_boot_ns, Root::from(&actor.root));
                     self.stood.insert(actor.tgid, lineage);
                 }
+                None
+            }
+            WireEvent::Used(used) => {
+                self.use_of(*used, resolver);
                 None
             }
             WireEvent::Cgroup(cgroup) => {
@@ -461,6 +472,20 @@ impl Namer {
             claimed: flag(wire::WIRE_CALL_CLAIMED),
         }));
         self.event(&wire.header, actor, origin)
+    }
+
+    /// Not an event: nothing is counted by it, and it waits for nothing.
+    fn use_of(&mut self, used: WireUsed, resolver: &mut Resolver) {
+        let wire = &used.record;
+        let Some(actor) = self.actor(&wire.actor, resolver) else { return };
+        let read = u32::from(wire.flags) & wire::WIRE_USED_READ != 0;
+        let file = FileKey {
+            device: wire.file.device,
+            inode: wire.file.inode,
+            generation: wire.file.generation,
+        };
+        let how = if read { Use::Read } else { Use::Mapped };
+        self.used.push(Used { actor, how, path: used.path.into(), file });
     }
 
     fn signal(&mut self, signal: &wire::wire_signal, resolver: &mut Resolver) -> Option<Event> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hedgerow_event::{Epoch, EpochClose, Event};
+use hedgerow_event::{Epoch, EpochClose, Event, Used};
 
 use crate::{
     Error, Result,
@@ -26,6 +26,8 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub enum Item {
     Events(Vec<Event>),
+    /// Files that programs use as code, apart from what execs tell.
+    Used(Vec<Used>),
     /// n-grams that a profile lacked; comes before the close of its epoch.
     Grams(GramReport),
     /// Every record of the epoch that was not late has come before.

@@ -29,6 +29,7 @@ pub enum WireEvent {
     Flow(Box<wire::wire_flow>),
     Cgroup(Box<WireCgroup>),
     Process(Box<wire::wire_process>),
+    Used(Box<WireUsed>),
 }
 
 #[derive(Debug, Clone)]
@@ -50,6 +51,12 @@ pub struct WireCall {
 #[derive(Debug, Clone)]
 pub struct WireCgroup {
     pub record: wire::wire_cgroup,
+    pub path: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct WireUsed {
+    pub record: wire::wire_used,
     pub path: String,
 }
 
@@ -80,6 +87,8 @@ unsafe impl Plain for wire::wire_flow {}
 unsafe impl Plain for wire::wire_cgroup {}
 // SAFETY: as above.
 unsafe impl Plain for wire::wire_process {}
+// SAFETY: as above.
+unsafe impl Plain for wire::wire_used {}
 
 /// The value at the head of `bytes` and what follows it.
 fn head<T: Plain>(bytes: &[u8]) -> Option<(T, &[u8])> {
@@ -150,6 +159,7 @@ pub fn decode(bytes: &[u8]) -> Result<WireEvent, DecodeError> {
         wire::WIRE_FLOW => WireEvent::Flow(Box::new(flow(kind, bytes)?)),
         wire::WIRE_CGROUP => WireEvent::Cgroup(Box::new(cgroup(kind, bytes)?)),
         wire::WIRE_PROCESS => WireEvent::Process(Box::new(fixed(kind, bytes)?)),
+        wire::WIRE_USED => WireEvent::Used(Box::new(used(kind, bytes)?)),
         _ => return Err(DecodeError::UnknownKind(kind)),
     })
 }
@@ -203,4 +213,14 @@ fn cgroup(kind: u16, bytes: &[u8]) -> Result<WireCgroup, DecodeError> {
         size_error::<wire::wire_cgroup>(kind, bytes, usize::from(record.path_size))
     })?;
     Ok(WireCgroup { record, path })
+}
+
+fn used(kind: u16, bytes: &[u8]) -> Result<WireUsed, DecodeError> {
+    let (record, rest): (wire::wire_used, _) = variable(kind, bytes)?;
+    let [path] = strings(rest, [record.path_size])
+        .ok_or_else(|| size_error::<wire::wire_used>(kind, bytes, usize::from(record.path_size)))?;
+    let flags = u32::from(record.flags);
+    at_most(kind, flags, wire::WIRE_USED_READ | wire::WIRE_USED_PATH_CUT)?;
+    let path = whole(path, flags & wire::WIRE_USED_PATH_CUT != 0);
+    Ok(WireUsed { record, path })
 }

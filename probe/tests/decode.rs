@@ -103,6 +103,15 @@ fn golden_bytes_of_a_process_that_stood_before() {
     assert_eq!((process.actor.tgid, process.actor.root.tgid), (4, 13));
 }
 
+#[test]
+fn golden_bytes_of_a_file_in_use() {
+    let WireEvent::Used(used) = decode(&Order::OWN.used()).unwrap() else { panic!() };
+    let record = used.record;
+    assert_eq!((record.actor.tgid, record.flags), (4, 3));
+    assert_eq!((record.file.device, record.file.inode, record.file.links), (0x0fe0_0002, 1234, 1));
+    assert_eq!(used.path, ".../lib/a.so");
+}
+
 fn check_flow(local: IpAddr, peer: IpAddr) {
     let octets = |address| match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
@@ -158,7 +167,10 @@ fn what_is_out_of_range_is_refused() {
     let mut bytes = Order::OWN.call();
     bytes[142] = 64;
     assert_eq!(decode(&bytes).unwrap_err(), DecodeError::Value { kind: 5, value: 64 });
-    for kind in [0, 11, u16::MAX] {
+    let mut bytes = Order::OWN.used();
+    bytes[128] = 8;
+    assert_eq!(decode(&bytes).unwrap_err(), DecodeError::Value { kind: 11, value: 8 });
+    for kind in [0, 12, u16::MAX] {
         let bytes = Order::OWN.header(kind, 16);
         assert_eq!(decode(&bytes).unwrap_err(), DecodeError::UnknownKind(kind));
     }

@@ -65,6 +65,7 @@ fn text_bytes(event: &WireEvent) -> usize {
         WireEvent::Exec(exec) => exec.path.len() + exec.filename.len() + exec.arguments.len(),
         WireEvent::Call(call) => call.path.as_ref().map_or(0, String::len),
         WireEvent::Cgroup(cgroup) => cgroup.path.len(),
+        WireEvent::Used(used) => used.path.len(),
         _ => 0,
     }
 }

@@ -120,6 +120,8 @@ fn take(
             capture.records(events.into_iter().map(Record::Event).collect());
             count
         }
+        // Captures hold what is counted and judged.
+        Item::Used(_) => 0,
         Item::Grams(report) => {
             capture.records(vec![Record::Grams(grams_of(report))]);
             1

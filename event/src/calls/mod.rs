@@ -67,6 +67,8 @@ pub mod flags {
     pub const PATH_3: u16 = 4096;
     /// The argument before the path is the directory that it is relative to.
     pub const AT: u16 = 8192;
+    /// Maps the file behind argument 4.
+    pub const MAPS: u16 = 16384;
 }
 
 /// A table entry.

@@ -5,8 +5,8 @@ use super::{
     Class::*,
     flags::{
         AT as T, CREDENTIALS as C, DESCRIPTOR as D, EVIDENCE as E, FORK as F, IF_ANONYMOUS as A,
-        IF_EXEC as X, IF_NAMESPACE as N, IF_PACKET as K, PATH_0 as P0, PATH_1 as P1, PATH_2 as P2,
-        PATH_3 as P3, STREAM as S,
+        IF_EXEC as X, IF_NAMESPACE as N, IF_PACKET as K, MAPS as M, PATH_0 as P0, PATH_1 as P1,
+        PATH_2 as P2, PATH_3 as P3, STREAM as S,
     },
 };
 
@@ -22,7 +22,7 @@ pub(super) const NATIVE: &[(u16, &str, Class, u16)] = &[
     (6, "lstat", Stat, 0),
     (7, "poll", Poll, 0),
     (8, "lseek", Seek, 0),
-    (9, "mmap", Map, S | E | X | A),
+    (9, "mmap", Map, S | E | X | A | M),
     (10, "mprotect", Protect, S | E | X),
     (11, "munmap", Map, 0),
     (12, "brk", Map, 0),

@@ -121,6 +121,17 @@ impl Order {
         [self.header(10, 80), self.actor()].concat()
     }
 
+    /// /lib/a.so, read, its head cut
+    pub fn used(self) -> Vec<u8> {
+        let file = [
+            self.longs([0x0fe0_0002, 1234, 55]),
+            self.words([3, 0o100_755, 0, 0o40_755, 0, 1]),
+        ]
+        .concat();
+        let fixed = [self.actor(), file, self.halves([3, 9]), self.words([0])].concat();
+        [self.header(11, 145), fixed, b"/lib/a.so".to_vec()].concat()
+    }
+
     /// One of each kind.
     pub fn all(self) -> Vec<Vec<u8>> {
         let v4 = |last| {
@@ -140,6 +151,7 @@ impl Order {
             self.flow([v4(3), v4(4)]),
             self.cgroup(),
             self.process(),
+            self.used(),
         ]
     }
 }

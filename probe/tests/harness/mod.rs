@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_event::{EpochClose, Event, Origin, Row};
+use hedgerow_event::{EpochClose, Event, Origin, Row, Used};
 use hedgerow_probe::{Control, GramReport, Item, Options, Probe, identity::Resolver};
 
 /// How long a test waits for what must come.
@@ -31,6 +31,7 @@ pub fn executable(path: &Path, content: &[u8]) {
 #[derive(Debug, Default)]
 pub struct Seen {
     pub events: Vec<Event>,
+    pub used: Vec<Used>,
     pub grams: Vec<GramReport>,
     pub closes: Vec<EpochClose>,
 }
@@ -72,6 +73,7 @@ impl Sensor {
                     Item::Events(events) => {
                         seen.events.extend(events.into_iter().filter(|event| keep(event)));
                     }
+                    Item::Used(used) => seen.used.extend(used),
                     Item::Grams(report) => seen.grams.push(report),
                     Item::Close(close) => seen.closes.push(close),
                 }

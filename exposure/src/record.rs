@@ -1,0 +1,256 @@
+//! What was used, and when it was watched: the table that the daemon keeps and writes, and that the
+//! command reads. Pure.
+
+use std::collections::HashMap;
+
+use hedgerow_event::Use;
+use serde::{Deserialize, Serialize};
+
+/// Name of the file in the state directory.
+pub const FILE: &str = "used.json";
+/// Of the format: what another daemon wrote is begun anew.
+pub const VERSION: u32 = 1;
+/// Files in the table. Full: what comes is counted as refused, and `not seen` is said no more.
+pub const FILES_MAX: usize = 65_536;
+/// Programs in workloads. Full: one more is counted with its file, without a name.
+pub const USERS_MAX: usize = 16_384;
+/// Programs named with a file; the rest is a number.
+pub const BY_MAX: usize = 8;
+/// Times of watching, and gaps. Full: the oldest two become one, which is longer.
+pub const SPANS_MAX: usize = 256;
+
+/// A program in a workload.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    pub workload: String,
+    pub program: String,
+}
+
+/// What names a file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    pub path: String,
+    /// The kernel's number, of the file system that holds the data.
+    pub device: u64,
+    pub inode: u64,
+    /// The process was in another mount namespace than the host's, where the path is meant.
+    pub elsewhere: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    #[serde(flatten)]
+    pub key: Key,
+    /// By whom and how; indices into [`Record::users`].
+    pub by: Vec<(u32, Use)>,
+    /// Times that it was used by one for whom there was no room.
+    pub more: u64,
+    pub first_ns: i64,
+    pub last_ns: i64,
+}
+
+/// A time, UTC, in which it was watched, or in which something was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Span {
+    pub from_ns: i64,
+    pub to_ns: i64,
+}
+
+/// The table as it is on disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    pub version: u32,
+    /// When it was watched, oldest first.
+    pub watched: Vec<Span>,
+    /// When records were lost meanwhile.
+    pub gaps: Vec<Span>,
+    /// Uses of files that found no room.
+    pub refused: u64,
+    pub users: Vec<User>,
+    pub files: Vec<Entry>,
+}
+
+impl Record {
+    /// Reads what [`Table::write`] wrote.
+    ///
+    /// # Errors
+    /// What it isn't, in words.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let record: Self = serde_json::from_slice(bytes).map_err(|why| why.to_string())?;
+        if record.version != VERSION {
+            return Err(format!("its version is {}, not {VERSION}", record.version));
+        }
+        let users = record.users.len();
+        let unknown = |entry: &Entry| entry.by.iter().any(|(user, _)| *user as usize >= users);
+        if record.files.iter().any(unknown) {
+            return Err("a file has a user that it doesn't name".into());
+        }
+        Ok(record)
+    }
+}
+
+/// Adds a span behind the others.
+fn push(spans: &mut Vec<Span>, span: Span) {
+    spans.push(span);
+    if spans.len() > SPANS_MAX {
+        let oldest = spans.remove(0);
+        spans[0].from_ns = oldest.from_ns;
+    }
+}
+
+/// The table as it grows.
+#[derive(Debug, Default)]
+pub struct Table {
+    record: Record,
+    files: HashMap<Key, usize>,
+    users: HashMap<User, u32>,
+}
+
+impl Table {
+    /// Goes on with what an earlier run wrote, from `now_ns` on.
+    pub fn begin(before: Record, now_ns: i64) -> Self {
+        let mut record = Record { version: VERSION, ..before };
+        record.files.truncate(FILES_MAX);
+        record.users.truncate(USERS_MAX);
+        push(&mut record.watched, Span { from_ns: now_ns, to_ns: now_ns });
+        let files = record.files.iter().enumerate().map(|(at, one)| (one.key.clone(), at));
+        let users = record.users.iter().zip(0..).map(|(user, at)| (user.clone(), at));
+        Self { files: files.collect(), users: users.collect(), record }
+    }
+
+    /// Notes a use.
+    pub fn used(&mut self, key: Key, how: Use, user: User, now_ns: i64) {
+        let user = self.user(user);
+        let at = match self.files.get(&key) {
+            Some(at) => *at,
+            None if self.record.files.len() >= FILES_MAX => {
+                self.record.refused += 1;
+                return;
+            }
+            None => {
+                let at = self.record.files.len();
+                self.files.insert(key.clone(), at);
+                let entry =
+                    Entry { key, by: Vec::new(), more: 0, first_ns: now_ns, last_ns: now_ns };
+                self.record.files.push(entry);
+                at
+            }
+        };
+        let entry = &mut self.record.files[at];
+        entry.last_ns = entry.last_ns.max(now_ns);
+        match user {
+            Some(user) if entry.by.contains(&(user, how)) => {}
+            Some(user) if entry.by.len() < BY_MAX => entry.by.push((user, how)),
+            _ => entry.more += 1,
+        }
+    }
+
+    fn user(&mut self, user: User) -> Option<u32> {
+        if let Some(at) = self.users.get(&user) {
+            return Some(*at);
+        }
+        let at = u32::try_from(self.record.users.len()).ok()?;
+        if self.record.users.len() >= USERS_MAX {
+            return None;
+        }
+        self.record.users.push(user.clone());
+        self.users.insert(user, at);
+        Some(at)
+    }
+
+    /// It was watched up to now; `lost` says that not everything came since the last call.
+    pub fn watched(&mut self, now_ns: i64, lost: bool) {
+        let Some(last) = self.record.watched.last_mut() else { return };
+        let since = last.to_ns;
+        last.to_ns = last.to_ns.max(now_ns);
+        if !lost {
+            return;
+        }
+        match self.record.gaps.last_mut().filter(|gap| gap.to_ns >= since) {
+            Some(gap) => gap.to_ns = now_ns,
+            None => push(&mut self.record.gaps, Span { from_ns: since, to_ns: now_ns }),
+        }
+    }
+
+    /// Uses that found no room.
+    pub fn refused(&self) -> u64 {
+        self.record.refused
+    }
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// It can't be written as JSON.
+    pub fn write(&self) -> serde_json::Result<Vec<u8>> {
+        serde_json::to_vec(&self.record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn key(path: &str) -> Key {
+        Key { path: path.into(), device: 1, inode: 2, elsewhere: false }
+    }
+
+    fn user(program: &str) -> User {
+        User { workload: "w".into(), program: program.into() }
+    }
+
+    #[test]
+    fn a_file_keeps_first_last_and_some_of_its_users_over_a_restart() {
+        let mut table = Table::begin(Record::default(), 10);
+        for (at, program) in (11..).zip(["/a", "/a", "/b"]) {
+            table.used(key("/lib/x.so"), Use::Mapped, user(program), at);
+        }
+        table.watched(20, false);
+        let read = Record::parse(&table.write().unwrap()).unwrap();
+        let mut table = Table::begin(read, 30);
+        for program in 0..20 {
+            table.used(key("/lib/x.so"), Use::Mapped, user(&format!("/{program}")), 31);
+        }
+        table.watched(40, true);
+        table.watched(50, true);
+        table.watched(60, false);
+        let record = Record::parse(&table.write().unwrap()).unwrap();
+        let entry = &record.files[0];
+        assert_eq!((entry.first_ns, entry.last_ns), (11, 31));
+        assert_eq!((entry.by.len(), entry.more), (BY_MAX, 14));
+        let span = |from_ns, to_ns| Span { from_ns, to_ns };
+        assert_eq!(record.watched, [span(10, 20), span(30, 60)]);
+        assert_eq!(record.gaps, [span(30, 50)]);
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted() {
+        let mut table = Table::begin(Record::default(), 0);
+        for file in 0..FILES_MAX + 3 {
+            table.used(key(&file.to_string()), Use::Ran, user("/a"), 1);
+        }
+        assert_eq!(table.refused(), 3);
+        for _ in 0..2 * SPANS_MAX {
+            push(&mut table.record.gaps, Span { from_ns: 1, to_ns: 2 });
+        }
+        assert_eq!(table.record.gaps.len(), SPANS_MAX);
+    }
+
+    #[test]
+    fn what_is_torn_or_foreign_is_refused() {
+        let mut table = Table::begin(Record::default(), 0);
+        table.used(key("/a"), Use::Ran, user("/a"), 1);
+        let whole = table.write().unwrap();
+        for length in 0..whole.len() {
+            assert!(Record::parse(&whole[..length]).is_err());
+        }
+        let text = String::from_utf8(whole).unwrap();
+        assert!(Record::parse(text.replace("\"version\":1", "\"version\":2").as_bytes()).is_err());
+        assert!(Record::parse(text.replace("[[0,", "[[7,").as_bytes()).is_err());
+    }
+}
