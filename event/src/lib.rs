@@ -14,6 +14,7 @@ mod grams;
 mod subject;
 mod used;
 mod verdict;
+pub mod version;
 mod window;
 
 pub use deed::{Aspect, CATALOGUE, Class, Deed, DeedRow};

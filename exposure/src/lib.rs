@@ -19,7 +19,9 @@ use serde::Serialize;
 pub enum Error {
     #[error("{file}: {field}: {why}")]
     Field { file: String, field: String, why: String },
-    #[error("{file} is no report of Trivy, Grype or OSV-Scanner, and no CycloneDX with vulnerabilities")]
+    #[error(
+        "{file} is no report of Trivy, Grype or OSV-Scanner, and no CycloneDX with vulnerabilities"
+    )]
     Foreign { file: String },
     #[error("{file} has more than {max} {what}")]
     TooMany { file: String, what: &'static str, max: usize },

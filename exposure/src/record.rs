@@ -19,6 +19,9 @@ pub const BY_MAX: usize = 8;
 /// Times of watching, and gaps. Full: the oldest two become one, which is longer.
 pub const SPANS_MAX: usize = 256;
 
+/// Workload of those that ran before the start: it isn't asked for, and may be any.
+pub const BEFORE: &str = "(before the start)";
+
 /// A program in a workload.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -28,7 +28,7 @@ fn what_is_mapped_executable_and_what_an_interpreter_reads_is_told_once() {
                 for _ in range(3): use('/a.so', 5); use('/data.so', 1)\n\
                 for name in ['/m.py', '/m.txt', '/m.py']: open(d + name).close()\n\
                 open(d + '/w.py', 'w').close()\n";
-    let sensor = Sensor::start(Options { flows: false, ..Options::default() });
+    let sensor = Sensor::start(Options { flows: false, observe_own: true, ..Options::default() });
     let run = Command::new("python3").args(["-c", text]).arg(&home).status().unwrap();
     assert!(run.success());
     let last = path("m.py");

@@ -21,6 +21,7 @@ mod start;
 mod status;
 mod tally;
 mod targets;
+mod used;
 mod watch;
 mod watchdog;
 
@@ -42,6 +43,7 @@ pub use self::alarm::finding as alarm_finding;
 pub use self::capture::{Capture, Run};
 pub use self::orders::Orders;
 pub use self::start::run;
+pub use self::used::{place, processes};
 use self::{
     act::{Actor, Done},
     heartbeat::Heart,
@@ -49,6 +51,7 @@ use self::{
     recorder::Recorder,
     report::Reporter,
     seen::Seen,
+    used::Uses,
     watch::Told,
     watchdog::{Loop, Part, Queue, Watchdog},
 };
@@ -87,6 +90,7 @@ struct Daemon {
     seen: Seen,
     pulse: Pulse,
     recorder: Recorder,
+    uses: Uses,
     tampered: Told,
     capture: Option<Capture>,
     /// A hole in it was told.
@@ -178,8 +182,8 @@ impl Daemon {
         }
         self.reporter.sweep();
         self.beat();
-        for refused in self.unread.take_untold() {
-            self.reporter.warn(&refused);
+        for said in self.unread.take_untold().into_iter().chain(self.uses.take_untold()) {
+            self.reporter.warn(&said);
         }
     }
 
@@ -194,6 +198,7 @@ impl Daemon {
                     self.actor.observe(event, learning);
                     self.pulse.observe(event);
                     self.recorder.observe(event);
+                    self.uses.observe(event);
                     if let Some((workload, cgroup_id)) = self.seen.observe(event) {
                         self.allow_anew(&workload, cgroup_id);
                     }
@@ -203,6 +208,7 @@ impl Daemon {
                     capture.records(events.into_iter().map(Record::Event).collect());
                 }
             }
+            Item::Used(used) => self.uses.used(used),
             Item::Grams(report) => {
                 let report = grams_of(report);
                 self.engine.grams(&report);
@@ -236,6 +242,7 @@ impl Daemon {
             capture.records(vec![Record::Close(close.clone())]);
             self.actor.tell_grounds(capture, close.end_boot_ns);
         }
+        self.uses.close(&close, &self.sensor.stats().unwrap_or_default());
         self.look_after_ourselves();
         let outcomes = self.engine.close(&close)?;
         self.last_close = Some(close);
@@ -416,6 +423,10 @@ impl Daemon {
         let stats = self.sensor.stats().ok();
         let stopped = probe.stop().map_err(Failure::host);
         drop(drain.join());
+        self.uses.stop();
+        for said in self.uses.take_untold() {
+            self.reporter.warn(&said);
+        }
         let now = hedgerow_responder::now().boot_ns;
         for outcome in self.engine.finish(now) {
             if let Outcome::Finding(finding, _) = outcome {

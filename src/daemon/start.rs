@@ -19,6 +19,7 @@ use super::{
     report::{self, Reporter},
     seen::Seen,
     service,
+    used::Uses,
     watch::Told,
     watchdog::{Loop, Progress, Queue, Stage, Watchdog},
 };
@@ -131,6 +132,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let stages = stages(&sensor, &turns, &ledger, reporter.outlets());
     let watchdog = Watchdog::start(stages, Arc::clone(&turns))?;
     let recorder = Recorder::new(config.recorder_bytes);
+    let now_ns = hedgerow_responder::now().wall_ns;
+    let uses = Uses::start(&config.state, now_ns, unread.clone())?;
     let mut daemon = Daemon {
         config,
         engine,
@@ -151,6 +154,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         overdue: 0,
         pulse: Pulse::default(),
         recorder,
+        uses,
         heart: Heart::new(&host),
         board,
         scraped: server.is_some(),

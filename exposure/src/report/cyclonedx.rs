@@ -62,7 +62,12 @@ impl Report {
 
 /// A reference of which the document has no component still names a package where it is a package
 /// URL.
-fn one(id: &str, severity: Severity, component: Option<Component>, reference: &str) -> Vulnerability {
+fn one(
+    id: &str,
+    severity: Severity,
+    component: Option<Component>,
+    reference: &str,
+) -> Vulnerability {
     let url = component.as_ref().and_then(|component| component.purl.clone());
     let url = url.or_else(|| reference.starts_with("pkg:").then(|| reference.to_owned()));
     let parsed = url.as_deref().and_then(purl::parse);

@@ -59,21 +59,23 @@ struct Location {
 
 impl Report {
     pub fn vulnerabilities(self) -> Box<dyn Iterator<Item = Vulnerability>> {
-        Box::new(self.matches.into_iter().map(|one| Vulnerability {
-            severity: Severity::named(&one.vulnerability.severity),
-            aliases: one
-                .related_vulnerabilities
-                .into_iter()
-                .map(|related| related.id)
-                .filter(|id| *id != one.vulnerability.id)
-                .collect(),
-            id: one.vulnerability.id,
-            package: one.artifact.name,
-            version: one.artifact.version,
-            fixed: one.vulnerability.fix.versions,
-            manager: Manager::named(&one.artifact.r#type),
-            path: one.artifact.locations.into_iter().next().map(|location| location.path),
-            purl: some(one.artifact.purl),
+        Box::new(self.matches.into_iter().map(|one| {
+            Vulnerability {
+                severity: Severity::named(&one.vulnerability.severity),
+                aliases: one
+                    .related_vulnerabilities
+                    .into_iter()
+                    .map(|related| related.id)
+                    .filter(|id| *id != one.vulnerability.id)
+                    .collect(),
+                id: one.vulnerability.id,
+                package: one.artifact.name,
+                version: one.artifact.version,
+                fixed: one.vulnerability.fix.versions,
+                manager: Manager::named(&one.artifact.r#type),
+                path: one.artifact.locations.into_iter().next().map(|location| location.path),
+                purl: some(one.artifact.purl),
+            }
         }))
     }
 }

@@ -20,9 +20,7 @@ pub const BYTES_MAX: u64 = 128 << 20;
 pub const VULNERABILITIES_MAX: usize = 200_000;
 
 /// How grave a scanner says that it is.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     #[default]
@@ -128,7 +126,9 @@ pub fn parse(file: &str, bytes: &[u8]) -> Result<Vec<Vulnerability>, Error> {
             read::<cyclonedx::Report>(file, bytes)?.vulnerabilities()
         }
         Shape { bom_format: Some(_), .. } => return Err(Error::Foreign { file: file.into() }),
-        Shape { schema_version: Some(_), .. } => read::<trivy::Report>(file, bytes)?.vulnerabilities(),
+        Shape { schema_version: Some(_), .. } => {
+            read::<trivy::Report>(file, bytes)?.vulnerabilities()
+        }
         Shape { matches: Some(_), .. } => read::<grype::Report>(file, bytes)?.vulnerabilities(),
         Shape { results: Some(_), .. } => read::<osv::Report>(file, bytes)?.vulnerabilities(),
         _ => return Err(Error::Foreign { file: file.into() }),

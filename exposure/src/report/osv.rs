@@ -84,7 +84,9 @@ impl Report {
             part.packages.into_iter().flat_map(move |package| {
                 let path = path.clone();
                 let Package { package, vulnerabilities, groups } = package;
-                vulnerabilities.into_iter().map(move |known| one(known, &package, &groups, path.clone()))
+                vulnerabilities
+                    .into_iter()
+                    .map(move |known| one(known, &package, &groups, path.clone()))
             })
         }))
     }

@@ -57,7 +57,13 @@ impl Report {
                     _ => found.pkg_name,
                 },
                 version: found.installed_version,
-                fixed: found.fixed_version.split(',').map(str::trim).map(String::from).filter_map(some).collect(),
+                fixed: found
+                    .fixed_version
+                    .split(',')
+                    .map(str::trim)
+                    .map(String::from)
+                    .filter_map(some)
+                    .collect(),
                 manager,
                 path: some(found.pkg_path),
                 purl: found.pkg_identifier.purl,

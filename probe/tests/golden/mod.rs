@@ -123,11 +123,9 @@ impl Order {
 
     /// /lib/a.so, read, its head cut
     pub fn used(self) -> Vec<u8> {
-        let file = [
-            self.longs([0x0fe0_0002, 1234, 55]),
-            self.words([3, 0o100_755, 0, 0o40_755, 0, 1]),
-        ]
-        .concat();
+        let file =
+            [self.longs([0x0fe0_0002, 1234, 55]), self.words([3, 0o100_755, 0, 0o40_755, 0, 1])]
+                .concat();
         let fixed = [self.actor(), file, self.halves([3, 9]), self.words([0])].concat();
         [self.header(11, 145), fixed, b"/lib/a.so".to_vec()].concat()
     }

@@ -13,10 +13,9 @@ use std::{
 use lz4_flex::frame::FrameDecoder;
 use sha2::Digest as _;
 
-use super::{
-    believed::{Directory, Stamp},
-    version,
-};
+use hedgerow_event::version;
+
+use super::believed::{Directory, Stamp};
 
 /// Files below `/var/lib/apt/lists`.
 const NAMES_MAX: usize = 4096;

@@ -16,7 +16,6 @@ mod dpkg;
 mod links;
 mod lists;
 mod setting;
-mod version;
 
 use std::{
     path::{Path, PathBuf},

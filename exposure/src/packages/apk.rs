@@ -1,0 +1,58 @@
+//! apk's database, one file.
+
+use super::{Files, Index, Manager, Package, Tree};
+
+const INSTALLED: &str = "/lib/apk/db/installed";
+
+#[derive(Debug, Default)]
+pub struct Database {
+    packages: Vec<Package>,
+    index: Index,
+}
+
+impl Database {
+    pub fn read(tree: &mut Tree) -> Result<Self, String> {
+        let path = tree.real(INSTALLED);
+        let text = match tree.text(&path)? {
+            Some(text) => text,
+            None => return Err(format!("there is no {INSTALLED}")),
+        };
+        let mut database = Self::default();
+        for stanza in text.split("\n\n") {
+            let Some(package) = package(stanza, tree) else { continue };
+            let at = database.packages.len();
+            database.index.add(&package.name, at);
+            if let Some(source) = &package.source {
+                database.index.add(source, at);
+            }
+            database.packages.push(package);
+        }
+        Ok(database)
+    }
+
+    pub fn find(&self, name: &str) -> Vec<Package> {
+        self.index.of(name).iter().map(|at| self.packages[*at].clone()).collect()
+    }
+}
+
+/// `P:` name, `V:` version, `o:` origin; `F:` a directory, followed by its files, `R:` each.
+fn package(stanza: &str, tree: &Tree) -> Option<Package> {
+    let field = |name| stanza.lines().find_map(|line| line.strip_prefix(name));
+    let mut files = Files::default();
+    let mut directory = "";
+    for line in stanza.lines() {
+        if let Some(name) = line.strip_prefix("F:") {
+            directory = name;
+        } else if let Some(name) = line.strip_prefix("R:") {
+            let slash = if directory.is_empty() { "" } else { "/" };
+            files.paths.insert(tree.real(&format!("/{directory}{slash}{name}")));
+        }
+    }
+    Some(Package {
+        name: field("P:")?.to_owned(),
+        source: field("o:").map(str::to_owned),
+        version: field("V:").unwrap_or_default().to_owned(),
+        manager: Manager::Apk,
+        files: Ok(files),
+    })
+}

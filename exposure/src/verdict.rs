@@ -1,0 +1,376 @@
+//! What is said of each vulnerability. Pure: time is an argument.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::{BTreeMap, BTreeSet},
+};
+
+use hedgerow_event::{Use, version};
+use serde::Serialize;
+
+use crate::{
+    Live, Place,
+    packages::{Databases, Files, Package},
+    record::{BEFORE, Entry, Record, Span, User},
+    report::{Manager, Severity, Vulnerability},
+};
+
+/// Users and processes that a row names; the rest is a number.
+pub const NAMED_MAX: usize = 8;
+
+/// Programs that run what they read, by how their names begin. Who else opens such a file (a
+/// backup, `grep`) doesn't use it as code.
+const INTERPRETERS: [&str; 16] = [
+    "python", "pypy", "node", "bun", "deno", "ruby", "jruby", "puma", "perl", "php", "java",
+    "uwsgi", "gunicorn", "apache2", "httpd", "mod_",
+];
+
+/// Whether vulnerable code is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It ran, was mapped or was read by what runs it, or is at the moment.
+    InUse,
+    /// It is fixed on disk, and a process still has what was there before.
+    Restart,
+    /// It isn't known.
+    Unknown,
+    /// Nobody was seen using it while it was watched.
+    NotSeen,
+    /// The installed version is the fixed one, or newer, and no process has another.
+    Fixed,
+}
+
+impl Verdict {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InUse => "in use",
+            Self::Restart => "restart",
+            Self::Unknown => "unknown",
+            Self::NotSeen => "not seen",
+            Self::Fixed => "fixed",
+        }
+    }
+}
+
+/// A use that was seen.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Seen {
+    pub how: Use,
+    pub workload: String,
+    pub program: String,
+}
+
+/// One vulnerability in one installed package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Row {
+    pub verdict: Verdict,
+    pub vulnerability: Vulnerability,
+    /// Name of the installed package, where one was found.
+    pub package: Option<String>,
+    pub installed: Option<String>,
+    /// The verdict in words.
+    pub why: String,
+    pub seen: Vec<Seen>,
+    /// Uses that are not named in `seen`.
+    pub more: u64,
+    pub first_ns: Option<i64>,
+    pub last_ns: Option<i64>,
+    /// Processes that use it at the moment.
+    pub live: Vec<Live>,
+    /// One of them listens.
+    pub listens: bool,
+    /// Findings about a program that was seen using it.
+    pub findings: u64,
+}
+
+/// What all verdicts rest on.
+#[derive(Debug)]
+pub struct Evidence<'a> {
+    pub record: &'a Record,
+    /// From here on what was seen, lost and watched is asked about.
+    pub since_ns: i64,
+    pub live: &'a [Live],
+    /// Only this workload's uses.
+    pub workload: Option<&'a str>,
+    /// Findings by the program that they are about.
+    pub findings: &'a BTreeMap<String, u64>,
+}
+
+impl Evidence<'_> {
+    /// The times of watching that are asked about.
+    pub fn watched(&self) -> Vec<Span> {
+        self.within(&self.record.watched)
+    }
+
+    /// The times in which something was lost.
+    pub fn gaps(&self) -> Vec<Span> {
+        self.within(&self.record.gaps)
+    }
+
+    fn within(&self, spans: &[Span]) -> Vec<Span> {
+        let since = self.since_ns;
+        let late = spans.iter().filter(|span| span.to_ns > since);
+        late.map(|span| Span { from_ns: span.from_ns.max(since), ..*span }).collect()
+    }
+}
+
+/// What was used, by path.
+struct Index<'a> {
+    by_path: BTreeMap<String, Vec<&'a Entry>>,
+}
+
+impl<'a> Index<'a> {
+    fn new(record: &'a Record) -> Self {
+        let mut by_path: BTreeMap<String, Vec<&Entry>> = BTreeMap::new();
+        for entry in &record.files {
+            let path = &entry.key.path;
+            by_path.entry(path.clone()).or_default().push(entry);
+            if let Some(source) = compiled_from(path) {
+                by_path.entry(source).or_default().push(entry);
+            }
+        }
+        Self { by_path }
+    }
+
+    /// Entries of a package's files, whose paths have `prefix` in front.
+    fn of(&self, files: &Files, prefix: &str) -> Vec<&'a Entry> {
+        let exact =
+            files.paths.iter().filter_map(|path| self.by_path.get(&format!("{prefix}{path}")));
+        let mut found: Vec<&Entry> = exact.flatten().copied().collect();
+        for under in &files.under {
+            let under = format!("{prefix}{under}");
+            let below = self.by_path.range(under.clone()..);
+            let below = below.take_while(|(path, _)| path.starts_with(&under));
+            let own = below.filter(|(path, _)| !path[under.len()..].contains("node_modules/"));
+            found.extend(own.flat_map(|(_, entries)| entries));
+        }
+        found
+    }
+}
+
+/// `x/__pycache__/m.cpython-311.pyc` is of `x/m.py`, which a package has without the other.
+fn compiled_from(path: &str) -> Option<String> {
+    let (directory, name) = path.strip_suffix(".pyc")?.rsplit_once("/__pycache__/")?;
+    let module = name.split('.').next()?;
+    Some(format!("{directory}/{module}.py"))
+}
+
+/// A verdict for each vulnerability in each package that it means, what matters most first.
+pub fn judge(
+    vulnerabilities: &[Vulnerability],
+    databases: &mut Databases,
+    evidence: &Evidence<'_>,
+) -> Vec<Row> {
+    let index = Index::new(evidence.record);
+    let mut rows = Vec::new();
+    for vulnerability in vulnerabilities {
+        match databases.find(vulnerability) {
+            Err(why) => rows.push(empty(vulnerability, Verdict::Unknown, why)),
+            Ok(packages) => rows.extend(
+                packages.iter().map(|one| row(vulnerability, one, databases, &index, evidence)),
+            ),
+        }
+    }
+    rows.sort_by(|a, b| key(a).cmp(&key(b)));
+    rows.dedup();
+    rows
+}
+
+/// By what matters: verdict, who can be reached from outside, severity.
+fn key(row: &Row) -> (u8, bool, Reverse<Severity>, bool, &str, &Option<String>) {
+    let rank = match row.verdict {
+        Verdict::InUse | Verdict::Restart => 0,
+        verdict => verdict as u8,
+    };
+    let of = &row.vulnerability;
+    (rank, !row.listens, Reverse(of.severity), row.findings == 0, &of.id, &row.package)
+}
+
+fn empty(vulnerability: &Vulnerability, verdict: Verdict, why: String) -> Row {
+    Row {
+        verdict,
+        vulnerability: vulnerability.clone(),
+        package: None,
+        installed: None,
+        why,
+        seen: Vec::new(),
+        more: 0,
+        first_ns: None,
+        last_ns: None,
+        live: Vec::new(),
+        listens: false,
+        findings: 0,
+    }
+}
+
+fn row(
+    vulnerability: &Vulnerability,
+    package: &Package,
+    databases: &Databases,
+    index: &Index<'_>,
+    evidence: &Evidence<'_>,
+) -> Row {
+    let mut row = empty(vulnerability, Verdict::Unknown, String::new());
+    row.package = Some(package.name.clone());
+    row.installed = Some(package.version.clone());
+    let files = match &package.files {
+        Ok(files) if !files.is_empty() => files,
+        Ok(_) => return Row { why: "the package has no files".into(), ..row },
+        Err(why) => return Row { why: format!("its files aren't known: {why}"), ..row },
+    };
+    let old = look_at_live(&mut row, files, databases, evidence);
+    let fixed = is_fixed(vulnerability, package);
+    if fixed && old {
+        row.verdict = Verdict::Restart;
+        row.why = "fixed on disk; a process has what was there before".into();
+        return row;
+    }
+    if fixed {
+        row.live.clear();
+        row.listens = false;
+        row.verdict = Verdict::Fixed;
+        row.why = "the installed version has the fix, and no process has another file".into();
+        return row;
+    }
+    look_at_record(&mut row, files, databases, index, evidence);
+    (row.verdict, row.why) = said(&row, evidence);
+    row
+}
+
+/// Notes the processes that have a file of the package mapped; whether one has a file that was
+/// replaced since.
+fn look_at_live(
+    row: &mut Row,
+    files: &Files,
+    databases: &Databases,
+    evidence: &Evidence<'_>,
+) -> bool {
+    let tree = databases.tree();
+    let root = tree.root().to_string_lossy();
+    let root = root.trim_end_matches('/');
+    let mut old = false;
+    for process in evidence.live {
+        let below = |path: &str| match process.place {
+            Place::Here => path.strip_prefix(root).map(str::to_owned),
+            Place::Tree => Some(path.to_owned()),
+            Place::Elsewhere => None,
+        };
+        let is_own = |path: &str| {
+            files.paths.contains(path)
+                || files.under.iter().any(|under| path.starts_with(under.as_str()))
+        };
+        let mut uses = false;
+        for mapping in &process.mapped {
+            let Some(path) = below(&mapping.path).filter(|path| is_own(path)) else { continue };
+            uses = true;
+            // An overlay's files have another device than those of the file systems below.
+            let replaced = tree
+                .stat(&path)
+                .is_some_and(|stat| stat.device == mapping.device && stat.inode != mapping.inode);
+            old |= mapping.deleted || replaced;
+        }
+        if uses {
+            row.listens |= process.listens;
+            if row.live.len() < NAMED_MAX {
+                row.live.push(Live { mapped: Vec::new(), ..process.clone() });
+            } else {
+                row.more += 1;
+            }
+        }
+    }
+    old
+}
+
+/// Adds what was recorded.
+fn look_at_record(
+    row: &mut Row,
+    files: &Files,
+    databases: &Databases,
+    index: &Index<'_>,
+    evidence: &Evidence<'_>,
+) {
+    let root = databases.tree().root().to_string_lossy();
+    let prefix = root.trim_end_matches('/');
+    let users = &evidence.record.users;
+    let mut seen = BTreeSet::new();
+    // A workload's own paths are meant in its own root.
+    let here = index.of(files, prefix).into_iter().filter(|entry| !entry.key.elsewhere);
+    let inside = evidence.workload.map(|_| index.of(files, "")).unwrap_or_default();
+    let inside = inside.into_iter().filter(|entry| entry.key.elsewhere);
+    for entry in here.chain(inside).filter(|entry| entry.last_ns >= evidence.since_ns) {
+        let by = entry.by.iter().filter_map(|(user, how)| Some((users.get(*user as usize)?, *how)));
+        let by = by.filter(|(user, how)| *how != Use::Read || interprets(user));
+        let meant = |user: &User, only| user.workload == only || user.workload == BEFORE;
+        let by = by.filter(|(user, _)| evidence.workload.is_none_or(|only| meant(user, only)));
+        let before = seen.len();
+        let mut any = false;
+        for (user, how) in by {
+            any = true;
+            let User { workload, program } = user.clone();
+            seen.insert(Seen { how, workload, program });
+        }
+        // Who found no room with the file may be anybody.
+        if any || entry.more > 0 && entry.by.iter().all(|(_, how)| *how != Use::Read) {
+            row.more += if seen.len() == before && !any { entry.more } else { 0 };
+            let first = row.first_ns.map_or(entry.first_ns, |first| first.min(entry.first_ns));
+            let last = row.last_ns.map_or(entry.last_ns, |last| last.max(entry.last_ns));
+            (row.first_ns, row.last_ns) = (Some(first), Some(last));
+        }
+    }
+    let programs: BTreeSet<&String> = seen.iter().map(|one| &one.program).collect();
+    row.findings = programs.into_iter().filter_map(|one| evidence.findings.get(one)).sum();
+    row.more += seen.len().saturating_sub(NAMED_MAX) as u64;
+    row.seen = seen.into_iter().take(NAMED_MAX).collect();
+}
+
+fn interprets(user: &User) -> bool {
+    let path = user.program.split(' ').next().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    INTERPRETERS.iter().any(|interpreter| name.starts_with(interpreter))
+}
+
+fn said(row: &Row, evidence: &Evidence<'_>) -> (Verdict, String) {
+    if !row.live.is_empty() {
+        let listens = if row.listens { ", one that listens" } else { "" };
+        let count = row.live.len();
+        return (Verdict::InUse, format!("{count} processes have it mapped now{listens}"));
+    }
+    if row.first_ns.is_some() {
+        let hows: BTreeSet<Use> = row.seen.iter().map(|one| one.how).collect();
+        let word = |how: &Use| match how {
+            Use::Ran => "ran",
+            Use::Mapped => "was mapped",
+            Use::Read => "was read by an interpreter",
+        };
+        let words: Vec<&str> = hows.iter().map(word).collect();
+        return (Verdict::InUse, format!("it {}", words.join(", ")));
+    }
+    if evidence.watched().is_empty() {
+        return (Verdict::Unknown, "nothing was watched in that time".into());
+    }
+    if !evidence.gaps().is_empty() {
+        return (Verdict::Unknown, "records were lost in that time".into());
+    }
+    if evidence.record.refused > 0 {
+        return (Verdict::Unknown, "the table of files in use was full".into());
+    }
+    (Verdict::NotSeen, "nobody was seen using it".into())
+}
+
+/// Whether the installed version has the fix. Versions are ordered as Debian does where the
+/// system's packages are meant; of others only the very version counts.
+fn is_fixed(vulnerability: &Vulnerability, package: &Package) -> bool {
+    let installed = package.version.as_str();
+    match package.manager {
+        Manager::Dpkg | Manager::Apk => {
+            let order = |a: &&String, b: &&String| version::compare(a, b);
+            let newest = vulnerability.fixed.iter().max_by(order);
+            newest.is_some_and(|fixed| version::compare(installed, fixed) != Ordering::Less)
+        }
+        _ => vulnerability.fixed.iter().any(|fixed| fixed == installed),
+    }
+}
+
+#[cfg(test)]
+mod tests;

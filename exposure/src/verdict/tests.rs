@@ -1,0 +1,180 @@
+#![allow(clippy::unwrap_used)]
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use super::*;
+use crate::{
+    Mapping,
+    packages::Tree,
+    record::{Key, Table},
+    vex::{Assertion, document},
+};
+
+const WATCHED: (i64, i64) = (100, 200);
+
+struct Host {
+    home: tempfile::TempDir,
+    table: Table,
+}
+
+impl Host {
+    /// A tree with one package, `x` 1.0-1, that has a program, a library and a module.
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = home.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        write("var/lib/dpkg/status", "Package: x\nStatus: install ok installed\nVersion: 1.0-1\n");
+        write("var/lib/dpkg/info/x.list", "/usr/bin/x\n/usr/lib/x.so\n/usr/lib/m.py\n");
+        write("usr/lib/x.so", "");
+        let mut table = Table::begin(Record::default(), WATCHED.0);
+        table.watched(WATCHED.1, false);
+        Self { home, table }
+    }
+
+    fn root(&self) -> String {
+        self.home.path().canonicalize().unwrap().to_str().unwrap().to_owned()
+    }
+
+    fn uses(&mut self, path: &str, how: Use, workload: &str, program: &str, elsewhere: bool) {
+        let key = Key { path: path.into(), device: 1, inode: 1, elsewhere };
+        let user = User { workload: workload.into(), program: program.into() };
+        self.table.used(key, how, user, 150);
+    }
+
+    fn judged(&self, fixed: &[&str], live: &[Live], workload: Option<&str>) -> Row {
+        let record = Record::parse(&self.table.write().unwrap()).unwrap();
+        let vulnerability = Vulnerability {
+            id: "CVE-2026-1".into(),
+            aliases: vec!["GHSA-1".into()],
+            severity: Severity::High,
+            package: "x".into(),
+            version: "1.0-1".into(),
+            fixed: fixed.iter().map(|one| (*one).to_owned()).collect(),
+            manager: Manager::Dpkg,
+            path: None,
+            purl: Some("pkg:deb/debian/x@1.0-1".into()),
+        };
+        let mut databases = Databases::new(Tree::new(self.home.path()).unwrap());
+        let findings = BTreeMap::from([("/usr/bin/python3.11 /a".to_owned(), 2)]);
+        let evidence =
+            Evidence { record: &record, since_ns: 0, live, workload, findings: &findings };
+        let mut rows = judge(&[vulnerability], &mut databases, &evidence);
+        assert_eq!(rows.len(), 1);
+        rows.remove(0)
+    }
+
+    fn live(&self, path: &str, deleted: bool, place: Place) -> Live {
+        let stat = fs::metadata(self.home.path().join("usr/lib/x.so")).unwrap();
+        let mapping = Mapping { path: path.into(), device: stat.dev(), inode: stat.ino(), deleted };
+        Live { pid: 7, program: "/d".into(), listens: true, place, mapped: vec![mapping] }
+    }
+}
+
+#[test]
+fn what_nobody_used_is_not_seen_and_with_loss_unknown() {
+    let mut host = Host::new();
+    assert_eq!(host.judged(&["1.0-2"], &[], None).verdict, Verdict::NotSeen);
+    host.table.watched(300, true);
+    assert_eq!(host.judged(&["1.0-2"], &[], None).verdict, Verdict::Unknown);
+    host.table = Table::default();
+    host.table.watched(300, false);
+    let unwatched = Record { version: crate::record::VERSION, ..Record::default() };
+    host.table = Table::begin(unwatched, 0);
+    assert_eq!(host.judged(&[], &[], None).why, "nothing was watched in that time");
+}
+
+#[test]
+fn what_ran_was_mapped_or_read_by_an_interpreter_is_in_use() {
+    for (path, how, program, verdict) in [
+        ("/usr/bin/x", Use::Ran, "/usr/bin/x", Verdict::InUse),
+        ("/usr/lib/x.so", Use::Mapped, "/usr/bin/d", Verdict::InUse),
+        ("/usr/lib/m.py", Use::Read, "/usr/bin/python3.11 /a", Verdict::InUse),
+        (
+            "/usr/lib/__pycache__/m.cpython-311.pyc",
+            Use::Read,
+            "/usr/bin/python3.11",
+            Verdict::InUse,
+        ),
+        ("/usr/lib/m.py", Use::Read, "/usr/bin/grep", Verdict::NotSeen),
+        ("/usr/lib/other.so", Use::Mapped, "/usr/bin/d", Verdict::NotSeen),
+    ] {
+        let mut host = Host::new();
+        host.uses(&format!("{}{path}", host.root()), how, "w", program, false);
+        let row = host.judged(&["1.0-2"], &[], None);
+        assert_eq!(row.verdict, verdict, "{path} by {program}");
+        if verdict == Verdict::InUse {
+            assert_eq!((row.seen[0].how, row.seen[0].program.as_str()), (how, program));
+            assert_eq!((row.first_ns, row.last_ns), (Some(150), Some(150)));
+            assert_eq!(row.findings, if program.ends_with("/a") { 2 } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn a_path_means_another_file_in_another_namespace() {
+    let mut host = Host::new();
+    host.uses(&format!("{}/usr/bin/x", host.root()), Use::Ran, "w", "/usr/bin/x", true);
+    host.uses("/usr/lib/x.so", Use::Mapped, "docker/a", "/d", true);
+    assert_eq!(host.judged(&[], &[], None).verdict, Verdict::NotSeen);
+    assert_eq!(host.judged(&[], &[], Some("docker/a")).verdict, Verdict::InUse);
+    assert_eq!(host.judged(&[], &[], Some("docker/b")).verdict, Verdict::NotSeen);
+    let at = |place| host.live("/usr/lib/x.so", false, place);
+    assert_eq!(host.judged(&[], &[at(Place::Tree)], None).verdict, Verdict::InUse);
+    assert_eq!(host.judged(&[], &[at(Place::Elsewhere)], None).verdict, Verdict::NotSeen);
+    assert_eq!(host.judged(&[], &[at(Place::Here)], None).verdict, Verdict::NotSeen);
+}
+
+#[test]
+fn fixed_on_disk_and_old_in_memory_is_a_restart() {
+    let host = Host::new();
+    let path = format!("{}/usr/lib/x.so", host.root());
+    let new = host.live(&path, false, Place::Here);
+    let old = host.live(&path, true, Place::Here);
+    let mut other = new.clone();
+    other.mapped[0].inode += 1;
+    assert_eq!(host.judged(&["1.0-1"], &[new.clone()], None).verdict, Verdict::Fixed);
+    for process in [old.clone(), other] {
+        let row = host.judged(&["1.0-1"], &[process], None);
+        assert_eq!((row.verdict, row.listens, row.live[0].pid), (Verdict::Restart, true, 7));
+    }
+    for process in [new, old] {
+        assert_eq!(host.judged(&["1.0-2"], &[process], None).verdict, Verdict::InUse);
+    }
+    assert!(Path::new(&path).exists());
+}
+
+#[test]
+fn observation_alone_never_says_that_nothing_is_affected() {
+    let mut host = Host::new();
+    let said = |row: &Row, assertions: &[Assertion]| {
+        let rows = [row.clone()];
+        let document = document(&rows, assertions, "watched from A to B, no gaps", "h", "T");
+        serde_json::to_value(document).unwrap()["statements"][0].clone()
+    };
+    let unseen = host.judged(&["1.0-2"], &[], None);
+    let statement = said(&unseen, &[]);
+    assert_eq!(statement["status"], "under_investigation");
+    assert!(statement["status_notes"].as_str().unwrap().contains("watched from A to B"));
+    let assertion = Assertion {
+        id: "GHSA-1".into(),
+        justification: "vulnerable_code_not_in_execute_path".into(),
+        by: "Carol".into(),
+        until: "2027-01-01".into(),
+    };
+    let statement = said(&unseen, std::slice::from_ref(&assertion));
+    assert_eq!(statement["status"], "not_affected");
+    assert!(
+        statement["status_notes"]
+            .as_str()
+            .unwrap()
+            .starts_with("Asserted by Carol, until 2027-01-01.")
+    );
+    let other = Assertion { id: "CVE-2026-9".into(), ..assertion };
+    assert_eq!(said(&unseen, &[other])["status"], "under_investigation");
+    host.uses(&format!("{}/usr/bin/x", host.root()), Use::Ran, "w", "/usr/bin/x", false);
+    let statement = said(&host.judged(&["1.0-2"], &[], None), &[]);
+    assert_eq!(statement["status"], "affected");
+    assert_eq!(statement["action_statement"], "Update x to 1.0-2.");
+}

@@ -1,0 +1,338 @@
+//! What runs, or is mapped or read as code, kept for `hedgerow exposure`. The loop notes it and waits
+//! for nothing; a thread of its own keeps the table, looks at what ran before the start, and writes.
+
+use std::{
+    collections::HashMap,
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Read, Write},
+    mem::take,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hedgerow_event::{EpochClose, Event, FileKey, Origin, Subject, Use, Used};
+use hedgerow_exposure::{
+    Place, mappings,
+    record::{BEFORE, FILE, Key, Record, Table, User},
+};
+use hedgerow_hostfile::{Reader, Refusals};
+use hedgerow_probe::Stats;
+
+use crate::exit::Failure;
+
+/// Windows that wait for the thread. Full: what a window brought is lost, and the table says so.
+const WINDOWS_MAX: usize = 16;
+/// Different uses of a window. Full: the rest is lost, and the table says so.
+const USES_MAX: usize = 16_384;
+/// The table is written this often, and at the end.
+const WRITE: Duration = Duration::from_secs(60);
+/// Processes that ran before the start and are looked at, and bytes of what each has mapped.
+const PROCESSES_MAX: usize = 65_536;
+const MAPS_BYTES_MAX: u64 = 4 << 20;
+/// A table with all its files and users named at length.
+const TABLE_BYTES_MAX: u64 = 256 << 20;
+
+/// Of a use: the file, how, and by whom.
+type What = (Arc<str>, FileKey, Use, Arc<Subject>);
+
+/// What a window brought.
+struct Window {
+    end_ns: i64,
+    lost: bool,
+    /// With one of the processes.
+    uses: HashMap<What, u32>,
+}
+
+/// The loop's end.
+#[derive(Debug)]
+pub struct Uses {
+    pending: HashMap<What, u32>,
+    lost: bool,
+    /// Records that were lost, as of the last window.
+    losses: u64,
+    windows: Option<Sender<Window>>,
+    thread: Option<JoinHandle<()>>,
+    /// What an operator should hear.
+    untold: Arc<Mutex<Vec<String>>>,
+}
+
+impl Uses {
+    /// Starts the thread, with what an earlier run left in the state directory. The sensor watches
+    /// already, so that nothing falls between what ran before and what comes.
+    ///
+    /// # Errors
+    /// There can't be a thread.
+    pub fn start(state: &Path, now_ns: i64, refusals: Refusals) -> anyhow::Result<Self> {
+        let (windows, receiver) = bounded(WINDOWS_MAX);
+        let untold = Arc::new(Mutex::new(Vec::new()));
+        let keeper = Keeper {
+            path: state.join(FILE),
+            untold: Arc::clone(&untold),
+            reader: Reader::sharing("maps", refusals),
+            failed: false,
+            full: false,
+        };
+        let thread = std::thread::Builder::new().name("hedgerow-used".into());
+        let thread = thread.spawn(move || keeper.run(&receiver, now_ns)).map_err(Failure::host)?;
+        Ok(Self {
+            pending: HashMap::new(),
+            lost: false,
+            losses: 0,
+            windows: Some(windows),
+            thread: Some(thread),
+            untold,
+        })
+    }
+
+    /// Notes what an exec tells: the file that ran, and the script where one was named by its path.
+    pub fn observe(&mut self, event: &Event) {
+        let Origin::Exec(exec) = &event.origin else { return };
+        let subject = &event.actor.subject;
+        if !exec.memory {
+            let what = (Arc::clone(&exec.path), exec.file, Use::Ran, Arc::clone(subject));
+            self.note(what, event.actor.tgid);
+        }
+        if let Some(script) = subject.program.script_path() {
+            let what = (script.into(), FileKey::default(), Use::Ran, Arc::clone(subject));
+            self.note(what, event.actor.tgid);
+        }
+    }
+
+    /// Notes what was mapped or read.
+    pub fn used(&mut self, used: Vec<Used>) {
+        for Used { actor, how, path, file } in used {
+            self.note((path, file, how, actor.subject), actor.tgid);
+        }
+    }
+
+    fn note(&mut self, what: What, tgid: u32) {
+        if self.pending.len() < USES_MAX {
+            self.pending.insert(what, tgid);
+        } else {
+            self.lost = true;
+        }
+    }
+
+    /// Hands a window over.
+    pub fn close(&mut self, close: &EpochClose, stats: &Stats) {
+        let losses = stats.lost
+            + stats.calls_uncounted
+            + stats.skipped
+            + stats.used_untold
+            + stats.overdue;
+        let lost = take(&mut self.lost) || losses > self.losses;
+        self.losses = losses;
+        let end_ns = close.end_boot_ns.cast_signed().saturating_add(close.realtime_offset_ns);
+        let window = Window { end_ns, lost, uses: take(&mut self.pending) };
+        if self.windows.as_ref().is_some_and(|windows| windows.try_send(window).is_err()) {
+            self.lost = true;
+        }
+    }
+
+    /// What an operator should hear.
+    pub fn take_untold(&self) -> Vec<String> {
+        take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has everything written.
+    pub fn stop(&mut self) {
+        self.windows = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            let said = "the thread that keeps what was used has panicked".to_owned();
+            self.untold.lock().unwrap_or_else(PoisonError::into_inner).push(said);
+        }
+    }
+}
+
+/// The thread's end.
+struct Keeper {
+    path: PathBuf,
+    untold: Arc<Mutex<Vec<String>>>,
+    reader: Reader,
+    /// A failure to write was told, or that the table is full.
+    failed: bool,
+    full: bool,
+}
+
+impl Keeper {
+    fn run(mut self, windows: &Receiver<Window>, now_ns: i64) {
+        let mut table = Table::begin(self.before(), now_ns);
+        self.stood(&mut table, now_ns);
+        self.write(&table);
+        let mut written = Instant::now();
+        for window in windows {
+            for ((path, file, how, subject), tgid) in window.uses {
+                let user = User {
+                    workload: subject.workload.as_str().into(),
+                    program: subject.program.to_string(),
+                };
+                let key = Key {
+                    path: path.as_ref().into(),
+                    device: file.device,
+                    inode: file.inode,
+                    elsewhere: is_elsewhere(tgid),
+                };
+                table.used(key, how, user, window.end_ns);
+            }
+            table.watched(window.end_ns, window.lost);
+            if table.refused() > 0 && !self.full {
+                self.full = true;
+                self.tell("the table of files in use is full: what comes is counted only".into());
+            }
+            if written.elapsed() >= WRITE {
+                self.write(&table);
+                written = Instant::now();
+            }
+        }
+        self.write(&table);
+    }
+
+    fn tell(&self, said: String) {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner).push(said);
+    }
+
+    /// What an earlier run left.
+    fn before(&self) -> Record {
+        let read = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&self.path)
+            .and_then(|file| {
+                let mut bytes = Vec::new();
+                file.take(TABLE_BYTES_MAX).read_to_end(&mut bytes)?;
+                Ok(bytes)
+            });
+        let why = match read {
+            Ok(bytes) => match Record::parse(&bytes) {
+                Ok(record) => return record,
+                Err(why) => why,
+            },
+            Err(why) if why.kind() == ErrorKind::NotFound => return Record::default(),
+            Err(why) => why.to_string(),
+        };
+        let path = self.path.display();
+        self.tell(format!("{path} can't be read ({why}): what was used is recorded anew"));
+        Record::default()
+    }
+
+    /// What processes have mapped that ran before they could be seen to map it. Names of their
+    /// workloads are not asked for.
+    fn stood(&mut self, table: &mut Table, now_ns: i64) {
+        let own = std::process::id();
+        for pid in processes().into_iter().filter(|pid| *pid != own) {
+            let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else { continue };
+            let Ok(maps) = self.reader.read_proc(pid, "maps", MAPS_BYTES_MAX) else { continue };
+            let program = program.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
+            let elsewhere = is_elsewhere(pid);
+            for mapping in mappings(&String::from_utf8_lossy(&maps)) {
+                let how = if mapping.path == program { Use::Ran } else { Use::Mapped };
+                let (major, minor) =
+                    (libc::major(mapping.device), libc::minor(mapping.device));
+                let key = Key {
+                    path: mapping.path,
+                    device: u64::from(major) << 20 | u64::from(minor),
+                    inode: mapping.inode,
+                    elsewhere,
+                };
+                let user = User { workload: BEFORE.into(), program: program.clone() };
+                table.used(key, how, user, now_ns);
+            }
+        }
+    }
+
+    fn write(&mut self, table: &Table) {
+        match write(&self.path, table) {
+            Ok(()) => self.failed = false,
+            Err(why) if !self.failed => {
+                self.failed = true;
+                self.tell(format!("what was used is not written: {why:#}"));
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Replaces the file at once: a crash leaves the old one or the new one.
+fn write(path: &Path, table: &Table) -> anyhow::Result<()> {
+    let fresh = path.with_extension("new");
+    let failed = || format!("can't write {}", path.display());
+    let mut options = OpenOptions::new();
+    let options = options.create(true).write(true).truncate(true).mode(0o600);
+    let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&fresh).with_context(failed)?;
+    file.write_all(&table.write()?).with_context(failed)?;
+    file.sync_all().with_context(failed)?;
+    fs::rename(&fresh, path).with_context(failed)
+}
+
+/// Numbers of the processes that there are.
+pub fn processes() -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.take(PROCESSES_MAX).collect()
+}
+
+/// Whether a process's paths are meant in another mount namespace than the host's. One that is gone
+/// is taken for the host's: its file is then rather said to be in use than not.
+fn is_elsewhere(pid: u32) -> bool {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    let host = namespace("1").or_else(|| namespace("self"));
+    namespace(&pid.to_string()).is_some_and(|own| host.is_some_and(|host| own != host))
+}
+
+/// Where a process's paths are meant, for one who asks about the tree below `root`.
+pub fn place(pid: u32, root: &Path) -> Place {
+    let link = |name: &str| fs::read_link(format!("/proc/{name}/ns/mnt")).ok();
+    if link(&pid.to_string()).is_none_or(|own| Some(own) == link("self")) {
+        return Place::Here;
+    }
+    use std::os::unix::fs::MetadataExt;
+    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    match (fs::metadata(format!("/proc/{pid}/root/")), fs::metadata(root)) {
+        (Ok(own), Ok(asked)) if same(own, asked) => Place::Tree,
+        _ => Place::Elsewhere,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn keeper(path: &Path) -> Keeper {
+        Keeper {
+            path: path.into(),
+            untold: Arc::default(),
+            reader: Reader::new("maps"),
+            failed: false,
+            full: false,
+        }
+    }
+
+    #[test]
+    fn a_torn_table_is_told_and_begun_anew_and_a_full_disk_is_told_once() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join(FILE);
+        let mut keeper_of = keeper(&path);
+        let mut table = Table::begin(keeper_of.before(), 1);
+        keeper_of.stood(&mut table, 1);
+        keeper_of.write(&table);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!keeper_of.before().files.is_empty(), "other processes have something mapped");
+        let whole = fs::read(&path).unwrap();
+        fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert_eq!(keeper_of.before(), Record::default());
+        let said = take(&mut *keeper_of.untold.lock().unwrap());
+        assert!(said.len() == 1 && said[0].contains("recorded anew"), "{said:?}");
+        let mut nowhere = keeper(&home.path().join("none").join(FILE));
+        nowhere.write(&table);
+        nowhere.write(&table);
+        assert_eq!(nowhere.untold.lock().unwrap().len(), 1);
+    }
+}
