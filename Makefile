@@ -61,6 +61,12 @@ faults: ## kill -9 while 100,000 findings flow to a real broker, through the dae
 	@scripts/setup build test
 	HEDGEROW_FAULTS_FINDINGS=100000 cargo test --locked --workspace --bin hedgerow -- --nocapture whatever_was_shown_arrives
 
+.PHONY: exposure-truth
+
+exposure-truth: ## twelve packages that ran, were mapped, read, upgraded or left alone: every verdict of `hedgerow exposure`
+	@scripts/setup build test
+	cargo test --locked --workspace --test exposure
+
 .PHONY: soak recorder-cost
 
 soak: MINUTES ?= 10

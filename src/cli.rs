@@ -1,6 +1,7 @@
 //! The command line.
 
 mod captures;
+mod exposure;
 mod model;
 mod value;
 
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hedgerow_event::Mode;
 
 pub use captures::{Backtest, Capture, CaptureCommand, Captures, Eval, Key, Score, Share, Train};
+pub use exposure::{Exposure, Format};
 pub use model::{Model, ModelImport};
 pub use value::{Prefix, duration};
 
@@ -135,6 +137,21 @@ pub enum Command {
         #[command(flatten)]
         state: State,
     },
+    /// Is vulnerable code in use here? Reports of scanners, joined with what runs, is mapped or read.
+    #[command(
+        after_help = "in use: it ran, was mapped executable or read by an interpreter while a daemon \
+        watched, or is right now. restart: fixed on disk, and a process has what was there before. \
+        not seen: nobody used it while it was watched, which is no proof that nobody will. unknown: \
+        its files aren't known, or records were lost. What is recorded is at most a minute old. \
+        docs/exposure.md says what can't be seen.\n\n\
+        Examples:\n  trivy rootfs / --format json > report.json && hedgerow exposure --report report.json\n  \
+        hedgerow exposure --report grype.json --since 7d --json | jq '.rows[] | select(.verdict == \
+        \"in_use\")'\n  \
+        hedgerow exposure --report r.json --root /srv/app --workload app.service\n  \
+        hedgerow exposure --report r.json --format openvex --by 'Carol Reed' --until 2027-01-31 \
+        --assert CVE-2026-1=vulnerable_code_not_in_execute_path"
+    )]
+    Exposure(Exposure),
     /// List and show findings, and say what they are worth.
     #[command(
         subcommand,

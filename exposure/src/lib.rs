@@ -37,6 +37,8 @@ pub struct Live {
     pub program: String,
     /// It has a TCP socket that listens, or a bound UDP one.
     pub listens: bool,
+    /// UTC.
+    pub started_ns: i64,
     /// Where its paths are meant.
     #[serde(skip)]
     pub place: Place,

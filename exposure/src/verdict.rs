@@ -20,9 +20,22 @@ pub const NAMED_MAX: usize = 8;
 
 /// Programs that run what they read, by how their names begin. Who else opens such a file (a
 /// backup, `grep`) doesn't use it as code.
-const INTERPRETERS: [&str; 16] = [
-    "python", "pypy", "node", "bun", "deno", "ruby", "jruby", "puma", "perl", "php", "java",
-    "uwsgi", "gunicorn", "apache2", "httpd", "mod_",
+const INTERPRETERS: [(&str, &[&str]); 15] = [
+    ("python", &[".py"]),
+    ("pypy", &[".py"]),
+    ("uwsgi", &[".py"]),
+    ("gunicorn", &[".py"]),
+    ("node", &[".js", ".mjs", ".cjs"]),
+    ("bun", &[".js", ".mjs", ".cjs"]),
+    ("deno", &[".js", ".mjs", ".cjs"]),
+    ("ruby", &[".rb"]),
+    ("jruby", &[".rb"]),
+    ("puma", &[".rb"]),
+    ("perl", &[".pl", ".pm"]),
+    ("php", &[".php"]),
+    ("java", &[".jar", ".war"]),
+    ("apache2", &[".php"]),
+    ("httpd", &[".php"]),
 ];
 
 /// Whether vulnerable code is in use.
@@ -235,6 +248,12 @@ fn row(
     }
     look_at_record(&mut row, files, databases, index, evidence);
     (row.verdict, row.why) = said(&row, evidence);
+    if row.verdict == Verdict::NotSeen
+        && let Some(pid) = unwatched_reader(files, evidence)
+    {
+        row.verdict = Verdict::Unknown;
+        row.why = format!("process {pid} may have read it before it was watched");
+    }
     row
 }
 
@@ -326,8 +345,32 @@ fn look_at_record(
 
 fn interprets(user: &User) -> bool {
     let path = user.program.split(' ').next().unwrap_or_default();
-    let name = path.rsplit('/').next().unwrap_or_default();
-    INTERPRETERS.iter().any(|interpreter| name.starts_with(interpreter))
+    INTERPRETERS.iter().any(|(name, _)| is_named(path, name))
+}
+
+fn is_named(path: &str, name: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|last| last.starts_with(name))
+}
+
+/// An interpreter of what the package has that began while nobody watched: files that it read are no
+/// longer to be seen.
+fn unwatched_reader(files: &Files, evidence: &Evidence<'_>) -> Option<u32> {
+    let has = |ending: &str| {
+        !files.under.is_empty() || files.paths.iter().any(|path| path.ends_with(ending))
+    };
+    let reads = |process: &&Live| {
+        let of = INTERPRETERS.iter().find(|(name, _)| is_named(&process.program, name));
+        of.is_some_and(|(_, endings)| endings.iter().any(|ending| has(ending)))
+    };
+    let watched = &evidence.record.watched;
+    let seen = |process: &Live| {
+        let began = process.started_ns;
+        watched.iter().any(|span| span.from_ns <= began && began <= span.to_ns)
+    };
+    // What began after all that was written will be in what is written next.
+    let last_ns = watched.last().map_or(i64::MIN, |span| span.to_ns);
+    let early = |process: &&Live| !seen(process) && process.started_ns <= last_ns;
+    evidence.live.iter().filter(reads).find(early).map(|process| process.pid)
 }
 
 fn said(row: &Row, evidence: &Evidence<'_>) -> (Verdict, String) {

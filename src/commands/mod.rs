@@ -3,6 +3,7 @@
 mod capture;
 mod config_file;
 mod doctor;
+mod exposure;
 mod findings;
 mod judge;
 mod model;
@@ -40,6 +41,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Power { workload, model, state } => {
             power::run(model.as_deref(), workload.as_deref(), &config::state(&state)?, json)
         }
+        Command::Exposure(arguments) => exposure::run(&arguments, json),
         Command::Findings(command) => findings::run(&command, json),
         Command::Why { what, all, state } => {
             why::run(what.as_deref(), all, &config::state(&state)?, json)

@@ -120,11 +120,8 @@ impl Uses {
 
     /// Hands a window over.
     pub fn close(&mut self, close: &EpochClose, stats: &Stats) {
-        let losses = stats.lost
-            + stats.calls_uncounted
-            + stats.skipped
-            + stats.used_untold
-            + stats.overdue;
+        let losses =
+            stats.lost + stats.calls_uncounted + stats.skipped + stats.used_untold + stats.overdue;
         let lost = take(&mut self.lost) || losses > self.losses;
         self.losses = losses;
         let end_ns = close.end_boot_ns.cast_signed().saturating_add(close.realtime_offset_ns);
@@ -198,15 +195,14 @@ impl Keeper {
 
     /// What an earlier run left.
     fn before(&self) -> Record {
-        let read = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&self.path)
-            .and_then(|file| {
-                let mut bytes = Vec::new();
-                file.take(TABLE_BYTES_MAX).read_to_end(&mut bytes)?;
-                Ok(bytes)
-            });
+        let read =
+            OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.path).and_then(
+                |file| {
+                    let mut bytes = Vec::new();
+                    file.take(TABLE_BYTES_MAX).read_to_end(&mut bytes)?;
+                    Ok(bytes)
+                },
+            );
         let why = match read {
             Ok(bytes) => match Record::parse(&bytes) {
                 Ok(record) => return record,
@@ -231,8 +227,7 @@ impl Keeper {
             let elsewhere = is_elsewhere(pid);
             for mapping in mappings(&String::from_utf8_lossy(&maps)) {
                 let how = if mapping.path == program { Use::Ran } else { Use::Mapped };
-                let (major, minor) =
-                    (libc::major(mapping.device), libc::minor(mapping.device));
+                let (major, minor) = (libc::major(mapping.device), libc::minor(mapping.device));
                 let key = Key {
                     path: mapping.path,
                     device: u64::from(major) << 20 | u64::from(minor),

@@ -68,7 +68,14 @@ impl Host {
     fn live(&self, path: &str, deleted: bool, place: Place) -> Live {
         let stat = fs::metadata(self.home.path().join("usr/lib/x.so")).unwrap();
         let mapping = Mapping { path: path.into(), device: stat.dev(), inode: stat.ino(), deleted };
-        Live { pid: 7, program: "/d".into(), listens: true, place, mapped: vec![mapping] }
+        Live {
+            pid: 7,
+            program: "/d".into(),
+            listens: true,
+            started_ns: 1,
+            place,
+            mapped: vec![mapping],
+        }
     }
 }
 
@@ -110,6 +117,24 @@ fn what_ran_was_mapped_or_read_by_an_interpreter_is_in_use() {
             assert_eq!(row.findings, if program.ends_with("/a") { 2 } else { 0 });
         }
     }
+}
+
+#[test]
+fn an_interpreter_from_before_may_have_read_what_nobody_was_seen_reading() {
+    let host = Host::new();
+    let python = |started_ns| Live {
+        program: "/usr/bin/python3.11".into(),
+        started_ns,
+        mapped: Vec::new(),
+        ..host.live("/x", false, Place::Here)
+    };
+    for (started_ns, verdict) in
+        [(99, Verdict::Unknown), (150, Verdict::NotSeen), (201, Verdict::NotSeen)]
+    {
+        assert_eq!(host.judged(&[], &[python(started_ns)], None).verdict, verdict, "{started_ns}");
+    }
+    let perl = Live { program: "/usr/bin/perl".into(), ..python(99) };
+    assert_eq!(host.judged(&[], &[perl], None).verdict, Verdict::NotSeen);
 }
 
 #[test]
