@@ -102,7 +102,10 @@ impl Home {
         let archive = self.path(&format!("{package}.deb"));
         run(Command::new("dpkg-deb").args(["-Znone", "--build"]).arg(&tree).arg(&archive));
         let root = format!("--root={}", self.root.display());
-        run(Command::new("dpkg").args([&root, "--log=/dev/null", "-i"]).arg(&archive));
+        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        let mut install = Command::new("dpkg");
+        install.env("PATH", path).args([&root, "--log=/dev/null", "-i"]).arg(&archive);
+        run(&mut install);
     }
 
     fn file(&self, name: &str) -> String {

@@ -322,20 +322,23 @@ fn look_at_record(
         let by = by.filter(|(user, how)| *how != Use::Read || interprets(user));
         let meant = |user: &User, only| user.workload == only || user.workload == BEFORE;
         let by = by.filter(|(user, _)| evidence.workload.is_none_or(|only| meant(user, only)));
-        let before = seen.len();
-        let mut any = false;
-        for (user, how) in by {
-            any = true;
-            let User { workload, program } = user.clone();
-            seen.insert(Seen { how, workload, program });
-        }
+        let named: Vec<Seen> = by
+            .map(|(User { workload, program }, how)| Seen {
+                how,
+                workload: workload.clone(),
+                program: program.clone(),
+            })
+            .collect();
         // Who found no room with the file may be anybody.
-        if any || entry.more > 0 && entry.by.iter().all(|(_, how)| *how != Use::Read) {
-            row.more += if seen.len() == before && !any { entry.more } else { 0 };
+        if named.is_empty() {
+            row.more += entry.more;
+        }
+        if !named.is_empty() || entry.more > 0 {
             let first = row.first_ns.map_or(entry.first_ns, |first| first.min(entry.first_ns));
             let last = row.last_ns.map_or(entry.last_ns, |last| last.max(entry.last_ns));
             (row.first_ns, row.last_ns) = (Some(first), Some(last));
         }
+        seen.extend(named);
     }
     let programs: BTreeSet<&String> = seen.iter().map(|one| &one.program).collect();
     row.findings = programs.into_iter().filter_map(|one| evidence.findings.get(one)).sum();
@@ -376,8 +379,11 @@ fn unwatched_reader(files: &Files, evidence: &Evidence<'_>) -> Option<u32> {
 fn said(row: &Row, evidence: &Evidence<'_>) -> (Verdict, String) {
     if !row.live.is_empty() {
         let listens = if row.listens { ", one that listens" } else { "" };
-        let count = row.live.len();
-        return (Verdict::InUse, format!("{count} processes have it mapped now{listens}"));
+        let who = match row.live.len() {
+            1 => "a process has".to_owned(),
+            count => format!("{count} processes have"),
+        };
+        return (Verdict::InUse, format!("{who} it mapped now{listens}"));
     }
     if row.first_ns.is_some() {
         let hows: BTreeSet<Use> = row.seen.iter().map(|one| one.how).collect();
@@ -387,6 +393,12 @@ fn said(row: &Row, evidence: &Evidence<'_>) -> (Verdict, String) {
             Use::Read => "was read by an interpreter",
         };
         let words: Vec<&str> = hows.iter().map(word).collect();
+        if words.is_empty() {
+            return (
+                Verdict::InUse,
+                "it was used by programs that have no room in the table".into(),
+            );
+        }
         return (Verdict::InUse, format!("it {}", words.join(", ")));
     }
     if evidence.watched().is_empty() {

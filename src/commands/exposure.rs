@@ -5,20 +5,21 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs::{self, File},
     io::{ErrorKind, Read},
-    path::Path,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use hedgerow_exposure::{
-    Live, mappings,
+    Live, Place, mappings,
     packages::{Databases, Tree},
     record::{FILE, Record, Span},
     report::{self, Vulnerability},
     verdict::{self, Evidence, Row, Seen},
     vex::{self, Assertion, JUSTIFICATIONS},
 };
-use hedgerow_hostfile::Reader;
+use hedgerow_hostfile::{Reader, Whose};
 
 use crate::{
     cli::{Exposure, Format},
@@ -50,7 +51,7 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
     let record = record(&state.join(FILE))?;
     let failed = || format!("--root {}", arguments.root.display());
     let tree = Tree::new(&arguments.root).with_context(failed).map_err(Failure::file)?;
-    let live = live(tree.root());
+    let live = live(tree.root(), arguments.workload.as_deref());
     let findings = programs_with_findings(&state)?;
     let since_ns = arguments.since.map_or(i64::MIN, |since| {
         now_ns.saturating_sub(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
@@ -150,25 +151,51 @@ fn assertions(arguments: &Exposure, now_ns: i64) -> anyhow::Result<Vec<Assertion
     each.collect()
 }
 
-/// Every process that can be read, with what it has mapped.
-fn live(root: &Path) -> Vec<Live> {
+/// Every process that can be read, with what it has mapped; of a workload, those whose root is the
+/// tree, and those in a cgroup of its name.
+fn live(root: &Path, workload: Option<&str>) -> Vec<Live> {
     let mut reader = Reader::new("maps");
     let mut listening = Listening::default();
     let own = std::process::id();
     let mut found = Vec::new();
     for pid in daemon::processes().into_iter().filter(|pid| *pid != own) {
         let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else { continue };
+        let place = place(pid, root, &mut reader);
+        if place != Place::Tree && workload.is_some_and(|workload| !is_in(pid, workload)) {
+            continue;
+        }
         let Ok(maps) = reader.read_proc(pid, "maps", MAPS_BYTES_MAX) else { continue };
         found.push(Live {
             pid,
             program: program.to_string_lossy().trim_end_matches(" (deleted)").to_owned(),
             listens: listening.has(pid, &mut reader),
             started_ns: started_ns(pid),
-            place: daemon::place(pid, root),
+            place,
             mapped: mappings(&String::from_utf8_lossy(&maps)),
         });
     }
     found
+}
+
+/// Where a process's paths are meant. Its root may lie on a file system that never answers.
+fn place(pid: u32, root: &Path, reader: &mut Reader) -> Place {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+    if namespace(&pid.to_string()).is_none_or(|own| Some(own) == namespace("self")) {
+        return Place::Here;
+    }
+    let whose = Whose::process(pid, "/");
+    let own = reader.run(&whose, move |_| Ok(fs::metadata(format!("/proc/{pid}/root/"))?));
+    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    match (own, fs::metadata(root)) {
+        (Ok(own), Ok(asked)) if same(own, asked) => Place::Tree,
+        _ => Place::Elsewhere,
+    }
+}
+
+/// Whether a process's cgroup, or one above it, has the name of a workload.
+fn is_in(pid: u32, workload: &str) -> bool {
+    let lines = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    lines.lines().any(|line| line.split('/').any(|name| name == workload))
 }
 
 /// UTC; 0 of one that has ended.
@@ -189,7 +216,7 @@ fn started_ns(pid: u32) -> i64 {
 
 /// Listening sockets, by network namespace.
 #[derive(Default)]
-struct Listening(HashMap<std::path::PathBuf, HashSet<u64>>);
+struct Listening(HashMap<PathBuf, HashSet<u64>>);
 
 impl Listening {
     fn has(&mut self, pid: u32, reader: &mut Reader) -> bool {

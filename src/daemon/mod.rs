@@ -43,7 +43,7 @@ pub use self::alarm::finding as alarm_finding;
 pub use self::capture::{Capture, Run};
 pub use self::orders::Orders;
 pub use self::start::run;
-pub use self::used::{place, processes};
+pub use self::used::processes;
 use self::{
     act::{Actor, Done},
     heartbeat::Heart,

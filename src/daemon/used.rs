@@ -17,7 +17,7 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{EpochClose, Event, FileKey, Origin, Subject, Use, Used};
 use hedgerow_exposure::{
-    Place, mappings,
+    mappings,
     record::{BEFORE, FILE, Key, Record, Table, User},
 };
 use hedgerow_hostfile::{Reader, Refusals};
@@ -277,20 +277,6 @@ fn is_elsewhere(pid: u32) -> bool {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     let host = namespace("1").or_else(|| namespace("self"));
     namespace(&pid.to_string()).is_some_and(|own| host.is_some_and(|host| own != host))
-}
-
-/// Where a process's paths are meant, for one who asks about the tree below `root`.
-pub fn place(pid: u32, root: &Path) -> Place {
-    let link = |name: &str| fs::read_link(format!("/proc/{name}/ns/mnt")).ok();
-    if link(&pid.to_string()).is_none_or(|own| Some(own) == link("self")) {
-        return Place::Here;
-    }
-    use std::os::unix::fs::MetadataExt;
-    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    match (fs::metadata(format!("/proc/{pid}/root/")), fs::metadata(root)) {
-        (Ok(own), Ok(asked)) if same(own, asked) => Place::Tree,
-        _ => Place::Elsewhere,
-    }
 }
 
 #[cfg(test)]
