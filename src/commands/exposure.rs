@@ -185,9 +185,9 @@ fn place(pid: u32, root: &Path, reader: &mut Reader) -> Place {
     }
     let whose = Whose::process(pid, "/");
     let own = reader.run(&whose, move |_| Ok(fs::metadata(format!("/proc/{pid}/root/"))?));
-    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
     match (own, fs::metadata(root)) {
-        (Ok(own), Ok(asked)) if same(own, asked) => Place::Tree,
+        (Ok(own), Ok(asked)) if same(&own, &asked) => Place::Tree,
         _ => Place::Elsewhere,
     }
 }
