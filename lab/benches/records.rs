@@ -115,7 +115,7 @@ fn windower() -> impl FnMut(Item) {
         let mut push = |record| extractor.push(record, &mut out);
         match item {
             Item::Events(events) => events.into_iter().for_each(|e: Event| push(Record::Event(e))),
-            Item::Grams(_) => {}
+            Item::Grams(_) | Item::Used(_) => {}
             Item::Close(close) => push(Record::Close(close)),
         }
         for record in out.drain(..) {
