@@ -193,7 +193,7 @@ proptest! {
 
     #[test]
     fn any_body_of_any_kind_is_a_record_or_an_error(
-        kind in 0u16..12,
+        kind in 0u16..13,
         mut body in prop::collection::vec(any::<u8>(), 16..512),
     ) {
         let size = u16::try_from(body.len()).unwrap();
