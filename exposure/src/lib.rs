@@ -25,8 +25,6 @@ pub enum Error {
     Foreign { file: String },
     #[error("{file} has more than {max} {what}")]
     TooMany { file: String, what: &'static str, max: usize },
-    #[error("{file}: {why}")]
-    Unreadable { file: String, why: String },
 }
 
 /// A process, and what it has mapped executable at the moment.
