@@ -141,8 +141,8 @@ pub enum Outcome {
     Windows(Vec<Window>),
     /// How a window was judged.
     Scored(WindowScore),
-    /// A report; with evidence where the responder may be asked.
-    Finding(Box<Finding>, Option<Box<Evidence>>),
+    /// A report; with evidence of each process that the responder may be asked about, the gravest first.
+    Finding(Box<Finding>, Vec<Evidence>),
 }
 
 /// The pipeline's state.

@@ -353,13 +353,14 @@ impl Daemon {
                 self.turns.enter(Part::Responder);
                 let state = finding.state;
                 let begun = Instant::now();
-                let done = evidence.map(|evidence| {
-                    match self.orders.maintained(&evidence.subject.workload) {
+                let mut done = Vec::new();
+                for evidence in &evidence {
+                    done.push(match self.orders.maintained(&evidence.subject.workload) {
                         Some(why) => Done::Reported(self.actor.not_denied(&finding.uid, why)),
-                        None => self.actor.act(&finding.uid, &evidence, state),
-                    }
-                });
-                if done.is_some() {
+                        None => self.actor.act(&finding.uid, evidence, state),
+                    });
+                }
+                if !done.is_empty() {
                     self.board.stages.of(Stage::Verdict).observe(begun.elapsed());
                 }
                 if let Some(until_ns) = self.orders.muted_until(&finding) {
@@ -374,8 +375,8 @@ impl Daemon {
                     self.reporter.past(&finding.uid, self.recorder.take(process.pid));
                 }
                 self.reporter.finding(&finding);
-                if let Some(done) = done {
-                    self.actor.done(done, &mut self.reporter);
+                if !done.is_empty() {
+                    done.into_iter().for_each(|done| self.actor.done(done, &mut self.reporter));
                     self.raise();
                 }
                 self.turns.enter(Part::Engine);

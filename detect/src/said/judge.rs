@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hedgerow_event::{
-    Activity, Class, DENIAL_NATS, Disposition, EpochClose, Evidence, Finding, Scale,
+    Activity, Aspect, Class, DENIAL_NATS, Deed, Disposition, EpochClose, Evidence, Finding, Scale,
 };
 use hedgerow_features::Window;
 
@@ -11,6 +11,7 @@ use crate::{
     Engine, HOUR_NS, Outcome, WindowScore,
     detector::{Scored, measured},
     episodes::{Case, Episode},
+    lineage::ProcessKey,
     said::finding::campaign_reason,
     surprise::{campaign, trees::Tree},
     valid,
@@ -20,6 +21,15 @@ use crate::{
 fn deniable(tree: &Tree) -> Option<(Class, f64)> {
     let gravest = tree.nats().into_iter().next_back();
     gravest.filter(|(_, nats)| *nats >= DENIAL_NATS)
+}
+
+/// The window that a tree's latest deed which has one was done in.
+fn window_of<'a>(tree: &Tree, windows: &'a [Window]) -> Option<&'a Window> {
+    tree.counted().iter().rev().find_map(|done| {
+        windows.iter().find(|window| {
+            window.subject == done.witness.subject && window.time.scale == Scale::Seconds5
+        })
+    })
 }
 
 impl Engine {
@@ -128,32 +138,67 @@ impl Engine {
         let above = self.above(tree);
         // A denial has a level of its own, that neither a floor nor a campaign moves: what reaches it is
         // listed.
-        if let Some((class, nats)) = above.or_else(|| deniable(tree))
-            && tree.tells_more(nats, above.is_some())
-        {
-            let tree = tree.clone();
-            let window = tree.counted().iter().rev().find_map(|done| {
-                windows.iter().find(|window| {
-                    window.subject == done.witness.subject && window.time.scale == Scale::Seconds5
-                })
-            });
-            let finding = self.tree_finding(&tree, class, nats, window, now_boot_ns);
-            let evidence = self.evidence(&tree, window).map(Box::new);
-            if let Some(tree) = self.trees.get_mut(id) {
-                tree.tell(nats, above.is_some());
+        if let Some((class, nats)) = above.or_else(|| deniable(tree)) {
+            let others = self.other_offenders(tree, windows);
+            if tree.tells_more(nats, above.is_some()) || !others.is_empty() {
+                let told = (class, nats, above.is_some());
+                self.tell_tree(id, told, others, windows, now_boot_ns, outcomes);
             }
-            let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
-            let case = Case::Tree(id);
-            let uid = self.name_case(&finding, now_boot_ns);
-            let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
-            episode.subjects.extend(subjects);
-            let nats = above.map(|(_, nats)| nats);
-            self.report(&case, nats, finding, evidence, outcomes);
         }
         match above {
             Some(_) => self.campaign.remove(id),
             None => self.judge_campaign(id, now_boot_ns, outcomes),
         }
+    }
+
+    /// Tells a tree, and has the responder asked about whoever it could deny for it.
+    fn tell_tree(
+        &mut self,
+        id: u64,
+        (class, nats, above): (Class, f64, bool),
+        others: Vec<Evidence>,
+        windows: &[Window],
+        now_boot_ns: u64,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let Some(tree) = self.trees.get(id).cloned() else { return };
+        let window = window_of(&tree, windows);
+        let finding = self.tree_finding(&tree, class, nats, window, now_boot_ns);
+        let mut evidence: Vec<Evidence> = self.evidence(&tree, window).into_iter().collect();
+        evidence.extend(others);
+        if let Some(tree) = self.trees.get_mut(id) {
+            tree.tell(nats, above);
+            evidence.iter().for_each(|of| tree.ask((of.tgid, of.start_boot_ns)));
+        }
+        let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
+        let case = Case::Tree(id);
+        let uid = self.name_case(&finding, now_boot_ns);
+        let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
+        episode.subjects.extend(subjects);
+        self.report(&case, above.then_some(nats), finding, evidence, outcomes);
+    }
+
+    /// Processes of a tree beside its gravest that could be denied for what they did by themselves, and
+    /// that nothing was asked about since: the gravest may have exited. Each must have done something
+    /// grave: a service that is started anew is a new program with a new peer, too. What a process starts
+    /// goes with it, unless it talks to somebody itself.
+    fn other_offenders(&self, tree: &Tree, windows: &[Window]) -> Vec<Evidence> {
+        let gravest = self.evidence(tree, None).map(|of| (of.tgid, of.start_boot_ns));
+        let goes_with = |key| {
+            let mut line = self.lineage.ancestors(key);
+            line.any(|above| Some(above) == gravest || tree.knows(above))
+        };
+        let may_be_asked = |(key, own): &(ProcessKey, Tree)| {
+            let has = |what: fn(Deed) -> bool| own.done.iter().any(|done| what(done.deed()));
+            Some(*key) != gravest
+                && key.0 != 0
+                && deniable(own).is_some()
+                && !tree.was_asked(*key, own)
+                && has(Deed::may_deny)
+                && (has(|deed| deed.aspect() == Aspect::Peer) || !goes_with(*key))
+        };
+        let others = tree.by_process().into_iter().filter(may_be_asked);
+        others.filter_map(|(_, own)| self.evidence(&own, window_of(&own, windows))).collect()
     }
 
     /// Judges what several trees did within two hours, one of which did more, and none of which is
@@ -175,7 +220,7 @@ impl Engine {
         let uid = self.name_case(&finding, now_boot_ns);
         let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
         episode.subjects.extend(whole.done.iter().map(|done| Arc::clone(&done.witness.subject)));
-        self.report(&case, Some(nats), finding, None, outcomes);
+        self.report(&case, Some(nats), finding, Vec::new(), outcomes);
         // What was part of it is not learned, as far as it wasn't yet.
         for id in self.campaign.take() {
             if let Some(tree) = self.trees.get_mut(id) {
@@ -218,7 +263,7 @@ impl Engine {
         episode.columns.extend(columns);
         let grown = before != (episode.subjects.len(), episode.columns.len());
         if grown || !episode.notified {
-            self.report(&case, Some(nats), finding, None, outcomes);
+            self.report(&case, Some(nats), finding, Vec::new(), outcomes);
         }
         Some(case)
     }
@@ -230,7 +275,7 @@ impl Engine {
         case: &Case,
         nats: Option<f64>,
         mut finding: Finding,
-        evidence: Option<Box<Evidence>>,
+        evidence: Vec<Evidence>,
         outcomes: &mut Vec<Outcome>,
     ) {
         let Some(episode) = self.episodes.get(case) else { return };
@@ -243,7 +288,7 @@ impl Engine {
             self.notices.admit((class, &finding.subject.workload), per_hour, now, nats)
         }) {
             (Activity::Create, Disposition::Alert)
-        } else if listed && evidence.is_none() {
+        } else if listed && evidence.is_empty() {
             return;
         } else {
             if !listed {
@@ -290,6 +335,6 @@ impl Engine {
         finding.activity = Activity::Close;
         finding.sequence = episode.sequence;
         finding.time_ns = self.unix_ns(now_boot_ns);
-        Some(Outcome::Finding(finding, None))
+        Some(Outcome::Finding(finding, Vec::new()))
     }
 }

@@ -23,7 +23,7 @@ const MEMBERS_MAX: usize = 1024;
 const DEEDS_MAX: usize = 64;
 /// Surprise by which a tree must have grown to be told again.
 const TELLING_NATS: f64 = 0.5;
-/// Offenders of a tree that are told one by one.
+/// Offenders of a tree that are told one by one, and processes that are known to have done the same.
 const OFFENDERS_MAX: usize = 8;
 
 /// One deed of a tree.
@@ -35,6 +35,8 @@ pub struct Done {
     pub nats: f64,
     /// Minutes since boot in which it was done.
     minutes: BTreeSet<u64>,
+    /// Other processes that did the same, where a denial could rest on it.
+    again: Vec<Witness>,
 }
 
 /// What a process tree did.
@@ -51,6 +53,8 @@ pub struct Tree {
     /// Its surprise, and how many processes and peers there were to be denied, when it was last told
     /// or put to the responder.
     told: Option<(f64, usize)>,
+    /// Processes that the responder was asked about, with how many deeds each had by then.
+    asked: BTreeMap<ProcessKey, usize>,
 }
 
 /// Trees by number.
@@ -64,6 +68,19 @@ pub struct Trees {
 impl Done {
     pub fn deed(&self) -> Deed {
         self.witness.object.deed()
+    }
+
+    /// Notes that another process did the same; true where that is one more to be asked about.
+    fn repeat(&mut self, witness: Witness) -> bool {
+        let key = |witness: &Witness| (witness.tgid, witness.start_boot_ns);
+        let known = std::iter::once(&self.witness).chain(&self.again);
+        let is_new = known.take(OFFENDERS_MAX).all(|known| key(known) != key(&witness));
+        let decides = self.deed().may_deny() || self.deed() == Deed::NewPeer;
+        if !is_new || self.again.len() + 1 >= OFFENDERS_MAX || !decides {
+            return false;
+        }
+        self.again.push(witness);
+        true
     }
 }
 
@@ -102,6 +119,37 @@ impl Tree {
         let offenders = self.offenders();
         self.suspected |= above;
         self.told = Some((nats, offenders));
+    }
+
+    /// What each of its processes did by itself: what one did speaks for no denial of another.
+    pub fn by_process(&self) -> BTreeMap<ProcessKey, Self> {
+        let mut own: BTreeMap<ProcessKey, Self> = BTreeMap::new();
+        for done in &self.done {
+            for witness in std::iter::once(&done.witness).chain(&done.again) {
+                let done = Done { witness: witness.clone(), again: Vec::new(), ..done.clone() };
+                own.entry((witness.tgid, witness.start_boot_ns)).or_default().done.push(done);
+            }
+        }
+        own
+    }
+
+    /// Whether the responder was asked about a process as it is by now: what it did is `own`.
+    pub fn was_asked(&self, process: ProcessKey, own: &Self) -> bool {
+        self.asked.get(&process) == Some(&own.done.len())
+    }
+
+    /// Whether it was asked about a process at any time.
+    pub fn knows(&self, process: ProcessKey) -> bool {
+        self.asked.contains_key(&process)
+    }
+
+    /// Notes that it was. Who has no deed any more that is named makes room.
+    pub fn ask(&mut self, process: ProcessKey) {
+        let own = self.by_process();
+        self.asked.retain(|other, _| own.contains_key(other));
+        if let Some(own) = own.get(&process) {
+            self.asked.insert(process, own.done.len());
+        }
     }
 
     /// Names one more deed. Where there is no more room the least surprising makes some, so that a
@@ -175,9 +223,11 @@ impl Trees {
         let minute = now / 60_000_000_000;
         if let Some(known) = tree.done.iter_mut().find(|d| d.witness.object == witness.object) {
             known.minutes.insert(minute);
+            tree.grown |= known.repeat(witness);
             return id;
         }
-        tree.name(Done { witness, context, nats, minutes: BTreeSet::from([minute]) });
+        let minutes = BTreeSet::from([minute]);
+        tree.name(Done { witness, context, nats, minutes, again: Vec::new() });
         id
     }
 

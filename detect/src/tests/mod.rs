@@ -2,7 +2,7 @@
 
 use hedgerow_event::{
     Activity, Actor, DENIAL_NATS, Deed, Disposition, Epoch, Exec, Flow, FlowDirection, FlowPhase,
-    HostCounters, Maturity, Object, Peer,
+    Fork, HostCounters, Maturity, Object, Peer,
 };
 use hedgerow_features::Sensors;
 
@@ -83,6 +83,12 @@ impl Host {
         self.event(program, tgid, Origin::Exec(Box::new(exec)))
     }
 
+    fn fork(&self, program: &str, tgid: u32, child_tgid: u32) -> Event {
+        let fork =
+            Fork { child_tgid, child_tid: child_tgid, child_start_boot_ns: 5, thread: false };
+        self.event(program, tgid, Origin::Fork(fork))
+    }
+
     /// One epoch of ordinary life.
     fn live(&mut self, engine: &mut Engine) {
         for (program, tgid) in [("/usr/sbin/web", 100), ("/usr/bin/worker", 101)] {
@@ -144,7 +150,9 @@ fn findings(outcomes: Vec<Outcome>) -> Vec<(Finding, Option<Box<Evidence>>)> {
     outcomes
         .into_iter()
         .filter_map(|outcome| match outcome {
-            Outcome::Finding(finding, evidence) => Some((*finding, evidence)),
+            Outcome::Finding(finding, evidence) => {
+                Some((*finding, evidence.into_iter().next().map(Box::new)))
+            }
             _ => None,
         })
         .collect()
@@ -344,4 +352,48 @@ fn a_campaign_takes_no_tree_from_the_responder() {
     let asked = found.iter().filter_map(|(_, evidence)| evidence.as_ref());
     assert_eq!(asked.map(|evidence| evidence.tgid).collect::<Vec<_>>(), [200]);
     assert!(found.iter().any(|(finding, _)| finding.disposition.is_alert()), "{found:?}");
+}
+
+/// Who the responder was asked about, finding by finding.
+fn asked(outcomes: Vec<Outcome>) -> Vec<Vec<u32>> {
+    let of = |outcome| match outcome {
+        Outcome::Finding(_, evidence) => Some(evidence.iter().map(|of| of.tgid).collect()),
+        _ => None,
+    };
+    outcomes.into_iter().filter_map(of).collect()
+}
+
+/// The gravest process of a tree may have exited, and the tree may be too surprising already for one
+/// more shell to add to that: each process that a denial could rest on is asked about, once.
+#[test]
+fn every_offender_of_a_tree_is_asked_about_for_what_it_did_itself_and_once() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    engine.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
+    engine.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
+    assert_eq!(asked(host.close(&mut engine)), [[200]]);
+    // The second does what the first did; the third talks to nobody, and goes with who started it; the
+    // fourth is a new program with a new peer, as a service is that is started anew.
+    for (child, program, memory, calls) in [
+        (300, "/memfd:x", true, true),
+        (301, "/memfd:x", true, true),
+        (302, "/memfd:y", true, false),
+        (303, "/usr/bin/java", false, true),
+    ] {
+        host.live(&mut engine);
+        engine.observe(&host.fork("/bin/bash", 200, child));
+        let mut exec = host.exec(program, child, "/bin/bash");
+        if let Origin::Exec(exec) = &mut exec.origin {
+            (exec.memory, exec.under_listener) = (memory, memory);
+        }
+        engine.observe(&exec);
+        if calls {
+            engine.observe(&host.flow(program, child, [192, 0, 2, 10], 10));
+        }
+        let asked = asked(host.close(&mut engine)).concat();
+        let others: Vec<u32> = asked.into_iter().filter(|tgid| *tgid != 200).collect();
+        let due: &[u32] = if memory && calls { &[child] } else { &[] };
+        assert_eq!(others, due, "{child}");
+    }
 }

@@ -152,7 +152,7 @@ pub fn run(
         &mut |_, outcome| {
             match outcome {
                 Outcome::Finding(finding, evidence) => {
-                    simulation.borrow_mut().found(*finding, evidence.as_deref());
+                    simulation.borrow_mut().found(*finding, &evidence);
                 }
                 Outcome::Windows(windows) => simulation.borrow_mut().closed(&windows),
                 _ => {}
@@ -164,7 +164,7 @@ pub fn run(
     let mut simulation = simulation.borrow_mut();
     for last in engine.finish(player.last_boot_ns()) {
         if let Outcome::Finding(finding, evidence) = last {
-            simulation.found(*finding, evidence.as_deref());
+            simulation.found(*finding, &evidence);
         }
     }
     simulation.end(answer);

@@ -295,26 +295,34 @@ impl<'a> Simulation<'a> {
         self.sweep();
     }
 
-    /// A finding: asks the policy where there is evidence, as the daemon does.
-    pub fn found(&mut self, finding: Finding, evidence: Option<&Evidence>) {
+    /// A finding: asks the policy about each process that there is evidence of, as the daemon does. It
+    /// shows the first entry that came of it, or why there is none for the gravest.
+    pub fn found(&mut self, finding: Finding, evidence: &[Evidence]) {
         if finding.activity == Activity::Close {
             return;
         }
         let known = self.findings.iter_mut().rev().find(|known| known.finding.uid == finding.uid);
-        if known.is_some() && evidence.is_none() {
+        if known.is_some() && evidence.is_empty() {
             return;
         }
         let label = self.labels.and_then(|labels| {
             labels.iter().find(|label| label.explains(&finding)).map(|label| label.class.clone())
         });
         let process = finding.process.as_ref().map(|process| (process.pid, process.start_boot_ns));
-        let offender = evidence.map(|evidence| (evidence.tgid, evidence.start_boot_ns)).or(process);
+        let gravest = evidence.first().map(|evidence| (evidence.tgid, evidence.start_boot_ns));
+        let offender = gravest.or(process);
         let counterfactual = offender.is_some_and(|offender| self.cut.contains(&offender));
-        let decided = evidence.map(|evidence| self.decide(&finding, evidence, counterfactual));
+        let mut decided = Err("no evidence that a denial may rest on".to_owned());
+        for (at, evidence) in evidence.iter().enumerate() {
+            let offender = (evidence.tgid, evidence.start_boot_ns);
+            let asked = self.decide(&finding, evidence, self.cut.contains(&offender));
+            if at == 0 || (decided.is_err() && asked.is_ok()) {
+                decided = asked;
+            }
+        }
         let (entry, reason) = match decided {
-            Some(Ok(number)) => (Some(number), None),
-            Some(Err(reason)) => (None, Some(reason)),
-            None => (None, Some("no evidence that a denial may rest on".to_owned())),
+            Ok(number) => (Some(number), None),
+            Err(reason) => (None, Some(reason)),
         };
         let known = self.findings.iter_mut().rev().find(|known| known.finding.uid == finding.uid);
         match known {

@@ -108,7 +108,7 @@ fn lived(policy: &Policy, labels: Option<&[Label]>) -> Backtest {
     simulation.observe(&flow(OTHER, "/bin/web", 5, "192.0.2.1"), true);
     simulation.observe(&flow(OFFENDER, "/tmp/x", 9, "192.0.2.9"), true);
     simulation.observe(&flow(OFFENDER, "/tmp/x", 10, "192.0.2.8"), true);
-    simulation.found(finding("first", 10), Some(&evidence()));
+    simulation.found(finding("first", 10), &[evidence()]);
     simulation.observe(&flow(OFFENDER, "/tmp/x", 20, "192.0.2.9"), true);
     let fork = Fork {
         child_tgid: CHILD,
@@ -120,7 +120,7 @@ fn lived(policy: &Policy, labels: Option<&[Label]>) -> Backtest {
     simulation.observe(&flow(CHILD, "/tmp/x", 22, "192.0.2.7"), true);
     let mut again = evidence();
     (again.tgid, again.start_boot_ns) = (CHILD, u64::from(CHILD));
-    simulation.found(finding("second", 23), Some(&again));
+    simulation.found(finding("second", 23), &[again]);
     simulation.observe(&flow(OTHER, "/bin/web", 30, "192.0.2.1"), true);
     simulation.observe(&flow(OTHER, "/bin/web", 4000, "192.0.2.1"), true);
     let mut answer = Backtest::default();
@@ -214,7 +214,7 @@ fn a_workload_that_is_denied_too_often_gets_nothing_wide_and_leaves_room_to_othe
         (offender.tgid, offender.start_boot_ns) = (1000 + number, u64::from(1000 + number));
         offender.file = Some(hedgerow_event::FileKey { device: 1, inode: 2, generation: 3 });
         simulation.observe(&flow(1000 + number, "/tmp/x", 10, "192.0.2.9"), true);
-        simulation.found(finding(&format!("f{number}"), 10), Some(&offender));
+        simulation.found(finding(&format!("f{number}"), 10), &[offender]);
     }
     let mut told = Backtest::default();
     simulation.end(&mut told);

@@ -71,7 +71,7 @@ fn finding(
             model_seed_digest: None,
             reason: String::new(),
         }),
-        None,
+        Vec::new(),
     )
 }
 
