@@ -1,18 +1,20 @@
 //! The whole way on the running kernel: a benign load is learned, a shell under a service connects
-//! out, the finding opens a deny entry, and nothing leaves after it. The Kafka broker is killed before
-//! and comes back afterwards: it gets every report all the same.
+//! out, the finding opens a deny entry, and nothing leaves after it; nor from a shell that is given the
+//! service's own connection. The Kafka broker is killed before and comes back afterwards: it gets every
+//! report all the same.
 
 #![allow(clippy::unwrap_used)]
 
 use std::{
     collections::BTreeSet,
     path::Path,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
 
 use hedgerow_event::{Action, Finding, Mode, Object, Remediation};
-use hedgerow_lab::{Attack, Broker, Daemon, Lab, Line, Load, Site, User, Via, now_ns};
+use hedgerow_lab::{Attack, Broker, Daemon, Lab, Line, Load, Outcome, Site, User, Via, now_ns};
 
 /// What else this machine does is told, too: it must not take the place of what the test does.
 const BUDGET: &str = "1000";
@@ -52,14 +54,35 @@ impl Seen {
         }
     }
 
-    /// Blocks of the lab's service; other programs of this host are not the subject here.
-    fn blocks(&self) -> impl Iterator<Item = &(Remediation, i64)> {
-        self.remediations.iter().filter(|(remediation, _)| {
-            let subject = remediation.subject.as_ref();
-            remediation.action == Action::Block
-                && subject.is_some_and(|subject| subject.workload.as_str() == Lab::workload("app"))
+    /// Makes a reverse shell, and reads what the daemon says meanwhile.
+    fn attacked(&mut self, daemon: &Daemon, lab: &Lab, via: Via) -> Outcome {
+        thread::scope(|scope| {
+            let attack = scope.spawn(|| Attack::ReverseShell.run(lab, via, ATTACK_LIMIT));
+            while !attack.is_finished() {
+                self.watch(daemon, Duration::from_millis(50), |_| false);
+            }
+            let outcome = attack.join().unwrap();
+            outcome.unwrap_or_else(|why| panic!("{why:?}; {:?}", self.remediations))
         })
     }
+
+    /// The first entry of the lab's service that refuses, of what was told after so many.
+    fn enforced(&self, after: usize) -> Option<&(Remediation, i64)> {
+        let told = self.remediations.get(after..).unwrap_or_default();
+        let mut blocks = told.iter().filter(|told| is_block(told));
+        blocks.find(|(entry, _)| entry.mode == Mode::Enforce)
+    }
+
+    /// Blocks of the lab's service; other programs of this host are not the subject here.
+    fn blocks(&self) -> impl Iterator<Item = &(Remediation, i64)> {
+        self.remediations.iter().filter(|told| is_block(told))
+    }
+}
+
+fn is_block((told, _): &(Remediation, i64)) -> bool {
+    let subject = told.subject.as_ref();
+    told.action == Action::Block
+        && subject.is_some_and(|subject| subject.workload.as_str() == Lab::workload("app"))
 }
 
 /// Waits until the broker has every report that the daemon made, resent from the spool.
@@ -84,7 +107,8 @@ fn assert_delivered(broker: &Broker, seen: &Seen) {
 fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     let broker = Broker::start("respond").unwrap();
     let lab = Lab::up().unwrap();
-    let _loads = [Load::Web.start(&lab).unwrap(), Load::App.start(&lab).unwrap()];
+    let _web = Load::Web.start(&lab).unwrap();
+    let app = Load::App.start(&lab).unwrap();
     let state = lab.directory().join("state").display().to_string();
     let log = lab.directory().join("daemon.log");
     let arguments = [
@@ -107,22 +131,25 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     assert_eq!(seen.blocks().count(), 0, "a benign load was denied");
 
     broker.kill().unwrap();
-    let outcome = thread::scope(|scope| {
-        let attack = scope.spawn(|| Attack::ReverseShell.run(&lab, Via::Child, ATTACK_LIMIT));
-        while !attack.is_finished() {
-            seen.watch(&daemon, Duration::from_millis(50), |_| false);
-        }
-        let outcome = attack.join().unwrap();
-        outcome.unwrap_or_else(|why| panic!("{why:?}; {:?}", seen.remediations))
-    });
-    broker.start_again().unwrap();
+    let outcome = seen.attacked(&daemon, &lab, Via::Child);
+    let again = broker.start_again();
+    seen.watch(&daemon, Duration::from_secs(6), |_| false);
+    again.unwrap_or_else(|why| panic!("{why}; {:?}", seen.remediations));
+
+    // The next one meets no entry of this one, and a service that nobody has attacked.
+    let first = seen.remediations.len();
+    let unit = Lab::workload("app");
+    let words = ["deny", "remove", "--workload", &unit, "--state", &state];
+    assert!(Command::new(program).args(words).status().unwrap().success());
+    drop(app);
+    let _again = Load::App.start(&lab).unwrap();
+    let given = seen.attacked(&daemon, &lab, Via::Thread);
     seen.watch(&daemon, Duration::from_secs(6), |_| false);
 
     // What reads the topics would be found, too, and a topic that never rests is never read to its end.
     daemon.interrupt().unwrap();
 
-    let enforced = seen.blocks().find(|(block, _)| block.mode == Mode::Enforce);
-    let (entry, stood_ns) = enforced.expect("a deny entry");
+    let (entry, stood_ns) = seen.enforced(0).expect("a deny entry");
     let mut reports = seen.findings.iter().filter(|f| Some(&f.uid) == entry.finding_uid.as_ref());
     let finding = reports.next().expect("the finding that the entry names");
     assert!(finding.disposition.is_alert());
@@ -136,5 +163,10 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     let (_, after) = transcript.bytes_around(*stood_ns);
     // Its own time is when it was decided, before the kernel was told.
     assert_eq!(after, 0, "bytes left once the entry stood");
+    // The service made the connection, and holds it beside the shell that it was given to.
+    let (_, stood_ns) = seen.enforced(first).expect("an entry for the shell in a thread");
+    let transcript = given.transcript.expect("what the attacker received");
+    let (_, after) = transcript.bytes_around(*stood_ns);
+    assert_eq!(after, 0, "bytes left on a socket that was inherited: {:?}", seen.remediations);
     assert_delivered(&broker, &seen);
 }
