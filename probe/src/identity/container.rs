@@ -46,6 +46,10 @@ fn read(root: &Path, path: &str) -> Option<ContainerFacts> {
     Some(facts(&serde_json::from_slice(&text).ok()?))
 }
 
+/// What runtimes call the container that holds a pod's namespaces. containerd gives it no name, so it
+/// gets the one that it has at CRI-O and Docker.
+const SANDBOXES: [&str; 2] = ["sandbox", "podsandbox"];
+
 /// Reads Docker's `config.v2.json` (`Config.Image`) or an OCI bundle's annotations, as containerd's
 /// CRI plugin, CRI-O and podman write them.
 fn facts(value: &serde_json::Value) -> ContainerFacts {
@@ -58,6 +62,12 @@ fn facts(value: &serde_json::Value) -> ContainerFacts {
                 .or_else(|| text(labels.and_then(|all| all.get(name))))
         })
     };
+    let kind = find(&[
+        "io.kubernetes.cri.container-type",
+        "io.kubernetes.cri-o.ContainerType",
+        "io.kubernetes.docker.type",
+    ]);
+    let sandbox = || "POD".to_owned();
     ContainerFacts {
         image: text(value.pointer("/Config/Image")).or_else(|| {
             find(&[
@@ -70,7 +80,8 @@ fn facts(value: &serde_json::Value) -> ContainerFacts {
         }),
         namespace: find(&["io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"]),
         pod: find(&["io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name"]),
-        container: find(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"]),
+        container: find(&["io.kubernetes.cri.container-name", "io.kubernetes.container.name"])
+            .or_else(|| kind.is_some_and(|kind| SANDBOXES.contains(&kind.as_str())).then(sandbox)),
     }
 }
 
@@ -80,6 +91,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::identity::workload::container_workload;
 
     fn written(path: &str, json: &str) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
@@ -111,6 +123,23 @@ mod tests {
         assert_eq!(facts.namespace.as_deref(), Some("shop"));
         assert_eq!(facts.pod.as_deref(), Some("web-0"));
         assert_eq!(facts.container.as_deref(), Some("c"));
+    }
+
+    #[test]
+    fn the_container_that_holds_a_pods_namespaces_is_named_as_that() {
+        let root = written(
+            "run/containerd/io.containerd.runtime.v2.task/k8s.io/ab/config.json",
+            r#"{"annotations":{"io.kubernetes.cri.container-type":"sandbox",
+                "io.kubernetes.cri.sandbox-namespace":"shop",
+                "io.kubernetes.cri.sandbox-name":"web-5d4f8c6b7d-q8x2z"}}"#,
+        );
+        let facts = describe(root.path(), "ab", Runtime::Containerd);
+        assert_eq!(container_workload(&facts).as_str(), "k8s:shop/web/POD");
+        let root = written(
+            "run/containerd/io.containerd.runtime.v2.task/k8s.io/ab/config.json",
+            r#"{"annotations":{"io.kubernetes.cri.container-type":"container"}}"#,
+        );
+        assert_eq!(describe(root.path(), "ab", Runtime::Containerd).container, None);
     }
 
     #[test]
