@@ -379,7 +379,7 @@ mod tests {
             process: Some(process),
             loss: Default::default(),
             model_id: String::new(),
-            model_seed_digest: None,
+            model_seed: None,
             reason: forged.into(),
         };
         let said = finding(&told);

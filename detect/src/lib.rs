@@ -205,7 +205,7 @@ impl Engine {
         let key = ItemKey(settings.seed ^ 0x6974_656d_6b65_7921);
         let learn_ns = u64::from(settings.schedule.epochs()) * EPOCH_SECONDS * 1_000_000_000;
         let unit_ns = (learn_ns / INCIDENCE_UNITS).clamp(1, HOUR_NS);
-        let seed = settings.seed;
+        let seed = settings.forest_seed();
         let mut engine = Self::empty(settings, Baseline::new(key, unit_ns));
         engine.learning =
             [Scale::Seconds5, Scale::Minute].iter().map(|s| (*s, Learning::new(seed))).collect();

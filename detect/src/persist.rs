@@ -119,7 +119,7 @@ impl SavedModel {
         self.learned.floors.as_ref().map_or(1.0, |floors| floors.promise().asked_per_day)
     }
 
-    /// The key of the n-gram hash, and the seed of the forest.
+    /// The key of the n-gram hash, from which the seed of the forest is derived.
     pub fn seed(&self) -> u64 {
         self.learned.seed
     }

@@ -2,12 +2,10 @@
 
 use hedgerow_event::{Class, Maturity, Program, Subject, Workload};
 use hedgerow_features::Baseline;
-use sha2::{Digest, Sha256};
 
 use crate::{
     Engine, HOUR_NS,
     deeds::objects,
-    said::finding::hex,
     surprise::floors::Promise,
     usual::{
         grams,
@@ -55,18 +53,14 @@ impl Engine {
         self.deeds.refused() + self.rates.refused()
     }
 
-    /// Of the forest and of the n-gram hash.
+    /// The key of the n-gram hash.
     pub fn seed(&self) -> u64 {
         self.settings.seed
     }
 
-    /// Tells models of one seed from those of another, without the seed, by which n-grams could be found
-    /// that pass for others.
-    pub fn seed_digest(&self) -> String {
-        let mut hasher = Sha256::new();
-        hasher.update(b"hedgerow seed digest 1\0");
-        hasher.update(self.settings.seed.to_le_bytes());
-        hex(&hasher.finalize()[..8])
+    /// The seed of the forest, as findings tell it.
+    pub fn model_seed(&self) -> String {
+        format!("{:016x}", self.settings.forest_seed())
     }
 
     pub fn model_id(&self) -> &str {

@@ -302,9 +302,9 @@ pub struct Finding {
     pub process: Option<Process>,
     pub loss: Loss,
     pub model_id: String,
-    /// Which seed the model was made with, by a digest: the seed itself is the key of the n-gram hash.
+    /// The seed of the model's forest, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub model_seed_digest: Option<String>,
+    pub model_seed: Option<String>,
     /// One sentence for a person: why this alerts or not.
     pub reason: String,
 }

@@ -66,7 +66,7 @@ pub const FINDING: &[Field] = &[
     ("loss.limited", "number", "records that a token bucket held back"),
     ("model_id", "string", "the model that it was judged by"),
     (
-        "model_seed_digest",
+        "model_seed",
         "string",
         "of the seed of its forest, whose n-grams it keys; absent in findings of before, and of Hedgerow's own watch",
     ),

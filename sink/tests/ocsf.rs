@@ -71,7 +71,7 @@ fn a_finding_is_a_detection_finding_of_the_schema() {
         (&connection["direction_id"], &connection["direction"]),
         (&2.into(), &"Outbound".into())
     );
-    let seed = serde_json::json!([{ "name": "model_seed_digest", "value": "0123456789abcdef" }]);
+    let seed = serde_json::json!([{ "name": "model_seed", "value": "0123456789abcdef" }]);
     assert_eq!(event["finding_info"]["tags"], seed);
     assert_eq!(event["metadata"]["uid"], finding.report_uid());
     assert_eq!(event["time"], 1_790_000_001_250_i64);

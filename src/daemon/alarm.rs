@@ -57,7 +57,7 @@ pub fn finding(
         process: None,
         loss: Loss::default(),
         model_id: model_id.to_owned(),
-        model_seed_digest: None,
+        model_seed: None,
         reason: alarm.reason.clone(),
     }
 }

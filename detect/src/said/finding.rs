@@ -128,7 +128,7 @@ impl Engine {
             process: None,
             loss,
             model_id: self.model_id.clone(),
-            model_seed_digest: Some(self.seed_digest()),
+            model_seed: Some(self.model_seed()),
             reason: String::new(),
         }
     }

@@ -19,9 +19,10 @@ fn a_saved_model_judges_alike() {
     let mut twin = Host { epoch: host.epoch, rng: host.rng };
     let found = judge(&mut engine, &mut host);
     assert_eq!(found, judge(&mut again, &mut twin));
-    let digest = found.model_seed_digest.unwrap();
-    assert!(digest.len() == 16 && digest == again.seed_digest());
-    assert_ne!(digest, format!("{:016x}", engine.seed()), "the seed is not told");
+    let seed = found.model_seed.unwrap();
+    assert_eq!(seed, again.model_seed());
+    assert_eq!(seed, format!("{:016x}", engine.settings.forest_seed()), "the forest's");
+    assert_ne!(seed, format!("{:016x}", engine.seed()), "the key is not told");
 }
 
 #[test]

@@ -99,7 +99,7 @@ impl Engine {
         }
         self.know_programs();
         self.learn_grams(outcomes);
-        let seed = self.settings.seed;
+        let seed = self.settings.forest_seed();
         for learned in self.learned.values_mut() {
             learned.learn_on(seed)?;
         }
@@ -108,7 +108,7 @@ impl Engine {
 
     /// Keeps the row of a window that nobody suspects for the forest to learn on from.
     pub(crate) fn keep_row(&mut self, window: &Window, scored: &Scored) {
-        let seed = self.settings.seed;
+        let seed = self.settings.forest_seed();
         if let Some(learned) = self.learned.get_mut(&window.time.scale) {
             learned.keep(scored, seed);
         }

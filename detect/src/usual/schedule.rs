@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hedgerow_features::Sensors;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::EPOCH_SECONDS;
 
@@ -45,8 +46,20 @@ pub struct Settings {
     pub boot_id: String,
     pub schedule: Schedule,
     pub budget_per_day: f64,
+    /// The key of the n-gram hash, a secret; the forest has a seed derived from it.
     pub seed: u64,
     pub sensors: Sensors,
     /// Wall time less time since boot until the first epoch closes, which tells it anew.
     pub realtime_offset_ns: i64,
+}
+
+impl Settings {
+    /// The seed of the forest, which findings tell. No way leads back from it to the key, by which n-grams
+    /// could be found that pass for known ones.
+    pub(crate) fn forest_seed(&self) -> u64 {
+        let mut hasher = Sha256::new();
+        hasher.update(b"hedgerow forest seed 1\0");
+        hasher.update(self.seed.to_le_bytes());
+        hasher.finalize().iter().take(8).fold(0, |seed, byte| (seed << 8) | u64::from(*byte))
+    }
 }

@@ -73,7 +73,7 @@ fn finding(uid: &str, second: u64) -> Finding {
         process: None,
         loss: Loss::default(),
         model_id: String::new(),
-        model_seed_digest: None,
+        model_seed: None,
         reason: String::new(),
     }
 }

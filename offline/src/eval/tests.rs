@@ -68,7 +68,7 @@ fn finding(
             process: None,
             loss: Loss::default(),
             model_id: String::new(),
-            model_seed_digest: None,
+            model_seed: None,
             reason: String::new(),
         }),
         Vec::new(),

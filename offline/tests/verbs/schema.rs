@@ -54,7 +54,7 @@ fn whole() -> Finding {
         }),
         loss: Loss::default(),
         model_id: "m".into(),
-        model_seed_digest: Some("s".into()),
+        model_seed: Some("s".into()),
         reason: "r".into(),
     }
 }

@@ -55,7 +55,7 @@ pub struct FindingInfo {
     pub desc: String,
     pub types: Vec<String>,
     pub analytic: Analytic,
-    /// `model_seed_digest`: which seed the model was made with.
+    /// `model_seed`: the seed of the model's forest.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
     /// Of the report that creates it; `modified_time` of those that follow.
@@ -197,8 +197,8 @@ fn info(finding: &Finding) -> FindingInfo {
 }
 
 fn tags(finding: &Finding) -> Vec<Tag> {
-    let seed = finding.model_seed_digest.clone();
-    seed.map(|value| Tag { name: "model_seed_digest".into(), value }).into_iter().collect()
+    let seed = finding.model_seed.clone();
+    seed.map(|value| Tag { name: "model_seed".into(), value }).into_iter().collect()
 }
 
 fn analysis(finding: &Finding) -> AnomalyAnalysis {

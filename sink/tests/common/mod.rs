@@ -85,7 +85,7 @@ pub fn finding(number: u32) -> Finding {
         }),
         loss: Loss::default(),
         model_id: "model-1".into(),
-        model_seed_digest: Some("0123456789abcdef".into()),
+        model_seed: Some("0123456789abcdef".into()),
         reason: "a new child and a new peer, above every held-back window".into(),
     }
 }
