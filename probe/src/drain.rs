@@ -102,7 +102,7 @@ impl Drain {
         drains: bool,
     ) -> Result<Self> {
         // SAFETY: plain numbers; a refusal leaves the priority as it is.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, libc::gettid().cast_unsigned(), NICE) };
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
         let mut reader = HostCounterReader::default();
         reader.read();
         Ok(Self {
