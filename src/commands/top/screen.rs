@@ -154,7 +154,7 @@ fn health(view: &View, status: &Status) -> Line<'static> {
     let host = status.maintenance.iter().find(|one| one.workload.is_none());
     wrong.extend(host.map(|one| format!("maintenance until {}", text::time(one.until_ns))));
     match wrong.split_first() {
-        None => line("answers; nothing is wrong with it"),
+        None => line("the daemon answers; nothing is wrong with it"),
         Some((first, [])) => line(first).style(marked(view, Color::Yellow)),
         Some((first, rest)) => line(&format!("{first} (and {} more: hedgerow status)", rest.len()))
             .style(marked(view, Color::Yellow)),
