@@ -287,6 +287,10 @@ pub fn finding(finding: &Finding) -> String {
             lines.push(format!("  started by {}", process.ancestors.join(" < ")));
         }
     }
+    let names = finding.claimed_names.iter();
+    lines.extend(
+        names.map(|one| format!("  {} was asked for as {} (claimed)", one.address, one.name)),
+    );
     let told = finding.attribution.iter().filter(|share| &*share.of != FOREST);
     lines.extend(told.take(SHARES).map(|share| format!("  {}", part(finding, share))));
     let mut lines = lines.iter().map(|line| gate::shown(line));
@@ -380,10 +384,14 @@ mod tests {
             loss: Default::default(),
             model_id: String::new(),
             model_seed: None,
+            claimed_names: vec![hedgerow_event::ClaimedName {
+                address: [192, 0, 2, 1].into(),
+                name: forged.into(),
+            }],
             reason: forged.into(),
         };
         let said = finding(&told);
-        assert_eq!(said.lines().count(), 4, "{said}");
+        assert_eq!(said.lines().count(), 5, "{said}");
         assert!(!said.chars().any(|letter| letter != '\n' && letter.is_control()), "{said:?}");
         assert!(said.contains("\\n2026-11-26") && said.contains("\\u{202e}"), "{said}");
     }

@@ -161,6 +161,7 @@ struct wire_stats {
 	__u64 profiles_refused;   /* programs that found no free profile slot */
 	__u64 flow_peers_refused; /* packets of peers that found no room, counted without a name */
 	__u64 used_untold;        /* files in use that were not told, see used.bpf.h */
+	__u64 answers_refused; /* answers of name servers that were too many or too long to copy */
 	__u64 hits[8]; /* programs run, by enum wire_hook; counted for the marked child only */
 };
 
@@ -187,6 +188,7 @@ enum wire_kind {
 	WIRE_CGROUP = 9,
 	WIRE_PROCESS = 10,
 	WIRE_USED = 11,
+	WIRE_ANSWER = 12, /* in a ring of its own */
 };
 
 /* Heads every record. */
@@ -450,6 +452,18 @@ struct wire_used {
 	/* the path follows */
 };
 _Static_assert(sizeof(struct wire_used) == 136, "wire_used");
+
+#define WIRE_ANSWER_MAX 1232 /* what resolvers ask servers not to exceed */
+
+/* The payload of a datagram that came from port 53; claimed. */
+struct wire_answer {
+	struct wire_header header;
+	__u32 netns; /* of the socket that it came to */
+	__u16 size;
+	__u16 reserved;
+	__u8 bytes[WIRE_ANSWER_MAX];
+};
+_Static_assert(sizeof(struct wire_answer) == 1256, "wire_answer");
 
 #include "deny_wire.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Flows of UDP, SCTP, ICMP and other raw sockets, of all but TCP: every packet is counted where it
  * passes its socket's cgroup. */
-#include "flow.bpf.h"
+#include "answers.bpf.h"
 
 #define ETH_P_IPV6 0x86dd
 #define IPV4_HEADER 20
@@ -22,6 +22,7 @@ struct packet {
 	struct flow_ends ends;
 	__u64 bytes;
 	__u64 packets;
+	__u32 payload; /* of UDP: where it begins */
 };
 
 /* Ends, ports and size of the packet, whose data starts at its network header. A large datagram
@@ -59,6 +60,7 @@ static __always_inline bool packet_read(struct __sk_buff *skb, bool egress, stru
 	packet->ends.local_port = bpf_ntohs(ports[!egress]);
 	packet->ends.peer_port = bpf_ntohs(ports[egress]);
 	packet->packets = segments;
+	packet->payload = header + UDP_HEADER;
 	packet->bytes = skb->len + (segments - 1) * (header + UDP_HEADER);
 	return true;
 }
@@ -174,6 +176,9 @@ static __always_inline void flow_packet(struct __sk_buff *skb, bool egress)
 	if (!state || state->flags & FLOW_OWN || !packet_read(skb, egress, &packet))
 		return;
 	flow_packet_hit(state);
+	if (!egress && packet.ends.protocol == IPPROTO_UDP && packet.ends.peer_port == DNS_PORT &&
+	    state->netns)
+		answer_copy(skb, packet.payload, state->netns);
 	if (!state->cookie) {
 		state->cookie = bpf_get_socket_cookie(skb);
 		flow_set(state, FLOW_STARTED); /* older than the sensor */

@@ -1,6 +1,6 @@
 //! What is reported: findings and what they say about themselves.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -261,6 +261,14 @@ pub struct Process {
     pub container: Option<String>,
 }
 
+/// By which name an address was asked for, as an answer said that came from port 53. Claimed: whoever
+/// sends it says what he likes. Nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedName {
+    pub address: IpAddr,
+    pub name: String,
+}
+
 /// One report of an episode of anomalous windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
@@ -307,6 +315,9 @@ pub struct Finding {
     pub model_seed: Option<String>,
     /// One sentence for a person: why this alerts or not.
     pub reason: String,
+    /// Names of its new peers; absent where none was seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claimed_names: Vec<ClaimedName>,
 }
 
 /// The class of findings that were written before there were classes.

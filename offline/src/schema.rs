@@ -71,6 +71,16 @@ pub const FINDING: &[Field] = &[
         "of the seed of its forest, whose n-grams it keys; absent in findings of before, and of Hedgerow's own watch",
     ),
     ("reason", "string", "one sentence for a person"),
+    (
+        "claimed_names[].address",
+        "string",
+        "of a new peer; `claimed_names` is absent where no name was seen",
+    ),
+    (
+        "claimed_names[].name",
+        "string",
+        "by which it was asked for, as an answer said that came from port 53 into the namespace of the call; claimed",
+    ),
 ];
 
 /// Markdown of everything that is written for others to read.

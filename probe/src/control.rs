@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::IpAddr,
     os::fd::AsFd,
     ptr::NonNull,
     sync::{
@@ -17,6 +18,8 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use crate::{
     Error, Result,
+    answers::{self, Names},
+    clock::Now,
     facts::STRANGER,
     flows::Flows,
     hooks::{Attached, Hook, HookStatus, Proof},
@@ -60,6 +63,10 @@ pub struct Stats {
     pub flow_peers_refused: u64,
     /// Times that a file in use was not told: too many were, or a ring was half full.
     pub used_untold: u64,
+    /// Answers of name servers that were too many or too long to be read.
+    pub answers_refused: u64,
+    /// Names of peers that made room for others before their time.
+    pub peer_names_evicted: u64,
     /// Windows that closed although not everything of them had come.
     pub overdue: u64,
     /// Programs run for the marked child, by [`Hook::index`].
@@ -98,6 +105,8 @@ pub struct Shared {
     hooks: Mutex<Vec<Attached>>,
     flows: Mutex<Option<Flows>>,
     naming: Mutex<(Namer, Resolver)>,
+    /// By which names addresses were asked for.
+    pub answers: Mutex<Names>,
     profiles: Mutex<Profiles>,
     /// Hooks of which the marked child has shown that they run.
     proved: Mutex<Vec<Hook>>,
@@ -153,6 +162,7 @@ impl Shared {
             names: resolver.names(),
             refused: Refused::default(),
             naming: Mutex::new((namer, resolver)),
+            answers: Mutex::default(),
             profiles: Mutex::new(Profiles::new(profiles)),
             proved: Mutex::new(Vec::new()),
             gone: Mutex::new(Vec::new()),
@@ -328,6 +338,7 @@ impl Shared {
         stats.services_refused = self.refused.services.load(Ordering::Relaxed);
         stats.names_refused = self.refused.names.load(Ordering::Relaxed);
         stats.digests_refused = self.refused.digests.load(Ordering::Relaxed);
+        stats.peer_names_evicted = answers::lock(&self.answers).evicted();
         for cpu in per_cpu(&self.loaded.stats)? {
             stats.sent += cpu.records;
             stats.lost += cpu.lost;
@@ -338,6 +349,7 @@ impl Shared {
             stats.profiles_refused += cpu.profiles_refused;
             stats.flow_peers_refused += cpu.flow_peers_refused;
             stats.used_untold += cpu.used_untold;
+            stats.answers_refused += cpu.answers_refused;
             for (sum, hits) in stats.hits.iter_mut().zip(cpu.hits) {
                 *sum += hits;
             }
@@ -427,6 +439,13 @@ fn per_cpu(map: &MapHandle) -> Result<Vec<wire::wire_stats>> {
 pub struct Control(pub(crate) Arc<Shared>);
 
 impl Control {
+    /// By which name an address was asked for in a network namespace, as an answer said lately that came
+    /// from port 53. Claimed.
+    pub fn name_of(&self, netns: u32, address: IpAddr) -> Option<Arc<str>> {
+        let now = Now::read().ok()?;
+        answers::lock(&self.0.answers).of(netns, address, now.boot_ns)
+    }
+
     /// Ends the learning: writes what subjects' programs are known to do, now or as soon as one of
     /// them is seen, and arms their early signals. All of it holds from the next epoch on, so that
     /// no window is counted half against it; where profiles hold already, at once.

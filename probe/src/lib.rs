@@ -4,6 +4,7 @@
 //! the n-grams that a profile lacked, and the close of each window. [`Control`] is the handle for
 //! what a user of a running sensor may ask and set.
 
+pub mod answers;
 pub mod flow_event;
 pub mod flows;
 pub mod host_counters;

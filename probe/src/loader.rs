@@ -37,6 +37,7 @@ pub struct Loaded {
     /// Through which the kernel finds them.
     pub ring_array: MapHandle,
     pub signals: MapHandle,
+    pub answers: MapHandle,
     pub stats: MapHandle,
     pub workloads: MapHandle,
     pub services: MapHandle,
@@ -233,6 +234,7 @@ fn attach(
         rings,
         ring_array: handle(&maps.rings)?,
         signals: handle(&maps.signals)?,
+        answers: handle(&maps.answers)?,
         stats: handle(&maps.stats)?,
         workloads: handle(&maps.workloads)?,
         services: handle(&maps.services)?,

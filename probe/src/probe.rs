@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{Epoch, EpochClose, Event, Used};
 
 use crate::{
-    Error, Result,
+    Error, Result, answers,
     clock::Now,
     control::{Control, Shared},
     drain::Drain,
@@ -39,6 +39,7 @@ pub enum Item {
 pub struct Probe {
     control: Control,
     thread: Option<JoinHandle<Result<()>>>,
+    answers: Option<JoinHandle<()>>,
 }
 
 impl Probe {
@@ -50,6 +51,7 @@ impl Probe {
     /// What the kernel or the missing privilege refuses; nothing stays attached then.
     pub fn start(options: Options, resolver: Resolver) -> Result<(Self, Receiver<Item>)> {
         let (sender, receiver) = bounded(options.queue);
+        let follows = options.flows;
         let (ready, started) = bounded(1);
         let thread = std::thread::Builder::new()
             .name("hedgerow-drain".into())
@@ -61,7 +63,11 @@ impl Probe {
             Err(_) => return Err(Error::Thread("it panicked at its start".into())),
         };
         prove::hooks(&control.0);
-        Ok((Self { control, thread: Some(thread) }, receiver))
+        let mut probe = Self { control, thread: Some(thread), answers: None };
+        if follows {
+            probe.answers = Some(answers::follow(Arc::clone(&probe.control.0))?);
+        }
+        Ok((probe, receiver))
     }
 
     pub fn control(&self) -> Control {
@@ -79,6 +85,8 @@ impl Probe {
 
     fn end(&mut self) -> Result<()> {
         self.control.0.stop.store(true, Ordering::Release);
+        // One that panicked has named nobody since.
+        self.answers.take().map(JoinHandle::join);
         match self.thread.take().map(JoinHandle::join) {
             None => Ok(()),
             Some(Ok(result)) => result,

@@ -7,14 +7,17 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, SecondsFormat};
 use hedgerow_event::{
-    Action, Activity, Level, Mode, Object, Peer, Process, Protocol, Remediation, Target, gate,
+    Action, Activity, Finding, Level, Mode, Object, Peer, Process, Protocol, Remediation, Target,
+    gate,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
     Message, SinkError, Topic,
-    ocsf::{Ancestor, DetectionFinding, Pod, RemediationActivity, base_name, iana, image},
+    ocsf::{
+        Ancestor, DetectionFinding, Pod, RemediationActivity, base_name, claimed_name, iana, image,
+    },
 };
 
 /// The version of the schema that every event names in `ecs.version`.
@@ -72,6 +75,12 @@ fn network(peer: &Peer, protocol: Option<Protocol>) -> Value {
         "transport": iana.map(|(_, name)| name),
         "iana_number": iana.map(|(number, _)| number.to_string()),
     })
+}
+
+/// What names its new peers were asked for by.
+fn hosts(finding: &Finding) -> Option<Vec<&str>> {
+    let names = finding.claimed_names.iter().map(|claimed| claimed.name.as_str());
+    (!finding.claimed_names.is_empty()).then(|| names.collect())
 }
 
 /// Encodes a Detection Finding.
@@ -134,10 +143,13 @@ pub fn finding_to_ecs(event: &DetectionFinding) -> Value {
         },
         "process": process.map(process_fields),
         "user": process.map(user),
-        "destination": peer.map(|peer| json!({ "ip": peer.address, "port": peer.port })),
+        "destination": peer.map(|peer| json!({
+            "ip": peer.address, "port": peer.port, "domain": claimed_name(finding, peer.address),
+        })),
         "network": network,
         "related": {
             "ip": peer.map(|peer| [peer.address]),
+            "hosts": hosts(finding),
             "user": process.and_then(users),
         },
         "hedgerow": { "finding": finding },

@@ -58,6 +58,7 @@ pub fn finding(
         loss: Loss::default(),
         model_id: model_id.to_owned(),
         model_seed: None,
+        claimed_names: Vec::new(),
         reason: alarm.reason.clone(),
     }
 }

@@ -9,6 +9,7 @@ mod answer;
 mod capture;
 mod heartbeat;
 mod measure;
+mod named;
 mod orders;
 mod outlets;
 mod process;
@@ -32,7 +33,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, never, select, tick};
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Outcome, Phase, digests, file::Profile, known};
-use hedgerow_event::{Activity, Disposition, EpochClose, Event, GramReport, Grams};
+use hedgerow_event::{Activity, Disposition, EpochClose, Event, Finding, GramReport, Grams};
 use hedgerow_features::Record;
 use hedgerow_hostfile::Refusals;
 use hedgerow_probe::{Control as Sensor, Item, Probe};
@@ -47,6 +48,7 @@ pub use self::used::processes;
 use self::{
     act::{Actor, Done},
     heartbeat::Heart,
+    named::Called,
     pulse::Pulse,
     recorder::Recorder,
     report::Reporter,
@@ -91,6 +93,7 @@ struct Daemon {
     pulse: Pulse,
     recorder: Recorder,
     uses: Uses,
+    called: Called,
     tampered: Told,
     capture: Option<Capture>,
     /// A hole in it was told.
@@ -193,19 +196,21 @@ impl Daemon {
             Item::Events(events) => {
                 self.arrived(&events);
                 let learning = self.engine.phase() != Phase::Scoring;
-                for event in &events {
-                    self.engine.observe(event);
-                    self.actor.observe(event, learning);
-                    self.pulse.observe(event);
-                    self.recorder.observe(event);
-                    self.uses.observe(event);
-                    if let Some((workload, cgroup_id)) = self.seen.observe(event) {
-                        self.allow_anew(&workload, cgroup_id);
-                    }
-                }
                 self.reporter.count(events.len());
                 if let Some(capture) = &mut self.capture {
-                    capture.records(events.into_iter().map(Record::Event).collect());
+                    capture.records(events.iter().cloned().map(Record::Event).collect());
+                }
+                for event in events {
+                    self.engine.observe(&event);
+                    self.actor.observe(&event, learning);
+                    self.pulse.observe(&event);
+                    self.called.observe(&event);
+                    self.uses.observe(&event);
+                    if let Some((workload, cgroup_id)) = self.seen.observe(&event) {
+                        self.allow_anew(&workload, cgroup_id);
+                    }
+                    // Last: it keeps the record itself and no copy.
+                    self.recorder.observe(event);
                 }
             }
             Item::Used(used) => self.uses.used(used),
@@ -367,6 +372,7 @@ impl Daemon {
                     finding.disposition = Disposition::Suppressed;
                     finding.reason += &format!("; muted until {}", text::time(until_ns));
                 }
+                self.name_peers(&mut finding);
                 // Before the report, so that who reads the one finds the other.
                 if finding.activity == Activity::Create
                     && finding.disposition.is_alert()
@@ -383,6 +389,14 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// Puts the names beside a finding by which its peers were asked for. After the verdict: they are
+    /// claimed.
+    fn name_peers(&mut self, finding: &mut Finding) {
+        let sensor = &self.sensor;
+        let names = |netns, address| sensor.name_of(netns, address);
+        finding.claimed_names = self.called.names(&finding.objects, names);
     }
 
     /// Tells the kernel what a saved model knows.
@@ -430,7 +444,8 @@ impl Daemon {
         }
         let now = hedgerow_responder::now().boot_ns;
         for outcome in self.engine.finish(now) {
-            if let Outcome::Finding(finding, _) = outcome {
+            if let Outcome::Finding(mut finding, _) = outcome {
+                self.name_peers(&mut finding);
                 self.reporter.finding(&finding);
             }
         }

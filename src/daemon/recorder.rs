@@ -70,19 +70,19 @@ impl Recorder {
         Self { bytes_max, rings: HashMap::new(), trees: HashMap::new(), bytes: 0, dropped: 0 }
     }
 
-    pub fn observe(&mut self, event: &Event) {
+    pub fn observe(&mut self, event: Event) {
         // Sums of threads that nobody knows any more are no tree's.
         if self.bytes_max == 0 || event.actor.tgid == 0 {
             return;
         }
-        let tree = self.tree_of(event);
-        let bytes = size(event);
+        let tree = self.tree_of(&event);
+        let bytes = size(&event);
         // Most trees are small: a deque that begins empty takes room for four.
         let ring = self
             .rings
             .entry(tree)
             .or_insert_with(|| Ring { kept: VecDeque::with_capacity(1), bytes: 0 });
-        ring.kept.push_back(Kept { event: event.clone(), bytes });
+        ring.kept.push_back(Kept { event, bytes });
         ring.bytes += bytes;
         self.bytes += bytes;
         while self.bytes > self.bytes_max && self.make_room() {}
@@ -256,20 +256,20 @@ mod tests {
     fn a_tree_is_taken_whole_and_no_other_with_it() {
         let mut recorder = Recorder::new(1 << 20);
         for one in [fork(10, 11), fork(11, 12), quiet("w", 12, 2), quiet("w", 20, 2)] {
-            recorder.observe(&one);
+            recorder.observe(one);
         }
         // It goes on in another service, which is another tree; and its exec is the kernel's word.
-        recorder.observe(&quiet("v", 11, 3));
+        recorder.observe(quiet("v", 11, 3));
         let root = Some(Root { tgid: 10, start_boot_ns: 10 });
         let exec = Exec { root, ..Exec::of("/bin/y") };
-        recorder.observe(&event("w", 30, 4, Origin::Exec(exec.into())));
+        recorder.observe(event("w", 30, 4, Origin::Exec(exec.into())));
         assert_eq!(who(&recorder.take(12)), [10, 11, 12, 30]);
         assert!(recorder.take(12).is_empty(), "it was taken");
         assert_eq!(who(&recorder.take(11)), [11]);
         assert_eq!(who(&recorder.take(20)), [20]);
         assert_eq!(recorder.recorded(), Recorded::default());
         let gone = Origin::Exit(Exit { code: 0, process: true });
-        recorder.observe(&event("w", 20, 5, gone));
+        recorder.observe(event("w", 20, 5, gone));
         recorder.sweep(6_000_000_000);
         assert!(recorder.take(99).is_empty(), "nobody knows it");
         assert_eq!(who(&recorder.take(20)), [20], "it ended a moment ago");
@@ -281,8 +281,8 @@ mod tests {
     fn a_noisy_tree_loses_its_own_past_and_is_counted() {
         let one = size(&quiet("w", 1, 1));
         let mut recorder = Recorder::new(10 * one);
-        (0..3).for_each(|_| recorder.observe(&quiet("w", 1, 1)));
-        (0..50).for_each(|second| recorder.observe(&quiet("noisy", 2, second)));
+        (0..3).for_each(|_| recorder.observe(quiet("w", 1, 1)));
+        (0..50).for_each(|second| recorder.observe(quiet("noisy", 2, second)));
         let told = recorder.recorded();
         assert_eq!((told.trees, told.bytes, told.dropped), (2, 10 * one, 43));
         assert_eq!(recorder.take(1).len(), 3);
@@ -295,8 +295,8 @@ mod tests {
     fn of_many_small_trees_the_quiet_go_a_part_of_the_whole_at_once() {
         let one = size(&quiet("w", 1, 1));
         let mut recorder = Recorder::new(640 * one);
-        (1..=640).for_each(|tgid| recorder.observe(&quiet("w", tgid, u64::from(tgid))));
-        recorder.observe(&quiet("w", 1, 700));
+        (1..=640).for_each(|tgid| recorder.observe(quiet("w", tgid, u64::from(tgid))));
+        recorder.observe(quiet("w", 1, 700));
         let told = recorder.recorded();
         assert_eq!((told.trees, told.bytes, told.dropped), (629, 630 * one, 11));
         assert_eq!(recorder.take(1).len(), 2, "it did something lately");
@@ -313,11 +313,11 @@ mod tests {
         };
         // Trees of one, two, three records and so on.
         for tgid in 1..=30 {
-            (0..tgid).for_each(|_| recorder.observe(&quiet("w", tgid, 1)));
+            (0..tgid).for_each(|_| recorder.observe(quiet("w", tgid, 1)));
             assert!(taken(&recorder) <= recorder.recorded().bytes, "{tgid}");
         }
-        (0..500).for_each(|_| recorder.observe(&quiet("w", 99, 1)));
-        recorder.observe(&quiet("w", 99, 40));
+        (0..500).for_each(|_| recorder.observe(quiet("w", 99, 1)));
+        recorder.observe(quiet("w", 99, 40));
         recorder.sweep(50_000_000_000);
         assert_eq!(recorder.recorded().bytes, one);
         assert!(taken(&recorder) <= one);
@@ -326,14 +326,14 @@ mod tests {
     #[test]
     fn what_is_older_than_half_a_minute_is_forgotten_and_off_is_off() {
         let mut recorder = Recorder::new(1 << 20);
-        [5, 34, 36].iter().for_each(|second| recorder.observe(&quiet("w", 1, *second)));
+        [5, 34, 36].iter().for_each(|second| recorder.observe(quiet("w", 1, *second)));
         recorder.sweep(65_000_000_000);
         assert_eq!(recorder.take(1).len(), 1);
-        recorder.observe(&quiet("w", 2, 36));
+        recorder.observe(quiet("w", 2, 36));
         recorder.sweep(100_000_000_000);
         assert_eq!(recorder.recorded(), Recorded::default());
         let mut off = Recorder::new(0);
-        off.observe(&quiet("w", 1, 1));
+        off.observe(quiet("w", 1, 1));
         assert!(off.take(1).is_empty());
     }
 }

@@ -174,6 +174,8 @@ rows! {
             ("names", s.sensor.names_refused),
             ("digests", s.sensor.digests_refused),
             ("flow_peers", s.sensor.flow_peers_refused),
+            ("answers", s.sensor.answers_refused),
+            ("peer_names", s.sensor.peer_names_evicted),
             ("programs", s.status.programs_refused),
             ("deeds", s.status.deeds_refused),
         ] {

@@ -129,6 +129,7 @@ impl Engine {
             loss,
             model_id: self.model_id.clone(),
             model_seed: Some(self.model_seed()),
+            claimed_names: Vec::new(),
             reason: String::new(),
         }
     }

@@ -74,6 +74,7 @@ fn finding(uid: &str, second: u64) -> Finding {
         loss: Loss::default(),
         model_id: String::new(),
         model_seed: None,
+        claimed_names: Vec::new(),
         reason: String::new(),
     }
 }

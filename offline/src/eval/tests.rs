@@ -69,6 +69,7 @@ fn finding(
             loss: Loss::default(),
             model_id: String::new(),
             model_seed: None,
+            claimed_names: Vec::new(),
             reason: String::new(),
         }),
         Vec::new(),

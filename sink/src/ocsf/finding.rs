@@ -1,5 +1,7 @@
 //! Detection Finding (class 2004).
 
+use std::net::IpAddr;
+
 use hedgerow_event::{Activity, Direction, Finding, Maturity, Object, Severity, Share};
 use serde::{Deserialize, Serialize};
 
@@ -150,7 +152,7 @@ pub fn finding_to_ocsf(finding: &Finding) -> DetectionFinding {
         anomaly_analyses: vec![analysis(finding)],
         evidences: evidences(finding),
         resources: Resource::of(&finding.subject.workload),
-        observables: finding.objects.iter().filter_map(observable).collect(),
+        observables: observables(finding),
         unmapped: Unmapped { finding: finding.clone() },
     }
 }
@@ -276,10 +278,13 @@ fn evidences(finding: &Finding) -> Vec<Evidence> {
         container: Container::of(process, workload),
         ..Evidence::default()
     });
-    process.into_iter().chain(finding.objects.iter().map(evidence)).collect()
+    process
+        .into_iter()
+        .chain(finding.objects.iter().map(|object| evidence(finding, object)))
+        .collect()
 }
 
-fn evidence(object: &Object) -> Evidence {
+fn evidence(finding: &Finding, object: &Object) -> Evidence {
     let (name, program, peer) = match object {
         Object::NewProgram { subject } => ("new program", subject, None),
         Object::NewChild { child, .. } => ("new child", child, None),
@@ -298,8 +303,11 @@ fn evidence(object: &Object) -> Evidence {
         name: name.into(),
         file: (!subject_is_synthetic(program)).then(|| File::regular(&program.program.path)),
         connection_info: peer.map(|(peer, protocol)| ConnectionInfo::out(peer.address, protocol)),
-        dst_endpoint: peer
-            .map(|(peer, _)| Endpoint { ip: peer.address.to_string(), port: Some(peer.port) }),
+        dst_endpoint: peer.map(|(peer, _)| Endpoint {
+            ip: peer.address.to_string(),
+            hostname: claimed_name(finding, peer.address),
+            port: Some(peer.port),
+        }),
         data: Some(object.clone()),
         ..Evidence::default()
     }
@@ -308,6 +316,19 @@ fn evidence(object: &Object) -> Evidence {
 /// The host and merged subjects stand for no file.
 fn subject_is_synthetic(subject: &hedgerow_event::Subject) -> bool {
     subject.program.path.starts_with('(')
+}
+
+/// By which name an address was asked for, where an answer said one.
+pub(crate) fn claimed_name(finding: &Finding, address: IpAddr) -> Option<String> {
+    let claimed = finding.claimed_names.iter().find(|claimed| claimed.address == address);
+    claimed.map(|claimed| claimed.name.clone())
+}
+
+fn observables(finding: &Finding) -> Vec<Observable> {
+    let name = "evidences[].dst_endpoint.hostname";
+    let names = finding.claimed_names.iter();
+    let names = names.map(|claimed| Observable::hostname(name, claimed.name.clone()));
+    finding.objects.iter().filter_map(observable).chain(names).collect()
 }
 
 fn observable(object: &Object) -> Option<Observable> {

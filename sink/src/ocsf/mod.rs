@@ -8,6 +8,7 @@ mod finding;
 mod object;
 mod remediation;
 
+pub(crate) use finding::claimed_name;
 pub use finding::{DetectionFinding, finding_to_ocsf};
 pub(crate) use object::{Ancestor, Pod, base_name, iana, image};
 pub use remediation::{RemediationActivity, remediation_to_ocsf};

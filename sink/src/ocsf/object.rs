@@ -232,6 +232,9 @@ impl OcsfProcess {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub ip: String,
+    /// As an answer from port 53 claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
 }
@@ -296,7 +299,7 @@ pub struct Tag {
     pub value: String,
 }
 
-/// Something to look up elsewhere; `type_id` 2 is an IP address.
+/// Something to look up elsewhere; `type_id` 1 is a host name, 2 an IP address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observable {
     pub name: String,
@@ -307,6 +310,9 @@ pub struct Observable {
 }
 
 impl Observable {
+    pub(super) fn hostname(name: &str, value: String) -> Self {
+        Self { name: name.into(), type_id: 1, kind: "Hostname".into(), value }
+    }
     pub(super) fn address(name: &str, value: String) -> Self {
         Self { name: name.into(), type_id: 2, kind: "IP Address".into(), value }
     }

@@ -4,9 +4,9 @@
 use std::{net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
-    Action, Activity, Class, Deed, Direction, Disposition, Family, FileKey, Finding, Level, Loss,
-    Maturity, Mode, Object, Peer, Process, Program, Protocol, Remediation, Rule, Scale, Severity,
-    Share, Subject, Tampering, Target, Workload,
+    Action, Activity, ClaimedName, Class, Deed, Direction, Disposition, Family, FileKey, Finding,
+    Level, Loss, Maturity, Mode, Object, Peer, Process, Program, Protocol, Remediation, Rule,
+    Scale, Severity, Share, Subject, Tampering, Target, Workload,
 };
 use serde::Serialize;
 
@@ -86,6 +86,7 @@ pub fn finding(number: u32) -> Finding {
         loss: Loss::default(),
         model_id: "model-1".into(),
         model_seed: Some("0123456789abcdef".into()),
+        claimed_names: vec![ClaimedName { address, name: "c2.example.net".into() }],
         reason: "a new child and a new peer, above every held-back window".into(),
     }
 }
@@ -99,6 +100,7 @@ pub fn episode() -> [Finding; 3] {
     let peer = Peer { address: "2001:db8::7".parse().unwrap(), port: 443 };
     let mut create = finding(2);
     create.subject = shell.clone();
+    create.claimed_names = Vec::new();
     create.objects = vec![
         Object::NewProgram { subject: shell.clone() },
         Object::NewPeer { subject: shell.clone(), peer, protocol: Some(Protocol::Udp) },
