@@ -68,7 +68,7 @@ pub const FINDING: &[Field] = &[
     (
         "model_seed",
         "string",
-        "of the seed of its forest, whose n-grams it keys; absent in findings of before, and of Hedgerow's own watch",
+        "the seed of its forest, in hexadecimal; absent in findings of before, and of Hedgerow's own watch",
     ),
     ("reason", "string", "one sentence for a person"),
     (
