@@ -29,6 +29,8 @@ const DELIVERY_LIMIT: Duration = Duration::from_secs(120);
 
 #[derive(Default)]
 struct Seen {
+    /// A window closed, so that the sensor is attached.
+    watched: bool,
     scoring: bool,
     findings: Vec<Finding>,
     /// Each with when it was read: by then it stands, and what stood is cut.
@@ -38,7 +40,10 @@ struct Seen {
 impl Seen {
     fn take(&mut self, line: Line) {
         match line {
-            Line::Status(status) => self.scoring |= status["phase"] == "scoring",
+            Line::Status(status) => {
+                self.watched = true;
+                self.scoring |= status["phase"] == "scoring";
+            }
             Line::Finding(finding) => self.findings.push(*finding),
             Line::Remediation(remediation) => self.remediations.push((*remediation, now_ns())),
         }
@@ -85,6 +90,29 @@ fn is_block((told, _): &(Remediation, i64)) -> bool {
         && subject.is_some_and(|subject| subject.workload.as_str() == Lab::workload("app"))
 }
 
+/// A name server on loopback and who asks it: the attacker's address is that of a name.
+const LOOKUP: &str = "
+import socket, sys
+labels = lambda name: b''.join(bytes([len(one)]) + one.encode() for one in name.split('.')) + b'\\0'
+server, client = (socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2))
+server.bind(('127.0.0.1', 53))
+question = labels(sys.argv[1]) + b'\\0\\1\\0\\1'
+client.sendto(b'\\0\\7\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0' + question, ('127.0.0.1', 53))
+_, asker = server.recvfrom(512)
+record = b'\\xc0\\x0c\\0\\1\\0\\1' + (3600).to_bytes(4, 'big') + b'\\0\\4' + socket.inet_aton(sys.argv[2])
+server.sendto(b'\\0\\7\\x81\\x80\\0\\1\\0\\1\\0\\0\\0\\0' + question + record, asker)
+client.recv(512)
+";
+const NAME: &str = "c2.example.net";
+
+/// Has the attacker's address looked up at a site, where an answer tells this name.
+fn look_up(lab: &Lab, site: Site, unit: &str, name: &str) {
+    let mut lookup = lab.command(site, unit, &User::ROOT, "/usr/bin/python3").unwrap();
+    let address = Site::Attacker.ipv4().to_string();
+    let status = lookup.args(["-c", LOOKUP, name, &address]).status().unwrap();
+    assert!(status.success());
+}
+
 /// Waits until the broker has every report that the daemon made, resent from the spool.
 fn assert_delivered(broker: &Broker, seen: &Seen) {
     let mut missing: BTreeSet<String> = seen.findings.iter().map(Finding::report_uid).collect();
@@ -125,6 +153,10 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
         assert!(visit.status().unwrap().success());
     }
     let mut seen = Seen::default();
+    seen.watch(&daemon, LEARN_LIMIT, |seen| seen.watched);
+    // Who forges answers elsewhere names nobody here.
+    look_up(&lab, Site::Service, "app", NAME);
+    look_up(&lab, Site::Clients, "clients", "forged.example.net");
     seen.watch(&daemon, LEARN_LIMIT, |seen| seen.scoring);
     assert!(seen.scoring, "it never began to score");
     seen.watch(&daemon, CALM, |_| false);
@@ -156,6 +188,13 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     // A denial doesn't wait for the connection: what it rests on may be told before.
     let is_named = |f: &Finding| f.objects.iter().any(|o| matches!(o, Object::NewPeer { .. }));
     assert!(is_named(finding) || reports.any(is_named));
+    let names: BTreeSet<&str> = (seen.findings.iter())
+        .filter(|f| f.subject.workload.as_str() == Lab::workload("app"))
+        .flat_map(|f| &f.claimed_names)
+        .filter(|claimed| claimed.address == Site::Attacker.ipv4())
+        .map(|claimed| claimed.name.as_str())
+        .collect();
+    assert_eq!(names, BTreeSet::from([NAME]), "as the answer in its namespace said");
     let nats = finding.attribution.iter().filter(|share| &*share.of == hedgerow_detect::NATS);
     let whole: f64 = nats.map(|share| share.share).sum();
     assert!((whole - 1.0).abs() < 1e-9, "the shares add up to {whole}");
