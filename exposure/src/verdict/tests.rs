@@ -159,7 +159,7 @@ fn fixed_on_disk_and_old_in_memory_is_a_restart() {
     let old = host.live(&path, true, Place::Here);
     let mut other = new.clone();
     other.mapped[0].inode += 1;
-    assert_eq!(host.judged(&["1.0-1"], &[new.clone()], None).verdict, Verdict::Fixed);
+    assert_eq!(host.judged(&["1.0-1"], std::slice::from_ref(&new), None).verdict, Verdict::Fixed);
     for process in [old.clone(), other] {
         let row = host.judged(&["1.0-1"], &[process], None);
         assert_eq!((row.verdict, row.listens, row.live[0].pid), (Verdict::Restart, true, 7));
