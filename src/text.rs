@@ -150,7 +150,13 @@ pub fn floors(promise: &Promise) -> Option<String> {
         Some(floor) => format!("{name} from {floor:.1} nats"),
         None => format!("{name} never"),
     };
-    let classes = promise.classes.iter().map(|class| floor(class.class.name(), class.floor));
+    let classes = promise.classes.iter().map(|class| {
+        let only = match promise.only_listed.contains(&class.class) {
+            true => " (only listed until more of this host is known)",
+            false => "",
+        };
+        floor(class.class.name(), class.floor) + only
+    });
     let floors: Vec<String> =
         classes.chain([floor("a campaign", promise.campaign_floor)]).collect();
     (!promise.classes.is_empty()).then(|| format!("told: {}", floors.join(", ")))

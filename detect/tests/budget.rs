@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use hedgerow_detect::surprise::{
     campaign,
-    floors::{Floors, Told, by_class},
+    floors::{Floors, Measured, Told, by_class},
     notices::Notices,
     rates::{Context, Rates},
     tails::Tails,
@@ -91,7 +91,7 @@ impl Life {
     }
 
     fn notify(&mut self, class: Class, program: u64, nats: f64, hour: u64) {
-        if nats >= self.floors.floor(class) {
+        if nats >= self.floors.floor(class) && self.floors.tells(class) {
             self.tell(class, program, nats, hour);
         }
     }
@@ -189,7 +189,8 @@ impl Life {
             self.floors.watch(hour, 1.0);
             // Each hour has had its turn within this one.
             (0..60).for_each(|_| self.floors.rescore(&self.rates));
-            self.floors.solve(&self.rates, PROGRAMS as usize);
+            let measured = Measured { programs: PROGRAMS as usize, hours: self.tails.hours() };
+            self.floors.solve(&self.rates, measured);
             self.deeds(hour);
             self.measures(hour);
         }

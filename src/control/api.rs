@@ -454,6 +454,7 @@ pub mod examples {
                     supported: false,
                 }],
                 campaign_floor: Some(14.5),
+                only_listed: vec![Class::Measure],
             },
             told_today: 3,
             hooks: vec![hook("Calls", "Proved"), hook("Exec", "Unproved")],

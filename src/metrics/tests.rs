@@ -27,6 +27,7 @@ fn snapshot() -> Snapshot {
         hours_held_back: 2.0,
         classes: Class::ALL.map(class).to_vec(),
         campaign_floor: None,
+        only_listed: Vec::new(),
     };
     let status = Status {
         mode: Some(Mode::Monitor),

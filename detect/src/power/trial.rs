@@ -140,6 +140,7 @@ impl<'a> Trial<'a> {
         let nats = self.measure(imagined, scale);
         nats.is_some_and(|nats| {
             nats >= self.engine.floors.floor(Class::Measure)
+                && self.engine.floors.tells(Class::Measure)
                 // Measures of all workloads share one place.
                 && self.is_free(Class::Measure, &Workload::host(), nats)
         })

@@ -283,7 +283,7 @@ impl Engine {
         let (class, now) = (episode.class, episode.last_boot_ns);
         (finding.activity, finding.disposition) = if told {
             (Activity::Update, Disposition::Alert)
-        } else if nats.is_some_and(|nats| {
+        } else if nats.filter(|_| self.floors.tells(class)).is_some_and(|nats| {
             let per_hour = self.floors.per_hour(class);
             self.notices.admit((class, &finding.subject.workload), per_hour, now, nats)
         }) {

@@ -12,6 +12,12 @@
 //! by the rates that judge now, each without its own deeds; a month of them is too much for one
 //! look, so that each takes its turn within the hour. Campaigns (`campaign`) have a share and a
 //! floor of their own, by the same rule.
+//!
+//! A program's tail tells how far it goes in what it is known for. Besides there is work that nobody
+//! has seen yet, a reload, a deploy, a job of each Sunday, and how far from all else that lies a tail
+//! can't tell. It is as frequent as a thing may be that did not happen in the hours that are known,
+//! 1 / (hours + 2) (Laplace). While that alone is more than measures are allowed, what is above their
+//! floor is suspected, and listed, and not told.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -52,6 +58,13 @@ struct Scored {
     tops: Vec<(Aspect, f64)>,
 }
 
+/// What is measured, and how many hours of it tell something of their own (`Tails::hours`).
+#[derive(Debug, Clone, Copy)]
+pub struct Measured {
+    pub programs: usize,
+    pub hours: f64,
+}
+
 /// One hour of life, or as much of it as was watched.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Hour {
@@ -75,6 +88,9 @@ pub struct Promise {
     /// Least surprise from which what several trees did is told; `None`: nothing is.
     #[serde(default)]
     pub campaign_floor: Option<f64>,
+    /// Classes of which what is above the floor is only listed, since too little is known.
+    #[serde(default)]
+    pub only_listed: Vec<Class>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -98,6 +114,9 @@ pub struct Floors {
     floors: BTreeMap<Class, (f64, f64)>,
     #[serde(default)]
     campaign: Option<(f64, f64)>,
+    /// Work of an hour that nobody has seen yet, as it is expected.
+    #[serde(default)]
+    unseen: f64,
     /// The hour that is rescored next.
     #[serde(default)]
     turn: usize,
@@ -154,6 +173,7 @@ impl Floors {
             running: None,
             floors: BTreeMap::new(),
             campaign: None,
+            unseen: 0.0,
             turn: 0,
         }
     }
@@ -230,8 +250,10 @@ impl Floors {
         }
     }
 
-    /// Solves the floors anew. `programs` are those that are measured.
-    pub fn solve(&mut self, rates: &Rates, programs: usize) {
+    /// Solves the floors anew.
+    pub fn solve(&mut self, rates: &Rates, measured: Measured) {
+        let prior = PRIOR_HOURS / (self.watched() + PRIOR_HOURS);
+        self.unseen = prior / (measured.hours + 2.0);
         for class in Class::ALL {
             let masses = match class {
                 // A tail's p-values are uniform: programs times exp(-v) expected an hour.
@@ -240,7 +262,7 @@ impl Floors {
             };
             let expected = |v: f64| -> f64 {
                 if class == Class::Measure {
-                    return programs as f64 * (-v).exp();
+                    return measured.programs as f64 * (-v).exp();
                 }
                 masses.iter().filter(|(nats, _)| *nats >= v).map(|(_, rate)| rate).sum()
             };
@@ -298,6 +320,11 @@ impl Floors {
         self.floors.get(&class).map_or(f64::INFINITY, |(floor, _)| *floor)
     }
 
+    /// Whether what is above the floor of its class is told, or only listed.
+    pub fn tells(&self, class: Class) -> bool {
+        class != Class::Measure || self.unseen <= self.per_hour(class)
+    }
+
     /// Least surprise from which what several trees did is told.
     pub fn campaign_floor(&self) -> f64 {
         self.campaign.map_or(f64::INFINITY, |(floor, _)| floor)
@@ -328,6 +355,7 @@ impl Floors {
             hours_held_back: self.watched(),
             classes: classes.into(),
             campaign_floor: Some(self.campaign_floor()).filter(|floor| floor.is_finite()),
+            only_listed: Class::ALL.into_iter().filter(|class| !self.tells(*class)).collect(),
         }
     }
 }
@@ -368,7 +396,7 @@ mod tests {
         let rates = rates(0.02);
         let mut floors = Floors::new(1.0);
         floors.watch(0, 0.02);
-        floors.solve(&rates, 20);
+        floors.solve(&rates, Measured { programs: 20, hours: 0.02 });
         let memory = rates.surprise(Deed::ExecMemory, &context(1), 0.0);
         assert!(memory >= floors.floor(Class::Intrinsic), "{memory} {floors:?}");
         let program = rates.surprise(Deed::NewProgram, &context(1), 0.0);
@@ -385,7 +413,7 @@ mod tests {
             floors.watch(hour, 1.0);
             floors.hold_back_measure(hour as f64 / 40.0);
         }
-        floors.solve(&rates, 1);
+        floors.solve(&rates, Measured { programs: 1, hours: 400.0 });
         let floor = floors.floor(Class::Measure);
         let above = (0..400).filter(|at| f64::from(*at) / 40.0 >= floor).count();
         // A fifth of one a day is one hour of 120, of those that were watched and the prior's.
@@ -394,10 +422,25 @@ mod tests {
         let raised = {
             let mut less = floors.clone();
             less.ask(0.1);
-            less.solve(&rates, 1);
+            less.solve(&rates, Measured { programs: 1, hours: 400.0 });
             less.floor(Class::Measure)
         };
         assert!(raised > floor);
+    }
+
+    #[test]
+    fn work_that_nobody_has_seen_yet_is_expected_while_little_is_known() {
+        let rates = rates(400.0);
+        let tells = |per_day: f64, watched: u64, hours: f64| {
+            let mut floors = Floors::new(per_day);
+            (0..watched).for_each(|hour| floors.watch(hour, 1.0));
+            floors.solve(&rates, Measured { programs: 20, hours });
+            assert!(floors.floor(Class::Measure).is_finite() && floors.tells(Class::Intrinsic));
+            floors.tells(Class::Measure)
+        };
+        assert!(!tells(1.0, 24, 24.0) && tells(1.0, 100, 100.0));
+        // A quarter of an hour that is lived again and again stays one; who asks for more is told sooner.
+        assert!(!tells(1.0, 168, 1.0) && tells(24.0, 6, 6.0));
     }
 
     #[test]

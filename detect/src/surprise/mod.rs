@@ -17,7 +17,9 @@
 //!   false notifications of all are expected to stay below the budget ([`floors`]).
 //! - At most one **notification** a class and hour ([`notices`]); the rest is listed.
 //!
-//! The same in every state: what changes with time is how sure the rates and floors are.
+//! The same in every state: what changes with time is how sure the rates and floors are. So a
+//! measure alone is listed, not told, until as many different hours are known as work that nobody
+//! has seen yet would have shown in.
 
 pub mod campaign;
 pub mod floors;

@@ -162,6 +162,12 @@ impl Tails {
         Some(tail.surprise(x))
     }
 
+    /// Hours that what was held back is worth, those of the subject of which most is known.
+    pub fn hours(&self) -> f64 {
+        let blocks = self.subjects.values().map(Tail::evidence).fold(0.0, f64::max);
+        blocks / BLOCKS_PER_HOUR
+    }
+
     /// Subjects that are measured.
     pub fn programs(&self) -> usize {
         self.subjects.len()
@@ -242,7 +248,7 @@ mod tests {
         const LIVES: u64 = 20;
         let fresh = |rng: &mut SmallRng| -rng.gen_range(1e-3f64..1.0).ln();
         let after = |hours: u32, repeats: bool| {
-            let of = |seed: u64| {
+            let of = |seed: u64| -> [f64; 2] {
                 let mut rng = SmallRng::seed_from_u64(seed);
                 let quarter: Vec<f64> = (0..180).map(|_| fresh(&mut rng)).collect();
                 let mut tails = Tails::default();
@@ -253,11 +259,14 @@ mod tests {
                         tails.hold_back(&subject(), lived, block * 60 + epoch as u32);
                     }
                 }
-                tails.surprise(&subject(), 16.0).unwrap()
+                [tails.surprise(&subject(), 16.0).unwrap(), tails.hours()]
             };
-            (0..LIVES).map(of).sum::<f64>() / LIVES as f64
+            let sum = (0..LIVES).map(of).fold([0.0; 2], |sum, [a, b]| [sum[0] + a, sum[1] + b]);
+            sum.map(|sum| sum / LIVES as f64)
         };
-        let (hour, day, other) = (after(1, true), after(24, true), after(24, false));
+        let ([hour, _], [day, copies], [other, own]) =
+            (after(1, true), after(24, true), after(24, false));
+        assert!(copies < 1.0 && own > 6.0, "{copies} and {own} hours of 24");
         println!(
             "{hour:.1} nats after an hour, {day:.1} after a day of it, {other:.1} after another"
         );

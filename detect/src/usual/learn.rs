@@ -6,8 +6,10 @@ use hedgerow_event::{Class, EpochClose, Scale, Workload};
 use hedgerow_features::{Set, Window};
 
 use crate::{
-    EPOCH_SECONDS, Engine, HOUR_NS, Outcome, Phase, Result, SOLVE_EPOCHS, detector::Scored,
-    surprise::trees::Tree, valid,
+    EPOCH_SECONDS, Engine, HOUR_NS, Outcome, Phase, Result, SOLVE_EPOCHS,
+    detector::Scored,
+    surprise::{floors::Measured, tails::Tails, trees::Tree},
+    valid,
 };
 
 /// What nobody suspected is learned once a day.
@@ -138,8 +140,11 @@ impl Engine {
 
     pub(crate) fn solve(&mut self) {
         self.watch();
-        let measured: usize = self.learned.values().map(|learned| learned.tails.programs()).sum();
+        let tails = || self.learned.values().map(|learned| &learned.tails);
+        let programs =
+            tails().map(Tails::programs).sum::<usize>().max(self.rates.programs()).max(1);
+        let hours = tails().map(Tails::hours).fold(0.0, f64::max);
         self.floors.rescore(&self.rates);
-        self.floors.solve(&self.rates, measured.max(self.rates.programs()).max(1));
+        self.floors.solve(&self.rates, Measured { programs, hours });
     }
 }
