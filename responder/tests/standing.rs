@@ -316,8 +316,10 @@ fn what_a_killed_daemon_leaves_follows_forks_and_execs_and_expires_by_itself() {
     bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
     assert_eq!(bench.get().entries().len(), 2);
     let told = bench.get().tick(now()).unwrap();
-    let told: Vec<_> = told.iter().map(|gone| (gone.action, &*gone.uid, &*gone.reason)).collect();
-    assert_eq!(told, [(Action::Unblock, &*short, "expired unattended")]);
+    // Killed before a slow disk had taken their lines, entries have them written anew.
+    let gone = told.iter().filter(|told| !told.reason.ends_with("is written anew)"));
+    let gone: Vec<_> = gone.map(|gone| (gone.action, &*gone.uid, &*gone.reason)).collect();
+    assert_eq!(gone, [(Action::Unblock, &*short, "expired unattended")]);
     assert_eq!(offender.tell(&connect[2]), Err(EPERM));
     drop((offender, other));
 }
