@@ -2,17 +2,20 @@
 
 mod captures;
 mod exposure;
+mod findings;
 mod model;
+mod steer;
 mod value;
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use hedgerow_event::Mode;
+use clap::{Args, Parser, Subcommand};
 
 pub use captures::{Backtest, Capture, CaptureCommand, Captures, Eval, Key, Score, Share, Train};
 pub use exposure::{Exposure, Format};
+pub use findings::Findings;
 pub use model::{Model, ModelImport};
+pub use steer::{AllowCommand, Deny, DenyAdd, ModeArgument};
 pub use value::{Prefix, duration};
 
 /// Where the model, findings, ledger and spool live unless told otherwise.
@@ -333,66 +336,6 @@ pub struct State {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Findings {
-    /// One line a finding, newest last.
-    List {
-        /// Show suppressed findings, too.
-        #[arg(long)]
-        all: bool,
-        /// Only of the last 90s, 2h, 7d.
-        #[arg(long, value_parser = duration)]
-        since: Option<Duration>,
-        /// Only of this workload.
-        #[arg(long)]
-        workload: Option<String>,
-        /// Go on with what is found from now on, until Ctrl-C.
-        #[arg(long)]
-        follow: bool,
-        #[command(flatten)]
-        state: State,
-    },
-    /// One finding, whole.
-    Show {
-        /// Its uid, or a beginning of it that no other has.
-        uid: String,
-        /// Add what its surprise is the sum of, and by which columns the forest found its window.
-        #[arg(long)]
-        explain: bool,
-        /// Also what its process tree did in the half minute before it opened.
-        #[arg(long)]
-        record: bool,
-        #[command(flatten)]
-        state: State,
-    },
-    /// Say that it was seen.
-    Ack {
-        uid: String,
-        #[command(flatten)]
-        state: State,
-    },
-    /// Don't tell what is like it for a while; it is judged and denied as before.
-    Mute {
-        uid: String,
-        /// For this long.
-        #[arg(long = "for", default_value = "1d", value_parser = duration)]
-        duration: Duration,
-        #[command(flatten)]
-        state: State,
-    },
-    /// Say that it is normal here, of this workload and the file that the program runs from: it is
-    /// learned and no longer reported. Another file at the same path is excused nothing.
-    Accept {
-        uid: String,
-        /// Say only what that would hide: findings of the last week, and kinds of deed that would no
-        /// longer be told.
-        #[arg(long)]
-        dry_run: bool,
-        #[command(flatten)]
-        state: State,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Say whether a daemon would start with it; names the file and the field where it wouldn't.
     Check(ConfigFile),
@@ -405,113 +348,6 @@ pub struct ConfigFile {
     /// Configuration file (TOML) [default: /etc/hedgerow/hedgerow.toml, where there is one].
     #[arg(long)]
     pub config: Option<PathBuf>,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Deny {
-    /// What the kernel refuses now; `hedgerow why` explains it.
-    List {
-        #[command(flatten)]
-        state: State,
-    },
-    /// Refuse a peer, a program or a workload; what is named together is meant together.
-    Add(DenyAdd),
-    /// Lift entries, or withdraw what is held.
-    #[command(group = clap::ArgGroup::new("which").required(true))]
-    Remove {
-        /// The entry's uid, or a beginning, of the whole or of what stands behind its last `-`, that no
-        /// other has.
-        #[arg(group = "which")]
-        uid: Option<String>,
-        /// Every entry of this workload.
-        #[arg(long, group = "which")]
-        workload: Option<String>,
-        /// Every entry.
-        #[arg(long, group = "which")]
-        all: bool,
-        /// The entry, live or ended, should never have been made: its workload goes back to monitor,
-        /// and past the budget of wrong entries nothing is denied automatically until `hedgerow mode`.
-        #[arg(long)]
-        wrong: bool,
-        #[command(flatten)]
-        state: State,
-    },
-}
-
-#[derive(Debug, Clone, Args)]
-#[command(group = clap::ArgGroup::new("whom").required(true).multiple(true))]
-pub struct DenyAdd {
-    /// An address or prefix.
-    #[arg(long, group = "whom")]
-    pub peer: Option<Prefix>,
-    /// The path of a program that ran since the daemon began.
-    #[arg(long, group = "whom")]
-    pub program: Option<String>,
-    /// A workload; alone, it is refused every connection.
-    #[arg(long, group = "whom")]
-    pub workload: Option<String>,
-    /// For this long.
-    #[arg(long = "for", default_value = "1h", value_parser = duration)]
-    pub duration: Duration,
-    /// Why; kept in the ledger.
-    #[arg(long)]
-    pub reason: Option<String>,
-    /// Say what would be refused, and change nothing.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Also what the host itself needs: loopback, own addresses, gateways, resolvers, sources of
-    /// logins.
-    #[arg(long)]
-    pub force: bool,
-    #[command(flatten)]
-    pub state: State,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum AllowCommand {
-    /// Never refuse an address or prefix.
-    Add {
-        peer: Prefix,
-        /// For this long; without it, until it is removed.
-        #[arg(long = "for", value_parser = duration)]
-        duration: Option<Duration>,
-        /// To this workload only, also when it is started anew.
-        #[arg(long)]
-        workload: Option<String>,
-        #[command(flatten)]
-        state: State,
-    },
-    /// What is allowed, to whom and until when.
-    List {
-        #[command(flatten)]
-        state: State,
-    },
-    /// Allow it no longer.
-    Remove {
-        peer: Prefix,
-        /// What was allowed to this workload.
-        #[arg(long)]
-        workload: Option<String>,
-        #[command(flatten)]
-        state: State,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ModeArgument {
-    Observe,
-    Monitor,
-    Enforce,
-}
-
-impl From<ModeArgument> for Mode {
-    fn from(mode: ModeArgument) -> Self {
-        match mode {
-            ModeArgument::Observe => Self::Observe,
-            ModeArgument::Monitor => Self::Monitor,
-            ModeArgument::Enforce => Self::Enforce,
-        }
-    }
 }
 
 #[cfg(test)]

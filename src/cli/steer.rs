@@ -1,0 +1,115 @@
+//! Arguments of what steers: what is refused, what never is, and how far the responder may go.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand, ValueEnum};
+use hedgerow_event::Mode;
+
+use super::{Prefix, State, duration};
+
+#[derive(Debug, Subcommand)]
+pub enum Deny {
+    /// What the kernel refuses now; `hedgerow why` explains it.
+    List {
+        #[command(flatten)]
+        state: State,
+    },
+    /// Refuse a peer, a program or a workload; what is named together is meant together.
+    Add(DenyAdd),
+    /// Lift entries, or withdraw what is held.
+    #[command(group = clap::ArgGroup::new("which").required(true))]
+    Remove {
+        /// The entry's uid, or a beginning, of the whole or of what stands behind its last `-`, that no
+        /// other has.
+        #[arg(group = "which")]
+        uid: Option<String>,
+        /// Every entry of this workload.
+        #[arg(long, group = "which")]
+        workload: Option<String>,
+        /// Every entry.
+        #[arg(long, group = "which")]
+        all: bool,
+        /// The entry, live or ended, should never have been made: its workload goes back to monitor,
+        /// and past the budget of wrong entries nothing is denied automatically until `hedgerow mode`.
+        #[arg(long)]
+        wrong: bool,
+        #[command(flatten)]
+        state: State,
+    },
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("whom").required(true).multiple(true))]
+pub struct DenyAdd {
+    /// An address or prefix.
+    #[arg(long, group = "whom")]
+    pub peer: Option<Prefix>,
+    /// The path of a program that ran since the daemon began.
+    #[arg(long, group = "whom")]
+    pub program: Option<String>,
+    /// A workload; alone, it is refused every connection.
+    #[arg(long, group = "whom")]
+    pub workload: Option<String>,
+    /// For this long.
+    #[arg(long = "for", default_value = "1h", value_parser = duration)]
+    pub duration: Duration,
+    /// Why; kept in the ledger.
+    #[arg(long)]
+    pub reason: Option<String>,
+    /// Say what would be refused, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Also what the host itself needs: loopback, own addresses, gateways, resolvers, sources of
+    /// logins.
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub state: State,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AllowCommand {
+    /// Never refuse an address or prefix.
+    Add {
+        peer: Prefix,
+        /// For this long; without it, until it is removed.
+        #[arg(long = "for", value_parser = duration)]
+        duration: Option<Duration>,
+        /// To this workload only, also when it is started anew.
+        #[arg(long)]
+        workload: Option<String>,
+        #[command(flatten)]
+        state: State,
+    },
+    /// What is allowed, to whom and until when.
+    List {
+        #[command(flatten)]
+        state: State,
+    },
+    /// Allow it no longer.
+    Remove {
+        peer: Prefix,
+        /// What was allowed to this workload.
+        #[arg(long)]
+        workload: Option<String>,
+        #[command(flatten)]
+        state: State,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ModeArgument {
+    Observe,
+    Monitor,
+    Enforce,
+}
+
+impl From<ModeArgument> for Mode {
+    fn from(mode: ModeArgument) -> Self {
+        match mode {
+            ModeArgument::Observe => Self::Observe,
+            ModeArgument::Monitor => Self::Monitor,
+            ModeArgument::Enforce => Self::Enforce,
+        }
+    }
+}
