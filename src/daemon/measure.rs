@@ -112,6 +112,7 @@ impl Daemon {
                 most: LEDGER_MAX as u64,
                 lost: ledger.lost,
             },
+            self.uses.queue(),
         ];
         queues.extend(self.reporter.outlets().queues());
         queues

@@ -23,7 +23,7 @@ use hedgerow_exposure::{
 use hedgerow_hostfile::{Reader, Refusals};
 use hedgerow_probe::Stats;
 
-use crate::exit::Failure;
+use crate::{exit::Failure, metrics::QueueLength};
 
 /// Windows that wait for the thread. Full: what a window brought is lost, and the table says so.
 const WINDOWS_MAX: usize = 16;
@@ -56,6 +56,8 @@ pub struct Uses {
     /// Records that were lost, as of the last window.
     losses: u64,
     windows: Option<Sender<Window>>,
+    /// Windows that found no room.
+    windows_lost: u64,
     thread: Option<JoinHandle<()>>,
     /// What an operator should hear.
     untold: Arc<Mutex<Vec<String>>>,
@@ -84,6 +86,7 @@ impl Uses {
             lost: false,
             losses: 0,
             windows: Some(windows),
+            windows_lost: 0,
             thread: Some(thread),
             untold,
         })
@@ -128,6 +131,17 @@ impl Uses {
         let window = Window { end_ns, lost, uses: take(&mut self.pending) };
         if self.windows.as_ref().is_some_and(|windows| windows.try_send(window).is_err()) {
             self.lost = true;
+            self.windows_lost += 1;
+        }
+    }
+
+    /// The windows that wait for the thread.
+    pub fn queue(&self) -> QueueLength {
+        QueueLength {
+            name: "used",
+            waiting: self.windows.as_ref().map_or(0, Sender::len) as u64,
+            most: WINDOWS_MAX as u64,
+            lost: self.windows_lost,
         }
     }
 
@@ -284,6 +298,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
 
+    use hedgerow_event::{Epoch, HostCounters, Loss};
+
     use super::*;
 
     fn keeper(path: &Path) -> Keeper {
@@ -294,6 +310,37 @@ mod tests {
             failed: false,
             full: false,
         }
+    }
+
+    #[test]
+    fn a_window_that_finds_no_room_is_counted_and_the_next_one_says_so() {
+        let (windows, receiver) = bounded(1);
+        let mut uses = Uses {
+            pending: HashMap::new(),
+            lost: false,
+            losses: 0,
+            windows: Some(windows),
+            windows_lost: 0,
+            thread: None,
+            untold: Arc::default(),
+        };
+        let close = EpochClose {
+            epoch: Epoch(1),
+            start_boot_ns: 0,
+            end_boot_ns: 5,
+            realtime_offset_ns: 0,
+            suspended_ns: 0,
+            loss: Loss::default(),
+            host: HostCounters::default(),
+        };
+        let stats = Stats::default();
+        uses.close(&close, &stats);
+        uses.close(&close, &stats);
+        assert_eq!((uses.queue().waiting, uses.queue().lost), (1, 1));
+        assert!(!receiver.recv().unwrap().lost);
+        uses.close(&close, &stats);
+        assert!(receiver.recv().unwrap().lost);
+        assert_eq!((uses.queue().waiting, uses.queue().lost), (0, 1));
     }
 
     #[test]

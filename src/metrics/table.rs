@@ -176,6 +176,7 @@ rows! {
             ("flow_peers", s.sensor.flow_peers_refused),
             ("answers", s.sensor.answers_refused),
             ("peer_names", s.sensor.peer_names_evicted),
+            ("used", s.sensor.used_untold),
             ("programs", s.status.programs_refused),
             ("deeds", s.status.deeds_refused),
         ] {
