@@ -1,13 +1,15 @@
 //! The log of findings: its name, and its reader.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::{BufRead, BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
-use hedgerow_event::Finding;
+use hedgerow_event::{Activity, Finding};
+use serde::Deserialize;
 
 use crate::{control, exit::Failure};
 
@@ -15,6 +17,11 @@ use crate::{control, exit::Failure};
 pub const FINDINGS: &str = "findings.jsonl";
 /// A longer line is none that Hedgerow wrote.
 const LINE_BYTES_MAX: u64 = 1 << 20;
+/// Files that a daemon looks into for what was left open: the newest, and one that was rotated away
+/// just before.
+const FILES_OF_LATE: usize = 2;
+/// Findings that are closed for an earlier daemon; past it the oldest stay open.
+const LEFT_OPEN_MAX: usize = 1024;
 
 /// The log of a daemon with this state directory.
 pub fn path(state: &Path) -> PathBuf {
@@ -40,6 +47,47 @@ pub fn read(state: &Path) -> anyhow::Result<Vec<Finding>> {
         }
     }
     Ok(findings)
+}
+
+/// The closes that an earlier daemon owes, oldest first: it was killed, or what it told is of no case
+/// that ends. Who keeps incidents would have them open for ever.
+pub fn left_open(state: &Path, now_ns: i64) -> anyhow::Result<Vec<Finding>> {
+    #[derive(Deserialize)]
+    struct Head {
+        uid: String,
+        activity: Activity,
+    }
+    let mut open: HashMap<String, (u64, Vec<u8>)> = HashMap::new();
+    let mut number = 0;
+    let files = files(&path(state))?;
+    for (path, file) in files.into_iter().take(FILES_OF_LATE).rev() {
+        let mut reader = BufReader::new(file);
+        while let Some(line) = next_line(&mut reader, &path)? {
+            let Ok(head) = serde_json::from_slice::<Head>(&line) else { continue };
+            number += 1;
+            if head.activity == Activity::Close {
+                open.remove(&head.uid);
+                continue;
+            }
+            open.insert(head.uid, (number, line));
+            if open.len() > LEFT_OPEN_MAX {
+                let oldest = open.iter().min_by_key(|(_, (number, _))| *number);
+                let oldest = oldest.map(|(uid, _)| uid.clone());
+                oldest.and_then(|uid| open.remove(&uid));
+            }
+        }
+    }
+    let mut lines: Vec<(u64, Vec<u8>)> = open.into_values().collect();
+    lines.sort_unstable();
+    let reports = lines.iter().flat_map(|(_, line)| serde_json::from_slice::<Finding>(line));
+    Ok(reports
+        .map(|last| Finding {
+            activity: Activity::Close,
+            sequence: last.sequence.saturating_add(1),
+            time_ns: now_ns,
+            ..last
+        })
+        .collect())
 }
 
 /// The file at `path`, then `path.1` and so on, as far as there are any.
@@ -95,5 +143,56 @@ mod tests {
         assert_eq!(said, [".2", ".1", ""]);
         std::fs::remove_file(&log).unwrap();
         assert_eq!(files(&log).unwrap().len(), 2);
+    }
+
+    fn write(path: &Path, reports: &[Finding]) {
+        let lines = reports.iter().map(|report| serde_json::to_string(report).unwrap() + "\n");
+        std::fs::write(path, lines.collect::<String>()).unwrap();
+    }
+
+    #[test]
+    fn what_nobody_closed_is_closed_once_with_what_was_said_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path();
+        assert!(left_open(state, 9).unwrap().is_empty());
+        let workload = hedgerow_event::Workload::new("w");
+        let alarm = hedgerow_responder::Alarm { workload, reason: String::new() };
+        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
+        let host = crate::host::Host { id, boot_id, name, realtime_offset_ns: 0 };
+        let maturity = hedgerow_event::Maturity::Mature;
+        let told = |uid: &str, activity, sequence| Finding {
+            uid: uid.to_owned(),
+            activity,
+            sequence,
+            ..crate::daemon::alarm_finding(&alarm, &host, maturity, "m", 0)
+        };
+        let rotated = PathBuf::from(format!("{}.1", path(state).display()));
+        write(&rotated, &[told("old", Activity::Create, 0), told("both", Activity::Create, 0)]);
+        let mut newest = vec![
+            told("over", Activity::Create, 0),
+            told("both", Activity::Update, 1),
+            told("over", Activity::Close, 1),
+        ];
+        write(&path(state), &newest);
+        let mut torn = std::fs::read(path(state)).unwrap();
+        torn.extend(b"{\"uid\":\"torn\",\"act");
+        std::fs::write(path(state), torn).unwrap();
+        let closes = left_open(state, 9).unwrap();
+        let said: Vec<(&str, Activity, u32, i64)> = closes
+            .iter()
+            .map(|close| (&*close.uid, close.activity, close.sequence, close.time_ns))
+            .collect();
+        assert_eq!(said, [("old", Activity::Close, 1, 9), ("both", Activity::Close, 2, 9)]);
+
+        newest.extend(closes);
+        write(&path(state), &newest);
+        assert!(left_open(state, 10).unwrap().is_empty(), "they are closed");
+
+        let many: Vec<Finding> =
+            (0..LEFT_OPEN_MAX + 8).map(|n| told(&n.to_string(), Activity::Create, 0)).collect();
+        write(&path(state), &many);
+        std::fs::remove_file(&rotated).unwrap();
+        let closes = left_open(state, 9).unwrap();
+        assert_eq!((closes.len(), &*closes[0].uid), (LEFT_OPEN_MAX, "8"));
     }
 }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hedgerow_event::{Activity, Finding};
 use hedgerow_lab::{Daemon, Line};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -161,9 +162,19 @@ fn enforce_that_was_ordered_and_can_not_be_is_a_finding() {
         Line::Finding(finding) => finding.reason.contains("enforce is ordered"),
         _ => false,
     };
-    daemon.wait_for("the finding", STARTED, tells).unwrap();
-    daemon.interrupt().unwrap();
+    let told = daemon.wait_for("the finding", STARTED, tells).unwrap();
+    let Line::Finding(told) = told else { unreachable!() };
+    daemon.kill();
     std::fs::remove_dir(state.pins().join("foreign")).unwrap();
+    // Who was killed closes nothing; the next daemon does, once.
+    for _ in 0..2 {
+        state.daemon().interrupt().unwrap();
+        let log = std::fs::read_to_string(state.path().join("findings.jsonl")).unwrap();
+        let reports = log.lines().map(|line| serde_json::from_str::<Finding>(line).unwrap());
+        let of_it: Vec<Activity> =
+            reports.filter(|report| report.uid == told.uid).map(|report| report.activity).collect();
+        assert_eq!(of_it, [Activity::Create, Activity::Close]);
+    }
 }
 
 #[test]

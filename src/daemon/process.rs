@@ -16,8 +16,10 @@ const COMMAND_READ_MAX: u64 = 64 << 10;
 
 /// Fills in what a finding can say of its process, while that lives. Only
 /// the kernel is asked, but for the command line: its pages are the process's own.
-pub fn describe(finding: &mut Finding, reader: &mut Reader) {
-    let Some(process) = &mut finding.process else { return };
+pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader) {
+    // A number of an earlier boot is somebody else's.
+    let is_of_now = finding.boot_id == boot_id;
+    let Some(process) = finding.process.as_mut().filter(|_| is_of_now) else { return };
     let directory = format!("/proc/{}", process.pid);
     let directory = Path::new(&directory);
     let alive = is_same(process.pid, process.start_boot_ns);
@@ -113,6 +115,23 @@ mod tests {
         let start = ticks.parse::<u64>().unwrap() * 10_000_000;
         assert!(is_same(own, start) && is_same(own, 0));
         assert!(!is_same(own, start + 1_000_000_000) && !is_same(u32::MAX, start));
+    }
+
+    #[test]
+    fn a_process_of_an_earlier_boot_is_left_as_it_was_told() {
+        let workload = hedgerow_event::Workload::new("w");
+        let alarm = hedgerow_responder::Alarm { workload, reason: String::new() };
+        let (id, boot_id, name) = ("h".into(), "now".into(), "n".into());
+        let host = crate::host::Host { id, boot_id, name, realtime_offset_ns: 0 };
+        let state = hedgerow_event::Maturity::Mature;
+        let mut finding = super::super::alarm_finding(&alarm, &host, state, "m", 0);
+        let told = hedgerow_event::Process { pid: std::process::id(), ..Default::default() };
+        finding.process = Some(told.clone());
+        let mut reader = Reader::new("processes");
+        describe(&mut finding, "before", &mut reader);
+        assert_eq!(finding.process, Some(told));
+        describe(&mut finding, "now", &mut reader);
+        assert!(!finding.process.unwrap().path.is_empty());
     }
 
     #[test]

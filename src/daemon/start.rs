@@ -212,6 +212,10 @@ fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<
     for warning in warnings {
         reporter.warn(&warning);
     }
+    match findings::left_open(&config.state, hedgerow_responder::now().wall_ns) {
+        Ok(closes) => closes.iter().for_each(|close| reporter.finding(close)),
+        Err(why) => reporter.warn(&format!("what an earlier run left open stays open: {why:#}")),
+    }
     Ok(reporter)
 }
 

@@ -241,7 +241,7 @@ impl Recorder {
     fn hand_over(&mut self, what: &mut Out) {
         match what {
             Out::Finding(finding) => {
-                process::describe(finding, &mut self.reader);
+                process::describe(finding, &self.host.boot_id, &mut self.reader);
                 for refused in self.reader.refusals().take_untold() {
                     self.warn(&refused);
                 }
