@@ -1,6 +1,7 @@
 """Checks pages in a headless browser; see scripts/report-test."""
 
 import argparse
+import base64
 import shutil
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from playwright.sync_api import sync_playwright
 BYTES_MAX = 2_000_000
 NARROW, WIDE = 360, 1200
 CONTRAST_LEAST = 4.5
+SHADE_LEAST = 0.06
 
 # Gives what is wrong, as lines. A colour is looked at as it is painted: over the first background
 # that isn't transparent.
@@ -78,11 +80,62 @@ LOOK = """(least) => {
 # What each check must complain of: a check that passes everything is none.
 SPOILED = {
     "overflow": "<div style='width:400px;height:9px;background:#888'></div>",
+    "no sign": "<style>.wide{background:none!important}</style>",
     "no marks": "<svg viewBox='0 0 9 9' aria-label=empty></svg>",
     "contrast": "<p style='color:#888;background:#999'>hardly</p>",
     "console": "<img src=''><script>1</script>",
     "network": "<link rel=stylesheet href='http://192.0.2.1/a.css'>",
 }
+
+# Width of the strip at a wide table's right side that is looked at, in pixels.
+STRIP = 12
+
+
+# Mean brightness of a picture, 0 to 1.
+BRIGHTNESS = """async (png) => {
+  const image = new Image();
+  image.src = 'data:image/png;base64,' + png;
+  await image.decode();
+  const canvas = Object.assign(document.createElement('canvas'), { width: image.width, height: image.height });
+  const context = canvas.getContext('2d');
+  context.drawImage(image, 0, 0);
+  const pixels = context.getImageData(0, 0, image.width, image.height).data;
+  let sum = 0;
+  for (let at = 0; at < pixels.length; at += 4) sum += pixels[at] + pixels[at + 1] + pixels[at + 2];
+  return sum / pixels.length * 4 / 3 / 255;
+}"""
+
+
+def shaded(page, table):
+    """How far the strip at a table's right side differs from the page in brightness, 0 to 1."""
+    table.evaluate(
+        "e => e.querySelectorAll('th,td').forEach(c => { c.style.color = c.style.borderColor = 'transparent'; })"
+    )
+    table.evaluate("e => e.scrollIntoView({ block: 'center' })")
+    box = table.bounding_box()
+    strip = {"x": box["x"] + box["width"] - STRIP, "width": STRIP}
+    plain = {"x": 0, "width": 4}
+
+    def bright(part):
+        png = page.screenshot(clip=part | {"y": max(0, box["y"]), "height": min(40, box["height"])})
+        return page.evaluate(BRIGHTNESS, base64.b64encode(png).decode())
+
+    return abs(bright(strip) - bright(plain))
+
+
+def scrolls(page):
+    """What is wrong with the sign that a table goes on sideways."""
+    wrong = []
+    for table in page.query_selector_all(".wide"):
+        if table.evaluate("e => e.scrollWidth <= e.clientWidth"):
+            continue
+        before = shaded(page, table)
+        table.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+        after = shaded(page, table)
+        name = table.inner_text().split("\n")[0][:40]
+        if before < SHADE_LEAST or after > SHADE_LEAST / 2:
+            wrong.append(f"no sign that it scrolls: {name} ({before:.3f}, at its end {after:.3f})")
+    return wrong
 
 
 def look(browser, html, path, scheme, width, screenshot=None):
@@ -101,6 +154,7 @@ def look(browser, html, path, scheme, width, screenshot=None):
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     if screenshot:
         page.screenshot(path=screenshot, full_page=True)
+    found["wrong"] += scrolls(page)
     page.close()
     return said + found["wrong"], found, background
 

@@ -12,15 +12,21 @@ const RIGHT: f64 = 14.0;
 /// Rows of a table that are shown; how many more there are is said.
 const ROWS_MAX: usize = 500;
 
+/// A table that is wider than its page scrolls. Shades at its sides say so, which lie below a cover that
+/// scrolls along and leaves the side where nothing more comes bare.
 const STYLE: &str = "\
 :root{color-scheme:light dark;--bg:#ffffff;--fg:#1a1d21;--dim:#525960;--line:#c9ced4;--mark:#0b5cad;\
---second:#a33b00;--fill:#f3f5f7}\
+--second:#a33b00;--fill:#f3f5f7;--shade:#98a1aa}\
 @media(prefers-color-scheme:dark){:root{--bg:#14171a;--fg:#e8eaed;--dim:#a9b1ba;--line:#3c434b;\
---mark:#7ab8ff;--second:#ffb07a;--fill:#1d2126}}\
+--mark:#7ab8ff;--second:#ffb07a;--fill:#1d2126;--shade:#59636e}}\
 *{box-sizing:border-box}body{margin:0 auto;max-width:64rem;padding:1rem;background:var(--bg);\
 color:var(--fg);font:16px/1.5 system-ui,sans-serif;overflow-wrap:anywhere}\
 h1{font-size:1.5rem;margin:.5rem 0}h2{font-size:1.15rem;margin:2rem 0 .5rem}p{margin:.4rem 0}\
-.dim{color:var(--dim)}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.9rem}\
+.dim{color:var(--dim)}.wide{overflow-x:auto;background:\
+linear-gradient(90deg,var(--bg) 40%,transparent) 0 0/3rem 100% no-repeat local,\
+linear-gradient(270deg,var(--bg) 40%,transparent) 100% 0/3rem 100% no-repeat local,\
+linear-gradient(90deg,var(--shade),transparent) 0 0/1.2rem 100% no-repeat,\
+linear-gradient(270deg,var(--shade),transparent) 100% 0/1.2rem 100% no-repeat}table{border-collapse:collapse;width:100%;font-size:.9rem}\
 th,td{text-align:left;padding:.3rem .6rem .3rem 0;border-bottom:1px solid var(--line);\
 vertical-align:top}td{min-width:7rem}th{color:var(--dim);font-weight:600;overflow-wrap:normal}\
 td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;min-width:0}\
