@@ -16,6 +16,9 @@ pub enum Error {
     /// A forest that can't be put in a model's place.
     #[error("{0}")]
     Exchange(String),
+    /// Models that can't be made one.
+    #[error("{0}")]
+    Merge(String),
     #[error("what was learned can't be encoded: {0}")]
     Encode(String),
     /// A model file that is unreadable, or of another set of columns.

@@ -16,8 +16,8 @@ mod common;
 mod deeds;
 mod error;
 pub mod file;
-mod life;
 mod overview;
+pub mod parts;
 mod pause;
 mod persist;
 pub mod power;
@@ -41,6 +41,7 @@ use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
 use hedgerow_model::IsolationForest;
 use ndarray::Array2;
 
+use self::parts::Gathering;
 pub use self::pause::Paused;
 use self::{
     deeds::{
@@ -76,7 +77,6 @@ pub use self::{
         trades::{has_trade, is_program_directory},
     },
     error::{Error, Result, chain},
-    life::Life,
     overview::{DeedOverview, Overview, ProgramOverview, WorkloadOverview},
     persist::{Judged, SavedModel},
     said::finding::{FOREST, NATS},
@@ -149,6 +149,8 @@ pub enum Outcome {
 #[derive(Debug)]
 pub struct Engine {
     paused: Paused,
+    /// What models of several runs are made of, where it is asked for.
+    gathering: Option<Box<Gathering>>,
     settings: Settings,
     builder: WindowBuilder,
     baseline: Baseline,
@@ -215,6 +217,7 @@ impl Engine {
     /// An engine that knows nothing.
     fn empty(settings: Settings, baseline: Baseline) -> Self {
         Self {
+            gathering: None,
             builder: builder(&settings, baseline.key()),
             baseline,
             grams: GramLearner::new(),
@@ -317,6 +320,9 @@ impl Engine {
         self.realtime_offset_ns = close.realtime_offset_ns;
         self.now_boot_ns = close.end_boot_ns;
         let windows = self.builder.close(close, &self.baseline);
+        if let Some(gathering) = &mut self.gathering {
+            gathering.close(close, self.phase);
+        }
         self.count_floods(close);
         let mut outcomes = Vec::new();
         match self.phase {

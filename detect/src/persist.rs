@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use super::{
     Engine, Phase, Settings,
     deeds::Deeds,
+    parts::Parts,
     probation::Probation,
     reference::{DEVIATIONS, deviation_columns},
     said::{accepted::Accepted, finding::hex},
@@ -72,7 +73,7 @@ struct LearnedSection {
 }
 
 /// The schema that models of this build are learned on.
-fn schema() -> SchemaId {
+pub(crate) fn schema() -> SchemaId {
     SchemaId {
         version: SCHEMA_VERSION,
         hash: Sha256::digest(schema_hash().as_bytes()).into(),
@@ -80,18 +81,25 @@ fn schema() -> SchemaId {
     }
 }
 
+/// Reads a model file of this build's schema.
+pub(crate) fn load(path: &std::path::Path) -> Result<ModelFile> {
+    let broken = |why: String| Error::Load { path: path.to_owned(), why };
+    let file = ModelFile::load(path).map_err(|why| broken(chain(&why)))?;
+    if file.schema != schema() {
+        return Err(broken(format!(
+            "the model was learned on another set of columns (schema {}, this build has {}); \
+             learn anew with `hedgerow run --learn 1d` or `hedgerow train`",
+            file.schema.version, SCHEMA_VERSION
+        )));
+    }
+    Ok(file)
+}
+
 impl SavedModel {
     /// Reads a model file, and refuses one of another schema.
     pub fn load(path: &std::path::Path) -> Result<Self> {
         let broken = |why: String| Error::Load { path: path.to_owned(), why };
-        let file = ModelFile::load(path).map_err(|why| broken(chain(&why)))?;
-        if file.schema != schema() {
-            return Err(broken(format!(
-                "the model was learned on another set of columns (schema {}, this build has {}); \
-                 learn anew with `hedgerow run --learn 1d` or `hedgerow train`",
-                file.schema.version, SCHEMA_VERSION
-            )));
-        }
+        let file = load(path)?;
         let mut found: Option<Vec<u8>> = None;
         let mut old = false;
         for version in (1..=VERSION).rev() {
@@ -101,7 +109,13 @@ impl SavedModel {
             }
         }
         let section = found;
-        let section = section.ok_or_else(|| broken("it has no learned section".to_owned()))?;
+        let section = section.ok_or_else(|| match Parts::is_in(&file) {
+            true => broken(
+                "it is a part, which `hedgerow model merge` makes a model of, with others"
+                    .to_owned(),
+            ),
+            false => broken("it has no learned section".to_owned()),
+        })?;
         let mut learned: LearnedSection = ciborium::from_reader(section.as_slice())
             .map_err(|why| broken(format!("its learned section: {why}")))?;
         if old {
@@ -178,6 +192,8 @@ impl SavedModel {
         }
         learned.detector.put_forest(forest);
         learned.forget_held_back();
+        // They make another forest.
+        Parts::detach(&mut self.file);
         let mut hasher = Sha256::new();
         hasher.update(self.learned.model_id.as_bytes());
         hasher.update(origin);

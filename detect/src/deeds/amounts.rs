@@ -200,6 +200,11 @@ impl Context<'_> {
 }
 
 impl Amounts {
+    /// Adds what another run taught.
+    pub fn absorb(&mut self, other: Self) {
+        self.most.absorb(other.most);
+    }
+
     pub fn observe_flow(
         &mut self,
         context: &Context<'_>,

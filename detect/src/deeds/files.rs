@@ -8,6 +8,7 @@ use hedgerow_features::{ItemKey, place_of, process_file};
 use serde::{Deserialize, Serialize};
 
 use super::{bounded::Bounded, calls::set_id, processes::Processes};
+use crate::parts;
 
 /// Files that were run, and their directories; past them none is followed.
 pub const RAN_MAX: usize = 16_384;
@@ -19,7 +20,7 @@ const LATELY_NS: u64 = 3_600_000_000_000;
 pub const SCRIPT_EXTENSIONS: &[&str] = &["cgi", "js", "jsp", "lua", "php", "pl", "py", "rb", "sh"];
 
 /// What was run under a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Ran {
     Program,
@@ -87,6 +88,17 @@ impl<'a> Open<'a> {
 }
 
 impl Files {
+    /// Adds what another run taught.
+    pub fn absorb(&mut self, other: Self) {
+        for (path, ran) in other.ran {
+            let own = self.ran.entry(path).or_insert(ran);
+            *own = (*own).min(ran);
+        }
+        let over = self.ran.len() > RAN_MAX;
+        parts::keep(&mut self.ran, RAN_MAX);
+        self.refused = self.refused.max(other.refused).min(1).max(u64::from(over));
+    }
+
     /// The deeds in an open, and to what.
     pub fn observe_call(
         &mut self,

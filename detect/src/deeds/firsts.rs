@@ -10,6 +10,7 @@ use hedgerow_features::{EPHEMERAL_PORT_FIRST, ItemKey, WORKLOADS_LIMIT, place_of
 use serde::{Deserialize, Serialize};
 
 use super::files::CLAIMED;
+use crate::parts;
 
 /// Different deeds of one kind that a workload remembers. When full nothing is added: what is
 /// intrinsic goes on being told, and its rate tells that it is common; what is merely new no longer
@@ -49,7 +50,41 @@ impl Sets {
     }
 }
 
+impl Sets {
+    fn absorb(&mut self, other: Self) {
+        self.learned |= other.learned;
+        for (deed, refused) in other.refused {
+            let own = self.refused.entry(deed).or_default();
+            *own = (*own).max(refused);
+        }
+        for (deed, done) in other.done {
+            let own = self.done.entry(deed).or_default();
+            own.extend(done);
+            if own.len() > FIRSTS_MAX {
+                self.refused.insert(deed, 1);
+            }
+            while own.len() > FIRSTS_MAX {
+                own.pop_last();
+            }
+        }
+        self.refused.values_mut().for_each(|refused| *refused = 1);
+    }
+}
+
 impl Firsts {
+    /// Adds what another run taught. What overflows keeps what has the least hashes, so that the order
+    /// of runs decides nothing; that something was refused is told as 1.
+    pub fn absorb(&mut self, other: Self, items: ItemKey) {
+        self.host.absorb(other.host);
+        for (workload, sets) in other.workloads {
+            self.workloads.entry(workload).or_default().absorb(sets);
+        }
+        let over =
+            parts::keep_least(&mut self.workloads, WORKLOADS_LIMIT, |one| items.workload(one));
+        self.workloads_refused =
+            self.workloads_refused.max(other.workloads_refused).min(1).max(u64::from(over));
+    }
+
     /// Whether it was never learned. A workload that was not watched while learning is judged by
     /// what any of the host's did.
     pub fn is_first(&self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) -> bool {

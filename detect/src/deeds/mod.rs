@@ -26,11 +26,12 @@ use hedgerow_event::{
 use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, ItemKey, Set};
 use serde::{Deserialize, Serialize};
 
-pub use self::{amounts::is_amount, processes::Processes};
+pub use self::amounts::is_amount;
 use self::{
     amounts::{Amounts, Context},
     files::Files,
     firsts::Firsts,
+    processes::Processes,
 };
 
 /// What is watched for beyond first-seen sets, bounded. The sets and amounts are learned and kept
@@ -140,9 +141,22 @@ impl Deeds {
         }
     }
 
-    /// Goes over to the processes of another host.
-    pub fn exchange(&mut self, processes: &mut Processes) {
-        std::mem::swap(&mut self.processes, processes);
+    /// What was learned, as it is added to that of other runs.
+    pub fn part(&self) -> Self {
+        let mut part = Self::default();
+        part.absorb(self.clone());
+        part
+    }
+
+    /// Adds what another run taught.
+    pub fn absorb(&mut self, other: Self) {
+        self.key = self.key.or(other.key);
+        self.learned += other.learned;
+        self.files.absorb(other.files);
+        self.amounts.absorb(other.amounts);
+        if let Some(items) = self.key {
+            self.firsts.absorb(other.firsts, items);
+        }
     }
 
     /// Learns what an object names, at an operator's word or because nobody suspected it.

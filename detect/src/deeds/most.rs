@@ -6,6 +6,8 @@ use hedgerow_event::{Deed, Subject};
 use hedgerow_features::ItemKey;
 use serde::{Deserialize, Serialize};
 
+use crate::parts;
+
 /// Programs (once in each workload, once over all of them) whose most is kept, for each kind. Past
 /// them a program is judged by the largest of all.
 pub const MOST_MAX: usize = 4_096;
@@ -42,6 +44,21 @@ struct Table {
 pub struct Most(BTreeMap<Deed, Table>);
 
 impl Most {
+    /// Adds the most of another run; past the limit keys of least hash stay.
+    pub fn absorb(&mut self, other: Self) {
+        for (deed, table) in other.0 {
+            let own = self.0.entry(deed).or_default();
+            own.largest = own.largest.max(table.largest);
+            for (key, amount) in table.entries {
+                let most = own.entries.entry(key).or_default();
+                *most = (*most).max(amount);
+            }
+            let over = own.entries.len() > MOST_MAX;
+            parts::keep(&mut own.entries, MOST_MAX);
+            own.refused = own.refused.max(table.refused).min(1).max(u64::from(over));
+        }
+    }
+
     pub fn learn(&mut self, deed: Deed, by: By, amount: u64) {
         self.raise(deed, by.own, amount);
         if by.any != by.own {

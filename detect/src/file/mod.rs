@@ -143,6 +143,11 @@ impl ModelFile {
         Ok(())
     }
 
+    /// Takes a section of the caller's own away.
+    pub fn detach(&mut self, name: &str) {
+        self.others.retain(|section| section.name != name);
+    }
+
     /// Reads a section of the caller's own; `None` if there is none of this name and version.
     ///
     /// # Errors

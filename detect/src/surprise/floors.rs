@@ -32,7 +32,7 @@ use super::{
 /// Hours that the extrapolation is worth.
 const PRIOR_HOURS: f64 = 72.0;
 /// Held-back hours kept, about a month; the oldest go.
-const HOURS_MAX: usize = 720;
+pub const HOURS_MAX: usize = 720;
 /// Trees kept of one hour, the most surprising ones.
 const TREES_MAX: usize = 32;
 /// A share of the budget that the held-back hours support by themselves needs this many of the
@@ -67,7 +67,7 @@ pub struct Measured {
 
 /// One hour of life, or as much of it as was watched.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Hour {
+pub struct Hour {
     /// Part of an hour that was watched.
     watched: f64,
     trees: Vec<(f64, Told)>,
@@ -176,6 +176,19 @@ impl Floors {
             unseen: 0.0,
             turn: 0,
         }
+    }
+
+    /// Floors by the hours of several runs, which are rescored by the rates of all.
+    pub fn of_hours(per_day: f64, hours: Vec<Hour>, rates: &Rates) -> Self {
+        let mut floors = Self::new(per_day);
+        floors.hours = hours.into();
+        (0..floors.hours.len()).for_each(|at| floors.rescore_hour(rates, at));
+        floors
+    }
+
+    /// The hours held back, as they were lived.
+    pub fn hours(&self) -> impl Iterator<Item = Hour> + '_ {
+        self.hours.iter().map(|hour| Hour { scored: Scored::default(), ..hour.clone() })
     }
 
     /// Asks for another budget.

@@ -22,6 +22,7 @@
 //! has seen yet would have shown in.
 
 pub mod campaign;
+pub mod counted;
 pub mod floors;
 pub mod notices;
 pub mod rates;

@@ -23,12 +23,12 @@ use hedgerow_event::{CATALOGUE, Class, Deed, DeedRow, Subject, Workload};
 use serde::{Deserialize, Serialize};
 
 /// Workloads with counts of their own. Past them a deed counts for nobody, and `refused` tells.
-const WORKLOADS_MAX: usize = 1024;
+pub(super) const WORKLOADS_MAX: usize = 1024;
 /// Programs of one workload that have counts of their own; those past them count for the workload.
-const PROGRAMS_MAX: usize = 1024;
+pub(super) const PROGRAMS_MAX: usize = 1024;
 /// Programs with counts of their own, of all kinds and workloads: floors are solved over them on the
 /// loop that also denies. Those past them count for their workload, too.
-const CELLS_MAX: usize = 16_384;
+pub(super) const CELLS_MAX: usize = 16_384;
 /// Hours by which a context that did a kind before is held to be quieter than it was.
 const SEEN_HOURS: f64 = 1.0;
 /// Weight of a workload that does a kind, as a forecast of another that will, in occurrences.
@@ -48,12 +48,16 @@ pub struct Context {
 
 /// Minutes in which something happened, and the last one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-struct Count {
-    minutes: f64,
+pub(super) struct Count {
+    pub(super) minutes: f64,
     last: u64,
 }
 
 impl Count {
+    pub(super) fn of(minutes: f64) -> Self {
+        Self { minutes, last: 0 }
+    }
+
     fn add(&mut self, minute: u64) {
         if self.minutes == 0.0 || self.last != minute {
             self.minutes += 1.0;
@@ -63,22 +67,22 @@ impl Count {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Counts {
-    all: Count,
-    programs: BTreeMap<ProgramKey, Count>,
+pub(super) struct Counts {
+    pub(super) all: Count,
+    pub(super) programs: BTreeMap<ProgramKey, Count>,
 }
 
 /// Rates of all kinds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Rates {
     /// Hours watched.
-    hours: f64,
+    pub(super) hours: f64,
     /// Hours watched since first-seen sets were frozen, in which alone something can be new.
-    hours_frozen: f64,
-    kinds: BTreeMap<Deed, BTreeMap<Workload, Counts>>,
+    pub(super) hours_frozen: f64,
+    pub(super) kinds: BTreeMap<Deed, BTreeMap<Workload, Counts>>,
     /// Programs known, by workload.
-    programs: BTreeMap<Workload, u32>,
-    refused: u64,
+    pub(super) programs: BTreeMap<Workload, u32>,
+    pub(super) refused: u64,
 }
 
 /// The rate of all cells of one kind that are alike: (surprise of one of them in nats, the sum of

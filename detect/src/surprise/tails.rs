@@ -22,7 +22,7 @@ use hedgerow_event::{Subject, Workload};
 use serde::{Deserialize, Serialize};
 
 /// Largest measures kept of a group; the count of all is exact.
-const KEPT_MAX: usize = 256;
+pub const KEPT_MAX: usize = 256;
 /// Groups with a tail of their own; a subject past them is judged by its workload, then the host.
 const GROUPS_MAX: usize = 2048;
 /// A group with fewer windows is judged by its workload, then by the host.
@@ -30,7 +30,7 @@ const WINDOWS_LEAST: u64 = 12;
 /// The kernel's own counters have one window an epoch, and nobody else's to be judged by.
 const KERNEL_WINDOWS_LEAST: u64 = 3;
 /// Epochs of a block, whose windows hang together: five minutes.
-const BLOCK_EPOCHS: u32 = 60;
+pub const BLOCK_EPOCHS: u32 = 60;
 const BLOCKS_PER_HOUR: f64 = 12.0;
 /// What is held to be known of a tail before anything is: so many excesses of such a size. A
 /// program that always does the same is not surprising at its first step.
@@ -124,6 +124,27 @@ impl Tail {
 }
 
 impl Tails {
+    /// Tails of what several runs held back: of each group the windows that there were, and the largest
+    /// measure of each of its blocks.
+    pub fn of_blocks(
+        subjects: BTreeMap<String, (u64, Vec<f64>)>,
+        workloads: BTreeMap<Workload, (u64, Vec<f64>)>,
+        host: (u64, Vec<f64>),
+    ) -> Self {
+        let tail = |(windows, blocks): (u64, Vec<f64>)| {
+            let mut tail = Tail::default();
+            // No epoch has such a number: a block of later life is another one.
+            let numbers = (0..u32::MAX).rev();
+            numbers.zip(blocks).for_each(|(block, largest)| tail.add(largest, block));
+            Tail { windows, ..tail }
+        };
+        Self {
+            subjects: subjects.into_iter().map(|(name, held)| (name, tail(held))).collect(),
+            workloads: workloads.into_iter().map(|(name, held)| (name, tail(held))).collect(),
+            host: tail(host),
+        }
+    }
+
     /// Holds back a window's measure.
     pub fn hold_back(&mut self, subject: &Subject, x: f64, epoch: u32) {
         let block = epoch / BLOCK_EPOCHS;

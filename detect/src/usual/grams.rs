@@ -12,7 +12,7 @@ use hedgerow_event::{Digest, Event, GramReport, Grams, Origin, Subject};
 pub const PROFILES_MAX: usize = 255;
 
 /// Programs whose file's digest is kept; a further one has none in the model.
-const DIGESTS_MAX: usize = 4096;
+pub const DIGESTS_MAX: usize = 4096;
 
 /// Profiles in the making, and the digests that programs were last seen to have.
 #[derive(Debug, Clone)]
@@ -118,10 +118,16 @@ pub fn merge(profile: &mut Profile, later: &ProgramProfile, of: &Subject) {
     let Some(program) = profile.programs.iter_mut().find(|program| is_of(program, of)) else {
         return;
     };
-    program.two_grams.merge(&later.two_grams);
-    program.three_grams.merge(&later.three_grams);
-    program.six_grams.merge(&later.six_grams);
-    program.windows += later.windows;
+    add(program, later);
+}
+
+/// Adds the windows of another profile of the same program.
+pub fn add(program: &mut ProgramProfile, other: &ProgramProfile) {
+    program.two_grams.merge(&other.two_grams);
+    program.three_grams.merge(&other.three_grams);
+    program.six_grams.merge(&other.six_grams);
+    program.windows += other.windows;
+    program.calls += other.calls;
 }
 
 pub fn is_of(program: &ProgramProfile, subject: &Subject) -> bool {

@@ -29,6 +29,9 @@ impl Engine {
                     learned.hold_back(window, scored);
                     learned.counts.add(window);
                 }
+                if let Some(gathering) = &mut self.gathering {
+                    gathering.hold_back(window, scored);
+                }
             }
         }
     }

@@ -25,6 +25,9 @@ impl Engine {
             if let Some(learning) = self.learning.get_mut(&scale) {
                 learning.add(&windows);
             }
+            if let Some(gathering) = &mut self.gathering {
+                gathering.learn(scale, &windows, self.phase);
+            }
             let counts = self.counts.entry(scale).or_default();
             windows.iter().for_each(|window| counts.add(window));
         }

@@ -6,6 +6,8 @@
 //! subject's usual values (`spread`), and how far beyond everything seen (`excess`). Ranges are
 //! frozen before *fit*, so that the forest's and the calibration's rows are out of sample.
 
+mod joined;
+
 use std::{
     collections::BTreeMap,
     sync::{LazyLock, OnceLock},
@@ -16,6 +18,7 @@ use hedgerow_features::{COLUMNS, Kind, Window};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::{Deserialize, Serialize};
 
+pub use self::joined::Usual;
 use super::sequence::{Sequence, Sequences};
 
 /// Families in the order of the deviation row's columns.
@@ -37,11 +40,11 @@ const BOOKKEEPING: &str = "host_merged_count";
 pub const DEVIATIONS: usize = 2 * FAMILIES.len();
 /// Windows that a group's median and deviation are estimated from, sampled uniformly; smallest and
 /// largest values are exact.
-const SAMPLE_MAX: usize = 64;
+pub const SAMPLE_MAX: usize = 64;
 /// A group with fewer windows is judged by its workload, then by the host.
 const WINDOWS_LEAST: u32 = 8;
 /// Groups with ranges of their own; a subject past them is judged by its workload.
-const GROUPS_MAX: usize = 1024;
+pub const GROUPS_MAX: usize = 1024;
 /// What one unit of deviation is at least: counts are compared as ln(1 + n), so that .35 is about
 /// 40 %, and that of a few is as large as chance makes it; measures are mostly shares.
 const COUNT_UNIT: f32 = 0.35;
@@ -136,6 +139,12 @@ fn transformed(value: f64, kind: Kind) -> f32 {
     }
 }
 
+/// A window's values as they are compared.
+fn compared(values: &[f64]) -> Box<[f32]> {
+    let values = values.iter().enumerate();
+    values.map(|(column, value)| transformed(*value, kind_of(column))).collect()
+}
+
 fn untransformed(value: f32, kind: Kind) -> f64 {
     match kind {
         Kind::Count => f64::from(value).exp_m1().round(),
@@ -224,10 +233,7 @@ impl ReferenceBuilder {
     /// Adds the closed windows of an epoch of *fill*. Their values say in which order, and not how
     /// their subjects are called: a host whose names were replaced teaches the same.
     pub fn add(&mut self, windows: &[&Window]) {
-        let row = |window: &Window| -> Box<[f32]> {
-            let values = window.values.iter().enumerate();
-            values.map(|(column, value)| transformed(*value, kind_of(column))).collect()
-        };
+        let row = |window: &Window| compared(&window.values);
         let mut rows: Vec<_> = windows.iter().map(|window| (row(window), *window)).collect();
         rows.sort_by(|(a, _), (b, _)| {
             a.iter().map(|x| x.to_bits()).cmp(b.iter().map(|x| x.to_bits()))

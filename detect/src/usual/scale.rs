@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     detector::{Detector, FIT_ROWS_LEAST, FIT_ROWS_MAX, Scored, measured, rows},
+    parts,
     reference::{DEVIATIONS, Deviation, Reference, ReferenceBuilder},
     surprise::tails::Tails,
 };
@@ -56,7 +57,7 @@ pub struct Learned {
 }
 
 /// Largest values of every count column in any learned window.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     groups: BTreeMap<String, (u32, Vec<f64>)>,
     all: Vec<f64>,
@@ -86,6 +87,14 @@ impl Learning {
                     }
                 }
             }
+        }
+    }
+
+    /// The ranges, finished where they are in the making.
+    pub fn into_reference(self) -> Reference {
+        match self {
+            Self::Fill(builder) => builder.freeze(),
+            Self::Fit { reference, .. } => reference,
         }
     }
 
@@ -123,6 +132,17 @@ impl Learning {
 }
 
 impl Counts {
+    /// Adds what another run had; past the limit groups of least hash stay.
+    pub fn absorb(&mut self, other: Self, hash: impl Fn(&str) -> u64) {
+        for (name, (windows, largest)) in other.groups {
+            let own = self.groups.entry(name).or_default();
+            own.0 = own.0.saturating_add(windows);
+            raise(&mut own.1, &largest);
+        }
+        parts::keep_least(&mut self.groups, GROUPS_MAX, |name| hash(name));
+        raise(&mut self.all, &other.all);
+    }
+
     pub fn add(&mut self, window: &Window) {
         for name in [window.subject.to_string(), window.subject.workload.to_string()] {
             if !self.groups.contains_key(&name) && self.groups.len() >= GROUPS_MAX {
@@ -130,9 +150,9 @@ impl Counts {
             }
             let (windows, largest) = self.groups.entry(name).or_default();
             *windows += 1;
-            raise(largest, window);
+            raise(largest, &window.values);
         }
-        raise(&mut self.all, window);
+        raise(&mut self.all, &window.values);
     }
 
     fn of(&self, subject: &Subject) -> &[f64] {
@@ -173,9 +193,9 @@ impl Counts {
     }
 }
 
-fn raise(largest: &mut Vec<f64>, window: &Window) {
-    largest.resize(window.values.len(), 0.0);
-    for (largest, value) in largest.iter_mut().zip(&window.values) {
+fn raise(largest: &mut Vec<f64>, values: &[f64]) {
+    largest.resize(values.len().max(largest.len()), 0.0);
+    for (largest, value) in largest.iter_mut().zip(values) {
         // `max` passes over NaN.
         *largest = largest.max(*value);
     }

@@ -32,7 +32,7 @@ const WEIGHT: f64 = 5.0;
 const PARTS: f64 = 1e6;
 
 /// Square roots of the shares of the classes, in 255ths.
-type Mix = [u8; CLASSES];
+pub type Mix = [u8; CLASSES];
 
 /// Columns of the window: the first class, the calls that were checked, unseen n-grams of six, three
 /// and two.
@@ -71,7 +71,7 @@ pub struct Habits {
 
 /// Sums over windows of *fit*.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Usual {
+pub struct Usual {
     windows: u64,
     distances: u64,
     checked: u64,
@@ -159,6 +159,21 @@ impl Habits {
 }
 
 impl Sequences {
+    /// Of mixes, taken in in this order, and of what is usual beside them.
+    pub fn of_mixes<'a>(mixes: impl Iterator<Item = &'a Mix>, usual: Usual) -> Self {
+        let mut habits = Habits::default();
+        mixes.for_each(|mix| habits.add(mix));
+        Self { habits, usual }
+    }
+
+    pub fn mixes(&self) -> Vec<Mix> {
+        self.habits.mixes()
+    }
+
+    pub fn usual(&self) -> &Usual {
+        &self.usual
+    }
+
     pub fn is_empty(&self) -> bool {
         self.habits.scales.is_empty()
     }
@@ -201,6 +216,14 @@ impl Sequences {
 }
 
 impl Usual {
+    /// Adds the sums of another run.
+    pub fn absorb(&mut self, other: &Self) {
+        self.windows += other.windows;
+        self.distances += other.distances;
+        self.checked += other.checked;
+        self.unseen.iter_mut().zip(other.unseen).for_each(|(sum, unseen)| *sum += unseen);
+    }
+
     fn distance(&self) -> f64 {
         let sum = self.distances as f64 / PARTS + WINDOWS_PRIOR * DISTANCE_PRIOR;
         (sum / (self.windows as f64 + WINDOWS_PRIOR)).max(DISTANCE_PRIOR)

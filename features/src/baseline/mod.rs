@@ -4,6 +4,7 @@
 //! those of later life. First-seen items go on being counted after that, but aren't learned unless
 //! an operator accepts them.
 
+mod absorb;
 mod known;
 mod seen;
 

@@ -98,6 +98,13 @@ impl Mix {
         }
     }
 
+    fn absorb(&mut self, other: &Self) {
+        if !other.0.is_empty() {
+            self.0.resize(CLASSES, 0);
+        }
+        self.0.iter_mut().zip(&other.0).for_each(|(sum, count)| *sum += count);
+    }
+
     pub(super) fn count(&self, class: usize) -> u64 {
         self.0.get(class).copied().unwrap_or(0)
     }
@@ -282,5 +289,68 @@ impl Seen {
         self.sets.iter().flat_map(|(set, items)| {
             items.entries.values().map(|entry| (*set, entry.text.as_str(), entry.units))
         })
+    }
+}
+
+impl Items {
+    fn absorb(&mut self, other: Self, limit: usize) {
+        for (hash, entry) in other.entries {
+            let Entry { text, units, .. } = entry;
+            let own = self.entries.entry(hash).or_insert(Entry {
+                text: text.clone(),
+                last_unit: 0,
+                units: 0,
+            });
+            own.units += units;
+            // A prefix is told by an address of it, the least where runs saw different ones.
+            own.text = std::mem::take(&mut own.text).min(text);
+        }
+        let over = self.entries.len() > limit;
+        keep(&mut self.entries, limit);
+        self.refused = self.refused.max(other.refused).min(1).max(u64::from(over));
+    }
+}
+
+fn keep<K: Ord, V>(map: &mut BTreeMap<K, V>, most: usize) {
+    while map.len() > most {
+        map.pop_last();
+    }
+}
+
+impl Seen {
+    /// Adds what another one learned, see [`super::Baseline::absorb`].
+    pub(super) fn absorb(&mut self, other: Self) {
+        for (set, items) in other.sets {
+            self.sets.entry(set).or_default().absorb(items, set.limit());
+        }
+        self.mix.absorb(&other.mix);
+        for (program, mix) in other.mixes {
+            self.mixes.entry(program).or_default().absorb(&mix);
+        }
+        keep(&mut self.mixes, MIXES_LIMIT);
+        self.distrusted.extend(other.distrusted);
+        while self.distrusted.len() > Set::Programs.limit() {
+            self.distrusted.pop_last();
+        }
+        self.pending.extend(other.pending);
+        let over = self.pending.len() > PENDING_LIMIT;
+        while self.pending.len() > PENDING_LIMIT {
+            self.pending.pop_last();
+        }
+        self.pending_dropped =
+            self.pending_dropped.max(other.pending_dropped).min(1).max(u64::from(over));
+    }
+
+    /// Ends absorbing.
+    pub(super) fn settle(&mut self) {
+        for program in &self.distrusted {
+            self.sets.entry(Set::Programs).or_default().entries.remove(program);
+            self.mixes.remove(program);
+        }
+        let sets = &self.sets;
+        let known = |(set, hash): &(Set, u64)| {
+            sets.get(set).is_some_and(|items| items.entries.contains_key(hash))
+        };
+        self.pending.retain(|item| !known(item));
     }
 }

@@ -46,8 +46,8 @@ pub struct Damaged {
 #[derive(Debug)]
 pub struct ParquetReader {
     files: Vec<ParquetFile>,
-    /// Files to come, with their rows and how many of these were read already.
-    queue: VecDeque<(PathBuf, u64, u64)>,
+    /// Files to come, with their rows.
+    queue: VecDeque<(PathBuf, u64)>,
     current: Option<Current>,
     /// Columns that are read, by name; all where there is none.
     columns: Vec<String>,
@@ -104,7 +104,7 @@ impl ParquetReader {
         let first = files.first().ok_or(None)?.schema.clone();
         let expected = expected.unwrap_or(&first);
         files.iter().try_for_each(|file| check(file, expected))?;
-        let queue = files.iter().map(|file| (file.path.clone(), file.rows, 0)).collect();
+        let queue = files.iter().map(|file| (file.path.clone(), file.rows)).collect();
         Ok(Self { files, queue, current: None, columns: Vec::new(), damaged: None })
     }
 
@@ -125,14 +125,6 @@ impl ParquetReader {
     pub fn with_columns(mut self, columns: &[&str]) -> Self {
         self.columns = columns.iter().map(|name| (*name).to_owned()).collect();
         self
-    }
-
-    /// Closes the file that is being read, to go on in it with the next batch: what waits holds no
-    /// memory and no descriptor.
-    pub fn suspend(&mut self) {
-        if let Some(Current { path, rows, read, .. }) = self.current.take() {
-            self.queue.push_front((path, rows, read));
-        }
     }
 
     /// What was passed over so far.
@@ -172,10 +164,10 @@ impl ParquetReader {
     fn try_next(&mut self) -> Result<Option<RecordBatch>, SinkError> {
         loop {
             let Some(current) = &mut self.current else {
-                let Some((path, rows, read)) = self.queue.pop_front() else { return Ok(None) };
-                match Current::open(path.clone(), rows, read, &self.columns) {
+                let Some((path, rows)) = self.queue.pop_front() else { return Ok(None) };
+                match Current::open(path.clone(), rows, &self.columns) {
                     Ok(current) => self.current = Some(current),
-                    Err(error) => self.pass_over(path, error, rows - read)?,
+                    Err(error) => self.pass_over(path, error, rows)?,
                 }
                 continue;
             };
@@ -199,7 +191,7 @@ impl ParquetReader {
 }
 
 impl Current {
-    fn open(path: PathBuf, rows: u64, read: u64, columns: &[String]) -> Result<Self, SinkError> {
+    fn open(path: PathBuf, rows: u64, columns: &[String]) -> Result<Self, SinkError> {
         let mut builder = builder(&path)?.with_batch_size(BATCH_ROWS);
         let mut schema = Arc::clone(builder.schema());
         if !columns.is_empty() {
@@ -215,10 +207,8 @@ impl Current {
             Some(*rows)
         });
         let groups = groups.collect();
-        let offset = usize::try_from(read).unwrap_or(usize::MAX);
-        let reader =
-            builder.with_offset(offset).build().map_err(|error| unreadable(&path, &error))?;
-        Ok(Self { path, schema, reader, rows, read, last: 0, groups })
+        let reader = builder.build().map_err(|error| unreadable(&path, &error))?;
+        Ok(Self { path, schema, reader, rows, read: 0, last: 0, groups })
     }
 
     fn next(&mut self) -> Option<Result<RecordBatch, SinkError>> {
