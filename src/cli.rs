@@ -68,8 +68,10 @@ pub enum Command {
     Capture(Capture),
     /// Learn a model from captured Parquet files.
     #[command(
-        after_help = "Several runs, of one host or of many, are learned from together; every \
-        call of them must have been captured (--full), with one key (--key-file).\n\n\
+        after_help = "Each of several runs, of one host or of many, is learned from by itself, as its \
+        daemon did or, of captures of every call (--full), divided 60 : 20 : 20; the model is made \
+        of all their parts. All have one key (--key-file). `hedgerow model merge` does the same \
+        with models.\n\n\
         Examples:\n  hedgerow train /var/lib/hedgerow/capture --model host.hedgerow\n  \
         hedgerow train /captures --host 'web-*' --from 2026-11-01 --to 2026-11-08\n  \
         hedgerow train '/captures/*/records/host=web-1/date=2026-11-*' --workload 'nginx*'\n  \
@@ -107,7 +109,8 @@ pub enum Command {
         after_help = "A forest reads the deviations of a window: the columns of `hedgerow score \
         --out` from volume_spread on. docs/captures.md has both ways whole.\n\n\
         Examples:\n  hedgerow model export forest.onnx --model host.hedgerow\n  \
-        hedgerow model import sklearn.onnx --model host.hedgerow --out new.hedgerow --hold-back /captures"
+        hedgerow model import sklearn.onnx --model host.hedgerow --out new.hedgerow --hold-back /captures\n  \
+        hedgerow model merge web-1.hedgerow web-2.hedgerow -o web.hedgerow"
     )]
     Model(Model),
     /// One screen: what is watched, lost, learned and refused, and why a workload can't be enforced.

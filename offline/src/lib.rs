@@ -4,7 +4,7 @@
 //! to an engine, in the order of delivery, as the daemon did; [`train`] and [`score`] are that from
 //! end to end. [`eval`] holds a model against labels, [`backtest`] a policy against the past, and
 //! [`report`] tells what was learned. [`exchange`] gives a model's forest away as ONNX and takes one
-//! in, [`share`] makes a capture that can be given away. [`traces`] has sequences of calls out of
+//! in, [`merge`] makes one model of many, [`share`] makes a capture that can be given away. [`traces`] has sequences of calls out of
 //! published data measured.
 
 pub mod backtest;
@@ -16,6 +16,7 @@ pub mod exchange;
 pub mod fleet;
 pub mod keys;
 pub mod labels;
+pub mod merge;
 pub mod page;
 pub mod past;
 pub mod player;

@@ -1,7 +1,7 @@
 //! A capture's records through an engine, in the order of delivery: the same steps as live.
 
 use glob::Pattern;
-use hedgerow_detect::{Engine, Outcome, file::Profile, known};
+use hedgerow_detect::{Engine, Outcome, known};
 use hedgerow_event::{Epoch, EpochClose, Event, Origin, Subject};
 use hedgerow_features::{EarlyLook, Extractor, Record, records_from_batch};
 use hedgerow_sink::parquet::Damaged;
@@ -85,9 +85,6 @@ pub struct Play {
     /// Epochs up to this one only lead up to what is judged.
     pub judge_after: Option<u32>,
     pub only: Only,
-    /// Nanoseconds by which the clock since boot is put forward, so that no two runs that are
-    /// learned from together have an hour in common. Early rows are left out then.
-    pub shift_ns: Option<u64>,
 }
 
 /// A record without what was counted against a profile.
@@ -104,40 +101,7 @@ fn unordered(mut record: Record) -> Option<Record> {
     (!matches!(record, Record::Grams(_) | Record::Early(_))).then_some(record)
 }
 
-fn shift(record: &mut Record, by_ns: u64) {
-    match record {
-        Record::Event(event) => {
-            event.time_boot_ns += by_ns;
-            event.actor.start_boot_ns += by_ns;
-            match &mut event.origin {
-                Origin::Fork(fork) => fork.child_start_boot_ns += by_ns,
-                Origin::Exec(exec) => {
-                    exec.root.iter_mut().for_each(|root| root.start_boot_ns += by_ns);
-                }
-                _ => {}
-            }
-        }
-        Record::Close(close) => {
-            close.start_boot_ns += by_ns;
-            close.end_boot_ns += by_ns;
-            close.realtime_offset_ns = close.realtime_offset_ns.saturating_sub_unsigned(by_ns);
-        }
-        Record::Grams(_) | Record::Early(_) => {}
-    }
-}
-
-/// Why a player stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stopped {
-    /// At the end of the capture, or of the time that is asked for.
-    Ended,
-    /// After as many epochs as it was to play.
-    Epochs,
-    /// Whoever was told had enough.
-    Enough,
-}
-
-/// A capture being played. Between two calls of [`Player::play`] it holds no file open.
+/// A capture being played.
 #[derive(Debug)]
 pub struct Player {
     pub capture: Capture,
@@ -180,11 +144,6 @@ impl Player {
         }
     }
 
-    /// What was learned elsewhere is known from the next epoch on.
-    pub fn arm(&mut self, profile: &Profile) {
-        self.extractor.set_known(known(profile), self.closed.next());
-    }
-
     /// When the last epoch closed, on the clock since boot.
     pub fn last_boot_ns(&self) -> u64 {
         self.last_boot_ns
@@ -201,18 +160,17 @@ impl Player {
         self.gaps.iter().map(move |(after, before)| (name.clone(), *after, *before))
     }
 
-    /// Plays so many epochs, or all that are left.
+    /// Plays all, or until whoever is told has enough; whether it came to the end.
     ///
     /// # Errors
     /// A record can't be; or what `tell` returned.
     pub fn play(
         &mut self,
         engine: &mut Engine,
-        epochs: Option<u32>,
         tell: &mut Tell<'_>,
         progress: &mut Progress<'_>,
-    ) -> Result<Stopped> {
-        self.watched(engine, epochs, &mut |_, _| {}, tell, progress)
+    ) -> Result<bool> {
+        self.watched(engine, &mut |_, _| {}, tell, progress)
     }
 
     /// The same, with somebody who sees each event.
@@ -222,21 +180,19 @@ impl Player {
     pub fn watched(
         &mut self,
         engine: &mut Engine,
-        epochs: Option<u32>,
         watch: &mut Watch<'_>,
         tell: &mut Tell<'_>,
         progress: &mut Progress<'_>,
-    ) -> Result<Stopped> {
-        let mut left = epochs.unwrap_or(u32::MAX);
+    ) -> Result<bool> {
         let mut out = Vec::new();
-        while left > 0 {
-            let Some(mut record) = self.next(progress)? else { return Ok(Stopped::Ended) };
+        loop {
+            let Some(mut record) = self.next(progress)? else { return Ok(true) };
             let mut closes = false;
             if let Record::Close(close) = &mut record {
                 let begun = self.begun;
                 self.bound(close);
                 if self.ended {
-                    return Ok(Stopped::Ended);
+                    return Ok(true);
                 }
                 closes = begun;
             } else if !self.takes(&record) {
@@ -246,16 +202,10 @@ impl Player {
             if !self.begun || (matches!(record, Record::Close(_)) && !closes) {
                 continue;
             }
-            if let Some(by_ns) = self.play.shift_ns {
-                shift(&mut record, by_ns);
-            }
             if !self.record(engine, record, &mut out, watch, tell)? {
-                return Ok(Stopped::Enough);
+                return Ok(false);
             }
-            left -= u32::from(closes && epochs.is_some());
         }
-        self.capture.records.suspend();
-        Ok(Stopped::Epochs)
     }
 
     fn next(&mut self, progress: &mut Progress<'_>) -> Result<Option<Record>> {
@@ -288,9 +238,7 @@ impl Player {
         match record {
             Record::Event(event) => self.play.only.takes(&self.capture.host, &event.actor.subject),
             Record::Grams(report) => self.play.only.takes(&self.capture.host, &report.subject),
-            // The clock of an early row was not put forward.
-            Record::Early(_) => self.play.shift_ns.is_none(),
-            Record::Close(_) => true,
+            Record::Early(_) | Record::Close(_) => true,
         }
     }
 

@@ -9,7 +9,7 @@ use hedgerow_sink::{JsonLinesSink, Rotation, parquet::Damaged};
 use crate::{
     Error, Result,
     capture::Capture,
-    player::{Only, Play, Player, Progress, Rows, Stopped, Tell},
+    player::{Only, Play, Player, Progress, Rows, Tell},
     scores::Scores,
     source::Run,
     time::Span,
@@ -86,9 +86,9 @@ pub(crate) fn with(
         settings.budget_per_day = budget;
     }
     let mut engine = Engine::scoring(settings, saved)?;
-    let play = Play { rows, own, judge_after, only: how.only.clone(), shift_ns: None };
+    let play = Play { rows, own, judge_after, only: how.only.clone() };
     let mut player = Player::new(capture, &engine, play);
-    if player.play(&mut engine, None, tell, progress)? != Stopped::Enough {
+    if player.play(&mut engine, tell, progress)? {
         for last in engine.finish(player.last_boot_ns()) {
             tell(&engine, last)?;
         }

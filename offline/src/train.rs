@@ -1,11 +1,8 @@
 //! Learning a model from captures.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf};
 
-use hedgerow_detect::{
-    Engine, Life, Outcome, Phase, Schedule,
-    file::{ModelFile, Profile},
-};
+use hedgerow_detect::{Engine, Outcome, Phase, file::ModelFile, parts::Parts};
 use hedgerow_event::Epoch;
 use hedgerow_features::Window;
 use hedgerow_sink::parquet::Damaged;
@@ -20,10 +17,6 @@ use crate::{
     windows::Windows,
 };
 
-/// Between two runs that are learned from together.
-const APART_NS: u64 = 2 * 3_600_000_000_000;
-/// The place of that phase in the order of phases.
-const CALIBRATE: usize = 2;
 const EPOCH_NS: u64 = hedgerow_detect::EPOCH_SECONDS * 1_000_000_000;
 
 /// How a model is learned.
@@ -42,7 +35,7 @@ pub struct Train {
 #[derive(Debug)]
 pub struct Trained {
     pub model: ModelFile,
-    /// As it was when learning ended.
+    /// One that judges by it.
     pub engine: Engine,
     pub runs: usize,
     pub hosts: BTreeSet<String>,
@@ -51,17 +44,9 @@ pub struct Trained {
     pub gaps: Vec<(String, Epoch, Epoch)>,
 }
 
-/// One run of those that are learned from together.
-struct Part {
-    player: Player,
-    /// What is known of its processes while another one is played.
-    life: Option<Life>,
-    schedule: Schedule,
-}
-
-/// Learns a model. One run is learned from as its daemon did, or divided as a learning time is.
-/// Several are learned from together: each is divided, and each part of learning takes its part of
-/// all of them. What a report needs is added to `gathered`.
+/// Learns a model. A run is learned from as its daemon did, or divided as a learning time is. Each of
+/// several is learned from by itself, and the model is made of their parts, so that models of some of
+/// them, merged, are the model of all ([`crate::merge`]). What a report needs is added to `gathered`.
 ///
 /// # Errors
 /// A file can't be read; keys differ; not every call was stored where it must have been; or the
@@ -70,69 +55,125 @@ pub fn train(
     source: Source,
     span: Span,
     how: &Train,
-    mut gathered: Option<&mut Gathered>,
+    gathered: Option<&mut Gathered>,
     progress: &mut Progress<'_>,
 ) -> Result<Trained> {
-    let Source { runs, mut damaged } = source;
+    let learned = learn_all(source, span, how, gathered, progress)?;
+    let Learned { parts, alone, left, first, runs, hosts, damaged, gaps } = learned;
+    let made = match (alone, &parts) {
+        (Some((mut model, engine)), Some(part)) => {
+            part.attach(&mut model)?;
+            Some((model, engine))
+        }
+        (None, Some(parts)) if runs > 1 => parts.model()?,
+        _ => None,
+    };
+    let Some((model, engine)) = made else {
+        let needed = match left {
+            0 => "more windows are needed".to_owned(),
+            left => format!("{left} more epochs of 5 s are needed"),
+        };
+        return Err(Error::File(format!("{first}: too short to learn from: {needed}")));
+    };
+    Ok(Trained { model, engine, runs, hosts, damaged, gaps })
+}
+
+/// Gathers what captures teach, however little, as a file that is no model and can be merged.
+///
+/// # Errors
+/// As [`train`], but that too short ones are taken.
+pub fn part(
+    source: Source,
+    span: Span,
+    how: &Train,
+    progress: &mut Progress<'_>,
+) -> Result<(ModelFile, Parts)> {
+    let learned = learn_all(source, span, how, None, progress)?;
+    let parts = learned.parts.ok_or_else(|| {
+        Error::File(format!("{}: not even one epoch of 5 s is there", learned.first))
+    })?;
+    Ok((parts.to_file()?, parts))
+}
+
+/// What all runs taught.
+struct Learned {
+    parts: Option<Parts>,
+    /// Of a run that is the only one, and long enough.
+    alone: Option<(ModelFile, Engine)>,
+    /// Epochs that the last one was too short by.
+    left: u32,
+    /// How the first run is called.
+    first: String,
+    runs: usize,
+    hosts: BTreeSet<String>,
+    damaged: Vec<Damaged>,
+    gaps: Vec<(String, Epoch, Epoch)>,
+}
+
+fn learn_all(
+    source: Source,
+    span: Span,
+    how: &Train,
+    mut gathered: Option<&mut Gathered>,
+    progress: &mut Progress<'_>,
+) -> Result<Learned> {
+    let Source { runs, damaged } = source;
     let hosts: BTreeSet<String> = runs.iter().map(|run| run.host.clone()).collect();
     let counted = runs.iter().map(|run| epochs(run, span)).collect::<Result<Vec<u64>>>()?;
-    let starts: Vec<Option<i64>> =
-        runs.iter().map(|run| run.records.first().and_then(|file| start_ns(&file.path))).collect();
     if let Some(gathered) = &mut gathered {
-        begin(gathered, &starts, &counted);
+        let starts = runs.iter().map(|run| run.records.first().and_then(|f| start_ns(&f.path)));
+        begin(gathered, &starts.collect::<Vec<_>>(), &counted);
     }
     let captures =
         runs.into_iter().map(|run| Capture::open(run, span)).collect::<Result<Vec<_>>>()?;
     let seed = seed(&captures, how.seed)?;
-    let alone = captures.len() == 1;
-    // With a daemon that learned, its schedule; without, the kernel knew no n-gram from the first
-    // epoch to the last.
-    let own = |capture: &Capture| alone && span.is_all() && capture.schedule.is_some();
-    let schedules: Vec<Schedule> = captures
-        .iter()
-        .zip(&counted)
-        .map(|(capture, epochs)| match capture.schedule {
-            Some(schedule) if own(capture) => schedule,
-            _ => divided(*epochs),
-        })
-        .collect();
-    let mut settings = captures[0].settings(whole(&schedules), seed);
-    if hosts.len() > 1 {
-        settings.host_id = Arc::from(format!("{} hosts", hosts.len()));
-    }
-    let mut engine = Engine::learning(settings)?;
-    let shifts = if alone { vec![None] } else { shifts(&captures, &starts, &counted) };
     let name = if hosts.len() > 1 { "fleet".to_owned() } else { captures[0].host.clone() };
+    let (first, runs) = (captures[0].name.clone(), captures.len());
     let mut windows = how.windows.as_deref().map(|at| Windows::open(at, &name)).transpose()?;
-    let parts = captures.into_iter().zip(schedules).zip(shifts);
-    let mut parts = parts
-        .map(|((capture, schedule), shift_ns)| {
-            let recorded = own(&capture) && seed == capture.seed;
-            let rows = Rows::choose(recorded && !how.recompute, &capture)?;
-            let play =
-                Play { rows, own: recorded, judge_after: None, only: how.only.clone(), shift_ns };
-            let life = (!alone).then(|| engine.another_life(&capture.settings(schedule, seed)));
-            Ok(Part { player: Player::new(capture, &engine, play), life, schedule })
-        })
-        .collect::<Result<Vec<Part>>>()?;
     let mut keep = |engine: &Engine, closed: Vec<Window>| {
         if let Some(gathered) = &mut gathered {
             gathered.add(engine, &closed);
         }
         windows.as_mut().map_or(Ok(()), |windows| windows.add(closed))
     };
-    let model = learn(&mut engine, &mut parts, &mut keep, progress)?;
+    let captures = captures.into_iter().zip(counted);
+    let players = captures
+        .map(|(capture, epochs)| player(capture, epochs, seed, how))
+        .collect::<Result<Vec<_>>>()?;
+    let (parts, alone, left, gaps) = (None, None, 0, Vec::new());
+    let mut all = Learned { parts, alone, left, first, runs, hosts, damaged, gaps };
+    for (mut player, mut engine) in players {
+        let model = learn(&mut player, &mut engine, &mut keep, progress)?;
+        all.damaged.extend(player.damaged().cloned());
+        all.gaps.extend(player.gaps());
+        all.left = engine.epochs_left();
+        match (engine.take_part(), &mut all.parts) {
+            (Some(part), Some(parts)) => {
+                parts
+                    .absorb(part)
+                    .map_err(|why| Error::File(format!("{}: {why}", player.capture.name)))?;
+            }
+            (Some(part), parts) => *parts = Some(part),
+            (None, _) => {}
+        }
+        all.alone = model.filter(|_| runs == 1).map(|model| (model, engine));
+    }
     windows.map_or(Ok(()), Windows::finish)?;
-    damaged.extend(parts.iter().flat_map(|part| part.player.damaged().cloned()));
-    let gaps = parts.iter().flat_map(|part| part.player.gaps()).collect();
-    let Some(model) = model else {
-        return Err(Error::File(format!(
-            "{}: too short to learn from: {} more epochs of 5 s are needed",
-            parts[0].player.capture.name,
-            engine.epochs_left()
-        )));
-    };
-    Ok(Trained { model, engine, runs: parts.len(), hosts, damaged, gaps })
+    Ok(all)
+}
+
+/// A run, ready to be learned from by an engine of its own.
+fn player(capture: Capture, epochs: u64, seed: u64, how: &Train) -> Result<(Player, Engine)> {
+    // With a daemon that learned, its schedule; without, the kernel knew no n-gram from the first
+    // epoch to the last.
+    let daemon = capture.schedule.filter(|_| capture.span.is_all());
+    let own = daemon.is_some() && seed == capture.seed;
+    let rows = Rows::choose(own && !how.recompute, &capture)?;
+    let schedule = daemon.unwrap_or_else(|| divided(epochs));
+    let mut engine = Engine::learning(capture.settings(schedule, seed))?;
+    engine.gather();
+    let play = Play { rows, own, judge_after: None, only: how.only.clone() };
+    Ok((Player::new(capture, &engine, play), engine))
 }
 
 /// Tells when what is learned from began and ends.
@@ -157,74 +198,25 @@ fn seed(captures: &[Capture], asked: Option<u64>) -> Result<u64> {
     }
 }
 
-fn whole(schedules: &[Schedule]) -> Schedule {
-    let sum = |of: fn(&Schedule) -> u32| schedules.iter().map(of).sum();
-    Schedule { fill: sum(|s| s.fill), fit: sum(|s| s.fit), calibrate: sum(|s| s.calibrate) }
-}
-
-/// How far the clock of each run is put forward, so that each has hours of its own.
-fn shifts(captures: &[Capture], starts: &[Option<i64>], epochs: &[u64]) -> Vec<Option<u64>> {
-    let first = |(capture, start): (&Capture, &Option<i64>)| -> u64 {
-        let boot = start.unwrap_or_default().saturating_sub(capture.realtime_offset_ns);
-        u64::try_from(boot).unwrap_or_default()
-    };
-    let firsts: Vec<u64> = captures.iter().zip(starts).map(first).collect();
-    let mut next = firsts.iter().copied().max().unwrap_or_default();
-    firsts
-        .iter()
-        .zip(epochs)
-        .map(|(first, epochs)| {
-            let shift = next - first;
-            next += epochs * EPOCH_NS + APART_NS;
-            Some(shift)
-        })
-        .collect()
-}
-
+/// Plays a run until its engine has learned, or to its end.
 fn learn(
+    player: &mut Player,
     engine: &mut Engine,
-    parts: &mut [Part],
     keep: &mut dyn FnMut(&Engine, Vec<Window>) -> Result<()>,
     progress: &mut Progress<'_>,
 ) -> Result<Option<ModelFile>> {
     let mut model = None;
-    let mut armed: Option<Profile> = None;
-    let of_phase: [fn(&Schedule) -> Option<u32>; 4] =
-        [|s| Some(s.fill), |s| Some(s.fit), |s| Some(s.calibrate), |_| None];
-    for (phase, epochs) in of_phase.into_iter().enumerate() {
-        for at in 0..parts.len() {
-            let Part { player, life, schedule } = &mut parts[at];
-            life.iter_mut().for_each(|life| engine.exchange(life));
-            player.play(
-                engine,
-                epochs(schedule),
-                &mut |engine, outcome| {
-                    match outcome {
-                        Outcome::Phase(Phase::Scoring) => model = engine.save()?,
-                        Outcome::Arm(profile) => armed = Some(profile),
-                        Outcome::Windows(closed) => keep(engine, closed)?,
-                        _ => {}
-                    }
-                    Ok(model.is_none())
-                },
-                progress,
-            )?;
-            if let Some(life) = life {
-                // No other part comes after it.
-                if phase == CALIBRATE {
-                    engine.end_life();
-                }
-                engine.exchange(life);
+    player.play(
+        engine,
+        &mut |engine, outcome| {
+            match outcome {
+                Outcome::Phase(Phase::Scoring) => model = engine.save()?,
+                Outcome::Windows(closed) => keep(engine, closed)?,
+                _ => {}
             }
-            if model.is_some() {
-                return Ok(model);
-            }
-            // What all learned together is known to each from its next epoch on.
-            if let Some(profile) = armed.take() {
-                let others = parts.iter_mut().enumerate().filter(|(other, _)| *other != at);
-                others.for_each(|(_, part)| part.player.arm(&profile));
-            }
-        }
-    }
+            Ok(model.is_none())
+        },
+        progress,
+    )?;
     Ok(model)
 }

@@ -112,6 +112,10 @@ pub struct Train {
     /// Also write what was learned as a self-contained page, and beside it the same as JSON.
     #[arg(long, value_name = "FILE.html")]
     pub report: Option<PathBuf>,
+    /// Write what `hedgerow model merge` makes models of, with others, however little was captured,
+    /// instead of a model.
+    #[arg(long, conflicts_with = "report")]
+    pub part: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -18,6 +18,22 @@ pub enum Model {
         #[arg(long, value_enum, default_value_t = ScaleArgument::Seconds5)]
         scale: ScaleArgument,
     },
+    /// Make one model of models of other hosts or times: what training on all their captures gives.
+    #[command(
+        after_help = "The models are those that `hedgerow train` writes, under one key (--key-file), of \
+        different hosts or times; the result is the model that one `hedgerow train` on all of their \
+        captures writes, bit for bit, whatever their order, and can be merged again.\n\n\
+        Examples:\n  hedgerow model merge web-1.hedgerow web-2.hedgerow -o web.hedgerow\n  \
+        hedgerow model merge rack-*.hedgerow --out fleet.hedgerow"
+    )]
+    Merge {
+        /// Model files to read.
+        #[arg(required = true, num_args = 1.., value_name = "MODEL")]
+        models: Vec<PathBuf>,
+        /// Model file to write.
+        #[arg(short, long)]
+        out: PathBuf,
+    },
     /// Make a model whose forest is another one, such as scikit-learn's as skl2onnx writes it.
     Import(ModelImport),
 }

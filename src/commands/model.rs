@@ -1,12 +1,18 @@
-//! `hedgerow model export` and `hedgerow model import`.
+//! `hedgerow model export`, `import` and `merge`.
 
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
 use hedgerow_offline::{
     exchange::{self, Exchanged, Import},
+    merge,
     source::{Selection, Source},
 };
 
+use serde::Serialize;
+
 use super::offline::{progress, rows};
-use crate::{cli, text};
+use crate::{cli, exit::Failure, text};
 
 pub fn run(command: &cli::Model, json: bool) -> anyhow::Result<()> {
     match command {
@@ -23,7 +29,24 @@ pub fn run(command: &cli::Model, json: bool) -> anyhow::Result<()> {
             )
         }
         cli::Model::Import(arguments) => import(arguments, json),
+        cli::Model::Merge { models, out } => merge(models, out, json),
     }
+}
+
+fn merge(models: &[PathBuf], out: &Path, json: bool) -> anyhow::Result<()> {
+    let (file, told) = merge::merge(models)?;
+    let named = out.display();
+    file.save(out).with_context(|| named.to_string()).map_err(Failure::file)?;
+    let merge::Merged { model, models, runs, hosts, programs } = &told;
+    tell(
+        &told,
+        json,
+        &format!(
+            "Model {model} is in {named}: {programs} programs of {} hosts in {runs} runs, out of \
+             {models} models.",
+            hosts.len()
+        ),
+    )
 }
 
 fn import(arguments: &cli::ModelImport, json: bool) -> anyhow::Result<()> {
@@ -57,7 +80,7 @@ fn import(arguments: &cli::ModelImport, json: bool) -> anyhow::Result<()> {
     )
 }
 
-fn tell(told: &Exchanged, json: bool, said: &str) -> anyhow::Result<()> {
+fn tell(told: &impl Serialize, json: bool, said: &str) -> anyhow::Result<()> {
     if json {
         text::json(told)?;
     } else {

@@ -2,7 +2,7 @@
 //! over live ones.
 
 use anyhow::Context;
-use hedgerow_detect::Outcome;
+use hedgerow_detect::{Outcome, file::ModelFile, parts::Parts};
 use hedgerow_event::{Epoch, Finding};
 use hedgerow_offline::{
     Error,
@@ -137,6 +137,11 @@ pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
         windows: arguments.windows.clone(),
     };
     let bar = progress(rows(&source), json)?;
+    if arguments.part {
+        let part = train::part(source, span, &how, &mut |rows| bar.inc(rows));
+        bar.finish_and_clear();
+        return tell_part(part?, &arguments.model, json);
+    }
     let mut gathered = arguments.report.as_ref().map(|_| Gathered::default());
     let trained = train::train(source, span, &how, gathered.as_mut(), &mut |rows| bar.inc(rows));
     bar.finish_and_clear();
@@ -168,6 +173,25 @@ pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
     text::say(&format!(
         "Learned {programs} programs{of}; model {model_id} is in {}.",
         arguments.model.display()
+    ));
+    Ok(())
+}
+
+fn tell_part(
+    (file, parts): (ModelFile, Parts),
+    path: &std::path::Path,
+    json: bool,
+) -> anyhow::Result<()> {
+    file.save(path).with_context(|| path.display().to_string()).map_err(Failure::file)?;
+    let (runs, hosts, epochs) = (parts.runs().count(), parts.hosts(), parts.epochs());
+    if json {
+        return text::json(&json!({ "runs": runs, "hosts": hosts, "epochs": epochs }));
+    }
+    text::say(&format!(
+        "What {epochs} epochs of 5 s of {} hosts in {runs} runs teach is in {}; `hedgerow model merge` \
+         makes a model of it, with others.",
+        hosts.len(),
+        path.display()
     ));
     Ok(())
 }

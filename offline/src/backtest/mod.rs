@@ -141,13 +141,12 @@ pub fn run(
     let mut simulation = Simulation::new(&ask.policy, &host, labels).map_err(Error::Usage)?;
     simulation.rest_on(grounds);
     let simulation = Rc::new(RefCell::new(simulation));
-    let play = Play { rows, own, judge_after, only: ask.only.clone(), shift_ns: None };
+    let play = Play { rows, own, judge_after, only: ask.only.clone() };
     let mut player = Player::new(capture, &engine, play);
     let watching = Rc::clone(&simulation);
     let mut watch = move |event: &_, judged| watching.borrow_mut().observe(event, judged);
     player.watched(
         &mut engine,
-        None,
         &mut watch,
         &mut |_, outcome| {
             match outcome {
