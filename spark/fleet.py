@@ -29,7 +29,7 @@ SCORES = (
     "measure double, p double"
 )
 FINDINGS = "host string, finding string"
-MODELS = "workload string, told string, model binary"
+PARTS = "workload string, host string, part binary"
 
 
 def windows_of(spark, directories):
@@ -88,26 +88,36 @@ def findings(spark, captures, model):
 
 
 def train(spark, captures, workloads):
-    """A model of each workload, learned from what all hosts did in it."""
-    captures = [str(capture) for capture in captures]
+    """A model of each workload, learned from what all hosts did in it: (workload, told, model)."""
+    import tempfile
+
+    import hedgerow
 
     def learn(table):
-        import json
-        import tempfile
-
         import pyarrow as pa
 
         import hedgerow
 
-        workload = table.column("workload")[0].as_py()
+        host, workload = (table.column(name)[0].as_py() for name in ("host", "workload"))
         with tempfile.TemporaryDirectory() as home:
-            path = Path(home) / "model"
-            told = hedgerow.train(captures, path, workload=glob.escape(workload))
-            model = path.read_bytes()
-        return pa.table({"workload": [workload], "told": [json.dumps(told)], "model": [model]})
+            path = Path(home) / "part"
+            files = table.column("path").to_pylist()
+            hedgerow.train(files, path, part=True, workload=glob.escape(workload))
+            part = path.read_bytes()
+        return pa.table({"workload": [workload], "host": [host], "part": pa.array([part], pa.binary())})
 
     named = spark.createDataFrame([(workload,) for workload in workloads], "workload string")
-    return named.groupBy("workload").applyInArrow(learn, MODELS)
+    parts = files_of(spark, captures).crossJoin(named).groupBy("workload", "host").applyInArrow(learn, PARTS)
+    with tempfile.TemporaryDirectory() as home:
+        paths = {}
+        for at, row in enumerate(parts.toLocalIterator()):
+            path = Path(home) / f"part{at}"
+            path.write_bytes(row.part)
+            paths.setdefault(row.workload, []).append(path)
+        for workload, parts in paths.items():
+            model = Path(home) / "model"
+            told = hedgerow.merge(parts, model)
+            yield workload, told, model.read_bytes()
 
 
 def needs(capture, model, hosts, days):
@@ -192,10 +202,10 @@ def main():
                     print(row.finding, file=file)
         else:
             asked.out.mkdir(parents=True, exist_ok=True)
-            for at, row in enumerate(train(spark, asked.captures, asked.workload).toLocalIterator()):
+            for at, (workload, _, model) in enumerate(train(spark, asked.captures, asked.workload)):
                 # A workload's name is no file name.
-                (asked.out / f"{at}.hedgerow").write_bytes(row.model)
-                print(f"{asked.out / f'{at}.hedgerow'}\t{row.workload}")
+                (asked.out / f"{at}.hedgerow").write_bytes(model)
+                print(f"{asked.out / f'{at}.hedgerow'}\t{workload}")
     finally:
         stop()
 

@@ -12,7 +12,7 @@ from hedgerow._hedgerow import Error, __version__
 from hedgerow.capture import read_capture
 from hedgerow.forest import IsolationForest
 from hedgerow.model import Model
-from hedgerow.verbs import backtest, evaluate, score, train
+from hedgerow.verbs import backtest, evaluate, merge, score, train
 
 __all__ = [
     "Error",
@@ -23,5 +23,6 @@ __all__ = [
     "evaluate",
     "read_capture",
     "score",
+    "merge",
     "train",
 ]

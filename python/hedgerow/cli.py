@@ -38,6 +38,12 @@ def parser():
     sub.add_argument("--recompute", action="store_true", help="rows and n-grams out of every call")
     sub.add_argument("--windows", help="directory for the windows that it was learned from")
     sub.add_argument("--report", help="page on what was learned (FILE.html)")
+    sub.add_argument("--part", action="store_true", help="write what `merge` makes a model of, with others")
+
+    sub = verbs.add_parser("merge", help="Make one model of many.", description="Make one model of many.")
+    sub.add_argument("models", nargs="+", metavar="MODEL")
+    sub.add_argument("-o", "--out", required=True, help="model file to write")
+    sub.set_defaults(run=hedgerow.merge)
 
     sub = verb("score", hedgerow.score, "Score captures; without --out the findings are printed.")
     sub.add_argument("--out", help="directory for scores (Parquet) and findings (JSON lines)")
@@ -68,7 +74,11 @@ def main(arguments=None):
     asked.pop("verb")
     run = asked.pop("run")
     try:
-        print(json.dumps(run(asked.pop("captures"), asked.pop("model"), **asked)))
+        if run is hedgerow.merge:
+            told = run(asked["models"], asked["out"])
+        else:
+            told = run(asked.pop("captures"), asked.pop("model"), **asked)
+        print(json.dumps(told))
     except hedgerow.Error as why:
         print(f"hedgerow-offline: {why}", file=sys.stderr)
         return 1

@@ -32,13 +32,30 @@ def _captures(captures, *, host=None, from_time=None, to_time=None, tz="UTC", wo
     }
 
 
-def train(captures, model, *, seed=None, key_file=None, recompute=False, windows=None, report=None, **which):
-    """Learns a model from captures, as `hedgerow train`; gives what it says as JSON."""
+def train(
+    captures,
+    model,
+    *,
+    seed=None,
+    key_file=None,
+    recompute=False,
+    windows=None,
+    report=None,
+    part=False,
+    **which,
+):
+    """Learns a model from captures, as `hedgerow train`; gives what it says as JSON. With `part` what is
+    written is no model yet, and `merge` makes one of it, with others."""
     asked = _captures(captures, **which)
     told = _hedgerow.train(
-        asked, _path(model), seed, _path(key_file), recompute, _path(windows), _path(report)
+        asked, _path(model), seed, _path(key_file), recompute, _path(windows), _path(report), part
     )
     return json.loads(told)
+
+
+def merge(models, out):
+    """Makes one model of many, as `hedgerow model merge`: what training on all their captures gives."""
+    return json.loads(_hedgerow.merge([_path(model) for model in models], _path(out)))
 
 
 def score(captures, model, *, out=None, recompute=False, windows=None, **which):

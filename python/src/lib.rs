@@ -30,6 +30,7 @@ fn _hedgerow(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<model::Model>()?;
     module.add_function(wrap_pyfunction!(capture::read_capture, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::train, module)?)?;
+    module.add_function(wrap_pyfunction!(verbs::merge, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::score, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::evaluate, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::backtest, module)?)?;

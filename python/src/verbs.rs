@@ -1,8 +1,8 @@
 //! The offline verbs, as the command line has them. What they tell comes back as JSON.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use hedgerow_detect::Outcome;
+use hedgerow_detect::{Outcome, file::ModelFile};
 use hedgerow_event::Epoch;
 use hedgerow_offline as offline;
 use hedgerow_offline::{
@@ -117,11 +117,18 @@ pub fn train(
     recompute: bool,
     windows: Option<PathBuf>,
     report: Option<PathBuf>,
+    part: bool,
 ) -> PyResult<String> {
     told(py, move || {
         let Asked { source, span, only } = captures.open()?;
         let seed = key_file.as_deref().map(fleet::key).transpose()?.or(seed);
         let how = Train { seed, recompute, only, windows };
+        if part {
+            let (file, parts) = offline::train::part(source, span, &how, &mut |_| {})?;
+            save(&file, &model)?;
+            return Ok(json!({ "runs": parts.runs().count(), "hosts": parts.hosts(),
+                "epochs": parts.epochs() }));
+        }
         let mut gathered = report.as_ref().map(|_| Gathered::default());
         let trained = offline::train::train(source, span, &how, gathered.as_mut(), &mut |_| {})?;
         if let (Some(path), Some(gathered)) = (&report, &gathered) {
@@ -129,14 +136,27 @@ pub fn train(
             write(path, &report.html(time::zone(&captures.tz).map_err(Error::Usage)?))?;
             write(&path.with_extension("json"), &serde_json::to_string(&report)?)?;
         }
-        let saved = trained.model.save(&model);
-        saved.map_err(|why| {
-            Error::File(format!("{}: {}", model.display(), hedgerow_detect::chain(&why)))
-        })?;
+        save(&trained.model, &model)?;
         Ok(
             json!({ "model": trained.engine.model_id(), "programs": trained.model.profile.programs.len(),
             "runs": trained.runs, "hosts": trained.hosts, "holes": holes(&trained.damaged, &trained.gaps) }),
         )
+    })
+}
+
+fn save(model: &ModelFile, path: &Path) -> Result<()> {
+    model.save(path).map_err(|why| {
+        Error::File(format!("{}: {}", path.display(), hedgerow_detect::chain(&why)))
+    })
+}
+
+/// Makes one model of many.
+#[pyfunction]
+pub fn merge(py: Python<'_>, models: Vec<PathBuf>, out: PathBuf) -> PyResult<String> {
+    told(py, move || {
+        let (file, merged) = offline::merge::merge(&models)?;
+        save(&file, &out)?;
+        Ok(json!(merged))
     })
 }
 

@@ -113,3 +113,17 @@ def test_evaluation_and_back_test_are_those_of_the_command_line(life, tmp_path, 
         assert ours == json.loads(command(*arguments, "--json"))
     assert cli.main(["score", str(life.home / "none")]) == 1
     assert "none" in capsys.readouterr().err
+
+
+def test_models_of_each_host_merged_are_the_model_of_all(life, tmp_path):
+    records = sorted((life.home / "past").rglob("records/host=*"))
+    parts = [tmp_path / name for name in ("one", "two")]
+    for at, part in zip(records, parts, strict=True):
+        assert hedgerow.train(at, part, part=True)["runs"] == 1
+    with pytest.raises(hedgerow.Error, match="model merge"):
+        hedgerow.Model.load(parts[0])
+    assert hedgerow.merge(parts, tmp_path / "merged")["hosts"] == ["a", "b"]
+    hedgerow.train(life.home / "past", tmp_path / "pooled")
+    assert (tmp_path / "merged").read_bytes() == (tmp_path / "pooled").read_bytes()
+    with pytest.raises(hedgerow.Error, match="count twice"):
+        hedgerow.merge([parts[0], parts[0]], tmp_path / "twice")
