@@ -133,10 +133,11 @@ test-data: ## captures read by pandas, polars and DuckDB, forests exchanged with
 	$(BUILD) --bin hedgerow --example life
 	scripts/test-data $(TARGET_DIR)/debug
 
-flat: ## peak memory of training while its input grows tenfold
+flat: ## peak memory of training while its input grows tenfold; CAPTURE=DIR (an hour by --full): time and memory of a fleet's, beside polars and scikit-learn
 	@scripts/setup build
-	$(BUILD) --example flat
-	$(TARGET_DIR)/debug/examples/flat
+	$(BUILD) --release --example flat
+	$(TARGET_DIR)/release/examples/flat
+	$(if $(CAPTURE),scripts/train-scale $(CAPTURE))
 
 .PHONY: packages unit-test package-test
 

@@ -1,11 +1,24 @@
-//! Peak memory of training while its input grows tenfold: `make flat`.
+//! Peak memory of training while its input grows tenfold, and time and memory of training on a fleet's
+//! captures: `make flat`.
+//!
+//! ```text
+//! flat                                       a made-up life, and ten times as much of it
+//! flat fleet CAPTURE DIR HOSTS WINDOWS       writes a captured hour as the captures of a fleet
+//! flat train DIR [MODEL [WINDOWS]]           trains, and tells time and peak
+//! ```
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../tests/life/mod.rs"]
+mod fleet;
+#[path = "../../tests/life/mod.rs"]
 mod life;
 
-use std::{env, fs, path::Path, process::Command, time::Instant};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
 
 use hedgerow_offline::{
     time::Span,
@@ -23,20 +36,22 @@ fn peak_kib() -> u64 {
 }
 
 /// Trains in a process of its own, whose peak is told.
-fn learn(directory: &Path) {
+fn learn(directory: &Path, model: Option<&Path>, windows: Option<PathBuf>) {
     let began = Instant::now();
     let source = open(&[directory.to_owned()]).unwrap();
-    let rows: u64 = source.runs[0].records.iter().map(|file| file.rows).sum();
-    train::train(source, Span::ALL, &Train::default(), None, &mut |_| {}).unwrap();
+    let rows: u64 = source.runs.iter().flat_map(|run| &run.records).map(|file| file.rows).sum();
+    let how = Train { windows, ..Train::default() };
+    let trained = train::train(source, Span::ALL, &how, None, &mut |_| {}).unwrap();
+    if let Some(path) = model {
+        trained.model.save(path).unwrap();
+        let bytes = fs::metadata(path).unwrap().len();
+        print!("{} runs, a model of {} MiB, ", trained.runs, bytes >> 20);
+    }
     let seconds = began.elapsed().as_secs_f64();
     println!("{rows} records: {seconds:.0} s, peak {} MiB", peak_kib() / 1024);
 }
 
-fn main() {
-    if let Some(directory) = env::args().nth(1) {
-        learn(Path::new(&directory));
-        return;
-    }
+fn tenfold() {
     for epochs in [EPOCHS, 10 * EPOCHS] {
         let home = tempfile::tempdir().unwrap();
         Life { epochs, ..Life::default() }.write(home.path());
@@ -44,7 +59,26 @@ fn main() {
             files(home.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
         print!("{epochs} epochs, {} KiB of Parquet, ", bytes / 1024);
         std::io::Write::flush(&mut std::io::stdout()).unwrap();
-        let status = Command::new(env::current_exe().unwrap()).arg(home.path()).status().unwrap();
-        assert!(status.success());
+        let mut train = Command::new(env::current_exe().unwrap());
+        assert!(train.arg("train").arg(home.path()).status().unwrap().success());
+    }
+}
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let texts: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match texts.as_slice() {
+        [] => tenfold(),
+        ["train", directory] => learn(Path::new(directory), None, None),
+        ["train", directory, model] => learn(Path::new(directory), Some(Path::new(model)), None),
+        ["train", directory, model, windows] => {
+            learn(Path::new(directory), Some(Path::new(model)), Some(windows.into()));
+        }
+        ["fleet", capture, directory, hosts, windows] => {
+            let (hosts, windows) = (hosts.parse().unwrap(), windows.parse().unwrap());
+            let wanted = fleet::Wanted { hosts, windows };
+            fleet::write(Path::new(capture), Path::new(directory), &wanted);
+        }
+        _ => panic!("see the first lines of offline/examples/flat/main.rs"),
     }
 }
