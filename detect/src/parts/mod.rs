@@ -48,6 +48,8 @@ const SECTION: &str = "hedgerow.parts";
 const VERSION: u16 = 1;
 /// As many as wait in an engine for the end of the day.
 const UNSUSPECTED_MAX: usize = 4096;
+/// A clock that is set back lets a run begin before the one before it has ended.
+const SHARED_MOST_NS: i64 = 60_000_000_000;
 /// With fewer held-back windows there is no model.
 const HELD_BACK_LEAST: u64 = 5;
 
@@ -126,8 +128,11 @@ pub(crate) fn keep_least<K: Ord, V>(
 }
 
 impl Run {
-    fn overlaps(&self, other: &Self) -> bool {
-        self.host == other.host && self.from_ns < other.to_ns && other.from_ns < self.to_ns
+    /// Wall time of one host that both were learned from.
+    fn shared_ns(&self, other: &Self) -> i64 {
+        let same = self.host == other.host;
+        let shared = self.to_ns.min(other.to_ns) - self.from_ns.max(other.from_ns);
+        if same { shared } else { 0 }
     }
 }
 
@@ -212,14 +217,13 @@ impl Parts {
                     .to_owned(),
             ));
         }
-        for run in other.runs.values() {
-            if let Some(twice) = self.runs.values().find(|own| own.overlaps(run)) {
+        for (id, run) in &other.runs {
+            let shared = self.runs.values().map(|own| own.shared_ns(run)).max().unwrap_or(0);
+            if shared > SHARED_MOST_NS || self.runs.contains_key(id) {
                 return Err(Error::Merge(format!(
-                    "it was learned from host {} in a time that another one was learned from, too \
-                     ({} s from {} s since 1970 on): that would count twice",
-                    run.host,
-                    (twice.to_ns.min(run.to_ns) - twice.from_ns.max(run.from_ns)) / 1_000_000_000,
-                    twice.from_ns.max(run.from_ns) / 1_000_000_000,
+                    "{} s of host {} were learned from by another one, too: they would count twice",
+                    shared / 1_000_000_000,
+                    run.host
                 )));
             }
         }
