@@ -108,7 +108,7 @@ impl Place {
                 fork.child_start_boot_ns = self.start(fork.child_start_boot_ns);
             }
             Origin::Exec(exec) => {
-                for root in &mut exec.root {
+                if let Some(root) = &mut exec.root {
                     root.start_boot_ns = self.start(root.start_boot_ns);
                 }
             }
