@@ -1,0 +1,60 @@
+//! Noise, and tables that are filled.
+
+use super::{Part, deny, open, partly, probe, row, unit, whole};
+
+pub const BUSY: Part = Part {
+    title: "Being busy, or loud",
+    rows: &[
+        row(
+            "noise beside a theft makes its evidence incomplete",
+            &[
+                whole(
+                    "incident",
+                    "an_incident_is_shown_end_to_end_and_a_replaced_program_relearns",
+                ),
+                probe("calls", "what_the_token_bucket_holds_back_is_limited_and_not_lost"),
+            ],
+        ),
+        open("one workload's evidence fills the rings of all", "no guard yet"),
+        partly(
+            "tables that fill for ever, in silence",
+            &[
+                unit("probe", "identity::resolver::tests::caches_stay_bounded"),
+                unit(
+                    "probe",
+                    "identity::service::tests::a_name_stands_and_what_finds_no_room_is_counted",
+                ),
+                unit(
+                    "responder",
+                    "limits::tests::no_workload_takes_more_than_it_leaves_to_the_others",
+                ),
+            ],
+            "workload names have no guard yet",
+        ),
+        row(
+            "decoys trip the breaker, and nothing is denied until a person comes",
+            &[unit(
+                "responder",
+                "kernel::tests::decoys_trip_the_breaker_for_wide_entries_and_shield_no_narrow_offender",
+            )],
+        ),
+        row(
+            "a monitored tree whose table is full is killed",
+            &[unit(
+                "responder",
+                "kernel::tests::a_monitored_tree_without_room_is_neither_refused_nor_killed",
+            )],
+        ),
+        row(
+            "packets and tries keep a wrong block for ever; --for is not what is asked",
+            &[
+                deny("order", "packets_from_outside_are_dropped_and_keep_no_entry"),
+                deny(
+                    "order",
+                    "tries_alone_keep_an_entry_for_an_hour_and_only_a_fresh_finding_opens_it_again",
+                ),
+                deny("order", "an_operators_entry_stands_exactly_as_long_as_was_asked"),
+            ],
+        ),
+    ],
+};

@@ -1,0 +1,67 @@
+//! Holding the daemon up from a container.
+
+use super::{Part, deny, own, probe, row, unit, whole};
+
+pub const STOPPING: Part = Part {
+    title: "Stopping the daemon from a container",
+    rows: &[
+        row(
+            "a FIFO or a device in the place of a file that is read",
+            &[
+                whole("outside", "files_that_wait_for_a_reader_hold_nothing_up"),
+                deny("gather", "traps_hold_up_no_reading_and_addresses_stay_in_their_namespaces"),
+                unit("hostfile", "open::tests::only_regular_files_of_real_file_systems_are_opened"),
+                unit("hostfile", "open::tests::links_stay_inside"),
+            ],
+        ),
+        row(
+            "a reader that is gone or stalls; SIGHUP",
+            &[
+                whole("outside", "who_closes_standard_output_stops_the_daemon_cleanly"),
+                whole("outside", "a_stalled_reader_closed_errors_and_a_hangup_stop_nothing"),
+                whole("outside", "a_hangup_is_told"),
+            ],
+        ),
+        row(
+            "a full or slow disk under the ledger",
+            &[
+                unit(
+                    "responder",
+                    "ledger::tests::a_full_disk_holds_nobody_up_and_lines_come_when_there_is_room",
+                ),
+                unit("responder", "ledger::tests::its_size_is_capped_by_rotation"),
+            ],
+        ),
+        row(
+            "/proc/PID/cmdline hangs, or a container's description",
+            &[
+                probe("aside", "windows_close_while_a_containers_description_never_comes"),
+                unit(
+                    "probe",
+                    "identity::aside::tests::who_asks_waits_a_moment_and_is_told_when_the_answer_comes",
+                ),
+                unit("hostfile", "reader::tests::no_more_than_four_are_left_behind"),
+            ],
+        ),
+        row(
+            "a record that is begun and never finished",
+            &[unit("probe", "epoch::tests::a_ring_that_stands_still_holds_no_window_up_for_ever")],
+        ),
+        row(
+            "a stage that stands still for a reason that nobody thought of",
+            &[
+                own(
+                    "daemon::watchdog::tests::a_stage_with_work_that_gets_nothing_done_is_told_once_and_again_when_it_goes_on",
+                ),
+                own("daemon::watchdog::tests::the_main_loop_says_what_it_is_at"),
+            ],
+        ),
+        row(
+            "an address in an own network namespace is one of the host's",
+            &[unit(
+                "responder",
+                "protected::tests::what_a_namespace_names_protects_who_lives_there_and_nobody_else",
+            )],
+        ),
+    ],
+};
