@@ -15,6 +15,8 @@ mod allow;
 pub mod coverage;
 #[cfg(feature = "kernel")]
 mod cut;
+#[cfg(feature = "kernel")]
+mod ended;
 pub mod entry;
 mod error;
 pub mod grounds;

@@ -277,6 +277,19 @@ fn a_wrong_entry_puts_its_workload_back_to_monitor_and_too_many_stop_all() {
 }
 
 #[test]
+fn an_entry_that_has_just_ended_is_found_wrong_before_the_disk_has_its_lines() {
+    let mut bench = Bench::new("ended");
+    let (_puppet, entry) = enforced(&mut bench, "web");
+    bench.get().remove(&entry.uid, "a test").unwrap().unwrap();
+    // As while the lines wait for a disk: whatever the file says, it doesn't say it of this entry.
+    eventually("what waits is written", || bench.get().ledger().written().waiting == 0);
+    fs::write(&bench.options.ledger, "").unwrap();
+    let wronged = bench.get().wrong(&entry.uid).unwrap();
+    assert_eq!((wronged.counted, wronged.mode), (1, Mode::Monitor));
+    assert_eq!(wronged.workload, Workload::new("web"));
+}
+
+#[test]
 fn what_a_killed_daemon_leaves_follows_forks_and_execs_and_expires_by_itself() {
     let mut bench = Bench::idle("unattended");
     // An empty directory, which an interrupted removal leaves, is no set of pins. (Where no BPF file

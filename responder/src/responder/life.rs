@@ -104,6 +104,7 @@ impl Responder {
         entry.expires_wall_ns = entry.expires_wall_ns.min(now.wall_ns);
         let report = self.report(&entry, Action::Unblock, now, why);
         self.log(now, Decision::Unblock { entry: report.clone() });
+        self.ended.add(&entry);
         Ok(report)
     }
 

@@ -16,6 +16,7 @@ use hedgerow_event::{Action, FileKey, Mode, Remediation, Rule, Target, Workload}
 
 use crate::{
     Error, Refusal,
+    ended::Ended,
     entry::{Entry, Request},
     hold::Hold,
     hooks::Hooks,
@@ -73,6 +74,7 @@ pub struct Responder {
     own: Own,
     /// What only a fresh finding may open again.
     spent: Spent,
+    ended: Ended,
     /// Whose order is being followed.
     by: Option<By>,
     /// The kill switch as the ledger has it; others can throw it through the pin.
@@ -119,6 +121,7 @@ impl Responder {
             keeper: Keeper::default(),
             unsaved_ticks: 0,
             spent: Spent::default(),
+            ended: Ended::default(),
             by: None,
             armed: true,
             thrown: false,

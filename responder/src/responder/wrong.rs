@@ -1,11 +1,13 @@
 //! Entries that should never have been made: their workload goes back to monitor, and past a budget
 //! of them nothing is denied automatically until the operator says so.
 
-use hedgerow_event::{Mode, Remediation, Rule, Workload};
+use hedgerow_event::{Mode, Remediation, Workload};
 
 use super::{Alarm, Responder};
 use crate::{
-    Error, Now, Refusal, kernel,
+    Error, Now, Refusal,
+    ended::End,
+    kernel,
     ledger::{Decision, Ledger},
     standing::Wrong,
 };
@@ -54,19 +56,29 @@ impl Responder {
         Ok(Wronged { workload, mode, reports, counted, budget })
     }
 
-    /// The workload of an automatic entry, and whether the entry refused anything: by what is live
-    /// or waits, or by the ledger.
+    /// The workload of an automatic entry, and whether the entry refused anything: by what is live,
+    /// waits or has just ended, or by the ledger, which has the last lines when the disk has taken
+    /// them.
     fn blamed(&self, uid: &str) -> Result<(Workload, bool), Refusal> {
-        let host = |workload: Option<&Workload>| workload.cloned().unwrap_or_else(Workload::host);
-        if let Some(entry) = self.entries.values().find(|entry| entry.uid == uid) {
-            return match entry.is_automatic() {
-                true => Ok((host(entry.workload()), entry.mode == Mode::Enforce)),
-                false => Err(Refusal::NotAutomatic { uid: uid.to_owned() }),
-            };
-        }
         if let Some(hold) = self.holds.iter().find(|hold| hold.uid == uid) {
             return Ok((hold.workload(), false));
         }
+        let live = self.entries.values().find(|entry| entry.uid == uid).map(End::from);
+        let known = match live.or_else(|| self.ended.find(uid).cloned()) {
+            Some(known) => Some(known),
+            None => self.written_end(uid)?,
+        };
+        match known {
+            None => Err(Refusal::NoEntry { uid: uid.to_owned() }),
+            Some(End { automatic: false, .. }) => {
+                Err(Refusal::NotAutomatic { uid: uid.to_owned() })
+            }
+            Some(end) => Ok((end.workload, end.refused)),
+        }
+    }
+
+    /// The same by the ledger's file.
+    fn written_end(&self, uid: &str) -> Result<Option<End>, Error> {
         let (lines, _torn) = Ledger::read(&self.options.ledger)?;
         let told = lines.into_iter().rev().find_map(|line| match line.decision {
             Decision::Block { entry, .. }
@@ -78,16 +90,10 @@ impl Responder {
             }
             _ => None,
         });
-        match told {
-            None => Err(Refusal::NoEntry { uid: uid.to_owned() }),
-            Some(entry) if entry.rule == Rule::Operator => {
-                Err(Refusal::NotAutomatic { uid: uid.to_owned() })
-            }
-            Some(entry) => {
-                let workload = entry.subject.as_deref().map(|subject| &subject.workload);
-                Ok((host(workload), entry.mode == Mode::Enforce))
-            }
-        }
+        Ok(told.map(|entry| {
+            let workload = entry.subject.as_deref().map(|subject| &subject.workload);
+            End::of(&entry.uid, workload, entry.rule, entry.mode)
+        }))
     }
 
     /// Why there are no automatic entries at present.
