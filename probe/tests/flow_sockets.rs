@@ -227,6 +227,68 @@ fn a_raw_icmp_socket_is_a_flow() {
     assert_eq!(records[0].peer_address, mapped(Ipv4Addr::LOCALHOST.into()));
 }
 
+/// A stream over SCTP, where the kernel has that, bound to the loopback address.
+fn sctp() -> Option<OwnedFd> {
+    // SAFETY: the descriptor is new and ours.
+    let socket = unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_SCTP);
+        if fd < 0 {
+            return None;
+        }
+        OwnedFd::from_raw_fd(fd)
+    };
+    let address = loopback(0);
+    // SAFETY: the address has the size that is said.
+    let bound = unsafe {
+        libc::bind(socket.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as u32)
+    };
+    assert_eq!(bound, 0);
+    Some(socket)
+}
+
+fn loopback(port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(Ipv4Addr::LOCALHOST).to_be() },
+        sin_zero: [0; 8],
+    }
+}
+
+#[test]
+fn a_stream_over_sctp_is_a_flow() {
+    let mut harness = Harness::new();
+    let (Some(listener), Some(client)) = (sctp(), sctp()) else {
+        println!("not tried: SCTP");
+        return;
+    };
+    let tgid = std::process::id();
+    let listener = TcpListener::from(listener);
+    // SAFETY: an open descriptor.
+    assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 1) }, 0);
+    let port = listener.local_addr().unwrap().port();
+    let address = loopback(port);
+    // SAFETY: the address has the size that is said.
+    let connected = unsafe {
+        libc::connect(client.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as u32)
+    };
+    assert_eq!(connected, 0);
+    let mut client = TcpStream::from(client);
+    let (mut accepted, _) = listener.accept().unwrap();
+    client.write_all(&[1; 1000]).unwrap();
+    accepted.read_exact(&mut [0; 1000]).unwrap();
+    drop(client);
+    let of_client = |records: &[wire_flow]| {
+        let mine = |record: &&wire_flow| record.peer_port == port && record.actor.tgid == tgid;
+        records.iter().filter(mine).copied().collect::<Vec<_>>()
+    };
+    let records = harness.wait(|records| finals(&of_client(records)) == 1);
+    let flow = of_client(&records);
+    assert_eq!(phases(&flow), [PHASE_START, PHASE_FINAL], "{flow:#?}");
+    assert!(flow.iter().all(|record| i32::from(record.protocol) == libc::IPPROTO_SCTP));
+    assert!(sum(&flow).bytes_out >= 1000, "{flow:#?}");
+}
+
 #[test]
 fn a_full_table_of_peers_loses_names_and_no_bytes() {
     const PEERS: u16 = 17_000;
