@@ -105,6 +105,11 @@ impl Attack {
         }
     }
 
+    /// Nothing of the host's has a part in it: packets come, from addresses that can be forged.
+    pub fn comes_from_outside(self) -> bool {
+        matches!(self, Self::Flood | Self::ScanIn)
+    }
+
     /// Attacks once. `limit` bounds what has no end of its own: shells and the flood.
     pub fn run(self, lab: &Lab, via: Via, limit: Duration) -> Result<Outcome> {
         match self {

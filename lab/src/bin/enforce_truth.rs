@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
 use hedgerow_lab::{
-    enforce::{self, Life, Plan},
+    enforce::{self, Life, Plan, Tried},
     exit_code,
 };
 
@@ -73,11 +73,15 @@ fn broken(life: &Life) -> Vec<String> {
         if !planted.denied {
             say("the planted client was not denied: nothing is shown of it".to_owned());
         }
-        let not: Vec<&str> =
-            life.attacks.iter().filter(|a| !a.is_cut()).map(|a| &*a.attack).collect();
-        if !not.is_empty() {
-            say(format!("not cut: {}", not.join(", ")));
-        }
+        let not = |what: &str, is: &dyn Fn(&Tried) -> bool| {
+            let names: Vec<&str> =
+                life.attacks.iter().filter(|tried| is(tried)).map(|tried| &*tried.attack).collect();
+            (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
+        };
+        not("not cut", &|tried| !tried.from_outside && !tried.is_cut())
+            .into_iter()
+            .for_each(&mut say);
+        not("denied by forged packets", &Tried::is_forged_denial).into_iter().for_each(&mut say);
     }
     broken
 }

@@ -68,6 +68,8 @@ impl Gate {
 #[derive(Debug, Clone, Serialize)]
 pub struct Tried {
     pub attack: String,
+    /// Nobody on the host did anything: there is nobody to deny.
+    pub from_outside: bool,
     /// It led to an entry, reached the attacker, or needs no connection: else it came to nothing by
     /// itself, and shows nothing.
     pub made: bool,
@@ -81,6 +83,11 @@ pub struct Tried {
 }
 
 impl Tried {
+    /// Who would be refused for what came from outside is chosen by whoever forges its sources.
+    pub fn is_forged_denial(&self) -> bool {
+        self.from_outside && self.mode == Some(Mode::Enforce)
+    }
+
     pub fn is_cut(&self) -> bool {
         self.mode == Some(Mode::Enforce) && self.after == 0
     }
@@ -297,6 +304,7 @@ impl Watched<'_> {
         let connected = transcript.is_none_or(|transcript| transcript.accepted.is_some());
         let tried = Tried {
             attack: name,
+            from_outside: attack.comes_from_outside(),
             made: first.is_some() || connected,
             mode: first.map(|(entry, _)| entry.mode),
             entry_ms: first.map(|(entry, _)| (entry.time_ns - begun_ns) as f64 / 1e6),

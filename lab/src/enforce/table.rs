@@ -17,7 +17,9 @@ that anybody can write to, calls a partner that nobody has called, and tries aga
 
 *Wrong* is an automatic entry that refuses somebody else than an attacker or the planted client. An attack is
 *cut* where an entry refuses and nothing arrives once it stands; *counted* where the entry may only count,
-since the gate is closed: the profile is not mature. Hits alone keep an entry for at most 3,600 s from its
+since the gate is closed: the profile is not mature. What only comes from outside (a flood, a scan) has to lead to
+*no entry*: nobody on the host does anything that could be refused, the sources of packets can be forged, and whoever
+can have an address refused by naming it locks out whom he likes. Hits alone keep an entry for at most 3,600 s from its
 first second.
 ";
 
@@ -45,7 +47,8 @@ fn markdown(lives: &[Life]) -> String {
          |---|---|---|---|---|---|---|---|\n",
     );
     for life in lives {
-        let cut = life.attacks.iter().filter(|tried| tried.is_cut()).count();
+        let inside = || life.attacks.iter().filter(|tried| !tried.from_outside);
+        let cut = inside().filter(|tried| tried.is_cut()).count();
         let _ = writeln!(
             text,
             "| {} | {:.0} | {} | {} | {} | {} | {cut} of {} | {} |",
@@ -55,7 +58,7 @@ fn markdown(lives: &[Life]) -> String {
             life.works,
             life.wrong.len(),
             life.counted.len(),
-            life.attacks.len(),
+            inside().count(),
             planted(&life.planted)
         );
     }
@@ -78,7 +81,9 @@ fn tried(tried: &Tried) -> String {
     if !tried.made {
         return "not made: nobody connected".to_owned();
     }
-    let Some(mode) = tried.mode else { return "no entry".to_owned() };
+    let Some(mode) = tried.mode else {
+        return if tried.from_outside { "from outside: no entry" } else { "no entry" }.to_owned();
+    };
     let word = match mode {
         Mode::Enforce if tried.is_cut() => "cut",
         Mode::Enforce => "refused, not cut",
