@@ -169,16 +169,36 @@ static __always_inline void flow_fill(struct wire_flow *record, const struct flo
 	record->reserved2 = 0;
 }
 
+/* One record was lost of an actor whose row is not at hand: it is charged to its program, so that a
+ * flood of its own makes nobody else's evidence incomplete. */
+static __noinline int actor_lost(const struct wire_actor *actor)
+{
+	struct wire_counts *sums = NULL;
+	struct wire_stats *cpu;
+
+	if (actor->tgid)
+		sums = spill_sums(actor, control.clock.epoch);
+	if (!sums) {
+		ring_lost(NULL);
+		return 0;
+	}
+	cpu = cpu_stats();
+	if (cpu)
+		__sync_fetch_and_add(&cpu->lost, 1);
+	__sync_fetch_and_add(&sums->lost, 1);
+	return 0;
+}
+
 /* Reports into the ring. What finds no room is one lost record; its counts stay and go with the
  * flow's next one, unless it was the last. */
 static __always_inline void flow_report(struct flow_state *state, const struct flow_counts *total,
 					__u8 phase, __u32 rtt_us)
 {
-	struct wire_flow *record = ring_reserve(WIRE_FLOW, sizeof(*record), RING_EVIDENCE);
+	struct wire_flow *record = ring_reserve(&state->owner, WIRE_FLOW, sizeof(*record));
 
 	if (!record) {
 		if (!(state->flags & (FLOW_ENDED | FLOW_OWN)))
-			ring_lost(NULL);
+			actor_lost(&state->owner);
 		return;
 	}
 	if (!flow_take(state, total, phase, record)) {

@@ -114,6 +114,7 @@ struct files_struct {
 };
 
 struct fs_struct {
+	struct path root;
 	struct path pwd;
 };
 
@@ -183,6 +184,11 @@ struct signal_struct {
 
 struct upid {
 	int nr;
+	struct pid_namespace *ns;
+};
+
+struct pid_namespace {
+	struct task_struct *child_reaper;
 };
 
 struct pid {
@@ -194,6 +200,8 @@ struct mm_struct {
 	struct file *exe_file;
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long env_start;
+	unsigned long env_end;
 };
 
 struct thread_info {

@@ -44,23 +44,20 @@ static __always_inline void counts_add(struct wire_counts *to, const struct wire
 		sum[i] += part[i];
 }
 
-/* Adds a bucket to the sums of its program on this CPU. */
-static __noinline int row_spill(struct row *row, struct bucket *bucket)
+/* The sums of an actor's program on this CPU. */
+static __noinline struct wire_counts *spill_sums(const struct wire_actor *actor, __u32 epoch)
 {
 	struct wire_spill_key key = {
-		.cgroup_id = row->actor.cgroup_id,
-		.program_id = row->actor.program_id,
-		.service = row->actor.root.service,
-		.login_uid = row->actor.root.login_uid,
-		.epoch = bucket->epoch,
-		.slot = row->actor.slot,
+		.cgroup_id = actor->cgroup_id,
+		.program_id = actor->program_id,
+		.service = actor->root.service,
+		.login_uid = actor->root.login_uid,
+		.epoch = epoch,
+		.slot = actor->slot,
 	};
-	struct wire_stats *cpu = cpu_stats();
 	struct wire_counts *sums, *none;
 	__u32 index = 0;
 
-	if (cpu)
-		__sync_fetch_and_add(&cpu->spilled, 1);
 	sums = bpf_map_lookup_elem(&spilled, &key);
 	if (!sums) {
 		none = bpf_map_lookup_elem(&no_counts, &index);
@@ -69,9 +66,20 @@ static __noinline int row_spill(struct row *row, struct bucket *bucket)
 		sums = bpf_map_lookup_elem(&spilled, &key);
 	}
 	if (!sums) {
-		index = bucket->epoch & 1;
+		index = epoch & 1;
 		sums = bpf_map_lookup_elem(&spilled_rest, &index);
 	}
+	return sums;
+}
+
+/* Adds a bucket to the sums of its program. */
+static __noinline int row_spill(struct row *row, struct bucket *bucket)
+{
+	struct wire_counts *sums = spill_sums(&row->actor, bucket->epoch);
+	struct wire_stats *cpu = cpu_stats();
+
+	if (cpu)
+		__sync_fetch_and_add(&cpu->spilled, 1);
 	if (sums)
 		counts_add(sums, &bucket->counts);
 	return 0;
@@ -100,7 +108,7 @@ static __noinline int bucket_flush(struct row *row, struct bucket *bucket,
 
 	if (!bucket->epoch || counts_empty(&bucket->counts) || !bucket_take(bucket))
 		return 0;
-	record = ring_reserve(WIRE_ROW, sizeof(*record), RING_EVIDENCE);
+	record = ring_reserve(&row->actor, WIRE_ROW, sizeof(*record));
 	if (!record)
 		return row_spill(row, bucket);
 	row_record(record, row, bucket, reason);

@@ -26,6 +26,16 @@ struct words {
 	char name[INTERPRETER_NAME_MAX];
 };
 
+/* Where an environment is read, see host.bpf.h. */
+struct environment {
+	unsigned long at;
+	unsigned long end;
+	__u32 script;
+	__u32 inside; /* of a variable whose name was looked at */
+	__u32 overrides;
+	__u32 reserved;
+};
+
 /* A record under construction: its head ends where its path begins. */
 struct scratch {
 	__u32 start; /* of the path */
@@ -33,6 +43,7 @@ struct scratch {
 	__u32 tail_cut;
 	__u32 file_flags;
 	struct words words;
+	struct environment environment;
 	__u8 bytes[2048];
 };
 
@@ -52,13 +63,13 @@ static __always_inline struct scratch *scratch_get(void)
 }
 
 /* Sends the record that begins `size` of head before the path and has `tail` bytes after it. */
-static __always_inline bool scratch_send(struct scratch *scratch, __u32 head, __u32 tail,
-					 enum ring_priority priority)
+static __always_inline bool scratch_send(const struct wire_actor *actor, struct scratch *scratch,
+					 __u32 head, __u32 tail, enum ring_priority priority)
 {
 	__u32 start = (scratch->start - head) & (PATH_END - 1);
 	__u32 size = (PATH_END - start + tail) & 1023;
 
-	return ring_output(&scratch->bytes[start], size, priority);
+	return ring_output(actor, &scratch->bytes[start], size, priority);
 }
 
 #endif

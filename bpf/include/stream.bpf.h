@@ -214,7 +214,7 @@ static __noinline int stream_call(struct row *row, struct task_struct *task,
 	record->path_size = size;
 	record->reserved2 = 0;
 	record->file_flags = scratch->file_flags;
-	if (!scratch_send(scratch, sizeof(*record), given, priority))
+	if (!scratch_send(&row->actor, scratch, sizeof(*record), given, priority))
 		ring_lost(row);
 	return 0;
 }

@@ -69,7 +69,7 @@ static __noinline bool used_send(struct row *row, struct file *file, const struc
 	record->flags = flags | (scratch->cut ? WIRE_USED_PATH_CUT : 0);
 	record->path_size = size;
 	record->reserved = 0;
-	return scratch_send(scratch, sizeof(*record), 0, RING_COMMON);
+	return scratch_send(&row->actor, scratch, sizeof(*record), 0, RING_COMMON);
 }
 
 /* What can't be told is counted, and told when the file is next used. */

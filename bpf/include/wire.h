@@ -162,6 +162,7 @@ struct wire_stats {
 	__u64 flow_peers_refused; /* packets of peers that found no room, counted without a name */
 	__u64 used_untold;        /* files in use that were not told, see used.bpf.h */
 	__u64 answers_refused; /* answers of name servers that were too many or too long to copy */
+	__u64 shares_refused; /* found a ring half full, and their workload's share of it used up */
 	__u64 hits[8]; /* programs run, by enum wire_hook; counted for the marked child only */
 };
 
@@ -286,6 +287,7 @@ enum wire_exec_flags {
 	WIRE_EXEC_PATH_CUT = 4, /* deeper or longer than the walk goes: the head is missing */
 	WIRE_EXEC_SOCKET = 8,   /* descriptor 0, 1 or 2 is an IPv4 or IPv6 socket */
 	WIRE_EXEC_UNDER_LISTENER = 16, /* it, or who it descends from, listens: lineage.bpf.h */
+	WIRE_EXEC_HOST = 32, /* by root, in the host's root directory, as it stands: host.bpf.h */
 	/* Which layer of an overlay file system holds the file: a lower one, which can't be written
 	 * through the overlay, of an overlay that the host's root mounted; or the upper one. */
 	WIRE_EXEC_LOWER = 1 << 8,

@@ -13,7 +13,7 @@ static __always_inline bool credentials_differ(const struct row *row, struct tas
 /* No bucket holds this back: nobody can do it often, and it is never normal. */
 static __noinline int credentials_tell(struct row *row, __s32 number, __u32 uid, __u64 capabilities)
 {
-	struct wire_call *record = ring_reserve(WIRE_CALL, sizeof(*record), RING_EVIDENCE);
+	struct wire_call *record = ring_reserve(&row->actor, WIRE_CALL, sizeof(*record));
 
 	if (!record) {
 		ring_lost(row);

@@ -28,8 +28,8 @@ static __always_inline int cgroup_send(struct cgroup *cgroup, const char *path, 
 	record->path_size = size;
 	record->reserved = 0;
 	scratch->start = PATH_END;
-	if (!scratch_send(scratch, sizeof(*record), size, RING_EVIDENCE))
-		ring_lost(NULL);
+	if (!scratch_send(row ? &row->actor : NULL, scratch, sizeof(*record), size, RING_EVIDENCE))
+		ring_lost(row);
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 
 #include "calls.bpf.h"
 #include "descriptor.bpf.h"
+#include "host.bpf.h"
 #include "layer.bpf.h"
 #include "path.bpf.h"
 #include "script.bpf.h"
@@ -109,7 +110,7 @@ static __noinline int exec_send(struct row *row, struct task_struct *task,
 	header_fill(&exec->header, WIRE_EXEC, sizeof(*exec) + exec->path_size + tail);
 	record = (void *)&scratch->bytes[(scratch->start - sizeof(*record)) & (PATH_END - 1)];
 	*record = *exec;
-	if (!scratch_send(scratch, sizeof(*record), tail, RING_EVIDENCE))
+	if (!scratch_send(&row->actor, scratch, sizeof(*record), tail, RING_EVIDENCE))
 		ring_lost(row);
 	return 0;
 }
@@ -141,6 +142,8 @@ int BPF_PROG(on_process_exec, struct task_struct *task, int old_pid, struct linu
 	exec.profile_id = row->profile_id;
 	exec.flags |= exec_lineage(row, task);
 	exec.flags |= exec_descriptors(row, task);
+	if (task_is_hosts(task, scratch, exec.flags & WIRE_EXEC_SCRIPT))
+		exec.flags |= WIRE_EXEC_HOST;
 	row_credentials(row, task);
 	row->history = 0;
 	row->misses = 0;
@@ -217,7 +220,7 @@ static __noinline int fork_tell_namespaces(struct row *row, struct task_struct *
 
 	if (!made || number == (compat ? SYS_CLONE_I386 : SYS_CLONE))
 		return 0;
-	record = ring_reserve(WIRE_CALL, sizeof(*record), RING_EVIDENCE);
+	record = ring_reserve(&row->actor, WIRE_CALL, sizeof(*record));
 	if (!record) {
 		ring_lost(row);
 		return 0;
@@ -267,7 +270,7 @@ int BPF_PROG(on_process_fork, struct task_struct *parent, struct task_struct *ch
 	if (row_is_skipped(row))
 		return 0;
 	hook_hit(row, WIRE_HOOK_FORK);
-	fork = ring_reserve(WIRE_FORK, sizeof(*fork), RING_EVIDENCE);
+	fork = ring_reserve(&row->actor, WIRE_FORK, sizeof(*fork));
 	if (!fork) {
 		ring_lost(row);
 		return 0;
@@ -346,7 +349,7 @@ int BPF_PROG(on_process_exit, struct task_struct *task)
 	hook_hit(row, WIRE_HOOK_EXIT);
 	exit_count(row, task);
 	last = exit_is_last(row, task);
-	exit = ring_reserve(WIRE_EXIT, sizeof(*exit), RING_EVIDENCE);
+	exit = ring_reserve(&row->actor, WIRE_EXIT, sizeof(*exit));
 	if (exit) {
 		exit->actor = row->actor;
 		exit->code = task->exit_code;

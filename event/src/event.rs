@@ -150,6 +150,10 @@ pub struct Exec {
     /// the cgroup. A login session is a service of its own, whoever let it in. Not told: a
     /// listening socket that came over a Unix socket.
     pub under_listener: bool,
+    /// By root, in the root directory of the host's init, from a file that only root can change, and
+    /// without loader's or interpreter's variables that name other code: there a path is what it
+    /// says. `None` where a capture is older than this field.
+    pub of_host: Option<bool>,
     /// Of the script, where a program that is a package's or an image's runs one; not known of
     /// program text and of scripts that are run by a relative path.
     pub provenance: Provenance,
@@ -179,6 +183,7 @@ impl Exec {
             privileged: false,
             socket_io: false,
             under_listener: false,
+            of_host: None,
             provenance: Provenance::Unknown,
             root: None,
         }

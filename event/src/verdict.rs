@@ -66,6 +66,8 @@ pub struct Evidence {
     pub cgroup_id: u64,
     pub program_id: u64,
     pub file: Option<FileKey>,
+    /// Its path is what it says, see [`crate::Exec::of_host`]; `None` where its exec was not seen.
+    pub of_host: Option<bool>,
     /// The peer that the offending process used, where the object is one.
     pub peer: Option<Peer>,
     /// User id of the process, and a login uid where one is set.

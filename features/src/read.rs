@@ -117,12 +117,12 @@ impl Flags {
         Ok(Self { name: name.to_owned(), array: array.clone() })
     }
 
+    pub(crate) fn maybe(&self, row: usize) -> Option<bool> {
+        self.array.is_valid(row).then(|| self.array.value(row))
+    }
+
     pub(crate) fn get(&self, row: usize) -> Result<bool, Error> {
-        if self.array.is_valid(row) {
-            Ok(self.array.value(row))
-        } else {
-            Err(Error::Null { column: self.name.clone(), row })
-        }
+        self.maybe(row).ok_or_else(|| Error::Null { column: self.name.clone(), row })
     }
 }
 

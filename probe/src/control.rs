@@ -20,13 +20,12 @@ use crate::{
     Error, Result,
     answers::{self, Names},
     clock::Now,
-    facts::STRANGER,
     flows::Flows,
     hooks::{Attached, Hook, HookStatus, Proof},
-    identity::{Count, Resolver, ServiceId},
+    identity::{Count, Resolver},
     loader::Loaded,
     mapping::Mapping,
-    naming::{Learned, Namer},
+    naming::Namer,
     profiles::{Fill, Grams, Profiles},
     rows,
     watch::{self, Watch},
@@ -55,6 +54,8 @@ pub struct Stats {
     pub profiles_refused: u64,
     /// Times that a process was the host's because there was no room for its service.
     pub services_refused: u64,
+    /// Times that a workload had no profiles because there was no room for its name.
+    pub workloads_refused: u64,
     /// Names of processes and containers that could not be asked for.
     pub names_refused: u64,
     /// Files of programs that could not be read or looked for, since too many were.
@@ -65,6 +66,8 @@ pub struct Stats {
     pub used_untold: u64,
     /// Answers of name servers that were too many or too long to be read.
     pub answers_refused: u64,
+    /// Records past their workload's share of a ring that was half full: lost, or, of rows, summed up.
+    pub shares_refused: u64,
     /// Names of peers that made room for others before their time.
     pub peer_names_evicted: u64,
     /// Windows that closed although not everything of them had come.
@@ -77,6 +80,7 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub struct Refused {
     services: AtomicU64,
+    workloads: AtomicU64,
     names: AtomicU64,
     digests: AtomicU64,
 }
@@ -84,6 +88,7 @@ pub struct Refused {
 impl Refused {
     pub fn note(&self, resolver: &mut Resolver) {
         self.services.store(resolver.services_refused(), Ordering::Relaxed);
+        self.workloads.store(resolver.workloads_refused(), Ordering::Relaxed);
         self.names.store(resolver.names_refused(), Ordering::Relaxed);
         self.digests.store(resolver.digests().refused(), Ordering::Relaxed);
     }
@@ -124,6 +129,8 @@ const CLOSING: usize = std::mem::offset_of!(wire::wire_control, closing);
 const LEARNING: usize = std::mem::offset_of!(wire::wire_control, learning);
 const KNOWN_SINCE: usize = std::mem::offset_of!(wire::wire_control, known_since);
 const PROOF: usize = std::mem::offset_of!(wire::wire_control, proof_tgid);
+
+mod learn;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -240,91 +247,6 @@ impl Shared {
         self.set(GENERATION, |generation| generation.wrapping_add(1));
     }
 
-    /// Tells the kernel what naming found out; true when threads have to look again.
-    pub fn learn(&self, fact: Learned) -> Result<bool> {
-        match fact {
-            Learned::Workload { cgroup_id, number } => {
-                // Full: the cgroup's programs stay without a profile.
-                let (key, value) = (cgroup_id.to_ne_bytes(), number.to_ne_bytes());
-                let entered = self.loaded.workloads.update(&key, &value, MapFlags::ANY).is_ok();
-                if entered {
-                    lock(&self.watch).workloads.wrote(&key, &value);
-                }
-                Ok(entered)
-            }
-            Learned::Service { id, number } => Ok(self.learn_service(id, number)),
-            Learned::Removed { cgroup_id } => {
-                let key = cgroup_id.to_ne_bytes();
-                // It may never have had an entry.
-                let _ = self.loaded.workloads.delete(&key);
-                lock(&self.watch).workloads.removed(&key);
-                let _ = self.loaded.budgets.delete(&key);
-                Ok(false)
-            }
-            Learned::Program { workload, profile_id, slot, subject } => {
-                self.learn_program(workload, profile_id, slot, &subject)
-            }
-        }
-    }
-
-    fn learn_service(&self, id: ServiceId, number: Option<u32>) -> bool {
-        let key = [id.service.to_ne_bytes(), u64::from(id.login_uid).to_ne_bytes()].concat();
-        let services = &self.loaded.services;
-        let Some(number) = number.filter(|number| *number != 0) else {
-            // It may never have had an entry.
-            let _ = services.delete(&key);
-            lock(&self.watch).services.removed(&key);
-            return false;
-        };
-        // Full: the service's programs stay without a profile.
-        let value = number.to_ne_bytes();
-        let entered = services.update(&key, &value, MapFlags::ANY).is_ok();
-        if entered {
-            lock(&self.watch).services.wrote(&key, &value);
-        }
-        entered
-    }
-
-    /// Gives a program that the kernel gave no slot the one of its subject, or a new one when a
-    /// profile waits for it: an upgraded file inherits, a restarted daemon goes on. So does one
-    /// that ran before the sensor, of which the kernel can't tell what it is, while it is learned.
-    fn learn_program(
-        &self,
-        workload: u32,
-        profile_id: u64,
-        slot: u32,
-        subject: &Arc<Subject>,
-    ) -> Result<bool> {
-        let mut profiles = self.profiles();
-        if slot != 0 {
-            profiles.assign(slot, subject);
-            return Ok(false);
-        }
-        let waits =
-            profiles.is_preloaded(subject) || profile_id & STRANGER != 0 && self.is_learning();
-        let slot = match profiles.slots_of(subject).first() {
-            Some(&slot) => Some(slot),
-            None if waits => self.free_slot(),
-            None => None,
-        };
-        let Some(slot) = slot else { return Ok(false) };
-        profiles.assign(slot, subject);
-        let key = [workload.to_ne_bytes(), [0; 4]].concat();
-        let key = [key, profile_id.to_ne_bytes().to_vec()].concat();
-        let value = [slot.to_ne_bytes(), [0; 4]].concat();
-        // Refused: the kernel was faster, or its table is full and the program stays unprofiled.
-        let entered = self.loaded.programs.update(&key, &value, MapFlags::NO_EXIST).is_ok();
-        if entered && let Some(programs) = &mut lock(&self.watch).programs {
-            programs.wrote(&key, &value);
-        }
-        Ok(entered)
-    }
-
-    fn free_slot(&self) -> Option<u32> {
-        let bytes = self.loaded.free_slots.lookup_and_delete(&[]).ok()??;
-        Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-    }
-
     /// Sums the CPUs' counters.
     pub fn stats(&self) -> Result<Stats> {
         let mut stats =
@@ -336,6 +258,7 @@ impl Shared {
         drop((hooks, flows));
         stats.overdue = self.overdue.load(Ordering::Relaxed);
         stats.services_refused = self.refused.services.load(Ordering::Relaxed);
+        stats.workloads_refused = self.refused.workloads.load(Ordering::Relaxed);
         stats.names_refused = self.refused.names.load(Ordering::Relaxed);
         stats.digests_refused = self.refused.digests.load(Ordering::Relaxed);
         stats.peer_names_evicted = answers::lock(&self.answers).evicted();
@@ -350,6 +273,7 @@ impl Shared {
             stats.flow_peers_refused += cpu.flow_peers_refused;
             stats.used_untold += cpu.used_untold;
             stats.answers_refused += cpu.answers_refused;
+            stats.shares_refused += cpu.shares_refused;
             for (sum, hits) in stats.hits.iter_mut().zip(cpu.hits) {
                 *sum += hits;
             }

@@ -43,8 +43,10 @@ pub enum Learned {
     Program { workload: u32, profile_id: u64, slot: u32, subject: Arc<Subject> },
     /// The number of a service in cgroups that hold no unit; `None` once it is forgotten.
     Service { id: ServiceId, number: Option<u32> },
-    /// The cgroup is gone.
+    /// The cgroup is gone, or its workload has no number any more.
     Removed { cgroup_id: u64 },
+    /// These numbers of workloads name nobody any more.
+    Forgotten { numbers: HashSet<u32> },
 }
 
 #[derive(Debug)]
@@ -136,7 +138,32 @@ impl Namer {
             resolver.retain_services(&used);
             self.tell_services(resolver);
         }
+        if resolver.is_full_of_workloads() {
+            self.forget_workloads(resolver);
+        }
         std::mem::take(&mut self.loss)
+    }
+
+    /// Takes the numbers from workloads without a process, for who found none; who comes back has
+    /// another one.
+    fn forget_workloads(&mut self, resolver: &mut Resolver) {
+        let lives = |process: &Process| resolver.known_number(&process.key);
+        let used: HashSet<u32> = self.processes.values().filter_map(lives).collect();
+        let waits = |process: &&Process| self.workloads.get(&process.key.cgroup_id) == Some(&0);
+        let waiting = self.processes.values().filter(waits);
+        let waiting: Vec<_> =
+            waiting.map(|one| (one.key, one.slot, one.profile_id, one.subject.clone())).collect();
+        let numbers = resolver.retain_workloads(&used);
+        let told = |_: &u64, number: &mut u32| *number == 0 || numbers.contains(number);
+        let gone = self.workloads.extract_if(told);
+        self.learned.extend(gone.map(|(cgroup_id, _)| Learned::Removed { cgroup_id }));
+        self.programs.retain(|(number, ..)| !numbers.contains(number));
+        if !numbers.is_empty() {
+            self.learned.push(Learned::Forgotten { numbers });
+        }
+        for (key, slot, profile_id, subject) in waiting {
+            self.remember(key, slot, profile_id, &subject, resolver);
+        }
     }
 
     /// A record as an event; `None` for what is no event.
@@ -362,6 +389,11 @@ impl Namer {
             privileged: wire.flags & wire::WIRE_EXEC_PRIVILEGED != 0,
             socket_io: wire.flags & wire::WIRE_EXEC_SOCKET != 0,
             under_listener,
+            of_host: Some(
+                wire.flags & wire::WIRE_EXEC_HOST != 0
+                    && wire.file.links != 0
+                    && !writable(&wire.file),
+            ),
             provenance: answer.provenance.unwrap_or_default(),
             root: root(&key.root),
         }));
@@ -530,6 +562,56 @@ impl Namer {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn names_without_a_process_make_room_and_who_found_none_has_one_by_the_next_window() {
+        let mut resolver = Resolver::open().unwrap();
+        let mut namer = Namer::new(Epoch(1));
+        let subject = Arc::new(Subject::host());
+        let key = |cgroup_id, tgid| ProcessKey {
+            tgid,
+            start_boot_ns: 1,
+            program_id: 5,
+            cgroup_id,
+            root: Root::default(),
+        };
+        let (first, late) = (1 << 40, 1 << 41);
+        resolver.made(first, "/system.slice/first.service".into());
+        namer.remember(key(first, 7), 0, 5, &subject, &mut resolver);
+        let numbers = |namer: &mut Namer, of: u64| -> Vec<u32> {
+            let number = |fact: &Learned| match fact {
+                Learned::Workload { cgroup_id, number } if *cgroup_id == of => Some(*number),
+                _ => None,
+            };
+            namer.learned.iter().filter_map(number).collect()
+        };
+        let of_first = numbers(&mut namer, first);
+        assert_eq!(of_first.len(), 1);
+        // More directories than there are numbers, each a workload by its name.
+        let letters = |n: u64| [n / 676, n / 26 % 26, n % 26].map(|c| (b'a' + c as u8) as char);
+        for n in 0..1100 {
+            let name: String = letters(n).iter().collect();
+            resolver.made(u64::MAX - n, format!("/user.slice/{name}.scope"));
+            namer.workload(u64::MAX - n, 0, &mut resolver);
+        }
+        resolver.made(late, "/system.slice/late.service".into());
+        namer.remember(key(late, 8), 0, 5, &subject, &mut resolver);
+        assert!(numbers(&mut namer, late).is_empty(), "all are taken");
+        assert!(resolver.workloads_refused() > 0);
+        namer.close(Epoch(2), &mut resolver);
+        let of_late = numbers(&mut namer, late);
+        assert_eq!(of_late.len(), 1);
+        assert_ne!(of_late, of_first);
+        assert_eq!(numbers(&mut namer, first), of_first, "who has a process keeps its number");
+        let told = namer.take_learned();
+        let forgotten = |fact: &Learned| match fact {
+            Learned::Forgotten { numbers } => numbers.len(),
+            _ => 0,
+        };
+        assert!(told.iter().map(forgotten).sum::<usize>() > 1000);
+        let runs = |fact: &Learned| matches!(fact, Learned::Program { workload, .. } if *workload == of_late[0]);
+        assert!(told.iter().any(runs), "its program is told under the new number");
+    }
 
     #[test]
     fn caches_stay_bounded() {

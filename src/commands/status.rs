@@ -118,10 +118,18 @@ pub(super) fn trouble(status: &Status) -> Vec<String> {
             status.windows_overdue
         ));
     }
+    if status.shares_refused > 0 {
+        lines.push(format!(
+            "floods: {} records were past their workload's share of a ring; that workload's windows are \
+             not whole and deny nothing, the others lost nothing by it",
+            status.shares_refused
+        ));
+    }
     let full = [
         (status.programs_refused, "windows of programs past the limit"),
         (status.deeds_refused, "deeds"),
         (status.services_refused, "services"),
+        (status.workloads_refused, "workloads"),
         (status.names_refused, "names"),
         (status.digests_refused, "digests"),
     ];

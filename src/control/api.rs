@@ -121,6 +121,12 @@ pub struct Status {
     /// Deeds and services that found no room.
     pub deeds_refused: u64,
     pub services_refused: u64,
+    /// Names of workloads that found no room.
+    #[serde(default)]
+    pub workloads_refused: u64,
+    /// Records past their workload's share of a ring that was half full.
+    #[serde(default)]
+    pub shares_refused: u64,
     /// Names of processes and containers, and files of programs, that could not be asked for.
     #[serde(default)]
     pub names_refused: u64,
@@ -421,6 +427,8 @@ pub mod examples {
             programs_refused: 0,
             deeds_refused: 0,
             services_refused: 0,
+            workloads_refused: 0,
+            shares_refused: 0,
             names_refused: 0,
             digests_refused: 0,
             programs_on_probation: 0,

@@ -45,6 +45,8 @@ pub fn status(
         programs_refused: engine.programs_refused(),
         deeds_refused: engine.deeds_refused(),
         services_refused: stats.services_refused,
+        workloads_refused: stats.workloads_refused,
+        shares_refused: stats.shares_refused,
         names_refused: stats.names_refused,
         digests_refused: stats.digests_refused,
         programs_on_probation: engine.on_probation(),

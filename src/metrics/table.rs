@@ -171,10 +171,12 @@ rows! {
         for (table, count) in [
             ("profiles", s.sensor.profiles_refused),
             ("services", s.sensor.services_refused),
+            ("workloads", s.sensor.workloads_refused),
             ("names", s.sensor.names_refused),
             ("digests", s.sensor.digests_refused),
             ("flow_peers", s.sensor.flow_peers_refused),
             ("answers", s.sensor.answers_refused),
+            ("ring_shares", s.sensor.shares_refused),
             ("peer_names", s.sensor.peer_names_evicted),
             ("used", s.sensor.used_untold),
             ("programs", s.status.programs_refused),

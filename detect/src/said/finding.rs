@@ -171,6 +171,7 @@ impl Engine {
             cgroup_id: witness.cgroup_id,
             program_id: witness.program_id,
             file: witness.file,
+            of_host: witness.of_host,
             peer: witness.peer,
             uid: witness.uid,
             login_uid: witness.login_uid,

@@ -330,6 +330,7 @@ mod tests {
             cgroup_id: 1,
             program_id: 1,
             file: None,
+            of_host: None,
             peer: None,
             uid: 0,
             login_uid: None,

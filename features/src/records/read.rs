@@ -256,6 +256,8 @@ struct ExecColumns {
     /// Absent before version 3, as is the next one.
     root_tgid: Option<U32>,
     root_start_boot_ns: Option<U64>,
+    /// Absent before version 4.
+    of_host: Option<Flags>,
 }
 
 impl ExecColumns {
@@ -293,6 +295,7 @@ impl ExecColumns {
             provenance: later(batch, text("exec_provenance"))?,
             root_tgid: later(batch, number("exec_root_tgid"))?,
             root_start_boot_ns: later(batch, U64::open(batch, "exec_root_start_boot_ns"))?,
+            of_host: later(batch, flag("exec_of_host"))?,
         })
     }
 
@@ -338,6 +341,7 @@ impl ExecColumns {
                 .under_listener
                 .as_ref()
                 .map_or(Ok(false), |column| column.get(row))?,
+            of_host: self.of_host.as_ref().and_then(|column| column.maybe(row)),
             provenance: self
                 .provenance
                 .as_ref()

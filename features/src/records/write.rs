@@ -228,6 +228,7 @@ pub(super) const COLUMNS: &[Column] = columns! {
     "exec_provenance" name_type(), EXEC as u16, names(|r| named(&PROVENANCES, exec(r)?.provenance));
     "exec_root_tgid" UInt32, EXEC as u16, u32s(|r| Some(exec(r)?.root?.tgid));
     "exec_root_start_boot_ns" UInt64, EXEC as u16, u64s(|r| Some(exec(r)?.root?.start_boot_ns));
+    "exec_of_host" Boolean, EXEC as u16, flags(|r| exec(r)?.of_host);
     "fork_tgid" UInt32, FORK as u16, u32s(|r| Some(fork(r)?.child_tgid));
     "fork_tid" UInt32, FORK as u16, u32s(|r| Some(fork(r)?.child_tid));
     "fork_start_boot_ns" UInt64, FORK as u16, u64s(|r| Some(fork(r)?.child_start_boot_ns));

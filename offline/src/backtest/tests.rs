@@ -92,6 +92,7 @@ fn evidence() -> Evidence {
         cgroup_id: 7,
         program_id: 9,
         file: None,
+        of_host: None,
         peer: None,
         uid: 33,
         login_uid: None,

@@ -25,8 +25,8 @@ use super::{
 const CGROUPS_MAX: usize = 4096;
 /// Subjects remembered by program and by process, with the same policy.
 const SUBJECTS_MAX: usize = 16_384;
-/// Distinct workloads that get a number of their own; those past it share the number 0, whose
-/// programs have no profile.
+/// Distinct workloads that have a number of their own. Full: those that have no process lose theirs;
+/// where all have one, what comes gets the number 0, whose programs have no profile, and is counted.
 const WORKLOADS_MAX: usize = 1024;
 /// Processes, cgroups and services that wait for a name; past it the makeshift name stays.
 const WAITING_MAX: usize = 4096;
@@ -81,6 +81,12 @@ pub struct Resolver {
     /// Those that are gone, the oldest first.
     gone: VecDeque<u64>,
     numbers: HashMap<Workload, u32>,
+    /// The last number that was given; none is given twice.
+    last_number: u32,
+    /// Times that a workload found no number.
+    unnumbered: u64,
+    /// Of those, since numbers were last taken back.
+    wants_numbers: bool,
     processes: HashMap<ProcessKey, Arc<Subject>>,
     programs: HashMap<(u32, u64), Arc<Subject>>,
     services: Services,
@@ -113,6 +119,9 @@ impl Resolver {
             paths: HashMap::new(),
             gone: VecDeque::new(),
             numbers: HashMap::from([(Workload::host(), HOST_NUMBER)]),
+            last_number: HOST_NUMBER,
+            unnumbered: 0,
+            wants_numbers: false,
             processes: HashMap::new(),
             programs: HashMap::new(),
             services: Services::default(),
@@ -306,11 +315,49 @@ impl Resolver {
             return *number;
         }
         if self.numbers.len() >= WORKLOADS_MAX {
+            self.wants_numbers = true;
+            self.unnumbered += 1;
             return 0;
         }
-        let number = u32::try_from(self.numbers.len() + 1).unwrap_or(0);
-        self.numbers.insert(workload.clone(), number);
-        number
+        self.last_number += 1;
+        self.numbers.insert(workload.clone(), self.last_number);
+        self.last_number
+    }
+
+    /// Times that a workload was given no number because all were taken.
+    pub fn workloads_refused(&self) -> u64 {
+        self.unnumbered
+    }
+
+    /// Whether numbers should be taken from workloads that nobody needs any more.
+    pub fn is_full_of_workloads(&self) -> bool {
+        self.wants_numbers
+    }
+
+    /// The number of the workload that a process was last seen in; asks nobody.
+    pub fn known_number(&self, key: &ProcessKey) -> Option<u32> {
+        let (_, number) = self.cgroups.get(&key.cgroup_id)?;
+        if *number != HOST_NUMBER {
+            return Some(*number);
+        }
+        let service = self.services.known(&key.root);
+        service.and_then(|service| self.numbers.get(service)).copied().or(Some(HOST_NUMBER))
+    }
+
+    /// Takes the numbers that are not `used` from their workloads; gives those. Services are few, and
+    /// keep theirs.
+    pub fn retain_workloads(&mut self, used: &HashSet<u32>) -> HashSet<u32> {
+        self.wants_numbers = false;
+        let services = &self.services;
+        let is_gone = |workload: &Workload, number: &mut u32| {
+            !used.contains(number) && !services.is_named(workload)
+        };
+        let gone: HashSet<u32> =
+            self.numbers.extract_if(is_gone).map(|(_, number)| number).collect();
+        // Those without one ask again, too.
+        self.cgroups.retain(|_, (_, number)| *number != 0 && !gone.contains(number));
+        self.programs.retain(|(number, _), _| !gone.contains(number));
+        gone
     }
 
     /// The subject that a process stands for. `exec` is given with an exec record and renews what

@@ -102,6 +102,11 @@ impl Services {
         self.refused
     }
 
+    /// Whether a service goes by this name, or did.
+    pub fn is_named(&self, workload: &Workload) -> bool {
+        self.names.contains(workload)
+    }
+
     /// The workload of what is known already.
     pub fn known(&self, root: &Root) -> Option<&Workload> {
         self.workloads.get(&root.id())

@@ -35,6 +35,7 @@ fn shell() -> Evidence {
         cgroup_id: 900,
         program_id: 0xabc,
         file: Some(FileKey { device: 1, inode: 2, generation: 3 }),
+        of_host: None,
         peer: Some(peer),
         uid: 106,
         login_uid: None,

@@ -367,6 +367,11 @@ impl ProtectedSet {
         if evidence.objects.iter().any(untrusted) {
             return None;
         }
+        // Whoever has a root directory of his own, or names code that is loaded before the program's,
+        // calls anything by that path. Where nobody saw the exec, the path is all there is.
+        if evidence.of_host == Some(false) {
+            return None;
+        }
         self.program(&evidence.subject)
     }
 
@@ -375,8 +380,11 @@ impl ProtectedSet {
         if self.own_path.as_deref() == Some(path) {
             return Some("Hedgerow".into());
         }
-        let (what, _) = PROGRAMS.iter().find(|(_, paths)| paths.contains(&path))?;
-        Some(format!("{what} ({path})"))
+        let script = subject.program.script_path();
+        [Some(path), script].into_iter().flatten().find_map(|path| {
+            let (what, _) = PROGRAMS.iter().find(|(_, paths)| paths.contains(&path))?;
+            Some(format!("{what} ({path})"))
+        })
     }
 
     /// Why a process and its children may not be denied.

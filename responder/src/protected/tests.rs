@@ -27,6 +27,7 @@ fn evidence(workload: &str, path: &str) -> Evidence {
         cgroup_id: 7,
         program_id: 8,
         file: None,
+        of_host: None,
         peer: None,
         uid: 0,
         login_uid: None,
@@ -157,12 +158,34 @@ fn programs_that_keep_the_host_reachable_are_protected_where_they_belong() {
     let mut fake = evidence("any.service", "/usr/sbin/sshd");
     fake.objects.push(Object::ExecWritable { subject: fake.subject.clone() });
     assert_eq!(set.subject(&fake), None);
+    // Nor is what a container has at that path, nor what runs other code before its own.
+    let mut elsewhere = evidence("docker:web", "/usr/bin/conmon");
+    elsewhere.of_host = Some(false);
+    assert_eq!(set.subject(&elsewhere), None);
+    elsewhere.of_host = Some(true);
+    assert!(set.subject(&elsewhere).is_some());
     set.set_own([77, 70], Some("/usr/bin/hedgerow".into()));
     assert!(set.subject(&evidence("any.service", "/usr/bin/hedgerow")).is_some());
     for tgid in [1, 70, 77] {
         assert!(set.task(tgid).is_some());
     }
     assert!(set.task(78).is_none());
+}
+
+#[test]
+fn a_script_is_protected_by_its_own_path_and_not_by_its_interpreters() {
+    let set = ProtectedSet::default();
+    let run = |script: &str, of_host| {
+        let program = Program { path: "/usr/bin/python3.11".into(), script: Some(script.into()) };
+        let subject = Arc::new(Subject::new(Workload::new("apt-daily.service"), program));
+        let evidence = evidence("apt-daily.service", "/usr/bin/python3.11");
+        set.subject(&Evidence { subject, of_host, ..evidence }).is_some()
+    };
+    assert!(run("/usr/bin/unattended-upgrade", Some(true)));
+    assert!(run("/usr/bin/unattended-upgrade", None));
+    assert!(!run("/usr/bin/unattended-upgrade", Some(false)));
+    assert!(!run("/srv/unattended-upgrade", Some(true)));
+    assert!(!run("unattended-upgrade", Some(true)), "relative to anywhere");
 }
 
 #[test]
