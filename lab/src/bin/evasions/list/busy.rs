@@ -1,6 +1,6 @@
 //! Noise, and tables that are filled.
 
-use super::{Part, deny, open, partly, probe, row, unit, whole};
+use super::{Part, deny, probe, row, unit, whole};
 
 pub const BUSY: Part = Part {
     title: "Being busy, or loud",
@@ -15,11 +15,18 @@ pub const BUSY: Part = Part {
                 probe("calls", "what_the_token_bucket_holds_back_is_limited_and_not_lost"),
             ],
         ),
-        open("one workload's evidence fills the rings of all", "no guard yet"),
-        partly(
+        row(
+            "one workload's evidence fills the rings of all",
+            &[probe("tenants", "one_workloads_flood_leaves_the_evidence_of_the_others_its_room")],
+        ),
+        row(
             "tables that fill for ever, in silence",
             &[
                 unit("probe", "identity::resolver::tests::caches_stay_bounded"),
+                unit(
+                    "probe",
+                    "naming::tests::names_without_a_process_make_room_and_who_found_none_has_one_by_the_next_window",
+                ),
                 unit(
                     "probe",
                     "identity::service::tests::a_name_stands_and_what_finds_no_room_is_counted",
@@ -29,7 +36,6 @@ pub const BUSY: Part = Part {
                     "limits::tests::no_workload_takes_more_than_it_leaves_to_the_others",
                 ),
             ],
-            "workload names have no guard yet",
         ),
         row(
             "decoys trip the breaker, and nothing is denied until a person comes",

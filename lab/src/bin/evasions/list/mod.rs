@@ -34,10 +34,6 @@ const fn partly(what: &'static str, guards: &'static [Test], open: &'static str)
     Row { what, guards, open }
 }
 
-const fn open(what: &'static str, open: &'static str) -> Row {
-    Row { what, guards: &[], open }
-}
-
 const fn unit(package: &'static str, name: &'static str) -> Test {
     Test(package, "lib", name)
 }

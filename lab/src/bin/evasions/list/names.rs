@@ -29,11 +29,21 @@ pub const NAMES: Part = Part {
         ),
         partly(
             "a protected program's path on another file",
-            &[unit(
-                "responder",
-                "protected::tests::programs_that_keep_the_host_reachable_are_protected_where_they_belong",
-            )],
-            "a container's own /usr/bin/conmon, and loader overrides, have no guard yet",
+            &[
+                probe(
+                    "tenants",
+                    "a_path_is_what_it_says_in_the_hosts_root_only_run_by_root_and_without_other_code",
+                ),
+                unit(
+                    "responder",
+                    "protected::tests::programs_that_keep_the_host_reachable_are_protected_where_they_belong",
+                ),
+                unit(
+                    "responder",
+                    "protected::tests::a_script_is_protected_by_its_own_path_and_not_by_its_interpreters",
+                ),
+            ],
+            "of what ran before the sensor only the path is known; root of the host can put his own file there",
         ),
         row(
             "ids that can be inverted; a file really named `x (deleted)`",
@@ -87,7 +97,7 @@ pub const NAMES: Part = Part {
                 "deeds::tests::calls::io_uring_is_told_by_its_set_up_or_by_its_requests",
             )],
         ),
-        partly(
+        row(
             "packet sockets, clone3's namespaces, code in anonymous memory, rights that grew",
             &[
                 probe("deeds", "packet_sockets_are_told_and_others_are_not"),
@@ -96,7 +106,10 @@ pub const NAMES: Part = Part {
                 probe("deeds", "rights_that_grow_without_a_call_are_told"),
                 probe("deeds", "rights_that_change_by_calls_are_none_that_grew"),
             ],
-            "flows of SCTP are counted where the kernel has it, and have no guard yet",
+        ),
+        row(
+            "a stream over SCTP is no flow",
+            &[probe("flow_sockets", "a_stream_over_sctp_is_a_flow")],
         ),
         row(
             "openat2, renames and links where it is decided what runs",
