@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Runs in the guest of scripts/package-test: installs, uses, upgrades, removes and purges /files/hedgerow.deb.
+# Runs in the guest of scripts/package-test: installs /files/previous.deb, uses it, upgrades to
+# /files/hedgerow.deb, removes and purges that.
 set -u
 export LC_ALL=C TERM=dumb
 
@@ -23,6 +24,15 @@ until_() { # seconds, what is waited for, command...
 }
 said() { grep -q -- "$1" "$2"; }
 newest_is() { [ "$(tail -n 1 /run/tries)" = "$1" ]; }
+metric() { # name with labels: its value
+	exec 3<>/dev/tcp/127.0.0.1/9469 || return 1
+	printf 'GET /metrics HTTP/1.0\r\n\r\n' >&3
+	tr -d '\r' <&3 | sed -n "s/^$1 //p"
+}
+modes_stand() {
+	hedgerow mode >/run/out && [ "$(head -n 1 /run/out)" = monitor ] &&
+		said 'lab-listener.service: enforce' /run/out
+}
 
 step "a unit that listens, and one that connects to it"
 cat >/run/systemd/system/lab-listener.service <<'UNIT'
@@ -52,7 +62,16 @@ systemctl start --no-block lab-listener.service lab-client.service
 until_ 60 "a connection" newest_is ok
 
 step install
-dpkg -i /files/hedgerow.deb >/run/install.log 2>&1 || { cat /run/install.log; fail "dpkg -i"; }
+# It learns as briefly as it can, and nothing listens on the discard port: reports wait in the spool.
+mkdir -p /etc/hedgerow/conf.d
+cat >/etc/hedgerow/conf.d/40-guest.toml <<'TOML'
+learn = "1m"
+[metrics]
+listen = "127.0.0.1:9469"
+[kafka]
+brokers = "127.0.0.1:9"
+TOML
+dpkg -i /files/previous.deb >/run/install.log 2>&1 || { cat /run/install.log; fail "dpkg -i"; }
 systemctl is-active hedgerow || fail "it is not active after the installation"
 systemctl is-enabled hedgerow || fail "it is not enabled"
 [ "$(stat -c '%a %U' /var/lib/hedgerow)" = '700 root' ] || fail "others may read the state"
@@ -88,21 +107,43 @@ until_ 30 "an entry" hedgerow deny add --workload lab-client.service --for 1h
 until_ 20 "a refusal" newest_is denied
 : >/run/tries
 
-step "upgrade with a live entry"
-dpkg-deb -R /files/hedgerow.deb /var/tmp/next
-sed -i 's/^Version: .*/&+next/' /var/tmp/next/DEBIAN/control
-dpkg-deb -Znone -b /var/tmp/next /var/tmp/next.deb >/dev/null
+step "orders, an open finding, and what waits for the broker"
+until_ 300 "scoring" sh -c "hedgerow status --json | grep -q '\"phase\":\"scoring\"'"
+hedgerow mode monitor >/run/out 2>&1 || fail "$(cat /run/out)"
+hedgerow mode enforce --workload lab-listener.service >/run/out 2>&1 || fail "$(cat /run/out)"
+modes_stand || fail "modes: $(cat /run/out)"
+hedgerow test --json >/run/test.json 2>/run/out || fail "hedgerow test: $(cat /run/out)"
+finding=$(sed -n 's/.*"finding":{"uid":"\([0-9a-f]*\)".*/\1/p' /run/test.json)
+[ -n "$finding" ] || fail "$(cat /run/test.json)"
+closed() { grep -- "\"uid\":\"$finding\",\"activity\":\"close\"" /var/lib/hedgerow/findings.jsonl >/dev/null; }
+! closed || fail "its case is closed"
+waiting=$(metric 'hedgerow_sink_waiting{sink="kafka"}')
+[ "${waiting%.*}" -gt 0 ] || fail "nothing waits for the broker: '$waiting'"
+echo "$waiting reports wait"
+
+step "upgrade from $(dpkg-deb -f /files/previous.deb Version) to $(dpkg-deb -f /files/hedgerow.deb Version)"
 before=$(systemctl show -P MainPID hedgerow)
-dpkg -i /var/tmp/next.deb >/run/upgrade.log 2>&1 || { cat /run/upgrade.log; fail "dpkg -i of the next version"; }
+: >/run/tries
+dpkg -i /files/hedgerow.deb >/run/upgrade.log 2>&1 || { cat /run/upgrade.log; fail "dpkg -i of the next version"; }
 systemctl is-active hedgerow || fail "it is not active after the upgrade"
 [ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
-dpkg -s hedgerow | grep '^Version: .*+next$' || fail "it was not upgraded"
+[ "$(dpkg-query -Wf '${Version}' hedgerow)" = "$(dpkg-deb -f /files/hedgerow.deb Version)" ] || fail "it was not upgraded"
 hedgerow deny list >/run/out && said lab-client.service /run/out || fail "the entry is gone: $(cat /run/out)"
-sleep 3
+modes_stand || fail "modes: $(cat /run/out)"
+hedgerow findings list --all --json >/run/out && said "$finding" /run/out || fail "the finding is gone: $(cat /run/out)"
+until_ 20 "the close of what was open" closed
+now=
+for _ in $(seq 60); do
+	now=$(metric 'hedgerow_sink_waiting{sink="kafka"}')
+	[ -z "$now" ] || break
+	sleep .5
+done
+[ "${now%.*}" -gt "${waiting%.*}" ] || fail "$waiting reports waited, '$now' do"
+hedgerow status --json | grep -q '"phase":"scoring"' || fail "what was learned is gone"
 tries=$(grep -c '^denied$' /run/tries)
 [ "$tries" -gt 10 ] || fail "only $tries tries"
 ! grep -v '^denied$' /run/tries || fail "a connection was let through"
-echo "$tries tries refused over the upgrade, none let through"
+echo "$tries tries refused over the upgrade, none let through; $now reports wait"
 
 step remove
 dpkg -r hedgerow >/run/remove.log 2>&1 || { cat /run/remove.log; fail "dpkg -r"; }
