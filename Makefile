@@ -166,7 +166,7 @@ metrics-test: ## Debian's Prometheus scrapes a live daemon; every panel's query 
 	$(BUILD) --bin hedgerow
 	$(AS_ROOT) scripts/metrics-test $(HEDGEROW)
 
-package-test: packages unit-test ## install, use, upgrade, remove and purge the .deb in a guest with systemd
+package-test: packages unit-test ## install, use, upgrade, remove and purge the packages in a guest with systemd
 	@scripts/package-test
 
 .PHONY: ocsf-test

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs in the guest of scripts/package-test: installs /files/previous.deb, uses it, upgrades to
-# /files/hedgerow.deb, removes and purges that.
+# /files/hedgerow.deb, removes and purges that; then the same with the .rpm, as far as that differs.
 set -u
 export LC_ALL=C TERM=dumb
 
@@ -160,4 +160,30 @@ for path in /var/lib/hedgerow /etc/hedgerow /run/hedgerow /usr/bin/hedgerow /usr
 done
 ! getent group hedgerow || fail "the group is left"
 ! ls /sys/fs/bpf | grep hedgerow || fail "pins are left"
+
+step "the .rpm: install, upgrade with a live entry, remove"
+rpm() { command rpm --nodeps "$@" >/run/rpm.log 2>&1 || { cat /run/rpm.log; fail "rpm $*"; }; }
+rpm -i /files/previous.rpm
+systemctl is-active hedgerow || fail "it is not active after the installation"
+systemctl is-enabled hedgerow || fail "it is not enabled"
+[ "$(stat -c '%a %G' /run/hedgerow/control.sock)" = '660 hedgerow' ] || fail "the readers' socket"
+until_ 60 "an entry" hedgerow deny add --workload lab-client.service --for 1h
+until_ 20 "a refusal" newest_is denied
+before=$(systemctl show -P MainPID hedgerow)
+: >/run/tries
+rpm -U /files/hedgerow.rpm
+systemctl is-active hedgerow || fail "it is not active after the upgrade"
+[ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
+[ "$(command rpm -q hedgerow)" = "$(command rpm -qp /files/hedgerow.rpm)" ] || fail "$(command rpm -qa)"
+hedgerow deny list >/run/out && said lab-client.service /run/out || fail "the entry is gone: $(cat /run/out)"
+sleep 3
+tries=$(grep -c '^denied$' /run/tries)
+[ "$tries" -gt 10 ] || fail "only $tries tries"
+! grep -v '^denied$' /run/tries || fail "a connection was let through"
+echo "$tries tries refused over the upgrade, none let through"
+rpm -e hedgerow
+! systemctl is-active hedgerow >/dev/null || fail "it still runs"
+[ ! -e /usr/bin/hedgerow ] || fail "/usr/bin/hedgerow is left"
+! ls /sys/fs/bpf | grep hedgerow || fail "pins are left"
+until_ 20 "a connection" newest_is ok
 echo "package-test: passed"
