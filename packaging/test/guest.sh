@@ -31,7 +31,7 @@ metric() { # name with labels: its value
 }
 modes_stand() {
 	hedgerow mode >/run/out && [ "$(head -n 1 /run/out)" = monitor ] &&
-		said 'lab-listener.service: enforce' /run/out
+		said 'lab-client.service: enforce' /run/out
 }
 
 step "a unit that listens, and one that connects to it"
@@ -110,7 +110,7 @@ until_ 20 "a refusal" newest_is denied
 step "orders, an open finding, and what waits for the broker"
 until_ 300 "scoring" sh -c "hedgerow status --json | grep -q '\"phase\":\"scoring\"'"
 hedgerow mode monitor >/run/out 2>&1 || fail "$(cat /run/out)"
-hedgerow mode enforce --workload lab-listener.service >/run/out 2>&1 || fail "$(cat /run/out)"
+hedgerow mode enforce --workload lab-client.service >/run/out 2>&1 || fail "$(cat /run/out)"
 modes_stand || fail "modes: $(cat /run/out)"
 hedgerow test --json >/run/test.json 2>/run/out || fail "hedgerow test: $(cat /run/out)"
 finding=$(sed -n 's/.*"finding":{"uid":"\([0-9a-f]*\)".*/\1/p' /run/test.json)
