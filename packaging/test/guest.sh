@@ -113,9 +113,9 @@ hedgerow mode monitor >/run/out 2>&1 || fail "$(cat /run/out)"
 hedgerow mode enforce --workload lab-client.service >/run/out 2>&1 || fail "$(cat /run/out)"
 modes_stand || fail "modes: $(cat /run/out)"
 hedgerow test --json >/run/test.json 2>/run/out || fail "hedgerow test: $(cat /run/out)"
-finding=$(sed -n 's/.*"finding":{"uid":"\([0-9a-f]*\)".*/\1/p' /run/test.json)
+finding=$(grep -o '"finding_uid":"[0-9a-f]*"' /run/test.json | head -n 1 | cut -d '"' -f 4)
 [ -n "$finding" ] || fail "$(cat /run/test.json)"
-closed() { grep -- "\"uid\":\"$finding\",\"activity\":\"close\"" /var/lib/hedgerow/findings.jsonl >/dev/null; }
+closed() { grep -- "\"uid\":\"$finding\"" /var/lib/hedgerow/findings.jsonl | grep -q '"activity":"close"'; }
 ! closed || fail "its case is closed"
 waiting=$(metric 'hedgerow_sink_waiting{sink="kafka"}')
 [ "${waiting%.*}" -gt 0 ] || fail "nothing waits for the broker: '$waiting'"
