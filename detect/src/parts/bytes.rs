@@ -42,7 +42,7 @@ const UNAVAILABLE: u8 = 1;
 const FOLLOWS: u8 = 2;
 
 /// A window's values: most are zero or unavailable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Packed(Bytes);
 

@@ -308,3 +308,87 @@ fn window(subject: &Arc<Subject>, packed: &Packed) -> Window {
         values: packed.values(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hedgerow_event::Program;
+    use hedgerow_features::COLUMNS;
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+    use super::*;
+    use crate::{reference::Deviation, said::finding::hex};
+
+    const KEY: ItemKey = ItemKey(7);
+
+    /// One run, with more of everything than is kept.
+    fn run(id: u64) -> ScalePart {
+        let mut rng = SmallRng::seed_from_u64(id);
+        let mut part = ScalePart::default();
+        for epoch in 0..3_000 {
+            let at = rng.gen_range(0..4);
+            let program = Program::new(format!("/usr/bin/{at}"));
+            let subject = Arc::new(Subject::new(Workload::new("web.service"), program));
+            let mut window = blank(&subject);
+            window.time.epoch = Epoch(epoch * 30);
+            for _ in 0..6 {
+                let column = rng.gen_range(0..COLUMNS.len());
+                window.values[column] = f64::from(rng.gen_range(0..50));
+            }
+            match epoch % 3 {
+                0 => part.add_fill(KEY, id, &window),
+                1 => part.add_fit(KEY, id, &window),
+                _ => {
+                    let measure = rng.gen_range(0.0..9.0);
+                    let deviation = Deviation { row: [0.0; 20], column: [None; 20] };
+                    let nats = None;
+                    let scored = Scored { forest: 0.5, amounts: measure, measure, nats, deviation };
+                    part.hold_back(KEY, id, &window, &scored);
+                }
+            }
+        }
+        part
+    }
+
+    fn blank(subject: &Arc<Subject>) -> Window {
+        let mut window = window(subject, &Packed::default());
+        window.values.fill(0.0);
+        window
+    }
+
+    fn joined(order: &[u64]) -> ScalePart {
+        let mut all = run(order[0]);
+        order[1..].iter().for_each(|id| all.absorb(run(*id), KEY));
+        all
+    }
+
+    fn bytes(part: &ScalePart) -> String {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(part, &mut bytes).unwrap();
+        hex(&bytes)
+    }
+
+    #[test]
+    fn samples_of_samples_are_samples_of_all() {
+        let all = joined(&[1, 2, 3, 4]);
+        assert!(all.subjects.values().all(|part| part.fill.len() == SAMPLE_MAX));
+        assert!(all.subjects.values().all(|part| part.blocks.len() == KEPT_MAX));
+        let mut pairs = joined(&[4, 2]);
+        pairs.absorb(joined(&[3, 1]), KEY);
+        assert!(bytes(&all) == bytes(&pairs) && bytes(&all) == bytes(&joined(&[3, 2, 4, 1])));
+    }
+
+    #[test]
+    fn what_is_packed_is_unpacked_bit_for_bit() {
+        let subject = Arc::new(Subject::host());
+        let mut window = blank(&subject);
+        for (at, value) in [1.0, f64::NAN, -0.0, 1e300, 0.1].into_iter().enumerate() {
+            window.values[at * 7] = value;
+        }
+        let values = Packed::of(&window).values();
+        let bits = |values: &[f64]| -> Vec<u64> {
+            values.iter().map(|value| if value.is_nan() { 1 } else { value.to_bits() }).collect()
+        };
+        assert_eq!(bits(&values), bits(&window.values));
+    }
+}

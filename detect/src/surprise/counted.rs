@@ -109,3 +109,42 @@ impl Counted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::{Rng, SeedableRng, rngs::SmallRng};
+
+    use super::*;
+
+    /// A run with nearly as many programs as are told apart.
+    fn run(id: u64) -> Counted {
+        let mut rng = SmallRng::seed_from_u64(id);
+        let mut counted = Counted { hours: 1_500_000, hours_frozen: 500_000, ..Counted::default() };
+        for _ in 0..9_000 {
+            let deed = [Deed::NewPeer, Deed::NewProgram, Deed::Secret][rng.gen_range(0..3)];
+            let workload = Workload::new(format!("w{}", rng.gen_range(0..8)));
+            let sums = counted.kinds.entry(deed).or_default().entry(workload).or_default();
+            sums.0 += 1_000_000;
+            *sums.1.entry(rng.gen_range(0..20_000)).or_default() += 1_000_000;
+        }
+        counted
+    }
+
+    fn joined(order: &[u64]) -> Counted {
+        let mut all = Counted::default();
+        order.iter().for_each(|id| all.absorb(run(*id), ItemKey(7)));
+        all
+    }
+
+    #[test]
+    fn what_overflows_hangs_on_no_order() {
+        let all = joined(&[1, 2, 3]);
+        let cells = all.kinds.values().flat_map(BTreeMap::values).map(|sums| sums.1.len());
+        assert!((CELLS_MAX / 2..=CELLS_MAX).contains(&cells.sum()));
+        let mut pairs = joined(&[3, 1]);
+        pairs.absorb(joined(&[2]), ItemKey(7));
+        assert_eq!(all, pairs);
+        let rates = all.rates();
+        assert_eq!((rates.hours(), Counted::of(&rates)), (4.5, all));
+    }
+}
