@@ -8,6 +8,7 @@
 //!
 //! A [`Reader`] serves one thread, which waits for it; none belongs on a loop that must go on.
 
+pub mod dpkg;
 mod mounts;
 mod open;
 mod reader;

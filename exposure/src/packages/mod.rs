@@ -83,7 +83,7 @@ impl Databases {
         let found = match meant.manager {
             Manager::Dpkg => {
                 let database = dpkg.get_or_insert_with(|| dpkg::Database::read(tree));
-                database.as_mut().map_err(|why| why.clone())?.find(tree, &meant.package)
+                database.as_ref().map_err(|why| why.clone())?.find(tree, &meant.package)
             }
             Manager::Apk => {
                 let database = apk.get_or_insert_with(|| apk::Database::read(tree));

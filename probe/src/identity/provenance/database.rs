@@ -10,10 +10,11 @@ use std::{
     io,
 };
 
+use hedgerow_hostfile::dpkg::{self, Diversions, Md5, Package, Packages};
+
 use super::{
     Sources,
     believed::{Directory, Stamp},
-    dpkg::{self, Diversions, Md5, Package, Packages},
     links::Links,
     lists::Lists,
 };
@@ -440,6 +441,7 @@ fn control(directory: &Directory) -> Option<Package> {
         name: value("Package")?,
         architecture: value("Architecture")?,
         version: value("Version")?,
+        source: None,
         conffiles: Vec::new(),
     })
 }

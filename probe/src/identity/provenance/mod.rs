@@ -12,7 +12,6 @@
 
 mod believed;
 mod database;
-mod dpkg;
 mod links;
 mod lists;
 mod setting;
@@ -24,12 +23,10 @@ use std::{
 };
 
 use hedgerow_event::Provenance;
+pub use hedgerow_hostfile::dpkg::Md5;
 
 use self::database::{Database, Loader, Owner};
-pub use self::{
-    dpkg::Md5,
-    setting::{Host, OVERLAYFS_SUPER_MAGIC, Setting, magic},
-};
+pub use self::setting::{Host, OVERLAYFS_SUPER_MAGIC, Setting, magic};
 
 /// Time between two looks at whether the database has changed, while all are its packages'.
 const LOOK: Duration = Duration::from_secs(1);

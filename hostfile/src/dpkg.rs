@@ -1,4 +1,5 @@
-//! The text files of dpkg's database. Pure.
+//! The text files of dpkg's database, for who asks whose a file is and for who asks which files a
+//! package has. Pure.
 
 use std::collections::HashMap;
 
@@ -11,6 +12,8 @@ pub struct Package {
     pub name: String,
     pub architecture: String,
     pub version: String,
+    /// The source package, where it has another name.
+    pub source: Option<String>,
     /// Configuration files, of which other content than the package's is no surprise to dpkg:
     /// absolute path and the digest that the package has.
     pub conffiles: Vec<(String, Md5)>,
@@ -53,6 +56,9 @@ pub fn add_status(text: &str, packages: &mut Packages) {
             name: name.into(),
             architecture: architecture.into(),
             version: field(stanza, "Version").unwrap_or_default().into(),
+            // `name (version)`
+            source: field(stanza, "Source")
+                .and_then(|source| Some(source.split(' ').next()?.into())),
             conffiles: conffiles(stanza),
         };
         packages.insert(stem, package);
