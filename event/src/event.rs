@@ -41,7 +41,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Origin {
     Row(Box<Row>),
     Exec(Box<Exec>),
@@ -71,10 +71,11 @@ pub enum RowReason {
 }
 
 /// System-call counts of one thread in one epoch (a part of it where exec or exit cut it).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub reason: RowReason,
     /// Calls completed, by class; the sum is `calls`.
+    #[serde(with = "sparse")]
     pub classes: [u32; CLASSES],
     pub calls: u64,
     /// Calls that returned an error other than a restart.
@@ -111,14 +112,43 @@ impl Row {
     }
 }
 
-/// A successful `execve`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Counts by class as serde has them: class and count of those that aren't 0, which are few.
+mod sparse {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error, ser::SerializeSeq};
+
+    use super::CLASSES;
+
+    type Classes = [u32; CLASSES];
+
+    pub fn serialize<S: Serializer>(classes: &Classes, serializer: S) -> Result<S::Ok, S::Error> {
+        let counted = (0_u8..).zip(classes).filter(|(_, count)| **count > 0);
+        let mut seq = serializer.serialize_seq(Some(counted.clone().count()))?;
+        for one in counted {
+            seq.serialize_element(&one)?;
+        }
+        seq.end()
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Classes, D::Error> {
+        let mut classes = [0; CLASSES];
+        for (class, count) in Vec::<(u8, u32)>::deserialize(deserializer)? {
+            let class = classes.get_mut(usize::from(class));
+            *class.ok_or_else(|| D::Error::custom("no such class"))? = count;
+        }
+        Ok(classes)
+    }
+}
+
+/// A successful `execve`. serde has it without the subjects, which are shared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
     /// The subject that called exec; `actor` is what it became.
+    #[serde(skip)]
     pub previous: Option<Arc<Subject>>,
     pub file: FileKey,
     pub parent_tgid: u32,
     /// Subject of the parent process, where it is known.
+    #[serde(skip)]
     pub parent: Option<Arc<Subject>>,
     /// Effective user id before and after.
     pub uid_before: u32,
@@ -199,7 +229,7 @@ impl Exec {
 /// pid namespace, or in another cgroup than that of the instance it comes from. Who listens for
 /// connections, or descends from somebody who does, is a service: of those only the cgroup and
 /// init begin another instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Root {
     pub tgid: u32,
     pub start_boot_ns: u64,
@@ -229,7 +259,7 @@ pub enum Provenance {
 }
 
 /// A new thread or process; `actor` is the parent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fork {
     pub child_tgid: u32,
     pub child_tid: u32,
@@ -238,7 +268,7 @@ pub struct Fork {
     pub thread: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
     /// `task_struct::exit_code`: status << 8 | signal.
     pub code: i32,
@@ -247,7 +277,7 @@ pub struct Exit {
 }
 
 /// A security-relevant system call, streamed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// Native number on this architecture after mapping compat calls; -1 where none exists.
     pub number: i32,
@@ -294,7 +324,7 @@ impl Call {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal {
     /// Unseen 6-grams in the thread's current bucket when the signal was written.
     pub unseen6: u32,
@@ -302,7 +332,7 @@ pub struct Signal {
 }
 
 /// One call of the full stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Raw {
     /// Number as the task used it: native, or i386 when `compat`.
     pub number: i32,

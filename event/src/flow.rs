@@ -91,7 +91,7 @@ impl fmt::Display for Peer {
 /// Counters are *since the flow's previous report*, so that adding them up over windows counts
 /// every byte once. TCP bytes are payload from `tcp_sock` (SYN and FIN excluded); UDP and ICMP
 /// bytes include the network header, as `cgroup_skb` sees them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flow {
     /// Socket cookie, unique for the boot.
     pub cookie: u64,

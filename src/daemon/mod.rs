@@ -197,20 +197,19 @@ impl Daemon {
                 self.arrived(&events);
                 let learning = self.engine.phase() != Phase::Scoring;
                 self.reporter.count(events.len());
-                if let Some(capture) = &mut self.capture {
-                    capture.records(events.iter().cloned().map(Record::Event).collect());
-                }
-                for event in events {
-                    self.engine.observe(&event);
-                    self.actor.observe(&event, learning);
-                    self.pulse.observe(&event);
-                    self.called.observe(&event);
-                    self.uses.observe(&event);
-                    if let Some((workload, cgroup_id)) = self.seen.observe(&event) {
+                for event in &events {
+                    self.engine.observe(event);
+                    self.actor.observe(event, learning);
+                    self.pulse.observe(event);
+                    self.recorder.observe(event);
+                    self.called.observe(event);
+                    self.uses.observe(event);
+                    if let Some((workload, cgroup_id)) = self.seen.observe(event) {
                         self.allow_anew(&workload, cgroup_id);
                     }
-                    // Last: it keeps the record itself and no copy.
-                    self.recorder.observe(event);
+                }
+                if let Some(capture) = &mut self.capture {
+                    capture.records(events.into_iter().map(Record::Event).collect());
                 }
             }
             Item::Used(used) => self.uses.used(used),

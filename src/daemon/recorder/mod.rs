@@ -1,0 +1,375 @@
+//! The flight recorder: what each process tree did lately, in memory, so that a finding has its past
+//! beside it. The loop keeps it; the thread that delivers reports writes what is taken of it.
+
+mod segment;
+
+use std::collections::{HashMap, VecDeque};
+
+use hedgerow_event::{Event, Origin, Root, Workload};
+
+use self::segment::Segment;
+
+/// What is older is nothing's past any more.
+const KEPT_NS: u64 = 30_000_000_000;
+/// Processes whose tree is remembered; past it all are forgotten, and belong to trees of their own
+/// until they execute a program again.
+const PROCESSES_MAX: usize = 65_536;
+
+/// Segments that all the room is divided into.
+const SEGMENTS: usize = 64;
+/// Where there is no room, this part of it is made at once: to look who has most costs more.
+const ROOM_PART: usize = 8;
+/// A tree that has no more than this part of the room is not noisy.
+const QUIET_PART: usize = 64;
+
+/// A tree, by the first process that is known of it.
+type Tree = (u32, u64);
+
+/// A process: its tree, and the workload that this was found in. One that ended is remembered as long
+/// as its records: its finding may come later.
+#[derive(Debug)]
+struct Member {
+    tree: Tree,
+    workload: Workload,
+    ended_ns: Option<u64>,
+}
+
+/// What became of records.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recorded {
+    pub bytes: usize,
+    /// Records that had to make room although they were not too old.
+    pub dropped: u64,
+}
+
+/// Records of the last half minute. Full: the trees that have most give their oldest, so that a noisy
+/// tree loses its own past and nobody else's. Where none has much the oldest records of all go.
+#[derive(Debug)]
+pub struct Recorder {
+    bytes_max: usize,
+    segments: VecDeque<Segment>,
+    /// Room for the longest record, as it is written.
+    scratch: Vec<u8>,
+    trees: HashMap<u32, Member>,
+    /// When a tree's records were taken: those before are kept no longer.
+    taken: HashMap<Tree, u64>,
+    /// Records before it are too old.
+    from_ns: u64,
+    dropped: u64,
+}
+
+impl Recorder {
+    /// With 0 bytes nothing is kept.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            bytes_max,
+            segments: VecDeque::new(),
+            scratch: vec![0; bytes_max / SEGMENTS],
+            trees: HashMap::new(),
+            taken: HashMap::new(),
+            from_ns: 0,
+            dropped: 0,
+        }
+    }
+
+    pub fn observe(&mut self, event: &Event) {
+        // Sums of threads that nobody knows any more are no tree's.
+        if self.bytes_max == 0 || event.actor.tgid == 0 {
+            return;
+        }
+        let tree = self.tree_of(event);
+        if self.segments.back_mut().is_some_and(|last| last.push(tree, event, &mut self.scratch)) {
+            return;
+        }
+        let mut next = Segment::new(self.scratch.len());
+        if !next.push(tree, event, &mut self.scratch) {
+            self.dropped += 1;
+            return;
+        }
+        if self.bytes() + next.size() > self.bytes_max {
+            self.make_room();
+        }
+        self.segments.push_back(next);
+    }
+
+    /// The tree of who did it. An exec tells the kernel's word for it, a child is of its parent's, and
+    /// who comes to another workload begins one.
+    fn tree_of(&mut self, event: &Event) -> Tree {
+        let (actor, workload) = (&event.actor, &event.actor.subject.workload);
+        if self.trees.len() >= PROCESSES_MAX && !self.trees.contains_key(&actor.tgid) {
+            self.trees.clear();
+        }
+        let told = match &event.origin {
+            Origin::Exec(exec) => {
+                exec.root.map(|Root { tgid, start_boot_ns }| (tgid, start_boot_ns))
+            }
+            _ => None,
+        };
+        let known = self.trees.get(&actor.tgid).filter(|known| known.workload == *workload);
+        let tree = told.or(known.map(|known| known.tree));
+        let tree = tree.unwrap_or((actor.tgid, actor.start_boot_ns));
+        let member = || Member { tree, workload: workload.clone(), ended_ns: None };
+        if told.is_some() || known.is_none() {
+            self.trees.insert(actor.tgid, member());
+        }
+        match &event.origin {
+            Origin::Fork(fork) if !fork.thread => {
+                self.trees.insert(fork.child_tgid, member());
+            }
+            Origin::Exit(exit) if exit.process => {
+                if let Some(ended) = self.trees.get_mut(&actor.tgid) {
+                    ended.ended_ns = Some(event.time_boot_ns);
+                }
+            }
+            _ => {}
+        }
+        tree
+    }
+
+    /// Makes room for a part of the whole.
+    fn make_room(&mut self) {
+        let mut of_tree = HashMap::<Tree, usize>::new();
+        for (head, body) in self.segments.iter().flat_map(Segment::records) {
+            *of_tree.entry(head.tree).or_default() += body.len();
+        }
+        let kept = of_tree.values().sum::<usize>();
+        let most = most_each(of_tree.values().copied().collect(), kept - kept / ROOM_PART);
+        let most = most.max(self.bytes_max / QUIET_PART);
+        // What each gives; and then all give, where none has much.
+        of_tree.values_mut().for_each(|bytes| *bytes = bytes.saturating_sub(most));
+        let mut of_all = (kept / ROOM_PART).saturating_sub(of_tree.values().sum());
+        let mut fuller = VecDeque::new();
+        for segment in self.segments.drain(..) {
+            for (head, body) in segment.records() {
+                let gives = of_tree.get_mut(&head.tree).filter(|gives| **gives > 0);
+                if let Some(gives) = gives.or_else(|| Some(&mut of_all).filter(|all| **all > 0)) {
+                    *gives = gives.saturating_sub(body.len());
+                    self.dropped += u64::from(head.time_boot_ns >= self.from_ns);
+                    continue;
+                }
+                let copied = |last: &mut Segment| last.copy(&segment, &head, body);
+                if !fuller.back_mut().is_some_and(copied) {
+                    let mut next = Segment::new(self.scratch.len());
+                    next.copy(&segment, &head, body);
+                    fuller.push_back(next);
+                }
+            }
+        }
+        self.segments = fuller;
+    }
+
+    /// Forgets what is too old.
+    pub fn sweep(&mut self, now_boot_ns: u64) {
+        let from = now_boot_ns.saturating_sub(KEPT_NS);
+        self.from_ns = from;
+        while self.segments.front().is_some_and(|oldest| oldest.newest_ns() < from) {
+            self.segments.pop_front();
+        }
+        self.taken.retain(|_, taken_ns| *taken_ns >= from);
+        self.trees.retain(|_, member| member.ended_ns.is_none_or(|ended_ns| ended_ns >= from));
+    }
+
+    /// Gives what is kept of a process's tree, oldest first; it is kept no longer.
+    pub fn take(&mut self, tgid: u32) -> Vec<Event> {
+        let Some(&Member { tree, .. }) = self.trees.get(&tgid) else { return Vec::new() };
+        let from = self.taken.get(&tree).map_or(self.from_ns, |taken_ns| taken_ns + 1);
+        let mut events = Vec::new();
+        for segment in &self.segments {
+            let records = segment.records();
+            let of_tree =
+                records.filter(|(head, _)| head.tree == tree && head.time_boot_ns >= from);
+            events.extend(of_tree.filter_map(|(head, body)| segment.event(&head, body)));
+        }
+        events.sort_by_key(|event| event.time_boot_ns);
+        if let Some(newest) = events.last() {
+            self.taken.insert(tree, newest.time_boot_ns);
+        }
+        events
+    }
+
+    pub fn recorded(&self) -> Recorded {
+        Recorded { bytes: self.bytes(), dropped: self.dropped }
+    }
+
+    fn bytes(&self) -> usize {
+        self.segments.iter().map(Segment::size).sum()
+    }
+}
+
+/// How much each may have at most, so that all together have no more than `goal`.
+fn most_each(mut all: Vec<usize>, goal: usize) -> usize {
+    all.sort_unstable();
+    let mut left = goal;
+    for (at, bytes) in all.iter().enumerate() {
+        let each = left / (all.len() - at);
+        if *bytes > each {
+            return each;
+        }
+        left -= bytes;
+    }
+    usize::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hedgerow_event::{
+        Actor, Call, Digest, Epoch, Exec, Exit, Flow, FlowDirection, Fork, Peer, Program, Raw, Row,
+        RowReason, Signal, Subject,
+    };
+
+    use super::*;
+
+    fn event(workload: &str, tgid: u32, time_s: u64, origin: Origin) -> Event {
+        let subject = Subject::new(Workload::new(workload), Program::new("/bin/x"));
+        let actor = Actor {
+            subject: Arc::new(subject),
+            tgid,
+            tid: tgid,
+            start_boot_ns: u64::from(tgid),
+            cgroup_id: 7,
+            program_id: 8,
+            slot: 0,
+        };
+        Event { epoch: Epoch(1), time_boot_ns: time_s * 1_000_000_000, actor, origin }
+    }
+
+    fn quiet(workload: &str, tgid: u32, time_s: u64) -> Event {
+        event(workload, tgid, time_s, Origin::Signal(Signal { unseen6: 0, calls: 0 }))
+    }
+
+    fn fork(tgid: u32, child: u32) -> Event {
+        let fork =
+            Fork { child_tgid: child, child_tid: child, child_start_boot_ns: 0, thread: false };
+        event("w", tgid, 1, Origin::Fork(fork))
+    }
+
+    fn who(events: &[Event]) -> Vec<u32> {
+        events.iter().map(|event| event.actor.tgid).collect()
+    }
+
+    fn all(recorder: &mut Recorder, events: impl IntoIterator<Item = Event>) {
+        events.into_iter().for_each(|event| recorder.observe(&event));
+    }
+
+    #[test]
+    fn a_tree_is_taken_whole_and_no_other_with_it() {
+        let mut recorder = Recorder::new(1 << 20);
+        let begun = [fork(10, 11), fork(11, 12), quiet("w", 12, 2), quiet("w", 20, 2)];
+        all(&mut recorder, begun);
+        // It goes on in another service, which is another tree; and its exec is the kernel's word.
+        let root = Some(Root { tgid: 10, start_boot_ns: 10 });
+        let exec = Exec { root, ..Exec::of("/bin/y") };
+        all(&mut recorder, [quiet("v", 11, 3), event("w", 30, 4, Origin::Exec(exec.into()))]);
+        assert_eq!(who(&recorder.take(12)), [10, 11, 12, 30]);
+        assert!(recorder.take(12).is_empty(), "it was taken");
+        recorder.observe(&quiet("w", 12, 5));
+        assert_eq!(who(&recorder.take(10)), [12], "what came since");
+        assert_eq!(who(&recorder.take(11)), [11]);
+        assert_eq!(who(&recorder.take(20)), [20]);
+        let gone = Origin::Exit(Exit { code: 0, process: true });
+        recorder.observe(&event("w", 20, 5, gone));
+        recorder.sweep(6_000_000_000);
+        assert!(recorder.take(99).is_empty(), "nobody knows it");
+        assert_eq!(who(&recorder.take(20)), [20], "it ended a moment ago");
+        recorder.sweep(40_000_000_000);
+        assert!(!recorder.trees.contains_key(&20) && recorder.trees.contains_key(&12));
+        assert_eq!(recorder.recorded(), Recorded::default());
+    }
+
+    #[test]
+    fn a_record_comes_back_as_it_was() {
+        let address = std::net::IpAddr::from([192, 0, 2, 1]);
+        let peer = Peer { address, port: 443 };
+        let mut row = Row::empty(RowReason::Exit);
+        (row.classes[0], row.classes[63], row.calls) = (7, u32::MAX, 1 << 40);
+        let subject = |path: &str| {
+            let program = Program { script: Some("/x.py".into()), ..Program::new(path) };
+            Some(Arc::new(Subject::new(Workload::new("w"), program)))
+        };
+        let exec = Exec {
+            previous: subject("/bin/a"),
+            parent: subject("/bin/b"),
+            digest: Some(Digest([7; 32])),
+            arguments: "-x \u{fffd}".into(),
+            ..Exec::of("/bin/c")
+        };
+        let raw = Raw {
+            number: -1,
+            compat: true,
+            uring: false,
+            fresh: true,
+            streamed: false,
+            result: -516,
+        };
+        let origins = [
+            Origin::Row(row.into()),
+            Origin::Exec(exec.into()),
+            Origin::Exit(Exit { code: -1, process: false }),
+            Origin::Call(Call::of(257, [u64::MAX, 1, 2, 3, 4, 5], Some("/etc/shadow")).into()),
+            Origin::Flow(Flow::start(FlowDirection::Outbound, peer, peer).into()),
+            Origin::Signal(Signal { unseen6: 9, calls: 10 }),
+            Origin::Raw(raw),
+        ];
+        let mut events = vec![fork(5, 6)];
+        events.extend((2..).zip(origins).map(|(second, origin)| event("w", 5, second, origin)));
+        let mut recorder = Recorder::new(1 << 20);
+        all(&mut recorder, events.clone());
+        assert_eq!(recorder.take(6), events);
+    }
+
+    #[test]
+    fn a_noisy_tree_loses_its_own_past_and_is_counted() {
+        // Every record has a subject of its own here, which takes more than the record.
+        let mut recorder = Recorder::new(64 << 10);
+        all(&mut recorder, (1..=3).map(|second| quiet("w", 1, second)));
+        for second in 0..20_000 {
+            recorder.observe(&quiet("noisy", 2, second));
+            assert!(recorder.recorded().bytes <= 64 << 10, "{second}");
+        }
+        assert_eq!(recorder.take(1).len(), 3);
+        let second = |event: &Event| event.time_boot_ns / 1_000_000_000;
+        let times: Vec<u64> = recorder.take(2).iter().map(second).collect();
+        assert_eq!(
+            times,
+            (recorder.recorded().dropped..20_000).collect::<Vec<u64>>(),
+            "the newest"
+        );
+        assert!(times.len() > 300, "{}", times.len());
+    }
+
+    #[test]
+    fn of_many_small_trees_the_oldest_records_go() {
+        let mut recorder = Recorder::new(64 << 10);
+        all(&mut recorder, (1..=10_000).map(|tgid| quiet("w", tgid, u64::from(tgid))));
+        let told = recorder.recorded();
+        assert!(told.bytes <= 64 << 10 && told.dropped > 0, "{told:?}");
+        let gone = told.dropped as u32;
+        assert!(recorder.take(1).is_empty() && recorder.take(gone).is_empty());
+        assert_eq!(recorder.take(gone + 1).len(), 1);
+        assert_eq!(recorder.take(10_000).len(), 1);
+    }
+
+    #[test]
+    fn what_is_older_than_half_a_minute_is_forgotten_and_off_is_off() {
+        let mut recorder = Recorder::new(1 << 20);
+        all(&mut recorder, [5, 34, 36].map(|second| quiet("w", 1, second)));
+        recorder.sweep(65_000_000_000);
+        assert_eq!(recorder.take(1).len(), 1);
+        recorder.observe(&quiet("w", 2, 36));
+        recorder.sweep(100_000_000_000);
+        assert_eq!(recorder.recorded(), Recorded::default());
+        let mut off = Recorder::new(0);
+        off.observe(&quiet("w", 1, 1));
+        assert!(off.take(1).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_at_all_is_counted() {
+        let mut recorder = Recorder::new(64 << 10);
+        let exec = Exec::of("/x".repeat(1 << 10));
+        recorder.observe(&event("w", 1, 1, Origin::Exec(exec.into())));
+        assert_eq!(recorder.recorded(), Recorded { bytes: 0, dropped: 1 });
+    }
+}
