@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use hedgerow_event::{Epoch, EpochClose};
 use hedgerow_features::{EarlyLook, Record, Window, records_to_batch, to_batch};
 use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
@@ -114,31 +114,38 @@ impl Capture {
 
     pub fn records(&mut self, records: Vec<Record>) {
         let count = records.len() as u64;
-        if self.waiting.load(Ordering::Relaxed) + count > WAITING_MAX {
-            self.dropped += count;
-            return;
-        }
+        let fits = self.waiting.load(Ordering::Relaxed) + count <= WAITING_MAX;
+        // Before they are sent: the thread takes them off at once.
         self.waiting.fetch_add(count, Ordering::Relaxed);
-        self.send(Part::Records(records), count);
+        if !fits || !self.send(Part::Records(records)) {
+            self.waiting.fetch_sub(count, Ordering::Relaxed);
+            self.hole(count);
+        }
     }
 
     pub fn windows(&mut self, windows: Vec<Window>) {
         let count = windows.len() as u64;
-        self.send(Part::Windows(windows), count);
+        if !self.send(Part::Windows(windows)) {
+            self.hole(count);
+        }
     }
 
     /// Notes that a phase began after an epoch.
     pub fn phase(&mut self, phase: Phase, close: Option<&EpochClose>) {
         self.edges.insert(close.map_or(0, |close| close.epoch.0), phase);
         let edges = serde_json::to_string(&self.edges).unwrap_or_default();
-        self.send(Part::Metadata(EDGES.to_owned(), edges), 0);
+        if !self.send(Part::Metadata(EDGES.to_owned(), edges)) {
+            self.hole(0);
+        }
     }
 
     /// Notes from which epoch on the kernel takes the profile for known.
     pub fn known_since(&mut self, epoch: Option<Epoch>) {
-        if let Some(epoch) = epoch.filter(|_| self.known_since.is_none()) {
+        // Once; where there was no room, it is tried again.
+        if let Some(epoch) = epoch.filter(|_| self.known_since.is_none())
+            && self.send(Part::Metadata(KNOWN_SINCE.to_owned(), epoch.to_string()))
+        {
             self.known_since = Some(epoch);
-            self.send(Part::Metadata(KNOWN_SINCE.to_owned(), epoch.to_string()), 0);
         }
     }
 
@@ -150,17 +157,24 @@ impl Capture {
         if self.grounds.as_ref() == Some(&grounds) {
             return;
         }
-        self.send(Part::Grounds(boot_ns, Box::new(grounds.clone())), 0);
-        grounds.seen = None;
-        self.grounds = Some(grounds);
+        // Where there was no room, it is tried again.
+        if self.send(Part::Grounds(boot_ns, Box::new(grounds.clone()))) {
+            grounds.seen = None;
+            self.grounds = Some(grounds);
+        }
     }
 
-    fn send(&mut self, part: Part, count: u64) {
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.parts.try_send(part)
-        {
-            self.dropped += count;
-        }
+    /// False: there was no room.
+    fn send(&self, part: Part) -> bool {
+        self.parts.try_send(part).is_ok()
+    }
+
+    /// A hole: it is told while the capture runs, by [`Self::failure`].
+    fn hole(&mut self, count: u64) {
+        self.dropped += count;
+        let why = "records came faster than they could be written, and found no room";
+        // Only the first failure is told.
+        let _ = self.failure.set(why.to_owned());
     }
 
     /// Writes what waits and finishes the files: what was written, what found no room, and the
