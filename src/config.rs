@@ -151,7 +151,7 @@ impl Config {
         let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state, &files)?;
         let metrics = raw.metrics.map(|metrics| metrics.listen);
         if let Some(why) = metrics.and_then(crate::metrics::refusal) {
-            return Err(Failure::Usage(format!("metrics.listen: {why}")).into());
+            return Err(wrong("metrics.listen", false, why).into());
         }
         // A seed on the command line is for this run alone.
         let key_file = run.key_file.clone().or(raw.key_file).filter(|_| run.seed.is_none());

@@ -101,7 +101,11 @@ impl Orders {
                 Failure::File(format!("{path} can't be read ({why}); take it away to start"))
             })?,
             Err(why) if why.kind() == ErrorKind::NotFound => Self::default(),
-            Err(why) => return Err(Failure::file(why).into()),
+            Err(why) => {
+                let why =
+                    anyhow::Error::from(why).context(format!("can't read {}", path.display()));
+                return Err(Failure::file(why).into());
+            }
         };
         Ok(Self { path, ..orders })
     }

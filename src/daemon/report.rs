@@ -295,7 +295,7 @@ impl Reporter {
         self.outlets.remediation(remediation);
     }
 
-    /// Tells whose processes can't be described, and that reports were not told.
+    /// Tells that reports were not told.
     pub fn sweep(&mut self) {
         let untold = self.outlets.health().untold;
         if untold > self.untold {

@@ -39,10 +39,11 @@ impl Seen {
         let actor = &event.actor;
         let mut fresh = None;
         if actor.cgroup_id != 0 && actor.program_id != 0 {
-            if self.sights.len() >= SEEN_MAX {
+            let key = (actor.cgroup_id, actor.program_id);
+            if self.sights.len() >= SEEN_MAX && !self.sights.contains_key(&key) {
                 self.sights.clear();
             }
-            let sight = self.sights.entry((actor.cgroup_id, actor.program_id));
+            let sight = self.sights.entry(key);
             let sight = sight.or_insert_with(|| {
                 fresh = Some((actor.subject.workload.clone(), actor.cgroup_id));
                 Sight {
@@ -69,7 +70,8 @@ impl Seen {
             }
         }
         if let Origin::Flow(flow) = &event.origin {
-            if self.peers.len() >= SEEN_MAX {
+            let address = &flow.peer.address;
+            if self.peers.len() >= SEEN_MAX && !self.peers.contains_key(address) {
                 self.peers.clear();
             }
             let users = self.peers.entry(flow.peer.address).or_default();
