@@ -69,16 +69,6 @@ impl Hierarchy {
     }
 }
 
-/// Whether `path` names a file that others than root can replace: it, or a directory on its way,
-/// is writable by group or others (a sticky directory such as `/tmp` is, too).
-pub fn is_writable_place(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    path.ancestors().any(|part| {
-        fs::symlink_metadata(part)
-            .is_ok_and(|metadata| !metadata.is_symlink() && metadata.mode() & 0o022 != 0)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -97,11 +87,5 @@ mod tests {
         assert_eq!(hierarchy.path(id), None, "it is gone");
         let root = hierarchy.id("/").unwrap();
         assert_eq!(hierarchy.path(root).as_deref(), Some("/"));
-    }
-
-    #[test]
-    fn temporary_directories_are_writable_places() {
-        assert!(is_writable_place(Path::new("/tmp/x")));
-        assert!(!is_writable_place(Path::new("/usr/bin/env")));
     }
 }
