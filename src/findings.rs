@@ -91,7 +91,7 @@ pub fn left_open(state: &Path, now_ns: i64) -> anyhow::Result<Vec<Finding>> {
 }
 
 /// The file at `path`, then `path.1` and so on, as far as there are any.
-fn files(path: &Path) -> anyhow::Result<Vec<(PathBuf, File)>> {
+pub fn files(path: &Path) -> anyhow::Result<Vec<(PathBuf, File)>> {
     let mut found = Vec::new();
     for number in 0.. {
         let mut name = path.as_os_str().to_owned();
@@ -113,12 +113,14 @@ fn files(path: &Path) -> anyhow::Result<Vec<(PathBuf, File)>> {
     Ok(found)
 }
 
-/// The next whole line; `None` at the end, and for a line that is still being written.
+/// The next line, or a part of one that is too long; `None` at the end, and for a line that is still
+/// being written.
 fn next_line(reader: &mut impl BufRead, path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
     let mut line = Vec::new();
     let read = reader.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line);
     read.with_context(|| path.display().to_string()).map_err(Failure::file)?;
-    Ok(if line.is_empty() { None } else { Some(line) })
+    let whole = line.ends_with(b"\n") || line.len() as u64 == LINE_BYTES_MAX;
+    Ok(Some(line).filter(|_| whole))
 }
 
 #[cfg(test)]

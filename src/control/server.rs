@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::{ErrorKind, Read},
     os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::{
@@ -15,6 +16,7 @@ use std::{
 use anyhow::Context;
 use axum::{
     Json, Router,
+    body::{Body, Bytes},
     extract::{ConnectInfo, State, connect_info::Connected},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -23,6 +25,7 @@ use axum::{
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_responder::By;
+use http_body_util::channel::Channel;
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, oneshot},
@@ -38,6 +41,10 @@ const WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// Logs of findings that are read out at a time; who comes too many is answered with 503.
 const READING_MAX: usize = 2;
+/// Who reads a log takes no longer than this.
+const READ_MAX: Duration = Duration::from_secs(60);
+/// What of a log is in memory for each who reads it.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Who may still decide on a request.
 const WAITING: u8 = 0;
@@ -269,25 +276,50 @@ fn refused(code: StatusCode, why: &str) -> Response {
     (code, Json(serde_json::json!({ "error": why }))).into_response()
 }
 
-/// Reads the log out, by a thread of its own.
+/// Reads the log out as it is, a piece at a time, by a thread of its own: whoever asks reads at his
+/// own pace, and must not have the daemon hold it all meanwhile.
 async fn log(desk: State<Desk>) -> Response {
-    let Ok(_one) = desk.reading.try_acquire() else {
+    let Ok(one) = Arc::clone(&desk.reading).try_acquire_owned() else {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "others read the findings; try again");
     };
     let state = desk.state.clone();
-    let read = tokio::task::spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
-        let mut lines = Vec::new();
-        for finding in findings::read(&state)? {
-            serde_json::to_writer(&mut lines, &finding)?;
-            lines.push(b'\n');
+    // All are open before any is read: what is rotated meanwhile is read where it was.
+    let opened = tokio::task::spawn_blocking(move || findings::files(&findings::path(&state)));
+    let files = match opened.await {
+        Ok(Ok(files)) => files,
+        Ok(Err(why)) => return refused(StatusCode::UNPROCESSABLE_ENTITY, &format!("{why:#}")),
+        Err(_) => return refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
+    };
+    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
+    tokio::spawn(async move {
+        let _one = one;
+        let until = tokio::time::Instant::now() + READ_MAX;
+        for (_, file) in files.into_iter().rev() {
+            let file = Arc::new(file);
+            loop {
+                let reads = Arc::clone(&file);
+                let piece = tokio::task::spawn_blocking(move || piece(&reads)).await;
+                let sent = match piece {
+                    Ok(Ok(bytes)) if bytes.is_empty() => break,
+                    Ok(Ok(bytes)) => sender.send_data(bytes),
+                    Ok(Err(why)) => return sender.abort(why),
+                    Err(_) => return sender.abort(ErrorKind::Interrupted.into()),
+                };
+                // Who has gone, or doesn't read, holds up nobody else for longer.
+                if !matches!(tokio::time::timeout_at(until, sent).await, Ok(Ok(()))) {
+                    return sender.abort(ErrorKind::TimedOut.into());
+                }
+            }
         }
-        Ok(lines)
     });
-    match read.await {
-        Ok(Ok(lines)) => lines.into_response(),
-        Ok(Err(why)) => refused(StatusCode::UNPROCESSABLE_ENTITY, &format!("{why:#}")),
-        Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
-    }
+    Body::new(body).into_response()
+}
+
+fn piece(mut file: &fs::File) -> std::io::Result<Bytes> {
+    let mut bytes = vec![0; PIECE_BYTES];
+    let read = file.read(&mut bytes)?;
+    bytes.truncate(read);
+    Ok(bytes.into())
 }
 
 async fn status(desk: State<Desk>, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
@@ -435,9 +467,7 @@ mod tests {
     #[test]
     fn members_of_the_group_read_and_nobody_else_does_and_only_root_steers() {
         // SAFETY: it only reads.
-        if unsafe { libc::geteuid() } != 0 {
-            return;
-        }
+        assert_eq!(unsafe { libc::geteuid() }, 0, "needs root");
         let directory = tempfile::tempdir().unwrap();
         // Others can pass, as through /run.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
