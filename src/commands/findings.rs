@@ -1,7 +1,9 @@
 //! `hedgerow findings`: what was found, from the daemon's log, and an operator's word on it.
 
 use std::{
+    fs::File,
     io::{ErrorKind::PermissionDenied, Read, Seek, SeekFrom},
+    os::unix::fs::MetadataExt,
     path::Path,
     time::Duration,
 };
@@ -132,34 +134,50 @@ fn tell(finding: &Finding, orders: &Orders, json: bool) -> anyhow::Result<()> {
 /// The end of the log, which is renamed away when it is full.
 pub(super) struct Tail {
     path: std::path::PathBuf,
-    at: u64,
+    file: Option<File>,
     rest: Vec<u8>,
 }
 
 impl Tail {
     pub(super) fn at_end(state: &Path) -> anyhow::Result<Self> {
         let path = findings::path(state);
-        let at = std::fs::metadata(&path).map_or(0, |file| file.len());
-        Ok(Self { path, at, rest: Vec::new() })
+        let mut file = File::open(&path).ok();
+        if let Some(file) = &mut file {
+            file.seek(SeekFrom::End(0))?;
+        }
+        Ok(Self { path, file, rest: Vec::new() })
     }
 
     /// What came since; nothing where there is no log yet.
     pub(super) fn read(&mut self) -> anyhow::Result<Vec<Finding>> {
-        let Ok(mut file) = std::fs::File::open(&self.path) else { return Ok(Vec::new()) };
-        if file.metadata()?.len() < self.at {
-            (self.at, self.rest) = (0, Vec::new());
-        }
-        file.seek(SeekFrom::Start(self.at))?;
-        self.at += file.read_to_end(&mut self.rest)? as u64;
+        let key = |file: &File| file.metadata().map(|file| (file.dev(), file.ino()));
+        let newest = File::open(&self.path).ok();
+        let (ours, named) = (self.file.as_ref().map(key), newest.as_ref().map(key));
+        let (ours, named) = (ours.transpose()?, named.transpose()?);
         let mut found = Vec::new();
-        while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            found.extend(serde_json::from_slice(&line));
-        }
-        if self.rest.len() > LINE_BYTES_MAX {
+        self.drain(&mut found)?;
+        // Who was renamed away is written no more, and has been read to its end.
+        if named.is_some() && named != ours {
+            self.file = newest;
             self.rest.clear();
+            self.drain(&mut found)?;
         }
         Ok(found)
+    }
+
+    fn drain(&mut self, found: &mut Vec<Finding>) -> anyhow::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        while file.by_ref().take(LINE_BYTES_MAX as u64).read_to_end(&mut self.rest)? > 0 {
+            if let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') {
+                let lines: Vec<u8> = self.rest.drain(..=end).collect();
+                let lines = lines.split(|byte| *byte == b'\n');
+                found.extend(lines.flat_map(serde_json::from_slice::<Finding>));
+            }
+            if self.rest.len() > LINE_BYTES_MAX {
+                self.rest.clear();
+            }
+        }
+        Ok(())
     }
 }
 
@@ -282,7 +300,7 @@ mod tests {
             let finding = crate::daemon::alarm_finding(&alarm, &host, state, "m", time);
             (finding.uid.clone(), serde_json::to_string(&finding).unwrap() + "\n")
         };
-        let ((one, first), (two, second)) = (line(1), line(2));
+        let ((one, first), (two, second), (three, third)) = (line(1), line(2), line(3));
         let mut file = std::fs::File::create(&path).unwrap();
         file.write_all(format!("{first}{}", &second[..20]).as_bytes()).unwrap();
         let uids = |found: Vec<Finding>| -> Vec<String> {
@@ -291,8 +309,13 @@ mod tests {
         assert_eq!(uids(tail.read().unwrap()), [&*one], "half a line waits for its end");
         file.write_all(&second.as_bytes()[20..]).unwrap();
         assert_eq!(uids(tail.read().unwrap()), [&*two]);
-        std::fs::write(&path, &first).unwrap();
-        assert_eq!(uids(tail.read().unwrap()), [&*one], "a shorter file is another one");
+        file.write_all(third.as_bytes()).unwrap();
+        std::fs::rename(&path, path.with_extension("jsonl.1")).unwrap();
+        std::fs::write(&path, first.repeat(9)).unwrap();
+        let found = uids(tail.read().unwrap());
+        assert_eq!((&*found[0], found.len()), (&*three, 10), "{found:?}");
+        assert!(found[1..].iter().all(|uid| *uid == one));
+        assert!(tail.read().unwrap().is_empty());
         let chosen = |workload: &str, since_ns| Chosen {
             all: false,
             since_ns,
