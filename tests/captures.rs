@@ -25,13 +25,9 @@ const STARTED: Duration = Duration::from_secs(60);
 /// What a kill may lose.
 const LOST_MAX: Duration = Duration::from_secs(5);
 
-fn is_root() -> bool {
+fn assert_root() {
     // SAFETY: geteuid has no preconditions.
-    let root = unsafe { libc::geteuid() } == 0;
-    if !root {
-        eprintln!("skipped: needs root");
-    }
-    root
+    assert_eq!(unsafe { libc::geteuid() }, 0, "needs root");
 }
 
 fn text(path: &Path) -> &str {
@@ -73,9 +69,7 @@ fn newest(directory: &Path) -> Duration {
 
 #[test]
 fn a_killed_capture_loses_seconds_and_nobody_else_writes_beside_a_live_one() {
-    if !is_root() {
-        return;
-    }
+    assert_root();
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("capture");
     let records = directory.join("records");
@@ -124,9 +118,7 @@ impl Drop for Tmpfs {
 
 #[test]
 fn a_full_disk_ends_a_capture_loudly_and_what_is_written_is_whole() {
-    if !is_root() {
-        return;
-    }
+    assert_root();
     // Little more than what is kept free.
     let disk = Tmpfs::mount("257m");
     let directory = disk.0.path().join("capture");
@@ -160,9 +152,7 @@ fn readable(path: &Path) {
 
 #[test]
 fn remains_are_learned_from_scored_judged_and_tested_by_nobody_in_place() {
-    if !is_root() {
-        return;
-    }
+    assert_root();
     let home = tempfile::tempdir().unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let capture = home.path().join("capture");

@@ -15,13 +15,10 @@ use hedgerow_lab::{
     Attack, End, Lab, Load, Maintenance, Outcome, Postgres, Site, User, Via, cgroup2_mount_point,
 };
 
-fn lab() -> Option<Lab> {
+fn lab() -> Lab {
     // SAFETY: geteuid has no preconditions.
-    if unsafe { libc::geteuid() } != 0 {
-        eprintln!("skipped: needs root");
-        return None;
-    }
-    Some(Lab::up().unwrap())
+    assert_eq!(unsafe { libc::geteuid() }, 0, "needs root");
+    Lab::up().unwrap()
 }
 
 fn leftovers(name: &str) -> Vec<String> {
@@ -53,7 +50,7 @@ fn processes(cgroup: &Path) -> usize {
 
 #[test]
 fn a_dropped_lab_leaves_nothing() {
-    let Some(lab) = lab() else { return };
+    let lab = lab();
     let name = lab.name().to_owned();
     let mut sleeper = lab.command(Site::Service, "sleep", &User::ROOT, "sleep").unwrap();
     let mut sleeper = sleeper.arg("600").spawn().unwrap();
@@ -77,7 +74,7 @@ fn interrupted(signal: i32) -> String {
 
 #[test]
 fn an_interrupted_lab_leaves_nothing_and_a_killed_one_is_found() {
-    let Some(_lab) = lab() else { return };
+    let _lab = lab();
     assert_eq!(leftovers(&interrupted(libc::SIGINT)), [""; 0]);
     let killed = interrupted(libc::SIGKILL);
     assert!(!leftovers(&killed).is_empty());
@@ -87,7 +84,7 @@ fn an_interrupted_lab_leaves_nothing_and_a_killed_one_is_found() {
 
 #[test]
 fn attacks_through_the_service_do_what_they_say() {
-    let Some(lab) = lab() else { return };
+    let lab = lab();
     let _app = Load::App.start(&lab).unwrap();
     for via in [Via::Child, Via::Thread] {
         let shell = attack(&lab, Attack::ReverseShell, via).transcript.unwrap();
@@ -122,7 +119,7 @@ fn attacks_through_the_service_do_what_they_say() {
 
 #[test]
 fn loads_work_and_repeat() {
-    let Some(lab) = lab() else { return };
+    let lab = lab();
     let _running =
         [Load::Web, Load::Build, Load::Archive, Load::Apt].map(|load| load.start(&lab).unwrap());
     let written = |name: &str| fs::metadata(lab.directory().join(name)).ok()?.modified().ok();
@@ -139,7 +136,7 @@ fn loads_work_and_repeat() {
 
 #[test]
 fn postgres_serves_through_maintenance_and_attack() {
-    let Some(lab) = lab() else { return };
+    let lab = lab();
     let mut postgres = Postgres::start(&lab).unwrap();
     postgres.start_clients(&lab).unwrap();
     for job in Maintenance::ALL {
