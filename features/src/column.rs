@@ -146,7 +146,27 @@ impl Column {
     /// The column's value; NaN where it is unavailable.
     pub fn value(&self, accumulator: &Accumulator, context: &Context<'_>) -> f64 {
         let Self { kind, source, formula, .. } = *self;
-        Rule { kind, source, formula }.value(accumulator, context)
+        let available = Available::of(accumulator, context);
+        Rule { kind, source, formula }.value(accumulator, context, available)
+    }
+}
+
+/// Sources that a row has something of, a bit each.
+#[derive(Debug, Clone, Copy)]
+struct Available(u8);
+
+impl Available {
+    fn of(accumulator: &Accumulator, context: &Context<'_>) -> Self {
+        let bit = |source: Source| {
+            let is_there = source != Source::Host || accumulator.host.is_some();
+            u8::from(is_there && context.sensors.has(source)) << source as u8
+        };
+        use Source::{Calls, Flows, Host, Processes, Rows};
+        Self([Rows, Processes, Calls, Flows, Host].map(bit).into_iter().sum())
+    }
+
+    fn has(self, source: Source) -> bool {
+        self.0 >> source as u8 & 1 == 1
     }
 }
 
@@ -169,14 +189,14 @@ static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
 
 /// One value a column, in the order of [`COLUMNS`].
 pub(crate) fn values(accumulator: &Accumulator, context: &Context<'_>) -> Box<[f64]> {
-    RULES.iter().map(|rule| rule.value(accumulator, context)).collect()
+    let available = Available::of(accumulator, context);
+    RULES.iter().map(|rule| rule.value(accumulator, context, available)).collect()
 }
 
 impl Rule {
     #[inline]
-    fn value(self, accumulator: &Accumulator, context: &Context<'_>) -> f64 {
-        let host_only = self.source == Source::Host;
-        if !context.sensors.has(self.source) || (host_only && accumulator.host.is_none()) {
+    fn value(self, accumulator: &Accumulator, context: &Context<'_>, available: Available) -> f64 {
+        if !available.has(self.source) {
             return f64::NAN;
         }
         let value = match self.formula {

@@ -7,11 +7,15 @@ use std::net::IpAddr;
 
 use hedgerow_event::{Deed, Program, Protocol, Subject, Workload};
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 /// First port of Linux's default `ip_local_port_range`. Ports from here on are one item in
 /// first-seen sets, because a client's own port is a new one each time.
 pub const EPHEMERAL_PORT_FIRST: u16 = 32_768;
+
+/// Items up to here are hashed in one go: a state that takes parts is large to set up, and windows ask
+/// for hashes, too.
+const AT_ONCE_MAX: usize = 240;
 
 /// Hashes items with the model's key (XXH3, 64 bits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +24,26 @@ pub struct ItemKey(pub u64);
 
 impl ItemKey {
     fn hash(self, kind: u8, parts: &[&[u8]]) -> u64 {
+        let length = 1 + parts.iter().map(|part| 8 + part.len()).sum::<usize>();
+        if length <= AT_ONCE_MAX {
+            let mut bytes = [0; AT_ONCE_MAX];
+            let mut at = 0;
+            let mut put = |part: &[u8]| {
+                bytes[at..at + part.len()].copy_from_slice(part);
+                at += part.len();
+            };
+            put(&[kind]);
+            for part in parts {
+                put(&(part.len() as u64).to_le_bytes());
+                put(part);
+            }
+            return xxh3_64_with_seed(&bytes[..length], self.0);
+        }
+        self.hash_by_part(kind, parts)
+    }
+
+    /// The same of any length.
+    fn hash_by_part(self, kind: u8, parts: &[&[u8]]) -> u64 {
         let mut state = Xxh3::with_seed(self.0);
         state.update(&[kind]);
         for part in parts {
@@ -136,6 +160,21 @@ mod tests {
         assert_eq!(path_prefix(""), "");
         assert_eq!(path_prefix("a/b/c"), "a");
         assert_eq!(path_prefix("//x"), "/");
+    }
+
+    #[test]
+    fn items_have_one_hash_whatever_their_length() {
+        let long = vec![b'a'; 600];
+        for first in [0, 1, 9, 100, 230, 231, 232, 600] {
+            for second in [0, 1, 130] {
+                let parts: [&[u8]; 2] = [&long[..first], &long[..second]];
+                let key = ItemKey(0x1234_5678_9abc_def0);
+                for parts in [&parts[..1], &parts[..]] {
+                    let (hash, by_part) = (key.hash(3, parts), key.hash_by_part(3, parts));
+                    assert_eq!(hash, by_part, "{first} and {second} bytes");
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,14 +5,16 @@
 //! dropped can't return, since the largest kept hash only falls; so the sums of the kept items are
 //! complete, and neither the order of arrival nor the order of merging changes anything.
 
+use smallvec::SmallVec;
+
 /// Items that a sketch keeps. Up to here counts are exact; above, the standard error is about
 /// `1 / sqrt(k - 2)`, 4.4 %.
 pub const SKETCH_LIMIT: usize = 512;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sketch {
-    /// (hash, weight), sorted by hash.
-    items: Vec<(u64, u64)>,
+    /// (hash, weight), sorted by hash. Mostly there is one, and a row has a dozen sketches.
+    items: SmallVec<[(u64, u64); 1]>,
     /// Something was dropped, so that counts are estimates.
     overflowed: bool,
 }
@@ -58,7 +60,7 @@ impl Sketch {
     /// How many distinct items satisfy `wanted`, scaled up from the kept ones after an overflow.
     pub fn count_where(&self, mut wanted: impl FnMut(u64) -> bool) -> f64 {
         let hits = self.items.iter().filter(|item| wanted(item.0)).count() as f64;
-        (hits * self.scale()).round()
+        self.scaled(hits)
     }
 
     /// Sum of the weights of the items that satisfy `wanted`, scaled up after an overflow.
@@ -68,7 +70,7 @@ impl Sketch {
             .iter()
             .filter(|item| wanted(item.0))
             .fold(0u64, |sum, item| sum.saturating_add(item.1));
-        (sum as f64 * self.scale()).round()
+        self.scaled(sum as f64)
     }
 
     /// The largest weight of a kept item.
@@ -80,8 +82,12 @@ impl Sketch {
         self.items.is_empty()
     }
 
-    fn scale(&self) -> f64 {
-        if self.overflowed { self.count() / self.items.len() as f64 } else { 1.0 }
+    /// What was found in the kept items, as it is in all of them.
+    fn scaled(&self, found: f64) -> f64 {
+        if !self.overflowed {
+            return found;
+        }
+        (found * (self.count() / self.items.len() as f64)).round()
     }
 }
 

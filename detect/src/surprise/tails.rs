@@ -89,7 +89,7 @@ impl Tail {
     }
 
     /// -ln of the probability that an hour reaches x.
-    fn surprise(&self, x: f64) -> f64 {
+    pub fn surprise(&self, x: f64) -> f64 {
         let Some((_, running)) = self.running else { return 0.0 };
         let reach = self.largest.partition_point(|kept| f64::from(*kept) >= x)
             + usize::from(f64::from(running) >= x);
@@ -169,18 +169,19 @@ impl Tails {
 
     /// How surprising a window's measure is, in nats; `None` while nothing was held back.
     pub fn surprise(&self, subject: &Subject, x: f64) -> Option<f64> {
+        self.of(subject, &subject.text()).map(|tail| tail.surprise(x))
+    }
+
+    /// The tail that a subject is judged by, which is looked up by its text.
+    pub fn of(&self, subject: &Subject, text: &str) -> Option<&Tail> {
         let enough = |tail: &&Tail| tail.windows >= WINDOWS_LEAST;
-        let own = self.subjects.get(&subject.text());
+        let own = self.subjects.get(text);
         if subject.is_host() {
-            return own
-                .filter(|tail| tail.windows >= KERNEL_WINDOWS_LEAST)
-                .map(|tail| tail.surprise(x));
+            return own.filter(|tail| tail.windows >= KERNEL_WINDOWS_LEAST);
         }
-        let tail = own
-            .filter(enough)
+        own.filter(enough)
             .or_else(|| self.workloads.get(&subject.workload).filter(enough))
-            .or(Some(&self.host).filter(enough))?;
-        Some(tail.surprise(x))
+            .or(Some(&self.host).filter(enough))
     }
 
     /// Hours that what was held back is worth, those of the subject of which most is known.

@@ -109,13 +109,12 @@ impl Detector {
         if windows.is_empty() {
             return Vec::new();
         }
-        let deviations: Vec<Deviation> =
-            windows.iter().map(|window| reference.deviation(window.borrow())).collect();
-        let measures = self.measures(&rows(deviations.iter()));
-        let scored = windows.iter().zip(deviations).zip(measures);
+        let compared: Vec<(Deviation, Option<Sequence>)> =
+            windows.iter().map(|window| reference.compare(window.borrow())).collect();
+        let measures = self.measures(&rows(compared.iter().map(|(deviation, _)| deviation)));
+        let scored = compared.into_iter().zip(measures);
         scored
-            .map(|((window, deviation), (forest, amounts))| {
-                let sequence = reference.sequence(window.borrow());
+            .map(|((deviation, sequence), (forest, amounts))| {
                 let measure = amounts + sequence.map_or(0.0, Sequence::measure);
                 Scored { forest, amounts, measure, nats: None, deviation }
             })

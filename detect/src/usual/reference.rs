@@ -79,9 +79,32 @@ struct Group {
     /// Empty in what was saved without it: judged without it.
     #[serde(default)]
     sequences: Sequences,
-    /// A bit for each column in which nothing is as usual; worked out when it is first needed.
+    /// Worked out when it is first needed.
     #[serde(skip)]
-    idle: OnceLock<Vec<u64>>,
+    near: OnceLock<Near>,
+}
+
+/// What most windows need of their group's ranges, close together: what a program never does it mostly
+/// doesn't do in this window either, so that few columns have something to be held beside.
+#[derive(Debug, Clone)]
+struct Near {
+    /// A bit for each column in which nothing is neither far from what is usual nor beyond all that was
+    /// seen.
+    idle: Vec<u64>,
+    /// By column, where the others' limits are.
+    places: Vec<u16>,
+    limits: Vec<Limits>,
+}
+
+/// A range with its units.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    smallest: f32,
+    largest: f32,
+    median: f32,
+    /// What a distance from the median is counted in, and one beyond everything seen.
+    unit: f32,
+    unit_beyond: f32,
 }
 
 /// Frozen ranges.
@@ -338,22 +361,56 @@ impl Sample {
             })
         });
         let (windows, ranges) = (self.windows, ranges.collect());
-        Group { windows, ranges, sequences: self.sequences, idle: OnceLock::new() }
+        Group { windows, ranges, sequences: self.sequences, near: OnceLock::new() }
     }
 }
 
 impl Group {
-    /// A bit for each column in which nothing is neither far from what is usual nor beyond all that was
-    /// seen: most columns of most windows, for which their ranges needn't be fetched.
-    fn idle(&self) -> &[u64] {
-        self.idle.get_or_init(|| {
-            let mut idle = vec![0; COLUMNS.len().div_ceil(64)];
-            for column in 0..COLUMNS.len() {
-                let usual = range(self, column).map_or(0.0, |range| range.median);
-                idle[column / 64] |= u64::from(usual == 0.0) << (column % 64);
-            }
-            idle
-        })
+    fn near(&self) -> &Near {
+        self.near.get_or_init(|| Near::of(self))
+    }
+}
+
+impl Near {
+    fn of(group: &Group) -> Self {
+        let columns = COLUMNS.len();
+        let (idle, places) = (vec![!0; columns.div_ceil(64)], vec![0; columns]);
+        let mut near = Self { idle, places, limits: Vec::new() };
+        for &(column, kind, unit) in COLUMNS_OF.iter().flatten() {
+            let Some(range) = range(group, column).filter(|range| range.median != 0.0) else {
+                continue;
+            };
+            near.idle[column / 64] &= !(1 << (column % 64));
+            near.places[column] = near.limits.len() as u16;
+            near.limits.push(Limits::of(range, (kind, unit)));
+        }
+        near
+    }
+
+    fn is_idle(&self, column: usize) -> bool {
+        self.idle[column / 64] >> (column % 64) & 1 == 1
+    }
+}
+
+impl Limits {
+    fn of(range: Range, compared: (Kind, f32)) -> Self {
+        let Range { smallest, largest, median, deviation, .. } = range;
+        let (usual, unit_beyond) = (unit(compared, median), unit(compared, largest));
+        Self { smallest, largest, median, unit: deviation + usual, unit_beyond }
+    }
+
+    /// (distance from the median, distance beyond everything seen), in units. Where `less` than usual
+    /// counts, it is told by the spread; counts below their smallest value are no excess.
+    fn beside(&self, value: f32, kind: Kind, less: bool) -> (f32, f32) {
+        let above = value - self.median;
+        let distance = if less { above.abs() } else { above.max(0.0) };
+        let excess = match kind {
+            Kind::Measure if less => (value - self.largest).max(self.smallest - value),
+            _ => value - self.largest,
+        };
+        // Most columns are as they always are.
+        let distance = if distance > 0.0 { distance / self.unit } else { distance };
+        (distance, if excess > 0.0 { excess / self.unit_beyond } else { 0.0 })
     }
 }
 
@@ -362,7 +419,7 @@ impl Reference {
     pub fn compare_rates_as_counts(&mut self) {
         let groups = self.subjects.values_mut().chain(self.workloads.values_mut());
         for group in groups.chain([&mut self.host]) {
-            group.idle = OnceLock::new();
+            group.near = OnceLock::new();
             for (column, range) in group.ranges.iter_mut().enumerate() {
                 let Some(range) = range else { continue };
                 if kind_of(column) == COLUMNS[column].kind {
@@ -394,11 +451,6 @@ impl Reference {
         !self.host.sequences.is_empty()
     }
 
-    /// A window's calls beside what is usual for its subject; `None` where nothing is.
-    pub fn sequence(&self, window: &Window) -> Option<Sequence> {
-        self.group(&window.subject).0.sequences.of(window)
-    }
-
     /// The narrowest group with enough windows to judge a subject by, and whether it is the
     /// subject's own.
     fn group(&self, subject: &Subject) -> (&Group, bool) {
@@ -413,53 +465,18 @@ impl Reference {
     /// How far a window lies from what is usual for its subject. A column that was never available
     /// during fill (order, novelty) is usually 0.
     pub fn deviation(&self, window: &Window) -> Deviation {
-        self.deviation_by(window, &COLUMNS_OF)
+        deviation_by(self.group(&window.subject), window, &COLUMNS_OF)
     }
 
-    /// The same by what it does to others: in all else it is as usual.
+    /// The same, with its calls beside what is usual of them; `None` where nothing is.
+    pub fn compare(&self, window: &Window) -> (Deviation, Option<Sequence>) {
+        let group = self.group(&window.subject);
+        (deviation_by(group, window, &COLUMNS_OF), group.0.sequences.of(window))
+    }
+
+    /// The deviation by what it does to others: in all else it is as usual.
     pub fn outward(&self, window: &Window) -> Deviation {
-        self.deviation_by(window, &OUTWARD)
-    }
-
-    fn deviation_by(&self, window: &Window, columns_of: &[Vec<Compared>]) -> Deviation {
-        let (group, own) = self.group(&window.subject);
-        let idle = group.idle();
-        let mut deviation = Deviation { row: [f32::NAN; DEVIATIONS], column: [None; DEVIATIONS] };
-        for (at, columns) in columns_of.iter().enumerate() {
-            let mut sum = 0.0f32;
-            let mut count = 0u32;
-            let mut farthest = (0.0f32, None);
-            let mut beyond = (0.0f32, None);
-            for &(index, kind, unit) in columns {
-                let value = window.values[index];
-                if value.is_nan() {
-                    continue;
-                }
-                count += 1;
-                if value == 0.0 && idle[index / 64] >> (index % 64) & 1 == 1 {
-                    continue;
-                }
-                let value = transformed(value, kind);
-                // That a program does less than its whole workload, or has done less before its
-                // window has closed, says nothing.
-                let less = own && (window.early.is_none() || kind == Kind::Measure);
-                let (distance, excess) = beside(value, (kind, unit), less, range(group, index));
-                sum += distance * distance;
-                if distance > farthest.0 {
-                    farthest = (distance, Some(index));
-                }
-                if excess > beyond.0 {
-                    beyond = (excess, Some(index));
-                }
-            }
-            if count > 0 {
-                deviation.row[2 * at] = (sum / count as f32).sqrt().ln_1p();
-                deviation.row[2 * at + 1] = beyond.0.ln_1p();
-                deviation.column[2 * at] = farthest.1;
-                deviation.column[2 * at + 1] = beyond.1.or(farthest.1);
-            }
-        }
-        deviation
+        deviation_by(self.group(&window.subject), window, &OUTWARD)
     }
 
     /// A column's usual value of a subject with ranges of its own; of another nothing is usual.
@@ -491,25 +508,67 @@ fn range(group: &Group, column: usize) -> Option<Range> {
     group.ranges.get(column).copied().flatten()
 }
 
-/// (distance from the median, distance beyond everything seen), in units. Where `less` than usual
-/// counts, it is told by the spread; counts below their smallest value are no excess.
-fn beside(value: f32, compared: (Kind, f32), less: bool, range: Option<Range>) -> (f32, f32) {
-    let Some(range) = range else {
-        let unit = unit(compared, 0.0);
-        return (value.abs() / unit, value.max(0.0) / unit);
-    };
-    let above = value - range.median;
-    let mut distance = if less { above.abs() } else { above.max(0.0) };
-    // Most columns are as they always are.
-    if distance > 0.0 {
-        distance /= range.deviation + unit(compared, range.median);
+/// A window beside a group's ranges, and whether they are its subject's own.
+fn deviation_by(
+    (group, own): (&Group, bool),
+    window: &Window,
+    columns_of: &[Vec<Compared>],
+) -> Deviation {
+    let near = group.near();
+    let mut deviation = Deviation { row: [f32::NAN; DEVIATIONS], column: [None; DEVIATIONS] };
+    for (at, columns) in columns_of.iter().enumerate() {
+        let mut sum = 0.0f32;
+        let mut count = 0u32;
+        let mut farthest = (0.0f32, None);
+        let mut beyond = (0.0f32, None);
+        for &(index, kind, unit) in columns {
+            let value = window.values[index];
+            if value.is_nan() {
+                continue;
+            }
+            count += 1;
+            let is_idle = near.is_idle(index);
+            if value == 0.0 && is_idle {
+                continue;
+            }
+            let value = transformed(value, kind);
+            // That a program does less than its whole workload, or has done less before its
+            // window has closed, says nothing.
+            let less = own && (window.early.is_none() || kind == Kind::Measure);
+            let (distance, excess) = if !is_idle {
+                near.limits[usize::from(near.places[index])].beside(value, kind, less)
+            } else if let Some(range) = range(group, index) {
+                Limits::of(range, (kind, unit)).beside(value, kind, less)
+            } else {
+                never((kind, unit), value)
+            };
+            sum += distance * distance;
+            if distance > farthest.0 {
+                farthest = (distance, Some(index));
+            }
+            if excess > beyond.0 {
+                beyond = (excess, Some(index));
+            }
+        }
+        if count > 0 {
+            deviation.row[2 * at] = compressed((sum / count as f32).sqrt());
+            deviation.row[2 * at + 1] = compressed(beyond.0);
+            deviation.column[2 * at] = farthest.1;
+            deviation.column[2 * at + 1] = beyond.1.or(farthest.1);
+        }
     }
-    let excess = match compared.0 {
-        Kind::Measure if less => (value - range.largest).max(range.smallest - value),
-        _ => value - range.largest,
-    };
-    let excess = if excess > 0.0 { excess / unit(compared, range.largest) } else { 0.0 };
-    (distance, excess)
+    deviation
+}
+
+/// ln(1 + x) of a distance; most are 0.
+fn compressed(distance: f32) -> f32 {
+    if distance == 0.0 { 0.0 } else { distance.ln_1p() }
+}
+
+/// Distances of a column that was never available.
+fn never(compared: (Kind, f32), value: f32) -> (f32, f32) {
+    let unit = unit(compared, 0.0);
+    (value.abs() / unit, value.max(0.0) / unit)
 }
 
 #[cfg(test)]

@@ -241,13 +241,15 @@ impl Learned {
     /// program that reads, maps or orders its calls as never before does so to itself, as each does
     /// that loads its settings anew: it is as surprising as what it does to others is.
     pub fn surprise(&self, window: &Window, scored: &Scored) -> Option<f64> {
-        let amounts = self.tails.surprise(&window.subject, scored.amounts)?;
-        let sequence = self.sequences.surprise(&window.subject, scored.measure);
-        let whole = amounts.max(sequence.unwrap_or(0.0));
+        let text = window.subject.text();
+        let tail = self.tails.of(&window.subject, &text)?;
+        let sequence = self.sequences.of(&window.subject, &text);
+        let sequence = sequence.map_or(0.0, |tail| tail.surprise(scored.measure));
+        let whole = tail.surprise(scored.amounts).max(sequence);
         if whole < NATS_LEAST {
             return Some(whole);
         }
         let outward = self.detector.outward(&self.reference, window);
-        Some(whole.min(self.tails.surprise(&window.subject, outward)?.max(NATS_LEAST)))
+        Some(whole.min(tail.surprise(outward).max(NATS_LEAST)))
     }
 }

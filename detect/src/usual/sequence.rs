@@ -82,9 +82,14 @@ pub struct Usual {
 fn mix(window: &Window) -> Option<Mix> {
     let first = COLUMNS.as_ref()?.0;
     let counts = window.values.get(first..first + CLASSES)?;
-    let calls: f64 = counts.iter().sum();
+    // Whole numbers: their sum is the same in any order.
+    let mut sums = [0.0; 8];
+    for counts in counts.chunks_exact(sums.len()) {
+        sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum += count);
+    }
+    let calls: f64 = sums.iter().sum();
     let mut mix = [0; CLASSES];
-    for (part, count) in mix.iter_mut().zip(counts) {
+    for (part, count) in mix.iter_mut().zip(counts).filter(|(_, count)| **count > 0.0) {
         *part = (255.0 * (count / calls).sqrt()).round() as u8;
     }
     (calls > 0.0).then_some(mix)
