@@ -8,7 +8,7 @@ use rand_xoshiro::Xoshiro256PlusPlus;
 
 use super::errors::NearestNeighborEnsembleError;
 use super::hyperparams::{NearestNeighborEnsembleParams, NearestNeighborEnsembleValidParams};
-use super::kernel::{LARGEST, PANEL, nearest, nearest_of_each};
+use super::kernel::{LARGEST, PANEL, flat_columns, nearest, nearest_of_each};
 use crate::columns::{ColumnSummary, medians, present, summarise_columns};
 use crate::parallel::for_each_part;
 use crate::rows::{predict_into, training_shape};
@@ -44,6 +44,8 @@ pub struct NearestNeighborEnsemble {
     sample_size: usize,
     /// Scaled reference rows in panels, draw after draw (see the kernel).
     panels: Vec<f32>,
+    /// Columns in which they don't differ (see the kernel).
+    flat: Vec<u64>,
     n_threads: usize,
 }
 
@@ -117,7 +119,8 @@ impl NearestNeighborEnsemble {
                     self.scale_row(records.row(start + offset), row);
                 }
                 let squares = &mut squares[..out.len() * n_draws];
-                nearest_of_each(rows, width, &self.panels, self.sample_size, squares);
+                let panels = (&*self.panels, &*self.flat);
+                nearest_of_each(rows, width, panels, self.sample_size, squares);
                 for (out, squares) in out.iter_mut().zip(squares.chunks_exact(n_draws)) {
                     let sum: f64 = squares.iter().map(|square| f64::from(*square).sqrt()).sum();
                     *out = value(sum / n_draws as f64);
@@ -186,6 +189,7 @@ impl NearestNeighborEnsemble {
                 }
             }
         }
+        self.flat = flat_columns(&panels, n_columns);
         self.panels = panels;
     }
 }
@@ -230,6 +234,7 @@ where
             n_draws: self.n_draws(),
             sample_size: self.sample_size().min(n_rows),
             panels: Vec::new(),
+            flat: Vec::new(),
             n_threads: self.n_threads(),
         };
         ensemble.draw(records, &mut rng);
@@ -289,6 +294,8 @@ impl TryFrom<StoredEnsemble> for NearestNeighborEnsemble {
         if !fill.iter().chain(&scale).all(|value| value.is_finite()) {
             return Err(error("a scale is not finite"));
         }
-        Ok(NearestNeighborEnsemble { fill, scale, n_draws, sample_size, panels, n_threads: 1 })
+        let flat = flat_columns(&panels, n_columns);
+        let n_threads = 1;
+        Ok(NearestNeighborEnsemble { fill, scale, n_draws, sample_size, panels, flat, n_threads })
     }
 }

@@ -62,13 +62,31 @@ fn nearest_portable(row: &[f32], panels: &[f32], n_references: usize) -> (usize,
 /// Panels that are measured side by side: the sums of one alone wait for each other.
 const ABREAST: usize = 4;
 
+/// For each group of panels that are measured side by side, a bit for each column (of the first 64) in
+/// which all of its references are the same: a row that is, too, is no farther from any of them for it.
+pub(super) fn flat_columns(draws: &[f32], n_columns: usize) -> Vec<u64> {
+    let panel_len = n_columns * PANEL;
+    let of_group = |group: &[f32]| {
+        let is_flat = |column: &usize| {
+            let mut panels = group.chunks_exact(panel_len);
+            panels.all(|panel| {
+                let references = &panel[column * PANEL..(column + 1) * PANEL];
+                references.iter().all(|reference| *reference == group[column * PANEL])
+            })
+        };
+        (0..n_columns.min(64)).filter(is_flat).fold(0, |flat, column| flat | 1 << column)
+    };
+    draws.chunks(panel_len * ABREAST).map(of_group).collect()
+}
+
 /// The squared distances from rows of `n_columns` to the nearest reference of each of some draws,
 /// which lie one after another: the same bits as [`nearest`] finds one by one. `out` gets a row's
-/// draws side by side. Panels are fetched once for all of the rows.
+/// draws side by side. Panels are fetched once for all of the rows, and columns that are `flat`
+/// ([`flat_columns`]) only where a row differs.
 pub(super) fn nearest_of_each(
     rows: &[f32],
     n_columns: usize,
-    draws: &[f32],
+    draws: (&[f32], &[u64]),
     n_references: usize,
     out: &mut [f32],
 ) {
@@ -91,7 +109,7 @@ pub(super) fn nearest_of_each(
 fn nearest_of_each_avx512(
     rows: &[f32],
     n_columns: usize,
-    draws: &[f32],
+    draws: (&[f32], &[u64]),
     n_references: usize,
     out: &mut [f32],
 ) {
@@ -103,7 +121,7 @@ fn nearest_of_each_avx512(
 fn nearest_of_each_avx2(
     rows: &[f32],
     n_columns: usize,
-    draws: &[f32],
+    draws: (&[f32], &[u64]),
     n_references: usize,
     out: &mut [f32],
 ) {
@@ -114,7 +132,7 @@ fn nearest_of_each_avx2(
 fn nearest_of_each_portable(
     rows: &[f32],
     n_columns: usize,
-    draws: &[f32],
+    (draws, flat): (&[f32], &[u64]),
     n_references: usize,
     out: &mut [f32],
 ) {
@@ -125,11 +143,16 @@ fn nearest_of_each_portable(
     let last = n_references - (panels_each - 1) * PANEL;
     out.fill(f32::INFINITY);
     for (group, panels) in draws.chunks(panel_len * ABREAST).enumerate() {
+        let flat = flat.get(group).copied().unwrap_or(0);
         for (row, least) in rows.chunks_exact(n_columns).zip(out.chunks_exact_mut(n_draws)) {
             let mut squares = [[0.0_f32; PANEL]; ABREAST];
             let n_panels = panels.len() / panel_len;
             if n_panels == ABREAST {
                 for (column, &value) in row.iter().enumerate() {
+                    let is_flat = column < 64 && flat >> column & 1 == 1;
+                    if is_flat && value == panels[column * PANEL] {
+                        continue;
+                    }
                     for (number, square) in squares.iter_mut().enumerate() {
                         let start = number * panel_len + column * PANEL;
                         add_gaps(square, value, &panels[start..start + PANEL]);
@@ -188,8 +211,19 @@ mod tests {
             [(1, 1usize, 1), (20, 16, 50), (7, 5, 9), (3, 17, 6), (20, 40, 13)]
         {
             let len = n_references.div_ceil(PANEL) * PANEL * n_columns;
-            let draws: Vec<f32> = (0..len * n_draws).map(|_| rng.gen_range(-3.0..3.0)).collect();
-            let rows: Vec<f32> = (0..3 * n_columns).map(|_| rng.gen_range(-3.0..3.0)).collect();
+            let mut draws: Vec<f32> =
+                (0..len * n_draws).map(|_| rng.gen_range(-3.0..3.0)).collect();
+            let mut rows: Vec<f32> = (0..3 * n_columns).map(|_| rng.gen_range(-3.0..3.0)).collect();
+            // Every third column of all but the last draw is the same, and a row's mostly, too.
+            let used = draws.len() - len;
+            for (at, value) in draws[..used].iter_mut().enumerate() {
+                *value = if at / PANEL % n_columns % 3 == 0 { 0.5 } else { *value };
+            }
+            for (at, value) in rows.iter_mut().enumerate() {
+                *value = if at % n_columns % 6 == 0 { 0.5 } else { *value };
+            }
+            let flat = flat_columns(&draws, n_columns);
+            assert_eq!(flat[0] & 1, u64::from(n_draws > ABREAST), "{n_columns} {n_draws}");
             let one_by_one: Vec<f32> = rows
                 .chunks_exact(n_columns)
                 .flat_map(|row| {
@@ -199,7 +233,7 @@ mod tests {
                 .collect();
             let mut together = vec![0.0; 3 * n_draws];
             for nearest in [nearest_of_each, nearest_of_each_portable] {
-                nearest(&rows, n_columns, &draws, n_references, &mut together);
+                nearest(&rows, n_columns, (&draws, &flat), n_references, &mut together);
                 assert_eq!(together, one_by_one, "{n_columns} {n_references} {n_draws}");
             }
         }
