@@ -39,55 +39,37 @@ def peers(windows):
 
     files = sorted(str(path) for path in Path(windows).rglob("*.parquet"))
     seen = pl.scan_parquet(files)
-    keys = ["host", "workload", "program", "script", "scale_epochs"]
-    schema = seen.collect_schema()
+    group = ["workload", "program", "script", "scale"]
     families = ("volume", "errors", "classes", "shape", "order", "processes", "files", "flows", "host")
-    columns = [name for name in schema if name.split("_")[0] in families and name != "host"]
+    columns = [name for name in seen.collect_schema() if "_" in name and name.split("_")[0] in families]
     print(f"{seen.select(pl.len()).collect().item():,} windows, {len(columns)} columns", flush=True)
     last = seen.select(pl.col("epoch").max()).collect().item()
     fill, fit = int(last * 0.6), int(last * 0.8)
 
-    def values(name):
-        value = pl.col(name).cast(pl.Float32).fill_null(0.0)
-        return value.log1p() if name.endswith(("_count", "_bytes", "_rate")) else value
+    def value(name):
+        known = pl.col(name).cast(pl.Float32).fill_null(0.0)
+        return known.log1p() if name.endswith(("_count", "_bytes", "_packets", "_rate")) else known
 
-    rows = seen.select(*keys, "epoch", *[values(name).alias(name) for name in columns])
-    what = [
-        part
-        for name in columns
-        for part in (
-            pl.col(name).min().name.suffix("_min"),
-            pl.col(name).max().name.suffix("_max"),
-            pl.col(name).sum().name.suffix("_sum"),
-        )
-    ]
-    usual = rows.filter(pl.col("epoch") <= fill).group_by(keys[1:]).agg(what).collect(engine="streaming")
+    rows = seen.select(*group, "epoch", *[value(name).alias(name) for name in columns])
+    filling = rows.filter(pl.col("epoch") <= fill)
+    ends = [end for name in columns for end in (pl.col(name).min().name.suffix(" min"), pl.col(name).max().name.suffix(" max"))]
+    usual = filling.group_by(group).agg(ends).collect(engine="streaming")
     # Quantiles need a group's rows at once: of a sample of them, as ours are.
-    sampled = rows.filter((pl.col("epoch") <= fill) & (pl.col("epoch").hash(1) % 64 == 0))
-    quantiles = [
-        pl.col(name).quantile(q).name.suffix(f"_{q}") for name in columns for q in (0.01, 0.5, 0.99)
-    ]
-    sampled.group_by(keys[1:]).agg(quantiles).collect(engine="streaming")
-    print(f"{len(usual)} programs", flush=True)
-    part = rows.filter(pl.col("scale_epochs") == 1)
-    learn = part.filter((pl.col("epoch") > fill) & (pl.col("epoch") <= fit)).select(columns)
-    moving = [
-        name
-        for name, low, high in zip(
-            columns, *(usual.select([pl.col(f"{n}_{of}") for n in columns]).min().row(0) if of == "min"
-                       else usual.select([pl.col(f"{n}_{of}") for n in columns]).max().row(0) for of in ("min", "max"))
-        )
-        if low != high
-    ]
-    matrix = learn.select(moving).collect(engine="streaming").to_numpy().astype(np.float32, copy=False)
-    print(f"fitted on {matrix.shape[0]:,} rows of {matrix.shape[1]} columns that move", flush=True)
+    sampled = filling.filter(pl.struct("program", "epoch").hash(1) % 64 == 0)
+    quantiles = [pl.col(name).quantile(q).name.suffix(f" {q}") for name in columns for q in (0.01, 0.5, 0.99)]
+    sampled.group_by(group).agg(quantiles).collect(engine="streaming")
+    moving = [name for name in columns if usual[f"{name} min"].min() != usual[f"{name} max"].max()]
+    print(f"{len(usual)} programs by length, {len(moving)} columns that move", flush=True)
+    short = rows.filter(pl.col("scale") == "5s")
+    learn = short.filter((pl.col("epoch") > fill) & (pl.col("epoch") <= fit)).select(moving)
+    matrix = learn.collect(engine="streaming").to_numpy().astype(np.float32, copy=False)
     forest = IsolationForest(n_estimators=100, max_samples=256, random_state=0, n_jobs=2).fit(matrix)
+    print(f"fitted on {len(matrix):,} rows", flush=True)
     del matrix
-    held = part.filter(pl.col("epoch") > fit).select(moving).collect(engine="streaming")
-    scored = 0
+    held = short.filter(pl.col("epoch") > fit).select(moving).collect(engine="streaming")
     for piece in held.iter_slices(200_000):
-        scored += len(forest.score_samples(piece.to_numpy().astype(np.float32, copy=False)))
-    print(f"scored {scored:,} held-back rows", flush=True)
+        forest.score_samples(piece.to_numpy().astype(np.float32, copy=False))
+    print(f"scored {len(held):,} held-back rows", flush=True)
 
 
 def main():
