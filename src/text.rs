@@ -12,7 +12,10 @@ use hedgerow_event::{
     Severity, Share, Subject, Target, gate,
 };
 
-use hedgerow_detect::{FOREST, NATS, Phase, surprise::floors::Promise};
+use hedgerow_detect::{
+    FOREST, NATS, Phase,
+    surprise::{floors::Promise, notices::Listed},
+};
 
 /// Features shown with a finding in a list of them.
 const SHARES: usize = 4;
@@ -152,25 +155,42 @@ pub fn floors(promise: &Promise) -> Option<String> {
     };
     let classes = promise.classes.iter().map(|class| {
         let only = match promise.only_listed.contains(&class.class) {
-            true => " (only listed until more of this host is known)",
-            false => "",
+            true => format!(
+                " (alone only listed, until this host is known for {:.0} h more)",
+                promise.hours_missing
+            ),
+            false => String::new(),
         };
-        floor(class.class.name(), class.floor) + only
+        floor(class.class.name(), class.floor) + &only
     });
     let floors: Vec<String> =
         classes.chain([floor("a campaign", promise.campaign_floor)]).collect();
     (!promise.classes.is_empty()).then(|| format!("told: {}", floors.join(", ")))
 }
 
-/// Cases for which their class had no room in the last hour.
-pub fn listed(cases: u64) -> String {
-    let (cases, were) = match cases {
+/// Cases that were listed in the last hour and that nobody was told of, with why.
+pub fn listed(listed: &Listed) -> String {
+    let (cases, were) = match listed.cases() {
         1 => ("1 case".to_owned(), "was"),
         cases => (format!("{cases} cases"), "were"),
     };
+    let unknown = format!(
+        "of amounts alone, of programs that must be known for up to {:.0} h more",
+        listed.hours_missing
+    );
+    let whys = [
+        (listed.no_room, "for which the alert budget had no room"),
+        (listed.little_known, unknown.as_str()),
+        (listed.below_floor, "below their floors, put to the responder only"),
+    ];
+    let whys: Vec<String> = whys
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, why)| format!("{count} {why}"))
+        .collect();
     format!(
-        "In the last hour {cases} found no room in the alert budget and {were} listed only: \
-         `hedgerow findings list --all --since 1h`."
+        "In the last hour {cases} {were} listed only: {} (`hedgerow findings list --all --since 1h`).",
+        whys.join("; ")
     )
 }
 
@@ -434,6 +454,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_listed_is_told_with_why() {
+        let one = Listed { no_room: 1, ..Listed::default() };
+        let said = listed(&one);
+        assert!(said.contains("1 case was listed only: 1 for which"), "{said}");
+        let all = Listed { no_room: 2, little_known: 4, below_floor: 1, hours_missing: 59.4 };
+        let said = listed(&all);
+        assert!(said.contains("7 cases were listed only: 2 for which"), "{said}");
+        assert!(said.contains("; 4 of amounts alone") && said.contains("59 h more"), "{said}");
+        assert!(said.contains("; 1 below their floors"), "{said}");
+    }
+
+    #[test]
     fn times_and_counts_read_well() {
         assert_eq!(time(0), "1970-01-01 00:00:00");
         assert_eq!(time(1_795_391_999_000_000_000), "2026-11-22 23:59:59");
@@ -444,7 +476,6 @@ mod tests {
         assert_eq!(count(12_345.0), "12.3 k");
         assert_eq!(count(870.4), "870");
         assert_eq!([number(3.0), number(0.12345)], ["3", "0.123"]);
-        assert!(listed(1).contains("1 case found") && listed(7).contains("7 cases found"));
         assert!(relearning(86_400).contains("for 1 d more"));
     }
 }

@@ -130,7 +130,7 @@ impl SavedModel {
 
     /// Alerts a day that it was last judged for.
     pub fn budget_per_day(&self) -> f64 {
-        self.learned.floors.as_ref().map_or(1.0, |floors| floors.promise().asked_per_day)
+        self.learned.floors.as_ref().map_or(1.0, |floors| floors.asked_per_day())
     }
 
     /// The key of the n-gram hash, from which the seed of the forest is derived.

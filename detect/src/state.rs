@@ -6,7 +6,7 @@ use hedgerow_features::Baseline;
 use crate::{
     Engine, HOUR_NS,
     deeds::objects,
-    surprise::floors::Promise,
+    surprise::{floors::Promise, notices::Listed},
     usual::{
         grams,
         maturity::{self, MaturityRule},
@@ -94,7 +94,7 @@ impl Engine {
     }
 
     /// Cases that were listed, not told, since the last call.
-    pub fn take_listed(&mut self) -> u64 {
+    pub fn take_listed(&mut self) -> Listed {
         self.notices.take_listed()
     }
 

@@ -91,7 +91,8 @@ impl Life {
     }
 
     fn notify(&mut self, class: Class, program: u64, nats: f64, hour: u64) {
-        if nats >= self.floors.floor(class) && self.floors.tells(class) {
+        let hours = self.tails.hours_of(&subject(program));
+        if nats >= self.floors.floor(class) && self.floors.tells(class, hours) {
             self.tell(class, program, nats, hour);
         }
     }
@@ -187,6 +188,7 @@ impl Life {
         for hour in 0..HOURS {
             self.rates.watch(1.0, true);
             self.floors.watch(hour, 1.0);
+            self.tails.watch(1.0);
             // Each hour has had its turn within this one.
             (0..60).for_each(|_| self.floors.rescore(&self.rates));
             let measured = Measured { programs: PROGRAMS as usize, hours: self.tails.hours() };
@@ -217,4 +219,41 @@ fn weeks_of_life_with_nothing_wrong_bring_no_more_than_was_asked() {
             assert!(told[week] <= at_most(expected), "{per_day} a day, week {week}: {told:?}");
         }
     }
+}
+
+/// A program is installed on a host that is known for a week. For some hours it does little, and then
+/// what it is there for: as far from all that is known of it as its first hours were quiet.
+#[test]
+fn a_program_that_came_yesterday_is_not_known_by_the_weeks_of_its_host() {
+    const KNOWN: u64 = 7 * 24;
+    let mut rng = SmallRng::seed_from_u64(5);
+    let (mut tails, mut floors) = (Tails::default(), Floors::new(1.0));
+    let mut rates = Rates::default();
+    rates.watch(1.0, true);
+    let (old, newcomer) = (subject(0), subject(PROGRAMS));
+    let (mut levels, mut above) = ([0.0; PROGRAMS as usize], 0);
+    for hour in 0..KNOWN + 24 {
+        floors.watch(hour, 1.0);
+        tails.watch(1.0);
+        floors.solve(&rates, Measured { programs: 2, hours: tails.hours() });
+        for minute in 0..WINDOWS {
+            let epoch = (hour * 720 + minute * 12) as u32;
+            for (program, level) in levels.iter_mut().enumerate() {
+                *level = 0.99 * *level + 0.14 * rng.gen_range(-1.0..1.0f64);
+                tails.hold_back(&subject(program as u64), *level, epoch);
+            }
+            if hour < KNOWN {
+                continue;
+            }
+            let x = if hour < KNOWN + 12 { rng.gen_range(0.0..0.2) } else { 30.0 };
+            let nats = tails.surprise(&newcomer, x).unwrap();
+            if nats >= floors.floor(Class::Measure) {
+                above += 1;
+                assert!(!floors.tells(Class::Measure, tails.hours_of(&newcomer)));
+                assert!(floors.tells(Class::Measure, tails.hours_of(&old)), "its host is known");
+            }
+            tails.hold_back(&newcomer, x, epoch);
+        }
+    }
+    assert!(above > 0, "somebody would have been told");
 }

@@ -120,7 +120,21 @@ fn of_workload(power: &WorkloadPower) -> Vec<String> {
     for amount in Amount::ALL {
         lines.extend(of_amount(amount, &power.amounts));
     }
+    lines.extend(why_listed(&power.amounts));
     lines
+}
+
+/// What the brackets around amounts mean, where there are any.
+fn why_listed(amounts: &[AmountPower]) -> Option<String> {
+    let listed = amounts.iter().filter(|one| one.listed.is_some());
+    let missing = listed.map(|one| one.hours_missing).reduce(f64::max)?;
+    Some(match missing {
+        0.0 => "  (in brackets: listed only, since this hour's notification is spent)".to_owned(),
+        hours => format!(
+            "  (in brackets: listed only, until the program is known for {hours:.0} h more; one never \
+             seen is known from its first window on)"
+        ),
+    })
 }
 
 /// Kinds that are told on one line, then each of the others with its misses.
@@ -172,11 +186,15 @@ fn miss(miss: &Miss) -> String {
 /// One line: the least of each span, by the program that can do most.
 fn of_amount(amount: Amount, all: &[AmountPower]) -> Option<String> {
     let of = |span| all.iter().find(|one| one.amount == amount && one.span == span);
-    let told = |one: &AmountPower| match one.least {
-        Some(least) if amount.is_bytes() => format!("{}B", text::count(least as f64)),
-        Some(least) => text::count(least as f64),
-        None if one.unmeasured => "unmeasured".to_owned(),
-        None => "never".to_owned(),
+    let shown = |number: u64| match amount.is_bytes() {
+        true => format!("{}B", text::count(number as f64)),
+        false => text::count(number as f64),
+    };
+    let told = |one: &AmountPower| match (one.least, one.listed) {
+        (Some(least), _) => shown(least),
+        (None, Some(listed)) => format!("({})", shown(listed)),
+        (None, None) if one.unmeasured => "unmeasured".to_owned(),
+        (None, None) => "never".to_owned(),
     };
     let cells: Vec<String> =
         Span::ALL.into_iter().filter_map(of).map(|one| format!("{:>12}", told(one))).collect();

@@ -78,9 +78,7 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     let found_ms = incident.started.elapsed().as_millis();
     say(&format!("Finding after {found_ms} ms:\n{}", text::finding(&finding)));
     if finding.disposition == Disposition::Suppressed {
-        say(
-            "  It is listed and not alerted: it is muted, or the alert budget has no room in this hour.",
-        );
+        say("  It is listed and nobody is alerted; why is at the end of its reason.");
     }
     let decision = await_decision(state, &finding.uid)?;
     if let Some(line) = &decision {

@@ -463,6 +463,7 @@ pub mod examples {
                 }],
                 campaign_floor: Some(14.5),
                 only_listed: vec![Class::Measure],
+                hours_missing: 61.5,
             },
             told_today: 3,
             hooks: vec![hook("Calls", "Proved"), hook("Exec", "Unproved")],

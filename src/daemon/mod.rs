@@ -267,8 +267,8 @@ impl Daemon {
         self.reporter.epoch(&self.engine, &self.sensor, status);
         if self.engine.phase() == Phase::Scoring && self.epochs.is_multiple_of(HOUR_EPOCHS) {
             let listed = self.engine.take_listed();
-            if listed > 0 {
-                self.reporter.listed(listed);
+            if listed.cases() > 0 {
+                self.reporter.listed(&listed);
             }
             self.save()?;
         }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase};
+use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase, surprise::notices::Listed};
 use hedgerow_event::{Event, Finding, Mode, Remediation, Subject, Workload, gate};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
 use hedgerow_sink::parquet::ParquetStatus;
@@ -268,11 +268,11 @@ impl Reporter {
         }
     }
 
-    /// How many cases the last hour brought that nobody was told of.
-    pub fn listed(&mut self, cases: u64) {
+    /// How many cases the last hour brought that nobody was told of, and why.
+    pub fn listed(&mut self, listed: &Listed) {
         match self.json {
-            true => self.status(json!({ "listed": cases })),
-            false => self.note(&text::listed(cases)),
+            true => self.status(json!({ "listed": listed.cases(), "why": listed })),
+            false => self.note(&text::listed(listed)),
         }
     }
 

@@ -28,6 +28,7 @@ fn snapshot() -> Snapshot {
         classes: Class::ALL.map(class).to_vec(),
         campaign_floor: None,
         only_listed: Vec::new(),
+        hours_missing: 0.0,
     };
     let status = Status {
         mode: Some(Mode::Monitor),

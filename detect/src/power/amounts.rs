@@ -98,6 +98,21 @@ impl Amount {
         }
     }
 
+    /// Usual windows with what falls into each of so much of it.
+    fn windows(
+        self,
+        stage: &Stage,
+        usual: &[(Scale, Imagined)],
+        span: Span,
+        n: u64,
+    ) -> impl Iterator<Item = (Scale, Imagined)> {
+        usual.iter().map(move |(scale, usual)| {
+            let mut window = usual.clone();
+            self.add(stage, &mut window, span.share(n, *scale));
+            (*scale, window)
+        })
+    }
+
     /// The events that deeds of amount are made of; none where there is no such deed.
     fn events(self, stage: &Stage, amount: u64) -> Vec<Event> {
         match self {
@@ -153,19 +168,27 @@ impl Span {
 impl Trial<'_> {
     /// The least amount of a span that would be told; `None` where none would.
     pub fn least(&mut self, stage: &Stage, amount: Amount, span: Span) -> Option<u64> {
-        let windows: Vec<(Scale, Imagined)> = [Scale::Seconds5, Scale::Minute]
-            .into_iter()
-            .map(|scale| (scale, self.usual(&stage.subject, scale)))
-            .collect();
+        let windows = self.windows(stage);
         let told = |trial: &mut Self, n: u64| {
             trial.tells_deeds(stage, amount, span, n)
-                || windows.iter().any(|(scale, usual)| {
-                    let mut window = usual.clone();
-                    amount.add(stage, &mut window, span.share(n, *scale));
-                    trial.tells(&window, *scale)
-                })
+                || amount
+                    .windows(stage, &windows, span, n)
+                    .any(|(scale, window)| trial.tells(&stage.subject, &window, scale))
         };
         least(amount.most(span), |n| told(self, n))
+    }
+
+    /// The least amount that would be listed, where none is told.
+    pub fn least_listed(&self, stage: &Stage, amount: Amount, span: Span) -> Option<u64> {
+        let windows = self.windows(stage);
+        least(amount.most(span), |n| {
+            let mut windows = amount.windows(stage, &windows, span, n);
+            windows.any(|(scale, window)| self.above(&window, scale).is_some())
+        })
+    }
+
+    fn windows(&self, stage: &Stage) -> [(Scale, Imagined); 2] {
+        [Scale::Seconds5, Scale::Minute].map(|scale| (scale, self.usual(&stage.subject, scale)))
     }
 
     /// Whether the deeds in an amount would be told: at once, or in an hour's pieces.
@@ -195,7 +218,7 @@ impl Trial<'_> {
             [Scale::Seconds5, Scale::Minute].into_iter().any(|scale| {
                 let mut window = self.usual(subject, scale);
                 events.iter().for_each(|event| window.observe(event));
-                self.tells(&window, scale)
+                self.tells(subject, &window, scale)
             })
         })
     }

@@ -110,13 +110,19 @@ pub enum Why {
     Relearning,
 }
 
-/// The least amount that would be told, by a program that is hardest to catch.
+/// The least amount that would be told, by the known program that is hardest to catch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AmountPower {
     pub amount: Amount,
     pub span: Span,
     /// `None` where no amount would.
     pub least: Option<u64>,
+    /// The least that would be listed, where none is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<u64>,
+    /// Hours for which the program must be known longer, until its amounts alone are told.
+    #[serde(default)]
+    pub hours_missing: f64,
     pub program: Program,
     /// Nothing measures the program's windows: too few were held back.
     pub unmeasured: bool,
@@ -188,10 +194,12 @@ impl Engine {
             .collect();
         let kinds = CATALOGUE.iter().map(|row| row.deed);
         let deeds = kinds.filter_map(|deed| trial.deed(deed, &stages)).collect();
+        // What a program does that was never seen is measured by nothing of its own.
+        let known_stages = &stages[..subjects.len()];
         let amounts = Amount::ALL
             .into_iter()
             .flat_map(|amount| Span::ALL.map(|span| (amount, span)))
-            .filter_map(|(amount, span)| trial.amount(amount, span, &stages))
+            .filter_map(|(amount, span)| trial.amount(amount, span, known_stages))
             .collect();
         WorkloadPower {
             workload: workload.clone(),
@@ -297,19 +305,27 @@ impl Trial<'_> {
 
     /// The least amount of the program that can do most.
     fn amount(&mut self, amount: Amount, span: Span, stages: &[Stage]) -> Option<AmountPower> {
-        let mut hardest: Option<AmountPower> = None;
+        let mut hardest: Option<(&Stage, Option<u64>)> = None;
         for stage in stages {
             let least = self.least(stage, amount, span);
-            let harder = hardest.as_ref().is_none_or(|hardest| {
-                hardest.least.is_some_and(|known| least.is_none_or(|least| least > known))
+            let harder = hardest.is_none_or(|(_, hardest)| {
+                hardest.is_some_and(|known| least.is_none_or(|least| least > known))
             });
             if harder {
-                let unmeasured = !self.is_measured(stage);
-                let program = stage.subject.program.clone();
-                hardest = Some(AmountPower { amount, span, least, program, unmeasured });
+                hardest = Some((stage, least));
             }
         }
-        hardest
+        let (stage, least) = hardest?;
+        let hours = self.engine.hours_of(&stage.subject);
+        Some(AmountPower {
+            amount,
+            span,
+            least,
+            listed: least.is_none().then(|| self.least_listed(stage, amount, span)).flatten(),
+            hours_missing: self.engine.floors.hours_missing(hours),
+            program: stage.subject.program.clone(),
+            unmeasured: !self.is_measured(stage),
+        })
     }
 
     fn is_measured(&self, stage: &Stage) -> bool {

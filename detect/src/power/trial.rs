@@ -135,15 +135,20 @@ impl<'a> Trial<'a> {
         learned.surprise(&window, scored.first()?)
     }
 
-    /// Whether an imagined window would be told.
-    pub fn tells(&self, imagined: &Imagined, scale: Scale) -> bool {
-        let nats = self.measure(imagined, scale);
-        nats.is_some_and(|nats| {
-            nats >= self.engine.floors.floor(Class::Measure)
-                && self.engine.floors.tells(Class::Measure)
-                // Measures of all workloads share one place.
-                && self.is_free(Class::Measure, &Workload::host(), nats)
-        })
+    /// Whether an imagined window of a subject would be told.
+    pub fn tells(&self, subject: &Subject, imagined: &Imagined, scale: Scale) -> bool {
+        let measures = Class::Measure;
+        // Measures of all workloads share one place.
+        self.engine.floors.tells(measures, self.engine.hours_of(subject))
+            && self
+                .above(imagined, scale)
+                .is_some_and(|nats| self.is_free(measures, &Workload::host(), nats))
+    }
+
+    /// How surprising an imagined window is, where it would be listed at least.
+    pub fn above(&self, imagined: &Imagined, scale: Scale) -> Option<f64> {
+        let floor = self.engine.floors.floor(Class::Measure);
+        self.measure(imagined, scale).filter(|nats| *nats >= floor)
     }
 
     /// Why a deed is not told.

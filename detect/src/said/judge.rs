@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hedgerow_event::{
     Activity, Aspect, Class, DENIAL_NATS, Deed, Disposition, EpochClose, Evidence, Finding, Scale,
+    Subject,
 };
 use hedgerow_features::Window;
 
@@ -13,7 +14,7 @@ use crate::{
     episodes::{Case, Episode},
     lineage::ProcessKey,
     said::finding::campaign_reason,
-    surprise::{campaign, trees::Tree},
+    surprise::{campaign, notices::NotTold, trees::Tree},
     valid,
 };
 
@@ -86,7 +87,7 @@ impl Engine {
     }
 
     /// When a subject first did something in this epoch; later than all others where it did not.
-    pub(crate) fn first_of(&self, subject: &hedgerow_event::Subject) -> u64 {
+    pub(crate) fn first_of(&self, subject: &Subject) -> u64 {
         self.first.get(subject).copied().unwrap_or(u64::MAX)
     }
 
@@ -281,21 +282,21 @@ impl Engine {
         let Some(episode) = self.episodes.get(case) else { return };
         let (told, listed) = (episode.notified, episode.reported.is_some());
         let (class, now) = (episode.class, episode.last_boot_ns);
-        (finding.activity, finding.disposition) = if told {
-            (Activity::Update, Disposition::Alert)
-        } else if nats.filter(|_| self.floors.tells(class)).is_some_and(|nats| {
-            let per_hour = self.floors.per_hour(class);
-            self.notices.admit((class, &finding.subject.workload), per_hour, now, nats)
-        }) {
-            (Activity::Create, Disposition::Alert)
-        } else if listed && evidence.is_empty() {
-            return;
-        } else {
-            if !listed {
-                self.notices.list();
-            }
-            (Activity::Create, Disposition::Suppressed)
+        let not_told = match told {
+            true => None,
+            false => self.not_told((class, nats), &finding.subject, now),
         };
+        if not_told.is_some() && listed && evidence.is_empty() {
+            return;
+        }
+        finding.activity = if told { Activity::Update } else { Activity::Create };
+        if let Some(why) = not_told {
+            if !listed {
+                self.notices.list(why);
+            }
+            finding.disposition = Disposition::Suppressed;
+            finding.reason += &format!("; listed, not told: {}", why.words());
+        }
         let notified = finding.disposition.is_alert();
         let Some(episode) = self.episodes.get_mut(case) else { return };
         episode.notified |= notified;
@@ -304,6 +305,23 @@ impl Engine {
         episode.sequence += 1;
         episode.reported = Some(Box::new(finding.clone()));
         outcomes.push(Outcome::Finding(Box::new(finding), evidence));
+    }
+
+    /// Why a case of a subject would not be told; where it is, its place is taken.
+    fn not_told(
+        &mut self,
+        (class, nats): (Class, Option<f64>),
+        subject: &Subject,
+        now_boot_ns: u64,
+    ) -> Option<NotTold> {
+        let Some(nats) = nats else { return Some(NotTold::BelowFloor) };
+        let hours = if class == Class::Measure { self.hours_of(subject) } else { 0.0 };
+        if !self.floors.tells(class, hours) {
+            return Some(NotTold::LittleKnown(self.floors.hours_missing(hours)));
+        }
+        let per_hour = self.floors.per_hour(class);
+        let case = (class, &subject.workload);
+        (!self.notices.admit(case, per_hour, now_boot_ns, nats)).then_some(NotTold::Room)
     }
 
     /// How a window was judged, with the episode that it is part of.

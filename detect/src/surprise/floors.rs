@@ -15,9 +15,9 @@
 //!
 //! A program's tail tells how far it goes in what it is known for. Besides there is work that nobody
 //! has seen yet, a reload, a deploy, a job of each Sunday, and how far from all else that lies a tail
-//! can't tell. It is as frequent as a thing may be that did not happen in the hours that are known,
-//! 1 / (hours + 2) (Laplace). While that alone is more than measures are allowed, what is above their
-//! floor is suspected, and listed, and not told.
+//! can't tell. It is as frequent as a thing may be that did not happen in the hours in which the
+//! program is known, 1 / (hours + 2) (Laplace; which hours those are, `tails` tells). While that alone is
+//! more than measures are allowed, what is above their floor is suspected, and listed, and not told.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -88,9 +88,12 @@ pub struct Promise {
     /// Least surprise from which what several trees did is told; `None`: nothing is.
     #[serde(default)]
     pub campaign_floor: Option<f64>,
-    /// Classes of which what is above the floor is only listed, since too little is known.
+    /// Classes of which what is above the floor is only listed, since too little is known of the host.
     #[serde(default)]
     pub only_listed: Vec<Class>,
+    /// Hours that are missing until it isn't; of a program that came later there are more.
+    #[serde(default)]
+    pub hours_missing: f64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -114,9 +117,9 @@ pub struct Floors {
     floors: BTreeMap<Class, (f64, f64)>,
     #[serde(default)]
     campaign: Option<(f64, f64)>,
-    /// Work of an hour that nobody has seen yet, as it is expected.
+    /// Hours of the host that tell something of their own.
     #[serde(default)]
-    unseen: f64,
+    known: f64,
     /// The hour that is rescored next.
     #[serde(default)]
     turn: usize,
@@ -173,7 +176,7 @@ impl Floors {
             running: None,
             floors: BTreeMap::new(),
             campaign: None,
-            unseen: 0.0,
+            known: 0.0,
             turn: 0,
         }
     }
@@ -189,6 +192,10 @@ impl Floors {
     /// The hours held back, as they were lived.
     pub fn hours(&self) -> impl Iterator<Item = Hour> + '_ {
         self.hours.iter().map(|hour| Hour { scored: Scored::default(), ..hour.clone() })
+    }
+
+    pub fn asked_per_day(&self) -> f64 {
+        self.per_day
     }
 
     /// Asks for another budget.
@@ -265,8 +272,7 @@ impl Floors {
 
     /// Solves the floors anew.
     pub fn solve(&mut self, rates: &Rates, measured: Measured) {
-        let prior = PRIOR_HOURS / (self.watched() + PRIOR_HOURS);
-        self.unseen = prior / (measured.hours + 2.0);
+        self.known = measured.hours;
         for class in Class::ALL {
             let masses = match class {
                 // A tail's p-values are uniform: programs times exp(-v) expected an hour.
@@ -333,9 +339,30 @@ impl Floors {
         self.floors.get(&class).map_or(f64::INFINITY, |(floor, _)| *floor)
     }
 
-    /// Whether what is above the floor of its class is told, or only listed.
-    pub fn tells(&self, class: Class) -> bool {
-        class != Class::Measure || self.unseen <= self.per_hour(class)
+    /// Whether what is above the floor of its class is told, or only listed; of measures by the hours since
+    /// their program was first measured.
+    pub fn tells(&self, class: Class, hours: f64) -> bool {
+        class != Class::Measure || self.unseen(hours) <= self.per_hour(class)
+    }
+
+    /// Work of an hour that nobody has seen yet, as it is expected.
+    fn unseen(&self, hours: f64) -> f64 {
+        let prior = PRIOR_HOURS / (self.watched() + PRIOR_HOURS);
+        prior / (hours.min(self.known) + 2.0)
+    }
+
+    /// Hours that are missing until a measure of a program that was first measured so many hours ago is
+    /// told.
+    pub fn hours_missing(&self, hours: f64) -> f64 {
+        let allowed = self.per_hour(Class::Measure);
+        if self.unseen(hours) <= allowed {
+            return 0.0;
+        }
+        let hours = hours.min(self.known);
+        // (watched + t + prior) * (hours + t + 2) = prior / allowed
+        let (a, b) = (self.watched() + PRIOR_HOURS, hours + 2.0);
+        let whole = ((a - b).powi(2) + 4.0 * PRIOR_HOURS / allowed).sqrt();
+        (whole - a - b) / 2.0
     }
 
     /// Least surprise from which what several trees did is told.
@@ -368,7 +395,11 @@ impl Floors {
             hours_held_back: self.watched(),
             classes: classes.into(),
             campaign_floor: Some(self.campaign_floor()).filter(|floor| floor.is_finite()),
-            only_listed: Class::ALL.into_iter().filter(|class| !self.tells(*class)).collect(),
+            only_listed: Class::ALL
+                .into_iter()
+                .filter(|class| !self.tells(*class, self.known))
+                .collect(),
+            hours_missing: self.hours_missing(self.known),
         }
     }
 }
@@ -414,7 +445,8 @@ mod tests {
         assert!(memory >= floors.floor(Class::Intrinsic), "{memory} {floors:?}");
         let program = rates.surprise(Deed::NewProgram, &context(1), 0.0);
         assert!(program < floors.floor(Class::Novelty), "{program} {floors:?}");
-        assert!(floors.promise().expected_per_day <= 1.0, "{:?}", floors.promise());
+        let promise = floors.promise();
+        assert!(promise.expected_per_day <= 1.0, "{promise:?}");
         assert!(!floors.supports(Class::Intrinsic));
     }
 
@@ -443,17 +475,28 @@ mod tests {
 
     #[test]
     fn work_that_nobody_has_seen_yet_is_expected_while_little_is_known() {
-        let rates = rates(400.0);
-        let tells = |per_day: f64, watched: u64, hours: f64| {
+        let floors = |per_day: f64, watched: u64, hours: f64| {
             let mut floors = Floors::new(per_day);
             (0..watched).for_each(|hour| floors.watch(hour, 1.0));
-            floors.solve(&rates, Measured { programs: 20, hours });
-            assert!(floors.floor(Class::Measure).is_finite() && floors.tells(Class::Intrinsic));
-            floors.tells(Class::Measure)
+            floors.solve(&rates(400.0), Measured { programs: 20, hours });
+            assert!(floors.floor(Class::Measure).is_finite());
+            assert!(floors.tells(Class::Intrinsic, 0.0));
+            floors
         };
-        assert!(!tells(1.0, 24, 24.0) && tells(1.0, 100, 100.0));
+        let tells = |per_day, watched, hours, own| {
+            floors(per_day, watched, hours).tells(Class::Measure, own)
+        };
+        assert!(!tells(1.0, 24, 24.0, 24.0) && tells(1.0, 100, 100.0, 100.0));
         // A quarter of an hour that is lived again and again stays one; who asks for more is told sooner.
-        assert!(!tells(1.0, 168, 1.0) && tells(24.0, 6, 6.0));
+        assert!(!tells(1.0, 168, 1.0, 168.0) && tells(24.0, 6, 6.0, 6.0));
+        // A program of yesterday is not known by what its host is.
+        assert!(!tells(1.0, 400, 400.0, 5.0));
+        for (watched, hours) in [(0, 0.0), (24, 24.0), (400, 5.0)] {
+            let missing = floors(1.0, watched, hours).hours_missing(hours).ceil();
+            let after = |more: f64| tells(1.0, watched + more as u64, hours + more, hours + more);
+            assert!(after(missing) && !after(missing - 2.0), "{missing} h after {watched}");
+        }
+        assert_eq!(floors(1.0, 100, 100.0).hours_missing(100.0), 0.0);
     }
 
     #[test]

@@ -27,8 +27,49 @@ pub struct Notices {
     #[serde(default)]
     grave: BTreeSet<Workload>,
     told_ns: VecDeque<u64>,
-    /// Cases past the cap that nobody was told of yet, not even by number.
-    listed: u64,
+    /// Those that nobody was told of yet, not even by number.
+    #[serde(default)]
+    not_told: Listed,
+}
+
+/// Why a case is listed, and nobody is told of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum NotTold {
+    /// Its class had its notifications of this hour.
+    Room,
+    /// An amount alone, of a program that is known too little, by so many hours.
+    LittleKnown(f64),
+    /// It lies below its floor: the responder alone was asked.
+    BelowFloor,
+}
+
+/// Cases that were listed, by why.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Listed {
+    pub no_room: u64,
+    pub little_known: u64,
+    pub below_floor: u64,
+    /// The most hours that were missing to one of which too little is known.
+    pub hours_missing: f64,
+}
+
+impl NotTold {
+    /// For the end of a finding's reason.
+    pub fn words(self) -> String {
+        match self {
+            Self::Room => "this hour's notification of its class is spent".into(),
+            Self::LittleKnown(hours) => {
+                format!("amounts alone are told once its program is known for {hours:.0} h more")
+            }
+            Self::BelowFloor => "it lies below its floor, and went to the responder only".into(),
+        }
+    }
+}
+
+impl Listed {
+    pub fn cases(&self) -> u64 {
+        self.no_room + self.little_known + self.below_floor
+    }
 }
 
 impl Notices {
@@ -66,13 +107,21 @@ impl Notices {
     }
 
     /// A case is kept without being told.
-    pub fn list(&mut self) {
-        self.listed += 1;
+    pub fn list(&mut self, why: NotTold) {
+        let listed = &mut self.not_told;
+        match why {
+            NotTold::Room => listed.no_room += 1,
+            NotTold::LittleKnown(hours) => {
+                listed.little_known += 1;
+                listed.hours_missing = listed.hours_missing.max(hours);
+            }
+            NotTold::BelowFloor => listed.below_floor += 1,
+        }
     }
 
     /// Cases that were listed since the last call.
-    pub fn take_listed(&mut self) -> u64 {
-        std::mem::take(&mut self.listed)
+    pub fn take_listed(&mut self) -> Listed {
+        std::mem::take(&mut self.not_told)
     }
 
     /// Notifications within the last day.

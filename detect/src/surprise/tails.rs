@@ -15,6 +15,16 @@
 //! of n blocks that are independent about ln n are larger than all before them, whatever they are
 //! drawn from. So k records are worth e^k blocks, at most all there are. Beyond the largest value p
 //! is that of so many, and the tail's scale is told by half as many values that differ.
+//!
+//! What life may still bring that nobody has seen is told by the hours in which it would have shown:
+//! hours of the host that are no copies of each other. Each program that varies tells of them, by its
+//! records, and errs by a factor of several; the one of which most seems known errs upwards, the more
+//! programs there are the more, and one that is noisy whatever its host does would speak for all. So a
+//! quarter of what was held back of those must be worth as much (an upper quartile finds nearly all of
+//! 62 hours that differ, and few of a week that one hour was drawn for). A program that does the same
+//! always tells nothing of it: among all programs a share would call a host of steady ones unknown for
+//! ever. And who came later was not there: a program is known for the hours since it was first measured,
+//! at most (`Tails::hours_of`), and one that was never measured for none.
 
 use std::collections::BTreeMap;
 
@@ -40,11 +50,18 @@ const PRIOR_SCALE: f64 = 0.75;
 const EXCESSES_MAX: usize = 16;
 /// Measures that differ by less are the same.
 const SAME: f32 = 0.1;
+/// A program of which so many blocks were larger than all before them varies.
+const RECORDS_LEAST: u32 = 3;
+/// Part of what was held back of programs that vary, which hours that are known must be known of.
+const KNOWN_SHARE: f64 = 0.25;
 
 /// The upper tail of one group's blocks.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Tail {
     windows: u64,
+    /// Hours that were watched before its first window; 0 in what was saved without them.
+    #[serde(default)]
+    since: f64,
     /// Blocks that are over, and the largest measures of them, in descending order.
     blocks: u64,
     largest: Vec<f32>,
@@ -61,6 +78,9 @@ pub struct Tails {
     subjects: BTreeMap<String, Tail>,
     workloads: BTreeMap<Workload, Tail>,
     host: Tail,
+    /// Hours that were watched since windows are held back; 0 in what was saved without them.
+    #[serde(default)]
+    watched: f64,
 }
 
 impl Tail {
@@ -98,6 +118,10 @@ impl Tail {
         let p = seldom.max(1.0 / (self.evidence() + 2.0));
         let largest = f64::from(self.largest.first().map_or(running, |kept| kept.max(running)));
         (self.far(x - largest) - (BLOCKS_PER_HOUR * p).ln()).max(0.0)
+    }
+
+    fn varies(&self) -> bool {
+        self.records >= RECORDS_LEAST
     }
 
     /// Blocks that the ones held back are worth, of which each would tell something of its own.
@@ -142,7 +166,18 @@ impl Tails {
             subjects: subjects.into_iter().map(|(name, held)| (name, tail(held))).collect(),
             workloads: workloads.into_iter().map(|(name, held)| (name, tail(held))).collect(),
             host: tail(host),
+            // Until time is watched on.
+            watched: 0.0,
         }
+    }
+
+    /// Adds time in which windows would have been held back.
+    pub fn watch(&mut self, hours: f64) {
+        if self.watched == 0.0 {
+            // As far as what was saved without them tells.
+            self.watched = self.host.blocks as f64 / BLOCKS_PER_HOUR;
+        }
+        self.watched += hours;
     }
 
     /// Holds back a window's measure.
@@ -152,7 +187,8 @@ impl Tails {
         if let Some(own) = self.subjects.get_mut(&name) {
             own.add(x, block);
         } else if self.subjects.len() < GROUPS_MAX {
-            self.subjects.entry(name).or_default().add(x, block);
+            let made = Tail { since: self.watched, ..Tail::default() };
+            self.subjects.entry(name).or_insert(made).add(x, block);
         }
         // The kernel's own counters are like no program's.
         if subject.is_host() {
@@ -184,10 +220,27 @@ impl Tails {
             .or(Some(&self.host).filter(enough))
     }
 
-    /// Hours that what was held back is worth, those of the subject of which most is known.
+    /// Hours that differ from each other, as far as programs that vary tell of them.
     pub fn hours(&self) -> f64 {
-        let blocks = self.subjects.values().map(Tail::evidence).fold(0.0, f64::max);
-        blocks / BLOCKS_PER_HOUR
+        let worth = |tail: &Tail| (tail.evidence(), tail.blocks as f64);
+        let mut known: Vec<(f64, f64)> =
+            self.subjects.values().filter(|tail| tail.varies()).map(worth).collect();
+        if known.is_empty() {
+            known.extend(self.subjects.values().map(worth));
+        }
+        known.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut left = KNOWN_SHARE * known.iter().map(|(_, blocks)| blocks).sum::<f64>();
+        let enough = known.iter().find(|(_, blocks)| {
+            left -= blocks;
+            left <= 0.0
+        });
+        enough.map_or(0.0, |(evidence, _)| evidence / BLOCKS_PER_HOUR)
+    }
+
+    /// Hours since a subject was first measured; none of one that never was.
+    pub fn hours_of(&self, subject: &Subject) -> f64 {
+        let own = self.subjects.get(&subject.text());
+        own.map_or(0.0, |tail| self.watched - tail.since)
     }
 
     /// Subjects that are measured.
@@ -261,6 +314,72 @@ mod tests {
         }
         assert!(tails.surprise(&subject(), 9.0).unwrap() < 6.0);
         assert!(tails.surprise(&subject(), 60.0).unwrap() > 9.0);
+    }
+
+    /// Hours that are known of programs with blocks of their own: `largest` of one in a block of an hour.
+    fn hours(programs: usize, hours: u32, largest: &mut dyn FnMut(usize, u32) -> f64) -> f64 {
+        let mut tails = Tails::default();
+        for program in 0..programs {
+            let workload = Workload::new(format!("s{program}.service"));
+            let subject = Subject::new(workload, Program::new("/usr/bin/web"));
+            for block in 0..=12 * hours {
+                tails.hold_back(&subject, largest(program, block), block * BLOCK_EPOCHS);
+            }
+        }
+        tails.hours()
+    }
+
+    #[test]
+    fn hours_are_known_by_programs_that_vary_and_not_by_the_one_of_which_most_seems_known() {
+        const PROGRAMS: usize = 100;
+        let mut rng = SmallRng::seed_from_u64(4);
+        let mut fresh = || {
+            // The largest of sixty.
+            let most = rng.gen_range(0.0f64..1.0).powf(1.0 / 60.0);
+            -(1.0 - most).max(1e-12).ln()
+        };
+        let different = hours(PROGRAMS, 62, &mut |_, _| fresh());
+        assert!(different > 50.0, "{different}");
+        // A week for which an hour was drawn again and again, in pieces of ten minutes.
+        let hour: Vec<Vec<f64>> =
+            (0..PROGRAMS).map(|_| (0..12).map(|_| fresh()).collect()).collect();
+        let mut draw = SmallRng::seed_from_u64(5);
+        let drawn: Vec<usize> = (0..=7 * 24 * 6).map(|_| 2 * draw.gen_range(0..6)).collect();
+        let lived = |program: usize, block: u32| {
+            hour[program][drawn[block as usize / 2] + block as usize % 2]
+        };
+        let copies = hours(PROGRAMS, 7 * 24, &mut |program, block| lived(program, block));
+        assert!(copies < 10.0, "{copies}");
+        let and_noise = hours(PROGRAMS, 7 * 24, &mut |program, block| match program {
+            0 => fresh(),
+            _ => lived(program, block),
+        });
+        assert!(and_noise < 10.0, "{and_noise}");
+        // Steady programs say nothing, so that the one that isn't is believed.
+        let steady = hours(21, 62, &mut |program, _| if program == 0 { fresh() } else { 1.0 });
+        assert!(steady > 10.0, "{steady}");
+    }
+
+    #[test]
+    fn a_program_is_known_since_it_was_first_measured() {
+        let later = Subject::new(Workload::new("late.service"), Program::new("/usr/bin/late"));
+        let mut tails = Tails::default();
+        for hour in 0..10 {
+            tails.watch(1.0);
+            tails.hold_back(&subject(), 1.0, hour * 720);
+            if hour >= 7 {
+                tails.hold_back(&later, 1.0, hour * 720);
+            }
+        }
+        assert_eq!((tails.hours_of(&subject()), tails.hours_of(&later)), (9.0, 2.0));
+        let stranger = Subject::new(Workload::new("new.service"), Program::new("/bin/x"));
+        assert_eq!(tails.hours_of(&stranger), 0.0);
+        // What was saved without the hours has those that its blocks tell of.
+        let mut old = Tails { watched: 0.0, ..tails };
+        old.subjects.values_mut().for_each(|tail| tail.since = 0.0);
+        let blocks = old.host.blocks as f64 / BLOCKS_PER_HOUR;
+        old.watch(1.0);
+        assert_eq!(old.hours_of(&subject()), blocks + 1.0);
     }
 
     /// A quarter of an hour that is lived again and again is known no better after a day than after an

@@ -313,7 +313,8 @@ fn what_the_budget_has_no_room_for_is_counted_to_be_told() {
     }
     assert_eq!(dispositions.iter().filter(|told| **told).count(), 1, "{dispositions:?}");
     assert!(dispositions.len() > 1);
-    assert_eq!((engine.take_listed(), engine.take_listed()), (1, 0));
+    let listed = engine.take_listed();
+    assert_eq!((listed.no_room, listed.cases(), engine.take_listed().cases()), (1, 1, 0));
 }
 
 /// The level of a denial is its own: where a noisy past, or a small budget, lets nothing be told, the
@@ -332,6 +333,8 @@ fn what_is_below_its_floor_is_still_put_to_the_responder() {
     assert_eq!(found.len(), 1, "{found:?}");
     let (finding, evidence) = &found[0];
     assert_eq!(finding.disposition, Disposition::Suppressed);
+    assert!(finding.reason.contains("went to the responder only"), "{}", finding.reason);
+    assert_eq!(engine.take_listed().below_floor, 1);
     assert!(evidence.as_ref().is_some_and(|evidence| evidence.surprise >= DENIAL_NATS));
 }
 

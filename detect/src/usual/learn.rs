@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hedgerow_event::{Class, EpochClose, Scale, Workload};
+use hedgerow_event::{Class, EpochClose, Scale, Subject, Workload};
 use hedgerow_features::{Set, Window};
 
 use crate::{
@@ -48,6 +48,7 @@ impl Engine {
         if self.phase != Phase::Fill {
             self.floors.watch(close.end_boot_ns / HOUR_NS, hours);
         }
+        self.learned.values_mut().for_each(|learned| learned.tails.watch(hours));
         for (_, tree) in self.trees.over(close.end_boot_ns) {
             self.take_in(tree);
         }
@@ -143,11 +144,19 @@ impl Engine {
 
     pub(crate) fn solve(&mut self) {
         self.watch();
-        let tails = || self.learned.values().map(|learned| &learned.tails);
-        let programs =
-            tails().map(Tails::programs).sum::<usize>().max(self.rates.programs()).max(1);
-        let hours = tails().map(Tails::hours).fold(0.0, f64::max);
+        let programs = self.tails().map(Tails::programs).sum::<usize>();
+        let programs = programs.max(self.rates.programs()).max(1);
+        let hours = self.tails().map(Tails::hours).fold(0.0, f64::max);
         self.floors.rescore(&self.rates);
         self.floors.solve(&self.rates, Measured { programs, hours });
+    }
+
+    fn tails(&self) -> impl Iterator<Item = &Tails> {
+        self.learned.values().map(|learned| &learned.tails)
+    }
+
+    /// Hours since a subject was first measured.
+    pub(crate) fn hours_of(&self, subject: &Subject) -> f64 {
+        self.tails().map(|tails| tails.hours_of(subject)).fold(0.0, f64::max)
     }
 }

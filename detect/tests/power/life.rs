@@ -191,7 +191,15 @@ impl Host {
         }
     }
 
+    /// Ends an epoch; gives what somebody is told of.
     pub fn close(&mut self, engine: &mut Engine) -> Vec<Finding> {
+        let mut found = self.all(engine);
+        found.retain(|found| found.disposition.is_alert());
+        found
+    }
+
+    /// The same with what is listed.
+    pub fn all(&mut self, engine: &mut Engine) -> Vec<Finding> {
         let start = u64::from(self.epoch) * EPOCH_NS;
         let close = EpochClose {
             epoch: Epoch(self.epoch),
@@ -210,7 +218,7 @@ impl Host {
                 Outcome::Finding(finding, _) => Some(*finding),
                 _ => None,
             })
-            .filter(|found| found.activity == Activity::Create && found.disposition.is_alert())
+            .filter(|found| found.activity == Activity::Create)
             .collect()
     }
 

@@ -8,7 +8,7 @@ use std::{cell::RefCell, collections::BTreeSet, sync::Arc};
 
 use hedgerow_detect::{
     Engine, SavedModel,
-    power::{Amount, Hidden, Power, Span, WorkloadPower, ways},
+    power::{Amount, AmountPower, Hidden, Power, Span, WorkloadPower, ways},
 };
 use hedgerow_event::{
     Class as DeedClass, Deed, Digest, Finding, FlowDirection, FlowPhase, Object, Origin, Peer,
@@ -308,6 +308,47 @@ fn a_notification_that_is_spent_is_a_reason_in_its_hour_only() {
         engine.power(Some(&hedgerow_event::Workload::new("none")), None).unwrap().workloads,
         []
     );
+}
+
+/// A host of which an hour is known, at one alert a day.
+#[test]
+fn what_an_amount_alone_would_only_be_listed_from_is_said_and_the_finding_says_why() {
+    let lab = Lab::new();
+    let budget = &lab.power.budget;
+    assert_eq!(budget.only_listed, [DeedClass::Measure]);
+    assert!((50.0..70.0).contains(&budget.hours_missing), "{}", budget.hours_missing);
+    let listed = |one: &&AmountPower| {
+        one.listed.is_some() && (one.amount, one.span) == (Amount::Unlinks, Span::Seconds5)
+    };
+    let (power, one) = lab
+        .power
+        .workloads
+        .iter()
+        .find_map(|power| power.amounts.iter().find(listed).map(|one| (power, one)))
+        .unwrap();
+    assert!(one.least.is_none() && one.hours_missing >= budget.hours_missing);
+    let who = subject(power.workload.as_str(), &one.program);
+    let mut engine = Engine::scoring(settings(LEARN_EPOCHS), lab.saved.clone()).unwrap();
+    let mut host = Host::new(9);
+    host.epoch = lab.epoch;
+    let its = life::PROGRAMS.iter().find(|(_, program, ..)| *program == &*who.program.path);
+    let tgid = its.unwrap().2;
+    let mut found = Vec::new();
+    // To the end of the minute, whose window may be the one that tells.
+    for at in 0..12 {
+        host.live(&mut engine);
+        if at == 0 {
+            let unlinks = [(Class::Unlink, 2 * one.listed.unwrap())];
+            engine.observe(&host.row(&who, tgid, &unlinks));
+        }
+        found.extend(host.all(&mut engine));
+    }
+    let is_its = |found: &&Finding| found.class == DeedClass::Measure && *found.subject == *who;
+    let found = found.iter().find(is_its).unwrap();
+    assert!(!found.disposition.is_alert(), "{found:?}");
+    assert!(found.reason.contains("listed, not told: amounts alone"), "{}", found.reason);
+    let listed = engine.take_listed();
+    assert!(listed.little_known > 0 && listed.no_room == 0, "{listed:?}");
 }
 
 /// A program of one workload reads what it never read; an operator accepts that.
