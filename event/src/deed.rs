@@ -148,7 +148,7 @@ deeds! {
     NewChild "new_child" Novelty Lineage 12.0 "was never seen to be started by this program"
         "first exec of a program by this parent program";
     UnderListener "under_listener" Intrinsic Lineage 0.02 "was never seen under a service that listens for connections"
-        "first exec of a program by this parent, with a listening ancestor and no login";
+        "first exec of a program by this parent, with a listening ancestor, or where the parent accepted connections in many epochs of learning (its calls, counted), and no login";
     SocketStreams "socket_streams" Intrinsic Streams 0.02 "has a network connection for its standard streams"
         "exec with an IPv4 or IPv6 socket as descriptor 0, 1 or 2, never seen of this program";
     Privilege "privilege" Intrinsic Rights 0.02 "changed its rights in a way never seen"

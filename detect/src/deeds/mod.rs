@@ -14,6 +14,7 @@ pub mod lineage;
 mod most;
 pub mod objects;
 pub mod processes;
+mod servers;
 #[cfg(test)]
 mod tests;
 pub mod trades;
@@ -21,9 +22,9 @@ pub mod trades;
 use std::sync::Arc;
 
 use hedgerow_event::{
-    Deed, Event, FlowDirection, HostCounters, Object, Origin, Protocol, Subject, calls::Class,
+    Deed, Event, Exec, FlowDirection, HostCounters, Object, Origin, Protocol, Subject, calls::Class,
 };
-use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, ItemKey, Set};
+use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, ItemKey, Set, parent_of};
 use serde::{Deserialize, Serialize};
 
 pub use self::amounts::is_amount;
@@ -32,6 +33,7 @@ use self::{
     files::Files,
     firsts::Firsts,
     processes::Processes,
+    servers::Servers,
 };
 
 /// What is watched for beyond first-seen sets, bounded. The sets and amounts are learned and kept
@@ -46,6 +48,7 @@ pub struct Deeds {
     firsts: Firsts,
     files: Files,
     amounts: Amounts,
+    servers: Servers,
     #[serde(skip)]
     processes: Processes,
 }
@@ -66,6 +69,9 @@ impl Deeds {
         let subject = &event.actor.subject;
         if learning && matches!(event.origin, Origin::Row(_) | Origin::Exec(_)) {
             self.firsts.watch(&subject.workload);
+        }
+        if learning && let Origin::Row(row) = &event.origin {
+            self.servers.learn(items.subject(subject), event, row);
         }
         let mut done = Done::new();
         self.firsts_in(items, event, baseline, &mut done);
@@ -110,7 +116,7 @@ impl Deeds {
     fn firsts_in(&mut self, items: ItemKey, event: &Event, baseline: &Baseline, done: &mut Done) {
         match &event.origin {
             Origin::Exec(exec) => {
-                execs::deeds(event, exec, done);
+                execs::deeds(event, exec, self.is_served(items, event, exec, baseline), done);
                 self.files.observe_exec(items, event, exec, done);
             }
             Origin::Call(call) => {
@@ -154,9 +160,23 @@ impl Deeds {
         self.learned += other.learned;
         self.files.absorb(other.files);
         self.amounts.absorb(other.amounts);
+        self.servers.absorb(other.servers);
         if let Some(items) = self.key {
             self.firsts.absorb(other.firsts, items);
         }
+    }
+
+    /// Whether an exec's parent is of the same workload, serves connections for a living, and was never
+    /// seen to start this.
+    fn is_served(&self, items: ItemKey, event: &Event, exec: &Exec, baseline: &Baseline) -> bool {
+        let child = &event.actor.subject;
+        let Some(parent) = parent_of(event, exec) else { return false };
+        let pair = || items.child(&parent.program, &child.program);
+        parent.workload == child.workload
+            && self.servers.has(items.subject(parent))
+            && baseline
+                .known(&parent.workload)
+                .is_some_and(|known| known.is_new(Set::Children, pair()))
     }
 
     /// Learns what an object names, at an operator's word or because nobody suspected it.
@@ -219,6 +239,7 @@ impl Deeds {
         self.firsts.refused()
             + self.files.refused()
             + self.amounts.refused()
+            + self.servers.refused()
             + self.processes.evicted()
     }
 }

@@ -1,3 +1,5 @@
+use hedgerow_event::calls::Class;
+
 use super::*;
 
 #[test]
@@ -36,6 +38,33 @@ fn what_a_service_starts_is_told_and_what_a_login_starts_is_not() {
         exec.parent = Some(who("/bin/sh", 9).subject());
     });
     assert_eq!(told, did(Deed::UnderListener, "/bin/sh"));
+}
+
+/// PHP behind a web server listens on a socket of the file system, which the kernel's word for a
+/// listener doesn't tell of.
+#[test]
+fn what_a_program_starts_that_serves_for_a_living_is_told() {
+    let calls =
+        |accepted: bool| [(Class::Read.index(), 40), (Class::Accept.index(), u32::from(accepted))];
+    let started_by = |host: &mut Host, parent: &Who, child: &str| {
+        host.exec(&who(child, 7), |exec| exec.parent = Some(parent.subject()))
+    };
+    let mut host = Host::new();
+    let (php, daemon) = (who("/usr/sbin/php-fpm", 4), who("/usr/sbin/daemon", 5));
+    for epoch in 1..=40 {
+        host.epoch = epoch;
+        // Several threads of an epoch are one; a control socket is asked now and then.
+        (0..2).for_each(|_| drop(host.row(&php, &calls(epoch % 3 == 0))));
+        (0..9).for_each(|_| drop(host.row(&daemon, &calls(epoch % 20 == 0))));
+    }
+    started_by(&mut host, &php, "/usr/bin/convert");
+    host.end_learning();
+    assert!(started_by(&mut host, &php, "/usr/bin/convert").is_empty());
+    let told = started_by(&mut host, &php, "/bin/sh");
+    assert_eq!(told, did(Deed::UnderListener, "/usr/sbin/php-fpm"));
+    assert!(started_by(&mut host, &daemon, "/bin/sh").is_empty());
+    let elsewhere = php.of("other.service");
+    assert!(started_by(&mut host, &elsewhere, "/bin/sh").is_empty(), "another workload's");
 }
 
 #[test]

@@ -25,6 +25,7 @@ pub struct Host {
     pub baseline: Baseline,
     pub learning: bool,
     pub now_ns: u64,
+    pub epoch: u32,
 }
 
 /// Who acts.
@@ -62,6 +63,7 @@ impl Host {
             baseline: Baseline::new(ItemKey(7), 1),
             learning: true,
             now_ns: 3600 * SECOND_NS,
+            epoch: 1,
         }
     }
 
@@ -92,7 +94,7 @@ impl Host {
     }
 
     pub fn objects(&mut self, who: &Who, origin: Origin) -> Vec<Object> {
-        let mut event = common::event(&who.subject(), 1, who.tgid, origin);
+        let mut event = common::event(&who.subject(), self.epoch, who.tgid, origin);
         event.time_boot_ns = self.now_ns;
         event.actor = Actor {
             tgid: who.tgid,
