@@ -1,5 +1,5 @@
 //! A container host: small containers of busybox in mount, process and host-name namespaces and a
-//! cgroup of their own, on an overlay of one image, started and ended by a loop.
+//! cgroup of their own, on an overlay of one image that is their root, started and ended by a loop.
 
 use std::{
     fs,
@@ -31,9 +31,9 @@ while :; do for n in 0 1; do
 mkdir -p c$n/upper c$n/work c$n/root @CGROUP@/box$n
 sh -c 'echo $$ > @CGROUP@/box'$n'/cgroup.procs; exec unshare -m -p -u --fork sh -c \"mount -t overlay \
 overlay -o lowerdir=image,upperdir=c'$n'/upper,workdir=c'$n'/work c'$n'/root && mount --bind volume \
-c'$n'/root/volume && exec chroot c'$n'/root /bin/sh /job\"'
+c'$n'/root/volume && cd c'$n'/root && pivot_root . mnt && umount -l /mnt && exec chroot . /bin/sh /job\"'
 rm -rf c$n; rmdir @CGROUP@/box$n; done; done";
-const APPLETS: [&str; 24] = [
+const APPLETS: [&str; 25] = [
     "sh",
     "ls",
     "cat",
@@ -57,6 +57,7 @@ const APPLETS: [&str; 24] = [
     "ln",
     "ps",
     "chroot",
+    "grep",
     "setuidgid",
 ];
 
@@ -76,9 +77,11 @@ pub(super) fn start(lab: &Lab) -> Result<Running> {
         let path = image.join("bin").join(applet);
         symlink("busybox", &path).at("link", path)?;
     }
-    for (name, text) in
-        [("job", JOB), ("etc/passwd", "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n")]
-    {
+    for (name, text) in [
+        ("job", JOB),
+        ("etc/passwd", "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n"),
+        ("etc/shadow", "root:*:19000:0:99999:7:::\n"),
+    ] {
         let path = image.join(name);
         fs::write(&path, text).at("write", path)?;
     }

@@ -40,8 +40,10 @@ fn peer(text: &str) -> String {
 
 fn dropped(stage: &Stage<'_>, place: &str) -> String {
     let path = format!("{place}/.{}", stage.token());
+    // Where `id` is the shell's own, it has no file to copy.
     format!(
-        "mkdir {path} && cp $(command -v id) {path}/update && {path}/update; {path}/update -u; rm -r {path}"
+        "mkdir {path} && cp $(command -v id | grep / || echo /bin/busybox) {path}/update && \
+         {path}/update; {path}/update -u; rm -r {path}"
     )
 }
 
