@@ -338,6 +338,8 @@ fn child_without_room(name: &str, mode: Mode) -> (String, u64) {
         .args(["-c", "read go; (/bin/true; exit $?); echo $?; read end"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        // It says "Killed" there, in the middle of a line of whoever runs the tests.
+        .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let start_boot_ns = bench.responder.start_of(shell.id()).unwrap().unwrap();
