@@ -18,10 +18,19 @@ struct mptcp_sock___deny {
 	int dummy;
 };
 
+struct sock_common___deny {
+	unsigned char skc_net_refcnt : 1;
+};
+
 struct sock___deny {
+	struct sock_common___deny __sk_common;
 	struct {
 		int owned;
 	} sk_lock;
+};
+
+struct sk_buff___deny {
+	struct sock___deny *sk;
 };
 
 #pragma clang attribute pop

@@ -85,19 +85,31 @@ static __always_inline struct deny_task *borrower(const struct deny_socket *sock
 	return denied;
 }
 
-/*
- * Whether it is the running process that sends. TCP also sends from interrupts, whoever runs; yet
- * never on a socket that a process has locked, as one does that writes or reads. Datagrams are sent
- * by who asks for it.
- */
-static __always_inline bool sends_itself(struct bpf_sock *sk)
+/* What is sent on them leaves in the call that asks for it, mostly without the socket's lock. */
+static __always_inline bool sends_datagrams(struct bpf_sock *sk)
 {
-	struct tcp_sock *tcp;
+	return sk->type == SOCK_RAW || sk->protocol == IPPROTO_UDP ||
+	       sk->protocol == IPPROTO_UDPLITE || sk->protocol == IPPROTO_ICMP ||
+	       sk->protocol == IPPROTO_ICMPV6;
+}
 
-	if (sk->protocol != IPPROTO_TCP)
+/*
+ * Whether it is the running process that sends. The kernel sends from interrupts, too, whoever
+ * runs: by sockets of its own, which hold no network namespace, such as those of ICMP; and TCP and
+ * SCTP by any socket, yet never by one that a process has locked, as one does that writes or reads.
+ * A listener answers locked or not, and writes nothing itself; SCTP's may.
+ */
+static __always_inline bool sends_itself(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	struct sock___deny *sock = BPF_CORE_READ((struct sk_buff___deny *)skb, sk);
+
+	if (!BPF_CORE_READ_BITFIELD_PROBED(sock, __sk_common.skc_net_refcnt))
+		return false;
+	if (sends_datagrams(sk))
 		return true;
-	tcp = bpf_skc_to_tcp_sock(sk);
-	return tcp && ((struct sock___deny *)tcp)->sk_lock.owned;
+	if (sk->state == TCP_LISTEN && sk->protocol != IPPROTO_SCTP)
+		return false;
+	return BPF_CORE_READ(sock, sk_lock.owned);
 }
 
 /*
@@ -192,7 +204,7 @@ static __always_inline int packet(struct __sk_buff *skb, bool egress)
 	held = socket ?: held_instead(sk);
 	if (refuses(&query, held))
 		return 0;
-	if (sender && sends_itself(sk) && !deny_allows(&query) &&
+	if (sender && sends_itself(skb, sk) && !deny_allows(&query) &&
 	    deny_entry_refuses(&query, sender->id)) {
 		/* What TCP was given is sent again later, by nobody in particular. */
 		if (!held)

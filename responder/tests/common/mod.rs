@@ -2,8 +2,10 @@
 //! Needs nothing but itself, so that it runs in a guest without a shell.
 #![allow(clippy::unwrap_used, dead_code)]
 
+mod locked;
 mod ring;
 mod stage;
+mod wire;
 
 use std::{
     fs,

@@ -17,7 +17,12 @@ use std::{
 use hedgerow_event::{Mode, Target};
 use hedgerow_responder::{Options, Responder};
 
-use super::{MARK, Puppet, Sink, operator, peer, ring};
+use super::{
+    MARK, Puppet, Sink,
+    locked::Locked,
+    operator, peer, ring,
+    wire::{self, Wire},
+};
 
 /// Plays; returns at once in the test process itself.
 pub fn play() {
@@ -44,6 +49,9 @@ struct Stage {
     bound: HashMap<String, UdpSocket>,
     sub: Option<Puppet>,
     daemon: Option<Responder>,
+    wire: Option<Wire>,
+    /// A listener that stands, and what keeps it locked.
+    locked: Option<(Option<Locked>, TcpListener)>,
 }
 
 impl Stage {
@@ -90,7 +98,23 @@ impl Stage {
                 return Ok(ended(mortal(socket)?));
             }
             // A standing raw socket of this address; its packets pass no hook but those of packets.
-            "raw" => self.raw = Some(raw_of(address()?)?),
+            "raw" => self.raw = Some(raw_of(address()?, EXPERIMENT)?),
+            "icmp" => self.raw = Some(raw_of(address()?, libc::IPPROTO_ICMP)?),
+            // `syn FROM TO`, `echo FROM TO`: packets that no hook of a cgroup sees.
+            "wire" => self.wire = Some(Wire::open()?),
+            "syn" => {
+                self.wire.as_ref().ok_or_else(gone)?.send(&wire::syn(wire::ends(rest)?))?;
+            }
+            "echo" => {
+                self.wire.as_ref().ok_or_else(gone)?.send(&wire::echo(wire::ends(rest)?))?;
+            }
+            "lock" => {
+                let (locked, listener) = Locked::listener(rest)?;
+                let address = locked.address;
+                self.locked = Some((Some(locked), listener));
+                return Ok(address.to_string());
+            }
+            "unlock" => self.locked.as_mut().ok_or_else(gone)?.0 = None,
             "rawsend" => send_raw(self.raw.as_ref().ok_or_else(gone)?, address()?)?,
             "rawrecv" => receive_raw(self.raw.as_ref().ok_or_else(gone)?)?,
             "write" => {
@@ -109,6 +133,7 @@ impl Stage {
                 udp.connect(address()?)?;
                 self.udp = Some(udp);
             }
+            "reconnect" => self.udp.as_ref().ok_or_else(gone)?.connect(address()?)?,
             "usend" => {
                 self.udp.as_ref().ok_or_else(gone)?.send(rest.as_bytes())?;
             }
@@ -351,9 +376,9 @@ fn mortal(deed: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<i32> {
 /// For experiments, RFC 3692.
 const EXPERIMENT: i32 = 253;
 
-fn raw_of(address: SocketAddr) -> std::io::Result<OwnedFd> {
+fn raw_of(address: SocketAddr, protocol: i32) -> std::io::Result<OwnedFd> {
     let SocketAddr::V4(address) = address else { unimplemented!() };
-    let socket = new_socket(libc::AF_INET, libc::SOCK_RAW, EXPERIMENT)?;
+    let socket = new_socket(libc::AF_INET, libc::SOCK_RAW, protocol)?;
     let name = ipv4_name(address);
     let length = size_of_val(&name) as libc::socklen_t;
     let patience = libc::timeval { tv_sec: 0, tv_usec: 300_000 };
