@@ -1,6 +1,7 @@
 //! What is never denied automatically. Pure; [`gather`] reads the host's own part of it.
 
 pub mod facts;
+mod files;
 pub mod gather;
 pub(crate) mod remembered;
 
@@ -11,7 +12,7 @@ use std::{
 
 use hedgerow_event::{Evidence, FileKey, Object, Subject, Workload};
 
-use self::gather::Protected;
+use self::{files::Files, gather::Protected};
 use crate::target::{mask, plain};
 
 /// Workloads that use a private address before it counts as infrastructure.
@@ -23,9 +24,6 @@ const ADMIN_NS: i64 = 30 * 24 * 3600 * 1_000_000_000;
 const BASELINE_MAX: usize = 65_536;
 /// Private addresses whose users are counted. When full, further ones count as shared.
 const SHARED_MAX: usize = 16_384;
-
-/// Files known to have been run, by the workloads that ran them. When full, none is exclusive.
-const FILES_MAX: usize = 65_536;
 
 /// Programs that keep the host reachable and repairable: refusing them locks the operator out. They
 /// are named by full path, never by name, and only while they are where they belong.
@@ -109,8 +107,7 @@ pub struct ProtectedSet {
     baseline_size: usize,
     overflowed: HashSet<Workload>,
     private_users: HashMap<IpAddr, HashSet<Workload>>,
-    files: HashMap<FileKey, HashSet<Workload>>,
-    files_size: usize,
+    files: Files,
     /// Something was seen that was not known.
     changed: bool,
     /// Wall time of the last successful admin login from there.
@@ -132,8 +129,7 @@ impl Default for ProtectedSet {
             baseline_size: 0,
             overflowed: HashSet::new(),
             private_users: HashMap::new(),
-            files: HashMap::new(),
-            files_size: 0,
+            files: Files::default(),
             changed: false,
             admin_logins: HashMap::new(),
             own: HashSet::from([1]),
@@ -240,18 +236,17 @@ impl ProtectedSet {
 
     /// A file that a workload ran.
     pub fn use_file(&mut self, file: FileKey, workload: &Workload) {
-        if self.files_size < FILES_MAX
-            && self.files.entry(file).or_default().insert(workload.clone())
-        {
-            self.files_size += 1;
-            self.changed = true;
-        }
+        self.changed |= self.files.add(file, workload);
     }
 
-    /// No other workload has run the file, as far as is known; past what can be known, none is.
+    /// No other workload has run the file, as far as is known.
     pub fn is_exclusive(&self, file: FileKey, workload: &Workload) -> bool {
-        self.files_size < FILES_MAX
-            && self.files.get(&file).is_none_or(|users| users.iter().all(|user| user == workload))
+        self.files.is_exclusive(file, workload)
+    }
+
+    /// Files that made room for others.
+    pub fn files_forgotten(&self) -> u64 {
+        self.files.forgotten()
     }
 
     /// An admin logged in from there.

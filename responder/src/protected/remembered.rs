@@ -13,7 +13,7 @@ use std::{
 use hedgerow_event::{FileKey, Workload};
 use serde::{Deserialize, Serialize};
 
-use super::{BASELINE_MAX, FILES_MAX, ProtectedSet, SHARED_MAX};
+use super::{BASELINE_MAX, ProtectedSet, SHARED_MAX, files::FILES_MAX};
 use crate::{Error, standing::replace};
 
 const VERSION: u32 = 1;
@@ -31,7 +31,7 @@ pub struct Remembered {
     overflowed: BTreeSet<Workload>,
     /// Workloads that use a private address.
     private_users: BTreeMap<IpAddr, BTreeSet<Workload>>,
-    /// Workloads that ran a file.
+    /// Workloads that ran a file, the one that was used last at the end.
     files: Vec<(FileKey, BTreeSet<Workload>)>,
 }
 
@@ -99,7 +99,7 @@ impl ProtectedSet {
                 .iter()
                 .map(|(address, users)| (*address, sorted(users)))
                 .collect(),
-            files: self.files.iter().map(|(file, users)| (*file, sorted(users))).collect(),
+            files: self.files.by_use().map(|(file, users)| (file, sorted(users))).collect(),
         }
     }
 
