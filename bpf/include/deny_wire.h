@@ -52,6 +52,13 @@ enum deny_mode {
 	DENY_ENFORCE = 2,
 };
 
+enum deny_kind {
+	DENY_KIND_PEER = 1,
+	DENY_KIND_TREE,
+	DENY_KIND_PROGRAM,
+	DENY_KIND_CGROUP,
+};
+
 /* 0 means expired: nothing in BPF is permanent. */
 struct deny_entry {
 	__u64 expiry_boot_ns;
@@ -152,7 +159,8 @@ struct deny_socket {
 	/* Of a TCP socket: the generation and the peer for which no entry was met; 0 is none. */
 	__u64 passed;
 	__u32 tgid;
-	__u32 pad;
+	/* The listing (see deny_socket_record) that found a holder outside of the denied trees. */
+	__u32 shared_in;
 };
 
 /*
@@ -185,7 +193,7 @@ struct deny_control {
 	__u64 root_id;
 };
 
-/* One socket of one process, as the socket iterator reports it. */
+/* One socket of one process, as the socket iterator reports it where it is denied or listens. */
 struct deny_socket_record {
 	__u64 cookie;
 	/* Entry that matches by peer, program or cgroup, and by task tree; 0 is none. */
@@ -204,6 +212,8 @@ struct deny_socket_record {
 	__u8 state;
 	__u8 pad[3];
 	__u32 interface; /* that it is bound to; 0: any */
+	__u32 listing;   /* number of the iterator's run */
+	__u32 pad2;
 };
 
 #endif

@@ -40,6 +40,14 @@ static __always_inline __u64 decide(struct deny_query *query, __u32 tgid,
 	return deny_refuses(query);
 }
 
+/* An entry for a peer refuses that peer; the socket may send to others. */
+static __always_inline bool is_of_peer(__u64 id)
+{
+	struct deny_entry *entry = bpf_map_lookup_elem(&deny_entries, &id);
+
+	return entry && entry->kind == DENY_KIND_PEER;
+}
+
 static __always_inline int address_verb(struct bpf_sock_addr *ctx, __u32 verb, bool ipv4)
 {
 	const struct deny_asked *asked = deny_armed(verb);
@@ -66,6 +74,8 @@ static __always_inline int address_verb(struct bpf_sock_addr *ctx, __u32 verb, b
 	id = decide(&query, tgid, socket);
 	if (!id)
 		return 1;
+	if (is_of_peer(id))
+		return 0;
 	/* The socket stays denied when it is handed to another process. */
 	socket = bpf_sk_storage_get(&deny_sockets, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
 	if (socket) {

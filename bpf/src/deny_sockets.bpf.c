@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Lists the sockets of every process, each with the entry that denies it, so that user space can
- * mark and destroy what stands when an entry is made.
+ * Lists the sockets that are denied, with the entry that does so, for user space to mark and
+ * destroy what stands when an entry is made; and those that listen. Processes that share a table of
+ * descriptors are visited one by one, each with the whole table: nothing is told of others'
+ * sockets. Whether somebody outside of the denied trees holds a socket stands in the socket.
  */
 #include "deny_kernel.h"
 #include "deny_match.bpf.h"
@@ -60,6 +62,7 @@ int deny_list_sockets(struct bpf_iter__task_file *ctx)
 	struct socket *socket;
 	struct sock *sk;
 	__u32 tgid;
+	bool denied;
 
 	if (!task || !file)
 		return 0;
@@ -73,6 +76,7 @@ int deny_list_sockets(struct bpf_iter__task_file *ctx)
 	record.cookie = bpf_get_socket_cookie(sk);
 	record.tgid = tgid;
 	record.fd = ctx->fd;
+	record.listing = ctx->meta->session_id;
 	tuple(&record, sk);
 
 	process = bpf_map_lookup_elem(&deny_processes, &tgid);
@@ -103,6 +107,10 @@ int deny_list_sockets(struct bpf_iter__task_file *ctx)
 		record.tree_id =
 			deny_tree_refuses(&query, tgid, task->group_leader->start_boottime);
 	}
-	bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+	if (marked && !record.tree_id)
+		marked->shared_in = record.listing;
+	denied = record.id || record.tree_id;
+	if (denied || record.state == TCP_LISTEN)
+		bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }

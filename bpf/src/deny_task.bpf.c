@@ -132,6 +132,21 @@ static __always_inline void doom(struct deny_control *control, __u32 tgid, __u64
 		control->doomed_until_boot_ns = entry->expiry_boot_ns;
 }
 
+/* The last of its threads has exited, or is about to pass deny_exit. */
+static __always_inline bool has_exited(struct task_struct *task)
+{
+	return !task->signal->live.counter;
+}
+
+static __always_inline void pardon(__u32 tgid)
+{
+	__u32 index = tgid / 64;
+	__u64 *word = bpf_map_lookup_elem(&deny_doomed, &index);
+
+	if (word && *word & (1ULL << (tgid % 64)))
+		__sync_fetch_and_and(word, ~(1ULL << (tgid % 64)));
+}
+
 /* sched_process_fork(struct task_struct *parent, struct task_struct *child), before it first runs
  */
 SEC("tp_btf/sched_process_fork")
@@ -196,16 +211,12 @@ SEC("tp_btf/sched_process_exit")
 int BPF_PROG(deny_exit, struct task_struct *task)
 {
 	__u32 tgid = task->tgid;
-	__u32 index = tgid / 64;
-	__u64 *word;
 
-	if (task->signal->live.counter)
+	if (!has_exited(task))
 		return 0;
 	bpf_map_delete_elem(&deny_processes, &tgid);
 	bpf_map_delete_elem(&deny_tasks, &tgid);
-	word = bpf_map_lookup_elem(&deny_doomed, &index);
-	if (word && *word & (1ULL << (tgid % 64)))
-		__sync_fetch_and_and(word, ~(1ULL << (tgid % 64)));
+	pardon(tgid);
 	return 0;
 }
 
@@ -289,6 +300,9 @@ int deny_spread(struct bpf_iter__task *ctx)
 
 	if (!task || !control || task->pid != task->tgid || task->tgid == 1)
 		return 0;
+	/* Nobody has waited for it: deny_exit has forgotten it, and would not do so again. */
+	if (has_exited(task))
+		return 0;
 	now = bpf_ktime_get_boot_ns();
 	tgid = task->tgid;
 	known = bpf_map_lookup_elem(&deny_tasks, &tgid);
@@ -308,10 +322,14 @@ int deny_spread(struct bpf_iter__task *ctx)
 		struct deny_task copy = {task->start_boottime, id};
 		__u8 one = 1;
 
-		if (bpf_map_update_elem(&deny_tasks, &tgid, &copy, BPF_ANY))
-			doom(control, tgid, id);
-		else
+		if (!bpf_map_update_elem(&deny_tasks, &tgid, &copy, BPF_ANY)) {
 			bpf_seq_write(ctx->meta->seq, &one, sizeof(one));
+			return 0;
+		}
+		doom(control, tgid, id);
+		/* The bit has no start: it must not wait for the next process of this number. */
+		if (has_exited(task))
+			pardon(tgid);
 	}
 	return 0;
 }

@@ -38,13 +38,16 @@ pub(crate) struct Cut {
     pub dropped_only: u32,
 }
 
-/// Marks and destroys. A socket that closed meanwhile counts as neither.
-pub(crate) fn cut(sockets: &MapHandle, id: u64, standing: Vec<Standing>) -> Cut {
+/// Marks and destroys. A socket that closed meanwhile counts as neither. One that is destroyed for its
+/// peer has no mark: its holder may give it another peer.
+pub(crate) fn cut(sockets: &MapHandle, id: u64, by_peer: bool, standing: Vec<Standing>) -> Cut {
     let mut result = Cut::default();
     let mut by_namespace: HashMap<u32, Vec<Standing>> = HashMap::new();
     for socket in standing {
-        // A mark that fails leaves the drop by peer, owner and cgroup in force.
-        let _ = mark(sockets, id, &socket);
+        if !by_peer || !socket.connected {
+            // A mark that fails leaves the drop by peer, owner and cgroup in force.
+            let _ = mark(sockets, id, &socket);
+        }
         result.dropped_only += u32::from(socket.only_dropped);
         if socket.connected {
             by_namespace.entry(socket.netns).or_default().push(socket);
@@ -74,6 +77,16 @@ fn mark(sockets: &MapHandle, id: u64, standing: &Standing) -> io::Result<()> {
     value.passed = 0;
     put(sockets, &key, &value).map_err(io::Error::other)?;
     Ok(())
+}
+
+/// Whether somebody outside of the denied trees holds the socket, too, as that listing found. In doubt
+/// it is so.
+pub(crate) fn is_shared(sockets: &MapHandle, standing: &Standing, listing: u32) -> bool {
+    let known = borrow(standing).ok().and_then(|fd| {
+        let key = fd.as_raw_fd().to_ne_bytes();
+        get::<deny_socket>(sockets, &key).ok().flatten()
+    });
+    known.is_none_or(|socket| socket.shared_in == listing)
 }
 
 /// A descriptor of our own for a socket of another process.

@@ -7,10 +7,7 @@ use std::{
 
 use hedgerow_bpf::wire::deny_socket_record;
 
-use crate::{
-    Error,
-    wire::{Plain, unmapped},
-};
+use crate::wire::unmapped;
 
 const TCP: u16 = libc::IPPROTO_TCP as u16;
 const MPTCP: u16 = libc::IPPROTO_MPTCP as u16;
@@ -49,51 +46,82 @@ impl Standing {
     }
 }
 
-/// Splits the iterator's bytes.
-///
-/// # Errors
-/// The last record is cut short.
-pub(crate) fn records(bytes: &[u8]) -> Result<Vec<deny_socket_record>, Error> {
-    let size = size_of::<deny_socket_record>();
-    if !bytes.len().is_multiple_of(size) {
-        return Err(Error::Malformed("a socket record is cut short"));
-    }
-    Ok(bytes.chunks_exact(size).filter_map(deny_socket_record::read).collect())
+/// Sockets that one entry cuts. When full: the rest stands, its packets are dropped.
+const SOCKETS_MAX: usize = 65_536;
+
+#[derive(Debug)]
+struct Candidate {
+    standing: Standing,
+    owner_tgid: u32,
+    listing: u32,
+    /// Whoever else holds it.
+    sure: bool,
 }
 
-/// The sockets that entry `id` denies, each once.
+/// The sockets that an entry denies, each once, picked from a listing as it comes.
 ///
 /// A socket that a tree shares with processes outside of it, and did not make, is left alone: it is
 /// the service's listener or its client, and cutting it would stop the service. The connection that a
 /// process has for its standard streams was given to it, whoever made it. What else a tree sends on a
 /// socket of others the packet hook refuses.
-pub(crate) fn denied(records: &[deny_socket_record], id: u64) -> Vec<Standing> {
-    let tree: HashSet<u32> =
-        records.iter().filter(|record| record.tree_id == id).map(|record| record.tgid).collect();
-    let mut shared = HashMap::new();
-    for record in records {
-        *shared.entry(record.cookie).or_insert(false) |= !tree.contains(&record.tgid);
+#[derive(Debug)]
+pub(crate) struct Denied {
+    id: u64,
+    tree: HashSet<u32>,
+    found: Vec<Candidate>,
+    places: HashMap<u64, usize>,
+    /// There were more than [`SOCKETS_MAX`].
+    pub full: bool,
+}
+
+impl Denied {
+    pub fn by(id: u64) -> Self {
+        let (tree, found, places) = (HashSet::new(), Vec::new(), HashMap::new());
+        Self { id, tree, found, places, full: false }
     }
-    let mut seen = HashSet::new();
-    let mut found = Vec::new();
-    for record in records {
-        let given = record.fd <= STREAMS_MAX && standing(record).is_connected();
-        let by_tree = record.tree_id == id
-            && (given
-                || tree.contains(&record.owner_tgid)
-                || shared.get(&record.cookie) == Some(&false));
-        // A peer of many listeners is denied, not they.
-        let by_id = record.id == id && record.state != LISTEN;
-        if (by_id || by_tree) && seen.insert(record.cookie) {
-            found.push(standing(record));
+
+    pub fn take(&mut self, record: &deny_socket_record) {
+        let by_tree = record.tree_id == self.id;
+        if by_tree {
+            self.tree.insert(record.tgid);
         }
+        // A peer of many listeners is denied, not they.
+        let by_id = record.id == self.id && record.state != LISTEN;
+        if !by_id && !by_tree {
+            return;
+        }
+        let standing = standing(record);
+        let given = record.fd <= STREAMS_MAX && standing.is_connected();
+        let sure = by_id || given;
+        if let Some(place) = self.places.get(&record.cookie) {
+            self.found[*place].sure |= sure;
+            return;
+        }
+        if self.found.len() >= SOCKETS_MAX {
+            self.full = true;
+            return;
+        }
+        self.places.insert(record.cookie, self.found.len());
+        let (owner_tgid, listing) = (record.owner_tgid, record.listing);
+        self.found.push(Candidate { standing, owner_tgid, listing, sure });
     }
-    found
+
+    /// What is to be cut; `is_shared` says whether somebody outside of the denied trees holds a socket
+    /// that the tree did not make, by the number of the listing.
+    pub fn sockets(self, is_shared: impl Fn(&Standing, u32) -> bool) -> Vec<Standing> {
+        let Self { tree, found, .. } = self;
+        let cut = |socket: &Candidate| {
+            socket.sure
+                || tree.contains(&socket.owner_tgid)
+                || !is_shared(&socket.standing, socket.listing)
+        };
+        found.into_iter().filter(cut).map(|socket| socket.standing).collect()
+    }
 }
 
 /// The process holds a socket that accepts connections.
-pub(crate) fn listens(records: &[deny_socket_record], tgid: u32) -> bool {
-    records.iter().any(|record| record.tgid == tgid && record.state == LISTEN)
+pub(crate) fn listens(record: &deny_socket_record, tgid: u32) -> bool {
+    record.tgid == tgid && record.state == LISTEN
 }
 
 fn standing(record: &deny_socket_record) -> Standing {
@@ -134,6 +162,15 @@ mod tests {
             state: ESTABLISHED,
             ..Default::default()
         }
+    }
+
+    /// As the kernel does: what is not denied and doesn't listen is not told, yet known as a holder.
+    fn denied(records: &[deny_socket_record], id: u64) -> Vec<Standing> {
+        let mut denied = Denied::by(id);
+        records.iter().for_each(|record| denied.take(record));
+        denied.sockets(|standing, _| {
+            records.iter().any(|other| other.cookie == standing.cookie && other.tree_id == 0)
+        })
     }
 
     fn cookies(records: &[deny_socket_record], id: u64) -> Vec<u64> {
@@ -189,13 +226,33 @@ mod tests {
         multipath.protocol = MPTCP;
         let multipath = &denied(&[multipath], 7)[0];
         assert!(multipath.only_dropped && !multipath.connected);
-        assert!(listens(&[by_peer, listener], 11) && !listens(&[by_peer, listener], 12));
-        assert!(!listens(&[by_peer], 11), "it only connects");
+        assert!(listens(&listener, 11) && !listens(&listener, 12));
+        assert!(!listens(&by_peer, 11), "it only connects");
     }
 
     #[test]
-    fn a_cut_record_is_an_error() {
-        assert!(records(&[0; 87]).is_err());
-        assert_eq!(records(&[0; 176]).unwrap().len(), 2);
+    fn in_doubt_a_socket_is_shared_and_what_is_surely_the_trees_is_cut_all_the_same() {
+        let records = [record(1, 11, 10, 7), record(2, 11, 11, 7), record(3, 11, 10, 0)];
+        let doubt = || {
+            let mut denied = Denied::by(7);
+            records.iter().for_each(|record| denied.take(record));
+            denied
+        };
+        let cookies = |found: Vec<Standing>| found.iter().map(|s| s.cookie).collect::<Vec<_>>();
+        assert_eq!(cookies(doubt().sockets(|_, _| true)), [2]);
+        assert_eq!(cookies(doubt().sockets(|_, _| false)), [1, 2]);
+    }
+
+    #[test]
+    fn what_one_entry_cuts_is_bounded() {
+        let mut denied = Denied::by(7);
+        for cookie in 0..SOCKETS_MAX as u64 {
+            denied.take(&record(cookie, 11, 11, 7));
+            denied.take(&record(cookie, 12, 11, 7));
+        }
+        assert!(!denied.full);
+        denied.take(&record(u64::MAX, 11, 11, 7));
+        assert!(denied.full);
+        assert_eq!(denied.sockets(|_, _| true).len(), SOCKETS_MAX);
     }
 }

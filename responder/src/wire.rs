@@ -49,7 +49,7 @@ plain! {
     deny_process: 168,
     deny_scope: 16,
     deny_socket: 40,
-    deny_socket_record: 88,
+    deny_socket_record: 96,
 }
 
 /// 16 bytes in network order; IPv4 is mapped into `::ffff:0:0/96`.

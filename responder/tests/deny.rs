@@ -108,6 +108,28 @@ fn a_connected_udp_socket_is_cut() {
 }
 
 #[test]
+fn a_socket_that_was_refused_one_peer_sends_to_others() {
+    let mut bench = Bench::new("others");
+    let [denied, other] = ["127.66.9.1", "127.66.9.2"].map(Sink::udp);
+    let (mut unconnected, mut connected) = (Puppet::new(), Puppet::new());
+    unconnected.tell("socket").unwrap();
+    connected.tell(&format!("udp {}", denied.address)).unwrap();
+    let entry = bench.deny(peer("127.66.9.1", 32), 60);
+    assert_eq!(entry.sockets_destroyed, 1);
+    for _ in 0..2 {
+        assert_eq!(unconnected.tell(&format!("sendto {}", denied.address)), Err(EPERM));
+        assert_eq!(unconnected.tell(&format!("sendto {}", other.address)), ok());
+    }
+    assert!(connected.tell("usend cut").is_err());
+    assert_eq!(connected.tell(&format!("reconnect {}", denied.address)), Err(EPERM));
+    assert_eq!(connected.tell(&format!("reconnect {}", other.address)), ok());
+    // That it was cut is told once more.
+    eventually("it sends to another", || connected.tell("usend others").is_ok());
+    eventually("all arrive", || other.bytes() == 8 + 8 + 6);
+    assert_eq!(denied.bytes(), 0);
+}
+
+#[test]
 fn a_task_tree_is_refused_every_verb_with_all_its_descendants() {
     let mut bench = Bench::new("tree");
     let sink = Sink::tcp("127.66.5.1");

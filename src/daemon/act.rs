@@ -282,6 +282,9 @@ impl Actor {
             let finding = alarm::finding(&told, &self.host, state, model_id, now().wall_ns);
             reporter.finding(&finding);
         }
+        for notice in self.responder.iter_mut().flat_map(Responder::take_notices) {
+            reporter.warn(&notice);
+        }
     }
 
     /// What somebody else changed of the deny programs and their maps.

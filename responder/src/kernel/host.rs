@@ -5,6 +5,7 @@ use std::{
     fs, io,
     os::unix::ffi::OsStrExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use crate::{Error, Now};
@@ -62,18 +63,24 @@ pub(crate) fn lsm_refusal() -> Option<String> {
     }
 }
 
+fn read(clock: libc::clockid_t) -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is writable; the clocks that are read exist on every kernel that is supported.
+    unsafe { libc::clock_gettime(clock, &mut time) };
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
 /// Reads both clocks.
 pub fn now() -> Now {
-    let read = |clock| {
-        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: `time` is writable; both clocks exist on every kernel that is supported.
-        unsafe { libc::clock_gettime(clock, &mut time) };
-        time.tv_sec * 1_000_000_000 + time.tv_nsec
-    };
     Now {
         boot_ns: u64::try_from(read(libc::CLOCK_BOOTTIME)).unwrap_or(0),
         wall_ns: read(libc::CLOCK_REALTIME),
     }
+}
+
+/// CPU time that this thread has taken.
+pub(super) fn cpu_time() -> Duration {
+    Duration::from_nanos(u64::try_from(read(libc::CLOCK_THREAD_CPUTIME_ID)).unwrap_or(0))
 }
 
 /// A key for an entry that nobody can guess or meet twice; never 0 nor the id of the doomed.

@@ -19,12 +19,13 @@ use crate::{
 };
 
 fn kind(target: &Target) -> u8 {
-    match target {
-        Target::Peer { .. } => 1,
-        Target::TaskTree { .. } => 2,
-        Target::Program { .. } => 3,
-        Target::Cgroup { .. } => 4,
-    }
+    let kind = match target {
+        Target::Peer { .. } => wire::DENY_KIND_PEER,
+        Target::TaskTree { .. } => wire::DENY_KIND_TREE,
+        Target::Program { .. } => wire::DENY_KIND_PROGRAM,
+        Target::Cgroup { .. } => wire::DENY_KIND_CGROUP,
+    };
+    kind as u8
 }
 
 fn look_for(target: &Target) -> u32 {

@@ -4,9 +4,11 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs,
-    io::Read,
+    io::{ErrorKind, Read},
     mem::MaybeUninit,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use hedgerow_bpf::{
@@ -23,14 +25,20 @@ use super::{
     maps::{get, turn},
     pins::{LINKS, Pin, fresh_name, pinned, pins, remove},
 };
-use crate::{Error, hooks::Hooks};
+use crate::{Error, hooks::Hooks, wire::Plain};
 
-/// What is fixed at load: places in the maps, which tests make small, and the key.
+/// CPU time of a listing of sockets, past which it goes no further: who shares one large table of
+/// descriptors among many processes has each of them listed.
+const LISTING_MAX: Duration = Duration::from_secs(1);
+
+/// What is fixed at load: places in the maps and the time of a listing, which tests make small, and the
+/// key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sizes {
     pub entries: u32,
     pub peers: u32,
     pub tasks: u32,
+    pub listing: Duration,
     /// Behind programs' ids, which entries and what is kept of tasks name.
     pub identity_key: [u64; 2],
 }
@@ -41,6 +49,7 @@ impl Default for Sizes {
             entries: wire::DENY_ENTRIES_MAX,
             peers: wire::DENY_PEERS_MAX,
             tasks: wire::DENY_TASKS_MAX,
+            listing: LISTING_MAX,
             identity_key: [0; 2],
         }
     }
@@ -55,6 +64,9 @@ pub(crate) struct Kernel {
     /// What this kernel has of the table.
     pub hooks: Hooks,
     list_sockets: Link,
+    listing: Duration,
+    /// Listings that came to no end.
+    cut_short: AtomicU64,
     spread: Link,
     pub(super) notes: MapHandle,
     pub(super) directory: PathBuf,
@@ -88,7 +100,7 @@ impl Kernel {
             .deny_enter_tasks
             .attach()
             .map_err(Error::bpf("can't attach the task iterator"))?;
-        drain(&enter)?;
+        drain(&enter, None, |_| Ok(()))?;
         let list_sockets = skel
             .progs
             .deny_list_sockets
@@ -106,18 +118,39 @@ impl Kernel {
             adopted: adopted || before::aside(directory).exists(),
             hooks,
             list_sockets,
+            listing: sizes.listing,
+            cut_short: AtomicU64::new(0),
             spread,
             directory: directory.to_owned(),
             pins: pins(directory),
         };
         // Sockets older than the hooks get their owner.
-        kernel.list_sockets()?;
+        kernel.list_sockets(|_| {})?;
         Ok(kernel)
     }
 
-    /// Every IPv4 and IPv6 socket of every process, as raw `deny_socket_record`s.
-    pub fn list_sockets(&self) -> Result<Vec<u8>, Error> {
-        drain(&self.list_sockets)
+    /// Hands over the IPv4 and IPv6 sockets of all processes that are denied or listen, one for each
+    /// descriptor. False where time was up before all were looked at.
+    pub fn list_sockets(
+        &self,
+        mut take: impl FnMut(&wire::deny_socket_record),
+    ) -> Result<bool, Error> {
+        let whole = drain(&self.list_sockets, Some(self.listing), |bytes| {
+            let size = size_of::<wire::deny_socket_record>();
+            if !bytes.len().is_multiple_of(size) {
+                return Err(Error::Malformed("a socket record is cut short"));
+            }
+            let records = bytes.chunks_exact(size).filter_map(wire::deny_socket_record::read);
+            records.for_each(|record| take(&record));
+            Ok(())
+        })?;
+        self.cut_short.fetch_add(u64::from(!whole), Ordering::Relaxed);
+        Ok(whole)
+    }
+
+    /// Listings of sockets that came to no end since the start.
+    pub fn cut_short(&self) -> u64 {
+        self.cut_short.load(Ordering::Relaxed)
     }
 
     /// Enters the living members of a tree, until a pass finds no new one. Its root may have exited.
@@ -127,7 +160,12 @@ impl Kernel {
             control.root_id = id;
         })?;
         for _ in 0..SPREAD_PASSES_MAX {
-            if drain(&self.spread)?.is_empty() {
+            let mut fresh = 0;
+            drain(&self.spread, None, |bytes| {
+                fresh += bytes.len();
+                Ok(())
+            })?;
+            if fresh == 0 {
                 break;
             }
         }
@@ -266,9 +304,30 @@ pub(crate) fn remove_all(directory: &Path) -> Result<(), Error> {
     remove(directory)
 }
 
-fn drain(link: &Link) -> Result<Vec<u8>, Error> {
+/// More than the kernel hands over at once, which is whole records.
+const READ_BYTES: usize = 64 << 10;
+
+/// Runs an iterator to its end, or until it has taken that CPU time and `false` is returned. One call of
+/// the kernel looks at no more than a million objects.
+fn drain(
+    link: &Link,
+    within: Option<Duration>,
+    mut take: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<bool, Error> {
     let mut iterator = Iter::new(link).map_err(Error::bpf("can't start an iterator"))?;
-    let mut bytes = Vec::new();
-    iterator.read_to_end(&mut bytes).map_err(Error::io("can't read an iterator"))?;
-    Ok(bytes)
+    let mut bytes = vec![0; READ_BYTES];
+    let begun = host::cpu_time();
+    loop {
+        match iterator.read(&mut bytes) {
+            Ok(0) => return Ok(true),
+            Ok(size) => take(&bytes[..size])?,
+            // Of a million objects there was nothing to tell.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("can't read an iterator")(error)),
+        }
+        if within.is_some_and(|within| host::cpu_time().saturating_sub(begun) >= within) {
+            return Ok(false);
+        }
+    }
 }

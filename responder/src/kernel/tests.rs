@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -351,6 +351,130 @@ fn child_without_room(name: &str, mode: Mode) -> (String, u64) {
     shell.kill().unwrap();
     shell.wait().unwrap();
     (said, bench.responder.doomed())
+}
+
+/// Processes that come of a fork: what they do after it are system calls alone.
+struct Forked(libc::pid_t);
+
+impl Forked {
+    fn new(life: impl FnOnce()) -> Self {
+        // SAFETY: the child makes system calls until it is killed with its parent's thread.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            rest(life);
+        }
+        Self(child)
+    }
+}
+
+/// Lives as long as its parent, and doesn't return.
+fn rest(life: impl FnOnce()) -> ! {
+    // SAFETY: plain system calls.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        life();
+        loop {
+            libc::pause();
+        }
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        // SAFETY: plain system calls about our own child.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+/// A process that nobody has waited for is listed, and the hook of exits has passed.
+#[test]
+fn who_has_exited_dooms_no_later_process_of_its_number() {
+    let sizes = Sizes { tasks: 1, ..Sizes::default() };
+    let mut bench = Bench::new("zombie", sizes, Limits::default());
+    let (mut told, tells) = std::io::pipe().unwrap();
+    let parent = Forked::new(|| {
+        // SAFETY: plain system calls; the bytes have the length that is passed.
+        unsafe {
+            let zombie = libc::fork();
+            if zombie == 0 {
+                libc::_exit(0);
+            }
+            let bytes = zombie.to_ne_bytes();
+            libc::write(tells.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
+        }
+    });
+    let mut zombie = [0; 4];
+    told.read_exact(&mut zombie).unwrap();
+    let zombie = i32::from_ne_bytes(zombie);
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while !std::fs::read_to_string(format!("/proc/{zombie}/stat")).unwrap().contains(") Z ") {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let tgid = parent.0 as u32;
+    let start_boot_ns = bench.responder.start_of(tgid).unwrap().unwrap();
+    let tree = Target::TaskTree { tgid, start_boot_ns };
+    bench.responder.deny(request(tree, Rule::Operator)).unwrap();
+    assert_eq!(bench.responder.doomed(), 0);
+}
+
+/// Descriptors of the table, where the host lets us have so many, and of all processes that share it:
+/// more than a million, past which one call of the kernel doesn't go.
+const TABLE: u32 = 100_000;
+const SHARED: u32 = 1_100_000;
+
+#[test]
+fn a_table_of_descriptors_that_many_processes_share_is_not_copied_for_each() {
+    let mut bench = Bench::new("table", Sizes::default(), Limits::default());
+    let socket = UdpSocket::bind("127.68.5.1:0").unwrap();
+    let (mut told, tells) = std::io::pipe().unwrap();
+    let _crowd = Forked::new(|| {
+        // SAFETY: plain system calls on descriptors of our own; without a stack clone is a fork.
+        unsafe {
+            let room = libc::rlimit { rlim_cur: 200_000, rlim_max: 200_000 };
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const room);
+            let mut made = 0u32;
+            while made < TABLE && libc::dup(socket.as_raw_fd()) >= 0 {
+                made += 1;
+            }
+            let flags = libc::CLONE_FILES | libc::SIGCHLD;
+            for _ in 0..SHARED / made.max(1) {
+                if libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) == 0 {
+                    rest(|| {});
+                }
+            }
+            let bytes = made.to_ne_bytes();
+            libc::write(tells.as_raw_fd(), bytes.as_ptr().cast(), bytes.len());
+        }
+    });
+    let mut made = [0; 4];
+    told.read_exact(&mut made).unwrap();
+    assert!(u32::from_ne_bytes(made) >= 1000);
+    let told = bench.responder.told_of(socket.local_addr().unwrap().port());
+    assert_eq!(told, 0, "nothing denies it");
+    let reason = bench.responder.deny(request(peer("127.68.5.9"), Rule::Operator)).unwrap().reason;
+    assert!(!reason.contains("could not"), "{reason}");
+}
+
+#[test]
+fn what_there_was_no_time_to_look_at_stands_is_told_and_its_packets_are_dropped() {
+    let sizes = Sizes { listing: Duration::ZERO, ..Sizes::default() };
+    let mut bench = Bench::new("hurry", sizes, Limits::default());
+    bench.responder.take_notices();
+    let mut pair = Pair::new("127.68.6.1");
+    assert_eq!(pair.sends(1, Duration::from_secs(20)), 1);
+    for address in ["127.68.6.1", "127.68.6.2"] {
+        let told = bench.responder.deny(request(peer(address), Rule::Operator)).unwrap();
+        assert!(told.reason.contains("too many descriptors"), "{}", told.reason);
+        let notices = bench.responder.take_notices();
+        assert_eq!(notices.len(), 1, "{notices:?}");
+        assert!(bench.responder.take_notices().is_empty(), "told once");
+    }
+    assert_eq!(pair.sends(1, Duration::from_millis(300)), 0);
 }
 
 fn first_line(child: &mut Child) -> String {

@@ -176,9 +176,17 @@ impl Responder {
         if now.boot_ns.saturating_sub(*start_boot_ns) < unit::LISTENS_MIN_NS {
             return Ok(None);
         }
-        let sockets = sockets::records(&self.kernel.list_sockets()?)?;
-        let listens = sockets::listens(&sockets, *tgid);
-        Ok(listens.then(|| format!("it has listened for {} for long", unit.display())))
+        let mut listens = false;
+        let whole =
+            self.kernel.list_sockets(|record| listens |= sockets::listens(record, *tgid))?;
+        let unit = unit.display();
+        Ok(match (listens, whole) {
+            (true, _) => Some(format!("it has listened for {unit} for long")),
+            (false, true) => None,
+            (false, false) => Some(format!(
+                "it may have listened for {unit} for long: there are too many descriptors to tell"
+            )),
+        })
     }
 
     /// The live entry that stops the target already.

@@ -5,12 +5,12 @@ use hedgerow_event::{Action, Mode, Remediation, Target, Workload};
 use super::{Checked, Responder, disarmed};
 use crate::{
     Error, Refusal,
-    cut::cut,
+    cut::{cut, is_shared},
     entry::{Due, Entry},
     hooks::Key,
     kernel::{self, Insert},
     ledger::{Decision, NOT_INSTALLED},
-    sockets,
+    sockets::Denied,
 };
 
 /// What normal life has shown is saved after so many ticks, where anything is new.
@@ -64,9 +64,17 @@ impl Responder {
     pub(super) fn cut(&self, entry: &mut Entry) -> Result<String, Error> {
         let mut why = entry.reason.clone();
         if entry.mode == Mode::Enforce {
-            let standing = sockets::records(&self.kernel.list_sockets()?)?;
-            let denied = sockets::denied(&standing, entry.id);
-            let result = cut(&self.kernel.maps.sockets, entry.id, denied);
+            let sockets = &self.kernel.maps.sockets;
+            let mut denied = Denied::by(entry.id);
+            let whole = self.kernel.list_sockets(|record| denied.take(record))?;
+            if denied.full || !whole {
+                why += "; there are too many descriptors to look at all of them: sockets that were \
+                        not looked at are not destroyed, their packets are dropped";
+            }
+            let denied =
+                denied.sockets(|socket, listing| !whole || is_shared(sockets, socket, listing));
+            let by_peer = matches!(entry.target, Target::Peer { .. });
+            let result = cut(sockets, entry.id, by_peer, denied);
             // Marks hold from here on.
             self.kernel.maps.changed()?;
             entry.sockets_destroyed += result.destroyed;

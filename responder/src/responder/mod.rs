@@ -84,6 +84,8 @@ pub struct Responder {
     /// What was found or given up at start, told by the first tick.
     pending: Vec<Remediation>,
     alarms: Vec<Alarm>,
+    /// Listings cut short, and files forgotten, of which it was told.
+    noticed: (u64, u64),
 }
 
 impl Responder {
@@ -128,6 +130,7 @@ impl Responder {
             own: Own::read(&kernel::cgroup_root()?),
             pending: Vec::new(),
             alarms: Vec::new(),
+            noticed: (0, 0),
         };
         let path = std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned());
         responder.protected.set_own(responder.own.tgids.clone(), path);
@@ -236,6 +239,28 @@ impl Responder {
         std::mem::take(&mut self.alarms)
     }
 
+    /// What there was no time or no room for since the last call, for the log: each time that sockets
+    /// were too many, and once that files were.
+    pub fn take_notices(&mut self) -> Vec<String> {
+        let (short, forgotten) = (self.kernel.cut_short(), self.protected.files_forgotten());
+        let mut notices = Vec::new();
+        if short > self.noticed.0 {
+            notices.push(format!(
+                "there are too many descriptors on this host to look at all of them in time ({short} \
+                 times since the start): what stands when an entry is made is cut in part"
+            ));
+        }
+        if forgotten > 0 && self.noticed.1 == 0 {
+            notices.push(
+                "more files were executed than can be remembered: the oldest are forgotten, of the \
+                 workload that ran the most"
+                    .to_owned(),
+            );
+        }
+        self.noticed = (short, forgotten);
+        notices
+    }
+
     /// Whose order the next calls follow, until the next of these: told in their ledger lines.
     pub fn ordered_by(&mut self, by: Option<By>) {
         self.by = by;
@@ -309,6 +334,15 @@ impl Responder {
         let key = socket.as_raw_fd().to_ne_bytes();
         let socket = get::<hedgerow_bpf::wire::deny_socket>(&self.kernel.maps.sockets, &key);
         socket.expect("a socket's storage is readable").map_or(0, |socket| socket.passed)
+    }
+    /// Records of sockets at a local port that a listing hands over.
+    pub(crate) fn told_of(&self, port: u16) -> usize {
+        let mut told = 0;
+        let listing = self.kernel.list_sockets(|record| {
+            told += usize::from(record.local_port == port);
+        });
+        listing.expect("sockets are listed");
+        told
     }
     pub(crate) fn doomed(&self) -> u64 {
         self.kernel.maps.control().expect("the control word is readable").doomed

@@ -52,6 +52,27 @@ pub const BUSY: Part = Part {
             )],
         ),
         row(
+            "tables of descriptors that are listed once for each process that shares them",
+            &[
+                unit(
+                    "responder",
+                    "kernel::tests::a_table_of_descriptors_that_many_processes_share_is_not_copied_for_each",
+                ),
+                unit(
+                    "responder",
+                    "kernel::tests::what_there_was_no_time_to_look_at_stands_is_told_and_its_packets_are_dropped",
+                ),
+                unit("responder", "sockets::tests::what_one_entry_cuts_is_bounded"),
+            ],
+        ),
+        row(
+            "so many files executed that no program is known to be a workload's own",
+            &[unit(
+                "responder",
+                "protected::files::tests::a_flood_of_files_costs_who_makes_it_its_oldest_and_nobody_else",
+            )],
+        ),
+        row(
             "packets and tries keep a wrong block for ever; --for is not what is asked",
             &[
                 deny("order", "packets_from_outside_are_dropped_and_keep_no_entry"),

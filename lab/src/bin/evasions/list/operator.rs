@@ -13,6 +13,30 @@ pub const OPERATOR: Part = Part {
             )],
         ),
         row(
+            "a spinning denied process takes a service's listener, or the kernel's answers, along",
+            &[
+                deny(
+                    "bystanders",
+                    "a_listener_that_answers_while_a_denied_process_runs_goes_on_listening",
+                ),
+                deny(
+                    "bystanders",
+                    "what_the_kernel_itself_answers_while_a_denied_process_runs_is_sent",
+                ),
+            ],
+        ),
+        row(
+            "an entry for one peer refuses a socket all others",
+            &[deny("deny", "a_socket_that_was_refused_one_peer_sends_to_others")],
+        ),
+        row(
+            "the number of a process that has exited is refused to the next",
+            &[unit(
+                "responder",
+                "kernel::tests::who_has_exited_dooms_no_later_process_of_its_number",
+            )],
+        ),
+        row(
             "a restart forgets the baseline; the host's root cgroup is a target",
             &[
                 unit(

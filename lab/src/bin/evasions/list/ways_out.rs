@@ -103,7 +103,7 @@ pub const WAYS_OUT: Part = Part {
                     "sockets::tests::a_connection_for_standard_streams_was_given_to_the_tree_and_a_listener_was_not",
                 ),
             ],
-            "who only reads a connection of others, other than its standard streams, goes on reading",
+            "who only reads a connection of others, other than its standard streams, goes on reading; what TCP holds back of what is written there (MSG_MORE, TCP_CORK, Nagle) leaves by a timer or an answer, in nobody's name, until a packet that left in the call itself has marked the socket",
         ),
         row("child cgroups", &[deny("deny", "a_denied_cgroup_is_not_escaped_into_a_child_cgroup")]),
         row(
