@@ -14,6 +14,17 @@ pub const VERSION: u32 = 1;
 pub const FILES_MAX: usize = 65_536;
 /// Programs in workloads. Full: one more is counted with its file, without a name.
 pub const USERS_MAX: usize = 16_384;
+/// Longest path: what the kernel tells (256 bytes), each byte of it written as a replacement. A longer
+/// one is counted.
+pub const PATH_BYTES_MAX: usize = 1024;
+/// What all files and users take as they are written. Full: as [`FILES_MAX`] and [`USERS_MAX`] say. It
+/// is half as much again as the most files take whose paths are of the usual length.
+pub const BYTES_MAX: usize = 48 << 20;
+/// Largest file: all of that, and what stands around it.
+pub const FILE_BYTES_MAX: u64 = BYTES_MAX as u64 + (128 << 10);
+/// The most that a file takes beside its path, and a user beside its names.
+const ENTRY_BYTES: usize = 336;
+const USER_BYTES: usize = 32;
 /// Programs named with a file; the rest is a number.
 pub const BY_MAX: usize = 8;
 /// Times of watching, and gaps. Full: the oldest two become one, which is longer.
@@ -74,6 +85,9 @@ pub struct Record {
     pub gaps: Vec<Span>,
     /// Uses of files that found no room.
     pub refused: u64,
+    /// Uses of files whose path is longer than [`PATH_BYTES_MAX`].
+    #[serde(default)]
+    pub too_long: u64,
     pub users: Vec<User>,
     pub files: Vec<Entry>,
 }
@@ -106,10 +120,30 @@ fn push(spans: &mut Vec<Span>, span: Span) {
     }
 }
 
+/// Bytes of a text as JSON, at most.
+fn written(text: &str) -> usize {
+    let of = |byte: u8| match byte {
+        b'"' | b'\\' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(of).sum()
+}
+
+fn entry_bytes(key: &Key) -> usize {
+    ENTRY_BYTES + written(&key.path)
+}
+
+fn user_bytes(user: &User) -> usize {
+    USER_BYTES + written(&user.workload) + written(&user.program)
+}
+
 /// The table as it grows.
 #[derive(Debug, Default)]
 pub struct Table {
     record: Record,
+    /// What files and users take, of [`BYTES_MAX`].
+    bytes: usize,
     files: HashMap<Key, usize>,
     users: HashMap<User, u32>,
 }
@@ -118,20 +152,34 @@ impl Table {
     /// Goes on with what an earlier run wrote, from `now_ns` on.
     pub fn begin(before: Record, now_ns: i64) -> Self {
         let mut record = Record { version: VERSION, ..before };
-        record.files.truncate(FILES_MAX);
         record.users.truncate(USERS_MAX);
+        let mut bytes: usize = record.users.iter().map(user_bytes).sum();
+        // Of what another version wrote; what this one wrote has room.
+        let fits = |entry: &&Entry| {
+            let after = bytes + entry_bytes(&entry.key);
+            let fits = after <= BYTES_MAX && entry.key.path.len() <= PATH_BYTES_MAX;
+            bytes = if fits { after } else { bytes };
+            fits
+        };
+        let fitting = record.files.iter().take(FILES_MAX).take_while(fits).count();
+        record.refused += (record.files.len() - fitting) as u64;
+        record.files.truncate(fitting);
         push(&mut record.watched, Span { from_ns: now_ns, to_ns: now_ns });
         let files = record.files.iter().enumerate().map(|(at, one)| (one.key.clone(), at));
         let users = record.users.iter().zip(0..).map(|(user, at)| (user.clone(), at));
-        Self { files: files.collect(), users: users.collect(), record }
+        Self { files: files.collect(), users: users.collect(), bytes, record }
     }
 
     /// Notes a use.
     pub fn used(&mut self, key: Key, how: Use, user: User, now_ns: i64) {
+        if key.path.len() > PATH_BYTES_MAX {
+            self.record.too_long += 1;
+            return;
+        }
         let user = self.user(user);
-        let at = match self.files.get(&key) {
-            Some(at) => *at,
-            None if self.record.files.len() >= FILES_MAX => {
+        let at = match self.files.get(&key).copied() {
+            Some(at) => at,
+            None if self.record.files.len() >= FILES_MAX || !self.takes(entry_bytes(&key)) => {
                 self.record.refused += 1;
                 return;
             }
@@ -158,12 +206,20 @@ impl Table {
             return Some(*at);
         }
         let at = u32::try_from(self.record.users.len()).ok()?;
-        if self.record.users.len() >= USERS_MAX {
+        if self.record.users.len() >= USERS_MAX || !self.takes(user_bytes(&user)) {
             return None;
         }
         self.record.users.push(user.clone());
         self.users.insert(user, at);
         Some(at)
+    }
+
+    /// Takes room where there is as much.
+    fn takes(&mut self, bytes: usize) -> bool {
+        let after = self.bytes + bytes;
+        let fits = after <= BYTES_MAX;
+        self.bytes = if fits { after } else { self.bytes };
+        fits
     }
 
     /// It was watched up to now; `lost` says that not everything came since the last call.
@@ -242,6 +298,57 @@ mod tests {
             push(&mut table.record.gaps, Span { from_ns: 1, to_ns: 2 });
         }
         assert_eq!(table.record.gaps.len(), SPANS_MAX);
+    }
+
+    #[test]
+    fn long_paths_of_control_bytes_fill_the_table_before_the_memory_and_it_is_read_again() {
+        let mut table = Table::begin(Record::default(), 0);
+        let hostile = |number: usize| format!("/{number:06}{}", "\u{1}".repeat(PATH_BYTES_MAX - 7));
+        let mut most = 0;
+        while table.refused() == 0 {
+            let user = user(&hostile(most));
+            let key = Key { device: u64::MAX, inode: u64::MAX, ..key(&hostile(most)) };
+            table.used(key.clone(), Use::Mapped, user, i64::MIN);
+            for other in 0..2 * BY_MAX {
+                table.used(key.clone(), Use::Mapped, self::user(&other.to_string()), i64::MIN);
+            }
+            most += 1;
+        }
+        assert!(most < FILES_MAX / 8, "{most}");
+        let bytes = table.write().unwrap();
+        assert!(bytes.len() as u64 <= FILE_BYTES_MAX, "{}", bytes.len());
+        assert!(table.bytes <= BYTES_MAX);
+        let again = Table::begin(Record::parse(&bytes).unwrap(), 0);
+        assert_eq!(
+            (again.record.files.len(), again.bytes),
+            (table.record.files.len(), table.bytes)
+        );
+        let refused = again.refused();
+        let mut again = again;
+        again.used(key(&"x".repeat(PATH_BYTES_MAX + 1)), Use::Ran, user("/a"), 1);
+        assert_eq!((again.record.too_long, again.refused()), (1, refused));
+        // What another version had room for goes, and is counted.
+        let mut large = again.record.clone();
+        large.files.push(Entry { key: key(&hostile(FILES_MAX)), ..large.files[0].clone() });
+        assert_eq!(Table::begin(large, 0).refused(), refused + 1);
+    }
+
+    #[test]
+    fn a_file_and_a_user_take_no_more_than_is_counted_for_them() {
+        let mut table = Table::begin(Record::default(), 0);
+        let before = table.write().unwrap().len();
+        let odd = "/\"\\\u{1}\n\u{7f}é";
+        let key = Key { path: odd.into(), device: u64::MAX, inode: u64::MAX, elsewhere: false };
+        for number in 0..BY_MAX {
+            let workload = format!("{odd}{number}");
+            let user = User { workload, program: odd.into() };
+            table.used(key.clone(), Use::Mapped, user, i64::MIN);
+        }
+        for (user, _) in &mut table.record.files[0].by {
+            *user = USERS_MAX as u32 - 1;
+        }
+        table.record.files[0].more = u64::MAX;
+        assert!(table.write().unwrap().len() - before <= table.bytes);
     }
 
     #[test]

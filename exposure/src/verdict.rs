@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     Live, Place,
     packages::{Databases, Files, Package},
-    record::{BEFORE, Entry, Record, Span, User},
+    record::{BEFORE, Entry, PATH_BYTES_MAX, Record, Span, User},
     report::{Manager, Severity, Vulnerability},
 };
 
@@ -220,7 +220,7 @@ fn empty(vulnerability: &Vulnerability, verdict: Verdict, why: String) -> Row {
 fn row(
     vulnerability: &Vulnerability,
     package: &Package,
-    databases: &Databases,
+    databases: &mut Databases,
     index: &Index<'_>,
     evidence: &Evidence<'_>,
 ) -> Row {
@@ -248,6 +248,10 @@ fn row(
     }
     look_at_record(&mut row, files, databases, index, evidence);
     (row.verdict, row.why) = said(&row, evidence);
+    if row.verdict == Verdict::NotSeen && may_be_too_long(files, databases, evidence) {
+        row.verdict = Verdict::Unknown;
+        row.why = format!("paths of more than {PATH_BYTES_MAX} bytes are not recorded");
+    }
     if row.verdict == Verdict::NotSeen
         && let Some(pid) = unwatched_reader(files, evidence)
     {
@@ -262,16 +266,15 @@ fn row(
 fn look_at_live(
     row: &mut Row,
     files: &Files,
-    databases: &Databases,
+    databases: &mut Databases,
     evidence: &Evidence<'_>,
 ) -> bool {
-    let tree = databases.tree();
-    let root = tree.root().to_string_lossy();
-    let root = root.trim_end_matches('/');
+    let tree = databases.tree_mut();
+    let root = tree.root().to_string_lossy().trim_end_matches('/').to_owned();
     let mut old = false;
     for process in evidence.live {
         let below = |path: &str| match process.place {
-            Place::Here => path.strip_prefix(root).map(str::to_owned),
+            Place::Here => path.strip_prefix(&*root).map(str::to_owned),
             Place::Tree => Some(path.to_owned()),
             Place::Elsewhere => None,
         };
@@ -344,6 +347,13 @@ fn look_at_record(
     row.findings = programs.into_iter().filter_map(|one| evidence.findings.get(one)).sum();
     row.more += seen.len().saturating_sub(NAMED_MAX) as u64;
     row.seen = seen.into_iter().take(NAMED_MAX).collect();
+}
+
+/// Whether a use that was not recorded for the length of its path may be one of these files.
+fn may_be_too_long(files: &Files, databases: &Databases, evidence: &Evidence<'_>) -> bool {
+    let before = databases.tree().root().as_os_str().len();
+    let is_long = |path: &String| before + path.len() > PATH_BYTES_MAX;
+    evidence.record.too_long > 0 && (!files.under.is_empty() || files.paths.iter().any(is_long))
 }
 
 fn interprets(user: &User) -> bool {

@@ -16,7 +16,7 @@ mod whose;
 
 pub use self::{
     mounts::mount_point,
-    open::{image, inside},
+    open::{Root, image, inside},
     reader::{HUNG_MAX, Progress, Reader, Refusals, content},
     whose::Whose,
 };

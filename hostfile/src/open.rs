@@ -1,17 +1,18 @@
 //! Opening what may be a trap.
 
 use std::{
-    ffi::CString,
-    fs::File,
+    ffi::{CString, OsString},
+    fs::{self, File, Metadata},
     io,
     os::{
         fd::{AsRawFd, FromRawFd},
         unix::{ffi::OsStrExt, fs::OpenOptionsExt},
     },
-    path::Path,
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use crate::Refused;
+use crate::{Progress, Refused};
 
 /// A rename or a mount during the walk is no answer (openat2(2)): so often it is tried again.
 const TRIES: usize = 16;
@@ -32,21 +33,89 @@ const PSEUDO: [i64; 11] = [
     0x6165_676c, // pstore
 ];
 
-/// Opens the regular file that `path` names inside the directory `root`, which may be a magic link
-/// such as `/proc/PID/root`: what leads out of it, `..` and absolute links included, is taken as
-/// leading back to it. Nothing but a regular file is ever opened: a device might notice, a FIFO
-/// waits.
+/// Opens the regular file that `path` names inside the directory `root`, as [`Root::file`] does.
 ///
 /// # Errors
-/// There is no such file, or it is one of those.
+/// There is no such file, or it is one of those that are not opened.
 pub fn inside(root: &Path, path: &Path) -> Result<File, Refused> {
-    let directory =
-        File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(root)?;
+    Root::open(root)?.file(path)
+}
+
+/// A directory that others' paths are meant in: what leads out of it, `..` and absolute links included,
+/// is taken as leading back to it. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Root(Arc<File>);
+
+impl Root {
+    /// `path` may be a magic link such as `/proc/PID/root`.
+    ///
+    /// # Errors
+    /// There is no such directory.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut options = File::options();
+        let options = options.read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY);
+        Ok(Self(Arc::new(options.open(path)?)))
+    }
+
+    /// Opens a regular file. Nothing else is ever opened: a device might notice, a FIFO waits.
+    ///
+    /// # Errors
+    /// There is no such file, or it is one of those.
+    pub fn file(&self, path: &Path) -> Result<File, Refused> {
+        for_reading(&place(&self.0, path, 0)?)
+    }
+
+    /// What is there, a link itself where the path leads to one.
+    ///
+    /// # Errors
+    /// There is nothing.
+    pub fn stat(&self, path: &Path) -> Result<Metadata, Refused> {
+        Ok(place(&self.0, path, libc::O_NOFOLLOW)?.metadata()?)
+    }
+
+    /// Where a link leads.
+    ///
+    /// # Errors
+    /// There is no link.
+    pub fn link(&self, path: &Path) -> Result<PathBuf, Refused> {
+        let above = path.parent().unwrap_or(Path::new(""));
+        let name = path.file_name().ok_or(Refused::NotRegular)?;
+        Ok(fs::read_link(descriptor(&place(&self.0, above, 0)?).join(name))?)
+    }
+
+    /// Names in a directory, so many at most.
+    ///
+    /// # Errors
+    /// There is no such directory, or nobody waits any more.
+    pub fn names(
+        &self,
+        path: &Path,
+        names_max: usize,
+        progress: &Progress,
+    ) -> Result<Vec<OsString>, Refused> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(descriptor(&place(&self.0, path, 0)?))?.take(names_max) {
+            let name = entry?.file_name();
+            progress.add(name.len())?;
+            names.push(name);
+        }
+        Ok(names)
+    }
+}
+
+/// By which a descriptor is opened again.
+fn descriptor(file: &File) -> PathBuf {
+    format!("/proc/self/fd/{}", file.as_raw_fd()).into()
+}
+
+/// What a path leads to inside a directory, as a place only.
+fn place(directory: &File, path: &Path, flags: libc::c_int) -> Result<File, Refused> {
     let path = path.strip_prefix("/").unwrap_or(path);
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from)?;
     // SAFETY: plain numbers, for which zeroes are a value.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = u64::from((libc::O_PATH | libc::O_CLOEXEC).cast_unsigned());
+    how.flags = u64::from((libc::O_PATH | libc::O_CLOEXEC | flags).cast_unsigned());
     how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
     for _ in 0..TRIES {
         // SAFETY: the path is NUL-terminated, `how` has the size that is passed; both outlive the
@@ -64,7 +133,7 @@ pub fn inside(root: &Path, path: &Path) -> Result<File, Refused> {
             && descriptor >= 0
         {
             // SAFETY: the call made it, and nobody else owns it.
-            return for_reading(&unsafe { File::from_raw_fd(descriptor) });
+            return Ok(unsafe { File::from_raw_fd(descriptor) });
         }
         let error = io::Error::last_os_error();
         if error.raw_os_error() != Some(libc::EAGAIN) {
@@ -91,9 +160,8 @@ fn for_reading(place: &File) -> Result<File, Refused> {
     if is_pseudo(place)? {
         return Err(Refused::Pseudo);
     }
-    let descriptor = format!("/proc/self/fd/{}", place.as_raw_fd());
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    Ok(File::options().read(true).custom_flags(flags).open(descriptor)?)
+    Ok(File::options().read(true).custom_flags(flags).open(descriptor(place))?)
 }
 
 fn is_pseudo(place: &File) -> io::Result<bool> {
@@ -136,6 +204,27 @@ mod tests {
         symlink(format!("/proc/{}/root/etc/passwd", std::process::id()), root.path().join("magic"))
             .unwrap();
         assert!(matches!(read(root.path(), "/magic"), Err(Refused::Io(_))));
+    }
+
+    #[test]
+    fn names_and_places_stay_inside_too() {
+        let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("secret"), "").unwrap();
+        fs::create_dir(home.path().join("etc")).unwrap();
+        fs::write(home.path().join("etc/a"), "").unwrap();
+        symlink("/etc", home.path().join("absolute")).unwrap();
+        symlink(outside.path(), home.path().join("out")).unwrap();
+        let root = Root::open(home.path()).unwrap();
+        let progress = Progress::default();
+        let names = |path: &str, max| root.names(Path::new(path), max, &progress);
+        assert_eq!(names("/absolute", 9).unwrap(), ["a"]);
+        assert_eq!((names("/", 9).unwrap().len(), names("", 2).unwrap().len()), (3, 2));
+        assert!(names("/out", 9).is_err() && names("/etc/a", 9).is_err());
+        assert!(root.stat(Path::new("/absolute/a")).unwrap().is_file());
+        assert!(root.stat(Path::new("/out")).unwrap().is_symlink());
+        assert!(root.stat(Path::new("/out/secret")).is_err());
+        assert_eq!(root.link(Path::new("out")).unwrap(), outside.path());
+        assert!(root.link(Path::new("/etc")).is_err());
     }
 
     #[test]

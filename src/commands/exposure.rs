@@ -14,7 +14,7 @@ use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use hedgerow_exposure::{
     Live, Place, mappings,
     packages::{Databases, Tree},
-    record::{FILE, Record, Span},
+    record::{FILE, FILE_BYTES_MAX, Record, Span},
     report::{self, Vulnerability},
     verdict::{self, Evidence, Row, Seen},
     vex::{self, Assertion, JUSTIFICATIONS},
@@ -32,7 +32,6 @@ use crate::{
 const SCHEMA: u32 = 1;
 /// Reports of one question.
 const REPORTS_MAX: usize = 64;
-const RECORD_BYTES_MAX: u64 = 256 << 20;
 /// Of what one process has mapped.
 const MAPS_BYTES_MAX: u64 = 4 << 20;
 /// Of a namespace's sockets, and descriptors of a process.
@@ -51,7 +50,7 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
     let record = record(&state.join(FILE))?;
     let failed = || format!("--root {}", arguments.root.display());
     let tree = Tree::new(&arguments.root).with_context(failed).map_err(Failure::file)?;
-    let live = live(tree.root(), arguments.workload.as_deref());
+    let live = live(tree.id(), arguments.workload.as_deref());
     let findings = programs_with_findings(&state)?;
     let since_ns = arguments.since.map_or(i64::MIN, |since| {
         now_ns.saturating_sub(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
@@ -76,7 +75,8 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
             Ok(())
         }
         _ => text::json(&serde_json::json!({
-            "schema": SCHEMA, "watched": watched, "gaps": gaps, "refused": record.refused, "rows": rows,
+            "schema": SCHEMA, "watched": watched, "gaps": gaps, "refused": record.refused,
+            "too_long": record.too_long, "rows": rows,
         })),
     }
 }
@@ -113,7 +113,7 @@ fn record(path: &Path) -> anyhow::Result<Record> {
         ))
         .into());
     }
-    let bytes = read(path, RECORD_BYTES_MAX).map_err(Failure::file)?;
+    let bytes = read(path, FILE_BYTES_MAX).map_err(Failure::file)?;
     Ok(Record::parse(&bytes).map_err(|why| Failure::File(format!("{shown}: {why}")))?)
 }
 
@@ -153,7 +153,7 @@ fn assertions(arguments: &Exposure, now_ns: i64) -> anyhow::Result<Vec<Assertion
 
 /// Every process that can be read, with what it has mapped; of a workload, those whose root is the
 /// tree, and those in a cgroup of its name.
-fn live(root: &Path, workload: Option<&str>) -> Vec<Live> {
+fn live(root: (u64, u64), workload: Option<&str>) -> Vec<Live> {
     let mut reader = Reader::new("maps");
     let mut listening = Listening::default();
     let own = std::process::id();
@@ -177,17 +177,19 @@ fn live(root: &Path, workload: Option<&str>) -> Vec<Live> {
     found
 }
 
-/// Where a process's paths are meant. Its root may lie on a file system that never answers.
-fn place(pid: u32, root: &Path, reader: &mut Reader) -> Place {
+/// Where a process's paths are meant: in our own root as well where only its mount namespace is another, as
+/// of a sandboxed service. Its root may lie on a file system that never answers.
+fn place(pid: u32, root: (u64, u64), reader: &mut Reader) -> Place {
     let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
     if namespace(&pid.to_string()).is_none_or(|own| Some(own) == namespace("self")) {
         return Place::Here;
     }
     let whose = Whose::process(pid, "/");
     let own = reader.run(&whose, move |_| Ok(fs::metadata(format!("/proc/{pid}/root/"))?));
-    let same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
-    match (own, fs::metadata(root)) {
-        (Ok(own), Ok(asked)) if same(&own, &asked) => Place::Tree,
+    let id = |found: fs::Metadata| (found.dev(), found.ino());
+    match own.map(id) {
+        Ok(own) if own == root => Place::Tree,
+        Ok(own) if fs::metadata("/").is_ok_and(|ours| id(ours) == own) => Place::Here,
         _ => Place::Elsewhere,
     }
 }

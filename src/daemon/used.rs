@@ -6,7 +6,7 @@ use std::{
     fs::{self, OpenOptions},
     io::{ErrorKind, Read, Write},
     mem::take,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -18,9 +18,9 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{EpochClose, Event, FileKey, Origin, Subject, Use, Used};
 use hedgerow_exposure::{
     mappings,
-    record::{BEFORE, FILE, Key, Record, Table, User},
+    record::{BEFORE, FILE, FILE_BYTES_MAX, Key, Record, Table, User},
 };
-use hedgerow_hostfile::{Reader, Refusals};
+use hedgerow_hostfile::{Reader, Refusals, Refused, Whose};
 use hedgerow_probe::Stats;
 
 use crate::{exit::Failure, metrics::QueueLength};
@@ -34,8 +34,6 @@ const WRITE: Duration = Duration::from_secs(60);
 /// Processes that ran before the start and are looked at, and bytes of what each has mapped.
 const PROCESSES_MAX: usize = 65_536;
 const MAPS_BYTES_MAX: u64 = 4 << 20;
-/// A table with all its files and users named at length.
-const TABLE_BYTES_MAX: u64 = 256 << 20;
 
 /// Of a use: the file, how, and by whom.
 type What = (Arc<str>, FileKey, Use, Arc<Subject>);
@@ -171,6 +169,29 @@ struct Keeper {
 }
 
 impl Keeper {
+    /// Where a process's paths are meant, as [`Key::elsewhere`] has it: in another root than the host's,
+    /// or not; both where its root doesn't answer. A service with a mount namespace of its own
+    /// (`PrivateTmp=`, `ProtectSystem=`) has the host's root. One that is gone is taken for the host's:
+    /// its file is then rather said to be in use than not.
+    fn elsewhere(&mut self, pid: u32) -> &'static [bool] {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let Some(own) = namespace(&pid.to_string()) else { return &[false] };
+        let host = ["1", "self"].into_iter().find(|pid| namespace(pid).is_some());
+        let Some(host) = host else { return &[false, true] };
+        if namespace(host).is_none_or(|host| own == host) {
+            return &[false];
+        }
+        let id = |root: String| fs::metadata(root).map(|found| (found.dev(), found.ino()));
+        let whose = Whose::process(pid, "/");
+        let root = self.reader.run(&whose, move |_| Ok(id(format!("/proc/{pid}/root/"))?));
+        match (root, id(format!("/proc/{host}/root/"))) {
+            (Ok(own), Ok(host)) if own == host => &[false],
+            (Ok(_), Ok(_)) => &[true],
+            (Err(Refused::Io(why)), _) if why.kind() == ErrorKind::NotFound => &[false],
+            _ => &[false, true],
+        }
+    }
+
     fn run(mut self, windows: &Receiver<Window>, now_ns: i64) {
         let mut table = Table::begin(self.before(), now_ns);
         self.stood(&mut table, now_ns);
@@ -182,13 +203,11 @@ impl Keeper {
                     workload: subject.workload.as_str().into(),
                     program: subject.program.to_string(),
                 };
-                let key = Key {
-                    path: path.as_ref().into(),
-                    device: file.device,
-                    inode: file.inode,
-                    elsewhere: is_elsewhere(tgid),
-                };
-                table.used(key, how, user, window.end_ns);
+                for elsewhere in self.elsewhere(tgid).iter().copied() {
+                    let path = path.as_ref().into();
+                    let key = Key { path, device: file.device, inode: file.inode, elsewhere };
+                    table.used(key, how, user.clone(), window.end_ns);
+                }
             }
             table.watched(window.end_ns, window.lost);
             if table.refused() > 0 && !self.full {
@@ -213,7 +232,7 @@ impl Keeper {
             OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(&self.path).and_then(
                 |file| {
                     let mut bytes = Vec::new();
-                    file.take(TABLE_BYTES_MAX).read_to_end(&mut bytes)?;
+                    file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
                     Ok(bytes)
                 },
             );
@@ -238,18 +257,17 @@ impl Keeper {
             let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else { continue };
             let Ok(maps) = self.reader.read_proc(pid, "maps", MAPS_BYTES_MAX) else { continue };
             let program = program.to_string_lossy().trim_end_matches(" (deleted)").to_owned();
-            let elsewhere = is_elsewhere(pid);
+            let elsewhere = self.elsewhere(pid);
             for mapping in mappings(&String::from_utf8_lossy(&maps)) {
                 let how = if mapping.path == program { Use::Ran } else { Use::Mapped };
                 let (major, minor) = (libc::major(mapping.device), libc::minor(mapping.device));
-                let key = Key {
-                    path: mapping.path,
-                    device: u64::from(major) << 20 | u64::from(minor),
-                    inode: mapping.inode,
-                    elsewhere,
-                };
-                let user = User { workload: BEFORE.into(), program: program.clone() };
-                table.used(key, how, user, now_ns);
+                let device = u64::from(major) << 20 | u64::from(minor);
+                for elsewhere in elsewhere.iter().copied() {
+                    let path = mapping.path.clone();
+                    let key = Key { path, device, inode: mapping.inode, elsewhere };
+                    let user = User { workload: BEFORE.into(), program: program.clone() };
+                    table.used(key, how, user, now_ns);
+                }
             }
         }
     }
@@ -283,14 +301,6 @@ pub fn processes() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.take(PROCESSES_MAX).collect()
-}
-
-/// Whether a process's paths are meant in another mount namespace than the host's. One that is gone
-/// is taken for the host's: its file is then rather said to be in use than not.
-fn is_elsewhere(pid: u32) -> bool {
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-    let host = namespace("1").or_else(|| namespace("self"));
-    namespace(&pid.to_string()).is_some_and(|own| host.is_some_and(|host| own != host))
 }
 
 #[cfg(test)]
@@ -341,6 +351,35 @@ mod tests {
         uses.close(&close, &stats);
         assert!(receiver.recv().unwrap().lost);
         assert_eq!((uses.queue().waiting, uses.queue().lost), (0, 1));
+    }
+
+    /// As systemd sandboxes a service, and as a container has a root of its own. Needs root.
+    #[test]
+    fn a_namespace_with_the_hosts_root_is_the_host_and_another_root_is_elsewhere() {
+        let mut keeper = keeper(Path::new("/none"));
+        assert_eq!(keeper.elsewhere(std::process::id()), [false]);
+        assert_eq!(keeper.elsewhere(u32::MAX), [false], "it is gone");
+        let sandbox: &[&str] = &["sh", "-c", "mount -t tmpfs none /tmp && exec sleep 100"];
+        let container: &[&str] = &["chroot", "/usr", "/bin/sleep", "100"];
+        for (command, expected) in [(sandbox, false), (container, true)] {
+            let mut unshare = std::process::Command::new("unshare");
+            let mut child = unshare.arg("--mount").args(command).spawn().unwrap();
+            let pid = child.id();
+            let sleeps = || {
+                let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+                name == "sleep\n"
+            };
+            let deadline = Instant::now() + Duration::from_secs(60);
+            while !sleeps() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            let own = fs::read_link(format!("/proc/{pid}/ns/mnt")).unwrap();
+            let found = keeper.elsewhere(pid);
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_ne!(own, fs::read_link("/proc/self/ns/mnt").unwrap());
+            assert_eq!(found, [expected], "{command:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! apk's database, one file.
 
-use super::{Files, Index, Manager, Package, Tree};
+use super::{Files, Index, Manager, Package, Room, Tree};
 
 const INSTALLED: &str = "/lib/apk/db/installed";
 
@@ -17,9 +17,9 @@ impl Database {
             Some(text) => text,
             None => return Err(format!("there is no {INSTALLED}")),
         };
-        let mut database = Self::default();
+        let (mut database, mut room) = (Self::default(), Room::default());
         for stanza in text.split("\n\n") {
-            let Some(package) = package(stanza, tree) else { continue };
+            let Some(package) = package(stanza, tree, &mut room)? else { continue };
             let at = database.packages.len();
             database.index.add(&package.name, at);
             if let Some(source) = &package.source {
@@ -30,13 +30,13 @@ impl Database {
         Ok(database)
     }
 
-    pub fn find(&self, name: &str) -> Vec<Package> {
-        self.index.of(name).iter().map(|at| self.packages[*at].clone()).collect()
+    pub fn find(&self, name: &str) -> Result<Vec<Package>, String> {
+        Ok(self.index.of(name)?.iter().map(|at| self.packages[*at].clone()).collect())
     }
 }
 
 /// `P:` name, `V:` version, `o:` origin; `F:` a directory, followed by its files, `R:` each.
-fn package(stanza: &str, tree: &Tree) -> Option<Package> {
+fn package(stanza: &str, tree: &Tree, room: &mut Room) -> Result<Option<Package>, String> {
     let field = |name| stanza.lines().find_map(|line| line.strip_prefix(name));
     let mut files = Files::default();
     let mut directory = "";
@@ -44,15 +44,17 @@ fn package(stanza: &str, tree: &Tree) -> Option<Package> {
         if let Some(name) = line.strip_prefix("F:") {
             directory = name;
         } else if let Some(name) = line.strip_prefix("R:") {
+            room.take(directory.len() + name.len())?;
             let slash = if directory.is_empty() { "" } else { "/" };
             files.paths.insert(tree.real(&format!("/{directory}{slash}{name}")));
         }
     }
-    Some(Package {
-        name: field("P:")?.to_owned(),
+    let Some(name) = field("P:") else { return Ok(None) };
+    Ok(Some(Package {
+        name: name.to_owned(),
         source: field("o:").map(str::to_owned),
         version: field("V:").unwrap_or_default().to_owned(),
         manager: Manager::Apk,
-        files: Ok(files),
-    })
+        files: Ok(files.into()),
+    }))
 }

@@ -1,8 +1,10 @@
 //! dpkg's database: `status`, the lists of files, diversions.
 
+use std::{collections::HashMap, sync::Arc};
+
 use hedgerow_hostfile::dpkg::{self, Diversions, Packages};
 
-use super::{Files, Index, Manager, Package, Tree};
+use super::{Files, Index, Manager, Package, Room, Tree};
 
 const DIRECTORY: &str = "/var/lib/dpkg";
 
@@ -12,6 +14,9 @@ pub struct Database {
     known: Vec<(String, dpkg::Package)>,
     index: Index,
     diversions: Diversions,
+    /// Those that were asked for, by stem.
+    lists: HashMap<String, Result<Arc<Files>, String>>,
+    room: Room,
 }
 
 impl Database {
@@ -32,27 +37,41 @@ impl Database {
             }
         }
         let diversions = tree.text(&format!("{DIRECTORY}/diversions"))?.unwrap_or_default();
-        Ok(Self { known, index, diversions: Diversions::parse(&diversions) })
+        let diversions = Diversions::parse(&diversions);
+        Ok(Self { known, index, diversions, ..Self::default() })
     }
 
-    pub fn find(&self, tree: &mut Tree, name: &str) -> Vec<Package> {
-        let found = self.index.of(name).iter().map(|at| &self.known[*at]);
-        found
-            .map(|(stem, known)| Package {
+    pub fn find(&mut self, tree: &mut Tree, name: &str) -> Result<Vec<Package>, String> {
+        let Self { known, index, diversions, lists, room } = self;
+        let found = index.of(name)?.iter().map(|at| &known[*at]);
+        let package = |(stem, known): &(String, dpkg::Package)| {
+            let read = || files(tree, room, diversions, stem, &known.name);
+            Package {
                 name: known.name.clone(),
                 source: known.source.clone(),
                 version: known.version.clone(),
                 manager: Manager::Dpkg,
-                files: self.files(tree, stem, &known.name),
-            })
-            .collect()
+                files: lists.entry(stem.clone()).or_insert_with(read).clone(),
+            }
+        };
+        Ok(found.map(package).collect())
     }
+}
 
-    fn files(&self, tree: &mut Tree, stem: &str, name: &str) -> Result<Files, String> {
-        let path = format!("{DIRECTORY}/info/{stem}.list");
-        let list = tree.text(&path)?.ok_or_else(|| format!("there is no {path}"))?;
-        let lines = list.lines().filter(|line| line.starts_with('/') && *line != "/.");
-        let paths = lines.map(|path| tree.real(self.diversions.of(path, name)));
-        Ok(Files { paths: paths.collect(), under: Vec::new() })
+fn files(
+    tree: &mut Tree,
+    room: &mut Room,
+    diversions: &Diversions,
+    stem: &str,
+    name: &str,
+) -> Result<Arc<Files>, String> {
+    let path = format!("{DIRECTORY}/info/{stem}.list");
+    let list = tree.text(&path)?.ok_or_else(|| format!("there is no {path}"))?;
+    let mut files = Files::default();
+    for path in list.lines().filter(|line| line.starts_with('/') && *line != "/.") {
+        let path = diversions.of(path, name);
+        room.take(path.len())?;
+        files.paths.insert(tree.real(path));
     }
+    Ok(files.into())
 }

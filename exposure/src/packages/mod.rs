@@ -10,10 +10,20 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 pub use self::tree::Tree;
 use crate::report::{Manager, Vulnerability};
+
+/// Packages of one name, of which a source has some hundred at most. More are not looked at.
+const PACKAGES_MAX: usize = 1024;
+/// What the paths of a database's packages take in memory; past it files aren't known.
+const PATHS_BYTES_MAX: usize = 256 << 20;
+/// Of a path beside its text.
+const PATH_BYTES: usize = 64;
 
 /// Files of a package, by their absolute paths in the tree, links of merged /usr followed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,7 +48,31 @@ pub struct Package {
     pub version: String,
     pub manager: Manager,
     /// Or why they aren't known.
-    pub files: Result<Files, String>,
+    pub files: Result<Arc<Files>, String>,
+}
+
+/// Room for paths.
+#[derive(Debug)]
+struct Room(usize);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(PATHS_BYTES_MAX)
+    }
+}
+
+impl Room {
+    /// For a path of so many bytes.
+    fn take(&mut self, bytes: usize) -> Result<(), String> {
+        let left = self.0.checked_sub(bytes.saturating_add(PATH_BYTES));
+        self.0 = left
+            .ok_or_else(|| format!("its lists have more than {PATHS_BYTES_MAX} bytes of paths"))?;
+        Ok(())
+    }
+}
+
+fn too_many(name: &str) -> String {
+    format!("more than {PACKAGES_MAX} packages are called {name} there")
 }
 
 /// Names of packages, with where they are in a list.
@@ -52,8 +86,9 @@ impl Index {
             found.push(at);
         }
     }
-    fn of(&self, name: &str) -> &[usize] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
+    fn of(&self, name: &str) -> Result<&[usize], String> {
+        let found = self.0.get(name).map_or(&[][..], Vec::as_slice);
+        if found.len() > PACKAGES_MAX { Err(too_many(name)) } else { Ok(found) }
     }
 }
 
@@ -74,6 +109,10 @@ impl Databases {
         &self.tree
     }
 
+    pub fn tree_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+
     /// The installed packages that a report means: by the name of the binary or the source package.
     ///
     /// # Errors
@@ -83,11 +122,11 @@ impl Databases {
         let found = match meant.manager {
             Manager::Dpkg => {
                 let database = dpkg.get_or_insert_with(|| dpkg::Database::read(tree));
-                database.as_ref().map_err(|why| why.clone())?.find(tree, &meant.package)
+                database.as_mut().map_err(|why| why.clone())?.find(tree, &meant.package)?
             }
             Manager::Apk => {
                 let database = apk.get_or_insert_with(|| apk::Database::read(tree));
-                database.as_ref().map_err(|why| why.clone())?.find(&meant.package)
+                database.as_ref().map_err(|why| why.clone())?.find(&meant.package)?
             }
             Manager::Python => python::find(tree, meant)?,
             Manager::Node => node::find(tree, meant),
@@ -115,7 +154,7 @@ fn archive(tree: &mut Tree, meant: &Vulnerability) -> Result<Package, String> {
             source: None,
             version: meant.version.clone(),
             manager: meant.manager,
-            files: Ok(Files { paths: [tree.real(&path)].into(), under: Vec::new() }),
+            files: Ok(Files { paths: [tree.real(&path)].into(), under: Vec::new() }.into()),
         }),
         _ => Err("the report names no program or archive that it lies in".into()),
     }

@@ -24,7 +24,7 @@ pub fn find(tree: &mut Tree, meant: &Vulnerability) -> Vec<Package> {
             source: None,
             version,
             manager: Manager::Node,
-            files: Ok(Files { under: vec![format!("{directory}/")], ..Files::default() }),
+            files: Ok(Files { under: vec![format!("{directory}/")], ..Files::default() }.into()),
         });
     }
     found

@@ -1,6 +1,8 @@
 //! Python's packages: `NAME-VERSION.dist-info/RECORD`.
 
-use super::{Files, Manager, Package, Tree, normal};
+use std::sync::Arc;
+
+use super::{Files, Manager, PACKAGES_MAX, Package, Room, Tree, normal, too_many};
 use crate::report::Vulnerability;
 
 /// Where distributions and pip put them; `*` is any version of Python.
@@ -14,7 +16,7 @@ const PLACES: [&str; 5] = [
 
 pub fn find(tree: &mut Tree, meant: &Vulnerability) -> Result<Vec<Package>, String> {
     let wanted = canonical(&meant.package);
-    let mut found = Vec::new();
+    let (mut found, mut room) = (Vec::new(), Room::default());
     for place in places(tree, meant) {
         for name in tree.names(&place) {
             let Some((package, version)) =
@@ -25,19 +27,22 @@ pub fn find(tree: &mut Tree, meant: &Vulnerability) -> Result<Vec<Package>, Stri
             if canonical(package) != wanted {
                 continue;
             }
+            if found.len() >= PACKAGES_MAX {
+                return Err(too_many(&meant.package));
+            }
             found.push(Package {
                 name: package.to_owned(),
                 source: None,
                 version: version.to_owned(),
                 manager: Manager::Python,
-                files: files(tree, &place, &name),
+                files: files(tree, &mut room, &place, &name),
             });
         }
     }
     Ok(found)
 }
 
-fn places(tree: &Tree, meant: &Vulnerability) -> Vec<String> {
+fn places(tree: &mut Tree, meant: &Vulnerability) -> Vec<String> {
     let mut places: Vec<String> = Vec::new();
     // `.../site-packages/x-1.dist-info/METADATA`
     if let Some((place, _)) = meant.path.as_deref().and_then(|path| path.split_once(".dist-info/"))
@@ -58,7 +63,7 @@ fn places(tree: &Tree, meant: &Vulnerability) -> Vec<String> {
     places
 }
 
-fn files(tree: &mut Tree, place: &str, name: &str) -> Result<Files, String> {
+fn files(tree: &mut Tree, room: &mut Room, place: &str, name: &str) -> Result<Arc<Files>, String> {
     let path = format!("{place}/{name}/RECORD");
     let record = tree.text(&path)?.ok_or_else(|| format!("there is no {path}"))?;
     let mut paths = std::collections::BTreeSet::new();
@@ -74,10 +79,11 @@ fn files(tree: &mut Tree, place: &str, name: &str) -> Result<Files, String> {
             } else {
                 normal(&format!("{place}/{path}"))
             };
+            room.take(path.len())?;
             paths.insert(tree.real(&path));
         }
     }
-    Ok(Files { paths, under: Vec::new() })
+    Ok(Files { paths, under: Vec::new() }.into())
 }
 
 /// Names are the same whatever they are written with between their words.

@@ -75,6 +75,86 @@ fn a_database_that_leads_out_of_its_root_or_is_none_is_not_read() {
 }
 
 #[test]
+fn links_stay_in_the_tree_and_a_magic_link_is_its_root() {
+    let (home, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let root = home.path().canonicalize().unwrap();
+    write(outside.path(), "secret", "");
+    write(&root, "srv/tool", "");
+    symlink("/srv", root.join("absolute")).unwrap();
+    symlink(outside.path(), root.join("out")).unwrap();
+    // As `/proc/PID/root` does, it reads as a path that isn't the way there.
+    let directory = fs::File::open(&root).unwrap();
+    let magic = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory));
+    for way in [root.clone(), magic.into()] {
+        let mut tree = Tree::new(&way).unwrap();
+        assert_eq!(tree.root(), root);
+        assert_eq!(tree.names("/absolute"), ["tool"]);
+        assert!(tree.stat("/absolute/tool").is_some());
+        assert!(tree.names("/out").is_empty() && tree.stat("/out/secret").is_none());
+    }
+}
+
+/// Of a process with other mounts than ours: its root reads as a path that is the host's here. Needs root.
+#[test]
+fn the_root_of_another_mount_namespace_is_not_the_hosts() {
+    let script = "mount -t tmpfs none /mnt && mkdir /mnt/hedgerow-own && echo up && exec sleep 100";
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--mount", "sh", "-c", script]).stdout(std::process::Stdio::piped());
+    let mut child = unshare.spawn().unwrap();
+    let mut line = String::new();
+    let output = child.stdout.take().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(output), &mut line).unwrap();
+    let way = format!("/proc/{}/root/mnt", child.id());
+    let found =
+        Tree::new(Path::new(&way)).map(|mut tree| (tree.root().to_owned(), tree.names("/")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let (root, names) = found.unwrap();
+    assert_eq!(
+        (root.to_str().unwrap(), names.as_slice()),
+        (&*way, &["hedgerow-own".to_owned()][..])
+    );
+}
+
+#[test]
+fn one_list_in_the_place_of_many_is_read_once_and_a_name_has_so_many_packages() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path();
+    let stanza = |number| {
+        format!("Package: p{number}\nStatus: install ok installed\nSource: x\nVersion: 1\n\n")
+    };
+    let status = |count| (0..count).map(stanza).collect::<String>();
+    write(root, "var/lib/dpkg/status", &status(PACKAGES_MAX));
+    write(root, "var/lib/dpkg/info/p0.list", "/usr/bin/x\n");
+    let mut databases = Databases::new(Tree::new(root).unwrap());
+    let of = |databases: &mut Databases, name| databases.find(&meant(Manager::Dpkg, name, None));
+    let found = of(&mut databases, "x").unwrap();
+    assert_eq!(found.len(), PACKAGES_MAX);
+    fs::remove_file(root.join("var/lib/dpkg/info/p0.list")).unwrap();
+    assert_eq!(of(&mut databases, "p0").unwrap()[0].files, found[0].files);
+    write(root, "var/lib/dpkg/status", &status(PACKAGES_MAX + 1));
+    let mut databases = Databases::new(Tree::new(root).unwrap());
+    assert!(of(&mut databases, "x").unwrap_err().contains("more than"));
+    assert!(of(&mut databases, "p7").is_ok());
+}
+
+#[test]
+fn paths_of_a_database_have_an_end() {
+    let mut room = Room::default();
+    let each = PATHS_BYTES_MAX / 4 - PATH_BYTES;
+    assert!((0..4).all(|_| room.take(each).is_ok()));
+    assert!(room.take(0).is_err());
+    // A directory's name counts with each file in it.
+    let home = tempfile::tempdir().unwrap();
+    let files = "R:a\n".repeat(300);
+    let installed = format!("P:x\nV:1\nF:{}\n{files}\n", "d".repeat(1 << 20));
+    write(home.path(), "lib/apk/db/installed", &installed);
+    let mut databases = Databases::new(Tree::new(home.path()).unwrap());
+    let why = databases.find(&meant(Manager::Apk, "x", None)).unwrap_err();
+    assert!(why.contains("bytes of paths"), "{why}");
+}
+
+#[test]
 fn apk_has_directories_and_files_below_them() {
     let home = tempfile::tempdir().unwrap();
     write(

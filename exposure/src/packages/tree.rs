@@ -7,10 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hedgerow_hostfile::{Reader, Refused, Whose, content, inside};
+use hedgerow_hostfile::{Progress, Reader, Refused, Root, Whose, content};
 
 /// Of a database.
 const BYTES_MAX: u64 = 64 << 20;
+/// Of all texts of a tree. Past it none is read: who made it may have one file in the place of a million.
+const ALL_BYTES_MAX: u64 = 4 << 30;
 /// Names of a directory that are looked at.
 const NAMES_MAX: usize = 65_536;
 /// Directories at the top that are links into /usr where it is merged.
@@ -26,54 +28,74 @@ pub struct Stat {
 
 #[derive(Debug)]
 pub struct Tree {
+    /// What paths of the host begin with that lie in it.
     root: PathBuf,
+    /// Opened once: nobody exchanges it, and a magic link leads there whatever it reads as.
+    directory: Root,
+    /// Device and inode.
+    id: (u64, u64),
     merged: Vec<&'static str>,
     reader: Reader,
+    /// Bytes that were read.
+    read: u64,
 }
 
 impl Tree {
     /// # Errors
-    /// There is no such directory.
-    pub fn new(root: &Path) -> std::io::Result<Self> {
-        let root = root.canonicalize()?;
-        fs::read_dir(&root)?;
-        let leads = |name: &&'static str| {
-            let leads = fs::read_link(root.join(name));
-            leads.is_ok_and(|to| to.strip_prefix("/").unwrap_or(&to) == Path::new("usr").join(name))
-        };
-        let merged = MERGED.into_iter().filter(leads).collect();
-        Ok(Self { merged, root, reader: Reader::new("package databases") })
+    /// There is no such directory, or it doesn't answer.
+    pub fn new(root: &Path) -> Result<Self, Refused> {
+        let mut reader = Reader::new("package databases");
+        let asked = root.to_owned();
+        let whose = Whose::host(&root.to_string_lossy());
+        let (root, directory, id, merged) = reader.run(&whose, move |_| open(&asked))?;
+        Ok(Self { root, directory, id, merged, reader, read: 0 })
     }
 
+    /// By which paths of the host are known that lie in it. `/proc/PID/root` of a process with a root of
+    /// its own stays that: where it lies has no name here.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
+    /// Device and inode of the root.
+    pub fn id(&self) -> (u64, u64) {
+        self.id
+    }
+
+    fn run<T: Send + 'static>(
+        &mut self,
+        path: &str,
+        work: impl FnOnce(&Root, &Path, &Progress) -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let whose = Whose::host(&self.root.to_string_lossy());
+        let (directory, path) = (self.directory.clone(), PathBuf::from(path));
+        self.reader.run(&whose, move |progress| work(&directory, &path, progress))
+    }
+
     /// A text below the root; `None` where there is none.
     pub fn text(&mut self, path: &str) -> Result<Option<String>, String> {
-        let (root, below) = (self.root.clone(), PathBuf::from(path));
-        let whose = Whose::host(&root.to_string_lossy());
-        let read = self
-            .reader
-            .run(&whose, move |progress| content(inside(&root, &below)?, BYTES_MAX, progress));
+        if self.read > ALL_BYTES_MAX {
+            return Err(format!("{path}: more than {ALL_BYTES_MAX} bytes were read of the tree"));
+        }
+        let read = self.run(path, |directory, path, progress| {
+            content(directory.file(path)?, BYTES_MAX, progress)
+        });
         match read {
-            Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+            Ok(bytes) => {
+                self.read += bytes.len() as u64;
+                Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+            }
             Err(Refused::Io(why)) if why.kind() == ErrorKind::NotFound => Ok(None),
             Err(why) => Err(format!("{path}: {why}")),
         }
     }
 
-    /// Names in a directory below the root, in order; none of one that leads out of it.
-    pub fn names(&self, path: &str) -> Vec<String> {
-        let Ok(real) = self.root.join(path.trim_start_matches('/')).canonicalize() else {
-            return Vec::new();
-        };
-        if !real.starts_with(&self.root) {
-            return Vec::new();
-        }
-        let entries = fs::read_dir(real).into_iter().flatten().take(NAMES_MAX).flatten();
-        let mut names: Vec<String> =
-            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    /// Names in a directory below the root, in order.
+    pub fn names(&mut self, path: &str) -> Vec<String> {
+        let found =
+            self.run(path, |directory, path, progress| directory.names(path, NAMES_MAX, progress));
+        let names = found.unwrap_or_default().into_iter();
+        let mut names: Vec<String> = names.filter_map(|name| name.into_string().ok()).collect();
         names.sort();
         names
     }
@@ -85,9 +107,24 @@ impl Tree {
     }
 
     /// What is there by a path that [`Self::real`] gave.
-    pub fn stat(&self, path: &str) -> Option<Stat> {
-        let found = fs::symlink_metadata(self.root.join(path.trim_start_matches('/'))).ok()?;
+    pub fn stat(&mut self, path: &str) -> Option<Stat> {
+        let found = self.run(path, |directory, path, _| directory.stat(path)).ok()?;
         let is_file = found.is_file();
         is_file.then(|| Stat { device: found.dev(), inode: found.ino(), mode: found.mode() })
     }
+}
+
+fn open(asked: &Path) -> Result<(PathBuf, Root, (u64, u64), Vec<&'static str>), Refused> {
+    let directory = Root::open(asked)?;
+    let found = directory.stat(Path::new("/"))?;
+    let real = asked.canonicalize()?;
+    let named = fs::metadata(&real)?;
+    let same = (named.dev(), named.ino()) == (found.dev(), found.ino());
+    let root = if same { real } else { std::path::absolute(asked)? };
+    let leads = |name: &&'static str| {
+        let leads = directory.link(Path::new(name));
+        leads.is_ok_and(|to| to.strip_prefix("/").unwrap_or(&to) == Path::new("usr").join(name))
+    };
+    let merged = MERGED.into_iter().filter(leads).collect();
+    Ok((root, directory, (found.dev(), found.ino()), merged))
 }

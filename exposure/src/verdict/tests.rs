@@ -92,6 +92,18 @@ fn what_nobody_used_is_not_seen_and_with_loss_unknown() {
     assert_eq!(host.judged(&[], &[], None).why, "nothing was watched in that time");
 }
 
+/// A path that was too long to be recorded may be one of a directory's, and is none of a short list's.
+#[test]
+fn what_was_too_long_to_be_recorded_matters_where_a_package_may_have_it() {
+    let mut host = Host::new();
+    host.uses(&"/x".repeat(crate::record::PATH_BYTES_MAX), Use::Ran, "w", "/d", false);
+    assert_eq!(host.judged(&[], &[], None).verdict, Verdict::NotSeen);
+    let deep = format!("/opt{}", "/long".repeat(crate::record::PATH_BYTES_MAX / 5));
+    fs::write(host.home.path().join("var/lib/dpkg/info/x.list"), format!("{deep}\n")).unwrap();
+    let row = host.judged(&[], &[], None);
+    assert_eq!(row.verdict, Verdict::Unknown, "{}", row.why);
+}
+
 #[test]
 fn what_ran_was_mapped_or_read_by_an_interpreter_is_in_use() {
     for (path, how, program, verdict) in [
