@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use hedgerow_event::{
     Event, Evidence, Maturity, Mode, Origin, Remediation, Tampering, Target, Verdict, Workload,
 };
+use hedgerow_hostfile::Refusals;
 use hedgerow_responder::{
     Alarm, Options, Refusal, Request, Responder, Wronged,
     ledger::Written as Ledger,
@@ -42,6 +43,8 @@ pub struct Actor {
     ledger: Ledger,
     /// Namespaces past the limit were told.
     skipped: bool,
+    /// That something of the host couldn't be read was told, and still can't be.
+    unread: bool,
     /// Addresses of the brokers.
     brokers: Vec<Protected>,
     /// The last finding that led to no entry, with the reason: its updates say nothing new.
@@ -115,6 +118,7 @@ impl Actor {
             gathered: false,
             ledger: Ledger::default(),
             skipped: false,
+            unread: false,
             brokers: config.kafka.as_ref().map_or_else(Vec::new, |kafka| brokers(&kafka.brokers)),
             last_report: Default::default(),
         };
@@ -134,7 +138,7 @@ impl Actor {
 
     /// Takes over what no automatic entry may name, and tells what could not be read of it.
     fn protect(&mut self, found: Option<Gathered>, reporter: &mut Reporter) {
-        for refused in self.gatherer.refusals().take_untold() {
+        for refused in self.gatherer.refusals().iter().flat_map(Refusals::take_untold) {
             reporter.warn(&refused);
         }
         let (Some(found), Some(responder)) = (found, &mut self.responder) else { return };
@@ -144,6 +148,13 @@ impl Actor {
         for (source, wall_ns) in found.logins {
             protected.add_admin_login(source, wall_ns);
         }
+        if let Some(why) = found.unread.as_ref().filter(|_| !self.unread) {
+            reporter.warn(&format!(
+                "not all of this host's own addresses, gateways, resolvers and DHCP servers can be read \
+                 ({why}): protected is what could be, and what the last whole reading found"
+            ));
+        }
+        self.unread = found.unread.is_some();
         if found.skipped > 0 && !std::mem::replace(&mut self.skipped, true) {
             reporter.warn(&format!(
                 "{} namespaces are too many: their addresses are not protected",
@@ -162,7 +173,7 @@ impl Actor {
 
     /// Owners whose files are not read, because one took too long.
     pub fn unread(&self) -> Vec<String> {
-        self.gatherer.refusals().refused()
+        self.gatherer.refusals().iter().flat_map(Refusals::refused).collect()
     }
 
     /// Adds an epoch to what was seen of the week.

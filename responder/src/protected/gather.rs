@@ -21,7 +21,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_hostfile::{Reader, Refusals};
+use hedgerow_hostfile::{Reader, Refusals, Refused};
 
 /// An address to protect, with why.
 pub type Protected = (IpAddr, u8, &'static str);
@@ -48,13 +48,30 @@ pub struct Gathered {
     pub logins: Vec<(IpAddr, i64)>,
     /// Namespaces past the limit.
     pub skipped: usize,
+    /// A file of the host's that may name more, and why it couldn't be read: what the last whole reading
+    /// found is in `host` beside what this one did.
+    pub unread: Option<String>,
+}
+
+/// What reads. The host's own files have a reader of their own: others can make a reader wait until it
+/// reads no more.
+#[derive(Debug)]
+struct Readers {
+    host: Reader,
+    others: Reader,
+}
+
+impl Readers {
+    fn new() -> Self {
+        Self { host: Reader::new("addresses"), others: Reader::new("addresses of others") }
+    }
 }
 
 /// The thread that reads; it ends with this.
 #[derive(Debug)]
 pub struct Gatherer {
     latest: Arc<Mutex<Option<Gathered>>>,
-    refusals: Refusals,
+    refusals: [Refusals; 2],
     /// Its end tells the thread to end.
     _stop: Sender<()>,
     /// Told at each reading.
@@ -67,15 +84,17 @@ impl Gatherer {
     /// # Errors
     /// No thread can be made.
     pub fn start() -> io::Result<Self> {
-        let mut reader = Reader::new("addresses");
-        let refusals = reader.refusals();
+        let mut readers = Readers::new();
+        let refusals = [readers.host.refusals(), readers.others.refusals()];
         let latest = Arc::new(Mutex::new(None));
         let (stop, stopped) = channel();
         let (done, read) = channel();
         let slot = Arc::clone(&latest);
         thread::Builder::new().name("hedgerow-gather".into()).spawn(move || {
+            // Of the host, as of the last reading that had all of it.
+            let mut last = Vec::new();
             loop {
-                let found = gather(&mut reader);
+                let found = gather(&mut readers, &mut last);
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
                 if done.send(()).is_err()
                     || stopped.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout)
@@ -105,45 +124,89 @@ impl Gatherer {
         }
     }
 
-    /// Whose files are not read, because one took too long.
-    pub fn refusals(&self) -> &Refusals {
+    /// Whose files are not read, because one took too long: of the host's own, and of others'.
+    pub fn refusals(&self) -> &[Refusals; 2] {
         &self.refusals
     }
 }
 
-/// Reads all of it once. What can't be read gives nothing.
-pub fn gather(reader: &mut Reader) -> Gathered {
+/// A reader that remembers the first file that it failed to read.
+struct Noting<'a> {
+    reader: &'a mut Reader,
+    failed: Option<String>,
+}
+
+impl<'a> Noting<'a> {
+    fn new(reader: &'a mut Reader) -> Self {
+        Self { reader, failed: None }
+    }
+
+    /// The text, empty where there is none: a missing, a too large or another thing than a file is none.
+    fn text(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Reader) -> Result<Vec<u8>, Refused>,
+    ) -> String {
+        match read(self.reader) {
+            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Err(Refused::NotRegular | Refused::Pseudo | Refused::TooLarge(_)) => String::new(),
+            Err(Refused::Io(why)) if why.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(why) => {
+                self.failed.get_or_insert_with(|| format!("{name}: {why}"));
+                String::new()
+            }
+        }
+    }
+
+    fn of_host(&mut self, path: &Path) -> String {
+        self.text(&path.to_string_lossy(), |reader| reader.read_host(path, TEXT_BYTES_MAX))
+    }
+}
+
+/// Reads all of it once. What can't be read of others gives nothing; where something of the host can't
+/// be, what the `last` whole reading found stays.
+fn gather(readers: &mut Readers, last: &mut Vec<Protected>) -> Gathered {
     let mut found = Gathered { logins: admin_logins(), ..Gathered::default() };
     // Init's can't be read everywhere.
     let hosts: HashSet<u64> =
         [INIT, std::process::id()].into_iter().flat_map(namespaces_of).collect();
     let (namespaces, skipped) = namespaces();
     found.skipped = skipped;
+    let mut host = Noting::new(&mut readers.host);
     for (namespace, (pid, kind)) in namespaces {
-        let addresses = match kind {
-            "net" => of_network(reader, pid),
-            _ => of_files(reader, pid),
+        let is_host = hosts.contains(&namespace);
+        let addresses = if is_host {
+            of_namespace(&mut host, kind, pid)
+        } else {
+            of_namespace(&mut Noting::new(&mut readers.others), kind, pid)
         };
-        if hosts.contains(&namespace) {
+        if is_host {
             found.host.extend(addresses);
         } else if !addresses.is_empty() {
             found.namespaces.insert(namespace, addresses);
         }
     }
     for path in ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"] {
-        found.host.extend(resolvers(&host_text(reader, Path::new(path))));
+        found.host.extend(resolvers(&host.of_host(Path::new(path))));
     }
     for directory in ["/run/systemd/netif/leases", "/var/lib/dhcp", "/var/lib/NetworkManager"] {
         let files = fs::read_dir(directory).into_iter().flatten().flatten();
         for file in files.take(LEASES_MAX) {
-            found.host.extend(dhcp_servers(&host_text(reader, &file.path())));
+            found.host.extend(dhcp_servers(&host.of_host(&file.path())));
         }
     }
     if let Some(api) = env::var("KUBERNETES_SERVICE_HOST").ok().and_then(|host| host.parse().ok()) {
         found.host.push(whole(api, "the cluster's API"));
     }
+    found.unread = host.failed;
+    if found.unread.is_some() {
+        found.host.extend_from_slice(last);
+    }
     found.host.sort_unstable();
     found.host.dedup();
+    if found.unread.is_none() {
+        last.clone_from(&found.host);
+    }
     found
 }
 
@@ -180,10 +243,17 @@ fn namespaces() -> (HashMap<u64, (u32, &'static str)>, usize) {
     (found, skipped.len())
 }
 
-fn of_network(reader: &mut Reader, pid: u32) -> Vec<Protected> {
+fn of_namespace(noting: &mut Noting<'_>, kind: &str, pid: u32) -> Vec<Protected> {
+    match kind {
+        "net" => of_network(noting, pid),
+        _ => of_files(noting, pid),
+    }
+}
+
+fn of_network(noting: &mut Noting<'_>, pid: u32) -> Vec<Protected> {
     let mut table = |name: &str| {
-        let read = reader.read_proc(pid, &format!("net/{name}"), TABLE_BYTES_MAX);
-        String::from_utf8(read.unwrap_or_default()).unwrap_or_default()
+        let name = format!("net/{name}");
+        noting.text(&name, |reader| reader.read_proc(pid, &name, TABLE_BYTES_MAX))
     };
     let mut found = own_v4(&table("fib_trie"));
     found.extend(own_v6(&table("if_inet6")));
@@ -192,14 +262,9 @@ fn of_network(reader: &mut Reader, pid: u32) -> Vec<Protected> {
     found
 }
 
-fn of_files(reader: &mut Reader, pid: u32) -> Vec<Protected> {
-    let read = reader.read(pid, "/etc/resolv.conf", TEXT_BYTES_MAX);
-    resolvers(&String::from_utf8_lossy(&read.unwrap_or_default()))
-}
-
-fn host_text(reader: &mut Reader, path: &Path) -> String {
-    let read = reader.read_host(path, TEXT_BYTES_MAX);
-    String::from_utf8_lossy(&read.unwrap_or_default()).into_owned()
+fn of_files(noting: &mut Noting<'_>, pid: u32) -> Vec<Protected> {
+    let path = "/etc/resolv.conf";
+    resolvers(&noting.text(path, |reader| reader.read(pid, path, TEXT_BYTES_MAX)))
 }
 
 /// Where successful logins are recorded.
@@ -321,6 +386,8 @@ fn dhcp_servers(text: &str) -> Vec<Protected> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use hedgerow_hostfile::{HUNG_MAX, Progress, Whose};
+
     use super::*;
 
     fn addresses(found: &[Protected]) -> Vec<String> {
@@ -386,11 +453,63 @@ mod tests {
 
     #[test]
     fn this_host_has_a_loopback_of_its_own() {
-        let found = gather(&mut Reader::new("test"));
+        let found = gather(&mut Readers::new(), &mut Vec::new());
         assert!(addresses(&found.host).contains(&"127.0.0.1/32".to_owned()), "{found:?}");
-        assert_eq!(found.skipped, 0);
+        assert_eq!((found.skipped, &found.unread), (0, &None));
         assert!(namespaces_of(u32::MAX).is_empty());
         assert_eq!(namespaces_of(std::process::id()).len(), KINDS.len());
+    }
+
+    /// A read that never ends, for who asks for files of `whose`.
+    fn hang(reader: &mut Reader, whose: &Whose) -> Sender<()> {
+        let (end, ended) = channel::<()>();
+        let work = move |_: &Progress| -> Result<(), Refused> {
+            let _ = ended.recv();
+            Ok(())
+        };
+        assert!(matches!(reader.run(whose, work), Err(Refused::Hung)));
+        end
+    }
+
+    #[test]
+    fn others_who_hang_take_nothing_from_the_host() {
+        let mut readers = Readers::new();
+        let refusals = readers.others.refusals();
+        let ends: Vec<Sender<()>> = thread::scope(|scope| {
+            let hangs: Vec<_> = (0..HUNG_MAX)
+                .map(|number| {
+                    let refusals = refusals.clone();
+                    let whose = Whose::host(&number.to_string());
+                    scope.spawn(move || hang(&mut Reader::sharing("test", refusals), &whose))
+                })
+                .collect();
+            hangs.into_iter().map(|hang| hang.join().unwrap()).collect()
+        });
+        assert_eq!(refusals.hung(), HUNG_MAX);
+        let found = gather(&mut readers, &mut Vec::new());
+        assert!(addresses(&found.host).contains(&"127.0.0.1/32".to_owned()), "{found:?}");
+        assert_eq!(found.unread, None);
+        drop(ends);
+    }
+
+    #[test]
+    fn what_cant_be_read_of_the_host_stays_as_it_was_and_is_told() {
+        let mut readers = Readers::new();
+        let gateway = whole([192, 0, 2, 77].into(), "a gateway");
+        let mut before = vec![gateway];
+        let end = hang(&mut readers.host, &Whose::host("/etc/resolv.conf"));
+        let found = gather(&mut readers, &mut before);
+        let unread = found.unread.unwrap();
+        assert!(unread.starts_with("/etc/resolv.conf: "), "{unread}");
+        let host = addresses(&found.host);
+        for address in ["192.0.2.77/32", "127.0.0.1/32"] {
+            assert!(host.contains(&address.to_owned()), "{host:?}");
+        }
+        assert_eq!(before, [gateway], "no whole reading");
+        drop(end);
+        let found = gather(&mut Readers::new(), &mut before);
+        assert!(!addresses(&found.host).contains(&"192.0.2.77/32".to_owned()));
+        assert_eq!(before, found.host);
     }
 
     #[test]
