@@ -153,7 +153,8 @@ pub struct Exec {
     /// Effective user id before and after.
     pub uid_before: u32,
     pub uid: u32,
-    /// `audit` login uid; `u32::MAX` when unset.
+    /// `audit` login uid of who logged in: in a login's session, or below sshd or login. Elsewhere
+    /// `u32::MAX`, since whoever has none may write himself any. Older captures have the number alone.
     pub login_uid: u32,
     /// Real path as resolved by the kernel (dentry walk), in the process's mount namespace.
     pub path: Arc<str>,

@@ -31,6 +31,25 @@ impl Workload {
     pub fn is_login(&self) -> bool {
         self.0.starts_with(Self::LOGIN)
     }
+    /// Whether it is the session of a person who logged in: `login:UID`, a session's scope
+    /// (`session-12.scope` with its number stripped), or the user's own service manager. What lies below
+    /// another unit is none, whatever it is called, and neither is a service in no unit, whose
+    /// program's path anybody may have chosen.
+    pub fn is_session(&self) -> bool {
+        let (above, unit) = self.0.rsplit_once('/').unwrap_or(("", &self.0));
+        let is_own = above.is_empty() || above.split('/').all(|part| part.ends_with(".slice"));
+        let is_scope = unit.starts_with("session") && unit.ends_with(".scope");
+        let is_manager = above.is_empty() && unit.starts_with("user@");
+        !self.0.starts_with('/') && (self.is_login() || is_own && is_scope || is_manager)
+    }
+    /// Whether its login uid was set by a login: its own session, or an application that the user's
+    /// service manager runs for it.
+    pub fn is_of_login(&self) -> bool {
+        let application = self.0.split_once('/').is_some_and(|(manager, unit)| {
+            manager.starts_with("user@") && unit.ends_with(".scope")
+        });
+        self.is_session() || application
+    }
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -182,6 +201,29 @@ mod tests {
         assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest);
         assert!(Digest::parse("a5").is_none());
         assert!(Digest::parse(&"g".repeat(64)).is_none());
+    }
+
+    #[test]
+    fn a_session_is_called_like_one_and_lies_below_nothing_else() {
+        for (name, session, login) in [
+            ("login:1000", true, true),
+            ("session.scope", true, true),
+            ("user-1000.slice/session.scope", true, true),
+            ("user@1000.service", true, true),
+            ("user@1000.service/app-firefox.scope", false, true),
+            ("user@1000.service/web.service", false, false),
+            ("web.service", false, false),
+            ("web.service/session.scope", false, false),
+            ("web.service/user-0.slice/session.scope", false, false),
+            ("web.service/user@0.service", false, false),
+            ("lxc.payload.web/user@0.service/app.scope", false, false),
+            ("/srv/session.scope", false, false),
+            ("/session.scope", false, false),
+            ("host", false, false),
+        ] {
+            let workload = Workload::new(name);
+            assert_eq!((workload.is_session(), workload.is_of_login()), (session, login), "{name}");
+        }
     }
 
     #[test]

@@ -195,6 +195,8 @@ impl Namer {
                     // It may be gone by now, and others asked for it in vain before.
                     if cgroup.record.path_size < WHOLE_PATH {
                         resolver.made(id, cgroup.path);
+                    } else {
+                        resolver.made_deep(id, cgroup.path);
                     }
                     self.workload(id, 0, resolver);
                 }

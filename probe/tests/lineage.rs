@@ -215,6 +215,11 @@ fn a_scene() {
             cue();
             run_as(4242, "of-claim");
         }
+        "server-claims" => {
+            let _listener = listen();
+            cue();
+            run_as(4242, "of-server");
+        }
         other => panic!("no scene {other}"),
     }
 }
@@ -438,5 +443,27 @@ fn a_login_under_sshd_is_its_users_and_others_claim_it_in_vain() {
     }
     assert_eq!(workload(&sensor, "of-claim"), us());
     end(vec![sshd, other]);
+    sensor.stop();
+}
+
+/// In a unit, too, where the workload doesn't tell of the login: whoever has no login uid may write
+/// himself one.
+#[test]
+fn a_login_uid_is_told_of_who_logged_in_and_not_of_a_service_that_wrote_itself_one() {
+    if fs::read("/proc/self/loginuid").is_err() {
+        eprintln!("no login uids on this kernel");
+        return;
+    }
+    let base = Cgroup::new("login-uids");
+    let sensor = sensor(false);
+    let mut sshd = start_as_sshd("logins", &base.child("ssh.service"));
+    let mut server = play("server-claims", &base.child("web.service"), 0);
+    go_on(&mut sshd);
+    go_on(&mut server);
+    assert_eq!(exec(&sensor, "of-login").login_uid, 4242);
+    let claimed = exec(&sensor, "of-server");
+    assert!(claimed.under_listener);
+    assert_eq!(claimed.login_uid, u32::MAX);
+    end(vec![sshd, server]);
     sensor.stop();
 }

@@ -55,7 +55,8 @@ impl Hierarchy {
         // SAFETY: the call above returned this descriptor to us alone.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         let full = fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok()?;
-        let below = full.strip_prefix(&self.mount).ok()?.to_str()?;
+        // A name may be any bytes: who chooses others than text isn't nobody for it.
+        let below = full.strip_prefix(&self.mount).ok()?.to_string_lossy();
         if below.ends_with(" (deleted)") {
             return None;
         }

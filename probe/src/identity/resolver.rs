@@ -171,8 +171,8 @@ impl Resolver {
         }
         let path = self.paths.get(&cgroup_id).cloned().or_else(|| {
             self.hierarchy.path(cgroup_id).or_else(|| {
-                let lines = fs::read_to_string(format!("/proc/{tgid}/cgroup")).ok()?;
-                workload::unified_path(&lines).map(str::to_owned)
+                let lines = fs::read(format!("/proc/{tgid}/cgroup")).ok()?;
+                workload::unified_path(&String::from_utf8_lossy(&lines)).map(str::to_owned)
             })
         });
         let name = match path.as_deref().map(workload::owner) {
@@ -211,6 +211,13 @@ impl Resolver {
         self.paths.insert(cgroup_id, path);
     }
 
+    /// The same where the path was too long to be told whole. Of one that is gone by now the head is all
+    /// that is known: it names the unit or the container that stands there, and never the host.
+    pub fn made_deep(&mut self, cgroup_id: u64, head: String) {
+        let path = self.hierarchy.path(cgroup_id).unwrap_or(head);
+        self.made(cgroup_id, path);
+    }
+
     /// A cgroup is gone. What its processes did may come later, so its name stays while there is
     /// room.
     pub fn removed(&mut self, cgroup_id: u64) {
@@ -245,6 +252,25 @@ impl Resolver {
         }
         let running = self.running(root.tgid, root.start_boot_ns, Changed::Service(root.id()))?;
         self.services.name(root, running)
+    }
+
+    /// Whether a process's login uid was set by a login: it is in a session's workload, or somebody
+    /// logged in below the program at its root and that one is sshd or login. The number alone says
+    /// nothing: whoever has none may write himself any.
+    pub fn is_of_login(&mut self, workload: &Workload, root: &Root) -> bool {
+        if workload.is_of_login() {
+            return true;
+        }
+        if root.login_uid == u32::MAX || root.service == 0 {
+            return false;
+        }
+        if self.services.admits(root.service).is_none()
+            && let Some(Some(Running { program, trusted, .. })) =
+                self.running(root.tgid, root.start_boot_ns, Changed::Service(root.id()))
+        {
+            self.services.executed(root.service, &program, trusted);
+        }
+        self.services.admits(root.service) == Some(true)
     }
 
     fn running(&mut self, tgid: u32, start_boot_ns: u64, who: Changed) -> Option<Option<Running>> {
@@ -492,9 +518,13 @@ mod tests {
         resolver.removed(u64::MAX);
         assert_eq!(name(&mut resolver, u64::MAX), "backup.service");
         assert_eq!(name(&mut resolver, u64::MAX - 1), "host", "nobody told of it");
+        let head = format!("/system.slice/deep.service/{}", "x".repeat(228));
+        resolver.made_deep(u64::MAX - 2, head);
+        resolver.removed(u64::MAX - 2);
+        assert_eq!(name(&mut resolver, u64::MAX - 2), "deep.service");
         // Those that live stay, whatever comes and goes.
         resolver.made(1 << 40, "/system.slice/lives.service".into());
-        for id in 1..2 * CGROUPS_MAX as u64 {
+        for id in 2..2 * CGROUPS_MAX as u64 {
             resolver.made(u64::MAX - 1 - id, format!("/system.slice/run-u{id}.service"));
             assert_eq!(name(&mut resolver, u64::MAX - 1 - id), "run-u.service");
             resolver.removed(u64::MAX - 1 - id);
@@ -502,6 +532,27 @@ mod tests {
         assert_eq!(name(&mut resolver, 1 << 40), "lives.service");
         assert!(resolver.paths.len() <= CGROUPS_MAX && resolver.cgroups.len() <= CGROUPS_MAX);
         assert_eq!(resolver.forgotten(), 0);
+    }
+
+    #[test]
+    fn a_login_uid_counts_below_sshd_and_in_a_session_and_nowhere_else() {
+        let mut resolver = Resolver::open().unwrap();
+        resolver.services.executed(1, &Program::new("/usr/sbin/nginx"), true);
+        resolver.services.executed(2, &Program::new("/usr/sbin/sshd"), true);
+        let root =
+            |service, login_uid| Root { tgid: u32::MAX, start_boot_ns: 1, service, login_uid };
+        for (workload, root, expected) in [
+            ("nginx.service", root(1, 1000), false),
+            ("ssh.service", root(2, 1000), true),
+            ("ssh.service", root(2, u32::MAX), false),
+            ("web.service", root(3, 1000), false),
+            ("web.service", root(0, 1000), false),
+            ("user-7.slice/session.scope", root(1, u32::MAX), true),
+            ("web.service/session.scope", root(1, 1000), false),
+        ] {
+            let found = resolver.is_of_login(&Workload::new(workload), &root);
+            assert_eq!(found, expected, "{workload} {root:?}");
+        }
     }
 
     #[test]

@@ -123,6 +123,12 @@ impl Services {
         self.programs.entry(service).or_insert_with(named);
     }
 
+    /// Whether the children of the program that an id stands for may log in; `None` where nobody saw it
+    /// executed.
+    pub fn admits(&self, service: u64) -> Option<bool> {
+        self.programs.get(&service).map(|named| named.admits)
+    }
+
     /// Whether nobody saw what the root executed, and it is to be looked at.
     pub fn wants(&self, root: &Root) -> bool {
         let known = self.workloads.contains_key(&root.id());
@@ -227,6 +233,8 @@ mod tests {
         ] {
             assert_eq!(name(&mut services, service, login_uid).as_deref(), expected, "{service}");
         }
+        let admits = [1, 3, 4, 7].map(|service| services.admits(service));
+        assert_eq!(admits, [Some(false), Some(true), Some(false), None]);
     }
 
     #[test]

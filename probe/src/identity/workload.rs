@@ -34,6 +34,9 @@ pub struct ContainerFacts {
     pub container: Option<String>,
 }
 
+/// How units that hold processes end.
+const UNITS: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
+
 /// The workload of a container that its runtime tells nothing of, or nothing yet.
 pub const UNNAMED: &str = "container";
 
@@ -42,17 +45,26 @@ pub fn unified_path(lines: &str) -> Option<&str> {
     lines.lines().find_map(|line| line.strip_prefix("0::"))
 }
 
-/// Reads a cgroup v2 path, innermost meaning first: a container inside a unit is a container.
+/// Reads a cgroup v2 path: a container inside a unit is a container. Of two the outer one counts, since
+/// what lies below a container it may have made itself.
 pub fn owner(path: &str) -> CgroupOwner {
     let parts: Vec<&str> =
         path.split('/').filter(|part| !part.is_empty() && *part != "..").collect();
     let pod = parts.iter().any(|part| part.starts_with("kubepods"));
-    for part in parts.iter().rev() {
+    for part in parts.iter().take_while(|part| !is_machine(part)) {
         if let Some((id, runtime)) = container(part, &parts, pod) {
             return CgroupOwner::Container { id, runtime, pod };
         }
     }
     unit(&parts).map_or(CgroupOwner::Host, CgroupOwner::Unit)
+}
+
+/// A container without an id, of LXC or systemd: all below it is its own.
+fn is_machine(part: &str) -> bool {
+    part == "lxc"
+        || part.starts_with("lxc.payload.")
+        || (part.starts_with("machine-") && part.ends_with(".scope"))
+        || (part.starts_with("systemd-nspawn@") && part.ends_with(".service"))
 }
 
 fn is_container_id(text: &str) -> bool {
@@ -95,20 +107,30 @@ fn container(part: &str, parts: &[&str], pod: bool) -> Option<(String, Runtime)>
     Some((bare.to_owned(), runtime))
 }
 
-/// The unit's name, prefixed by the user manager it runs under. `None` for the root and for bare
-/// slices.
+/// What stands above the innermost unit, from the outermost unit or container without an id on to the
+/// next slice: what lies below is its own to make, and to call as it likes. Above those only the host's
+/// root makes cgroups.
+fn above<'a>(parts: &[&'a str], innermost: usize) -> Vec<&'a str> {
+    let own = parts[..innermost].iter().skip_while(|part| !is_unit(part) && !is_machine(part));
+    own.take_while(|part| !part.ends_with(".slice")).copied().collect()
+}
+
+/// The unit's name, prefixed by the user manager, or by whatever else it runs under: so it can't have the
+/// name of a unit of the host. `None` for the root and for bare slices.
 fn unit(parts: &[&str]) -> Option<String> {
-    let is_unit = |part: &&&str| {
-        [".service", ".scope", ".socket", ".mount", ".swap"].iter().any(|end| part.ends_with(end))
-    };
-    let user_manager = parts.iter().find(|part| part.starts_with("user@"));
-    // Below a user manager the session's own units count, above it the manager itself.
-    if let Some(innermost) = parts.iter().rev().find(is_unit) {
+    if let Some(at) = parts.iter().rposition(|part| is_unit(part)) {
+        let innermost = parts[at];
         let name = strip_instance(innermost);
-        if let Some(manager) = user_manager
-            && innermost != manager
-        {
-            return Some(format!("{manager}/{name}"));
+        match above(parts, at).as_slice() {
+            [] => {}
+            // Of the same user all the same, whatever lies between.
+            [manager, ..] if manager.starts_with("user@") => {
+                return Some(format!("{manager}/{name}"));
+            }
+            above => {
+                let above: Vec<String> = above.iter().map(|part| stripped(part)).collect();
+                return Some(format!("{}/{name}", above.join("/")));
+            }
         }
         if innermost.starts_with("session-") {
             let user = parts.iter().find(|part| part.starts_with("user-"));
@@ -118,7 +140,7 @@ fn unit(parts: &[&str]) -> Option<String> {
             });
         }
         if innermost.starts_with("user@") {
-            return Some((*innermost).to_owned());
+            return Some(innermost.to_owned());
         }
         return Some(name);
     }
@@ -127,6 +149,15 @@ fn unit(parts: &[&str]) -> Option<String> {
     }
     // Made by hand or by another manager: the path itself, without numbers, is its name.
     Some(parts.iter().map(|part| strip_numbers(part)).collect::<Vec<_>>().join("/"))
+}
+
+/// A unit without its instance, or a part of another path without its numbers.
+fn stripped(part: &str) -> String {
+    if is_unit(part) { strip_instance(part) } else { strip_numbers(part) }
+}
+
+fn is_unit(part: &str) -> bool {
+    UNITS.iter().any(|end| part.ends_with(end))
 }
 
 /// `getty@tty1.service` -> `getty@.service`; `run-u12.service` -> `run-u.service`;
@@ -313,6 +344,53 @@ mod tests {
     fn cgroups_made_by_hand_are_named_by_their_path_without_numbers() {
         check("0::/lab-4711/service", unit("lab/service"));
         check("0::/build/job-deadbeef01", unit("build/job"));
+    }
+
+    #[test]
+    fn what_lies_below_another_unit_or_a_container_cant_be_called_like_a_unit_of_the_host() {
+        for (path, name) in [
+            ("/system.slice/evil.service/nginx.service", "evil.service/nginx.service"),
+            (
+                "/system.slice/evil.service/a/system.slice/nginx.service",
+                "evil.service/a/nginx.service",
+            ),
+            ("/system.slice/evil.service/session-1.scope", "evil.service/session.scope"),
+            (
+                "/system.slice/evil.service/user.slice/user-0.slice/session-1.scope",
+                "evil.service/session.scope",
+            ),
+            (
+                "/system.slice/evil.service/user@0.service/x.service",
+                "evil.service/user@.service/x.service",
+            ),
+            ("/system.slice/evil.service/user@0.service", "evil.service/user@.service"),
+            ("/system.slice/evil.service/init.scope", "evil.service/init.scope"),
+            ("/lxc.payload.web-1/system.slice/nginx.service", "lxc.payload.web/nginx.service"),
+            ("/lxc.payload.web/docker-ID.scope", "lxc.payload.web/docker.scope"),
+            ("/lxc.payload.web/.lxc", "lxc.payload.web/.lxc"),
+            ("/lxc/web/system.slice/nginx.service", "lxc/web/nginx.service"),
+            (
+                "/machine.slice/machine-web.scope/payload/system.slice/nginx.service",
+                "machine-web.scope/payload/nginx.service",
+            ),
+            (
+                "/machine.slice/systemd-nspawn@web.service/payload/init.scope",
+                "systemd-nspawn@.service/payload/init.scope",
+            ),
+            (
+                "/user.slice/user-7.slice/user@7.service/app.slice/a.service/user@0.service",
+                "user@7.service/user@.service",
+            ),
+            ("/lab.1/web.service", "web.service"),
+            // Its own directories are no units, and say nothing.
+            ("/system.slice/systemd-udevd.service/udev", "systemd-udevd.service"),
+        ] {
+            check(&format!("0::{path}"), unit(name));
+        }
+        let other = ID.replace('0', "f");
+        let path = format!("0::/docker/ID/docker-{other}.scope/kubelet/{other}");
+        check(&path, container(Runtime::Docker, false));
+        check("0::/docker/ID/lxc/web.service", container(Runtime::Docker, false));
     }
 
     #[test]

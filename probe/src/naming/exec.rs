@@ -41,6 +41,8 @@ impl Namer {
         let answer = self.file(exec, &subject, resolver);
         let under_listener =
             wire.flags & wire::WIRE_EXEC_UNDER_LISTENER != 0 && !subject.workload.is_login();
+        let is_login =
+            wire.login_uid != u32::MAX && resolver.is_of_login(&subject.workload, &key.root);
         let actor = actor(&wire.actor, subject);
         let origin = Origin::Exec(Box::new(Exec {
             previous,
@@ -53,7 +55,7 @@ impl Namer {
             parent,
             uid_before: wire.uid_before,
             uid: wire.uid,
-            login_uid: wire.login_uid,
+            login_uid: if is_login { wire.login_uid } else { u32::MAX },
             path: exec.path.as_str().into(),
             // Named by now; nothing behind this point needs what they keep secret.
             arguments: gate::command(&arguments).into(),

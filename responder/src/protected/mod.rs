@@ -349,7 +349,7 @@ impl ProtectedSet {
 
     /// Why the offender may not be denied at all.
     pub fn subject(&self, evidence: &Evidence) -> Option<String> {
-        if is_login_session(&evidence.subject.workload, evidence.login_uid) {
+        if evidence.login_uid.is_some() && evidence.subject.workload.is_session() {
             return Some("a login session".into());
         }
         if self.own.contains(&evidence.tgid) {
@@ -386,20 +386,6 @@ impl ProtectedSet {
     pub fn task(&self, tgid: u32) -> Option<&'static str> {
         self.own.contains(&tgid).then_some("it is Hedgerow, above it, or init")
     }
-}
-
-/// The session of a person who logged in: `session-12.scope` with its number stripped, the user's
-/// own service manager, or on a host without units `login:UID`. A service in no unit is called by
-/// its program's path, whose last part anybody may have chosen.
-fn is_login_session(workload: &Workload, login_uid: Option<u32>) -> bool {
-    let name = workload.as_str();
-    if login_uid.is_none() || name.starts_with('/') {
-        return false;
-    }
-    let unit = name.rsplit('/').next().unwrap_or(name);
-    workload.is_login()
-        || (unit.starts_with("session") && unit.ends_with(".scope"))
-        || unit.starts_with("user@")
 }
 
 fn is_in((prefix, length, _): &Protected, address: IpAddr) -> bool {

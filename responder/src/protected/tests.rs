@@ -202,6 +202,7 @@ fn a_persons_own_login_session_is_protected() {
     assert!(!login("session.scope", None));
     assert!(!login("postgresql.service", Some(1000)));
     assert!(!login("/srv/session.scope", Some(1000)), "a program that is called like one");
+    assert!(!login("postgresql.service/session.scope", Some(1000)), "a unit's own cgroup");
 }
 
 #[test]
