@@ -31,8 +31,10 @@ fn own(at: u8) -> impl Fn(u32) -> Vec<Record> {
             return Vec::new();
         }
         let server = subject("web.service", "/usr/bin/web");
-        let job =
-            subject("web.service", if at % 2 == 0 { "/usr/bin/job" } else { "/usr/bin/sync" });
+        let job = subject(
+            "web.service",
+            if at.is_multiple_of(2) { "/usr/bin/job" } else { "/usr/bin/sync" },
+        );
         let tid = 2_000 + epoch;
         let flow =
             outbound(FlowPhase::Start, &format!("198.51.100.{at}"), 80, 300 * u64::from(epoch));

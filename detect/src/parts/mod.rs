@@ -319,7 +319,7 @@ impl Parts {
             .iter()
             .map(|((_, subject), program)| (subject, program.clone()))
             .collect();
-        programs.sort_by(|(a, _), (b, _)| a.cmp(b));
+        programs.sort_by_key(|(subject, _)| *subject);
         for (subject, program) in &mut programs {
             program.digest = self.digests.get(*subject).copied().flatten();
         }

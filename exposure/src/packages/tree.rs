@@ -47,7 +47,8 @@ impl Tree {
         let mut reader = Reader::new("package databases");
         let asked = root.to_owned();
         let whose = Whose::host(&root.to_string_lossy());
-        let (root, directory, id, merged) = reader.run(&whose, move |_| open(&asked))?;
+        let opened = reader.run(&whose, move |_| open(&asked))?;
+        let Opened { root, directory, id, merged } = opened;
         Ok(Self { root, directory, id, merged, reader, read: 0 })
     }
 
@@ -114,7 +115,15 @@ impl Tree {
     }
 }
 
-fn open(asked: &Path) -> Result<(PathBuf, Root, (u64, u64), Vec<&'static str>), Refused> {
+/// What of a [`Tree`] is found out once.
+struct Opened {
+    root: PathBuf,
+    directory: Root,
+    id: (u64, u64),
+    merged: Vec<&'static str>,
+}
+
+fn open(asked: &Path) -> Result<Opened, Refused> {
     let directory = Root::open(asked)?;
     let found = directory.stat(Path::new("/"))?;
     let real = asked.canonicalize()?;
@@ -126,5 +135,5 @@ fn open(asked: &Path) -> Result<(PathBuf, Root, (u64, u64), Vec<&'static str>), 
         leads.is_ok_and(|to| to.strip_prefix("/").unwrap_or(&to) == Path::new("usr").join(name))
     };
     let merged = MERGED.into_iter().filter(leads).collect();
-    Ok((root, directory, (found.dev(), found.ino()), merged))
+    Ok(Opened { root, directory, id: (found.dev(), found.ino()), merged })
 }

@@ -217,7 +217,7 @@ mod tests {
             // Every third column of all but the last draw is the same, and a row's mostly, too.
             let used = draws.len() - len;
             for (at, value) in draws[..used].iter_mut().enumerate() {
-                *value = if at / PANEL % n_columns % 3 == 0 { 0.5 } else { *value };
+                *value = if (at / PANEL % n_columns).is_multiple_of(3) { 0.5 } else { *value };
             }
             for (at, value) in rows.iter_mut().enumerate() {
                 *value = if at % n_columns % 6 == 0 { 0.5 } else { *value };
