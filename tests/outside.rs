@@ -104,7 +104,9 @@ fn files_that_wait_for_a_reader_hold_nothing_up() {
     let traps: Vec<Trap> = baits.into_iter().map(|bait| Trap::set(bait).unwrap()).collect();
     let state = State::new();
     let daemon = state.daemon();
-    eventually("what is not read is told", || state.log().contains("addresses: a file of mount"));
+    eventually("what is not read is told", || {
+        state.log().contains("addresses of others: a file of mount")
+    });
     let unread = |line: &Line| match line {
         Line::Status(told) => told["unread"].as_array().is_some_and(|unread| unread.len() == 1),
         _ => false,
