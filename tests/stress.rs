@@ -19,7 +19,8 @@ use std::{
 use hedgerow_lab::{Daemon, Line};
 
 const STRESS: Duration = Duration::from_secs(60);
-const SETTLED: Duration = Duration::from_secs(10);
+/// By then the flight recorder holds as much as it ever does: half a minute, or all that it may.
+const SETTLED: Duration = Duration::from_secs(35);
 
 fn resident_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the daemon is gone");
@@ -83,7 +84,10 @@ fn a_minute_of_stress_neither_ends_nor_grows_the_daemon() {
     assert!(storming.join().unwrap() > 1000, "no storm");
     stress.wait().unwrap();
     let settled = settled.unwrap();
-    assert!(last * 10 <= settled * 11, "resident {settled} KiB after 10 s, {last} KiB at the end");
+    assert!(
+        last * 10 <= settled * 11,
+        "resident {settled} KiB once settled, {last} KiB at the end"
+    );
     let number =
         |name: &str| status[name].as_u64().unwrap_or_else(|| panic!("no {name}: {status}"));
     assert!(number("records") > 1000, "{status}");
