@@ -28,7 +28,7 @@ mod window;
 
 pub use baseline::{
     Baseline, DISTRUSTED_LIMIT, Incidence, Known, PENDING_LIMIT, Phase, Set, WORKLOADS_LIMIT,
-    is_shell, parent_of,
+    is_shell, keep_least, parent_of,
 };
 pub use batch::{SCHEMA_VERSION, from_batch, schema, schema_hash, to_batch};
 pub use builder::{OPEN_EPOCHS_LIMIT, ROWS_FACTOR, WindowBuilder};

@@ -15,8 +15,8 @@
 //! the subject and the epoch alone. So a sample of samples is the sample of all. Tables
 //! that overflow keep what has the least hashes, for the same reason.
 
-mod bytes;
 mod gathering;
+mod packed;
 mod scale;
 
 use std::{
@@ -27,10 +27,11 @@ use std::{
 
 use hedgerow_event::{Object, Scale, Subject};
 use hedgerow_features::Baseline;
+pub(crate) use hedgerow_features::keep_least;
 use serde::{Deserialize, Serialize};
 
+pub use self::gathering::Gathering;
 use self::scale::ScalePart;
-pub use self::{bytes::Bytes, gathering::Gathering};
 use crate::{
     Engine, Error, Phase, Result, Schedule, Settings,
     deeds::Deeds,
@@ -110,21 +111,6 @@ pub(crate) fn keep<K: Ord, V>(map: &mut BTreeMap<K, V>, most: usize) {
     while map.len() > most {
         map.pop_last();
     }
-}
-
-/// Leaves the entries whose keys have the least hashes; whether one had to go.
-pub(crate) fn keep_least<K: Ord, V>(
-    map: &mut BTreeMap<K, V>,
-    most: usize,
-    hash: impl Fn(&K) -> u64,
-) -> bool {
-    if map.len() <= most {
-        return false;
-    }
-    let mut hashes: Vec<u64> = map.keys().map(&hash).collect();
-    hashes.sort_unstable();
-    map.retain(|key, _| hash(key) < hashes[most]);
-    true
 }
 
 impl Run {

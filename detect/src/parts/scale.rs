@@ -7,7 +7,7 @@ use hedgerow_features::{ItemKey, Window, WindowTime};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::{bytes::Packed, draw, keep};
+use super::{draw, keep, packed::Packed};
 use crate::{
     detector::{Detector, FIT_ROWS_LEAST, FIT_ROWS_MAX, Scored, rows},
     reference::{GROUPS_MAX, Reference, SAMPLE_MAX, Usual},

@@ -3,7 +3,7 @@
 //! Sets that overflow keep the items of least hash, so that the order in which runs are put together
 //! decides nothing; that something was refused is told as 1, since how often can't be said of a union.
 
-use hedgerow_event::Workload;
+use std::collections::BTreeMap;
 
 use super::{Baseline, Clock, DISTRUSTED_LIMIT, Phase, WORKLOADS_LIMIT};
 
@@ -56,17 +56,18 @@ impl Baseline {
     }
 }
 
-/// Leaves the entries of least hash; whether one had to go.
-fn keep_least<V>(
-    map: &mut std::collections::BTreeMap<Workload, V>,
+/// Leaves the entries whose keys have the least hashes, so that the order in which they came decides
+/// nothing; whether one had to go.
+pub fn keep_least<K: Ord, V>(
+    map: &mut BTreeMap<K, V>,
     most: usize,
-    hash: impl Fn(&Workload) -> u64,
+    hash: impl Fn(&K) -> u64,
 ) -> bool {
     if map.len() <= most {
         return false;
     }
     let mut hashes: Vec<u64> = map.keys().map(&hash).collect();
     hashes.sort_unstable();
-    map.retain(|workload, _| hash(workload) < hashes[most]);
+    map.retain(|key, _| hash(key) < hashes[most]);
     true
 }

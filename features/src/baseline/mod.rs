@@ -10,6 +10,7 @@ mod seen;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use absorb::keep_least;
 use hedgerow_event::{Event, Exec, FlowDirection, Object, Origin, Subject, Workload};
 pub use known::Known;
 use seen::Seen;

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use hedgerow_event::{Subject, Workload};
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
-use super::{Group, Reference, Sample, compared};
+use super::{Group, Reference, building::Sample, compared};
 use crate::{
-    parts::{self, Bytes},
+    parts,
     sequence::{self, Mix, Sequences},
 };
 
@@ -22,7 +23,7 @@ pub struct Usual {
     /// Of each column; infinite where it was never available.
     smallest: Vec<f32>,
     largest: Vec<f32>,
-    mixes: BTreeMap<u64, Bytes>,
+    mixes: BTreeMap<u64, ByteBuf>,
     sequences: sequence::Usual,
 }
 
@@ -43,7 +44,7 @@ impl Usual {
                 .sequences
                 .mixes()
                 .into_iter()
-                .map(|mix| (parts::draw_of(&mix), Bytes(mix.to_vec()))),
+                .map(|mix| (parts::draw_of(&mix), ByteBuf::from(mix.to_vec()))),
         );
         usual
     }
@@ -64,7 +65,7 @@ impl Usual {
     /// The group's ranges, by sampled windows of it.
     fn group<'a>(&self, windows: impl Iterator<Item = &'a [f64]>) -> Group {
         let mixes: Vec<Mix> =
-            self.mixes.values().filter_map(|Bytes(mix)| mix.as_slice().try_into().ok()).collect();
+            self.mixes.values().filter_map(|mix| mix.as_slice().try_into().ok()).collect();
         let sequences = Sequences::of_mixes(mixes.iter(), self.sequences.clone());
         let sample = Sample {
             windows: self.windows,

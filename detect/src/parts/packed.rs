@@ -1,40 +1,8 @@
-//! Bytes as such in a binary section, and windows in them.
+//! Windows as bytes.
 
 use hedgerow_features::{COLUMNS, Window};
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
-
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bytes(pub Vec<u8>);
-
-impl Serialize for Bytes {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
-    }
-}
-
-struct Visitor;
-
-impl de::Visitor<'_> for Visitor {
-    type Value = Bytes;
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("bytes")
-    }
-
-    fn visit_bytes<E: de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
-        Ok(Bytes(bytes.to_vec()))
-    }
-
-    fn visit_byte_buf<E: de::Error>(self, bytes: Vec<u8>) -> Result<Bytes, E> {
-        Ok(Bytes(bytes))
-    }
-}
-
-impl<'de> Deserialize<'de> for Bytes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_byte_buf(Visitor)
-    }
-}
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 
 /// Two bits for each column: it is zero, unavailable, or follows.
 const ZERO: u8 = 0;
@@ -44,7 +12,7 @@ const FOLLOWS: u8 = 2;
 /// A window's values: most are zero or unavailable.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Packed(Bytes);
+pub struct Packed(ByteBuf);
 
 impl Packed {
     pub fn of(window: &Window) -> Self {
@@ -60,12 +28,12 @@ impl Packed {
                 bytes.extend(value.to_le_bytes());
             }
         }
-        Self(Bytes(bytes))
+        Self(ByteBuf::from(bytes))
     }
 
     /// The values; what isn't there of a file that was changed is unavailable.
     pub fn values(&self) -> Box<[f64]> {
-        let bytes = &self.0.0;
+        let bytes = &self.0;
         let mut following = bytes.get(COLUMNS.len().div_ceil(4)..).unwrap_or(&[]).chunks_exact(8);
         let value = |column: usize| {
             let what = bytes.get(column / 4).copied().unwrap_or(0x55) >> (2 * (column % 4)) & 3;
