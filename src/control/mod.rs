@@ -5,13 +5,14 @@
 //! `{"error": "..."}` and a status of 4xx or 503; `GET /` is the request `status`, so that
 //! `curl --unix-socket /var/lib/hedgerow/control.sock http://hedgerow/` shows a daemon's health.
 //!
-//! `GET /findings` answers with the log of findings, a line each: readers can't open the file.
+//! `GET /findings.jsonl` answers with the log of findings, a line each: readers can't open the file.
 //!
 //! A request is executed once or not at all: what its client no longer waits for, since it has gone
 //! or was told that the daemon is busy, is never executed later.
 
 mod api;
 mod client;
+mod log;
 mod server;
 
 use std::path::{Path, PathBuf};

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{ErrorKind, Read},
     os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::{
@@ -16,7 +15,6 @@ use std::{
 use anyhow::Context;
 use axum::{
     Json, Router,
-    body::{Body, Bytes},
     extract::{ConnectInfo, State, connect_info::Connected},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -25,26 +23,18 @@ use axum::{
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_responder::By;
-use http_body_util::channel::Channel;
 use tokio::{
     net::UnixListener,
     sync::{Semaphore, oneshot},
 };
 
-use super::{GROUP, GetStatus, Reply, Request, readers_socket};
-use crate::findings::{self, FINDINGS};
+use super::{GROUP, GetStatus, Reply, Request, log, readers_socket};
+use crate::findings::FINDINGS;
 
 /// Requests that wait for the main loop; one more is answered with 503 at once.
 const REQUESTS_MAX: usize = 64;
 /// A request that the main loop has not begun within this time is refused, and never begun.
 const WAIT_MAX: Duration = Duration::from_secs(10);
-
-/// Logs of findings that are read out at a time; who comes too many is answered with 503.
-const READING_MAX: usize = 2;
-/// Who reads a log takes no longer than this.
-const READ_MAX: Duration = Duration::from_secs(60);
-/// What of a log is in memory for each who reads it.
-const PIECE_BYTES: usize = 64 << 10;
 
 /// Who may still decide on a request.
 const WAITING: u8 = 0;
@@ -187,7 +177,7 @@ impl Control {
             sender,
             wait,
             state: path.parent().map(Path::to_owned).unwrap_or_default(),
-            reading: Arc::new(Semaphore::new(READING_MAX)),
+            reading: Arc::new(Semaphore::new(log::READING_MAX)),
             steers: false,
         };
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
@@ -235,12 +225,12 @@ pub fn login_uid(pid: u32) -> Option<u32> {
 }
 
 #[derive(Debug, Clone)]
-struct Desk {
+pub(super) struct Desk {
     sender: Sender<Pending>,
     wait: Duration,
     /// The state directory, for what is read out of it.
-    state: PathBuf,
-    reading: Arc<Semaphore>,
+    pub(super) state: PathBuf,
+    pub(super) reading: Arc<Semaphore>,
     /// Behind the socket that only root can open.
     steers: bool,
 }
@@ -260,7 +250,7 @@ async fn serve(
 async fn answer(listener: std::os::unix::net::UnixListener, desk: Desk) {
     let router = Router::new()
         .route("/", get(status).post(request))
-        .route(&format!("/{FINDINGS}"), get(log))
+        .route(&format!("/{FINDINGS}"), get(log::read_out))
         .with_state(desk);
     let router = router.into_make_service_with_connect_info::<Caller>();
     let served = match UnixListener::from_std(listener) {
@@ -272,54 +262,8 @@ async fn answer(listener: std::os::unix::net::UnixListener, desk: Desk) {
     }
 }
 
-fn refused(code: StatusCode, why: &str) -> Response {
+pub(super) fn refused(code: StatusCode, why: &str) -> Response {
     (code, Json(serde_json::json!({ "error": why }))).into_response()
-}
-
-/// Reads the log out as it is, a piece at a time, by a thread of its own: whoever asks reads at his
-/// own pace, and must not have the daemon hold it all meanwhile.
-async fn log(desk: State<Desk>) -> Response {
-    let Ok(one) = Arc::clone(&desk.reading).try_acquire_owned() else {
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "others read the findings; try again");
-    };
-    let state = desk.state.clone();
-    // All are open before any is read: what is rotated meanwhile is read where it was.
-    let opened = tokio::task::spawn_blocking(move || findings::files(&findings::path(&state)));
-    let files = match opened.await {
-        Ok(Ok(files)) => files,
-        Ok(Err(why)) => return refused(StatusCode::UNPROCESSABLE_ENTITY, &format!("{why:#}")),
-        Err(_) => return refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
-    };
-    let (mut sender, body) = Channel::<Bytes, std::io::Error>::new(1);
-    tokio::spawn(async move {
-        let _one = one;
-        let until = tokio::time::Instant::now() + READ_MAX;
-        for (_, file) in files.into_iter().rev() {
-            let file = Arc::new(file);
-            loop {
-                let reads = Arc::clone(&file);
-                let piece = tokio::task::spawn_blocking(move || piece(&reads)).await;
-                let sent = match piece {
-                    Ok(Ok(bytes)) if bytes.is_empty() => break,
-                    Ok(Ok(bytes)) => sender.send_data(bytes),
-                    Ok(Err(why)) => return sender.abort(why),
-                    Err(_) => return sender.abort(ErrorKind::Interrupted.into()),
-                };
-                // Who has gone, or doesn't read, holds up nobody else for longer.
-                if !matches!(tokio::time::timeout_at(until, sent).await, Ok(Ok(()))) {
-                    return sender.abort(ErrorKind::TimedOut.into());
-                }
-            }
-        }
-    });
-    Body::new(body).into_response()
-}
-
-fn piece(mut file: &fs::File) -> std::io::Result<Bytes> {
-    let mut bytes = vec![0; PIECE_BYTES];
-    let read = file.read(&mut bytes)?;
-    bytes.truncate(read);
-    Ok(bytes.into())
 }
 
 async fn status(desk: State<Desk>, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
