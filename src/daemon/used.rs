@@ -198,12 +198,15 @@ impl Keeper {
         self.write(&table);
         let mut written = Instant::now();
         for window in windows {
+            let mut places = HashMap::new();
             for ((path, file, how, subject), tgid) in window.uses {
                 let user = User {
                     workload: subject.workload.as_str().into(),
                     program: subject.program.to_string(),
                 };
-                for elsewhere in self.elsewhere(tgid).iter().copied() {
+                // Asked once for each process of a window.
+                let elsewhere = *places.entry(tgid).or_insert_with(|| self.elsewhere(tgid));
+                for elsewhere in elsewhere.iter().copied() {
                     let path = path.as_ref().into();
                     let key = Key { path, device: file.device, inode: file.inode, elsewhere };
                     table.used(key, how, user.clone(), window.end_ns);
