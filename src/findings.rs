@@ -16,7 +16,7 @@ use crate::{control, exit::Failure};
 /// Name of the log in the state directory.
 pub const FINDINGS: &str = "findings.jsonl";
 /// A longer line is none that Hedgerow wrote.
-const LINE_BYTES_MAX: u64 = 1 << 20;
+pub const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Files that a daemon looks into for what was left open: the newest, and one that was rotated away
 /// just before.
 const FILES_OF_LATE: usize = 2;
@@ -157,16 +157,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path();
         assert!(left_open(state, 9).unwrap().is_empty());
-        let workload = hedgerow_event::Workload::new("w");
-        let alarm = hedgerow_responder::Alarm { workload, reason: String::new() };
-        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
-        let host = crate::host::Host { id, boot_id, name, realtime_offset_ns: 0 };
-        let maturity = hedgerow_event::Maturity::Mature;
         let told = |uid: &str, activity, sequence| Finding {
             uid: uid.to_owned(),
             activity,
             sequence,
-            ..crate::daemon::alarm_finding(&alarm, &host, maturity, "m", 0)
+            ..crate::daemon::example_finding("w", "", 0)
         };
         let rotated = PathBuf::from(format!("{}.1", path(state).display()));
         write(&rotated, &[told("old", Activity::Create, 0), told("both", Activity::Create, 0)]);

@@ -424,12 +424,7 @@ mod tests {
 
     #[test]
     fn an_explanation_adds_up_to_the_nats_that_were_told() {
-        let workload = hedgerow_event::Workload::new("w");
-        let alarm = hedgerow_responder::Alarm { workload, reason: String::new() };
-        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
-        let host = crate::host::Host { id, boot_id, name, realtime_offset_ns: 0 };
-        let state = hedgerow_event::Maturity::Mature;
-        let mut finding = crate::daemon::alarm_finding(&alarm, &host, state, "m", 0);
+        let mut finding = crate::daemon::example_finding("w", "", 0);
         let share = |feature: &str, share: f64, of: &str| Share {
             feature: feature.into(),
             value: 7.5,

@@ -24,8 +24,6 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Findings that a dry run looks back on, and those that it names.
 const WEEK_NS: i64 = 7 * 86_400 * 1_000_000_000;
 const NAMED: usize = 16;
-/// A longer line is none that Hedgerow wrote.
-const LINE_BYTES_MAX: usize = 1 << 20;
 
 pub fn run(command: &cli::Findings, json: bool) -> anyhow::Result<()> {
     match command {
@@ -167,13 +165,13 @@ impl Tail {
 
     fn drain(&mut self, found: &mut Vec<Finding>) -> anyhow::Result<()> {
         let Some(file) = &mut self.file else { return Ok(()) };
-        while file.by_ref().take(LINE_BYTES_MAX as u64).read_to_end(&mut self.rest)? > 0 {
+        while file.by_ref().take(findings::LINE_BYTES_MAX).read_to_end(&mut self.rest)? > 0 {
             if let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') {
                 let lines: Vec<u8> = self.rest.drain(..=end).collect();
                 let lines = lines.split(|byte| *byte == b'\n');
                 found.extend(lines.flat_map(serde_json::from_slice::<Finding>));
             }
-            if self.rest.len() > LINE_BYTES_MAX {
+            if self.rest.len() as u64 > findings::LINE_BYTES_MAX {
                 self.rest.clear();
             }
         }
@@ -289,15 +287,8 @@ mod tests {
         let path = findings::path(directory.path());
         let mut tail = Tail::at_end(directory.path()).unwrap();
         assert!(tail.read().unwrap().is_empty(), "no log yet");
-        let alarm = hedgerow_responder::Alarm {
-            workload: hedgerow_event::Workload::new("w"),
-            reason: "r".repeat(100),
-        };
-        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
-        let host = host::Host { id, boot_id, name, realtime_offset_ns: 0 };
-        let state = hedgerow_event::Maturity::Mature;
         let line = |time| {
-            let finding = crate::daemon::alarm_finding(&alarm, &host, state, "m", time);
+            let finding = crate::daemon::example_finding("w", &"r".repeat(100), time);
             (finding.uid.clone(), serde_json::to_string(&finding).unwrap() + "\n")
         };
         let ((one, first), (two, second), (three, third)) = (line(1), line(2), line(3));

@@ -8,7 +8,6 @@ use hedgerow_offline::{
     merge,
     source::{Selection, Source},
 };
-
 use serde::Serialize;
 
 use super::offline::{progress, rows};

@@ -63,18 +63,22 @@ pub fn finding(
     }
 }
 
+/// A finding for tests: of a host `h` in its boot `b`.
+#[cfg(test)]
+pub fn example(workload: &str, reason: &str, time_ns: i64) -> Finding {
+    let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
+    let host = Host { id, boot_id, name, realtime_offset_ns: 0 };
+    let workload = hedgerow_event::Workload::new(workload);
+    finding(&Alarm { workload, reason: reason.into() }, &host, Maturity::Mature, "m", time_ns)
+}
+
 #[cfg(test)]
 mod tests {
-    use hedgerow_event::Workload;
-
     use super::*;
 
     #[test]
     fn it_is_an_alert_above_all_with_its_reason_and_one_of_its_kind() {
-        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
-        let host = Host { id, boot_id, name, realtime_offset_ns: 0 };
-        let alarm = Alarm { workload: Workload::new("web"), reason: "breaker tripped".into() };
-        let told = |time| finding(&alarm, &host, Maturity::Mature, "m", time);
+        let told = |time| example("web", "breaker tripped", time);
         let first = told(1);
         assert!(first.disposition.is_alert() && first.severity == Severity::Critical);
         assert_eq!((&*first.reason, first.subject.workload.as_str()), ("breaker tripped", "web"));

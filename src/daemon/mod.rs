@@ -40,7 +40,7 @@ use hedgerow_probe::{Control as Sensor, Item, Probe};
 use signal_hook::consts::SIGHUP;
 
 #[cfg(test)]
-pub use self::alarm::finding as alarm_finding;
+pub use self::alarm::example as example_finding;
 pub use self::capture::{Capture, Run};
 pub use self::orders::Orders;
 pub use self::start::run;

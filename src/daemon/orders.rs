@@ -242,11 +242,7 @@ mod tests {
     fn a_mute_covers_the_same_again_with_other_numbers_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let mut orders = Orders::load(directory.path()).unwrap();
-        let alarm = hedgerow_responder::Alarm { workload: Workload::new("w"), reason: "r".into() };
-        let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
-        let host = crate::host::Host { id, boot_id, name, realtime_offset_ns: 0 };
-        let state = hedgerow_event::Maturity::Mature;
-        let plain = super::super::alarm::finding(&alarm, &host, state, "m", 1);
+        let plain = super::super::example_finding("w", "r", 1);
         let peer = |address: &str, port| Object::NewPeer {
             subject: Arc::clone(&plain.subject),
             peer: hedgerow_event::Peer { address: address.parse().unwrap(), port },

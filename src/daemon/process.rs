@@ -119,18 +119,13 @@ mod tests {
 
     #[test]
     fn a_process_of_an_earlier_boot_is_left_as_it_was_told() {
-        let workload = hedgerow_event::Workload::new("w");
-        let alarm = hedgerow_responder::Alarm { workload, reason: String::new() };
-        let (id, boot_id, name) = ("h".into(), "now".into(), "n".into());
-        let host = crate::host::Host { id, boot_id, name, realtime_offset_ns: 0 };
-        let state = hedgerow_event::Maturity::Mature;
-        let mut finding = super::super::alarm_finding(&alarm, &host, state, "m", 0);
+        let mut finding = super::super::example_finding("w", "", 0);
         let told = hedgerow_event::Process { pid: std::process::id(), ..Default::default() };
         finding.process = Some(told.clone());
         let mut reader = Reader::new("processes");
         describe(&mut finding, "before", &mut reader);
         assert_eq!(finding.process, Some(told));
-        describe(&mut finding, "now", &mut reader);
+        describe(&mut finding, "b", &mut reader);
         assert!(!finding.process.unwrap().path.is_empty());
     }
 

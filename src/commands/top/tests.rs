@@ -32,10 +32,6 @@ fn subject(workload: &str) -> Arc<Subject> {
 }
 
 fn finding(uid: &str, workload: &str) -> Finding {
-    let alarm =
-        hedgerow_responder::Alarm { workload: Workload::new(workload), reason: "why".into() };
-    let (id, boot_id, name) = ("h".into(), "b".into(), "n".into());
-    let host = crate::host::Host { id, boot_id, name, realtime_offset_ns: 0 };
     let share = |feature: &str, share: f64| Share {
         feature: feature.into(),
         value: 1.0,
@@ -45,9 +41,9 @@ fn finding(uid: &str, workload: &str) -> Finding {
         share,
         of: NATS.into(),
     };
-    let told = crate::daemon::alarm_finding(&alarm, &host, Maturity::Provisional, "m", NOW_NS);
     Finding {
         uid: uid.into(),
+        state: Maturity::Provisional,
         subject: subject(workload),
         severity: Severity::High,
         surprise: 22.8,
@@ -58,7 +54,7 @@ fn finding(uid: &str, workload: &str) -> Finding {
             user: Some("www-data".into()),
             ..Process::default()
         }),
-        ..told
+        ..crate::daemon::example_finding(workload, "why", NOW_NS)
     }
 }
 
