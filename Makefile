@@ -161,7 +161,7 @@ unit-test: ## the systemd unit is well-formed, and how exposed it is
 
 .PHONY: metrics-test
 
-metrics-test: ## Debian's Prometheus scrapes a live daemon; every panel's query and every alert rule has data
+metrics-test: ## each alert rule fires where it should; Debian's Prometheus scrapes a live daemon, every query has data
 	@scripts/setup build python
 	$(BUILD) --bin hedgerow
 	$(AS_ROOT) scripts/metrics-test $(HEDGEROW)
