@@ -23,6 +23,12 @@ until_() { # seconds, what is waited for, command...
 	fail "$what did not come about within $seconds s"
 }
 said() { grep -q -- "$1" "$2"; }
+licences() { # each that is in force for a part of the program
+	for file in LICENSE LICENSES/GPL-2.0-only.txt LICENSES/BSD-2-Clause.txt THIRD-PARTY; do
+		[ -s "/usr/share/doc/hedgerow/$file" ] || fail "$file is not installed"
+	done
+	said "Rust's standard library" /usr/share/doc/hedgerow/THIRD-PARTY || fail "no licence of Rust's standard library"
+}
 newest_is() { [ "$(tail -n 1 /run/tries)" = "$1" ]; }
 modes_stand() {
 	hedgerow mode >/run/out && [ "$(head -n 1 /run/out)" = monitor ] &&
@@ -120,6 +126,7 @@ before=$(systemctl show -P MainPID hedgerow)
 dpkg -i /files/hedgerow.deb >/run/upgrade.log 2>&1 || { cat /run/upgrade.log; fail "dpkg -i of the next version"; }
 systemctl is-active hedgerow || fail "it is not active after the upgrade"
 [ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
+licences
 [ "$(dpkg-query -Wf '${Version}' hedgerow)" = "$(dpkg-deb -f /files/hedgerow.deb Version)" ] || fail "it was not upgraded"
 hedgerow deny list >/run/out && said lab-client.service /run/out || fail "the entry is gone: $(cat /run/out)"
 modes_stand || fail "modes: $(cat /run/out)"
@@ -161,6 +168,7 @@ before=$(systemctl show -P MainPID hedgerow)
 rpm -U /files/hedgerow.rpm
 systemctl is-active hedgerow || fail "it is not active after the upgrade"
 [ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
+licences
 [ "$(command rpm -q hedgerow)" = "$(command rpm -qp /files/hedgerow.rpm)" ] || fail "$(command rpm -qa)"
 hedgerow deny list >/run/out && said lab-client.service /run/out || fail "the entry is gone: $(cat /run/out)"
 sleep 3
