@@ -23,6 +23,9 @@ until_() { # seconds, what is waited for, command...
 	fail "$what did not come about within $seconds s"
 }
 said() { grep -q -- "$1" "$2"; }
+passed() { # since when, in ns
+	awk -v from="$1" -v to="$(date +%s%N)" 'BEGIN { printf "%.1f s", (to - from) / 1e9 }'
+}
 licences() { # each that is in force for a part of the program
 	for file in LICENSE LICENSES/GPL-2.0-only.txt LICENSES/BSD-2-Clause.txt THIRD-PARTY; do
 		[ -s "/usr/share/doc/hedgerow/$file" ] || fail "$file is not installed"
@@ -70,12 +73,15 @@ learn = "1m"
 [kafka]
 brokers = "127.0.0.1:9"
 TOML
+installs=$(date +%s%N)
 dpkg -i /files/previous.deb >/run/install.log 2>&1 || { cat /run/install.log; fail "dpkg -i"; }
+echo "$(passed "$installs") from the start of dpkg -i to a daemon that watches"
 systemctl is-active hedgerow || fail "it is not active after the installation"
 systemctl is-enabled hedgerow || fail "it is not enabled"
 [ "$(stat -c '%a %U' /var/lib/hedgerow)" = '700 root' ] || fail "others may read the state"
 [ "$(stat -c '%a %G' /run/hedgerow/control.sock)" = '660 hedgerow' ] || fail "the readers' socket"
 until_ 60 "a line of health" sh -c 'systemctl show -P StatusText hedgerow | grep -q "scores in"'
+echo "$(passed "$installs") from the start of dpkg -i to the first line of status:"
 systemctl show -P StatusText hedgerow
 
 step "who may read and who may steer"
