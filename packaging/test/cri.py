@@ -3,8 +3,10 @@
 
     kustomize build DIRECTORY | cri.py OUT
 
-Reads manifests; writes OUT/pod.json, OUT/container.json and OUT/config/NAME/* of config maps. What it
-doesn't know how to ask for it refuses, so that no line of a manifest goes untested unseen.
+Reads manifests; writes OUT/pod.json, OUT/container.json, OUT/config/NAME/* of config maps, and OUT/probes:
+on each line a probe's name, host, port and path, seconds between two tries, how many may fail, and how many
+seconds one may take. What it doesn't know how to ask for it refuses, so that no line of a manifest goes
+untested unseen.
 """
 
 import json
@@ -16,9 +18,17 @@ import yaml
 # What only a kubelet, a scheduler or an API server acts on.
 POD_ASIDE = {
     "automountServiceAccountToken", "dnsPolicy", "nodeSelector", "priorityClassName",
-    "terminationGracePeriodSeconds", "tolerations",
+    "terminationGracePeriodSeconds",
 }  # fmt: skip
-CONTAINER_ASIDE = {"resources", "startupProbe", "livenessProbe", "readinessProbe"}
+CONTAINER_ASIDE = {"resources"}
+PROBES = {"startupProbe", "livenessProbe", "readinessProbe"}
+# What nodes are kept free of pods by: one that watches every node tolerates each.
+TAINTS = [
+    ("node-role.kubernetes.io/control-plane", "NoSchedule"),
+    ("node.kubernetes.io/not-ready", "NoExecute"),
+    ("node.kubernetes.io/unschedulable", "NoSchedule"),
+    ("example.com/dedicated", "NoExecute"),
+]
 PROPAGATION = {"None": 0, "HostToContainer": 1, "Bidirectional": 2}
 NODE, CONTAINER = 2, 1
 
@@ -50,18 +60,43 @@ def volumes(spec, config, out):
     return paths
 
 
+def probe(name, asked):
+    """A line that says how to ask, with what the API fills in."""
+    only(asked, {"httpGet", "periodSeconds", "failureThreshold", "timeoutSeconds"})
+    get = asked["httpGet"]
+    only(get, {"host", "port", "path"})
+    times = asked.get("periodSeconds", 10), asked.get("failureThreshold", 3)
+    return name, get["host"], get["port"], get["path"], *times, asked.get("timeoutSeconds", 1)
+
+
+def tolerate(tolerations):
+    """As the scheduler compares them with taints that have no value."""
+    for key, effect in TAINTS:
+        fits = (
+            one.get("operator", "Equal") == "Exists"
+            and one.get("key", key) == key
+            and one.get("effect", effect) == effect
+            for one in tolerations
+        )
+        if not any(fits):
+            sys.exit(f"cri.py: no toleration for {key}:{effect}")
+
+
 def main(out):
     documents = list(yaml.safe_load_all(sys.stdin))
     config = {d["metadata"]["name"]: d["data"] for d in documents if d["kind"] == "ConfigMap"}
     [daemon_set] = [d for d in documents if d["kind"] == "DaemonSet"]
     spec = daemon_set["spec"]["template"]["spec"]
-    only(spec, POD_ASIDE | {"hostPID", "hostNetwork", "containers", "volumes"})
+    only(spec, POD_ASIDE | {"hostPID", "hostNetwork", "tolerations", "containers", "volumes"})
+    tolerate(spec["tolerations"])
     [container] = spec["containers"]
-    only(container, CONTAINER_ASIDE | {"name", "image", "args", "securityContext", "volumeMounts"})
+    only(container, CONTAINER_ASIDE | PROBES | {"name", "image", "args", "securityContext", "volumeMounts"})
     security = container["securityContext"]
     only(security, {"privileged", "readOnlyRootFilesystem"})
 
     out.mkdir(parents=True)
+    probes = (probe(name, container[name]) for name in sorted(PROBES))
+    (out / "probes").write_text("".join(" ".join(map(str, one)) + "\n" for one in probes))
     paths = volumes(spec, config, out)
     namespaces = {
         "network": NODE if spec.get("hostNetwork") else 0,

@@ -28,17 +28,25 @@ newest_is() { [ "$(tail -n 1 /run/tries)" = "$1" ]; }
 export CRI_CONFIG_FILE=/run/crictl.yaml CONTAINER_RUNTIME_ENDPOINT=unix:///run/containerd/containerd.sock
 crictl() { /files/crictl --timeout 60s "$@"; }
 hedgerow() { crictl exec "$daemon" /usr/bin/hedgerow "$@"; }
-answers() { # path: what the kubelet asks
-	exec 3<>/dev/tcp/127.0.0.1/9469 || return 1
-	printf 'GET %s HTTP/1.0\r\n\r\n' "$1" >&3
-	grep -q ' 200 ' <&3
+probed() { # name: asks once as the kubelet does
+	local name host port path period failures seconds
+	read -r name host port path period failures seconds < <(grep "^$1 " /run/node/probes)
+	timeout "$seconds" bash -c 'exec 3<>"/dev/tcp/$0/$1" && printf "GET %s HTTP/1.0\r\n\r\n" "$2" >&3 &&
+		read -r _ status _ <&3 && [ "$status" -ge 200 ] && [ "$status" -lt 400 ]' "$host" "$port" "$path"
+}
+comes() { # name: before so many tries have failed
+	local name host port path period failures
+	read -r name host port path period failures _ < <(grep "^$1 " /run/node/probes)
+	echo "$name: http://$host:$port$path, $failures times $period s"
+	until_ $((period * failures)) "$1" probed "$1"
 }
 start_daemon() {
 	pod=$(crictl runp /run/node/pod.json) || fail "its pod"
 	daemon=$(crictl create "$pod" /run/node/container.json /run/node/pod.json) || fail "its container"
 	crictl start "$daemon" >/dev/null || fail "it doesn't start"
-	until_ 120 "/healthz" answers /healthz
-	until_ 120 "/readyz" answers /readyz
+	comes startupProbe
+	comes livenessProbe
+	comes readinessProbe
 }
 
 step "a node"
@@ -121,6 +129,8 @@ tries=$(grep -c '^denied$' /run/tries)
 [ "$tries" -gt 3 ] || fail "only $tries tries"
 ! grep -v '^denied$' /run/tries || fail "a connection was let through"
 echo "$tries tries refused over the rollout, none let through"
+comes livenessProbe
+comes readinessProbe
 
 step "lifted"
 hedgerow deny remove --all >/run/out 2>&1 || fail "$(cat /run/out)"
