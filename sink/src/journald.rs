@@ -25,7 +25,6 @@ const SEND_BUFFER: libc::c_int = 8 << 20;
 /// By these the journal finds all of a kind: `journalctl MESSAGE_ID=...`.
 const FINDING_ID: &str = "1f0f6e6fd1a14f0c9a3cbcb0f3b6b2d1";
 const REMEDIATION_ID: &str = "6f3c52a3f6c94d7fa0f0a0e2a4c1b7e5";
-const HEARTBEAT_ID: &str = "b0c9f7a5e4d84b0d9d1f6a2b7c3e8f10";
 
 /// The `[journald]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -101,12 +100,15 @@ fn datagram(report: &Report, whole: bool) -> Vec<u8> {
         bytes.push(b'\n');
     };
     let (kind, id) = match report.topic() {
-        Topic::Findings => ("finding", FINDING_ID),
-        Topic::Remediations => ("remediation", REMEDIATION_ID),
-        Topic::Health => ("heartbeat", HEARTBEAT_ID),
+        Topic::Findings => ("finding", Some(FINDING_ID)),
+        Topic::Remediations => ("remediation", Some(REMEDIATION_ID)),
+        // The journal is given none.
+        Topic::Health => ("heartbeat", None),
     };
     field("MESSAGE", report.summary.as_bytes());
-    field("MESSAGE_ID", id.as_bytes());
+    if let Some(id) = id {
+        field("MESSAGE_ID", id.as_bytes());
+    }
     field("PRIORITY", priority(report.severity).as_bytes());
     field("SYSLOG_IDENTIFIER", b"hedgerow");
     field("HEDGEROW_KIND", kind.as_bytes());
