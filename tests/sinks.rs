@@ -11,7 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_lab::{Daemon, Line};
+use hedgerow_lab::{Broker, Daemon, Line};
+use hedgerow_sink::heartbeat::{Heartbeat, INTERVAL_SECONDS};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
@@ -73,6 +74,66 @@ fn a_block_reaches_every_sink() {
     let held: u64 = spool.map(|file| file.metadata().unwrap().len()).sum();
     assert!(held > 0);
     let _ = Command::new(PROGRAM).args(["disarm", "--remove", "--config", config]).output();
+}
+
+/// What the daemon says of its sinks.
+fn sinks(state: &str) -> Value {
+    let asked = ["status", "--json", "--state", state];
+    let output = Command::new(PROGRAM).args(asked).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice::<Value>(&output.stdout).unwrap()["sinks"].clone()
+}
+
+fn wait(what: &str, limit: Duration, mut done: impl FnMut() -> bool) {
+    let until = Instant::now() + limit;
+    while !done() {
+        assert!(Instant::now() < until, "not within {limit:?}: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Signs of life that came, in order.
+fn heartbeats(broker: &Broker) -> Vec<Heartbeat> {
+    let told = broker.consume("hedgerow.health").unwrap();
+    let values = told.lines().filter_map(|line| Some(&line[line.find('{')?..]));
+    values.map(|value| serde_json::from_str(value).unwrap()).collect()
+}
+
+#[test]
+fn a_broker_that_goes_away_is_told_once_and_so_is_its_return_and_signs_of_life_go_on() {
+    let broker = Broker::start("outlets").unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let log = home.path().join("log");
+    let state = home.path().join("state").to_str().unwrap().to_owned();
+    let arguments = ["--kafka", broker.address(), "--no-syscalls", "--state", &state];
+    let daemon = Daemon::start(Path::new(PROGRAM), &arguments, &log).unwrap();
+    let started = |line: &Line| matches!(line, Line::Status(told) if !told["proved"].is_null());
+    daemon.wait_for("start", STARTED, started).unwrap();
+    wait("the first sign of life", STARTED, || sinks(&state)[0]["delivered"] == 1);
+    assert_eq!(sinks(&state)[0]["up"], true);
+
+    let (gone, back) = ("kafka takes no reports: the broker", "kafka takes reports again");
+    let told = |what: &str| fs::read_to_string(&log).unwrap().matches(what).count();
+    broker.stop().unwrap();
+    wait("that it went away", STARTED, || told(gone) > 0);
+    let down = &sinks(&state)[0];
+    assert!(down["up"] == false, "{down}");
+    assert!(down["trouble"].as_str().unwrap().contains(broker.address()), "{down}");
+    broker.start_again().unwrap();
+    wait("that it came back", STARTED, || told(back) > 0);
+
+    let limit = Duration::from_secs(2 * INTERVAL_SECONDS) + PATIENCE;
+    wait("another sign of life", limit, || sinks(&state)[0]["delivered"] == 2);
+    let beats = heartbeats(&broker);
+    let [first, next] = beats.as_slice() else { panic!("{beats:?}") };
+    assert_eq!(first.sequence, 0);
+    assert!(next.sequence > 0 && next.host_id == first.host_id && next.uid != first.uid);
+    let due = u64::try_from(next.time - first.time).unwrap() / next.sequence;
+    let interval = INTERVAL_SECONDS * 1000;
+    assert!((interval - 100..interval + 15_000).contains(&due), "{due} ms: {beats:?}");
+    daemon.interrupt().unwrap();
+    assert_eq!((told(gone), told(back)), (1, 1), "{}", fs::read_to_string(&log).unwrap());
+    let _ = Command::new(PROGRAM).args(["disarm", "--remove", "--state", &state]).output();
 }
 
 #[test]

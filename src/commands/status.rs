@@ -7,7 +7,7 @@ use hedgerow_event::Workload;
 
 use super::steer;
 use crate::{
-    control::{GetStatus, Modes, Status, call, socket},
+    control::{GetStatus, Modes, SinkNow, Status, call, socket},
     text,
 };
 
@@ -71,6 +71,7 @@ fn lines(status: &Status) -> Vec<String> {
         status.recorder_bytes as f64 / f64::from(1 << 20),
         status.recorder_dropped
     ));
+    lines.extend(delivered(status));
     lines.extend(trouble(status));
     lines.extend(status.maintenance.iter().map(|one| {
         let whose = one.workload.as_ref().map_or("the whole host", |workload| workload.as_str());
@@ -101,6 +102,16 @@ fn learned(status: &Status) -> Vec<String> {
         lines.push(text::drifted(&drifted.join(", ")));
     }
     lines
+}
+
+/// What each sink got.
+fn delivered(status: &Status) -> Option<String> {
+    let sink = |sink: &SinkNow| {
+        let state = if sink.up { "up" } else { "down" };
+        format!("{} {state}, {} reports, {} wait", sink.name, sink.delivered, sink.waiting)
+    };
+    let sinks: Vec<String> = status.sinks.iter().map(sink).collect();
+    (!sinks.is_empty()).then(|| format!("delivered: {}", sinks.join("; ")))
 }
 
 /// What found no room or no way out; nothing where all is well.
@@ -157,6 +168,14 @@ pub(super) fn trouble(status: &Status) -> Vec<String> {
         if lost > 0 {
             lines.push(format!("not written: {lost} {what} found no room in memory either"));
         }
+    }
+    for SinkNow { name, trouble, waiting, lost, .. } in status.sinks.iter().filter(|one| !one.up) {
+        let why = trouble.as_deref().unwrap_or("it does not say why");
+        lines
+            .push(format!("not delivered: {name}: {waiting} reports wait, {lost} are lost: {why}"));
+    }
+    for SinkNow { name, lost, .. } in status.sinks.iter().filter(|one| one.up && one.lost > 0) {
+        lines.push(format!("not delivered: {name} lost {lost} reports since the start"));
     }
     if status.untold + status.unprinted > 0 {
         lines.push(format!(
@@ -238,6 +257,32 @@ mod tests {
             "6 windows",
             "5 ledger lines wait in memory: no space left",
             "9 lines",
+        ] {
+            assert!(said.contains(told), "{told} in {said}");
+        }
+        status.sinks = vec![
+            SinkNow {
+                name: "kafka".into(),
+                up: false,
+                delivered: 8,
+                waiting: 3,
+                lost: 0,
+                trouble: Some("no broker".into()),
+            },
+            SinkNow {
+                name: "jsonl".into(),
+                up: true,
+                delivered: 9,
+                waiting: 0,
+                lost: 2,
+                trouble: None,
+            },
+        ];
+        let said = lines(&status).join("\n");
+        for told in [
+            "delivered: kafka down, 8 reports, 3 wait; jsonl up, 9 reports, 0 wait",
+            "not delivered: kafka: 3 reports wait, 0 are lost: no broker",
+            "not delivered: jsonl lost 2 reports",
         ] {
             assert!(said.contains(told), "{told} in {said}");
         }

@@ -151,6 +151,9 @@ pub struct Status {
     pub blocks: u64,
     /// Whose files are not read, because reading one took too long.
     pub unread: Vec<String>,
+    /// Where reports go.
+    #[serde(default)]
+    pub sinks: Vec<SinkNow>,
     /// Findings that wait for their file, found no room in memory either, and why they wait.
     pub findings_waiting: usize,
     pub findings_unwritten: u64,
@@ -203,6 +206,20 @@ pub struct WorkloadNow {
     pub calls_per_second: f64,
     /// Of its most surprising window, in nats, where one was judged last; `None` before that.
     pub surprise: Option<f64>,
+}
+
+/// How a sink fares, as of a second ago; counts are since the start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkNow {
+    pub name: String,
+    /// The other side takes what it is given.
+    pub up: bool,
+    pub delivered: u64,
+    /// In its queue and its spool.
+    pub waiting: u64,
+    pub lost: u64,
+    /// Why it isn't up, or else the latest that went wrong.
+    pub trouble: Option<String>,
 }
 
 /// A hook of the sensor and how sure it is that it works.
@@ -442,6 +459,7 @@ pub mod examples {
             suppressed: 4,
             blocks: 5,
             unread: Vec::new(),
+            sinks: Vec::new(),
             findings_waiting: 0,
             findings_unwritten: 0,
             findings_failure: None,

@@ -46,6 +46,7 @@ impl Daemon {
             let loaded = responder.map(|responder| responder.hooks().loaded());
             loaded.is_some_and(|loaded| loaded.iter().any(|hook| hook.name == name))
         };
+        let health = self.reporter.outlets().health();
         let saved = fs::metadata(self.config.state.join(MODEL)).and_then(|model| model.modified());
         Snapshot {
             status: self.status(),
@@ -61,7 +62,7 @@ impl Daemon {
             halted: responder.is_some_and(|responder| responder.halted(now()).is_some()),
             deny_hooks: HOOKS.iter().map(|hook| (hook.name, there(hook.name))).collect(),
             queues: self.queues(items),
-            sinks: self.reporter.outlets().sinks(),
+            sinks: [health.findings].into_iter().chain(health.sinks).collect(),
             taken_ns: now().wall_ns,
             learned_ns: self.engine.learned_ns(),
             saved_ns: saved.ok().map(unix_ns),

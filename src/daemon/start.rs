@@ -200,17 +200,12 @@ fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<
     let file = JsonLinesSink::file(&findings::path(&config.state), Rotation::default())
         .map_err(Failure::file)?;
     let healed = file.healed();
-    let opened = list::open(config)?;
-    let warnings: Vec<String> = opened.iter().flat_map(|one| one.warnings.clone()).collect();
-    let sinks = opened.into_iter().map(|one| one.sink).collect();
+    let sinks = list::open(config)?;
     let (live, stages) = (report::is_live(config), Arc::clone(&board.stages));
     let outlets = Outlets::start(config, host, live, file, sinks, stages)?;
     let mut reporter = Reporter::new(config, host, outlets);
     if healed > 0 {
         reporter.warn(&format!("the last finding of an earlier run was cut short: {healed} bytes"));
-    }
-    for warning in warnings {
-        reporter.warn(&warning);
     }
     match findings::left_open(&config.state, hedgerow_responder::now().wall_ns) {
         Ok(closes) => closes.iter().for_each(|close| reporter.finding(close)),

@@ -3,9 +3,10 @@
 use hedgerow_detect::{EPOCH_SECONDS, Engine};
 use hedgerow_probe::{Control as Sensor, Proof};
 use hedgerow_responder::Responder;
+use hedgerow_sink::SinkHealth;
 
 use super::{act::Actor, orders::Orders, pulse::Pulse, report::Reporter, watchdog::Still};
-use crate::control::{Hook, Status};
+use crate::control::{Hook, SinkNow, Status};
 
 pub fn status(
     engine: &Engine,
@@ -60,6 +61,7 @@ pub fn status(
         suppressed,
         blocks: reporter.tally.blocks,
         unread,
+        sinks: health.sinks.into_iter().map(sink).collect(),
         findings_waiting: usize::try_from(health.findings.waiting).unwrap_or(usize::MAX),
         findings_unwritten: health.findings.overflow,
         findings_failure: health.findings.trouble,
@@ -80,5 +82,16 @@ pub fn status(
         modes: None,
         workloads: Vec::new(),
         workloads_more: 0,
+    }
+}
+
+fn sink(health: SinkHealth) -> SinkNow {
+    SinkNow {
+        name: health.name.to_owned(),
+        up: health.up,
+        delivered: health.delivered,
+        waiting: health.waiting,
+        lost: health.overflow + health.rejected,
+        trouble: health.trouble,
     }
 }

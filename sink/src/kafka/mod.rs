@@ -110,7 +110,7 @@ impl KafkaSink {
         self.shared.status()
     }
 
-    /// Waits until it is known whether a broker answers; the status prints as one line.
+    /// Waits until it is known whether a broker answers.
     pub fn wait_connected(&self, timeout: Duration) -> KafkaStatus {
         self.shared.wait(timeout, |status| status.connection != Connection::Pending)
     }
@@ -166,14 +166,14 @@ impl Sink for KafkaSink {
         let status = self.status();
         SinkHealth {
             name: Self::NAME,
-            up: status.connection == Connection::Up,
+            up: status.is_up(),
             delivered: status.delivered,
             waiting: status.waiting,
             overflow: status.overflow,
             rejected: status.rejected,
             resent: status.resent,
             disk_bytes: Some((status.spool_bytes, status.spool_bytes_limit)),
-            trouble: status.topics_wrong.into_iter().next().or(status.last_error),
+            trouble: status.trouble(),
         }
     }
 

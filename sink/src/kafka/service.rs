@@ -61,7 +61,8 @@ pub(super) struct Service {
     window: BTreeMap<usize, Pending>,
     unsent: BTreeSet<usize>,
     next_ticket: usize,
-    /// Topics are asked for at this time, once a broker answers; never again where all are well.
+    /// Topics are asked for at this time, once a broker answers; where all are well, not again before
+    /// a record is refused.
     check_at: Option<Instant>,
     /// Nothing is handed over before this time.
     retry_at: Option<Instant>,
@@ -248,16 +249,27 @@ impl Service {
     /// Asks the broker for each topic, until all are well.
     fn check_topics(&mut self) {
         let is_due = self.check_at.is_some_and(|at| Instant::now() >= at);
-        if !is_due || self.shared.status().connection != Connection::Up {
+        let status = self.shared.status();
+        if !is_due || status.connection != Connection::Up {
             return;
         }
+        // Later there is another check soon, and what comes must not wait long for the spool.
+        let tries = if status.topics_checked { 1 } else { topics::TRIES };
         let Some(producer) = &self.producer else { return };
         let topics = self.config.topics.fields();
-        let wrong = topics.into_iter().filter_map(|(field, name)| {
-            topics::wrong(producer.client(), &self.config.brokers, field, name)
-        });
-        let wrong: Vec<String> = wrong.collect();
-        self.check_at = (!wrong.is_empty()).then(|| Instant::now() + CHECK);
+        let wrong: Result<Vec<Option<String>>, KafkaError> = topics
+            .into_iter()
+            .map(|(field, name)| {
+                topics::wrong(producer.client(), &self.config.brokers, field, name, tries)
+            })
+            .collect();
+        self.check_at = Some(Instant::now() + CHECK);
+        // Who went away while it was asked is asked again.
+        let Ok(wrong) = wrong else { return };
+        let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+        if wrong.is_empty() {
+            self.check_at = None;
+        }
         self.shared.update(|status| {
             status.topics_checked = true;
             status.topics_wrong = wrong;
@@ -322,6 +334,9 @@ impl Service {
                 }
                 self.counts.error = Some(code.to_string());
                 self.retry_at = Some(Instant::now() + BACKOFF);
+                if topics::is_refusal(code) {
+                    self.check_at.get_or_insert_with(Instant::now);
+                }
             }
         }
     }

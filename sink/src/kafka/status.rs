@@ -1,7 +1,6 @@
 //! How the sink is doing, as the daemon shows it.
 
 use std::{
-    fmt,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -55,27 +54,27 @@ pub struct KafkaStatus {
     pub last_error: Option<String>,
 }
 
-impl fmt::Display for KafkaStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { brokers, delivered, waiting, .. } = self;
-        match self.connection {
-            Connection::Up => {
-                write!(f, "Kafka {brokers}: {delivered} delivered, {waiting} waiting")?
-            }
-            Connection::Pending => write!(f, "Kafka {brokers}: connecting, {waiting} waiting")?,
-            Connection::Down => {
-                let error = self.last_error.as_deref().unwrap_or("no answer");
-                write!(
-                    f,
-                    "Kafka {brokers} is unreachable ({error}): {waiting} records wait in the \
-                     spool and are sent when it answers"
-                )?;
-            }
+impl KafkaStatus {
+    /// A broker answers, and every topic takes records as far as is known.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.connection == Connection::Up && self.topics_wrong.is_empty()
+    }
+
+    /// Why it isn't up, in a line; the latest trouble where it is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        if self.connection != Connection::Up {
+            let why = self.last_error.as_deref().unwrap_or("it did not answer yet");
+            return Some(format!(
+                "the broker {} can't be reached ({why}); what is for it waits on disk until it can",
+                self.brokers
+            ));
         }
-        if self.overflow + self.rejected > 0 {
-            write!(f, ", {} lost to overflow, {} rejected", self.overflow, self.rejected)?;
+        match self.topics_wrong.is_empty() {
+            true => self.last_error.clone(),
+            false => Some(self.topics_wrong.join("; ")),
         }
-        Ok(())
     }
 }
 

@@ -2,33 +2,52 @@
 
 use std::{thread, time::Duration};
 
-use rdkafka::{client::Client, types::RDKafkaRespErr};
+use rdkafka::{
+    client::Client,
+    error::{KafkaResult, RDKafkaErrorCode},
+    types::RDKafkaRespErr,
+};
 
 use super::client::Context;
 
 /// The broker answers within this time.
 const ANSWER: Duration = Duration::from_secs(5);
-/// A topic that the broker makes by itself is not there at once.
-const TRIES: u32 = 5;
+/// A topic that the broker makes by itself is not there at once: it is asked for so often.
+pub(super) const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// What is wrong with a topic, and the way out; `None` where nothing is, or the broker doesn't say.
+/// What is wrong with a topic, and the way out; `None` where nothing is.
+///
+/// # Errors
+/// The broker doesn't say.
 pub(super) fn wrong(
     client: &Client<Context>,
     brokers: &str,
     field: &str,
     name: &str,
-) -> Option<String> {
+    tries: u32,
+) -> KafkaResult<Option<String>> {
     let mut error = None;
-    for _ in 0..TRIES {
-        let metadata = client.fetch_metadata(Some(name), ANSWER).ok()?;
+    for left in (0..tries).rev() {
+        let metadata = client.fetch_metadata(Some(name), ANSWER)?;
         error = metadata.topics().iter().find_map(|topic| topic.error());
         match error {
-            Some(code) if may_pass(code) => thread::sleep(PAUSE),
+            Some(code) if left > 0 && may_pass(code) => thread::sleep(PAUSE),
             _ => break,
         }
     }
-    sentence(error?, brokers, field, name)
+    Ok(error.and_then(|code| sentence(code, brokers, field, name)))
+}
+
+/// Whether a record was refused because of its topic.
+pub(super) fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    matches!(
+        code,
+        RDKafkaErrorCode::UnknownTopic
+            | RDKafkaErrorCode::UnknownPartition
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+    )
 }
 
 /// Also said of a topic that is being made.
@@ -58,7 +77,7 @@ fn sentence(code: RDKafkaRespErr, brokers: &str, field: &str, name: &str) -> Opt
             ),
         ),
         other => (
-            format!("can't be written to ({})", rdkafka::error::RDKafkaErrorCode::from(other)),
+            format!("can't be written to ({})", RDKafkaErrorCode::from(other)),
             "look at the broker".to_owned(),
         ),
     };

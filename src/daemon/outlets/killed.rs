@@ -50,7 +50,7 @@ fn the_daemon_that_is_killed() {
     let run = cli::Run { config: Some(file.into()), ..cli::Run::default() };
     let config = Config::load(&run, true).unwrap();
     let lines = JsonLinesSink::file(&findings::path(&config.state), Rotation::default()).unwrap();
-    let sinks = list::open(&config).unwrap().into_iter().map(|one| one.sink).collect();
+    let sinks = list::open(&config).unwrap();
     let host = Host::read().unwrap();
     let outlets = Outlets::start(&config, &host, false, lines, sinks, Arc::default()).unwrap();
     let ledger = Ledger::open(&config.state.join(LEDGER), 1 << 30).unwrap();

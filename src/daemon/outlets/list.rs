@@ -14,17 +14,8 @@ use crate::{config::Config, exit::Failure};
 /// A broker is waited for so long at the start.
 const BROKER: Duration = Duration::from_secs(5);
 
-/// A sink that takes reports, and what its operator should know at once.
-pub struct Opened {
-    pub sink: Box<dyn Sink>,
-    pub warnings: Vec<String>,
-}
-
-impl Opened {
-    fn new(sink: impl Sink + 'static) -> Self {
-        Self { sink: Box::new(sink), warnings: Vec::new() }
-    }
-}
+/// A sink that takes reports, or why it can't.
+type Opened = anyhow::Result<Box<dyn Sink>>;
 
 /// A row of the list.
 pub struct Row {
@@ -35,7 +26,7 @@ pub struct Row {
     #[cfg_attr(not(test), expect(dead_code))]
     pub when_full: &'static str,
     /// Nothing where its table isn't there.
-    pub open: fn(&Config) -> Option<anyhow::Result<Opened>>,
+    pub open: fn(&Config) -> Option<Opened>,
 }
 
 pub const SINKS: &[Row] = &[
@@ -57,34 +48,30 @@ pub const SINKS: &[Row] = &[
 ];
 
 /// Opens what is configured.
-pub fn open(config: &Config) -> anyhow::Result<Vec<Opened>> {
+pub fn open(config: &Config) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     SINKS.iter().filter_map(|row| (row.open)(config)).collect()
 }
 
-fn opened(sink: Result<impl Sink + 'static, SinkError>) -> anyhow::Result<Opened> {
-    sink.map(Opened::new).map_err(|why| match why {
+fn opened(sink: Result<impl Sink + 'static, SinkError>) -> Opened {
+    sink.map(boxed).map_err(|why| match why {
         SinkError::Table { .. } => Failure::Usage(why.to_string()).into(),
         _ => Failure::file(why).into(),
     })
 }
 
-fn open_kafka(kafka: Result<KafkaSink, SinkError>) -> anyhow::Result<Opened> {
+/// What is wrong with it is told as of any sink.
+fn open_kafka(kafka: Result<KafkaSink, SinkError>) -> Opened {
     let kafka = kafka.map_err(|why| Failure::Broker(why.to_string()))?;
-    let status = kafka.wait(BROKER, |status| match status.connection {
+    kafka.wait(BROKER, |status| match status.connection {
         Connection::Pending => false,
         Connection::Up => status.topics_checked,
         Connection::Down => true,
     });
-    let mut opened = Opened::new(kafka);
-    opened.warnings.extend(status.topics_wrong);
-    if status.connection != Connection::Up {
-        opened.warnings.push(format!(
-            "the broker {} can't be reached ({}); findings wait on disk until it can",
-            status.brokers,
-            status.last_error.as_deref().unwrap_or("no answer within 5 s")
-        ));
-    }
-    Ok(opened)
+    Ok(boxed(kafka))
+}
+
+fn boxed(sink: impl Sink + 'static) -> Box<dyn Sink> {
+    Box::new(sink)
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ pub struct Outlets {
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     pub findings: SinkHealth,
+    pub sinks: Vec<SinkHealth>,
     /// Reports that found no room.
     pub untold: u64,
     /// Lines that nobody read.
@@ -197,9 +198,13 @@ impl Outlets {
         &self.ends.closed
     }
 
+    /// The findings' file and the sinks as of a second ago.
     pub fn health(&self) -> Health {
+        let Delivered { findings, sinks } =
+            self.delivered.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Health {
-            findings: self.delivered().findings,
+            findings,
+            sinks,
             untold: self.untold.load(Ordering::Relaxed),
             unprinted: self.terminal.as_ref().map_or(0, Terminal::unprinted),
         }
@@ -222,16 +227,6 @@ impl Outlets {
             queue("terminal", terminal, terminal::LINES_MAX, health.unprinted),
             queue("records", pasts, PASTS_MAX, pasts_lost),
         ]
-    }
-
-    /// How the findings' file and the sinks fare, as of a second ago.
-    pub fn sinks(&self) -> Vec<SinkHealth> {
-        let Delivered { findings, sinks } = self.delivered();
-        [findings].into_iter().chain(sinks).collect()
-    }
-
-    fn delivered(&self) -> Delivered {
-        self.delivered.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Who delivers and who prints, for the watchdog.

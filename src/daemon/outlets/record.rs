@@ -70,40 +70,65 @@ pub struct Delivered {
     pub sinks: Vec<SinkHealth>,
 }
 
-/// A sink, and what its operator was told of its losses.
+/// How a sink fares, as its operator was told; what is graver is told over what is less.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Told {
+    Well,
+    Down,
+    Loses,
+}
+
+/// A sink, and what its operator was told of it.
 #[derive(Debug)]
 pub struct Outlet {
     sink: Box<dyn Sink>,
     /// Reports that it had lost when it was looked at last.
     lost: u64,
-    /// It was told that it loses reports, and not yet that it takes them again.
-    told: bool,
+    /// How often in a row it was looked at and not up.
+    down: u32,
+    told: Told,
 }
+
+/// A sink that isn't up for so many looks is told of: a connection that is made anew takes a moment.
+const DOWN_LOOKS: u32 = 5;
 
 impl Outlet {
     pub fn new(sink: Box<dyn Sink>) -> Self {
-        Self { sink, lost: 0, told: false }
+        // Whoever opened it gave it its time.
+        Self { sink, lost: 0, down: DOWN_LOOKS, told: Told::Well }
     }
 
-    /// Tells once that reports are lost, wherever that was, and once that none are any more.
+    /// Tells once that it isn't up, once that reports are lost, wherever that was, and once that
+    /// neither is so any more.
     fn look(&mut self) -> Option<String> {
-        let health = self.sink.health();
-        let lost = health.overflow + health.rejected;
+        let SinkHealth { name, up, waiting, overflow, rejected, trouble, .. } = self.sink.health();
+        let lost = overflow + rejected;
         let is_losing = lost > std::mem::replace(&mut self.lost, lost);
-        if is_losing == self.told {
-            return None;
-        }
-        self.told = is_losing;
-        let SinkHealth { name, trouble, .. } = health;
-        Some(match is_losing {
-            true => format!(
-                "{name} loses reports: {}; more are counted, not told",
-                trouble.as_deref().unwrap_or("it is full")
-            ),
-            false => {
-                format!("{name} takes reports again; {lost} since the start were lost")
+        self.down = if up { 0 } else { self.down.saturating_add(1) };
+        let now = match (is_losing, up) {
+            (true, _) => Told::Loses,
+            (false, true) => Told::Well,
+            (false, false) if self.down > DOWN_LOOKS => self.told.max(Told::Down),
+            (false, false) => self.told,
+        };
+        let told = std::mem::replace(&mut self.told, now);
+        let why = trouble.as_deref();
+        match now {
+            _ if now == told => None,
+            Told::Well if told == Told::Down => {
+                Some(format!("{name} takes reports again; {waiting} wait for it"))
             }
-        })
+            Told::Well => {
+                Some(format!("{name} takes reports again; {lost} since the start were lost"))
+            }
+            Told::Down => {
+                Some(format!("{name} takes no reports: {}", why.unwrap_or("it does not say why")))
+            }
+            Told::Loses => Some(format!(
+                "{name} loses reports: {}; more are counted, not told",
+                why.unwrap_or("it is full")
+            )),
+        }
     }
 }
 
@@ -131,6 +156,7 @@ impl Recorder {
     /// Works until nobody can say anything more; then tries once more to write and to deliver.
     pub fn run(mut self, out: &Receiver<(Instant, Out)>) {
         let mut looked = Instant::now();
+        self.idle();
         self.hand_over_missed();
         loop {
             match out.recv_timeout(IDLE) {
@@ -341,6 +367,50 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct Made(Arc<Mutex<SinkHealth>>);
+
+    impl Sink for Made {
+        fn take(&mut self, _: &Report) -> Result<(), SinkError> {
+            Ok(())
+        }
+        fn health(&self) -> SinkHealth {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        }
+        fn stop(self: Box<Self>, _: Duration) -> SinkHealth {
+            self.health()
+        }
+    }
+
+    #[test]
+    fn what_troubles_a_sink_is_told_once_and_so_is_its_end() {
+        let health = Arc::default();
+        let mut outlet = Outlet::new(Box::new(Made(Arc::clone(&health))));
+        let mut look = |up: bool, rejected: u64| {
+            let trouble = (!up).then(|| "no broker".to_owned());
+            let now = SinkHealth { name: "kafka", up, rejected, trouble, ..SinkHealth::default() };
+            *health.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            outlet.look().unwrap_or_default()
+        };
+        assert_eq!(look(false, 0), "kafka takes no reports: no broker", "its start was waited for");
+        assert_eq!(look(false, 0), "");
+        assert_eq!(look(true, 0), "kafka takes reports again; 0 wait for it");
+        // A connection that is made anew.
+        for _ in 0..DOWN_LOOKS {
+            assert_eq!(look(false, 0), "");
+        }
+        assert_eq!(look(true, 0), "");
+        for _ in 0..DOWN_LOOKS {
+            look(false, 0);
+        }
+        assert!(look(false, 0).starts_with("kafka takes no reports"));
+        assert!(look(false, 2).starts_with("kafka loses reports: no broker"), "that is graver");
+        assert_eq!(look(false, 2), "", "and not over while it is down");
+        assert_eq!(look(true, 2), "kafka takes reports again; 2 since the start were lost");
+        assert_eq!(look(true, 3), "kafka loses reports: it is full; more are counted, not told");
+        assert!(look(true, 3).ends_with("3 since the start were lost"));
+    }
 
     #[test]
     fn a_place_is_free_again_whatever_became_of_what_had_it() {
