@@ -91,7 +91,10 @@ fn what_rules_and_dashboard_ask_for_is_told_by_a_live_daemon() {
         let line = metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().parse().unwrap()
     };
-    assert!(value("hedgerow_events_total ") > 0.0);
+    assert!(value("hedgerow_events_total{kind=\"exec\"} ") > 0.0);
+    let states = ["learning", "provisional", "mature"];
+    let of = |state| value(&format!("hedgerow_workloads{{state=\"{state}\"}} "));
+    assert!(states.map(of).iter().sum::<f64>() > 0.0, "{metrics}");
     assert_eq!(value("hedgerow_phase{phase=\"fill\"} "), 1.0);
     assert_eq!(value("hedgerow_sink_up{sink=\"kafka\"} "), 0.0);
     assert!(value("hedgerow_bpf_sampled_seconds_total ") < 60.0, "statistics are on for moments");

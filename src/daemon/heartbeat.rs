@@ -51,7 +51,7 @@ impl Daemon {
             model_id: status.model,
             mode: status.mode.map(|mode| mode.to_string()),
             armed: status.armed,
-            events: self.reporter.tally.events,
+            events: self.reporter.tally.events(),
             events_lost: status.lost,
             alerts: status.alerts,
             entries: status.entries as u64,

@@ -52,7 +52,7 @@ impl Daemon {
             status: self.status(),
             sensor: self.sensor.stats().unwrap_or_default(),
             hooks: self.sensor.hooks(),
-            events: tally.events,
+            events: tally.kinds,
             windows: tally.windows,
             findings: tally.findings,
             entries,
@@ -69,13 +69,16 @@ impl Daemon {
         }
     }
 
-    /// Workloads by how sure their learning is, and by why they can't be enforced.
+    /// Workloads by how sure their learning is, and by why they can't be enforced, where anything can.
     fn sure(&self) -> ([u64; 3], [u64; 4]) {
         let (mut states, mut reasons) = ([0; 3], [0; 4]);
-        let Some(responder) = &self.actor.responder else { return (states, reasons) };
-        let coverage = responder.coverage();
-        let all: BTreeSet<&Workload> =
-            coverage.workloads().chain(responder.modes().keys()).collect();
+        let responder = self.actor.responder.as_ref();
+        let mut all: BTreeSet<&Workload> = self.engine.baseline().workloads().collect();
+        if let Some(responder) = responder {
+            all.extend(responder.coverage().workloads());
+            all.extend(responder.modes().keys());
+            reasons[3] = responder.tripped().len() as u64;
+        }
         let at = now().wall_ns;
         for workload in all {
             let state = self.engine.state_of_workload(workload);
@@ -84,7 +87,8 @@ impl Daemon {
                 Maturity::Provisional => 1,
                 Maturity::Mature => 2,
             }] += 1;
-            for missing in policy::missing(state, coverage.of(workload, at)) {
+            let coverage = responder.map(|responder| responder.coverage().of(workload, at));
+            for missing in coverage.into_iter().flat_map(|seen| policy::missing(state, seen)) {
                 reasons[match missing {
                     Missing::Maturity(_) => 0,
                     Missing::Days(_) => 1,
@@ -92,7 +96,6 @@ impl Daemon {
                 }] += 1;
             }
         }
-        reasons[3] = responder.tripped().len() as u64;
         (states, reasons)
     }
 

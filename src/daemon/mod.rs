@@ -196,8 +196,8 @@ impl Daemon {
             Item::Events(events) => {
                 self.arrived(&events);
                 let learning = self.engine.phase() != Phase::Scoring;
-                self.reporter.count(events.len());
                 for event in &events {
+                    self.reporter.tally.count(event);
                     self.engine.observe(event);
                     self.actor.observe(event, learning);
                     self.pulse.observe(event);

@@ -61,10 +61,6 @@ impl Reporter {
         self.live
     }
 
-    pub fn count(&mut self, events: usize) {
-        self.tally.events += events as u64;
-    }
-
     pub fn outlets(&self) -> &Outlets {
         &self.outlets
     }
@@ -142,7 +138,7 @@ impl Reporter {
 
     fn rate(&mut self) -> f64 {
         let now = Instant::now();
-        let counted = self.tally.events;
+        let counted = self.tally.events();
         let (events, then) = std::mem::replace(&mut self.last, (counted, now));
         (counted - events) as f64 / now.duration_since(then).as_secs_f64().max(1e-3)
     }

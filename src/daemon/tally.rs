@@ -2,16 +2,15 @@
 
 use std::collections::HashMap;
 
-use hedgerow_event::Scale;
-use hedgerow_event::{Action, Activity, Finding, Level, Remediation, Rule};
+use hedgerow_event::{Action, Activity, Event, Finding, Level, Remediation, Rule, Scale};
 use hedgerow_features::Window;
 
-use crate::metrics::{Windows, class, effect};
+use crate::metrics::{KINDS, Windows, class, effect, kind};
 
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// Events that the engine took.
-    pub events: u64,
+    /// Events that the engine took, by kind.
+    pub kinds: [u64; KINDS.len()],
     pub windows: Windows,
     /// Episodes by class; told and suppressed.
     pub findings: [[u64; 2]; 3],
@@ -24,6 +23,15 @@ pub struct Tally {
 }
 
 impl Tally {
+    pub fn count(&mut self, event: &Event) {
+        self.kinds[kind(&event.origin)] += 1;
+    }
+
+    /// Events of all kinds.
+    pub fn events(&self) -> u64 {
+        self.kinds.iter().sum()
+    }
+
     pub fn finding(&mut self, finding: &Finding) {
         if finding.activity == Activity::Create {
             let suppressed = usize::from(!finding.disposition.is_alert());

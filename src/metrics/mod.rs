@@ -29,7 +29,7 @@ pub use self::{
     histogram::{Stage, Stages},
     run_time::Sampler,
     server::Server,
-    snapshot::{QueueLength, Snapshot, Windows, class, effect},
+    snapshot::{KINDS, QueueLength, Snapshot, Windows, class, effect, kind},
     table::unix_ns,
 };
 

@@ -1,7 +1,7 @@
 //! What the loop publishes after each window: plain numbers, no names that a process chose.
 
 use hedgerow_detect::Phase;
-use hedgerow_event::{Class, Level, Loss, Maturity};
+use hedgerow_event::{Class, Level, Loss, Maturity, Origin};
 use hedgerow_probe::{HookStatus, Proof, Stats};
 use hedgerow_sink::SinkHealth;
 
@@ -18,6 +18,23 @@ pub const EFFECTS: [Level; 5] = [
 
 /// In the order of [`Snapshot::workloads`].
 pub const STATES: [Maturity; 3] = [Maturity::Learning, Maturity::Provisional, Maturity::Mature];
+
+/// Kinds of events, in the order of [`Snapshot::events`].
+pub const KINDS: [&str; 8] = ["row", "exec", "fork", "exit", "call", "flow", "signal", "raw"];
+
+/// Place of an event's kind in [`KINDS`].
+pub fn kind(origin: &Origin) -> usize {
+    match origin {
+        Origin::Row(_) => 0,
+        Origin::Exec(_) => 1,
+        Origin::Fork(_) => 2,
+        Origin::Exit(_) => 3,
+        Origin::Call(_) => 4,
+        Origin::Flow(_) => 5,
+        Origin::Signal(_) => 6,
+        Origin::Raw(_) => 7,
+    }
+}
 
 /// Why a workload that is ordered to be enforced, or would be, can't; in the order of
 /// [`Snapshot::unenforced`].
@@ -58,8 +75,8 @@ pub struct Snapshot {
     pub status: Status,
     pub sensor: Stats,
     pub hooks: Vec<HookStatus>,
-    /// Events that the engine took.
-    pub events: u64,
+    /// Events that the engine took, by [`KINDS`].
+    pub events: [u64; KINDS.len()],
     pub windows: Windows,
     /// By class; told and suppressed.
     pub findings: [[u64; 2]; 3],

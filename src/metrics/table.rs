@@ -14,7 +14,7 @@ use super::{
     Board, Snapshot, Stage,
     encode::Samples,
     run_time::Programs,
-    snapshot::{EFFECTS, REASONS, STATES},
+    snapshot::{EFFECTS, KINDS, REASONS, STATES},
 };
 use crate::text;
 
@@ -155,7 +155,11 @@ rows! {
     // What comes from the kernel, and what doesn't.
     Counter "records_sent", Kernel, "Records that the kernel wrote to the rings", of!(|s, out| out.count(&[], s.sensor.sent));
     Counter "records_received", Sensor, "Records that came out of the rings", of!(|s, out| out.count(&[], s.sensor.received));
-    Counter "events", Engine, "Events that the engine took: decoded records with names", of!(|s, out| out.count(&[], s.events));
+    Counter "events" ["kind"], Engine, "Events that the engine took, decoded records with names: row (what a thread called in a window), exec, fork, exit, call (one that tells something by itself), flow, signal (something unseen was found), raw (every call, with --full)", of!(|s, out| {
+        for (kind, count) in KINDS.into_iter().zip(s.events) {
+            out.count(&[kind], count);
+        }
+    });
     Counter "events_missing" ["class"], Kernel, "What is not in the windows that it belongs to: lost (a ring was full), late (it came after its window), limited (held back by design, a token bucket), skipped (the kernel skipped a hook), uncounted (calls without a row)", of!(|s, out| {
         for (class, count) in [
             ("lost", s.sensor.lost),
@@ -167,6 +171,7 @@ rows! {
             out.count(&[class], count);
         }
     });
+    Counter "records_uncharged", Kernel, "Of the lost, the records that no thread could be charged with: the window of the whole host has the hole", of!(|s, out| out.count(&[], s.sensor.uncharged));
     Counter "refused" ["table"], Sensor, "What found no room in a bounded table, and is judged by less", of!(|s, out| {
         for (table, count) in [
             ("profiles", s.sensor.profiles_refused),
@@ -406,7 +411,8 @@ At most 8 connections at once, 8 KiB a request, 10 s a connection; what is past 
 Labels are of closed sets: no workload, program, peer or file is named. Counters begin at 0 with the daemon.
 
 `packaging/prometheus/hedgerow.rules.yml` has alerts, `packaging/grafana/hedgerow.json` a dashboard; `make
-metrics-test` runs each query of both on Debian's Prometheus beside a live daemon.
+metrics-test` runs each query of both on Debian's Prometheus beside a live daemon, and each alert on made-up
+hosts (`hedgerow.test.yml`): one on which it fires, one on which it doesn't.
 
 ```yaml
 scrape_configs:

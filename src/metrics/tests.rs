@@ -43,7 +43,7 @@ fn snapshot() -> Snapshot {
         status,
         sensor: Default::default(),
         hooks: hooks.to_vec(),
-        events: 12,
+        events: [12, 1, 0, 0, 0, 0, 0, 0],
         windows: Windows::default(),
         findings: [[1, 0]; 3],
         entries: [1, 0, 0, 0, 0],
@@ -93,7 +93,8 @@ fn every_row_is_exposed_by_its_whole_name_and_nothing_else_is() {
     assert_eq!(rows.len(), ROWS.len(), "a name stands twice");
     assert_eq!(exposed, rows);
     for line in [
-        "hedgerow_events_total 12",
+        "hedgerow_events_total{kind=\"row\"} 12",
+        "hedgerow_events_total{kind=\"exec\"} 1",
         "hedgerow_snapshot_timestamp_seconds 1790000000.5",
         "hedgerow_entry_hits_total{effect=\"prevents\"} 3",
         "hedgerow_bpf_program_run_seconds_total{program=\"on_exec\"} 0.0015",
