@@ -66,7 +66,9 @@ fn a_service_manager_is_told_of_start_health_reload_and_stop() {
     assert!(status.contains("scores in") && status.contains("observe"), "{status}");
     fs::create_dir(path("conf.d")).unwrap();
     for (text, said) in [
-        ("budget = 2.0\n", "restart to change budget"),
+        ("budget = 2.0\n", "SIGHUP: from now on at most 2 alerts a day\n"),
+        ("budget = 2.0\n", "SIGHUP: the configuration is as it was\n"),
+        ("budget = 3.0\nring_mib = 4\n", "at most 3 alerts a day; restart to change ring_mib\n"),
         ("budget = 0.0\n", "conf.d/1.toml: budget: 0 is not a number"),
     ] {
         fs::write(path("conf.d/1.toml"), text).unwrap();
@@ -79,6 +81,11 @@ fn a_service_manager_is_told_of_start_health_reload_and_stop() {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+    // What was wrong changed nothing.
+    let asked = ["status", "--json", "--state", &state];
+    let status = Command::new(PROGRAM).args(asked).output().unwrap();
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["budget"]["asked_per_day"], 3.0, "{status}");
     signal(libc::SIGINT);
     told(&manager, "STOPPING=1");
     assert!(daemon.0.wait().unwrap().success());

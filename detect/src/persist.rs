@@ -320,11 +320,10 @@ impl Engine {
         engine.learned_ns = learned.learned_ns;
         if let Some(floors) = learned.floors {
             engine.floors = floors;
-            // The operator's word of today holds, not that of when the model was learned.
-            engine.floors.ask(engine.settings.budget_per_day);
         }
         engine.know_programs();
-        engine.solve();
+        // The operator's word of today holds, not that of when the model was learned.
+        engine.set_budget(engine.settings.budget_per_day);
         Ok(engine)
     }
 

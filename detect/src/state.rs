@@ -77,6 +77,16 @@ impl Engine {
         &self.baseline
     }
 
+    /// Asks for another budget from now on.
+    pub fn set_budget(&mut self, per_day: f64) {
+        self.settings.budget_per_day = per_day;
+        self.floors.ask(per_day);
+        // Before that floors are solved when learning ends.
+        if self.phase == Phase::Scoring {
+            self.solve();
+        }
+    }
+
     /// What the budget asks for and what is expected.
     pub fn promise(&self) -> Promise {
         self.floors.promise()

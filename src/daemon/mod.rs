@@ -157,20 +157,37 @@ impl Daemon {
         }
     }
 
-    /// Reads the configuration anew, and says what a restart would change: values are checked
-    /// together with what was opened at the start.
+    /// Reads the configuration anew, takes over what may change in a running daemon, and says what
+    /// else differs.
     fn reload(&mut self) {
         service::reloading();
         let read = Config::load(&self.config.given, self.config.json);
-        let said = match read.and_then(|fresh| config::changed(&self.config, &fresh)) {
-            Ok(keys) if keys.is_empty() => "SIGHUP: the configuration is as it was".to_owned(),
-            Ok(keys) => format!("SIGHUP: restart to change {}", keys.join(", ")),
-            Err(why) => {
-                format!("SIGHUP: the configuration is wrong, a restart would fail: {why:#}")
-            }
+        let said = match read.and_then(|fresh| self.take_over(&fresh)) {
+            Ok(said) => said,
+            Err(why) => format!("the configuration is wrong, a restart would fail: {why:#}"),
         };
-        self.reporter.warn(&said);
+        self.reporter.warn(&format!("SIGHUP: {said}"));
         service::ready();
+    }
+
+    /// The budget holds from now on, as it would after a restart. Whatever else is read was opened,
+    /// sized or ordered at the start.
+    fn take_over(&mut self, fresh: &Config) -> anyhow::Result<String> {
+        let mut keys = config::changed(&self.config, fresh)?;
+        let mut said = Vec::new();
+        if let Some(at) = keys.iter().position(|key| key == "budget") {
+            keys.remove(at);
+            self.config.budget_per_day = fresh.budget_per_day;
+            self.engine.set_budget(fresh.budget_per_day);
+            said.push(format!("from now on at most {} alerts a day", fresh.budget_per_day));
+        }
+        if !keys.is_empty() {
+            said.push(format!("restart to change {}", keys.join(", ")));
+        }
+        Ok(match said.is_empty() {
+            true => "the configuration is as it was".to_owned(),
+            false => said.join("; "),
+        })
     }
 
     fn sweep(&mut self) {

@@ -63,8 +63,7 @@ fn a_day_teaches_what_is_new_and_not_what_is_grave() {
     let mut host = Host::new();
     let mut engine = host.learn(60);
     // So strict that nothing is suspected.
-    engine.floors.ask(1e-9);
-    engine.solve();
+    engine.set_budget(1e-9);
     let new = host.flow("/usr/bin/worker", 101, [10, 0, 0, 77], 1000);
     let attach = [libc::PTRACE_ATTACH as u64, 55, 0, 0, 0, 0];
     let grave = hedgerow_event::Call::of(libc::SYS_ptrace as i32, attach, None);
