@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     SinkError,
@@ -27,7 +27,7 @@ const FINDING_ID: &str = "1f0f6e6fd1a14f0c9a3cbcb0f3b6b2d1";
 const REMEDIATION_ID: &str = "6f3c52a3f6c94d7fa0f0a0e2a4c1b7e5";
 
 /// The `[journald]` table.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JournaldConfig {
     /// The journal's socket.

@@ -197,7 +197,7 @@ impl PatientLines {
 
 /// The `[jsonl]` table.
 #[cfg(feature = "kafka")]
-#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JsonlConfig {
     /// The file, made 0600; older ones lie beside it as `PATH.1` and so on.

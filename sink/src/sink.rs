@@ -1,7 +1,8 @@
 //! What every sink is: it takes reports, never waits for a peer, and tells how it fares.
 //!
-//! A sink is a file that implements [`Sink`] and a row in the daemon's list
-//! (`src/daemon/outlets/list.rs`), which names what it does when it is full.
+//! A sink is a file that implements [`Sink`], a row in the daemon's list
+//! (`src/daemon/outlets/list.rs`), which names what it does when it is full, and a table of the
+//! configuration (`src/config.rs`), which is refused by file and line where it is wrong.
 
 use std::time::Duration;
 

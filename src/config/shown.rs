@@ -86,17 +86,11 @@ fn values(config: &Config) -> anyhow::Result<Table> {
     if let Some(kafka) = &config.kafka {
         put("kafka", Value::try_from(kafka)?);
     }
-    let text = |path: &std::path::Path| Value::from(path.to_string_lossy().into_owned());
     if let Some(jsonl) = &config.jsonl {
-        let mut own = Table::new();
-        own.insert("path".to_owned(), text(&jsonl.path));
-        own.insert("max_bytes".to_owned(), Value::try_from(jsonl.max_bytes)?);
-        own.insert("keep".to_owned(), i64::from(jsonl.keep).into());
-        own.insert("format".to_owned(), Value::try_from(jsonl.format)?);
-        put("jsonl", own.into());
+        put("jsonl", Value::try_from(jsonl)?);
     }
     if let Some(journald) = &config.journald {
-        put("journald", Table::from_iter([("socket".to_owned(), text(&journald.socket))]).into());
+        put("journald", Value::try_from(journald)?);
     }
     if let Some(listen) = config.metrics {
         let listen = ("listen".to_owned(), Value::from(listen.to_string()));

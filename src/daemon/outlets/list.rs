@@ -1,5 +1,5 @@
-//! The one list of sinks. A sink is a file in `sink/` and a row here; the terminal and the findings'
-//! own file, which commands read, are no sinks: they can't be left out.
+//! The one list of sinks. A sink is a file in `sink/`, a row here and a table in `config.rs`; the
+//! terminal and the findings' own file, which commands read, are no sinks: they can't be left out.
 
 use std::time::Duration;
 
