@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use hedgerow_event::{Finding, gate};
 use hedgerow_hostfile::Reader;
-use hedgerow_probe::identity::workload::{self, CgroupOwner};
+use hedgerow_probe::identity::{
+    program,
+    workload::{self, CgroupOwner},
+};
 
 /// Ancestors told, nearest first.
 const ANCESTORS_MAX: usize = 16;
@@ -23,11 +26,8 @@ pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader) {
     let directory = format!("/proc/{}", process.pid);
     let directory = Path::new(&directory);
     let alive = is_same(process.pid, process.start_boot_ns);
-    let path = fs::read_link(directory.join("exe")).ok().filter(|_| alive);
-    process.path = path.map_or_else(
-        || finding.subject.program.path.to_string(),
-        |path| path.to_string_lossy().into_owned(),
-    );
+    let path = executable(process.pid).filter(|_| alive);
+    process.path = path.unwrap_or_else(|| finding.subject.program.path.to_string());
     if alive
         && process.command_line.is_empty()
         && let Ok(command) = reader.read_proc(process.pid, "cmdline", COMMAND_READ_MAX)
@@ -50,6 +50,12 @@ pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader) {
     let cgroups = fs::read_to_string(directory.join("cgroup")).ok();
     process.container = cgroups.and_then(|lines| container(&lines));
     process.ancestors = ancestors(process.pid);
+}
+
+/// What a process runs. Who runs it chose how long its path is.
+fn executable(pid: u32) -> Option<String> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(program::told(&path.to_string_lossy()).into_owned())
 }
 
 /// Whether the process is still the one that started then: its number may be another's by now.
@@ -94,8 +100,7 @@ fn ancestors(pid: u32) -> Vec<String> {
         if parent == 0 {
             break;
         }
-        let path = fs::read_link(format!("/proc/{parent}/exe"));
-        let name = path.map_or_else(|_| "?".to_owned(), |path| path.display().to_string());
+        let name = executable(parent).unwrap_or_else(|| "?".to_owned());
         found.push(format!("{name} ({parent})"));
         pid = parent;
     }
@@ -127,6 +132,37 @@ mod tests {
         assert_eq!(finding.process, Some(told));
         describe(&mut finding, "b", &mut reader);
         assert!(!finding.process.unwrap().path.is_empty());
+    }
+
+    #[test]
+    fn no_path_is_told_longer_than_the_kernel_tells_one() {
+        use std::io::{BufRead, BufReader};
+
+        let home = tempfile::tempdir().unwrap();
+        let mut deep = home.path().to_owned();
+        (0..15).for_each(|_| deep.push("\u{1}".repeat(255)));
+        fs::create_dir_all(&deep).unwrap();
+        let shell = deep.join("sh");
+        fs::copy("/bin/bash", &shell).unwrap();
+        let mut command = std::process::Command::new(&shell);
+        command.args(["-c", "sleep 60 & echo $!; wait"]);
+        let mut parent = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(parent.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let child = line.trim().parse().unwrap();
+        let told = |pid| {
+            let mut finding = super::super::example_finding("w", "", 0);
+            finding.process = Some(hedgerow_event::Process { pid, ..Default::default() });
+            describe(&mut finding, "b", &mut Reader::new("processes"));
+            finding.process.unwrap()
+        };
+        let (of_parent, of_child) = (told(parent.id()), told(child));
+        // SAFETY: a system call without memory, about a child's child that lives.
+        unsafe { libc::kill(child.cast_signed(), libc::SIGKILL) };
+        parent.wait().unwrap();
+        let is_cut = |path: &str| path.contains("/sh") && path.len() < 300;
+        assert!(is_cut(&of_parent.path), "{}", of_parent.path.len());
+        assert!(is_cut(&of_child.ancestors[0]), "{}", of_child.ancestors[0].len());
     }
 
     #[test]

@@ -246,7 +246,7 @@ fn running(reader: &mut Reader, tgid: u32, start_boot_ns: u64) -> Option<Running
     let most = u64::from(wire::WIRE_ARGUMENTS_MAX - 1);
     let command = reader.read_proc(tgid, "cmdline", most).unwrap_or_default();
     let command = String::from_utf8_lossy(&command);
-    let named = program::name(path, &program::words(&command), None);
+    let named = program::name(&program::told(path), &program::words(&command), None);
     // Last, so that what was read is of this process: the number may have come round.
     is_it()?;
     let file = (path.starts_with('/') && path == link).then(|| path.into());

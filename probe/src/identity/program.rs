@@ -1,6 +1,6 @@
 //! From an executable's path and arguments to the program it stands for. Pure.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use hedgerow_bpf::wire;
 use hedgerow_event::Program;
@@ -11,6 +11,18 @@ pub const MEMORY: &str = "memfd";
 /// What stands before a path of which the head is missing: it names nothing, since anybody can
 /// make directories until what is left reads like another program's path.
 pub const CUT: &str = hedgerow_event::PATH_CUT;
+
+/// A path as the kernel would tell it: one that is too long has lost its head.
+pub fn told(path: &str) -> Cow<'_, str> {
+    let most = wire::WIRE_PATH_MAX as usize - 1;
+    if path.len() <= most {
+        return path.into();
+    }
+    let from = path.len() - most;
+    let start = (from..path.len()).find(|at| path.is_char_boundary(*at)).unwrap_or(path.len());
+    let tail = &path[start..];
+    format!("{CUT}{}", tail.split_once('/').map_or(tail, |(_, whole)| whole)).into()
+}
 
 /// The words of a command line, at most [`wire::WIRE_ARGUMENTS_MAX`] - 1 bytes of it, by which a
 /// program is named whether it was seen to exec or is found running. The word that the limit cuts
@@ -247,6 +259,16 @@ mod tests {
     fn a_plain_program_is_its_path() {
         check("/usr/sbin/nginx", "nginx -g daemon_off", None, "/usr/sbin/nginx");
         check("/usr/sbin/nginx (deleted)", "nginx", None, "/usr/sbin/nginx (deleted)");
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_told_without_its_head() {
+        assert_eq!(told("/usr/bin/dash"), "/usr/bin/dash");
+        let deep = format!("/{}/usr/bin/dash", "d/".repeat(2000));
+        let short = told(&deep);
+        assert!(short.starts_with(".../d/") && short.ends_with("/usr/bin/dash"), "{short}");
+        assert!(short.len() < wire::WIRE_PATH_MAX as usize + CUT.len());
+        assert!(told(&"\u{e9}".repeat(2000)).starts_with(".../\u{e9}"));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! From a cgroup's path to the workload it stands for. Pure: the caller reads `/proc` and the
 //! container runtimes' files.
 
-use hedgerow_event::Workload;
+use hedgerow_event::{Workload, gate};
+use sha2::{Digest, Sha256};
 
 /// What a cgroup v2 path says about its processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,23 @@ pub struct ContainerFacts {
 /// How units that hold processes end.
 const UNITS: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
 
+/// Longest name of a workload, in bytes. What lies below a cgroup of his own somebody calls as he likes, as
+/// long as he likes, and a finding has it with each of its objects.
+const NAME_BYTES_MAX: usize = 512;
+
+/// A name that is too long keeps its head, which tells below whom it stands, and has a hash of the whole
+/// instead of the rest.
+fn bounded(name: String) -> String {
+    /// The mark of the cut, and sixteen digits.
+    const TAIL: usize = 3 + 16;
+    if name.len() <= NAME_BYTES_MAX {
+        return name;
+    }
+    let hash = Sha256::digest(name.as_bytes());
+    let digits: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    gate::cut(&name, NAME_BYTES_MAX - TAIL) + &digits
+}
+
 /// The workload of a container that its runtime tells nothing of, or nothing yet.
 pub const UNNAMED: &str = "container";
 
@@ -56,7 +74,7 @@ pub fn owner(path: &str) -> CgroupOwner {
             return CgroupOwner::Container { id, runtime, pod };
         }
     }
-    unit(&parts).map_or(CgroupOwner::Host, CgroupOwner::Unit)
+    unit(&parts).map_or(CgroupOwner::Host, |name| CgroupOwner::Unit(bounded(name)))
 }
 
 /// A container without an id, of LXC or systemd: all below it is its own.
@@ -210,7 +228,7 @@ pub fn container_workload(facts: &ContainerFacts) -> Workload {
             None => UNNAMED.to_owned(),
         },
     };
-    Workload::new(name)
+    Workload::new(bounded(name))
 }
 
 /// The owner of a pod by its name: a Deployment's pod ends in `-<hash>-<5>`, a DaemonSet's or
@@ -251,6 +269,24 @@ fn strip_digest(image: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_long_name_keeps_its_head_and_is_told_from_others() {
+        let of = |path: &str| match owner(path) {
+            CgroupOwner::Unit(name) => name,
+            other => panic!("{other:?}"),
+        };
+        let deep = "/\u{1}\u{e9}".repeat(1000);
+        let base = "/machine.slice/machine-web.scope";
+        let names = ["a", "b"].map(|end| of(&format!("{base}{deep}/{end}.service")));
+        for name in &names {
+            assert!(name.starts_with("machine-web.scope/") && name.len() <= NAME_BYTES_MAX);
+            assert!(!Workload::new(name.as_str()).is_session());
+        }
+        assert_ne!(names[0], names[1]);
+        let image = ContainerFacts { image: Some("i".repeat(5000)), ..Default::default() };
+        assert_eq!(container_workload(&image).as_str().len(), NAME_BYTES_MAX);
+    }
 
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
