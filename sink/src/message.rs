@@ -1,6 +1,7 @@
 //! A record for Kafka, and how it lies in the spool.
 
 use hedgerow_event::{Finding, Remediation, gate};
+use serde_json::Value;
 
 use crate::{
     SinkError,
@@ -10,6 +11,12 @@ use crate::{
 
 /// Largest value of one record; below Kafka's default `message.max.bytes` of 1,000,000.
 pub const RECORD_BYTES_LIMIT: usize = 900_000;
+
+/// What is left of each text and each list of a finding that is too large for a record: even of these no
+/// finding is made that is. A byte of a text may be six in JSON, and stands in the record up to
+/// four times.
+const TEXT_BYTES_MAX: usize = 256;
+const PARTS_MAX: usize = 16;
 
 /// Where a record goes; the configuration names the topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,8 +40,16 @@ pub struct Message {
 const ENCODING: u8 = 1;
 
 impl Message {
-    /// A finding as OCSF Detection Finding.
+    /// A finding as OCSF Detection Finding. One that is too large is shortened: whom it is about chose what
+    /// makes it so, and must not keep it from being sent.
     pub fn finding(finding: &Finding) -> Result<Self, SinkError> {
+        match Self::whole(finding) {
+            Err(SinkError::RecordSize { bytes, .. }) => Self::whole(&shortened(finding, bytes)?),
+            encoded => encoded,
+        }
+    }
+
+    fn whole(finding: &Finding) -> Result<Self, SinkError> {
         let value = gate::json(&finding_to_ocsf(finding))?.into_bytes();
         let mut headers = headers("detection_finding");
         headers.push(("model-id".into(), finding.model_id.clone()));
@@ -125,6 +140,29 @@ impl Message {
             .collect::<Option<Vec<_>>>()?;
         let value = take(&mut rest)?.to_vec();
         rest.is_empty().then_some(Self { topic, key, headers, value })
+    }
+}
+
+fn shortened(finding: &Finding, bytes: usize) -> Result<Finding, SinkError> {
+    let mut value = serde_json::to_value(finding)?;
+    shorten(&mut value);
+    let mut short: Finding = serde_json::from_value(value)?;
+    let uid = &short.uid;
+    short.reason += &format!(
+        " (shortened, as its record of {bytes} bytes was too large: `hedgerow findings show {uid}`)"
+    );
+    Ok(short)
+}
+
+fn shorten(value: &mut Value) {
+    match value {
+        Value::String(text) => *text = gate::cut(text, TEXT_BYTES_MAX),
+        Value::Array(parts) => {
+            parts.truncate(PARTS_MAX);
+            parts.iter_mut().for_each(shorten);
+        }
+        Value::Object(fields) => fields.values_mut().for_each(shorten),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

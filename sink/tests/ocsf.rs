@@ -4,12 +4,17 @@
 
 mod common;
 
-use hedgerow_event::{Action, Activity, Disposition, Level, Mode, Object, Protocol};
-use hedgerow_sink::ocsf::{
-    DetectionFinding, RemediationActivity, finding_to_ocsf, remediation_to_ocsf,
+use std::sync::Arc;
+
+use hedgerow_event::{
+    Action, Activity, Disposition, Level, Mode, Object, Program, Protocol, Subject, Workload,
+};
+use hedgerow_sink::{
+    JsonlSink, RECORD_BYTES_LIMIT, Report, Sink,
+    ocsf::{DetectionFinding, RemediationActivity, finding_to_ocsf, remediation_to_ocsf},
 };
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Required in every class of the schema's base event.
 const BASE: [&str; 9] = [
@@ -102,6 +107,41 @@ fn an_episode_in_a_pod_is_created_updated_and_closed() {
     assert!(create.is_alert && update.is_alert && !close.is_alert);
     assert_eq!(create.finding_info.uid, close.finding_info.uid);
     assert_ne!(create.base.metadata.uid, update.base.metadata.uid);
+}
+
+#[test]
+fn nobody_keeps_a_finding_about_himself_from_being_sent_by_what_he_calls_things() {
+    let long = "\u{1}".repeat(4096);
+    let subject = |number: usize| {
+        let mut program = Program::new(format!("/{number}{long}"));
+        program.script = Some(long.as_str().into());
+        Arc::new(Subject::new(Workload::new(long.as_str()), program))
+    };
+    let mut finding = common::finding(1);
+    finding.subject = subject(0);
+    finding.reason = long.repeat(30);
+    let pair = |number| Object::NewChild { parent: subject(number), child: subject(number + 1) };
+    finding.objects.extend((0..64).map(pair));
+    finding.attribution = vec![finding.attribution[0].clone(); 64];
+    finding.claimed_names = vec![finding.claimed_names[0].clone(); 64];
+    for claimed in &mut finding.claimed_names {
+        claimed.name.clone_from(&long);
+    }
+    let process = finding.process.as_mut().unwrap();
+    (process.path, process.command_line) = (long.clone(), long.clone());
+    process.ancestors = vec![format!("/{long} (7)"); 16];
+    let report = Report::finding(&finding).unwrap();
+    let bytes = report.message.value.len();
+    assert!((100_000..RECORD_BYTES_LIMIT).contains(&bytes), "{bytes}");
+    let event: DetectionFinding = serde_json::from_slice(&report.message.value).unwrap();
+    assert_eq!((report.uid, event.is_alert), (finding.report_uid(), true));
+    assert!(event.risk_details.contains("shortened") && event.risk_details.contains(&finding.uid));
+    assert_eq!(event.unmapped.finding.objects.len(), 16);
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("ecs.jsonl");
+    let config = json!({ "path": path, "format": "ecs" });
+    let mut sink = JsonlSink::start(&serde_json::from_value(config).unwrap()).unwrap();
+    sink.take(&Report::finding(&finding).unwrap()).unwrap();
 }
 
 #[test]

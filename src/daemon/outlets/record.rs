@@ -82,6 +82,8 @@ enum Told {
 #[derive(Debug)]
 pub struct Outlet {
     sink: Box<dyn Sink>,
+    /// Reports that were never made for it.
+    unmade: u64,
     /// Reports that it had lost when it was looked at last.
     lost: u64,
     /// How often in a row it was looked at and not up.
@@ -95,13 +97,18 @@ const DOWN_LOOKS: u32 = 5;
 impl Outlet {
     pub fn new(sink: Box<dyn Sink>) -> Self {
         // Whoever opened it gave it its time.
-        Self { sink, lost: 0, down: DOWN_LOOKS, told: Told::Well }
+        Self { sink, unmade: 0, lost: 0, down: DOWN_LOOKS, told: Told::Well }
+    }
+
+    fn health(&self) -> SinkHealth {
+        let health = self.sink.health();
+        SinkHealth { rejected: health.rejected + self.unmade, ..health }
     }
 
     /// Tells once that it isn't up, once that reports are lost, wherever that was, and once that
     /// neither is so any more.
     fn look(&mut self) -> Option<String> {
-        let SinkHealth { name, up, waiting, overflow, rejected, trouble, .. } = self.sink.health();
+        let SinkHealth { name, up, waiting, overflow, rejected, trouble, .. } = self.health();
         let lost = overflow + rejected;
         let is_losing = lost > std::mem::replace(&mut self.lost, lost);
         self.down = if up { 0 } else { self.down.saturating_add(1) };
@@ -211,7 +218,7 @@ impl Recorder {
             trouble: self.file.failure().map(str::to_owned),
             ..SinkHealth::default()
         };
-        let sinks = self.sinks.iter().map(|outlet| outlet.sink.health()).collect();
+        let sinks = self.sinks.iter().map(Outlet::health).collect();
         Delivered { findings, sinks }
     }
 
@@ -356,7 +363,10 @@ impl Recorder {
         }
         let report = match report() {
             Ok(report) => report,
-            Err(why) => return self.warn(&format!("not sent: {why}")),
+            Err(why) => {
+                self.sinks.iter_mut().for_each(|outlet| outlet.unmade += 1);
+                return self.warn(&format!("not sent: {why}"));
+            }
         };
         for outlet in self.sinks.iter_mut().filter(|outlet| outlet.sink.wants(report.topic())) {
             let _counted = outlet.sink.take(&report);
