@@ -50,12 +50,11 @@ fn deny_add(add: &cli::DenyAdd, json: bool) -> anyhow::Result<()> {
         force: add.force,
         dry_run: add.dry_run,
     };
-    let Denied { entries, targets, used_by } = &call(&socket(&config::state(&add.state)?), &asked)?;
+    let denied = call(&socket(&config::state(&add.state)?), &asked)?;
     if json {
-        return text::json(&serde_json::json!({
-            "entries": entries, "targets": targets, "used_by": used_by
-        }));
+        return text::json(&denied);
     }
+    let Denied { entries, targets, used_by, used_by_more } = &denied;
     for target in targets.iter().filter(|_| add.dry_run) {
         text::say(&format!(
             "Would deny {target} for {}; nothing was changed.",
@@ -68,7 +67,9 @@ fn deny_add(add: &cli::DenyAdd, json: bool) -> anyhow::Result<()> {
     }
     if !used_by.is_empty() {
         let used: Vec<&str> = used_by.iter().map(|workload| workload.as_str()).collect();
-        text::say(&format!("Workloads that used it since the daemon began: {}.", used.join(", ")));
+        let more = if *used_by_more { " and more" } else { "" };
+        let used = used.join(", ");
+        text::say(&format!("Workloads that used it since the daemon began: {used}{more}."));
     }
     Ok(())
 }

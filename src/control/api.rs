@@ -263,6 +263,9 @@ pub struct Denied {
     pub targets: Vec<Target>,
     /// Workloads that used the peer lately.
     pub used_by: BTreeSet<Workload>,
+    /// And others: only so many are named.
+    #[serde(default)]
+    pub used_by_more: bool,
 }
 
 /// Which entries.

@@ -117,7 +117,7 @@ impl Daemon {
         let targets = self.targets(asked)?;
         let reason = asked.reason.as_deref().map(hedgerow_event::gate::text);
         let reason = reason.unwrap_or_else(|| "an operator said so".to_owned());
-        let used_by = asked.peer.map_or_else(BTreeSet::new, |peer| self.seen.users(peer));
+        let users = asked.peer.map(|peer| self.seen.users(peer)).unwrap_or_default();
         let order = |target: &Target| Order {
             target: target.clone(),
             rule: hedgerow_event::Rule::Operator,
@@ -138,7 +138,7 @@ impl Daemon {
         for target in targets.iter().filter(|_| !asked.dry_run) {
             entries.push(self.actor.deny(order(target), &mut self.reporter)?);
         }
-        Ok(Denied { entries, targets, used_by })
+        Ok(Denied { entries, targets, used_by: users.workloads, used_by_more: users.more })
     }
 
     fn remove(&mut self, asked: &Remove) -> Result<Removed, String> {

@@ -11,8 +11,29 @@ use hedgerow_probe::identity::workload::UNNAMED;
 
 use crate::cli::Prefix;
 
-/// Programs in cgroups, and peers, that are remembered; past it all are forgotten and seen anew.
+/// Programs in cgroups, and peers with who used them, that are remembered; past it all are forgotten
+/// and seen anew.
 const SEEN_MAX: usize = 16_384;
+/// Workloads that are named of those that used a peer.
+const USERS_MAX: usize = 64;
+
+/// Who used a peer.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Users {
+    pub workloads: BTreeSet<Workload>,
+    /// There are others.
+    pub more: bool,
+}
+
+impl Users {
+    /// Whether one more is named.
+    fn add(&mut self, workload: &Workload) -> bool {
+        let is_new = !self.workloads.contains(workload);
+        let has_room = self.workloads.len() < USERS_MAX;
+        self.more |= is_new && !has_room;
+        is_new && has_room && self.workloads.insert(workload.clone())
+    }
+}
 
 /// A program in a cgroup.
 #[derive(Debug, Clone)]
@@ -30,7 +51,9 @@ pub struct Sight {
 pub struct Seen {
     /// By cgroup and program.
     sights: HashMap<(u64, u64), Sight>,
-    peers: HashMap<IpAddr, BTreeSet<Workload>>,
+    peers: HashMap<IpAddr, Users>,
+    /// Workloads that are named of peers, over all.
+    users: usize,
 }
 
 impl Seen {
@@ -70,12 +93,12 @@ impl Seen {
             }
         }
         if let Origin::Flow(flow) = &event.origin {
-            let address = &flow.peer.address;
-            if self.peers.len() >= SEEN_MAX && !self.peers.contains_key(address) {
+            if self.users >= SEEN_MAX {
                 self.peers.clear();
+                self.users = 0;
             }
             let users = self.peers.entry(flow.peer.address).or_default();
-            users.insert(actor.subject.workload.clone());
+            self.users += usize::from(users.add(&actor.subject.workload));
         }
         fresh
     }
@@ -146,15 +169,22 @@ impl Seen {
     }
 
     /// Workloads that used an address of the prefix.
-    pub fn users(&self, prefix: Prefix) -> BTreeSet<Workload> {
-        let of = self.peers.iter().filter(|(address, _)| prefix.holds(**address));
-        of.flat_map(|(_, users)| users).cloned().collect()
+    pub fn users(&self, prefix: Prefix) -> Users {
+        let mut all = Users::default();
+        for (_, users) in self.peers.iter().filter(|(address, _)| prefix.holds(**address)) {
+            all.more |= users.more;
+            for workload in &users.workloads {
+                all.add(workload);
+            }
+        }
+        all
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use hedgerow_event::{Actor, Epoch, Program, Signal};
+    #![allow(clippy::unwrap_used)]
+    use hedgerow_event::{Actor, Epoch, Flow, FlowDirection, Peer, Program, Signal};
 
     use super::*;
 
@@ -193,6 +223,39 @@ mod tests {
         assert_eq!(seen.met(&program("/usr/bin/bash"), &web), Some(&job));
         assert_eq!(seen.met(&program("/usr/bin/job"), &job), None);
     }
+
+    #[test]
+    fn of_those_who_used_a_peer_so_many_are_named_and_so_many_are_kept() {
+        let mut seen = Seen::default();
+        let mut call = |number: u32, address: u32| {
+            let workload = Workload::new(format!("{number}.service"));
+            let actor = Actor {
+                subject: Arc::new(Subject::new(workload, Program::new("/bin/x"))),
+                tgid: 1,
+                tid: 1,
+                start_boot_ns: 1,
+                cgroup_id: 1,
+                program_id: 1,
+                slot: 0,
+            };
+            let peer = Peer { address: std::net::Ipv4Addr::from(address).into(), port: 443 };
+            let origin = Origin::Flow(Flow::start(FlowDirection::Outbound, peer, peer).into());
+            seen.observe(&Event { epoch: Epoch(1), time_boot_ns: 1, actor, origin });
+            assert!(
+                seen.peers.values().map(|users| users.workloads.len()).sum::<usize>() <= SEEN_MAX
+            );
+        };
+        for address in 0..300 {
+            (0..USERS_MAX as u32 + 2).for_each(|number| call(number, address));
+        }
+        let users = |prefix: &str| seen.users(prefix.parse().unwrap());
+        for prefix in ["0.0.1.43/32", "0.0.0.0/0"] {
+            let users = users(prefix);
+            assert_eq!((users.workloads.len(), users.more), (USERS_MAX, true));
+        }
+        assert_eq!(users("192.0.2.1/32"), Users::default());
+    }
+
     #[test]
     fn what_was_seen_of_a_container_before_its_name_was_known_is_its() {
         let mut seen = Seen::default();
