@@ -19,7 +19,13 @@ fn traps_hold_up_no_reading_and_addresses_stay_in_their_namespaces() {
         "ip link set lo up; ip address add 203.0.113.8/32 dev lo",
     )
     .unwrap();
-    let gatherer = Gatherer::start().unwrap();
+    let rich = Trap::set_with(
+        Bait::Text("nameserver 203.0.113.9"),
+        "ip link set lo up; for net in 198.51.100 203.0.113; do for one in $(seq 250); do \
+         echo address add $net.$one/32 dev lo; done; done | ip -batch -",
+    )
+    .unwrap();
+    let gatherer = Gatherer::start(Vec::new()).unwrap();
     let start = Instant::now();
     let found = gatherer.wait(LIMIT).expect("a reading although files hang");
     println!("read within {:?}", start.elapsed());
@@ -35,6 +41,11 @@ fn traps_hold_up_no_reading_and_addresses_stay_in_their_namespaces() {
             "{address} of {own:?} in {found:?}"
         );
     }
+    let sizes: Vec<usize> = namespaces_of(rich.id())
+        .iter()
+        .filter_map(|namespace| Some(found.namespaces.get(namespace)?.len()))
+        .collect();
+    assert_eq!(sizes.iter().max(), Some(&256), "who makes many has the first of them protected");
     // The one that hung is told, and the next reading leaves it alone.
     let [host, others] = gatherer.refusals();
     assert!(others.hung() == 1, "{:?}", others.refused());

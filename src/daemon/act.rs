@@ -1,6 +1,6 @@
 //! From a finding to what the kernel refuses, and to whoever wants to know.
 
-use std::{collections::BTreeSet, net::ToSocketAddrs, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::Context as _;
 use hedgerow_event::{
@@ -12,7 +12,7 @@ use hedgerow_responder::{
     ledger::Written as Ledger,
     now, ordered,
     policy::{self, Context, Offenders},
-    protected::gather::{Gathered, Gatherer, Protected, namespaces_of},
+    protected::gather::{Gathered, Gatherer, namespaces_of},
 };
 
 use super::{Capture, LEDGER, alarm, report::Reporter, watch};
@@ -45,8 +45,6 @@ pub struct Actor {
     skipped: bool,
     /// That something of the host couldn't be read was told, and still can't be.
     unread: bool,
-    /// Addresses of the brokers.
-    brokers: Vec<Protected>,
     /// The last finding that led to no entry, with the reason: its updates say nothing new.
     last_report: (String, String),
 }
@@ -107,7 +105,10 @@ impl Actor {
                 responder.default_mode()
             ));
         }
-        let gatherer = Gatherer::start().context("can't start the thread that reads addresses")?;
+        let brokers = config.kafka.iter().flat_map(|kafka| kafka.brokers.split(','));
+        let brokers = brokers.map(|broker| broker.trim().to_owned()).collect();
+        let gatherer =
+            Gatherer::start(brokers).context("can't start the threads that read addresses")?;
         let mut actor = Self {
             alarms,
             responder,
@@ -119,7 +120,6 @@ impl Actor {
             ledger: Ledger::default(),
             skipped: false,
             unread: false,
-            brokers: config.kafka.as_ref().map_or_else(Vec::new, |kafka| brokers(&kafka.brokers)),
             last_report: Default::default(),
         };
         let found = actor.gatherer.wait(GATHER);
@@ -143,7 +143,7 @@ impl Actor {
         }
         let (Some(found), Some(responder)) = (found, &mut self.responder) else { return };
         let protected = responder.protected_mut();
-        protected.refresh(found.host.into_iter().chain(self.brokers.iter().copied()));
+        protected.refresh(found.host);
         protected.refresh_namespaces(found.namespaces);
         for (source, wall_ns) in found.logins {
             protected.add_admin_login(source, wall_ns);
@@ -461,11 +461,4 @@ impl Actor {
             }
         }
     }
-}
-
-/// Addresses of `host:port,...`; a name that can't be resolved now gives none.
-fn brokers(list: &str) -> Vec<Protected> {
-    let found = list.split(',').filter_map(|broker| broker.trim().to_socket_addrs().ok()).flatten();
-    let whole = |address: std::net::IpAddr| if address.is_ipv4() { 32 } else { 128 };
-    found.map(|broker| (broker.ip(), whole(broker.ip()), "a broker")).collect()
 }

@@ -3,7 +3,7 @@
 //!
 //! What is read in a namespace says nothing of the host: anybody can make one, and put any address
 //! on its `lo` or into its `resolv.conf`. So it is kept apart, with the namespace that it is of. A
-//! thread reads all of it; nobody waits for the files of others.
+//! thread reads all of it; nobody waits for the files of others. What names stand for, another one asks.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,6 +23,8 @@ use std::{
 
 use hedgerow_hostfile::{Reader, Refusals, Refused};
 
+use super::names::Names;
+
 /// An address to protect, with why.
 pub type Protected = (IpAddr, u8, &'static str);
 
@@ -32,15 +34,20 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const NAMESPACES_MAX: usize = 1024;
 /// Largest `resolv.conf` and lease; a larger one is none.
 const TEXT_BYTES_MAX: u64 = 64 << 10;
-/// Largest table of a network namespace.
+/// Largest table of the host's network namespace, and of another one.
 const TABLE_BYTES_MAX: u64 = 16 << 20;
+const OTHERS_TABLE_BYTES_MAX: u64 = 1 << 20;
+/// Addresses that are kept of another namespace than the host's: whoever makes one gives it as many as
+/// he likes.
+const OTHERS_MAX: usize = 256;
 /// Leases that are looked at, by directory.
 const LEASES_MAX: usize = 256;
 
 /// What was read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Gathered {
-    /// Of the host's own namespaces, which are those of init and of this process.
+    /// Of the host's own namespaces, which are those of init and of this process, and of the peers that
+    /// it is to name.
     pub host: Vec<Protected>,
     /// Of each other network or mount namespace, by its inode.
     pub namespaces: HashMap<u64, Vec<Protected>>,
@@ -72,38 +79,43 @@ impl Readers {
 pub struct Gatherer {
     latest: Arc<Mutex<Option<Gathered>>>,
     refusals: [Refusals; 2],
-    /// Its end tells the thread to end.
-    _stop: Sender<()>,
+    /// Their ends tell the threads to end.
+    _stop: [Sender<()>; 2],
     /// Told at each reading.
     read: Receiver<()>,
 }
 
 impl Gatherer {
-    /// Begins the first reading, which others follow.
+    /// Begins the first reading, which others follow; `peers` (`host:port`) are protected as soon as
+    /// somebody answers for their names.
     ///
     /// # Errors
     /// No thread can be made.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(peers: Vec<String>) -> io::Result<Self> {
         let mut readers = Readers::new();
         let refusals = [readers.host.refusals(), readers.others.refusals()];
         let latest = Arc::new(Mutex::new(None));
-        let (stop, stopped) = channel();
+        let (stop, wake) = channel();
+        let (names, stop_names) = Names::start(peers, stop.clone())?;
         let (done, read) = channel();
         let slot = Arc::clone(&latest);
         thread::Builder::new().name("hedgerow-gather".into()).spawn(move || {
             // Of the host, as of the last reading that had all of it.
             let mut last = Vec::new();
             loop {
-                let found = gather(&mut readers, &mut last);
+                let mut found = gather(&mut readers, &mut last);
+                found.host.extend(names.addresses());
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(found);
                 if done.send(()).is_err()
-                    || stopped.recv_timeout(INTERVAL) != Err(RecvTimeoutError::Timeout)
+                    || wake.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Disconnected)
                 {
                     return;
                 }
+                // Woken, it reads at once; several at a time are one.
+                wake.try_iter().for_each(drop);
             }
         })?;
-        Ok(Self { latest, refusals, _stop: stop, read })
+        Ok(Self { latest, refusals, _stop: [stop, stop_names], read })
     }
 
     /// The newest reading, unless it was taken.
@@ -175,14 +187,16 @@ fn gather(readers: &mut Readers, last: &mut Vec<Protected>) -> Gathered {
     let mut host = Noting::new(&mut readers.host);
     for (namespace, (pid, kind)) in namespaces {
         let is_host = hosts.contains(&namespace);
-        let addresses = if is_host {
-            of_namespace(&mut host, kind, pid)
-        } else {
-            of_namespace(&mut Noting::new(&mut readers.others), kind, pid)
-        };
         if is_host {
-            found.host.extend(addresses);
-        } else if !addresses.is_empty() {
+            found.host.extend(of_namespace(&mut host, kind, pid, TABLE_BYTES_MAX));
+            continue;
+        }
+        let mut others = Noting::new(&mut readers.others);
+        let mut addresses = of_namespace(&mut others, kind, pid, OTHERS_TABLE_BYTES_MAX);
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses.truncate(OTHERS_MAX);
+        if !addresses.is_empty() {
             found.namespaces.insert(namespace, addresses);
         }
     }
@@ -243,17 +257,22 @@ fn namespaces() -> (HashMap<u64, (u32, &'static str)>, usize) {
     (found, skipped.len())
 }
 
-fn of_namespace(noting: &mut Noting<'_>, kind: &str, pid: u32) -> Vec<Protected> {
+fn of_namespace(
+    noting: &mut Noting<'_>,
+    kind: &str,
+    pid: u32,
+    table_bytes_max: u64,
+) -> Vec<Protected> {
     match kind {
-        "net" => of_network(noting, pid),
+        "net" => of_network(noting, pid, table_bytes_max),
         _ => of_files(noting, pid),
     }
 }
 
-fn of_network(noting: &mut Noting<'_>, pid: u32) -> Vec<Protected> {
+fn of_network(noting: &mut Noting<'_>, pid: u32, bytes_max: u64) -> Vec<Protected> {
     let mut table = |name: &str| {
         let name = format!("net/{name}");
-        noting.text(&name, |reader| reader.read_proc(pid, &name, TABLE_BYTES_MAX))
+        noting.text(&name, |reader| reader.read_proc(pid, &name, bytes_max))
     };
     let mut found = own_v4(&table("fib_trie"));
     found.extend(own_v6(&table("if_inet6")));
@@ -313,7 +332,7 @@ fn logins(bytes: &[u8]) -> Vec<(IpAddr, i64)> {
     bytes.chunks_exact(size_of::<libc::utmpx>()).filter_map(record).collect()
 }
 
-fn whole(address: IpAddr, reason: &'static str) -> Protected {
+pub(super) fn whole(address: IpAddr, reason: &'static str) -> Protected {
     (address, if address.is_ipv4() { 32 } else { 128 }, reason)
 }
 
@@ -514,9 +533,23 @@ mod tests {
 
     #[test]
     fn the_thread_reads_and_what_was_taken_is_not_taken_again() {
-        let gatherer = Gatherer::start().unwrap();
+        let gatherer = Gatherer::start(Vec::new()).unwrap();
         let found = gatherer.wait(Duration::from_secs(60)).unwrap();
         assert!(!found.host.is_empty());
         assert_eq!(gatherer.take(), None);
+    }
+
+    #[test]
+    fn peers_of_the_configuration_are_the_hosts_as_soon_as_they_are_known() {
+        let gatherer = Gatherer::start(vec!["192.0.2.7:9092".into()]).unwrap();
+        let until = Instant::now() + INTERVAL / 2;
+        let broker = whole([192, 0, 2, 7].into(), "a broker");
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let found = gatherer.wait(left).expect("it is woken before its time");
+            if found.host.contains(&broker) {
+                return;
+            }
+        }
     }
 }

@@ -3,6 +3,7 @@
 pub mod facts;
 mod files;
 pub mod gather;
+mod names;
 pub(crate) mod remembered;
 
 use std::{
