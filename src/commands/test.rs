@@ -4,7 +4,7 @@
 use std::{
     ffi::CString,
     fs::File,
-    io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
+    io::{Read, Write},
     net::TcpListener,
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
@@ -18,16 +18,16 @@ use std::{
 
 use anyhow::Context;
 use hedgerow_detect::Phase;
-use hedgerow_event::{Action, Disposition, Finding, Mode, Object, Remediation, gate};
+use hedgerow_event::{Action, Disposition, Finding, Mode, Remediation, gate};
 use hedgerow_probe::support::cgroup_root;
 use hedgerow_responder::ledger::{Decision, Line};
 use serde_json::{Value, json};
 
-use super::why;
+use super::{findings::Tail, why};
 use crate::{
     control::{GetStatus, Remove, Status, Which, call, socket},
     exit::Failure,
-    findings, text,
+    text,
 };
 
 /// A finding comes with its window's close at the latest.
@@ -65,7 +65,7 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
             text::out(line);
         }
     };
-    let mut log = Log::at_end(&findings::path(state))?;
+    let mut log = Tail::at_end(state)?;
     let mut incident = Incident::start()?;
     say(&format!(
         "Incident: process {} in {UNIT} runs a copy of bash from memory, once, and sends a byte \
@@ -137,42 +137,6 @@ fn not_found(status: &Status) -> String {
         "NOT FOUND: a program ran from memory and the daemon told nothing of it within {} s: {why}",
         PATIENCE.as_secs()
     )
-}
-
-/// What is written to the findings' log from now on.
-struct Log {
-    path: PathBuf,
-    read: u64,
-}
-
-impl Log {
-    fn at_end(path: &Path) -> anyhow::Result<Self> {
-        let read = std::fs::metadata(path).map_or(0, |metadata| metadata.len());
-        Ok(Self { path: path.to_owned(), read })
-    }
-
-    /// Findings since the last call; a line that is being written waits for the next one.
-    fn fresh(&mut self) -> anyhow::Result<Vec<Finding>> {
-        let mut file = match File::open(&self.path) {
-            Ok(file) => file,
-            Err(why) if why.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(why) => return Err(why).with_context(|| self.path.display().to_string()),
-        };
-        if file.metadata()?.len() < self.read {
-            // It was rotated.
-            self.read = 0;
-        }
-        file.seek(SeekFrom::Start(self.read))?;
-        let mut found = Vec::new();
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
-        while reader.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
-            self.read += line.len() as u64;
-            found.extend(serde_json::from_slice(&line));
-            line.clear();
-        }
-        Ok(found)
-    }
 }
 
 /// A program from memory with a connection to this process.
@@ -295,15 +259,17 @@ impl Effect {
     }
 }
 
-/// The finding about the incident: of its process, or of a program from memory.
-fn await_finding(log: &mut Log, incident: &Incident) -> anyhow::Result<Option<Finding>> {
+/// Whether a finding is about the incident: of its process, or of its unit, which only root can name so.
+/// What others did meanwhile, be it the same, is theirs: its entry stays.
+fn is_ours(finding: &Finding, pid: u32) -> bool {
+    finding.process.as_ref().is_some_and(|process| process.pid == pid)
+        || finding.subject.workload.as_str() == UNIT
+}
+
+fn await_finding(log: &mut Tail, incident: &Incident) -> anyhow::Result<Option<Finding>> {
     let pid = incident.child.id();
     while incident.started.elapsed() < PATIENCE {
-        let ours = |finding: &Finding| {
-            finding.process.as_ref().is_some_and(|process| process.pid == pid)
-                || finding.objects.iter().any(|object| matches!(object, Object::ExecMemory { .. }))
-        };
-        if let Some(finding) = log.fresh()?.into_iter().find(ours) {
+        if let Some(finding) = log.read()?.into_iter().find(|finding| is_ours(finding, pid)) {
             return Ok(Some(finding));
         }
         std::thread::sleep(POLL);
@@ -356,8 +322,26 @@ fn release(state: &Path, entry: &Remediation) -> anyhow::Result<(String, Value)>
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use hedgerow_event::{Object, Process, Program, Subject, Workload};
+
     use super::*;
-    use crate::control::examples;
+    use crate::{control::examples, daemon::example_finding};
+
+    #[test]
+    fn what_others_run_from_memory_is_not_the_incident() {
+        let finding = |workload: &str, pid| {
+            let mut finding = example_finding(workload, "", 1);
+            let subject = Subject::new(Workload::new(workload), Program::new("memfd"));
+            finding.objects = vec![Object::ExecMemory { subject: Arc::new(subject) }];
+            finding.process = Some(Process { pid, ..Process::default() });
+            finding
+        };
+        assert!(!is_ours(&finding("web.service", 7), 8), "somebody's implant");
+        assert!(!is_ours(&finding("user@1000.service/hedgerow-test.service", 7), 8));
+        assert!(is_ours(&finding(UNIT, 7), 8) && is_ours(&finding("web.service", 8), 8));
+    }
 
     #[test]
     fn who_finds_nothing_is_told_what_stands_in_the_way_and_the_way_out() {
