@@ -4,7 +4,10 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
+    os::{
+        fd::OwnedFd,
+        unix::net::{UnixDatagram, UnixStream},
+    },
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,6 +15,8 @@ use std::{
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 /// A start on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// A reader that went would have been noticed by then.
+const LOOK: Duration = Duration::from_secs(3);
 
 /// Killed where a test fails.
 struct Daemon(Child);
@@ -48,11 +53,12 @@ fn a_service_manager_is_told_of_start_health_reload_and_stop() {
     let state = path("state").to_str().unwrap().to_owned();
     fs::write(path("h.toml"), format!("state = {state:?}\nno_syscalls = true\n")).unwrap();
     let log = fs::File::create(path("log")).unwrap();
+    let (journal, output) = UnixStream::pair().unwrap();
     let child = Command::new(PROGRAM)
         .args(["run", "--config", path("h.toml").to_str().unwrap()])
         .env("NOTIFY_SOCKET", path("notify"))
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(OwnedFd::from(output))
         .stderr(log)
         .spawn()
         .unwrap();
@@ -64,6 +70,9 @@ fn a_service_manager_is_told_of_start_health_reload_and_stop() {
     told(&manager, "WATCHDOG=1");
     let status = told(&manager, "STATUS=");
     assert!(status.contains("scores in") && status.contains("observe"), "{status}");
+    // The journal is restarted: what goes on below shows that the daemon does.
+    drop(journal);
+    std::thread::sleep(LOOK);
     fs::create_dir(path("conf.d")).unwrap();
     for (text, said) in [
         ("budget = 2.0\n", "SIGHUP: from now on at most 2 alerts a day\n"),

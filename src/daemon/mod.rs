@@ -114,7 +114,7 @@ struct Daemon {
 
 /// Whoever read what the daemon prints has gone.
 #[derive(Debug, thiserror::Error)]
-#[error("nobody reads standard output any more; stopped as by Ctrl-C")]
+#[error("nobody reads standard output any more, so the run ended")]
 struct Unread;
 
 impl Daemon {
@@ -469,7 +469,7 @@ impl Daemon {
         // A fault or a restart must not free whom somebody denied.
         let by_hand = match &ended {
             Ok(signal) => signal.is_some_and(host::is_by_hand),
-            Err(why) => why.is::<Unread>(),
+            Err(why) => why.is::<Unread>() && outlets::is_of_a_person(libc::STDOUT_FILENO),
         };
         self.actor.stop(self.config.keep_entries || !by_hand, &mut self.reporter);
         if let Some(capture) = self.capture.take() {

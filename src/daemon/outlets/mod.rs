@@ -23,7 +23,7 @@ use hedgerow_event::{Event, Finding, Remediation};
 use hedgerow_hostfile::{Reader, Refusals};
 use hedgerow_sink::{JsonLinesSink, PatientLines, Sink, SinkHealth, heartbeat::Heartbeat};
 
-pub use self::record::Delivered;
+pub use self::{record::Delivered, terminal::is_of_a_person};
 use self::{
     record::{Out, Outlet, Place, Recorder},
     terminal::{Ends, Terminal},

@@ -2,8 +2,9 @@
 //! stop reading, or go.
 
 use std::{
+    fs,
     io::{self, Write},
-    os::fd::RawFd,
+    os::{fd::RawFd, unix::fs::FileTypeExt},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
-    daemon::watchdog::Count,
+    daemon::{service, watchdog::Count},
     text::{self, Priority},
 };
 
@@ -70,6 +71,7 @@ impl Terminal {
             lost: Arc::clone(&unprinted),
             told: 0,
             open: true,
+            ends: ends_with_reader(),
         };
         thread::Builder::new().name("terminal".into()).spawn(move || {
             printer.run(&said);
@@ -140,6 +142,8 @@ struct Printer {
     told: u64,
     /// Somebody reads standard output.
     open: bool,
+    /// That nobody does any more is told.
+    ends: bool,
 }
 
 impl Printer {
@@ -185,7 +189,11 @@ impl Printer {
         };
         match self.suspended(|| writeln!(io::stdout().lock(), "{text}")) {
             // EIO: the terminal hung up.
-            Err(why) if why.kind() == io::ErrorKind::BrokenPipe || is_hung_up(&why) => self.shut(),
+            Err(why)
+                if self.ends && (why.kind() == io::ErrorKind::BrokenPipe || is_hung_up(&why)) =>
+            {
+                self.shut();
+            }
             Err(_) => drop(self.lost.fetch_add(1, Ordering::Relaxed)),
             Ok(()) => {}
         }
@@ -206,7 +214,7 @@ impl Printer {
 
     /// Whether the reader went while nothing was printed.
     fn look(&mut self) {
-        if self.open && has_no_reader(libc::STDOUT_FILENO) {
+        if self.ends && self.open && has_no_reader(libc::STDOUT_FILENO) {
             self.shut();
         }
     }
@@ -229,6 +237,20 @@ impl Printer {
             self.note(&text);
         }
     }
+}
+
+/// Whether a run ends with who reads its standard output. Not below a service manager, nor where the
+/// journal reads: a journal that is restarted, or that others have kept from reading, says nothing of
+/// what its operator wants.
+fn ends_with_reader() -> bool {
+    !service::is_there() && !text::is_journal(libc::STDOUT_FILENO)
+}
+
+/// Whether whoever reads there is a person's terminal, or a pipe that somebody put behind the command:
+/// closing it is that person's word.
+pub fn is_of_a_person(descriptor: RawFd) -> bool {
+    let file = fs::metadata(format!("/proc/self/fd/{descriptor}"));
+    file.is_ok_and(|file| file.file_type().is_fifo() || file.file_type().is_char_device())
 }
 
 fn is_hung_up(why: &io::Error) -> bool {
@@ -258,6 +280,15 @@ mod tests {
         assert!(has_no_reader(writer.as_raw_fd()));
         let file = tempfile::tempfile().unwrap();
         assert!(!has_no_reader(file.as_raw_fd()));
+    }
+
+    #[test]
+    fn a_socket_is_no_person() {
+        let (_reader, pipe) = io::pipe().unwrap();
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let null = std::fs::File::open("/dev/null").unwrap();
+        assert!(is_of_a_person(pipe.as_raw_fd()) && is_of_a_person(null.as_raw_fd()));
+        assert!(!is_of_a_person(socket.as_raw_fd()) && !is_of_a_person(-1));
     }
 
     #[test]
