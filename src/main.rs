@@ -4,6 +4,7 @@
 mod cli;
 mod commands;
 mod config;
+mod connections;
 mod control;
 mod daemon;
 mod exit;

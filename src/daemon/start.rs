@@ -166,8 +166,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let mode = daemon.actor.responder.as_ref().map(Responder::default_mode);
     daemon.reporter.started(&daemon.sensor, &daemon.engine, mode);
     service::ready();
-    if let Some(server) = &server {
-        daemon.reporter.serves(server.address());
+    if let Some(address) = server.as_ref().and_then(Server::address) {
+        daemon.reporter.serves(address);
     }
     let ended = daemon.pump(&items, &control, &signals);
     drop((server, sampler));

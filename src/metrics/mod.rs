@@ -50,8 +50,8 @@ pub struct Board {
     turns: AtomicU64,
     turned_ns: AtomicU64,
     scrapes: AtomicU64,
-    /// Connections that found no room.
-    turned_away: AtomicU64,
+    /// Connections that made room for newer ones.
+    cut_off: AtomicU64,
 }
 
 impl Default for Board {
@@ -64,7 +64,7 @@ impl Default for Board {
             turns: AtomicU64::new(0),
             turned_ns: AtomicU64::new(0),
             scrapes: AtomicU64::new(0),
-            turned_away: AtomicU64::new(0),
+            cut_off: AtomicU64::new(0),
         }
     }
 }

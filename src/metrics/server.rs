@@ -1,66 +1,65 @@
-//! The thread that answers scrapers. Whoever can connect to loopback is a stranger: connections,
-//! their time and their requests are bounded.
+//! The thread that answers scrapers. Whoever can connect to loopback is a stranger, and whoever comes
+//! first has the port: connections, their time and their requests are bounded, and a taken port
+//! holds up nothing but this.
 
 use std::{
     convert::Infallible,
+    io,
     net::{SocketAddr, TcpListener},
     sync::{Arc, atomic::Ordering},
     thread,
     time::Duration,
 };
 
-use anyhow::Context;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     header::CONTENT_TYPE,
-    server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::TcpStream,
-    sync::{Semaphore, oneshot},
-};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, sync::oneshot};
 
 use super::{Board, encode};
+use crate::{
+    connections::{Connections, PAUSE, http},
+    text,
+};
 
-/// Connections at once; one more is closed at once, and counted.
+/// Connections at once.
 const CONNECTIONS_MAX: usize = 8;
-/// A request line with its headers is no longer than this.
-const REQUEST_BYTES_MAX: usize = 8 << 10;
-/// And comes within this time.
-const REQUEST_MAX: Duration = Duration::from_secs(5);
 /// A connection answers one request and ends within this time, read or not.
 const CONNECTION_MAX: Duration = Duration::from_secs(10);
-/// After the machine had no more descriptors, say.
-const PAUSE: Duration = Duration::from_millis(100);
+/// A port that somebody else has is asked for this often.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A listening address; dropping it ends the thread.
 #[derive(Debug)]
 pub struct Server {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Server {
-    /// Listens, and answers from now on.
+    /// Listens, and answers from now on; where it can't, that is told, and tried again and again: nobody
+    /// keeps the daemon from its work by taking a port.
     pub fn start(listen: SocketAddr, board: Arc<Board>) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(listen).with_context(|| {
-            format!("metrics.listen: can't listen on {listen}; is another daemon's there?")
-        })?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
+        let bound = bind(listen);
+        let address = bound.as_ref().ok().and_then(|listener| listener.local_addr().ok());
+        if let Err(why) = &bound {
+            text::note(&format!(
+                "hedgerow: warning: metrics.listen: can't listen on {listen} ({why}); is another \
+                 daemon's there? Metrics are served once it is free"
+            ));
+        }
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name("metrics".into()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    why = serve(listener, board) => {
-                        crate::text::note(&format!("hedgerow: metrics are not served: {why}"));
-                    }
+                    never = serve(bound, listen, board) => match never {},
                     _ = stopped => {}
                 }
             });
@@ -68,8 +67,8 @@ impl Server {
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens: the kernel chose the port where 0 was asked for.
-    pub fn address(&self) -> SocketAddr {
+    /// Where it listens: the kernel chose the port where 0 was asked for. `None` where it can't yet.
+    pub fn address(&self) -> Option<SocketAddr> {
         self.address
     }
 }
@@ -86,27 +85,35 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: TcpListener, board: Arc<Board>) -> std::io::Error {
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
-        Err(why) => return why,
+fn bind(listen: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(listen)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+async fn serve(
+    mut bound: io::Result<TcpListener>,
+    listen: SocketAddr,
+    board: Arc<Board>,
+) -> Infallible {
+    let listener = loop {
+        match bound.and_then(tokio::net::TcpListener::from_std) {
+            Ok(listener) => break listener,
+            Err(_) => tokio::time::sleep(RETRY).await,
+        }
+        bound = bind(listen).inspect(|_| {
+            text::note(&format!("Metrics are on http://{listen}/metrics by now."));
+        });
     };
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = Connections::new(CONNECTIONS_MAX, CONNECTION_MAX);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-            board.turned_away.fetch_add(1, Ordering::Relaxed);
-            continue;
-        };
-        let board = Arc::clone(&board);
-        tokio::spawn(async move {
-            // Past its time a connection is cut; what became of it concerns its client alone.
-            let _ = tokio::time::timeout(CONNECTION_MAX, connection(stream, board)).await;
-            drop(place);
-        });
+        if connections.serve(connection(stream, Arc::clone(&board))).await {
+            board.cut_off.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -115,13 +122,7 @@ async fn connection(stream: TcpStream, board: Arc<Board>) -> hyper::Result<()> {
         let answer = answer(request.method(), request.uri().path(), &board);
         async move { Ok::<_, Infallible>(answer) }
     });
-    http1::Builder::new()
-        .keep_alive(false)
-        .max_buf_size(REQUEST_BYTES_MAX)
-        .timer(TokioTimer::new())
-        .header_read_timeout(REQUEST_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .await
+    http().serve_connection(TokioIo::new(stream), service).await
 }
 
 fn answer(method: &Method, path: &str, board: &Arc<Board>) -> Response<Full<Bytes>> {

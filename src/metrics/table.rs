@@ -150,7 +150,7 @@ rows! {
         }
     };
     Counter "scrapes", Server, "Requests for these metrics", |source, out| out.count(&[], source.board.scrapes.load(std::sync::atomic::Ordering::Relaxed));
-    Counter "scrape_connections_refused", Server, "Connections to this server that found 8 others", |source, out| out.count(&[], source.board.turned_away.load(std::sync::atomic::Ordering::Relaxed));
+    Counter "scrape_connections_cut", Server, "Connections to this server that were cut to make room for newer ones", |source, out| out.count(&[], source.board.cut_off.load(std::sync::atomic::Ordering::Relaxed));
 
     // What comes from the kernel, and what doesn't.
     Counter "records_sent", Kernel, "Records that the kernel wrote to the rings", of!(|s, out| out.count(&[], s.sensor.sent));
@@ -407,7 +407,13 @@ a host doesn't see. A scraper elsewhere comes through a tunnel or a proxy that a
 | `/readyz` | 200 once hooks have shown that they run and a window has closed, with whether it learns or scores; 503 before, and where a hook is no longer attached |
 
 A scrape reads what the loop published after the last window of 5 s, so that neither waits for the other.
-At most 8 connections at once, 8 KiB a request, 10 s a connection; what is past that is closed and counted.
+At most 8 connections at once, 8 KiB a request, 10 s a connection. A ninth takes the place of the oldest, which is
+closed and counted, so that nobody keeps a scraper out by holding on.
+
+Any user of the host can take the port before the daemon does, and tell a scraper what he likes. The daemon says so
+in its log, tries again each second, and does everything else meanwhile. So a liveness probe asks
+`hedgerow status`, whose socket only root and its readers reach, and not `/healthz`.
+
 Labels are of closed sets: no workload, program, peer or file is named. Counters begin at 0 with the daemon.
 
 `packaging/prometheus/hedgerow.rules.yml` has alerts, `packaging/grafana/hedgerow.json` a dashboard; `make
