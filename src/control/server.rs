@@ -14,27 +14,47 @@ use std::{
 
 use anyhow::Context;
 use axum::{
-    Json, Router,
-    extract::{ConnectInfo, State, connect_info::Connected},
+    Extension, Json, Router,
+    extract::{DefaultBodyLimit, State},
     http::StatusCode,
     response::{IntoResponse, Response},
     routing::get,
-    serve::IncomingStream,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_responder::By;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
-    net::UnixListener,
+    net::{UnixListener, UnixStream},
     sync::{Semaphore, oneshot},
 };
 
 use super::{GROUP, GetStatus, Reply, Request, log, readers_socket};
-use crate::findings::FINDINGS;
+use crate::{
+    connections::{Connections, PAUSE, http},
+    findings::{self, FINDINGS},
+};
 
 /// Requests that wait for the main loop; one more is answered with 503 at once.
 const REQUESTS_MAX: usize = 64;
+/// And those among them behind which no reader's is put: the rest of the places is root's.
+const READERS_REQUESTS_MAX: usize = 16;
 /// A request that the main loop has not begun within this time is refused, and never begun.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// A connection ends within this time: the log of findings is read out in less.
+const CONNECTION_MAX: Duration = Duration::from_secs(90);
+
+/// What the clients of a socket may take.
+struct Share {
+    connections: usize,
+    body_bytes: usize,
+}
+
+/// Whoever steers says a whole finding, as it stands in the log, and what is to be done about it.
+const ROOTS: Share =
+    Share { connections: 64, body_bytes: findings::LINE_BYTES_MAX as usize + (4 << 10) };
+/// Who only reads says what, in a few words.
+const READERS: Share = Share { connections: 32, body_bytes: 4 << 10 };
 
 /// Who may still decide on a request.
 const WAITING: u8 = 0;
@@ -208,9 +228,9 @@ impl Drop for Control {
 #[derive(Debug, Clone)]
 struct Caller(Option<By>);
 
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred().ok();
+impl Caller {
+    fn of(stream: &UnixStream) -> Self {
+        let credentials = stream.peer_cred().ok();
         Self(credentials.map(|peer| {
             let pid = peer.pid().map_or(0, i32::unsigned_abs);
             By { uid: peer.uid(), pid, login_uid: login_uid(pid) }
@@ -248,17 +268,27 @@ async fn serve(
 }
 
 async fn answer(listener: std::os::unix::net::UnixListener, desk: Desk) {
+    let share = if desk.steers { ROOTS } else { READERS };
     let router = Router::new()
         .route("/", get(status).post(request))
         .route(&format!("/{FINDINGS}"), get(log::read_out))
-        .with_state(desk);
-    let router = router.into_make_service_with_connect_info::<Caller>();
-    let served = match UnixListener::from_std(listener) {
-        Ok(listener) => axum::serve(listener, router).await,
-        Err(why) => Err(why),
+        .with_state(desk)
+        .layer(DefaultBodyLimit::max(share.body_bytes));
+    let listener = match UnixListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(why) => {
+            return crate::text::note(&format!("hedgerow: the control socket failed: {why}"));
+        }
     };
-    if let Err(why) = served {
-        crate::text::note(&format!("hedgerow: the control socket failed: {why}"));
+    let mut connections = Connections::new(share.connections, CONNECTION_MAX);
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        };
+        let router = router.clone().layer(Extension(Caller::of(&stream)));
+        let service = TowerToHyperService::new(router);
+        connections.serve(http().serve_connection(TokioIo::new(stream), service)).await;
     }
 }
 
@@ -266,13 +296,13 @@ pub(super) fn refused(code: StatusCode, why: &str) -> Response {
     (code, Json(serde_json::json!({ "error": why }))).into_response()
 }
 
-async fn status(desk: State<Desk>, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
+async fn status(desk: State<Desk>, Extension(caller): Extension<Caller>) -> Response {
     ask(&desk, caller, GetStatus {}.into()).await
 }
 
 async fn request(
     desk: State<Desk>,
-    ConnectInfo(caller): ConnectInfo<Caller>,
+    Extension(caller): Extension<Caller>,
     Json(request): Json<Request>,
 ) -> Response {
     ask(&desk, caller, request).await
@@ -292,7 +322,8 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
     let (reply, answer) = oneshot::channel();
     let state = Arc::new(AtomicU8::new(WAITING));
     let waits = Waits(Arc::clone(&state));
-    if desk.sender.try_send(Pending { request, by, state, reply }).is_err() {
+    let is_full = !desk.steers && desk.sender.len() >= READERS_REQUESTS_MAX;
+    if is_full || desk.sender.try_send(Pending { request, by, state, reply }).is_err() {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is busy; try again");
     }
     tokio::pin!(answer);
@@ -315,7 +346,7 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::io::Write;
+    use std::io::{Read, Write};
 
     use super::*;
     use crate::{
@@ -387,6 +418,45 @@ mod tests {
             thread::sleep(Duration::from_millis(5));
         }
         assert!(waiting.claim().is_none());
+    }
+
+    #[test]
+    fn readers_hold_no_more_places_than_theirs_and_send_no_more_than_a_request() {
+        // SAFETY: it only reads.
+        assert_eq!(unsafe { libc::geteuid() }, 0, "needs root");
+        let directory = tempfile::tempdir().unwrap();
+        let readers = Readers { socket: directory.path().join("readers/s"), group: 54_321 };
+        let own = directory.path().join("s");
+        let control = Control::listen(&own, Some(readers.clone())).unwrap();
+        let requests = control.requests.clone();
+        let daemon = thread::spawn(move || {
+            let answer = serde_json::to_value(crate::control::Entries::default()).unwrap();
+            while let Ok(pending) = requests.recv() {
+                pending.claim().unwrap().answer(Ok(answer.clone()));
+            }
+        });
+        let connect = |socket: &Path| {
+            let client = std::os::unix::net::UnixStream::connect(socket).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client
+        };
+        let post = |socket: &Path, bytes: usize| {
+            let mut client = connect(socket);
+            let head = "POST / HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n";
+            let body = " ".repeat(bytes);
+            // Who is refused early may be hung up on.
+            let _ = write!(client, "{head}content-length: 1000000\r\n\r\n{body}");
+            let mut answer = [0; 12];
+            client.read_exact(&mut answer).unwrap();
+            String::from_utf8_lossy(&answer[9..]).into_owned()
+        };
+        assert_eq!(post(&readers.socket, READERS.body_bytes + 1), "413");
+        let idle: Vec<_> = (0..READERS.connections).map(|_| connect(&readers.socket)).collect();
+        call(&readers.socket, &crate::control::GetEntries {}).unwrap();
+        assert_eq!((&idle[0]).read(&mut [0]).unwrap(), 0, "who came first made room");
+        call(&own, &crate::control::GetEntries {}).unwrap();
+        drop((idle, control));
+        daemon.join().unwrap();
     }
 
     /// What a thread is told that is of this user and group alone.
