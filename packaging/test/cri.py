@@ -4,13 +4,14 @@
     kustomize build DIRECTORY | cri.py OUT
 
 Reads manifests; writes OUT/pod.json, OUT/container.json, OUT/config/NAME/* of config maps, and OUT/probes:
-on each line a probe's name, host, port and path, seconds between two tries, how many may fail, and how many
-seconds one may take. What it doesn't know how to ask for it refuses, so that no line of a manifest goes
-untested unseen.
+on each line a probe's name, seconds between two tries, how many may fail, how many seconds one may take, and
+the command. What it doesn't know how to ask for it refuses, so that no line of a manifest goes untested
+unseen.
 """
 
 import json
 import pathlib
+import shlex
 import sys
 
 import yaml
@@ -21,7 +22,7 @@ POD_ASIDE = {
     "terminationGracePeriodSeconds",
 }  # fmt: skip
 CONTAINER_ASIDE = {"resources"}
-PROBES = {"startupProbe", "livenessProbe", "readinessProbe"}
+PROBES = {"startupProbe", "livenessProbe"}
 # What nodes are kept free of pods by: one that watches every node tolerates each.
 TAINTS = [
     ("node-role.kubernetes.io/control-plane", "NoSchedule"),
@@ -62,11 +63,10 @@ def volumes(spec, config, out):
 
 def probe(name, asked):
     """A line that says how to ask, with what the API fills in."""
-    only(asked, {"httpGet", "periodSeconds", "failureThreshold", "timeoutSeconds"})
-    get = asked["httpGet"]
-    only(get, {"host", "port", "path"})
-    times = asked.get("periodSeconds", 10), asked.get("failureThreshold", 3)
-    return name, get["host"], get["port"], get["path"], *times, asked.get("timeoutSeconds", 1)
+    only(asked, {"exec", "periodSeconds", "failureThreshold", "timeoutSeconds"})
+    only(asked["exec"], {"command"})
+    times = asked.get("periodSeconds", 10), asked.get("failureThreshold", 3), asked.get("timeoutSeconds", 1)
+    return name, *times, shlex.join(asked["exec"]["command"])
 
 
 def tolerate(tolerations):
