@@ -1,6 +1,6 @@
 //! Wrong blocks, and orders that do something else than they say.
 
-use super::{Part, deny, own, row, unit, whole};
+use super::{Part, Test, deny, own, row, unit, whole};
 
 pub const OPERATOR: Part = Part {
     title: "Wrong blocks, and what the operator is told",
@@ -99,6 +99,25 @@ pub const OPERATOR: Part = Part {
                 ),
                 own("text::tests::a_name_with_control_characters_forges_no_line"),
             ],
+        ),
+        row(
+            "names and paths so long that a finding is too large to be sent",
+            &[
+                own("daemon::process::tests::no_path_is_told_longer_than_the_kernel_tells_one"),
+                unit(
+                    "probe",
+                    "identity::workload::tests::a_long_name_keeps_its_head_and_is_told_from_others",
+                ),
+                Test(
+                    "sink",
+                    "ocsf",
+                    "nobody_keeps_a_finding_about_himself_from_being_sent_by_what_he_calls_things",
+                ),
+            ],
+        ),
+        row(
+            "running from memory while `hedgerow test` does, so that it lifts the entry",
+            &[own("commands::test::tests::what_others_run_from_memory_is_not_the_incident")],
         ),
         row(
             "a state directory that others can write to; two daemons",

@@ -23,6 +23,25 @@ pub const STOPPING: Part = Part {
             ],
         ),
         row(
+            "a journal that is stopped, or kept from reading",
+            &[whole("service", "a_service_manager_is_told_of_start_health_reload_and_stop")],
+        ),
+        row(
+            "the metrics' port taken before the daemon comes, or held by idle connections",
+            &[
+                own(
+                    "metrics::tests::a_port_that_somebody_else_has_holds_nothing_up_and_is_taken_once_it_is_free",
+                ),
+                own("metrics::tests::who_hangs_on_makes_room_for_who_asks"),
+            ],
+        ),
+        row(
+            "readers of the control socket that hold connections, or send without end",
+            &[own(
+                "control::server::tests::readers_hold_no_more_places_than_theirs_and_send_no_more_than_a_request",
+            )],
+        ),
+        row(
             "a full or slow disk under the ledger",
             &[
                 unit(
