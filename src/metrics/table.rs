@@ -171,7 +171,7 @@ rows! {
             out.count(&[class], count);
         }
     });
-    Counter "records_uncharged", Kernel, "Of the lost, the records that no thread could be charged with: the window of the whole host has the hole", of!(|s, out| out.count(&[], s.sensor.uncharged));
+    Counter "records_uncharged", Kernel, "Of the lost, the records that no thread could be charged with: each window of that time may have the hole, and denies nothing", of!(|s, out| out.count(&[], s.sensor.uncharged));
     Counter "refused" ["table"], Sensor, "What found no room in a bounded table, and is judged by less", of!(|s, out| {
         for (table, count) in [
             ("profiles", s.sensor.profiles_refused),
