@@ -32,6 +32,15 @@ licences() { # each that is in force for a part of the program
 	done
 	said "Rust's standard library" /usr/share/doc/hedgerow/THIRD-PARTY || fail "no licence of Rust's standard library"
 }
+# What each of its threads holds, and whether it could get more.
+capabilities() {
+	grep -hE '^(Cap|NoNewPrivs)' /proc/"$(systemctl show -P MainPID hedgerow)"/task/*/status | sort | uniq -c
+}
+kept_only() { # DAC_READ_SEARCH, SYS_PTRACE, and for single steps NET_ADMIN, SYS_ADMIN
+	capabilities >/run/out
+	[ "$(awk '{ print $2 $3 }' /run/out | tr '\n' ' ')" = "CapAmb:0000000000000000 CapBnd:0000000000281004 CapEff:0000000000080004 CapInh:0000000000000000 CapPrm:0000000000281004 NoNewPrivs:1 " ] ||
+		fail "capabilities: $(cat /run/out)"
+}
 newest_is() { [ "$(tail -n 1 /run/tries)" = "$1" ]; }
 modes_stand() {
 	hedgerow mode >/run/out && [ "$(head -n 1 /run/out)" = monitor ] &&
@@ -132,6 +141,7 @@ before=$(systemctl show -P MainPID hedgerow)
 dpkg -i /files/hedgerow.deb >/run/upgrade.log 2>&1 || { cat /run/upgrade.log; fail "dpkg -i of the next version"; }
 systemctl is-active hedgerow || fail "it is not active after the upgrade"
 [ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
+kept_only
 licences
 [ "$(dpkg-query -Wf '${Version}' hedgerow)" = "$(dpkg-deb -f /files/hedgerow.deb Version)" ] || fail "it was not upgraded"
 hedgerow deny list >/run/out && said lab-client.service /run/out || fail "the entry is gone: $(cat /run/out)"
@@ -174,6 +184,7 @@ before=$(systemctl show -P MainPID hedgerow)
 rpm -U /files/hedgerow.rpm
 systemctl is-active hedgerow || fail "it is not active after the upgrade"
 [ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
+kept_only
 licences
 [ "$(command rpm -q hedgerow)" = "$(command rpm -qp /files/hedgerow.rpm)" ] || fail "$(command rpm -qa)"
 hedgerow deny list >/run/out && said lab-client.service /run/out || fail "the entry is gone: $(cat /run/out)"

@@ -15,7 +15,7 @@ use libbpf_rs::RingBufferBuilder;
 use lru::LruCache;
 use simple_dns::{CLASS, Packet, PacketFlag, QCLASS, RCODE, rdata::RData};
 
-use crate::{Error, Result, control::Shared};
+use crate::{Error, Result, control::Shared, support};
 
 /// Network namespaces whose answers are remembered. Full: the one that was silent for longest goes.
 const NAMESPACES_MAX: NonZeroUsize = NonZeroUsize::new(64).unwrap();
@@ -206,7 +206,8 @@ pub fn follow(shared: Arc<Shared>) -> Result<JoinHandle<()>> {
             let _ = ring.poll_raw(WAIT);
         }
     };
-    let thread = std::thread::Builder::new().name("hedgerow-answers".into()).spawn(read);
+    let named = || std::thread::Builder::new().name("hedgerow-answers".into()).spawn(read);
+    let thread = support::lowered(named).and_then(|thread| thread);
     thread.map_err(Error::io("thread that reads names"))
 }
 

@@ -19,7 +19,7 @@ use crate::{
     naming::Namer,
     options::Options,
     profiles::GramReport,
-    prove,
+    prove, support,
 };
 
 /// What the sensor delivers, in order.
@@ -43,8 +43,8 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Loads and attaches the sensor on a thread of its own, proves its hooks by a marked child,
-    /// and delivers from then on. The queue holds [`Options::queue`] batches; when it is full the
+    /// Loads and attaches the sensor on a thread of its own, which gives up what only that takes, proves
+    /// its hooks by a marked child, and delivers from then on. The queue holds [`Options::queue`] batches; when it is full the
     /// thread waits, and loss is counted in the kernel's rings.
     ///
     /// # Errors
@@ -142,5 +142,6 @@ fn start(
     let shared = Arc::new(Shared::new(loaded, namer, resolver, profiles));
     let windows = Windows::new(first, now, window_ns, delay_ns);
     let drain = Drain::new(Arc::clone(&shared), sender, windows, options.drain)?;
+    support::lower().map_err(Error::io("drain thread"))?;
     Ok((shared, drain))
 }

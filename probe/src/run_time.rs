@@ -6,12 +6,13 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     thread,
     time::{Duration, Instant},
 };
 
-use libbpf_rs::{libbpf_sys, query::ProgInfoIter};
+use caps::{CapSet, Capability};
+use libbpf_rs::libbpf_sys;
 
 /// What one program did while the statistics were on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -20,26 +21,57 @@ pub struct RunTime {
     pub ns: u64,
 }
 
+/// Programs by the kernel's ids, opened: looking them up takes what is given up after the start.
+#[derive(Debug)]
+pub struct Programs(Vec<(u32, OwnedFd)>);
+
+impl Programs {
+    /// Those of the ids that there are.
+    pub fn open(ids: impl IntoIterator<Item = u32>) -> Self {
+        let open = |id| {
+            // SAFETY: a system call with a number.
+            let program = owned(unsafe { libbpf_sys::bpf_prog_get_fd_by_id(id) }).ok()?;
+            Some((id, program))
+        };
+        Self(ids.into_iter().filter_map(open).collect())
+    }
+
+    fn read(&self) -> HashMap<u32, RunTime> {
+        self.0.iter().filter_map(|(id, program)| Some((*id, ran(program)?))).collect()
+    }
+}
+
+/// What a program did while the statistics were on.
+fn ran(program: &OwnedFd) -> Option<RunTime> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut size = size_of_val(&info) as u32;
+    // SAFETY: a descriptor of ours, and a structure of the size that is passed.
+    let read = unsafe {
+        libbpf_sys::bpf_prog_get_info_by_fd(program.as_raw_fd(), &raw mut info, &raw mut size)
+    };
+    (read == 0).then_some(RunTime { runs: info.run_cnt, ns: info.run_time_ns })
+}
+
 /// Runs of some programs within a moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sample {
     /// How long the statistics were on.
     pub lasted: Duration,
-    /// By the kernel's id of the program; one that ended meanwhile is not in it.
+    /// By the kernel's id of the program.
     pub programs: HashMap<u32, RunTime>,
 }
 
-/// Switches the statistics on for `moment` and off again, and tells what the programs with these
-/// ids did meanwhile. Blocks that long.
+/// Switches the statistics on for `moment` and off again, and tells what the programs did meanwhile.
+/// Blocks that long.
 ///
 /// # Errors
 /// The kernel has no such statistics, or we may not switch them on.
-pub fn sample(ids: &[u32], moment: Duration) -> io::Result<Sample> {
+pub fn sample(programs: &Programs, moment: Duration) -> io::Result<Sample> {
     let on = enable()?;
     let begun = Instant::now();
-    let before = read(ids);
+    let before = programs.read();
     thread::sleep(moment);
-    let after = read(ids);
+    let after = programs.read();
     let lasted = begun.elapsed();
     drop(on);
     let ran = after.into_iter().filter_map(|(id, now)| {
@@ -55,17 +87,21 @@ pub fn sample(ids: &[u32], moment: Duration) -> io::Result<Sample> {
 
 /// The statistics are on as long as the descriptor is open.
 fn enable() -> io::Result<OwnedFd> {
+    // In effect for this step only; who never had it is told by the kernel.
+    let raised = caps::raise(None, CapSet::Effective, Capability::CAP_SYS_ADMIN);
     // SAFETY: a system call without pointers.
-    let fd = unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) };
+    let on = owned(unsafe { libbpf_sys::bpf_enable_stats(libbpf_sys::BPF_STATS_RUN_TIME) });
+    if raised.is_ok() {
+        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).map_err(io::Error::other)?;
+    }
+    on
+}
+
+/// What libbpf returned: a new descriptor, or a negative number of an error.
+fn owned(fd: i32) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::from_raw_os_error(-fd));
     }
     // SAFETY: the kernel has just made it for us; nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn read(ids: &[u32]) -> HashMap<u32, RunTime> {
-    let ours = ProgInfoIter::default().filter(|program| ids.contains(&program.id));
-    ours.map(|program| (program.id, RunTime { runs: program.run_cnt, ns: program.run_time_ns }))
-        .collect()
 }

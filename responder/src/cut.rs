@@ -13,6 +13,7 @@ use std::{
     thread,
 };
 
+use caps::{CapSet, Capability};
 use hedgerow_bpf::wire::deny_socket;
 use libbpf_rs::MapHandle;
 use netlink_packet_core::{
@@ -129,6 +130,10 @@ fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
 
 /// Enters the namespace and destroys; returns how many went and how many could not be destroyed.
 fn destroy_in(netns: u32, sockets: &[Standing]) -> io::Result<(u32, u32)> {
+    // What it takes is in effect on this thread only, which ends with it.
+    for one in [Capability::CAP_SYS_ADMIN, Capability::CAP_NET_ADMIN] {
+        caps::raise(None, CapSet::Effective, one).map_err(io::Error::other)?;
+    }
     enter(netns, sockets)?;
     let mut netlink = Socket::new(NETLINK_SOCK_DIAG)?;
     netlink.bind_auto()?;

@@ -53,7 +53,7 @@ pub use ledger::By;
 pub use limits::{Breaker, Limits};
 #[cfg(feature = "kernel")]
 pub use responder::{
-    Alarm, DIRECTORY, Options, Responder, Wronged, disarm, ordered, remove_pins, survey,
+    Alarm, DIRECTORY, Loaded, Options, Responder, Wronged, disarm, ordered, remove_pins, survey,
 };
 
 /// One reading of both clocks.

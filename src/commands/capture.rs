@@ -28,7 +28,7 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
     let directory = directory.ok_or_else(|| Failure::Usage("DIRECTORY is missing".to_owned()))?;
     support::require().map_err(Failure::host)?;
     let host = Host::read()?;
-    let signals = host::signals()?;
+    let signals = support::lowered(host::signals)??;
     let seed = offline::key(&arguments.key)?.unwrap_or_else(rand::random);
     let run = Run {
         seed,
@@ -38,7 +38,7 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
         syscalls: true,
     };
     host::make_capture(directory)?;
-    let mut capture = Capture::start(directory, &host, run)?;
+    let mut capture = support::lowered(|| Capture::start(directory, &host, run))??;
     let key = ItemKey(seed);
     let mut builder = WindowBuilder::new(Windows::new(host.id.as_str()), key);
     let baseline = Baseline::new(key, UNIT_NS);
@@ -49,7 +49,9 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
         full: arguments.full,
         ..Options::default()
     };
-    let (probe, items) = Probe::start(options, Resolver::open()?).map_err(Failure::host)?;
+    let resolver = support::lowered(Resolver::open)??;
+    let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
+    support::lower().map_err(Failure::host)?;
     let started = Instant::now();
     let end = match arguments.seconds {
         Some(seconds) => after(Duration::from_secs(seconds)),

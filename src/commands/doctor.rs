@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use hedgerow_event::Level;
-use hedgerow_probe::support;
+use hedgerow_probe::support::{
+    self,
+    capabilities::{CAPABILITIES, Row},
+};
 use hedgerow_responder::hooks::{Hooks, Key, Verb, level_name};
 use serde::Serialize;
 
@@ -32,6 +35,8 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
 pub struct Told {
     #[serde(flatten)]
     report: support::Report,
+    /// What a daemon holds, until when, and for what.
+    capabilities: &'static [Row],
     response: Response,
     /// No daemon, nothing to say of one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +47,7 @@ impl Told {
     pub fn of(state: &Path) -> Self {
         Self {
             report: support::report(),
+            capabilities: &CAPABILITIES,
             response: Response::new(hedgerow_responder::survey()),
             daemon: call(&socket(state), &GetModes {}).ok(),
         }
@@ -68,6 +74,11 @@ fn print(report: &support::Report) {
     };
     text::say(&format!("cgroup v2: {}", place(&report.cgroup_root)));
     text::say(&format!("BPF file system: {}", place(&report.bpffs)));
+    text::out("\nCapabilities of a daemon (docs/security.md)");
+    for row in &CAPABILITIES {
+        let (name, held) = (row.capability.to_string(), row.held.words());
+        text::say(&format!("  {name:<20} {held:<28} {}", row.purpose));
+    }
     text::out("\nFeatures");
     for feature in &report.features {
         let mark = if feature.available { "yes" } else { "no " };

@@ -21,6 +21,7 @@ use axum::{
     routing::get,
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
+use hedgerow_probe::support;
 use hedgerow_responder::By;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
@@ -201,6 +202,8 @@ impl Control {
             steers: false,
         };
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
+            // The sockets have their owners. Had it failed, so would the start.
+            drop(support::lower());
             runtime.block_on(serve(listeners, desk, stopped));
             drop(fs::remove_file(&path));
             if let Some(readers) = readers {

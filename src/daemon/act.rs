@@ -7,8 +7,9 @@ use hedgerow_event::{
     Event, Evidence, Maturity, Mode, Origin, Remediation, Tampering, Target, Verdict, Workload,
 };
 use hedgerow_hostfile::Refusals;
+use hedgerow_probe::support;
 use hedgerow_responder::{
-    Alarm, Options, Refusal, Request, Responder, Wronged,
+    Alarm, Error, Options, Refusal, Request, Responder, Wronged,
     ledger::Written as Ledger,
     now, ordered,
     policy::{self, Context, Offenders},
@@ -76,7 +77,13 @@ impl Actor {
         options.identity_key = identity_key;
         let ordered = ordered(&options).map_err(Failure::file)?;
         let mut alarms = Vec::new();
-        let responder = match Responder::start(options) {
+        // Its threads need nothing of what loading takes.
+        let started = Responder::load(&options).and_then(|loaded| {
+            let with = || Responder::with(loaded, options);
+            let failed = |source| Error::Io { what: "responder".to_owned(), source };
+            support::lowered(with).map_err(failed)?
+        });
+        let responder = match started {
             Ok(mut responder) => {
                 if learning {
                     responder.forget_learned().map_err(Failure::file)?;
@@ -84,7 +91,7 @@ impl Actor {
                 Some(responder)
             }
             // What an operator ordered is not guessed.
-            Err(why @ hedgerow_responder::Error::Standing { .. }) => {
+            Err(why @ Error::Standing { .. }) => {
                 return Err(Failure::file(why).into());
             }
             Err(why) if config.mode_now.unwrap_or(config.mode) == Mode::Observe => {
@@ -107,8 +114,8 @@ impl Actor {
         }
         let brokers = config.kafka.iter().flat_map(|kafka| kafka.brokers.split(','));
         let brokers = brokers.map(|broker| broker.trim().to_owned()).collect();
-        let gatherer =
-            Gatherer::start(brokers).context("can't start the threads that read addresses")?;
+        let gatherer = support::lowered(|| Gatherer::start(brokers)).and_then(|gatherer| gatherer);
+        let gatherer = gatherer.context("can't start the threads that read addresses")?;
         let mut actor = Self {
             alarms,
             responder,

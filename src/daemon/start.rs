@@ -30,7 +30,7 @@ use crate::{
     exit::Failure,
     findings,
     host::{self, Host, State},
-    metrics::{Board, Sampler, Server},
+    metrics::{Board, Sampled, Sampler, Server},
 };
 
 /// What is freed goes back to the kernel: learning takes and frees much, and dozens of threads with an
@@ -65,11 +65,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     }
     let control = Control::listen(&socket(&config.state), Readers::of(&config.state))?;
     let board = Arc::new(Board::default());
-    let server = config.metrics.map(|listen| Server::start(listen, Arc::clone(&board)));
+    let (metrics, board_of_server) = (config.metrics, Arc::clone(&board));
+    let server = support::lowered(|| metrics.map(|listen| Server::start(listen, board_of_server)))?;
     let server = server.transpose().map_err(Failure::host)?;
-    let signals = host::signals()?;
+    let signals = support::lowered(host::signals)??;
     let orders = Orders::load(&config.state)?;
-    let saved = saved_model(&config)?;
+    let saved = support::lowered(|| saved_model(&config))??;
     if let (Some(saved), Some(path)) = (&saved, &config.key_file)
         && Some(saved.seed()) != config.seed
     {
@@ -93,11 +94,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         realtime_offset_ns: host.realtime_offset_ns,
     };
     let learning = saved.is_none();
-    let engine = match saved {
-        Some(saved) => Engine::scoring(settings, saved)?,
-        None => Engine::learning(settings)?,
-    };
-    let mut reporter = reporter(&config, &host, &board)?;
+    // Models may start a pool of threads.
+    let engine = support::lowered(|| match saved {
+        Some(saved) => Engine::scoring(settings, saved),
+        None => Engine::learning(settings),
+    })??;
+    let mut reporter = support::lowered(|| reporter(&config, &host, &board))??;
     let actor = Actor::start(&config, &host, identity_key, learning, &mut reporter)?;
     let run = Run {
         seed,
@@ -106,7 +108,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         full: config.full,
         syscalls: config.syscalls,
     };
-    let capture = config.capture.as_deref().map(|path| Capture::start(path, &host, run));
+    let capture = config.capture.as_deref();
+    let capture = support::lowered(|| capture.map(|path| Capture::start(path, &host, run)))?;
     let capture = capture.transpose()?;
     let options = Options {
         gram_key: seed,
@@ -117,18 +120,21 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         rings_bytes: config.ring_bytes,
         ..Options::default()
     };
-    let resolver =
-        Resolver::open().context("can't read the cgroup hierarchy").map_err(Failure::host)?;
+    let resolver = support::lowered(Resolver::open)?;
+    let resolver = resolver.context("can't read the cgroup hierarchy").map_err(Failure::host)?;
     let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
     let sensor = probe.control();
     let unread = sensor.refusals();
     let (turns, ledger) = (Arc::new(Loop::new(&board)), Arc::new(Queue::default()));
-    let sampler = server.is_some().then(|| {
+    let sampled = server.is_some().then(|| {
         let mut programs = sensor.programs();
         let deny = actor.responder.iter().flat_map(Responder::programs);
         programs.extend(deny.map(|(name, id)| (name.to_owned(), id)));
-        Sampler::start(programs, Arc::clone(&board))
+        Sampled::open(programs)
     });
+    // Everything is attached and opened; threads made before did the same.
+    support::lower().map_err(Failure::host)?;
+    let sampler = sampled.map(|programs| Sampler::start(programs, Arc::clone(&board)));
     let sampler = sampler.transpose()?;
     let stages = stages(&sensor, &turns, &ledger, reporter.outlets());
     let watchdog = Watchdog::start(stages, Arc::clone(&turns))?;

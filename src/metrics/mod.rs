@@ -27,7 +27,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use self::run_time::Programs;
 pub use self::{
     histogram::{Stage, Stages},
-    run_time::Sampler,
+    run_time::{Sampled, Sampler},
     server::Server,
     snapshot::{KINDS, QueueLength, Snapshot, Windows, class, effect, kind},
     table::unix_ns,

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use hedgerow_probe::run_time::{RunTime, sample};
+use hedgerow_probe::run_time::{self, RunTime, sample};
 
 use super::Board;
 
@@ -35,47 +35,48 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// `programs`: names and ids of what is attached.
-    pub fn start(programs: Vec<(String, u32)>, board: Arc<Board>) -> std::io::Result<Self> {
+    pub fn start(mut sampled: Sampled, board: Arc<Board>) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
         thread::Builder::new().name("bpf-run-time".into()).spawn(move || {
-            let mut kept = Kept::new(programs);
             while stopped.recv_timeout(PERIOD - MOMENT) == Err(RecvTimeoutError::Timeout) {
-                kept.ask();
-                board.programs.store(Arc::new(kept.told.clone()));
+                sampled.ask();
+                board.programs.store(Arc::new(sampled.told.clone()));
             }
         })?;
         Ok(Self { _stop: stop })
     }
 }
 
-struct Kept {
-    ids: Vec<u32>,
+/// Programs that can be asked for, and what was told of them.
+#[derive(Debug)]
+pub struct Sampled {
+    opened: run_time::Programs,
     /// Where a program of this id is in `told`: some are attached more than once.
     places: HashMap<u32, usize>,
     told: Programs,
 }
 
-impl Kept {
-    fn new(programs: Vec<(String, u32)>) -> Self {
-        let mut kept = Self {
-            ids: programs.iter().map(|(_, id)| *id).collect(),
+impl Sampled {
+    /// `programs`: names and ids of what is attached.
+    pub fn open(programs: Vec<(String, u32)>) -> Self {
+        let mut sampled = Self {
+            opened: run_time::Programs::open(programs.iter().map(|(_, id)| *id)),
             places: HashMap::new(),
             told: Programs::default(),
         };
         for (name, id) in programs {
-            let told = &mut kept.told.programs;
+            let told = &mut sampled.told.programs;
             let at = told.iter().position(|(known, _)| **known == *name).unwrap_or_else(|| {
                 told.push((name.into(), RunTime::default()));
                 told.len() - 1
             });
-            kept.places.insert(id, at);
+            sampled.places.insert(id, at);
         }
-        kept
+        sampled
     }
 
     fn ask(&mut self) {
-        let Ok(sample) = sample(&self.ids, MOMENT) else {
+        let Ok(sample) = sample(&self.opened, MOMENT) else {
             self.told.refused += 1;
             return;
         };

@@ -2,41 +2,10 @@
 
 use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf};
 
-use super::{Error, Result};
+use super::{Error, Result, missing_capabilities};
 
 /// Type information of the running kernel, by which programs are fitted to it.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
-
-/// Capabilities that loading and attaching take (include/uapi/linux/capability.h).
-const NEEDED: [(u32, &str); 5] = [
-    (1, "CAP_DAC_OVERRIDE"),
-    (12, "CAP_NET_ADMIN"),
-    (21, "CAP_SYS_ADMIN"),
-    (38, "CAP_PERFMON"),
-    (39, "CAP_BPF"),
-];
-/// Stands for the last two where it is held (as before 5.8).
-const SYS_ADMIN: u32 = 21;
-
-/// Names of the capabilities that this process lacks.
-pub fn missing_capabilities() -> Vec<&'static str> {
-    fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| effective(&status))
-        .map_or_else(|| NEEDED.map(|(_, name)| name).to_vec(), missing)
-}
-
-/// The effective set in the text of /proc/PID/status.
-fn effective(status: &str) -> Option<u64> {
-    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(set.trim(), 16).ok()
-}
-
-fn missing(effective: u64) -> Vec<&'static str> {
-    let has = |bit: u32| effective >> bit & 1 == 1;
-    let covered = |bit: u32| has(bit) || bit > SYS_ADMIN && has(SYS_ADMIN);
-    NEEDED.iter().filter(|(bit, _)| !covered(*bit)).map(|(_, name)| *name).collect()
-}
 
 /// Root of the cgroup v2 hierarchy: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` beside v1.
 pub fn cgroup_root() -> Result<PathBuf> {
@@ -92,22 +61,4 @@ pub fn require() -> Result<PathBuf> {
         Err(error) => return Err(Error::Btf(error)),
     }
     cgroup_root()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_root_has_suffices_and_what_is_missing_is_named() {
-        let root = effective("Name:\tx\nCapEff:\t000001ffffffffff\n");
-        assert_eq!(root.map(missing), Some(vec![]));
-        let nobody = effective("CapEff:\t0000000000000000\n");
-        assert_eq!(nobody.map(missing).map(|names| names.len()), Some(NEEDED.len()));
-        // CAP_SYS_ADMIN covers CAP_BPF and CAP_PERFMON, not the other way round.
-        let old = 1 << 1 | 1 << 12 | 1 << 21;
-        assert_eq!(missing(old), Vec::<&str>::new());
-        assert_eq!(missing(old & !(1 << 21) | 1 << 38 | 1 << 39), ["CAP_SYS_ADMIN"]);
-        assert_eq!(effective("CapEff:\tzz\n"), None);
-    }
 }

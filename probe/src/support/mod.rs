@@ -1,12 +1,14 @@
 //! What this host can do, found by trying: `hedgerow doctor`.
 
+pub mod capabilities;
 mod environment;
 pub(crate) mod features;
 mod load;
 
 use std::{fs, io, path::PathBuf};
 
-pub use environment::{KERNEL_BTF, cgroup_root, missing_capabilities, mounted, require};
+pub use capabilities::{lower, lowered, missing_capabilities};
+pub use environment::{KERNEL_BTF, cgroup_root, mounted, require};
 pub use features::{Feature, Need};
 use serde::Serialize;
 
@@ -43,7 +45,7 @@ pub struct Report {
     /// For the reader: no decision rests on it.
     pub kernel: String,
     pub architecture: &'static str,
-    pub missing_capabilities: Vec<&'static str>,
+    pub missing_capabilities: Vec<String>,
     /// The namespaces are those of the host, without which it learns from nothing.
     pub host_namespaces: bool,
     pub btf: bool,

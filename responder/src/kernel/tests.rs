@@ -43,7 +43,8 @@ impl Bench {
         options.directory = format!("/sys/fs/bpf/hedgerow-{name}-{}", std::process::id()).into();
         options.limits = limits;
         options.mode = Mode::Enforce;
-        let responder = Responder::start_sized(options.clone(), sizes).unwrap();
+        let loaded = Responder::load_sized(&options, sizes).unwrap();
+        let responder = Responder::with(loaded, options.clone()).unwrap();
         Self { responder, options, _directory, _alone }
     }
 }

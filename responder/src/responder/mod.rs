@@ -88,6 +88,10 @@ pub struct Responder {
     noticed: (u64, u64),
 }
 
+/// The deny programs, attached and pinned, that nobody answers for yet.
+#[derive(Debug)]
+pub struct Loaded(Kernel);
+
 impl Responder {
     /// Loads and pins the deny programs, or takes over those of an earlier responder together with
     /// the entries that the ledger explains; an entry that no ledger line explains is removed.
@@ -96,11 +100,29 @@ impl Responder {
     /// Not root, no BPF file system or cgroup v2, programs refused by the kernel, a part of the
     /// pinned maps only, a ledger that can't be written, orders that can't be read.
     pub fn start(options: Options) -> Result<Self, Error> {
-        Self::start_sized(options, Sizes::default())
+        let loaded = Self::load(&options)?;
+        Self::with(loaded, options)
     }
 
-    pub(crate) fn start_sized(options: Options, sizes: Sizes) -> Result<Self, Error> {
+    /// Only what takes privileges: loads and pins the deny programs, or takes over pinned ones.
+    ///
+    /// # Errors
+    /// Not root, no BPF file system or cgroup v2, programs refused by the kernel, a part of the
+    /// pinned maps only.
+    pub fn load(options: &Options) -> Result<Loaded, Error> {
+        Self::load_sized(options, Sizes::default())
+    }
+
+    pub(crate) fn load_sized(options: &Options, sizes: Sizes) -> Result<Loaded, Error> {
         let sizes = Sizes { identity_key: options.identity_key, ..sizes };
+        Kernel::start(&options.directory, sizes).map(Loaded)
+    }
+
+    /// The rest of a start, by the options that the programs were loaded by.
+    ///
+    /// # Errors
+    /// A ledger that can't be written, orders that can't be read.
+    pub fn with(Loaded(kernel): Loaded, options: Options) -> Result<Self, Error> {
         let boot_id = kernel::boot_id()?;
         let ledger = Ledger::open(&options.ledger, options.ledger_bytes_max)?;
         let (lines, _torn) = Ledger::read(&options.ledger)?;
@@ -108,7 +130,6 @@ impl Responder {
         let breaker = Breaker::remembering(standing.tripped.clone());
         let mut protected = ProtectedSet::default();
         protected.recall(Remembered::load(&options.remembered())?);
-        let kernel = Kernel::start(&options.directory, sizes)?;
         let mut responder = Self {
             kernel,
             ledger,
