@@ -1,10 +1,8 @@
 //! Words for people.
 
-use std::{
-    borrow::Cow,
-    io::{IsTerminal, Write},
-    os::{fd::RawFd, unix::fs::MetadataExt},
-};
+mod notes;
+
+use std::io::{IsTerminal, Write};
 
 use chrono::DateTime;
 use hedgerow_event::{
@@ -16,6 +14,8 @@ use hedgerow_detect::{
     FOREST, NATS, Phase,
     surprise::{floors::Promise, notices::Listed},
 };
+
+pub use self::notes::{Priority, is_journal, note, noted, notes_as_json, prioritised};
 
 /// Features shown with a finding in a list of them.
 const SHARES: usize = 4;
@@ -29,55 +29,6 @@ pub fn say(line: &str) {
 /// Prints what was made fit for a terminal where it was put together.
 pub fn out(text: &str) {
     drop(writeln!(std::io::stdout().lock(), "{text}"));
-}
-
-/// As [`say`], to standard error.
-pub fn note(line: &str) {
-    drop(writeln!(std::io::stderr().lock(), "{}", noted(&gate::shown(line))));
-}
-
-/// How warnings begin, and what ends a command.
-const WARNING: &str = "hedgerow: warning:";
-const ERROR: &str = "hedgerow: ";
-
-/// A line for standard error; one for the journal has its priority.
-pub fn noted(line: &str) -> Cow<'_, str> {
-    if !is_journal(libc::STDERR_FILENO) {
-        return Cow::Borrowed(line);
-    }
-    prioritised(line, of(line)).into()
-}
-
-fn of(line: &str) -> Priority {
-    match line {
-        _ if line.starts_with(WARNING) => Priority::Warning,
-        _ if line.starts_with(ERROR) => Priority::Error,
-        _ => Priority::Info,
-    }
-}
-
-/// How grave a line is, as syslog counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Priority {
-    Error = 3,
-    Warning = 4,
-    /// Findings and what was refused.
-    Notice = 5,
-    Info = 6,
-}
-
-/// Whether what is written there goes to the journal, which reads priorities and has times of its own.
-pub fn is_journal(descriptor: RawFd) -> bool {
-    let Some(stream) = std::env::var_os("JOURNAL_STREAM") else { return false };
-    let path = format!("/proc/self/fd/{descriptor}");
-    std::fs::metadata(path).is_ok_and(|file| *stream == *format!("{}:{}", file.dev(), file.ino()))
-}
-
-/// Each line with its priority.
-pub fn prioritised(text: &str, priority: Priority) -> String {
-    let lines: Vec<String> =
-        text.lines().map(|line| format!("<{}>{line}", priority as u8)).collect();
-    lines.join("\n")
 }
 
 /// Prints a value as one line of JSON.
@@ -345,15 +296,6 @@ fn painted(what: &str, finding: &Finding) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn each_line_for_the_journal_has_its_priority() {
-        let priority = |line: &str| prioritised(line, of(line));
-        assert_eq!(priority("hedgerow: warning: a\nb"), "<4>hedgerow: warning: a\n<4>b");
-        assert_eq!(priority("hedgerow: can't"), "<3>hedgerow: can't");
-        assert_eq!(priority("Scoring starts."), "<6>Scoring starts.");
-        assert!(!is_journal(libc::STDERR_FILENO), "tests don't run under systemd");
-    }
 
     #[test]
     fn ids_are_told_with_the_names_behind_them() {

@@ -242,7 +242,11 @@ fn an_unreachable_broker_is_a_warning_and_the_daemon_goes_on() {
         assert!(goes_on && started.elapsed() < STARTED, "{said}");
         said
     });
-    let warning = said.lines().find(|line| line.contains("127.0.0.1:1")).expect("a warning");
+    let notes: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let warnings = notes.iter().filter(|note| note["level"] == "warning");
+    let mut warnings = warnings.filter_map(|note| note["message"].as_str());
+    let warning = warnings.find(|warning| warning.contains("127.0.0.1:1")).expect(&said);
     assert!(warning.contains("can't be reached") && warning.contains("disk"), "{warning}");
     assert!(state.path().join("kafka").is_dir(), "there is a spool");
 }

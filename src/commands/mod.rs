@@ -22,14 +22,19 @@ use clap::CommandFactory;
 use crate::{
     cli::{Cli, Command},
     config::{self, Config},
-    daemon,
+    daemon, text,
 };
 
 /// Runs a command to its end.
 pub fn run(cli: Cli) -> anyhow::Result<()> {
     let json = cli.json;
     match cli.command {
-        Command::Run(run) => daemon::run(Config::load(&run, json)?),
+        Command::Run(run) => {
+            if json {
+                text::notes_as_json();
+            }
+            daemon::run(Config::load(&run, json)?)
+        }
         Command::Capture(capture) => capture::capture(&capture, json),
         Command::Train(train) => offline::train(&train, json),
         Command::Score(score) => offline::score(&score, json),
