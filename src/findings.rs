@@ -83,6 +83,7 @@ pub fn left_open(state: &Path, now_ns: i64) -> anyhow::Result<Vec<Finding>> {
     Ok(reports
         .map(|last| Finding {
             activity: Activity::Close,
+            first_alert: Some(false),
             sequence: last.sequence.saturating_add(1),
             time_ns: now_ns,
             ..last

@@ -240,11 +240,11 @@ pub fn explained(finding: &Finding) -> Vec<String> {
 /// A finding on a few lines, in colour on a terminal.
 pub fn finding(finding: &Finding) -> String {
     let what = match (finding.activity, finding.disposition) {
-        (Activity::Update, _) => "UPDATE",
         (Activity::Close, _) => "CLOSED",
-        (Activity::Create, Disposition::AlertOverBudget) => "ALERT (over budget)",
-        (Activity::Create, Disposition::Alert) => "ALERT",
-        (Activity::Create, Disposition::Suppressed) => "suppressed",
+        (_, Disposition::AlertOverBudget) if finding.is_first_alert() => "ALERT (over budget)",
+        _ if finding.is_first_alert() => "ALERT",
+        (Activity::Update, _) => "UPDATE",
+        (Activity::Create, _) => "suppressed",
     };
     let when = match (finding.early, finding.scale) {
         (true, _) => "early".to_owned(),
@@ -327,36 +327,14 @@ mod tests {
         };
         let told = Finding {
             uid: forged.into(),
-            activity: Activity::Create,
-            sequence: 0,
-            host_id: String::new(),
-            boot_id: String::new(),
             subject: subject.into(),
-            scale: Scale::Seconds5,
-            early: false,
-            window_start_ns: 0,
-            window_end_ns: 0,
-            time_ns: 0,
-            state: hedgerow_event::Maturity::Mature,
-            severity: Severity::High,
-            disposition: Disposition::Alert,
-            score: 0.9,
-            class: hedgerow_event::Class::Intrinsic,
-            surprise: 20.0,
-            floor: 6.0,
-            p_value: None,
-            families: Vec::new(),
-            objects: Vec::new(),
-            attribution: Vec::new(),
             process: Some(process),
-            loss: Default::default(),
-            model_id: String::new(),
-            model_seed: None,
             claimed_names: vec![hedgerow_event::ClaimedName {
                 address: [192, 0, 2, 1].into(),
                 name: forged.into(),
             }],
             reason: forged.into(),
+            ..crate::daemon::example_finding("w", "", 0)
         };
         let said = finding(&told);
         assert_eq!(said.lines().count(), 5, "{said}");

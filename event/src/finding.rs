@@ -278,6 +278,10 @@ pub struct Finding {
     /// Counts the reports of this uid from 0; `uid`, `activity` and `sequence` make the id by
     /// which consumers deduplicate.
     pub sequence: u32,
+    /// The first report of this uid that alerts: a case may be listed before. `None` in what was written
+    /// before it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_alert: Option<bool>,
     pub host_id: String,
     pub boot_id: String,
     pub subject: Arc<Subject>,
@@ -329,5 +333,11 @@ impl Finding {
     /// The id by which consumers deduplicate: unique for each report.
     pub fn report_uid(&self) -> String {
         format!("{}-{}-{}", self.uid, self.activity as u8, self.sequence)
+    }
+
+    /// Whether somebody is alerted of this case for the first time. Each report up to that one was a
+    /// create in what was written before it was told.
+    pub fn is_first_alert(&self) -> bool {
+        self.first_alert.unwrap_or(self.activity == Activity::Create && self.disposition.is_alert())
     }
 }

@@ -19,6 +19,11 @@ pub const FINDING: &[Field] = &[
         "number",
         "counts the reports of this uid from 0; uid, activity and sequence name one",
     ),
+    (
+        "first_alert",
+        "boolean",
+        "the first report of this uid that alerts; absent in what was written before it was told",
+    ),
     ("host_id", "string", "the host's id"),
     ("boot_id", "string", "of which boot"),
     ("subject.workload", "string", "unit, container, pod, `login:UID` or `host`"),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use hedgerow_detect::power::Hidden;
-use hedgerow_event::{Activity, Disposition, Finding, calls::Tables};
+use hedgerow_event::{Activity, Finding, calls::Tables};
 
 use crate::{
     cli, config,
@@ -63,8 +63,7 @@ struct Chosen {
 impl Chosen {
     fn holds(&self, finding: &Finding) -> bool {
         let workload = finding.subject.workload.as_str();
-        finding.activity == Activity::Create
-            && (self.all || finding.disposition != Disposition::Suppressed)
+        (finding.is_first_alert() || (self.all && finding.activity == Activity::Create))
             && self.since_ns.is_none_or(|since_ns| finding.time_ns >= since_ns)
             && self.workload.as_deref().is_none_or(|own| own == workload)
     }
@@ -85,7 +84,7 @@ fn list(state: &Path, chosen: &Chosen, follow: bool, json: bool) -> anyhow::Resu
     let orders = Orders::load(state).unwrap_or_default();
     let mut told = std::collections::BTreeSet::new();
     for finding in all.iter().filter(|finding| chosen.holds(finding)) {
-        told.insert(finding.uid.clone());
+        told.insert(finding.report_uid());
         tell(finding, &orders, json)?;
     }
     if told.is_empty() && !json {
@@ -97,7 +96,7 @@ fn list(state: &Path, chosen: &Chosen, follow: bool, json: bool) -> anyhow::Resu
     let signals = host::signals()?;
     loop {
         for finding in tail.read()?.iter().filter(|finding| chosen.holds(finding)) {
-            if told.insert(finding.uid.clone()) {
+            if told.insert(finding.report_uid()) {
                 tell(finding, &orders, json)?;
             }
         }
@@ -222,7 +221,7 @@ fn hides(state: &Path, uid: &str, json: bool) -> anyhow::Result<()> {
     };
     let since_ns = hedgerow_responder::now().wall_ns.saturating_sub(WEEK_NS);
     let mut past = findings::read(state)?;
-    past.retain(|one| one.time_ns >= since_ns && one.activity == Activity::Create);
+    past.retain(|one| one.time_ns >= since_ns && one.is_first_alert());
     let hidden = Hidden::by(&finding, &past, &judging.saved, &judging.settings)?;
     if json {
         return text::json(&hidden);

@@ -35,6 +35,7 @@ pub fn finding(
         uid,
         activity: Activity::Create,
         sequence: 0,
+        first_alert: Some(true),
         host_id: host.id.clone(),
         boot_id: host.boot_id.clone(),
         subject: Arc::new(subject),

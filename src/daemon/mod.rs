@@ -33,7 +33,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, never, select, tick};
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Outcome, Phase, digests, file::Profile, known};
-use hedgerow_event::{Activity, Disposition, EpochClose, Event, Finding, GramReport, Grams};
+use hedgerow_event::{EpochClose, Event, Finding, GramReport, Grams};
 use hedgerow_features::Record;
 use hedgerow_hostfile::Refusals;
 use hedgerow_probe::{Control as Sensor, Item, Probe};
@@ -63,7 +63,6 @@ use crate::{
     exit::Failure,
     host,
     metrics::{Board, Stage},
-    text,
 };
 
 /// Subjects with a hard signal are looked at this often before their window closes.
@@ -384,14 +383,10 @@ impl Daemon {
                 if !done.is_empty() {
                     self.board.stages.of(Stage::Verdict).observe(begun.elapsed());
                 }
-                if let Some(until_ns) = self.orders.muted_until(&finding) {
-                    finding.disposition = Disposition::Suppressed;
-                    finding.reason += &format!("; muted until {}", text::time(until_ns));
-                }
+                self.orders.silence(&mut finding);
                 self.name_peers(&mut finding);
                 // Before the report, so that who reads the one finds the other.
-                if finding.activity == Activity::Create
-                    && finding.disposition.is_alert()
+                if finding.is_first_alert()
                     && let Some(process) = &finding.process
                 {
                     self.reporter.past(&finding.uid, self.recorder.take(process.pid));

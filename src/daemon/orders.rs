@@ -2,7 +2,7 @@
 //! for one workload; and which findings were seen. Kept over restarts in one file.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, OpenOptions},
     io::{ErrorKind, Write},
     os::unix::fs::OpenOptionsExt,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
-use hedgerow_event::{Finding, Object, Subject, Workload};
+use hedgerow_event::{Activity, Disposition, Finding, Object, Subject, Workload};
 use hedgerow_responder::By;
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +84,9 @@ pub struct Orders {
     pub muted: Vec<Mute>,
     pub allowed: Vec<Allowance>,
     pub seen: BTreeMap<String, Ack>,
+    /// Open cases that would be alerted but for a mute; the engine opens only so many.
+    #[serde(skip)]
+    silenced: BTreeSet<String>,
     #[serde(skip)]
     path: PathBuf,
 }
@@ -175,6 +178,27 @@ impl Orders {
     /// Until when the finding is not to be told.
     pub fn muted_until(&self, finding: &Finding) -> Option<i64> {
         self.muted.iter().filter(|one| one.covers(finding)).map(|one| one.until_ns).max()
+    }
+
+    /// Keeps a muted finding from being told. Where the mute ends first, what comes then alerts for the
+    /// first time.
+    pub fn silence(&mut self, finding: &mut Finding) {
+        if finding.activity == Activity::Close {
+            if self.silenced.remove(&finding.uid) {
+                finding.disposition = Disposition::Suppressed;
+            }
+            return;
+        }
+        if let Some(until_ns) = self.muted_until(finding) {
+            if finding.is_first_alert() {
+                self.silenced.insert(finding.uid.clone());
+            }
+            finding.first_alert = Some(false);
+            finding.disposition = Disposition::Suppressed;
+            finding.reason += &format!("; muted until {}", text::time(until_ns));
+        } else if self.silenced.remove(&finding.uid) {
+            finding.first_alert = Some(true);
+        }
     }
 
     pub fn ack(&mut self, uid: &str, time_ns: i64, by: By) {
@@ -273,6 +297,26 @@ mod tests {
             unnumbered("listens: port 45235/tcp, 3.5 MiB of /srv/1"),
             "listens: port #/tcp, # MiB of /srv/1"
         );
+    }
+
+    #[test]
+    fn what_is_told_when_a_mute_has_ended_alerts_for_the_first_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut orders = Orders::load(directory.path()).unwrap();
+        let first = super::super::example_finding("w", "r", 1);
+        orders.mute(&first, 50, BY).unwrap();
+        let mut told = |expired_ns, activity, first_alert| {
+            orders.expire(expired_ns);
+            let first_alert = Some(first_alert);
+            let mut report = Finding { activity, first_alert, ..first.clone() };
+            orders.silence(&mut report);
+            (report.disposition.is_alert(), report.is_first_alert())
+        };
+        assert_eq!(told(1, Activity::Create, true), (false, false));
+        assert_eq!(told(2, Activity::Update, false), (false, false));
+        assert_eq!(told(50, Activity::Update, false), (true, true));
+        assert_eq!(told(51, Activity::Update, false), (true, false));
+        assert_eq!(told(52, Activity::Close, false), (true, false));
     }
 
     #[test]

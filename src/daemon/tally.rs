@@ -1,6 +1,6 @@
 //! What was counted since the start, and can't be read anywhere later.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use hedgerow_event::{Action, Activity, Event, Finding, Level, Remediation, Rule, Scale};
 use hedgerow_features::Window;
@@ -12,8 +12,10 @@ pub struct Tally {
     /// Events that the engine took, by kind.
     pub kinds: [u64; KINDS.len()],
     pub windows: Windows,
-    /// Episodes by class; told and suppressed.
+    /// Cases by class: alerted, and closed without that.
     pub findings: [[u64; 2]; 3],
+    /// Open cases that are listed only; the engine opens only so many.
+    listed: BTreeSet<String>,
     /// Entries that were made automatically.
     pub blocks: u64,
     /// Hits of all entries that ever were, by effect.
@@ -33,15 +35,20 @@ impl Tally {
     }
 
     pub fn finding(&mut self, finding: &Finding) {
-        if finding.activity == Activity::Create {
-            let suppressed = usize::from(!finding.disposition.is_alert());
-            self.findings[class(finding.class)][suppressed] += 1;
+        // What is listed may still be alerted, until it is closed.
+        let kept = finding.activity == Activity::Close && !finding.disposition.is_alert();
+        if kept || finding.is_first_alert() {
+            self.findings[class(finding.class)][usize::from(kept)] += 1;
+            self.listed.remove(&finding.uid);
+        } else if finding.activity == Activity::Create {
+            self.listed.insert(finding.uid.clone());
         }
     }
 
-    /// Told, suppressed.
+    /// Alerted, and listed without that.
     pub fn told(&self) -> [u64; 2] {
-        self.findings.iter().fold([0, 0], |[told, kept], [more, other]| [told + more, kept + other])
+        let add = |[told, kept]: [u64; 2], [more, other]: &[u64; 2]| [told + more, kept + other];
+        self.findings.iter().fold([0, self.listed.len() as u64], add)
     }
 
     pub fn remediation(&mut self, remediation: &Remediation) {
@@ -81,9 +88,28 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use hedgerow_event::Target;
+    use hedgerow_event::{Disposition, Target};
 
     use super::*;
+
+    #[test]
+    fn a_case_is_counted_once_also_where_it_is_listed_first() {
+        let mut tally = Tally::default();
+        let mut tell = |uid: &str, activity, disposition, first_alert| {
+            let first_alert = Some(first_alert);
+            let told = super::super::example_finding("w", "r", 1);
+            tally.finding(&Finding { uid: uid.into(), activity, disposition, first_alert, ..told });
+            (tally.told(), tally.findings.iter().flatten().sum::<u64>())
+        };
+        let (alert, listed) = (Disposition::Alert, Disposition::Suppressed);
+        assert_eq!(tell("a", Activity::Create, listed, false), ([0, 1], 0));
+        assert_eq!(tell("a", Activity::Update, listed, false), ([0, 1], 0));
+        assert_eq!(tell("a", Activity::Update, alert, true), ([1, 0], 1));
+        assert_eq!(tell("a", Activity::Update, alert, false), ([1, 0], 1));
+        assert_eq!(tell("a", Activity::Close, alert, false), ([1, 0], 1));
+        assert_eq!(tell("b", Activity::Create, listed, false), ([1, 1], 1));
+        assert_eq!(tell("b", Activity::Close, listed, false), ([1, 1], 2));
+    }
 
     #[test]
     fn hits_of_an_entry_are_counted_once_also_those_of_its_last_second() {

@@ -78,7 +78,7 @@ pub struct Snapshot {
     /// Events that the engine took, by [`KINDS`].
     pub events: [u64; KINDS.len()],
     pub windows: Windows,
-    /// By class; told and suppressed.
+    /// By class; alerted, and closed without that.
     pub findings: [[u64; 2]; 3],
     /// Live entries, and hits of all that ever were, by [`EFFECTS`].
     pub entries: [u64; 5],

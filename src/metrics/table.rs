@@ -241,7 +241,7 @@ rows! {
             class.floor.into_iter().for_each(|floor| out.gauge(&[class.class.name()], floor));
         }
     });
-    Counter "findings" ["class", "disposition"], Engine, "Episodes that were found, told or kept without being told", of!(|s, out| {
+    Counter "findings" ["class", "disposition"], Engine, "Cases, each once: alerted, or closed without an alert", of!(|s, out| {
         for (class, [told, suppressed]) in Class::ALL.into_iter().zip(s.findings) {
             out.count(&[class.name(), "alert"], told);
             out.count(&[class.name(), "suppressed"], suppressed);

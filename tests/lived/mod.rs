@@ -129,8 +129,8 @@ impl Lived {
     /// the finding may be missing.
     pub fn assert_recorded(&self) {
         let live = findings(&self.path("state/findings.jsonl"));
-        let opens = |one: &&Finding| one.activity == Activity::Create && is_of_attack(one);
-        let opened = live.iter().filter(opens).find(|one| one.disposition.is_alert()).unwrap();
+        let opens = |one: &&Finding| one.is_first_alert() && is_of_attack(one);
+        let opened = live.iter().find(opens).unwrap();
         let file = self.path(&format!("state/records/{}.parquet", opened.uid));
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         let recorded = events(&file);

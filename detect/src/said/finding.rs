@@ -106,6 +106,7 @@ impl Engine {
             uid: String::new(),
             activity: Activity::Create,
             sequence: 0,
+            first_alert: None,
             host_id: self.settings.host_id.to_string(),
             boot_id: self.settings.boot_id.clone(),
             state: self.state_of(&subject),

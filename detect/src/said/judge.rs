@@ -289,7 +289,7 @@ impl Engine {
         if not_told.is_some() && listed && evidence.is_empty() {
             return;
         }
-        finding.activity = if told { Activity::Update } else { Activity::Create };
+        finding.activity = if told || listed { Activity::Update } else { Activity::Create };
         if let Some(why) = not_told {
             if !listed {
                 self.notices.list(why);
@@ -298,6 +298,7 @@ impl Engine {
             finding.reason += &format!("; listed, not told: {}", why.words());
         }
         let notified = finding.disposition.is_alert();
+        finding.first_alert = Some(notified && !told);
         let Some(episode) = self.episodes.get_mut(case) else { return };
         episode.notified |= notified;
         finding.uid.clone_from(&episode.uid);
@@ -351,6 +352,7 @@ impl Engine {
     pub(crate) fn closing(&self, episode: Episode, now_boot_ns: u64) -> Option<Outcome> {
         let mut finding = episode.reported?;
         finding.activity = Activity::Close;
+        finding.first_alert = Some(false);
         finding.sequence = episode.sequence;
         finding.time_ns = self.unix_ns(now_boot_ns);
         Some(Outcome::Finding(finding, Vec::new()))

@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 use hedgerow_event::{
-    Activity, Actor, DENIAL_NATS, Deed, Disposition, Epoch, Exec, Flow, FlowDirection, FlowPhase,
-    Fork, HostCounters, Maturity, Object, Peer,
+    Activity, Actor, Call, DENIAL_NATS, Deed, Disposition, Epoch, Exec, Flow, FlowDirection,
+    FlowPhase, Fork, HostCounters, Maturity, Object, Peer, calls::CREDENTIALS_GREW,
 };
 use hedgerow_features::Sensors;
 
@@ -336,6 +336,47 @@ fn what_is_below_its_floor_is_still_put_to_the_responder() {
     assert!(finding.reason.contains("went to the responder only"), "{}", finding.reason);
     assert_eq!(engine.take_listed().below_floor, 1);
     assert!(evidence.as_ref().is_some_and(|evidence| evidence.surprise >= DENIAL_NATS));
+}
+
+/// A case that is listed before somebody is told of it is one case still: only its first report makes it,
+/// and only one is its first alert.
+#[test]
+fn a_case_that_is_listed_alerted_and_added_to_is_created_once() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    let mut reports = Vec::new();
+    let mut tell = |host: &mut Host, engine: &mut Engine| {
+        host.live(engine);
+        reports.extend(findings(host.close(engine)).into_iter().map(|(finding, _)| finding));
+    };
+    engine.floors.ask(1e-9);
+    tell(&mut host, &mut engine);
+    engine.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
+    engine.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
+    tell(&mut host, &mut engine);
+    engine.floors.ask(1.0);
+    tell(&mut host, &mut engine);
+    let mut exec = host.exec("/memfd:x", 200, "/usr/sbin/web");
+    if let Origin::Exec(exec) = &mut exec.origin {
+        exec.memory = true;
+    }
+    engine.observe(&exec);
+    tell(&mut host, &mut engine);
+    let grew = Call::of(CREDENTIALS_GREW, [33, 0, 0, 0x1ff, 0, 0], None);
+    engine.observe(&host.event("/memfd:x", 200, Origin::Call(Box::new(grew))));
+    tell(&mut host, &mut engine);
+    for _ in 0..62 {
+        tell(&mut host, &mut engine);
+    }
+    let told: Vec<_> = reports
+        .iter()
+        .map(|one| (one.activity as u8, one.sequence, one.disposition, one.is_first_alert()))
+        .collect();
+    let (alert, listed) = (Disposition::Alert, Disposition::Suppressed);
+    let expected =
+        [(1, 0, listed, false), (2, 1, alert, true), (2, 2, alert, false), (3, 3, alert, false)];
+    assert_eq!(told, expected, "{reports:?}");
+    assert!(reports.iter().all(|one| one.uid == reports[0].uid));
 }
 
 /// What a tree did may be told as part of a campaign; no denial rests on that, and none is lost by it.

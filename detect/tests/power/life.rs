@@ -218,7 +218,7 @@ impl Host {
                 Outcome::Finding(finding, _) => Some(*finding),
                 _ => None,
             })
-            .filter(|found| found.activity == Activity::Create)
+            .filter(|found| found.activity == Activity::Create || found.is_first_alert())
             .collect()
     }
 

@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Outcome, Phase, SavedModel, Schedule, Settings};
 use hedgerow_event::{
-    Activity, Call, Deed, Event, Finding, FlowPhase, Origin, Program, Provenance, Subject, Workload,
+    Call, Deed, Event, Finding, FlowPhase, Origin, Program, Provenance, Subject, Workload,
 };
 use hedgerow_features::{Sensors, Window};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -160,9 +160,7 @@ impl Host {
         for outcome in outcomes {
             match outcome {
                 Outcome::Windows(windows) => self.windows = windows,
-                Outcome::Finding(finding, _)
-                    if finding.activity == Activity::Create && finding.disposition.is_alert() =>
-                {
+                Outcome::Finding(finding, _) if finding.is_first_alert() => {
                     self.alerts.push(*finding);
                 }
                 _ => {}

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, ops::Range};
 
 use hedgerow_detect::surprise::floors::share;
-use hedgerow_event::{Activity, Class as Deeds, Finding, Object, Subject};
+use hedgerow_event::{Class as Deeds, Finding, Object, Subject};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -240,7 +240,7 @@ fn state(
     }
     state.plain_hours = judged as f64 * 5.0 / 3600.0;
     state.plain_alerts =
-        life.findings.iter().filter(|finding| is_new_alert(finding)).map(told).collect();
+        life.findings.iter().filter(|finding| finding.is_first_alert()).map(told).collect();
     Ok(state)
 }
 
@@ -304,13 +304,13 @@ impl Act<'_> {
     }
 
     fn found<'l>(&self, life: &'l Life<'_>) -> Option<&'l Finding> {
-        self.reports(life).find(|finding| is_new_alert(finding) && self.is_named_by(finding))
+        self.reports(life).find(|finding| finding.is_first_alert() && self.is_named_by(finding))
     }
 
     fn verdict(&self, life: &Life<'_>, index: usize) -> Tried {
         let Mark { kind, class, load, .. } = self.mark.clone();
         let found = self.found(life);
-        let alert = self.reports(life).find(|finding| is_new_alert(finding));
+        let alert = self.reports(life).find(|finding| finding.is_first_alert());
         let said = found.or(alert).or_else(|| self.reports(life).next());
         Tried {
             mark: index,
@@ -349,12 +349,7 @@ impl Act<'_> {
     }
 }
 
-/// An alert of its own, not one more report of an episode.
-fn is_new_alert(finding: &Finding) -> bool {
-    finding.activity == Activity::Create && finding.disposition.is_alert()
-}
-
 fn told(finding: &Finding) -> String {
-    let what = if is_new_alert(finding) { "" } else { "no alert: " };
+    let what = if finding.is_first_alert() { "" } else { "no alert: " };
     format!("{what}{}: {}", finding.subject, finding.reason)
 }

@@ -302,8 +302,13 @@ impl<'a> Simulation<'a> {
             return;
         }
         let known = self.findings.iter_mut().rev().find(|known| known.finding.uid == finding.uid);
-        if known.is_some() && evidence.is_empty() {
-            return;
+        if let Some(known) = known {
+            if finding.is_first_alert() {
+                known.finding = finding.clone();
+            }
+            if evidence.is_empty() {
+                return;
+            }
         }
         let label = self.labels.and_then(|labels| {
             labels.iter().find(|label| label.explains(&finding)).map(|label| label.class.clone())

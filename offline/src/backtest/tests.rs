@@ -51,6 +51,7 @@ fn finding(uid: &str, second: u64) -> Finding {
         uid: uid.to_owned(),
         activity: Activity::Create,
         sequence: 0,
+        first_alert: None,
         host_id: "a".to_owned(),
         boot_id: String::new(),
         subject: subject("/tmp/x"),

@@ -46,6 +46,7 @@ fn finding(
             uid: uid.to_owned(),
             activity: Activity::Create,
             sequence: 0,
+            first_alert: None,
             host_id: "a".to_owned(),
             boot_id: String::new(),
             subject: subject(program),

@@ -17,6 +17,7 @@ fn whole() -> Finding {
         uid: "1".into(),
         activity: Activity::Create,
         sequence: 0,
+        first_alert: Some(true),
         host_id: "a".into(),
         boot_id: "b".into(),
         subject: Arc::clone(&subject),

@@ -20,6 +20,7 @@ pub fn finding(number: u32) -> Finding {
         uid: format!("5f2c{number:012x}"),
         activity: Activity::Create,
         sequence: 0,
+        first_alert: Some(true),
         host_id: "host-a".into(),
         boot_id: "0d1c4b6e-7f31-4c52-9b52-3f1d1a4d1c11".into(),
         subject: shell.clone(),
@@ -122,7 +123,7 @@ pub fn episode() -> [Finding; 3] {
     }
     let later = |activity, sequence| {
         let time_ns = create.time_ns + 60_000_000_000 * i64::from(sequence);
-        Finding { activity, sequence, time_ns, ..create.clone() }
+        Finding { activity, sequence, first_alert: Some(false), time_ns, ..create.clone() }
     };
     let update = Finding { surprise: 30.0, ..later(Activity::Update, 1) };
     let close = later(Activity::Close, 2);
