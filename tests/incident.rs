@@ -26,6 +26,9 @@ const REPLACED_LIMIT: Duration = Duration::from_secs(20);
 /// The eight windows of fill over again, and what a loaded machine adds to them.
 const RELEARN_LIMIT: Duration = Duration::from_secs(120);
 
+/// Runs a command that says of itself that `daemon` logged in for it: nobody did.
+const AS_DAEMON: &str = "echo 1 > /proc/self/loginuid && exec \"$0\" \"$@\"";
+
 /// A program of the lab's own, run again and again.
 struct Tool {
     path: PathBuf,
@@ -89,13 +92,21 @@ impl Learned {
 
     /// Gives the uid of what was found.
     fn shows_an_incident(&self) -> String {
-        let output = hedgerow(&self.state, &["test", "--json"]);
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", AS_DAEMON, PROGRAM, "test", "--json", "--state", &self.state]);
+        let output = command.output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}");
         let told: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(told["found"], true);
         let objects = told["finding"]["objects"].to_string();
         assert!(objects.contains("exec_memory"), "{objects}");
+        let process = &told["finding"]["process"];
+        let who = ["user", "login_user_id", "login_user"].map(|name| &process[name]);
+        assert_eq!(who, [&"root".into(), &Value::Null, &Value::Null], "{process}");
+        let ancestors = process["ancestors"].as_array().unwrap();
+        let is = |at: usize, ends: &str| ancestors[at].as_str().unwrap().contains(ends);
+        assert!(is(0, PROGRAM) && is(ancestors.len() - 1, "(1)"), "{ancestors:?}");
         let entry = &told["decision"]["entry"];
         assert_eq!(entry["mode"], "enforce", "{told}");
         assert_eq!(told["effect"]["cut"], true, "{}", told["effect"]);

@@ -1,8 +1,9 @@
 //! Reading by a thread that is left behind when it takes too long.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Read},
+    os::unix::fs::MetadataExt,
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -255,6 +256,26 @@ impl Reader {
         let path = format!("/proc/{process}/{name}");
         let whose = Whose::process(process, &path);
         self.run(&whose, move |progress| start(File::open(path)?, bytes_max, progress))
+    }
+
+    /// Whether a process's paths are meant in another root than the host's; `None` where its root doesn't
+    /// answer. A service with a mount namespace of its own (`PrivateTmp=`, `ProtectSystem=`) has the host's
+    /// root. One that is gone is taken for the host's.
+    pub fn elsewhere(&mut self, process: u32) -> Option<bool> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
+        let Some(own) = namespace(&process.to_string()) else { return Some(false) };
+        let host = ["1", "self"].into_iter().find(|pid| namespace(pid).is_some())?;
+        if namespace(host).is_none_or(|host| own == host) {
+            return Some(false);
+        }
+        let id = |root: String| fs::metadata(root).map(|found| (found.dev(), found.ino()));
+        let whose = Whose::process(process, "/");
+        let root = self.run(&whose, move |_| Ok(id(format!("/proc/{process}/root/"))?));
+        match (root, id(format!("/proc/{host}/root/"))) {
+            (Ok(own), Ok(host)) => Some(own != host),
+            (Err(Refused::Io(why)), _) if why.kind() == io::ErrorKind::NotFound => Some(false),
+            _ => None,
+        }
     }
 
     /// Has work done that may wait for a file of `whose`; what it reads it adds to the progress.

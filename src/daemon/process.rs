@@ -1,9 +1,9 @@
 //! Who did it, read from `/proc`.
 
-use std::{fs, path::Path};
+use std::{fs, io::ErrorKind, path::Path};
 
 use hedgerow_event::{Finding, gate};
-use hedgerow_hostfile::Reader;
+use hedgerow_hostfile::{Reader, Refused};
 use hedgerow_probe::identity::{
     program,
     workload::{self, CgroupOwner},
@@ -17,12 +17,18 @@ const COMMAND_BYTES_MAX: usize = 1024;
 /// Most of a command line that is read.
 const COMMAND_READ_MAX: u64 = 64 << 10;
 
-/// Fills in what a finding can say of its process, while that lives. Only
-/// the kernel is asked, but for the command line: its pages are the process's own.
+/// Most that is read of the host's users.
+const USERS_READ_MAX: u64 = 1 << 20;
+const USERS: &str = "/etc/passwd";
+const INIT: u32 = 1;
+
+/// Fills in what a finding can say of its process; of one that is gone its users' names. Only the kernel
+/// is asked, but for the command line, whose pages are the process's own, and the host's users.
 pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader) {
     // A number of an earlier boot is somebody else's.
     let is_of_now = finding.boot_id == boot_id;
     let Some(process) = finding.process.as_mut().filter(|_| is_of_now) else { return };
+    let workload = &finding.subject.workload;
     let directory = format!("/proc/{}", process.pid);
     let directory = Path::new(&directory);
     let alive = is_same(process.pid, process.start_boot_ns);
@@ -37,19 +43,23 @@ pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader) {
         process.command_line = gate::command(&words);
     }
     process.command_line = gate::cut(&process.command_line, COMMAND_BYTES_MAX);
-    if !alive {
-        return;
+    let mut is_of_host = !workload::is_container(workload);
+    if alive {
+        if let Ok(status) = fs::read_to_string(directory.join("status"))
+            && let Some(uid) = field(&status, "Uid:").and_then(|text| text.parse().ok())
+        {
+            process.user_id = uid;
+        }
+        let cgroups = fs::read_to_string(directory.join("cgroup")).ok();
+        process.container = cgroups.and_then(|lines| container(&lines));
+        process.ancestors = ancestors(process.pid);
+        is_of_host &= process.container.is_none() && reader.elsewhere(process.pid) == Some(false);
     }
-    if let Ok(status) = fs::read_to_string(directory.join("status"))
-        && let Some(uid) = field(&status, "Uid:").and_then(|text| text.parse().ok())
-    {
-        process.user_id = uid;
+    // A container has users of its own, whatever their numbers are called on the host.
+    if is_of_host && let Some(users) = users(reader) {
+        process.user = user_name(&users, process.user_id);
+        process.login_user = process.login_user_id.and_then(|uid| user_name(&users, uid));
     }
-    process.user = user_name(process.user_id);
-    process.login_user = process.login_user_id.and_then(user_name);
-    let cgroups = fs::read_to_string(directory.join("cgroup")).ok();
-    process.container = cgroups.and_then(|lines| container(&lines));
-    process.ancestors = ancestors(process.pid);
 }
 
 /// What a process runs. Who runs it chose how long its path is.
@@ -72,8 +82,20 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()
 }
 
-fn user_name(uid: u32) -> Option<String> {
-    let users = fs::read_to_string("/etc/passwd").ok()?;
+/// The host's `/etc/passwd`: in init's root directory, since ours may be an image's; in ours where init's
+/// may not be looked at.
+fn users(reader: &mut Reader) -> Option<String> {
+    let read = match reader.read(INIT, USERS, USERS_READ_MAX) {
+        Err(Refused::Io(why)) if why.kind() == ErrorKind::PermissionDenied => {
+            reader.read_host(Path::new(USERS), USERS_READ_MAX)
+        }
+        read => read,
+    };
+    read.ok().map(|users| String::from_utf8_lossy(&users).into_owned())
+}
+
+/// What the lines of the host's users call one.
+fn user_name(users: &str, uid: u32) -> Option<String> {
     users.lines().find_map(|line| {
         let mut parts = line.split(':');
         let name = parts.next()?;
@@ -163,6 +185,32 @@ mod tests {
         let is_cut = |path: &str| path.contains("/sh") && path.len() < 300;
         assert!(is_cut(&of_parent.path), "{}", of_parent.path.len());
         assert!(is_cut(&of_child.ancestors[0]), "{}", of_child.ancestors[0].len());
+    }
+
+    #[test]
+    fn users_are_named_also_of_a_process_that_is_gone_but_not_of_a_containers() {
+        let mut reader = Reader::new("processes");
+        let mut users = |workload: &str, pid| {
+            let mut finding = super::super::example_finding(workload, "", 0);
+            finding.process = Some(hedgerow_event::Process {
+                pid,
+                start_boot_ns: u64::from(pid == u32::MAX),
+                login_user_id: Some(0),
+                ..Default::default()
+            });
+            describe(&mut finding, "b", &mut reader);
+            let process = finding.process.unwrap();
+            (process.user, process.login_user)
+        };
+        let root = Some("root".to_owned());
+        assert_eq!(users("web.service", u32::MAX), (root.clone(), root.clone()));
+        assert_eq!(users("web.service", std::process::id()).1, root);
+        for workload in ["k8s:shop/web/nginx", "image:nginx:1.27", "container"] {
+            assert_eq!(users(workload, u32::MAX), (None, None), "{workload}");
+        }
+        let users = "root:x:0:0::/root:/bin/sh\nodd\nwww-data:x:33:33:::\n";
+        assert_eq!(user_name(users, 33).as_deref(), Some("www-data"));
+        assert_eq!(user_name(users, 34), None);
     }
 
     #[test]

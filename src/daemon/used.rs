@@ -6,7 +6,7 @@ use std::{
     fs::{self, OpenOptions},
     io::{ErrorKind, Read, Write},
     mem::take,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
@@ -20,7 +20,7 @@ use hedgerow_exposure::{
     mappings,
     record::{BEFORE, FILE, FILE_BYTES_MAX, Key, Record, Table, User},
 };
-use hedgerow_hostfile::{Reader, Refusals, Refused, Whose};
+use hedgerow_hostfile::{Reader, Refusals};
 use hedgerow_probe::Stats;
 
 use crate::{exit::Failure, metrics::QueueLength};
@@ -169,26 +169,13 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// Where a process's paths are meant, as [`Key::elsewhere`] has it: in another root than the host's,
-    /// or not; both where its root doesn't answer. A service with a mount namespace of its own
-    /// (`PrivateTmp=`, `ProtectSystem=`) has the host's root. One that is gone is taken for the host's:
-    /// its file is then rather said to be in use than not.
+    /// Where a process's paths are meant, as [`Key::elsewhere`] has it; both where its root doesn't answer.
+    /// One that is gone is taken for the host's: its file is then rather said to be in use than not.
     fn elsewhere(&mut self, pid: u32) -> &'static [bool] {
-        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/mnt")).ok();
-        let Some(own) = namespace(&pid.to_string()) else { return &[false] };
-        let host = ["1", "self"].into_iter().find(|pid| namespace(pid).is_some());
-        let Some(host) = host else { return &[false, true] };
-        if namespace(host).is_none_or(|host| own == host) {
-            return &[false];
-        }
-        let id = |root: String| fs::metadata(root).map(|found| (found.dev(), found.ino()));
-        let whose = Whose::process(pid, "/");
-        let root = self.reader.run(&whose, move |_| Ok(id(format!("/proc/{pid}/root/"))?));
-        match (root, id(format!("/proc/{host}/root/"))) {
-            (Ok(own), Ok(host)) if own == host => &[false],
-            (Ok(_), Ok(_)) => &[true],
-            (Err(Refused::Io(why)), _) if why.kind() == ErrorKind::NotFound => &[false],
-            _ => &[false, true],
+        match self.reader.elsewhere(pid) {
+            Some(false) => &[false],
+            Some(true) => &[true],
+            None => &[false, true],
         }
     }
 

@@ -231,6 +231,13 @@ pub fn container_workload(facts: &ContainerFacts) -> Workload {
     Workload::new(bounded(name))
 }
 
+/// Whether a workload is a container's: its users are its own.
+pub fn is_container(workload: &Workload) -> bool {
+    let name = workload.as_str();
+    let first = name.split('/').next().unwrap_or(name);
+    name == UNNAMED || name.starts_with("k8s:") || name.starts_with("image:") || is_machine(first)
+}
+
 /// The owner of a pod by its name: a Deployment's pod ends in `-<hash>-<5>`, a DaemonSet's or
 /// Job's in `-<5>`, a StatefulSet's in `-<ordinal>`.
 fn pod_owner(pod: &str) -> &str {
