@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Class, Deed, Loss, Peer, Protocol, Scale, Subject};
+use crate::{Class, Deed, Flow, FlowDirection, Loss, Peer, Protocol, Scale, Subject};
 
 /// How sure the learning is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -85,9 +85,36 @@ pub enum Object {
     /// The digest at a known path changed.
     Replaced { subject: Arc<Subject> },
     /// Any other deed of the catalogue; `what` says to, of or from what.
-    Did { subject: Arc<Subject>, deed: Deed, what: Arc<str> },
+    Did {
+        subject: Arc<Subject>,
+        deed: Deed,
+        what: Arc<str>,
+        /// Where it was done with one peer; absent in what was written before it was told.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        contact: Option<Contact>,
+    },
     /// Somebody else changed a part of Hedgerow in the kernel; the subject is the host.
     Tampered { subject: Arc<Subject>, tampering: Tampering },
+}
+
+/// The other end of what was done over the network, and who began it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Contact {
+    pub address: IpAddr,
+    /// Of who was called; who calls has another one each time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    pub direction: FlowDirection,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+}
+
+impl Contact {
+    pub fn of(flow: &Flow) -> Self {
+        let Flow { peer, direction, protocol, .. } = *flow;
+        let port = (direction == FlowDirection::Outbound).then_some(peer.port);
+        Self { address: peer.address, port, direction, protocol: Some(protocol) }
+    }
 }
 
 /// A part of Hedgerow in the kernel (a hook, a map) that is no longer as it was left, and how.
@@ -123,6 +150,20 @@ impl Object {
             Self::Replaced { .. } => Deed::Replaced,
             Self::Did { deed, .. } => *deed,
             Self::Tampered { .. } => Deed::Tampered,
+        }
+    }
+
+    /// The peer that it was done with, where it was one.
+    pub fn contact(&self) -> Option<Contact> {
+        match self {
+            Self::NewPeer { peer, protocol, .. } => Some(Contact {
+                address: peer.address,
+                port: Some(peer.port),
+                direction: FlowDirection::Outbound,
+                protocol: *protocol,
+            }),
+            Self::Did { contact, .. } => *contact,
+            _ => None,
         }
     }
 
@@ -169,10 +210,10 @@ impl fmt::Display for Object {
                 write!(f, "{column} {value}, at most {largest} before")
             }
             Self::Replaced { subject } => write!(f, "{} was replaced", subject.program),
-            Self::Did { subject, deed, what } if what.is_empty() => {
+            Self::Did { subject, deed, what, .. } if what.is_empty() => {
                 write!(f, "{} {}", subject.program, deed.row().words)
             }
-            Self::Did { subject, deed, what } => {
+            Self::Did { subject, deed, what, .. } => {
                 write!(f, "{} {}: {what}", subject.program, deed.row().words)
             }
             Self::Tampered { tampering, .. } => write!(f, "tampered with, {tampering}"),

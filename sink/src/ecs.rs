@@ -3,12 +3,12 @@
 //! Made of the OCSF event, which carries the report whole, so that only sinks that ask for it pay for
 //! it. What has no field of its own travels whole under `hedgerow`.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr};
 
 use chrono::{DateTime, SecondsFormat};
 use hedgerow_event::{
-    Action, Activity, Finding, Level, Mode, Object, Peer, Process, Protocol, Remediation, Target,
-    gate,
+    Action, Activity, Contact, Finding, FlowDirection, Level, Mode, Object, Process, Remediation,
+    Target, gate,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -66,12 +66,14 @@ fn recoded(message: &Message, schema: &str, event: &Value) -> Result<Message, Si
     Message::checked(message.topic, message.key.clone(), headers, value)
 }
 
-/// A flow that the host began.
-fn network(peer: &Peer, protocol: Option<Protocol>) -> Value {
-    let iana = protocol.and_then(|protocol| iana(protocol, peer.address));
+fn network(contact: &Contact) -> Value {
+    let iana = contact.protocol.and_then(|protocol| iana(protocol, contact.address));
     json!({
-        "direction": "egress",
-        "type": if peer.address.is_ipv4() { "ipv4" } else { "ipv6" },
+        "direction": match contact.direction {
+            FlowDirection::Inbound => "ingress",
+            FlowDirection::Outbound => "egress",
+        },
+        "type": if contact.address.is_ipv4() { "ipv4" } else { "ipv6" },
         "transport": iana.map(|(_, name)| name),
         "iana_number": iana.map(|(number, _)| number.to_string()),
     })
@@ -83,20 +85,30 @@ fn hosts(finding: &Finding) -> Option<Vec<&str>> {
     (!finding.claimed_names.is_empty()).then(|| names.collect())
 }
 
+/// All of its peers, each once.
+fn addresses(finding: &Finding) -> Option<Vec<IpAddr>> {
+    let contacts = finding.objects.iter().filter_map(Object::contact);
+    let addresses: BTreeSet<IpAddr> = contacts.map(|contact| contact.address).collect();
+    (!addresses.is_empty()).then(|| addresses.into_iter().collect())
+}
+
 /// Encodes a Detection Finding.
 #[must_use]
 pub fn finding_to_ecs(event: &DetectionFinding) -> Value {
     let finding = &event.unmapped.finding;
     let process = finding.process.as_ref();
-    let peer = finding.objects.iter().find_map(|object| match object {
-        Object::NewPeer { peer, protocol, .. } => Some((peer, *protocol)),
-        _ => None,
-    });
-    let network = peer.map(|(peer, protocol)| network(peer, protocol));
-    let peer = peer.map(|(peer, _)| peer);
+    // One event has room for one: a new peer first, whom a denial may be of.
+    let is_peer = |object: &&Object| matches!(object, Object::NewPeer { .. });
+    let peer = finding.objects.iter().find(is_peer).and_then(Object::contact);
+    let contact = peer.or_else(|| finding.objects.iter().find_map(Object::contact));
+    let end = |direction| {
+        let contact = contact.filter(|contact| contact.direction == direction)?;
+        let domain = claimed_name(finding, contact.address);
+        Some(json!({ "ip": contact.address, "port": contact.port, "domain": domain }))
+    };
     let mut categories = vec!["intrusion_detection"];
     categories.extend(process.map(|_| "process"));
-    categories.extend(peer.map(|_| "network"));
+    categories.extend(contact.map(|_| "network"));
     let pod = Pod::of(&finding.subject.workload);
     pruned(json!({
         "@timestamp": time(finding.time_ns),
@@ -143,12 +155,11 @@ pub fn finding_to_ecs(event: &DetectionFinding) -> Value {
         },
         "process": process.map(process_fields),
         "user": process.map(user),
-        "destination": peer.map(|peer| json!({
-            "ip": peer.address, "port": peer.port, "domain": claimed_name(finding, peer.address),
-        })),
-        "network": network,
+        "source": end(FlowDirection::Inbound),
+        "destination": end(FlowDirection::Outbound),
+        "network": contact.as_ref().map(network),
         "related": {
-            "ip": peer.map(|peer| [peer.address]),
+            "ip": addresses(finding),
             "hosts": hosts(finding),
             "user": process.and_then(users),
         },

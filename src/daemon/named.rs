@@ -3,7 +3,9 @@
 
 use std::{net::IpAddr, num::NonZeroUsize, sync::Arc};
 
-use hedgerow_event::{ClaimedName, Event, FlowDirection, FlowPhase, Object, Origin, Subject, gate};
+use hedgerow_event::{
+    ClaimedName, Contact, Event, FlowDirection, FlowPhase, Object, Origin, Subject, gate,
+};
 use lru::LruCache;
 
 /// Addresses called lately whose network namespace is remembered. Full: the one called longest ago goes,
@@ -34,7 +36,7 @@ impl Called {
         }
     }
 
-    /// The names of a finding's new peers, by what `name_of` knows of a namespace.
+    /// The names of a finding's peers that were called, by what `name_of` knows of a namespace.
     pub fn names(
         &mut self,
         objects: &[Object],
@@ -42,11 +44,11 @@ impl Called {
     ) -> Vec<ClaimedName> {
         let mut names: Vec<ClaimedName> = Vec::new();
         for object in objects {
-            let Object::NewPeer { subject, peer, .. } = object else { continue };
-            let netns = self.namespaces.get(&(Arc::clone(subject), peer.address)).copied();
-            let name = netns.and_then(|netns| name_of(netns, peer.address));
-            let Some(name) = name else { continue };
-            let claimed = ClaimedName { address: peer.address, name: gate::text(&name) };
+            let Some(Contact { address, .. }) = object.contact() else { continue };
+            let who = (Arc::clone(object.subject()), address);
+            let netns = self.namespaces.get(&who).copied();
+            let Some(name) = netns.and_then(|netns| name_of(netns, address)) else { continue };
+            let claimed = ClaimedName { address, name: gate::text(&name) };
             if !names.contains(&claimed) {
                 names.push(claimed);
             }

@@ -276,6 +276,7 @@ mod tests {
             subject: Arc::clone(&plain.subject),
             deed: hedgerow_event::Deed::OneSource,
             what: what.into(),
+            contact: None,
         };
         let found =
             |uid: &str, objects: Vec<Object>| Finding { uid: uid.into(), objects, ..plain.clone() };

@@ -22,7 +22,8 @@ pub mod trades;
 use std::sync::Arc;
 
 use hedgerow_event::{
-    Deed, Event, Exec, FlowDirection, HostCounters, Object, Origin, Protocol, Subject, calls::Class,
+    Contact, Deed, Event, Exec, FlowDirection, HostCounters, Object, Origin, Protocol, Subject,
+    calls::Class,
 };
 use hedgerow_features::{Baseline, EPHEMERAL_PORT_FIRST, ItemKey, Set, parent_of};
 use serde::{Deserialize, Serialize};
@@ -94,7 +95,11 @@ impl Deeds {
             if learning {
                 self.firsts.learn(items, subject, deed, &what);
             } else if is_amount(deed) || self.firsts.is_first(items, subject, deed, &what) {
-                objects.push(Object::Did { subject: subject.clone(), deed, what });
+                let contact = match &event.origin {
+                    Origin::Flow(flow) if has_one_peer(deed) => Some(Contact::of(flow)),
+                    _ => None,
+                };
+                objects.push(Object::Did { subject: subject.clone(), deed, what, contact });
             }
         }
         objects
@@ -109,7 +114,8 @@ impl Deeds {
     ) -> Option<Object> {
         self.key = Some(items);
         let what = self.amounts.observe_counters(items, counters, learning)?;
-        Some(Object::Did { subject: Arc::new(Subject::host()), deed: Deed::Flood, what })
+        let subject = Arc::new(Subject::host());
+        Some(Object::Did { subject, deed: Deed::Flood, what, contact: None })
     }
 
     /// What in an event would be a deed if its program never did it.
@@ -181,7 +187,9 @@ impl Deeds {
 
     /// Learns what an object names, at an operator's word or because nobody suspected it.
     pub fn learn(&mut self, object: &Object) {
-        let (Some(items), Object::Did { subject, deed, what }) = (self.key, object) else { return };
+        let (Some(items), Object::Did { subject, deed, what, .. }) = (self.key, object) else {
+            return;
+        };
         if is_amount(*deed) {
             self.amounts.accept(items, subject, *deed, what);
         } else {
@@ -191,7 +199,9 @@ impl Deeds {
 
     /// Takes back what [`Self::learn`] learned.
     pub fn forget(&mut self, object: &Object) {
-        let (Some(items), Object::Did { subject, deed, what }) = (self.key, object) else { return };
+        let (Some(items), Object::Did { subject, deed, what, .. }) = (self.key, object) else {
+            return;
+        };
         if is_amount(*deed) {
             self.amounts.forget(items, subject, *deed, what);
         } else {
@@ -201,7 +211,7 @@ impl Deeds {
 
     /// Whether an object would be none if it were done again.
     pub fn knows(&self, object: &Object) -> bool {
-        let (Some(items), Object::Did { subject, deed, what }) = (self.key, object) else {
+        let (Some(items), Object::Did { subject, deed, what, .. }) = (self.key, object) else {
             return false;
         };
         if is_amount(*deed) {
@@ -242,6 +252,13 @@ impl Deeds {
             + self.servers.refused()
             + self.processes.evicted()
     }
+}
+
+/// Whether a deed is done with the peer of the flow that told of it, which its words name. Others are
+/// done to many, or with whoever comes.
+fn has_one_peer(deed: Deed) -> bool {
+    use Deed::{Answers, Beacon, NewSource, OneSource, Outflow};
+    matches!(deed, Answers | Beacon | NewSource | OneSource | Outflow)
 }
 
 /// `port 80/tcp`; other protocols have none.

@@ -77,7 +77,8 @@ fn a_day_teaches_what_is_new_and_not_what_is_grave() {
         peer: flow.peer,
         protocol: Some(flow.protocol),
     };
-    let trace = Object::Did { subject, deed: Deed::Trace, what: "process 55 (attach)".into() };
+    let what = "process 55 (attach)".into();
+    let trace = Object::Did { subject, deed: Deed::Trace, what, contact: None };
     let live = |engine: &mut Engine, host: &mut Host, epochs: u32| {
         for _ in 0..epochs {
             host.live(engine);

@@ -277,7 +277,7 @@ proptest! {
 }
 
 fn did(deed: Deed) -> Object {
-    Object::Did { subject: subject(), deed, what: "x".into() }
+    Object::Did { subject: subject(), deed, what: "x".into(), contact: None }
 }
 
 /// Containers, debuggers and administrators do these for a living.

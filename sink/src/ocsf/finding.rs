@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use hedgerow_event::{Activity, Direction, Finding, Maturity, Object, Severity, Share};
+use hedgerow_event::{
+    Activity, Direction, Finding, FlowDirection, Maturity, Object, Severity, Share,
+};
 use serde::{Deserialize, Serialize};
 
 use super::object::{
@@ -93,6 +95,8 @@ pub struct Evidence {
     pub container: Option<Container>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connection_info: Option<ConnectionInfo>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub src_endpoint: Option<Endpoint>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dst_endpoint: Option<Endpoint>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -285,29 +289,33 @@ fn evidences(finding: &Finding) -> Vec<Evidence> {
 }
 
 fn evidence(finding: &Finding, object: &Object) -> Evidence {
-    let (name, program, peer) = match object {
-        Object::NewProgram { subject } => ("new program", subject, None),
-        Object::NewChild { child, .. } => ("new child", child, None),
-        Object::NewPeer { subject, peer, protocol } => {
-            ("new peer", subject, Some((peer, *protocol)))
-        }
-        Object::Privilege { subject, .. } => ("privilege change", subject, None),
-        Object::ExecMemory { subject } => ("program from memory", subject, None),
-        Object::ExecWritable { subject } => ("program from a writable place", subject, None),
-        Object::Count { subject, .. } => ("count", subject, None),
-        Object::Replaced { subject } => ("replaced program", subject, None),
-        Object::Did { subject, deed, .. } => (deed.row().name, subject, None),
-        Object::Tampered { subject, .. } => ("tampering", subject, None),
+    let (name, program) = match object {
+        Object::NewProgram { subject } => ("new program", subject),
+        Object::NewChild { child, .. } => ("new child", child),
+        Object::NewPeer { subject, .. } => ("new peer", subject),
+        Object::Privilege { subject, .. } => ("privilege change", subject),
+        Object::ExecMemory { subject } => ("program from memory", subject),
+        Object::ExecWritable { subject } => ("program from a writable place", subject),
+        Object::Count { subject, .. } => ("count", subject),
+        Object::Replaced { subject } => ("replaced program", subject),
+        Object::Did { subject, deed, .. } => (deed.row().name, subject),
+        Object::Tampered { subject, .. } => ("tampering", subject),
+    };
+    let contact = object.contact();
+    let end = |direction| {
+        let contact = contact.filter(|contact| contact.direction == direction)?;
+        Some(Endpoint {
+            ip: contact.address.to_string(),
+            hostname: claimed_name(finding, contact.address),
+            port: contact.port,
+        })
     };
     Evidence {
         name: name.into(),
         file: (!subject_is_synthetic(program)).then(|| File::regular(&program.program.path)),
-        connection_info: peer.map(|(peer, protocol)| ConnectionInfo::out(peer.address, protocol)),
-        dst_endpoint: peer.map(|(peer, _)| Endpoint {
-            ip: peer.address.to_string(),
-            hostname: claimed_name(finding, peer.address),
-            port: Some(peer.port),
-        }),
+        connection_info: contact.as_ref().map(ConnectionInfo::of),
+        src_endpoint: end(FlowDirection::Inbound),
+        dst_endpoint: end(FlowDirection::Outbound),
         data: Some(object.clone()),
         ..Evidence::default()
     }
@@ -332,12 +340,12 @@ fn observables(finding: &Finding) -> Vec<Observable> {
 }
 
 fn observable(object: &Object) -> Option<Observable> {
-    match object {
-        Object::NewPeer { peer, .. } => {
-            Some(Observable::address("evidences[].dst_endpoint.ip", peer.address.to_string()))
-        }
-        _ => None,
-    }
+    let contact = object.contact()?;
+    let name = match contact.direction {
+        FlowDirection::Inbound => "evidences[].src_endpoint.ip",
+        FlowDirection::Outbound => "evidences[].dst_endpoint.ip",
+    };
+    Some(Observable::address(name, contact.address.to_string()))
 }
 
 /// A fraction as a whole number of percent, clamped to 0..=100.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hedgerow_event::{Process, Protocol, Workload};
+use hedgerow_event::{Contact, FlowDirection, Process, Protocol, Workload};
 use serde::{Deserialize, Serialize};
 
 use super::milliseconds;
@@ -277,10 +277,13 @@ impl ConnectionInfo {
         }
     }
 
-    /// A flow that the host began.
-    pub(super) fn out(address: IpAddr, protocol: Option<Protocol>) -> Self {
-        let (direction_id, direction) =
-            if address.is_loopback() { (4, "Local") } else { (2, "Outbound") };
+    pub(super) fn of(contact: &Contact) -> Self {
+        let Contact { address, direction, protocol, .. } = *contact;
+        let (direction_id, direction) = match direction {
+            _ if address.is_loopback() => (4, "Local"),
+            FlowDirection::Inbound => (1, "Inbound"),
+            FlowDirection::Outbound => (2, "Outbound"),
+        };
         let iana = protocol.and_then(|protocol| iana(protocol, address));
         Self {
             direction_id,

@@ -4,9 +4,9 @@
 use std::{net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
-    Action, Activity, ClaimedName, Class, Deed, Direction, Disposition, Family, FileKey, Finding,
-    Level, Loss, Maturity, Mode, Object, Peer, Process, Program, Protocol, Remediation, Rule,
-    Scale, Severity, Share, Subject, Tampering, Target, Workload,
+    Action, Activity, ClaimedName, Class, Contact, Deed, Direction, Disposition, Family, FileKey,
+    Finding, FlowDirection, Level, Loss, Maturity, Mode, Object, Peer, Process, Program, Protocol,
+    Remediation, Rule, Scale, Severity, Share, Subject, Tampering, Target, Workload,
 };
 use serde::Serialize;
 
@@ -109,7 +109,23 @@ pub fn episode() -> [Finding; 3] {
         Object::ExecMemory { subject: subject("memfd") },
         Object::ExecWritable { subject: subject("/tmp/x") },
         Object::Replaced { subject: subject("/usr/sbin/nginx") },
-        Object::Did { subject: shell, deed: Deed::SocketStreams, what: "".into() },
+        Object::Did {
+            subject: shell.clone(),
+            deed: Deed::SocketStreams,
+            what: "".into(),
+            contact: None,
+        },
+        Object::Did {
+            subject: shell,
+            deed: Deed::NewSource,
+            what: "203.0.113.5".into(),
+            contact: Some(Contact {
+                address: [203, 0, 113, 5].into(),
+                port: None,
+                direction: FlowDirection::Inbound,
+                protocol: Some(Protocol::Tcp),
+            }),
+        },
         Object::Tampered {
             subject: Arc::new(Subject::host()),
             tampering: Tampering::new("map deny", "an entry was removed"),

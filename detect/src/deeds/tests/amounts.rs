@@ -96,7 +96,8 @@ fn a_new_source_that_gets_far_more_for_what_it_asks_is_told() {
     assert!(told(&mut host, "192.0.2.8", MB / 5, 100).is_empty(), "little");
     let what = "50000 times what it sent, 10 MB to 192.0.2.9";
     assert_eq!(told(&mut host, "192.0.2.9", 10 * MB, 200), [what]);
-    let object = Object::Did { subject: web().subject(), deed: Deed::Answers, what: what.into() };
+    let (subject, deed, contact) = (web().subject(), Deed::Answers, None);
+    let object = Object::Did { subject, deed, what: what.into(), contact };
     host.deeds.learn(&object);
     assert!(host.deeds.knows(&object));
     assert!(told(&mut host, "192.0.2.10", 10 * MB, 200).is_empty(), "accepted");
@@ -253,6 +254,7 @@ fn an_accepted_beacon_is_silent_and_another_is_not() {
         subject: web().subject(),
         deed: Deed::Beacon,
         what: "192.0.2.7 every 60 s".into(),
+        contact: None,
     };
     host.deeds.learn(&object);
     assert!(beacon(&mut host, "192.0.2.7", &[30_000]).is_empty());

@@ -9,8 +9,8 @@ mod sets;
 use std::{net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
-    Actor, Call, Deed, Exec, Exit, Flow, FlowDirection, FlowPhase, Fork, Object, Origin, Peer,
-    Program, Protocol, Provenance, Subject, Workload,
+    Actor, Call, Contact, Deed, Exec, Exit, Flow, FlowDirection, FlowPhase, Fork, Object, Origin,
+    Peer, Program, Protocol, Provenance, Subject, Workload,
 };
 use hedgerow_features::{Baseline, ItemKey};
 
@@ -84,7 +84,7 @@ impl Host {
         self.objects(who, origin)
             .iter()
             .map(|object| match object {
-                Object::Did { deed, what, subject } => {
+                Object::Did { deed, what, subject, .. } => {
                     assert_eq!(*subject, who.subject());
                     (*deed, what.to_string())
                 }

@@ -35,6 +35,28 @@ fn a_new_source_is_told_unless_it_is_the_host_itself() {
     assert!(host.flow(&web, outbound("10.0.0.9", 1)).is_empty());
 }
 
+/// Who called has another port each time, so that its port would make another object of each call.
+#[test]
+fn what_was_done_with_one_peer_names_its_end_of_the_connection() {
+    let mut host = Host::new();
+    let web = who("/usr/sbin/web", 7);
+    host.flow(&web, inbound("10.0.0.2", 80));
+    host.end_learning();
+    let mut contacts = |flow| {
+        let objects = host.objects(&web, Origin::Flow(Box::new(flow)));
+        objects.iter().map(|object| (object.deed(), object.contact())).collect::<Vec<_>>()
+    };
+    let contact = |address: &str, port, direction| {
+        let (address, protocol) = (address.parse().unwrap(), Some(Protocol::Tcp));
+        Some(Contact { address, port, direction, protocol })
+    };
+    let caller = contact("10.0.0.9", None, FlowDirection::Inbound);
+    let told = contacts(inbound("10.0.0.9", 4444));
+    assert_eq!(told, [(Deed::NewListener, None), (Deed::NewSource, caller)]);
+    let called = contact("192.0.2.7", Some(443), FlowDirection::Outbound);
+    assert_eq!(contacts(outbound("192.0.2.7", 20_000_000)), [(Deed::Outflow, called)]);
+}
+
 /// Whatever was told is silent once its object was learned, and another twin of it isn't.
 #[test]
 fn what_was_accepted_is_silent_in_its_workload() {
