@@ -300,6 +300,9 @@ pub struct Process {
     /// Parent first, up to init.
     pub ancestors: Vec<String>,
     pub container: Option<String>,
+    /// Its pod's name, as the container runtime says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
 }
 
 /// By which name an address was asked for, as an answer said that came from port 53. Claimed: whoever

@@ -66,6 +66,7 @@ pub const FINDING: &[Field] = &[
     ("process.login_user", "string", "its name; absent where the host has none for it"),
     ("process.ancestors[]", "string", "the parent first, up to init; paths as above"),
     ("process.container", "string or null", ""),
+    ("process.pod", "string", "its pod's name, as the container runtime says; absent without one"),
     ("loss.lost", "number", "records that found a full ring or could not be decoded"),
     ("loss.late", "number", "records of an earlier window"),
     ("loss.limited", "number", "records that a token bucket held back"),

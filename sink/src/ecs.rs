@@ -146,7 +146,10 @@ pub fn finding_to_ecs(event: &DetectionFinding) -> Value {
         "orchestrator": pod.map(|pod| json!({
             "type": "kubernetes",
             "namespace": pod.namespace,
-            "resource": { "name": pod.owner },
+            "resource": match process.and_then(|process| process.pod.as_ref()) {
+                Some(name) => json!({ "name": name, "type": "pod" }),
+                None => json!({ "name": pod.owner }),
+            },
         })),
         "container": {
             "id": process.and_then(|process| process.container.as_ref()),

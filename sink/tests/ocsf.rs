@@ -96,6 +96,7 @@ fn an_episode_in_a_pod_is_created_updated_and_closed() {
         assert_eq!(event["type_uid"], 200_400 + activity);
         assert_eq!(event["resources"][0]["namespace"], "shop");
         assert_eq!(event["resources"][1]["name"], "web");
+        assert_eq!(event["resources"][2]["name"], "web-5d4f8c6b7d-q8x2z");
         assert_eq!(event["evidences"][0]["container"]["name"], "nginx");
         let info = &event["finding_info"];
         assert_eq!(info.get("created_time").is_some(), activity == 1);

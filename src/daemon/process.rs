@@ -5,8 +5,9 @@ use std::{fs, io::ErrorKind, path::Path};
 use hedgerow_event::{Finding, gate};
 use hedgerow_hostfile::{Reader, Refused};
 use hedgerow_probe::identity::{
+    container::facts_of,
     program,
-    workload::{self, CgroupOwner},
+    workload::{self, CgroupOwner, Runtime},
 };
 
 /// Ancestors told, nearest first.
@@ -51,7 +52,10 @@ pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader) {
             process.user_id = uid;
         }
         let cgroups = fs::read_to_string(directory.join("cgroup")).ok();
-        process.container = cgroups.and_then(|lines| container(&lines));
+        if let Some((id, runtime)) = cgroups.and_then(|lines| container(&lines)) {
+            process.pod = facts_of(reader, &id, runtime).pod.map(|pod| gate::text(&pod));
+            process.container = Some(id);
+        }
         process.ancestors = ancestors(process.pid);
         is_of_host &= process.container.is_none() && reader.elsewhere(process.pid) == Some(false);
     }
@@ -103,10 +107,10 @@ fn user_name(users: &str, uid: u32) -> Option<String> {
     })
 }
 
-/// The id of the container that the lines of `/proc/PID/cgroup` tell of.
-fn container(lines: &str) -> Option<String> {
+/// The id of the container that the lines of `/proc/PID/cgroup` tell of, and who made it.
+fn container(lines: &str) -> Option<(String, Runtime)> {
     match workload::owner(workload::unified_path(lines)?) {
-        CgroupOwner::Container { id, .. } => Some(id),
+        CgroupOwner::Container { id, runtime, .. } => Some((id, runtime)),
         CgroupOwner::Host | CgroupOwner::Unit(_) => None,
     }
 }
@@ -219,7 +223,7 @@ mod tests {
         let pod = format!(
             "12:cpu:/x\n0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope\n"
         );
-        assert_eq!(container(&pod), Some(id));
+        assert_eq!(container(&pod), Some((id, Runtime::Containerd)));
         assert_eq!(container("0::/system.slice/nginx.service\n"), None);
     }
 }

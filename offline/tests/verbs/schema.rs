@@ -51,6 +51,7 @@ fn whole() -> Finding {
             login_user: Some("carol".into()),
             ancestors: vec!["/sbin/init".into()],
             container: Some("c".into()),
+            pod: Some("p".into()),
             ..Process::default()
         }),
         loss: Loss::default(),

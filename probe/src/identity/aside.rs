@@ -9,7 +9,6 @@ use std::{
     collections::{HashMap, HashSet},
     fs, io,
     os::unix::fs::MetadataExt,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -106,7 +105,7 @@ impl Aside {
                 Answer::Program(running(&mut reader, *tgid, *start_boot_ns))
             }
             Question::Container { id, runtime } => {
-                Answer::Container(Box::new(container(&mut reader, id, *runtime)))
+                Answer::Container(Box::new(container::facts_of(&mut reader, id, *runtime)))
             }
         })
     }
@@ -200,20 +199,11 @@ impl Aside {
     }
 }
 
-fn container(reader: &mut Reader, id: &str, runtime: Runtime) -> ContainerFacts {
-    // One owner for all: who can write there is root.
-    let whose = Whose::host("descriptions of containers");
-    let id = id.to_owned();
-    let read = move |_: &_| Ok(container::describe(Path::new("/"), &id, runtime));
-    reader.run(&whose, read).unwrap_or_default()
-}
-
 /// What `/proc/PID/stat` says of a process.
 struct Stat {
     kernel: bool,
     start_ticks: u64,
 }
-
 impl Stat {
     fn read(tgid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{tgid}/stat")).ok()?;
@@ -278,7 +268,10 @@ fn lies(tgid: u32, link: &str) -> Result<Lies, Refused> {
 #[cfg(test)]
 pub mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::process::{Child, Command};
+    use std::{
+        path::Path,
+        process::{Child, Command},
+    };
 
     use super::*;
 

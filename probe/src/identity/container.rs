@@ -2,12 +2,20 @@
 
 use std::path::Path;
 
-use hedgerow_hostfile::{Progress, content, inside};
+use hedgerow_hostfile::{Progress, Reader, Whose, content, inside};
 
 use super::workload::{ContainerFacts, Runtime};
 
 /// No description of a container is larger than this; a larger file is not read.
 const DESCRIPTION_BYTES_MAX: u64 = 4 << 20;
+
+/// What the runtime says of a container, read by a thread that is left behind when its file hangs.
+pub fn facts_of(reader: &mut Reader, id: &str, runtime: Runtime) -> ContainerFacts {
+    // One owner for all: who can write there is root.
+    let whose = Whose::host("descriptions of containers");
+    let id = id.to_owned();
+    reader.run(&whose, move |_| Ok(describe(Path::new("/"), &id, runtime))).unwrap_or_default()
+}
 
 /// Reads the description of container `id` below `root` (`/` on a host). Every field that can't be
 /// found stays empty: an unnamed container is still a workload of its own kind.

@@ -155,7 +155,7 @@ pub fn finding_to_ocsf(finding: &Finding) -> DetectionFinding {
         actor: actor(finding),
         anomaly_analyses: vec![analysis(finding)],
         evidences: evidences(finding),
-        resources: Resource::of(&finding.subject.workload),
+        resources: Resource::of(&finding.subject.workload, finding.process.as_ref()),
         observables: observables(finding),
         unmapped: Unmapped { finding: finding.clone() },
     }

@@ -152,8 +152,8 @@ pub struct Resource {
 }
 
 impl Resource {
-    /// The workload, and in Kubernetes what its pod belongs to.
-    pub(super) fn of(workload: &Workload) -> Vec<Self> {
+    /// The workload, and in Kubernetes what its pod belongs to, and the pod where its name is known.
+    pub(super) fn of(workload: &Workload, process: Option<&Process>) -> Vec<Self> {
         let resource = |name: &str, kind: &str, namespace: Option<&str>| Self {
             name: name.into(),
             kind: kind.into(),
@@ -163,6 +163,8 @@ impl Resource {
         let namespace = pod.map(|pod| pod.namespace);
         let mut resources = vec![resource(workload.as_str(), "workload", namespace)];
         resources.extend(pod.map(|pod| resource(pod.owner, "pod owner", namespace)));
+        let name = process.and_then(|process| process.pod.as_deref());
+        resources.extend(name.map(|name| resource(name, "pod", namespace)));
         resources
     }
 }

@@ -83,6 +83,7 @@ pub fn finding(number: u32) -> Finding {
                 "/usr/lib/systemd/systemd (1)".into(),
             ],
             container: None,
+            pod: None,
         }),
         loss: Loss::default(),
         model_id: "model-1".into(),
@@ -133,6 +134,7 @@ pub fn episode() -> [Finding; 3] {
     ];
     if let Some(process) = &mut create.process {
         process.container = Some("0123456789ab".repeat(5));
+        process.pod = Some("web-5d4f8c6b7d-q8x2z".into());
         process.ancestors = vec!["?".into(), "odd) (x)".into()];
         process.user = None;
         process.login_user = None;
