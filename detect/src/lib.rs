@@ -35,7 +35,8 @@ use std::{
 };
 
 use hedgerow_event::{
-    EpochClose, Event, Evidence, Finding, GramReport, Object, Origin, Scale, Subject, Workload,
+    Digest, EpochClose, Event, Evidence, Finding, GramReport, Object, Origin, Scale, Subject,
+    Workload,
 };
 use hedgerow_features::{Baseline, Config, ItemKey, Window, WindowBuilder};
 use hedgerow_model::IsolationForest;
@@ -197,6 +198,8 @@ pub struct Engine {
     now_boot_ns: u64,
     realtime_offset_ns: i64,
     model_id: String,
+    /// Of what was last saved or loaded.
+    model_digest: Option<Digest>,
     /// Wall time at which its learning ended; 0 where an older version wrote the model.
     learned_ns: i64,
 }
@@ -253,6 +256,7 @@ impl Engine {
             now_boot_ns: 0,
             realtime_offset_ns: settings.realtime_offset_ns,
             model_id: String::new(),
+            model_digest: None,
             learned_ns: 0,
             settings,
         }

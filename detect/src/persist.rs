@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::file::{ModelFile, SchemaId, TrainingSummary};
-use hedgerow_event::{Object, Scale};
+use hedgerow_event::{Digest, Object, Scale};
 use hedgerow_features::{Baseline, COLUMNS, SCHEMA_VERSION, Window, schema_hash};
 use hedgerow_model::IsolationForest;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use sha2::{Digest as _, Sha256};
 
 use super::{
     Engine, Phase, Settings,
@@ -34,6 +34,8 @@ const RELEARN_EPOCHS: u32 = 17_280;
 pub struct SavedModel {
     pub file: ModelFile,
     learned: LearnedSection,
+    /// As it was read; none once something of it was put in the place of what was learned.
+    digest: Option<Digest>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -125,7 +127,8 @@ impl SavedModel {
         if old || learned.deeds.is_empty() {
             learned.relearning = RELEARN_EPOCHS;
         }
-        Ok(Self { file, learned })
+        let digest = Some(file.digest(SECTION)?);
+        Ok(Self { file, learned, digest })
     }
 
     /// Alerts a day that it was last judged for.
@@ -190,6 +193,7 @@ impl SavedModel {
                 deviation_columns().join(", ")
             )));
         }
+        self.digest = None;
         learned.detector.put_forest(forest);
         learned.forget_held_back();
         // They make another forest.
@@ -204,6 +208,7 @@ impl SavedModel {
     /// Takes over what an engine, which was made of this model, held back of windows of one length.
     pub fn take_held_back(&mut self, engine: &Engine, scale: Scale) {
         let held = engine.learned.get(&scale);
+        self.digest = None;
         if let (Some(own), Some(held)) = (self.learned.scales.get_mut(&scale), held) {
             (own.tails, own.sequences) = (held.tails.clone(), held.sequences.clone());
         }
@@ -274,6 +279,15 @@ impl Engine {
         Ok(Some(file))
     }
 
+    /// What was saved is in a file by now: what is found from here on tells its digest.
+    ///
+    /// # Errors
+    /// It can't be encoded.
+    pub fn saved_as(&mut self, file: &ModelFile) -> Result<()> {
+        self.model_digest = Some(file.digest(SECTION)?);
+        Ok(())
+    }
+
     fn summary(&self) -> TrainingSummary {
         let schedule = self.settings.schedule;
         let seconds = |epochs: u32| u64::from(epochs) * super::EPOCH_SECONDS;
@@ -299,7 +313,7 @@ impl Engine {
 
     /// An engine that scores with a saved model.
     pub fn scoring(mut settings: Settings, saved: SavedModel) -> Result<Self> {
-        let SavedModel { file, learned } = saved;
+        let SavedModel { file, learned, digest } = saved;
         settings.seed = learned.seed;
         let mut engine = Self::empty(settings, learned.baseline);
         engine.daily = learned.daily;
@@ -317,6 +331,7 @@ impl Engine {
         engine.notices = learned.notices;
         engine.relearning = learned.relearning;
         engine.model_id = learned.model_id;
+        engine.model_digest = digest;
         engine.learned_ns = learned.learned_ns;
         if let Some(floors) = learned.floors {
             engine.floors = floors;

@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Class, Deed, Flow, FlowDirection, Loss, Peer, Protocol, Scale, Subject};
+use crate::{Class, Deed, Digest, Flow, FlowDirection, Loss, Peer, Protocol, Scale, Subject};
 
 /// How sure the learning is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -358,6 +358,10 @@ pub struct Finding {
     pub process: Option<Process>,
     pub loss: Loss,
     pub model_id: String,
+    /// SHA-256 of the model as it was last saved or loaded ([`Self::model_id`] only names it): the same
+    /// wherever that file is. `None` in what was written before it was told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model_digest: Option<Digest>,
     /// The seed of the model's forest, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model_seed: Option<String>,

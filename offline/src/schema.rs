@@ -70,7 +70,13 @@ pub const FINDING: &[Field] = &[
     ("loss.lost", "number", "records that found a full ring or could not be decoded"),
     ("loss.late", "number", "records of an earlier window"),
     ("loss.limited", "number", "records that a token bucket held back"),
-    ("model_id", "string", "the model that it was judged by"),
+    ("model_id", "string", "names the model that it was judged by, however it goes on learning"),
+    (
+        "model_digest",
+        "string",
+        "SHA-256 of that model as it was last saved or loaded, the same wherever its file is; absent \
+         before, and in what was written before it was told",
+    ),
     (
         "model_seed",
         "string",

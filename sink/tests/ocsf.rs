@@ -76,8 +76,11 @@ fn a_finding_is_a_detection_finding_of_the_schema() {
         (&connection["direction_id"], &connection["direction"]),
         (&2.into(), &"Outbound".into())
     );
-    let seed = serde_json::json!([{ "name": "model_seed", "value": "0123456789abcdef" }]);
-    assert_eq!(event["finding_info"]["tags"], seed);
+    let tags = serde_json::json!([
+        { "name": "model_seed", "value": "0123456789abcdef" },
+        { "name": "model_digest", "value": "a5".repeat(32) },
+    ]);
+    assert_eq!(event["finding_info"]["tags"], tags);
     assert_eq!(event["metadata"]["uid"], finding.report_uid());
     assert_eq!(event["time"], 1_790_000_001_250_i64);
     survives::<ocsf_types::DetectionFinding>(&event);

@@ -58,6 +58,7 @@ pub fn finding(
         process: None,
         loss: Loss::default(),
         model_id: model_id.to_owned(),
+        model_digest: None,
         model_seed: None,
         claimed_names: Vec::new(),
         reason: alarm.reason.clone(),

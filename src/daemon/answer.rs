@@ -383,7 +383,7 @@ impl Daemon {
     }
 
     /// The command works on the file: the loop has no time for what it works out.
-    fn model_now(&self) -> Result<ModelNow, String> {
+    fn model_now(&mut self) -> Result<ModelNow, String> {
         let saved = self.engine.save().map_err(|why| why.to_string())?;
         let model = saved.ok_or_else(|| {
             let left = u64::from(self.engine.epochs_left()) * EPOCH_SECONDS;
@@ -393,6 +393,7 @@ impl Daemon {
         let state = self.config.state.canonicalize().map_err(|why| why.to_string())?;
         let path = state.join(MODEL);
         model.save(&path).map_err(|why| format!("the model was not saved: {why}"))?;
+        self.engine.saved_as(&model).map_err(|why| why.to_string())?;
         let budget_per_day = self.config.budget_per_day;
         Ok(ModelNow { path, now_boot_ns: now().boot_ns, budget_per_day })
     }

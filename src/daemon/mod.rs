@@ -429,7 +429,10 @@ impl Daemon {
         let Some(model) = self.engine.save()? else { return Ok(()) };
         let path = self.config.state.join(MODEL);
         match model.save(&path) {
-            Ok(()) => self.reporter.saved(&path),
+            Ok(()) => {
+                self.engine.saved_as(&model)?;
+                self.reporter.saved(&path);
+            }
             // A full disk must not end detection: it goes on with what is in memory.
             Err(why) => self.reporter.warn(&format!("the model was not saved: {why}")),
         }

@@ -214,6 +214,8 @@ fn findings(log: &Path) -> Vec<Finding> {
             let (pid, start_boot_ns) = (process.pid, process.start_boot_ns);
             *process = hedgerow_event::Process { pid, start_boot_ns, ..Default::default() };
         }
+        // Each side saves what it learned by itself, at a time of its own.
+        finding.model_digest = None;
         if finding.activity == Activity::Close {
             finding.time_ns = 0;
         }

@@ -39,8 +39,10 @@ pub use profile::{
 };
 pub use summary::{SchemaId, TrainingSummary};
 
+use hedgerow_event::Digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 use std::path::Path;
 
 /// Everything that was learned; the caller attaches what is its own.
@@ -159,6 +161,25 @@ impl ModelFile {
     ) -> Result<Option<T>, FileError> {
         let found = self.others.iter().find(|s| s.name == name && s.version == version);
         found.map(read_section).transpose()
+    }
+
+    /// SHA-256 of what windows and deeds are judged by: the schema, the profile and a section of the
+    /// caller's own, as they are in the file. What else it holds (who wrote it, parts) changes nothing.
+    ///
+    /// # Errors
+    /// [`FileError::Malformed`] if a section can't be encoded.
+    pub fn digest(&self, name: &str) -> Result<Digest, FileError> {
+        let own = [section(SCHEMA, true, &self.schema)?, section(PROFILE, true, &self.profile)?];
+        let attached = self.others.iter().filter(|section| section.name == name);
+        let mut hasher = Sha256::new();
+        for section in own.iter().chain(attached) {
+            hasher.update((section.name.len() as u64).to_le_bytes());
+            hasher.update(section.name.as_bytes());
+            hasher.update(section.version.to_le_bytes());
+            hasher.update((section.payload.len() as u64).to_le_bytes());
+            hasher.update(&section.payload);
+        }
+        Ok(Digest(hasher.finalize().into()))
     }
 
     /// Names and versions of the sections that are neither the file's own nor read by this version.

@@ -296,6 +296,7 @@ impl Parts {
         engine.model_id = engine.name_model();
         let Some(mut file) = engine.save()? else { return Ok(None) };
         self.attach(&mut file)?;
+        engine.saved_as(&file)?;
         Ok(Some((file, engine)))
     }
 

@@ -129,6 +129,7 @@ impl Engine {
             process: None,
             loss,
             model_id: self.model_id.clone(),
+            model_digest: self.model_digest,
             model_seed: Some(self.model_seed()),
             claimed_names: Vec::new(),
             reason: String::new(),
@@ -192,7 +193,8 @@ impl Engine {
         hex(&hasher.finalize()[..12])
     }
 
-    /// A name for what was learned: a hash of its seed, its profile and its hours.
+    /// A name for what was learned, the same however it goes on learning: by its seed, its profile and
+    /// when. It is no digest of it.
     pub(crate) fn name_model(&self) -> String {
         let mut hasher = Sha256::new();
         hasher.update(self.settings.seed.to_le_bytes());

@@ -8,6 +8,8 @@ fn a_saved_model_judges_alike() {
     let mut host = Host::new();
     let mut engine = host.learn(60);
     let mut again = restarted(&engine);
+    let file = engine.save().unwrap().unwrap();
+    engine.saved_as(&file).unwrap();
     assert_eq!(again.model_id(), engine.model_id());
     assert!(engine.learned_ns().is_some());
     assert_eq!(again.learned_ns(), engine.learned_ns());
@@ -102,4 +104,29 @@ fn a_corrupt_model_is_refused_with_its_name() {
     std::fs::write(&path, b"not a model").unwrap();
     let why = SavedModel::load(&path).unwrap_err();
     assert!(why.to_string().contains("m.hedgerow"), "{why}");
+}
+
+/// What a finding tells of the model that judged it is the same wherever that model is, and another of
+/// another model.
+#[test]
+fn a_finding_tells_the_digest_of_the_model_as_it_was_saved_or_loaded() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    let digest_of = |engine: &mut Engine, host: &mut Host| {
+        host.live(engine);
+        engine.observe(&host.row("/usr/bin/worker", 101, &[(30, 5000)]));
+        findings(host.close(engine)).remove(0).0.model_digest
+    };
+    let twin = || Host { epoch: host.epoch, rng: host.rng };
+    let file = engine.save().unwrap().unwrap();
+    let (mut one, mut other) = (restarted(&engine), restarted(&engine));
+    let loaded = digest_of(&mut one, &mut twin()).unwrap();
+    assert_eq!(digest_of(&mut other, &mut twin()), Some(loaded));
+    assert_eq!(engine.model_digest, None, "it was never in a file");
+    engine.saved_as(&file).unwrap();
+    assert_eq!(digest_of(&mut engine, &mut twin()), Some(loaded));
+    // It keeps its name, and has learned more.
+    let later = restarted(&engine);
+    assert_eq!(later.model_id(), one.model_id());
+    assert!(later.model_digest.is_some() && later.model_digest != Some(loaded));
 }

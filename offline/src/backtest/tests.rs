@@ -73,6 +73,7 @@ fn finding(uid: &str, second: u64) -> Finding {
         attribution: Vec::new(),
         process: None,
         loss: Loss::default(),
+        model_digest: None,
         model_id: String::new(),
         model_seed: None,
         claimed_names: Vec::new(),

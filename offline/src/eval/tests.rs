@@ -68,6 +68,7 @@ fn finding(
             attribution: Vec::new(),
             process: None,
             loss: Loss::default(),
+            model_digest: None,
             model_id: String::new(),
             model_seed: None,
             claimed_names: Vec::new(),

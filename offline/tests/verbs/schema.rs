@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use hedgerow_event::{
-    Activity, ClaimedName, Class, Direction, Disposition, Family, Finding, Loss, Maturity, Object,
-    Process, Program, Scale, Severity, Share, Subject, Workload,
+    Activity, ClaimedName, Class, Digest, Direction, Disposition, Family, Finding, Loss, Maturity,
+    Object, Process, Program, Scale, Severity, Share, Subject, Workload,
 };
 use hedgerow_offline::schema::{FINDING, markdown};
 use serde_json::Value;
@@ -56,6 +56,7 @@ fn whole() -> Finding {
         }),
         loss: Loss::default(),
         model_id: "m".into(),
+        model_digest: Some(Digest([7; 32])),
         model_seed: Some("s".into()),
         claimed_names: vec![ClaimedName { address: [192, 0, 2, 1].into(), name: "n".into() }],
         reason: "r".into(),

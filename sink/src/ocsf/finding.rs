@@ -59,7 +59,8 @@ pub struct FindingInfo {
     pub desc: String,
     pub types: Vec<String>,
     pub analytic: Analytic,
-    /// `model_seed`: the seed of the model's forest.
+    /// `model_seed`: the seed of the model's forest; `model_digest`: the SHA-256 of the model as it was
+    /// last saved or loaded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
     /// Of the report that creates it; `modified_time` of those that follow.
@@ -79,7 +80,7 @@ pub struct Analytic {
     #[serde(rename = "type")]
     pub kind: String,
     pub algorithm: String,
-    /// Id of the model: the first 16 digits of a SHA-256 over its seed, its profile and its hours.
+    /// Id of the model, the same however it goes on learning.
     pub uid: String,
 }
 
@@ -203,8 +204,11 @@ fn info(finding: &Finding) -> FindingInfo {
 }
 
 fn tags(finding: &Finding) -> Vec<Tag> {
-    let seed = finding.model_seed.clone();
-    seed.map(|value| Tag { name: "model_seed".into(), value }).into_iter().collect()
+    let tag =
+        |name: &str, value: Option<String>| value.map(|value| Tag { name: name.into(), value });
+    let digest = finding.model_digest.map(|digest| digest.to_string());
+    let tags = [tag("model_seed", finding.model_seed.clone()), tag("model_digest", digest)];
+    tags.into_iter().flatten().collect()
 }
 
 fn analysis(finding: &Finding) -> AnomalyAnalysis {

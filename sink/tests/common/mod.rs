@@ -4,9 +4,9 @@
 use std::{net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
-    Action, Activity, ClaimedName, Class, Contact, Deed, Direction, Disposition, Family, FileKey,
-    Finding, FlowDirection, Level, Loss, Maturity, Mode, Object, Peer, Process, Program, Protocol,
-    Remediation, Rule, Scale, Severity, Share, Subject, Tampering, Target, Workload,
+    Action, Activity, ClaimedName, Class, Contact, Deed, Digest, Direction, Disposition, Family,
+    FileKey, Finding, FlowDirection, Level, Loss, Maturity, Mode, Object, Peer, Process, Program,
+    Protocol, Remediation, Rule, Scale, Severity, Share, Subject, Tampering, Target, Workload,
 };
 use serde::Serialize;
 
@@ -87,6 +87,7 @@ pub fn finding(number: u32) -> Finding {
         }),
         loss: Loss::default(),
         model_id: "model-1".into(),
+        model_digest: Some(Digest([0xa5; 32])),
         model_seed: Some("0123456789abcdef".into()),
         claimed_names: vec![ClaimedName { address, name: "c2.example.net".into() }],
         reason: "a new child and a new peer, above every held-back window".into(),
