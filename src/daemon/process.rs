@@ -15,6 +15,9 @@ const ANCESTORS_MAX: usize = 16;
 /// Longest command line told.
 const COMMAND_BYTES_MAX: usize = 1024;
 
+/// Longest name of a user or a pod told: Kubernetes' are shorter.
+const NAME_BYTES_MAX: usize = 256;
+
 /// Most of a command line that is read.
 const COMMAND_READ_MAX: u64 = 64 << 10;
 
@@ -53,7 +56,7 @@ pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader) {
         }
         let cgroups = fs::read_to_string(directory.join("cgroup")).ok();
         if let Some((id, runtime)) = cgroups.and_then(|lines| container(&lines)) {
-            process.pod = facts_of(reader, &id, runtime).pod.map(|pod| gate::text(&pod));
+            process.pod = facts_of(reader, &id, runtime).pod.map(|pod| name(&pod));
             process.container = Some(id);
         }
         process.ancestors = ancestors(process.pid);
@@ -98,12 +101,17 @@ fn users(reader: &mut Reader) -> Option<String> {
     read.ok().map(|users| String::from_utf8_lossy(&users).into_owned())
 }
 
+/// A name of somebody else's file.
+fn name(text: &str) -> String {
+    gate::cut(&gate::text(text), NAME_BYTES_MAX)
+}
+
 /// What the lines of the host's users call one.
 fn user_name(users: &str, uid: u32) -> Option<String> {
     users.lines().find_map(|line| {
         let mut parts = line.split(':');
         let name = parts.next()?;
-        (parts.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+        (parts.nth(1)?.parse() == Ok(uid)).then(|| self::name(name))
     })
 }
 
