@@ -211,6 +211,14 @@ fn sum_samples(nodes: &mut [Node]) -> Result<(), OnnxError> {
     Ok(())
 }
 
+/// Psi from c(psi), which went through f32.
+pub(super) fn psi(normaliser: f64) -> Result<u32, OnnxError> {
+    let tolerance = (normaliser.abs() * 1e-6).max(1e-6);
+    samples_with_average_path_length(normaliser, tolerance)
+        .filter(|&psi| psi > 1)
+        .ok_or(OnnxError::Normaliser(normaliser))
+}
+
 /// The number of rows `n` with c(n) nearest to a value, if that is within `tolerance`. c rises
 /// with n, from c(1) = 0 and c(2) = 1.
 pub(super) fn samples_with_average_path_length(value: f64, tolerance: f64) -> Option<u32> {

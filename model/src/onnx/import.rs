@@ -1,6 +1,6 @@
 //! Reading a forest, in either of two forms.
 
-use super::ensemble::{self, samples_with_average_path_length};
+use super::ensemble::{self, psi, samples_with_average_path_length};
 use super::proto::{GraphProto, ModelProto, NodeProto};
 use super::{MAX_ONNX_BYTES, OnnxError, skl2onnx};
 use crate::IsolationForest;
@@ -81,14 +81,6 @@ fn import_compact(
     });
     let trees = trees.collect::<Result<Vec<_>, _>>()?;
     Ok(IsolationForest::from_trees(sample_size, n_features, trees)?)
-}
-
-/// Psi from c(psi), which went through f32.
-pub(super) fn psi(normaliser: f64) -> Result<u32, OnnxError> {
-    let tolerance = (normaliser.abs() * 1e-6).max(1e-6);
-    samples_with_average_path_length(normaliser, tolerance)
-        .filter(|&psi| psi > 1)
-        .ok_or(OnnxError::Normaliser(normaliser))
 }
 
 /// The constant that an operator of two inputs combines with the value `with`.

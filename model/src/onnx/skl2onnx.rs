@@ -13,8 +13,7 @@
 //! for every forest, so it is recognised by its ends and not followed.
 
 use super::OnnxError;
-use super::ensemble::{self, Leaf};
-use super::import::psi;
+use super::ensemble::{self, Leaf, psi};
 use super::proto::{GraphProto, NodeProto, TensorProto};
 use crate::tree::Tree;
 use crate::{IsolationForest, Node};
