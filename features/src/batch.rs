@@ -25,7 +25,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     Error,
-    column::{COLUMNS, Kind},
+    column::Kind,
+    columns::COLUMNS,
     read::{Flags, Numbers, Texts},
     window::{Window, WindowTime},
 };

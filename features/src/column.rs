@@ -1,10 +1,10 @@
 //! What a column is: its name, its meaning and its formula, all in one place.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::borrow::Cow;
 
 use hedgerow_event::{Family, Scale};
 
-use crate::{accumulate::Accumulator, baseline::Known, families};
+use crate::{accumulate::Accumulator, baseline::Known};
 
 /// How a column's values are stored and what they may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,18 +145,16 @@ impl Column {
 
     /// The column's value; NaN where it is unavailable.
     pub fn value(&self, accumulator: &Accumulator, context: &Context<'_>) -> f64 {
-        let Self { kind, source, formula, .. } = *self;
-        let available = Available::of(accumulator, context);
-        Rule { kind, source, formula }.value(accumulator, context, available)
+        Rule::of(self).value(accumulator, context, Available::of(accumulator, context))
     }
 }
 
 /// Sources that a row has something of, a bit each.
 #[derive(Debug, Clone, Copy)]
-struct Available(u8);
+pub(crate) struct Available(u8);
 
 impl Available {
-    fn of(accumulator: &Accumulator, context: &Context<'_>) -> Self {
+    pub(crate) fn of(accumulator: &Accumulator, context: &Context<'_>) -> Self {
         let bit = |source: Source| {
             let is_there = source != Source::Host || accumulator.host.is_some();
             u8::from(is_there && context.sensors.has(source)) << source as u8
@@ -172,30 +170,25 @@ impl Available {
 
 /// What a column's value is made by: names and words would make a window's way through them long.
 #[derive(Debug, Clone, Copy)]
-struct Rule {
+pub(crate) struct Rule {
     kind: Kind,
     source: Source,
     formula: Formula,
 }
 
-/// Those of [`COLUMNS`].
-static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-    let rule = |column: &Column| {
-        let Column { kind, source, formula, .. } = *column;
-        Rule { kind, source, formula }
-    };
-    COLUMNS.iter().map(rule).collect()
-});
-
-/// One value a column, in the order of [`COLUMNS`].
-pub(crate) fn values(accumulator: &Accumulator, context: &Context<'_>) -> Box<[f64]> {
-    let available = Available::of(accumulator, context);
-    RULES.iter().map(|rule| rule.value(accumulator, context, available)).collect()
-}
-
 impl Rule {
+    pub(crate) fn of(column: &Column) -> Self {
+        let Column { kind, source, formula, .. } = *column;
+        Self { kind, source, formula }
+    }
+
     #[inline]
-    fn value(self, accumulator: &Accumulator, context: &Context<'_>, available: Available) -> f64 {
+    pub(crate) fn value(
+        self,
+        accumulator: &Accumulator,
+        context: &Context<'_>,
+        available: Available,
+    ) -> f64 {
         if !available.has(self.source) {
             return f64::NAN;
         }
@@ -213,19 +206,6 @@ impl Rule {
 
 /// The largest count that `f64` and the forest's input hold exactly.
 pub const COUNT_MAX: f64 = (1u64 << 53) as f64;
-
-/// Every column, in the order of the schema.
-pub static COLUMNS: LazyLock<Vec<Column>> = LazyLock::new(families::columns);
-
-/// Indices into [`COLUMNS`] of what the forest sees, in order.
-pub static MATRIX_COLUMNS: LazyLock<Vec<usize>> = LazyLock::new(|| {
-    COLUMNS.iter().enumerate().filter(|(_, column)| column.matrix).map(|(at, _)| at).collect()
-});
-
-/// Index of a column by its name.
-pub fn column_index(name: &str) -> Option<usize> {
-    COLUMNS.iter().position(|column| column.name == name)
-}
 
 /// `part / whole`; unavailable where the whole is 0.
 pub(crate) fn share(part: u64, whole: u64) -> f64 {

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use crate::{
     batch::{SCHEMA_VERSION, key_docs},
-    column::{COLUMNS, Kind, MATRIX_COLUMNS, Source},
+    column::{Kind, Source},
+    columns::{COLUMNS, MATRIX_COLUMNS},
 };
 
 /// Markdown that describes every column of the windows' schema, in order.

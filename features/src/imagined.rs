@@ -11,7 +11,8 @@ use hedgerow_event::{CLASSES, Event, Origin, Subject, calls::Class};
 use crate::{
     accumulate::Accumulator,
     baseline::{Baseline, parent_of},
-    column::{COLUMNS, Context, column_index},
+    column::Context,
+    columns::{COLUMNS, column_index},
     item::ItemKey,
     window::{Config, Window, WindowTime},
 };

@@ -12,6 +12,7 @@ mod batch;
 mod beacon;
 mod builder;
 mod column;
+mod columns;
 mod docs;
 mod error;
 mod families;
@@ -32,7 +33,8 @@ pub use baseline::{
 };
 pub use batch::{SCHEMA_VERSION, from_batch, schema, schema_hash, to_batch};
 pub use builder::{OPEN_EPOCHS_LIMIT, ROWS_FACTOR, WindowBuilder};
-pub use column::{COLUMNS, COUNT_MAX, Column, Kind, MATRIX_COLUMNS, Sensors, Source, column_index};
+pub use column::{COUNT_MAX, Column, Kind, Sensors, Source};
+pub use columns::{COLUMNS, MATRIX_COLUMNS, column_index};
 pub use docs::columns_markdown;
 pub use error::Error;
 pub use imagined::Imagined;

@@ -4,7 +4,7 @@ use hedgerow_event::Family;
 use ndarray::Array2;
 
 use crate::{
-    column::{COLUMNS, MATRIX_COLUMNS},
+    columns::{COLUMNS, MATRIX_COLUMNS},
     window::Window,
 };
 

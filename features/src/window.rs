@@ -6,7 +6,8 @@ use hedgerow_event::{Epoch, Loss, Scale, Subject};
 
 use crate::{
     accumulate::Accumulator,
-    column::{self, Context, Sensors, column_index},
+    column::{Context, Sensors},
+    columns::{self, column_index},
 };
 
 /// When a window was, and what of it could be watched.
@@ -81,7 +82,7 @@ impl Window {
             programs: accumulator.programs.count() as u64,
             records: accumulator.records,
             loss: accumulator.loss,
-            values: column::values(accumulator, context),
+            values: columns::values(accumulator, context),
         }
     }
 
