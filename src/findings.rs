@@ -11,7 +11,7 @@ use anyhow::Context;
 use hedgerow_event::{Activity, Finding};
 use serde::Deserialize;
 
-use crate::{control, exit::Failure};
+use crate::exit::Failure;
 
 /// Name of the log in the state directory.
 pub const FINDINGS: &str = "findings.jsonl";
@@ -32,13 +32,6 @@ pub fn path(state: &Path) -> PathBuf {
 /// short is passed over.
 pub fn read(state: &Path) -> anyhow::Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    // Who may not read the state directory may ask the daemon.
-    let refused = |why: std::io::Error| why.kind() == ErrorKind::PermissionDenied;
-    if std::fs::read_dir(state).is_err_and(refused) {
-        let lines = control::findings(state)?;
-        findings.extend(lines.split(|byte| *byte == b'\n').flat_map(serde_json::from_slice));
-        return Ok(findings);
-    }
     // All are open before any is read: what is rotated meanwhile is read where it was.
     for (path, file) in files(&path(state))?.into_iter().rev() {
         let mut reader = BufReader::new(file);

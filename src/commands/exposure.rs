@@ -21,11 +21,12 @@ use hedgerow_exposure::{
 };
 use hedgerow_hostfile::{Reader, Whose};
 
+use super::log;
 use crate::{
     cli::{Exposure, Format},
     config, daemon,
     exit::Failure,
-    findings, text,
+    text,
 };
 
 /// Of the JSON form.
@@ -120,7 +121,7 @@ fn record(path: &Path) -> anyhow::Result<Record> {
 /// Findings by program.
 fn programs_with_findings(state: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
     let mut programs: BTreeMap<String, u64> = BTreeMap::new();
-    for finding in findings::read(state)? {
+    for finding in log::read(state)? {
         *programs.entry(finding.subject.program.to_string()).or_default() += 1;
     }
     Ok(programs)

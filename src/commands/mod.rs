@@ -6,6 +6,7 @@ mod doctor;
 mod exposure;
 mod findings;
 mod judge;
+mod log;
 mod model;
 mod offline;
 mod power;

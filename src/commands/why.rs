@@ -5,7 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr, path::Path};
 use hedgerow_event::{Action, Finding, Mode, Object, Remediation, Target};
 use hedgerow_responder::ledger::{Decision, Ledger, Line};
 
-use crate::{cli::Prefix, daemon::LEDGER, exit::Failure, findings, names, text};
+use super::log;
+use crate::{cli::Prefix, daemon::LEDGER, exit::Failure, names, text};
 
 /// Decisions that are shown unless all are asked for.
 const RECENT: usize = 20;
@@ -29,7 +30,7 @@ pub fn whole_uid(state: &Path, uid: &str) -> anyhow::Result<String> {
 /// Explains an entry, a finding or a peer; without one what was decided last.
 pub fn run(what: Option<&str>, all: bool, state: &Path, json: bool) -> anyhow::Result<()> {
     let lines = read(state)?;
-    let findings = findings::read(state)?;
+    let findings = log::read(state)?;
     let story = match what {
         None => Story { lines: newest(&lines, all), findings: Vec::new() },
         Some(what) => match what.parse::<Prefix>() {

@@ -11,9 +11,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{Activity, Finding};
 
 use crate::{
-    commands::findings::Tail,
+    commands::{findings::Tail, log},
     control::{Entries, GetEntries, GetStatus, Remove, Removed, Status, Which, call, socket},
-    findings,
 };
 
 const EACH: Duration = Duration::from_secs(1);
@@ -124,7 +123,7 @@ impl Log {
         // What is written between the two is read twice rather than not at all.
         let tail = fs::read_dir(&self.state).is_ok().then(|| Tail::at_end(&self.state));
         self.alerts.clear();
-        keep(&mut self.alerts, findings::read(&self.state)?);
+        keep(&mut self.alerts, log::read(&self.state)?);
         self.tail = tail.transpose()?;
         self.read = Some(Instant::now());
         Ok(())
