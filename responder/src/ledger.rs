@@ -134,7 +134,7 @@ pub struct Written {
     pub failure: Option<String>,
 }
 
-/// Append-only file of [`Line`]s, mode 0600. Past `bytes_max` it is renamed to `NAME.1` (which is
+/// Append-only file of [`Line`]s, mode 0600. Past `bytes_max` it is renamed to [`rotated`] (which is
 /// replaced) and begun anew: between one and two times `bytes_max` of history remain.
 #[derive(Debug)]
 pub struct Ledger {
@@ -213,7 +213,7 @@ impl Ledger {
     /// A file exists but can't be read.
     pub fn read(path: &Path) -> Result<(Vec<Line>, usize), Error> {
         let (mut lines, mut torn) = (Vec::new(), 0);
-        for path in [path.with_extension("1"), path.to_owned()] {
+        for path in [rotated(path), path.to_owned()] {
             let failed = || Error::io(format!("can't read the ledger {}", path.display()));
             let file = match File::open(&path) {
                 Ok(file) => file,
@@ -300,8 +300,11 @@ impl Writer {
 
     fn try_write(&mut self) -> Result<(), Error> {
         if self.bytes >= self.bytes_max {
-            let old = self.path.with_extension("1");
-            fs::rename(&self.path, old).map_err(self.failed("rotate"))?;
+            match fs::rename(&self.path, rotated(&self.path)) {
+                // An earlier try came as far as this, and could not make the new file.
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+                moved => moved.map_err(self.failed("rotate"))?,
+            }
             self.file = open(&self.path)?;
             self.bytes = 0;
         }
@@ -320,6 +323,11 @@ impl Writer {
     fn failed(&self, verb: &str) -> impl FnOnce(io::Error) -> Error + use<> {
         Error::io(format!("can't {verb} the ledger {}", self.path.display()))
     }
+}
+
+/// Where the ledger of this path goes when it is full.
+pub fn rotated(path: &Path) -> PathBuf {
+    path.with_extension("1")
 }
 
 /// Takes a last line without its end away, which works on a full disk, too; the file's length, and
@@ -430,6 +438,25 @@ mod tests {
     }
 
     #[test]
+    fn a_new_file_that_can_not_be_made_costs_no_line_and_no_file_before() {
+        let disk = Disk::mount();
+        let path = disk.0.path().join("ledger.jsonl");
+        let ledger = Ledger::open(&path, 1).unwrap();
+        ledger.append(line(0));
+        eventually("the first line", || ledger.written().waiting == 0);
+        let fillers = disk.take_files();
+        ledger.append(line(1));
+        eventually("it is told", || ledger.written().failure.is_some());
+        // More tries than one.
+        thread::sleep(RETRY + RETRY / 2);
+        assert_eq!(ledger.written().waiting, 1);
+        fillers.into_iter().for_each(|filler| fs::remove_file(filler).unwrap());
+        eventually("there is room", || ledger.written().waiting == 0);
+        drop(ledger);
+        assert_eq!(Ledger::read(&path).unwrap(), (vec![line(0), line(1)], 0));
+    }
+
+    #[test]
     fn past_its_room_lines_are_counted() {
         let disk = Disk::mount();
         let ledger = Ledger::open(&disk.0.path().join("ledger.jsonl"), 1 << 20).unwrap();
@@ -448,18 +475,23 @@ mod tests {
         }
     }
 
-    /// A file system of 1 MiB, in memory.
+    /// A file system of 1 MiB and some files, in memory.
     struct Disk(tempfile::TempDir);
 
     impl Disk {
         fn mount() -> Self {
             let disk = Self(tempfile::tempdir().unwrap());
             let path = disk.0.path().to_str().unwrap();
-            let arguments = ["-t", "tmpfs", "-o", "size=1m", "none", path];
+            let arguments = ["-t", "tmpfs", "-o", "size=1m,nr_inodes=64", "none", path];
             assert!(
                 std::process::Command::new("mount").args(arguments).status().unwrap().success()
             );
             disk
+        }
+        /// Takes all files that it has room for.
+        fn take_files(&self) -> Vec<PathBuf> {
+            let path = |number| self.0.path().join(format!("filler-{number}"));
+            (0..).map(path).take_while(|path| File::create(path).is_ok()).collect()
         }
         /// Takes all its room.
         fn fill(&self) -> PathBuf {

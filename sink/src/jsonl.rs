@@ -315,26 +315,35 @@ fn heal(file: &mut File) -> io::Result<(u64, u64)> {
     Ok((bytes - torn, torn))
 }
 
-fn numbered(path: &Path, number: u32) -> PathBuf {
+/// Where the file at `path` was moved to so many rotations ago.
+pub fn rotated(path: &Path, number: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{number}"));
     name.into()
 }
 
-/// Moves every file one number up, the last one away, and opens a new one.
+/// Moves every file one number up, as far as there is none missing, the last one away, and opens a new
+/// one. Where an earlier try could not open it, the others were moved already.
 fn rotate(path: &Path, keep: u32) -> io::Result<File> {
-    let absent = |result: io::Result<()>| match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+    let is_there = |path: &Path| match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        found => found.map(|_| true),
     };
-    if keep == 0 {
-        absent(fs::remove_file(path))?;
+    if !is_there(path)? {
         return open(path);
     }
-    for number in (1..keep).rev() {
-        absent(fs::rename(numbered(path, number), numbered(path, number + 1)))?;
+    if keep == 0 {
+        fs::remove_file(path)?;
+        return open(path);
     }
-    absent(fs::rename(path, numbered(path, 1)))?;
+    let mut free = 1;
+    while free < keep && is_there(&rotated(path, free))? {
+        free += 1;
+    }
+    for number in (1..free).rev() {
+        fs::rename(rotated(path, number), rotated(path, number + 1))?;
+    }
+    fs::rename(path, rotated(path, 1))?;
     open(path)
 }
 
@@ -370,14 +379,14 @@ mod tests {
         let mut lines = PatientLines::new(file);
         assert!(lines.write(&"full").unwrap());
         // The next line is for a new file, and a directory stands in the way of the old one.
-        fs::create_dir_all(numbered(&path, 1).join("stays")).unwrap();
+        fs::create_dir_all(rotated(&path, 1).join("stays")).unwrap();
         for number in 0..WAITING_MAX {
             assert!(lines.write_json(number.to_string().into_bytes()));
         }
         assert!(!lines.write_json(b"more".to_vec()));
         assert_eq!((lines.waiting(), lines.lost()), (WAITING_MAX, 1));
         assert!(lines.failure().unwrap().contains("lines.jsonl"));
-        fs::remove_dir_all(numbered(&path, 1)).unwrap();
+        fs::remove_dir_all(rotated(&path, 1)).unwrap();
         lines.flush();
         assert_eq!((lines.waiting(), lines.written(), lines.failure()), (0, 2049, None));
         assert_eq!(super::tests::lines(&path), ["2047"]);
@@ -404,6 +413,37 @@ mod tests {
         }
     }
 
+    /// A file system of 1 MiB and some files, in memory.
+    struct Disk(tempfile::TempDir);
+
+    impl Drop for Disk {
+        fn drop(&mut self) {
+            let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+        }
+    }
+
+    #[test]
+    fn a_new_file_that_can_not_be_made_costs_none_of_the_others() {
+        let disk = Disk(tempfile::tempdir().unwrap());
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m,nr_inodes=32", "none"]).arg(disk.0.path());
+        assert!(mount.status().unwrap().success());
+        let path = disk.0.path().join("findings.jsonl");
+        let mut sink = JsonLinesSink::file(&path, Rotation { file_bytes: 1, keep: 4 }).unwrap();
+        (0..3).for_each(|number| sink.write(&number).unwrap());
+        let filler = |number| disk.0.path().join(format!("filler-{number}"));
+        let fillers: Vec<_> =
+            (0..).map(filler).take_while(|path| File::create(path).is_ok()).collect();
+        for _ in 0..6 {
+            let why = sink.write(&3).unwrap_err().to_string();
+            assert!(why.contains("findings.jsonl"), "{why}");
+        }
+        fillers.iter().for_each(|filler| fs::remove_file(filler).unwrap());
+        sink.write(&3).unwrap();
+        let kept = [path.clone(), rotated(&path, 1), rotated(&path, 2), rotated(&path, 3)];
+        assert_eq!(kept.map(|path| lines(&path)), [["3"], ["2"], ["1"], ["0"]]);
+    }
+
     #[test]
     fn rotation_keeps_the_newest_files() {
         let home = tempfile::tempdir().unwrap();
@@ -413,9 +453,9 @@ mod tests {
             sink.write(&number).unwrap();
         }
         assert_eq!(lines(&path), ["6", "7"]);
-        assert_eq!(lines(&numbered(&path, 1)), ["4", "5"]);
-        assert_eq!(lines(&numbered(&path, 2)), ["2", "3"]);
-        assert!(!numbered(&path, 3).exists());
+        assert_eq!(lines(&rotated(&path, 1)), ["4", "5"]);
+        assert_eq!(lines(&rotated(&path, 2)), ["2", "3"]);
+        assert!(!rotated(&path, 3).exists());
         // A line longer than a file gets one of its own.
         sink.write(&"longer than four bytes").unwrap();
         sink.write(&8).unwrap();

@@ -22,7 +22,7 @@ pub mod spool;
 #[cfg(feature = "kafka")]
 pub use ecs::Format;
 pub use error::SinkError;
-pub use jsonl::{JsonLinesSink, PatientLines, Rotation, WAITING_MAX};
+pub use jsonl::{JsonLinesSink, PatientLines, Rotation, WAITING_MAX, rotated};
 #[cfg(feature = "kafka")]
 pub use jsonl::{JsonlConfig, JsonlSink};
 #[cfg(feature = "kafka")]
