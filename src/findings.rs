@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use hedgerow_event::{Activity, Finding};
+use hedgerow_sink::rotated;
 use serde::Deserialize;
 
 use crate::exit::Failure;
@@ -84,15 +85,11 @@ pub fn left_open(state: &Path, now_ns: i64) -> anyhow::Result<Vec<Finding>> {
         .collect())
 }
 
-/// The file at `path`, then `path.1` and so on, as far as there are any.
+/// The file at `path`, then those that it was rotated to, as far as there are any.
 pub fn files(path: &Path) -> anyhow::Result<Vec<(PathBuf, File)>> {
     let mut found = Vec::new();
     for number in 0.. {
-        let mut name = path.as_os_str().to_owned();
-        if number > 0 {
-            name.push(format!(".{number}"));
-        }
-        let one = PathBuf::from(name);
+        let one = if number == 0 { path.to_owned() } else { rotated(path, number) };
         match File::open(&one) {
             Ok(file) => found.push((one, file)),
             // The newest may be missing for a moment, while it is rotated.

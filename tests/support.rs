@@ -81,6 +81,7 @@ fn planted(home: &Path) -> std::path::PathBuf {
     fs::write(state.join("findings.jsonl"), &torn).unwrap();
     fs::write(state.join("findings.jsonl.1"), &all).unwrap();
     fs::write(state.join("ledger.jsonl"), all.repeat(20)).unwrap();
+    fs::write(state.join("ledger.1"), &all).unwrap();
     fs::write(state.join("identity.key"), "S3CRETS3CRETS3CR").unwrap();
     fs::write(state.join("model.hedgerow"), "S3CRET").unwrap();
     let config = home.join("hedgerow.toml");
@@ -169,6 +170,19 @@ fn a_bundle_is_made_where_nothing_was_and_of_what_can_be_read() {
     let other = home.path().join("other.tar.gz");
     assert!(support(&other, &config).status.success());
     assert!(unpacked(&other)["manifest.json"].contains("config.json"));
+}
+
+#[test]
+fn the_ledger_that_was_rotated_away_is_in_the_bundle() {
+    let home = tempfile::tempdir().unwrap();
+    let config = planted(home.path());
+    let state = home.path().join("state");
+    let out = home.path().join("bundle.tar.gz");
+    fs::write(state.join("ledger.1"), "{\"uid\":\"first\"}\n").unwrap();
+    fs::write(state.join("ledger.jsonl"), "{\"uid\":\"second\"}\n").unwrap();
+    assert!(support(&out, &config).status.success());
+    let both = "{\"uid\":\"first\"}\n{\"uid\":\"second\"}\n";
+    assert_eq!(unpacked(&out)["ledger.jsonl"], both);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use anyhow::Context;
 use flate2::{Compression, write::GzEncoder};
 use hedgerow_detect::SavedModel;
 use hedgerow_event::gate;
+use hedgerow_responder::ledger::rotated;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -60,10 +61,19 @@ const PARTS: [Row; 9] = [
     Row { name: "metrics.txt", make: metrics },
     Row { name: "model.json", make: model },
     Row { name: "files.json", make: files },
-    Row { name: "ledger.jsonl", make: |host| newest(&host.state.join(LEDGER), LEDGER_LINES) },
+    Row {
+        name: "ledger.jsonl",
+        make: |host| {
+            let path = host.state.join(LEDGER);
+            newest(&rotated(&path), &path, LEDGER_LINES)
+        },
+    },
     Row {
         name: "findings.jsonl",
-        make: |host| newest(&findings::path(&host.state), FINDING_LINES),
+        make: |host| {
+            let path = findings::path(&host.state);
+            newest(&hedgerow_sink::rotated(&path, 1), &path, FINDING_LINES)
+        },
     },
 ];
 
@@ -349,11 +359,11 @@ fn files(host: &Host) -> anyhow::Result<Vec<u8>> {
 
 /// The newest lines of a log in the state directory and of the file that it was rotated to last,
 /// oldest first.
-fn newest(path: &Path, most: usize) -> anyhow::Result<Vec<u8>> {
-    let mut older = path.as_os_str().to_owned();
-    older.push(".1");
-    let mut bytes = tail(Path::new(&older))?.unwrap_or_default();
-    bytes.extend(tail(path)?.with_context(|| format!("there is no {}", path.display()))?);
+fn newest(older: &Path, path: &Path, most: usize) -> anyhow::Result<Vec<u8>> {
+    let (older, newer) = (tail(older)?, tail(path)?);
+    // The newer one may be missing for a moment, while it is rotated.
+    anyhow::ensure!(older.is_some() || newer.is_some(), "there is no {}", path.display());
+    let bytes = [older.unwrap_or_default(), newer.unwrap_or_default()].concat();
     let from = bytes.len().saturating_sub(PART_BYTES_MAX);
     let bytes = &bytes[from..];
     let whole = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
