@@ -155,6 +155,14 @@ tries=$(grep -c '^denied$' /run/tries)
 ! grep -v '^denied$' /run/tries || fail "a connection was let through"
 echo "$tries tries refused over the upgrade, none let through"
 
+step "killed again and again"
+for number in $(seq 6); do
+	before=$(systemctl show -P MainPID hedgerow)
+	kill -9 "$before"
+	until_ 60 "start $number" sh -c \
+		"[ \$(systemctl show -P MainPID hedgerow) != $before ] && systemctl is-active hedgerow"
+done
+
 step remove
 dpkg -r hedgerow >/run/remove.log 2>&1 || { cat /run/remove.log; fail "dpkg -r"; }
 cat /run/remove.log

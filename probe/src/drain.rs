@@ -3,11 +3,10 @@
 
 use std::{
     sync::{Arc, atomic::Ordering},
-    thread::JoinHandle,
     time::Duration,
 };
 
-use crossbeam_channel::{SendTimeoutError, Sender};
+use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, bounded};
 use hedgerow_event::{Epoch, HostCounters, Loss};
 
 use crate::{
@@ -19,7 +18,7 @@ use crate::{
     host_counters::HostCounterReader,
     naming::Learned,
     rings::{Drained, Rings, Signals},
-    rows,
+    rows, support,
     wire_event::WireEvent,
 };
 
@@ -30,35 +29,44 @@ const SEND_WAIT: Duration = Duration::from_millis(50);
 /// Priority of the thread: a consumer that is starved of CPU loses records.
 const NICE: i32 = -15;
 
-/// The counters of the network stack, read aside while a window closes.
-enum Host {
-    Idle(HostCounterReader),
-    Reading(JoinHandle<(HostCounterReader, HostCounters)>),
+/// The counters of the network stack, read aside while a window closes. Its thread is made at the start:
+/// later there may be none to be had.
+struct Host {
+    asks: Sender<()>,
+    counters: Receiver<HostCounters>,
+    reading: bool,
 }
 
 impl Host {
-    fn start(self) -> Self {
-        let Self::Idle(mut reader) = self else { return self };
-        Self::Reading(std::thread::spawn(move || {
-            let increments = reader.read();
-            (reader, increments.counters)
-        }))
+    fn start() -> Result<Self> {
+        let mut reader = HostCounterReader::default();
+        reader.read();
+        let (asks, asked) = bounded::<()>(1);
+        let (sender, counters) = bounded(1);
+        let thread = std::thread::Builder::new().name("hedgerow-host".into());
+        thread
+            .spawn(move || {
+                for () in asked {
+                    if sender.send(reader.read().counters).is_err() {
+                        return;
+                    }
+                }
+            })
+            .map_err(Error::io("host counters' thread"))?;
+        Ok(Self { asks, counters, reading: false })
+    }
+    /// What is still being read is the next window's.
+    fn ask(&mut self) {
+        self.reading = self.reading || self.asks.try_send(()).is_ok();
     }
     fn is_done(&self) -> bool {
-        match self {
-            Self::Idle(_) => true,
-            Self::Reading(thread) => thread.is_finished(),
-        }
+        !self.reading || !self.counters.is_empty()
     }
     /// What was read; one that still reads is left at it.
-    fn finish(self) -> (Self, HostCounters) {
-        match self {
-            Self::Reading(thread) if thread.is_finished() => {
-                let (reader, counters) = thread.join().unwrap_or_default();
-                (Self::Idle(reader), counters)
-            }
-            other => (other, HostCounters::default()),
-        }
+    fn take(&mut self) -> HostCounters {
+        let counters = self.counters.try_recv();
+        self.reading &= counters == Err(TryRecvError::Empty);
+        counters.unwrap_or_default()
     }
 }
 
@@ -86,7 +94,7 @@ pub struct Drain {
     held: Held,
     /// Where the rings stood when the closing window's rows had been read.
     marks: Option<(Epoch, Vec<u64>)>,
-    host: Option<Host>,
+    host: Host,
     /// As of the last window's close.
     stats: Stats,
     drains: bool,
@@ -103,8 +111,6 @@ impl Drain {
     ) -> Result<Self> {
         // SAFETY: plain numbers; a refusal leaves the priority as it is.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-        let mut reader = HostCounterReader::default();
-        reader.read();
         Ok(Self {
             rings: Rings::new(&shared.loaded.rings)?,
             signals: Signals::new(&shared.loaded.signals)?,
@@ -113,7 +119,8 @@ impl Drain {
             windows,
             held: Held::default(),
             marks: None,
-            host: Some(Host::Idle(reader)),
+            // As the drain thread does once it has begun, which is too late for this one.
+            host: support::lowered(Host::start).map_err(Error::io("host counters' thread"))??,
             stats: Stats::default(),
             drains,
             more: false,
@@ -142,7 +149,7 @@ impl Drain {
             Due::Nothing => {}
             Due::Step(epoch) => {
                 self.step(epoch)?;
-                self.host = self.host.take().map(Host::start);
+                self.host.ask();
             }
             Due::Collect(epoch) => self.collect(epoch)?,
         }
@@ -237,7 +244,7 @@ impl Drain {
     /// Whether everything of the closing window has come.
     fn is_complete(&self) -> bool {
         let reached = |(_, marks): &(Epoch, Vec<u64>)| !self.drains || self.rings.reached(marks);
-        self.marks.as_ref().is_none_or(reached) && self.host.as_ref().is_none_or(Host::is_done)
+        self.marks.as_ref().is_none_or(reached) && self.host.is_done()
     }
 
     /// Closes the window whose records have all come, or that has waited for them long enough.
@@ -280,19 +287,11 @@ impl Drain {
         }
         add_unseen(&mut loss, &self.stats, &stats);
         self.stats = stats;
-        let counters = self.host_counters();
+        let counters = self.host.take();
         match self.windows.close(loss, counters) {
             Some(close) => Ok(self.send(Item::Close(close))),
             None => Ok(true),
         }
-    }
-
-    fn host_counters(&mut self) -> HostCounters {
-        let Some((host, counters)) = self.host.take().map(Host::finish) else {
-            return HostCounters::default();
-        };
-        self.host = Some(host);
-        counters
     }
 
     /// Detaches, then delivers what has been counted: a window that was closing, and the last one,

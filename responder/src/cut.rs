@@ -56,10 +56,12 @@ pub(crate) fn cut(sockets: &MapHandle, id: u64, by_peer: bool, standing: Vec<Sta
     }
     for (netns, sockets) in by_namespace {
         let count = sockets.len() as u32;
-        // A thread of its own, since it changes its network namespace for good.
-        let destroyed = thread::spawn(move || destroy_in(netns, &sockets)).join();
-        match destroyed {
-            Ok(Ok((destroyed, failed))) => {
+        // A thread of its own, since it changes its network namespace for good. Where there is none to be
+        // had, as beside a fork bomb, their packets are dropped all the same.
+        let thread = thread::Builder::new().name("cut".into());
+        let thread = thread.spawn(move || destroy_in(netns, &sockets)).map(|thread| thread.join());
+        match thread {
+            Ok(Ok(Ok((destroyed, failed)))) => {
                 result.destroyed += destroyed;
                 result.dropped_only += failed;
             }

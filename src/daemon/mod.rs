@@ -448,10 +448,12 @@ impl Daemon {
     ) -> anyhow::Result<()> {
         service::stopping();
         let items = items.clone();
-        let drain = std::thread::spawn(move || items.iter().for_each(drop));
+        // Without a thread to be had the last windows may find no room: they would be dropped here, too.
+        let drain = std::thread::Builder::new().name("last-windows".into());
+        let drain = drain.spawn(move || items.iter().for_each(drop));
         let stats = self.sensor.stats().ok();
         let stopped = probe.stop().map_err(Failure::host);
-        drop(drain.join());
+        drop(drain.map(std::thread::JoinHandle::join));
         self.uses.stop();
         for said in self.uses.take_untold() {
             self.reporter.warn(&said);

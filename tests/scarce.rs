@@ -1,0 +1,121 @@
+//! A host that has nothing left to give: no thread. The binary itself, live.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    fs,
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use hedgerow_lab::{Daemon, Line};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
+const STARTED: Duration = Duration::from_secs(60);
+/// Windows of a loaded machine.
+const WINDOW: Duration = Duration::from_secs(30);
+/// A loopback address of this test's own.
+const PEER: &str = "127.72.0.1";
+
+/// A state directory whose pins go with it.
+struct State(tempfile::TempDir);
+
+impl State {
+    fn path(&self) -> &str {
+        self.0.path().to_str().unwrap()
+    }
+    /// A daemon that learns, started with this state.
+    fn daemon(&self) -> Daemon {
+        let log = self.0.path().join("daemon.log");
+        let arguments = ["--no-syscalls", "--state", self.path()];
+        let daemon = Daemon::start(Path::new(PROGRAM), &arguments, &log).unwrap();
+        let started = |line: &Line| matches!(line, Line::Status(told) if !told["proved"].is_null());
+        daemon.wait_for("start", STARTED, started).unwrap();
+        daemon
+    }
+    fn hedgerow(&self, arguments: &[&str]) -> String {
+        let output =
+            Command::new(PROGRAM).args(arguments).args(["--state", self.path()]).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        let mut remove = Command::new(PROGRAM);
+        let _ = remove.args(["disarm", "--remove", "--state", self.path()]).output();
+    }
+}
+
+/// A cgroup that bounds how many threads there may be in it.
+struct Tasks(PathBuf);
+
+impl Tasks {
+    fn new() -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let of = |line: &str, kind: &str| {
+            let (fields, rest) = line.split_once(" - ")?;
+            let is_it = rest.starts_with(kind) && (kind == "cgroup2 " || rest.ends_with("pids"));
+            is_it.then(|| PathBuf::from(fields.split(' ').nth(4).unwrap()))
+        };
+        let v1 = mounts.lines().find_map(|line| of(line, "cgroup "));
+        let root = v1.unwrap_or_else(|| {
+            let root = mounts.lines().find_map(|line| of(line, "cgroup2 ")).unwrap();
+            fs::write(root.join("cgroup.subtree_control"), "+pids").unwrap();
+            root
+        });
+        let path = root.join(format!("hedgerow-scarce-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+    /// No thread more than there are.
+    fn take(&self, process: u32) {
+        fs::write(self.0.join("cgroup.procs"), process.to_string()).unwrap();
+        let taken = fs::read_to_string(self.0.join("pids.current")).unwrap();
+        fs::write(self.0.join("pids.max"), taken.trim()).unwrap();
+    }
+    /// Threads that were refused.
+    fn refused(&self) -> u64 {
+        let events = fs::read_to_string(self.0.join("pids.events")).unwrap();
+        events.trim().strip_prefix("max ").unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Waits until so many have closed from now on.
+fn windows(daemon: &Daemon, count: usize) {
+    for _ in 0..count {
+        let closed = |line: &Line| matches!(line, Line::Status(_));
+        daemon.wait_for("a window", WINDOW, closed).unwrap();
+    }
+}
+
+#[test]
+fn without_a_thread_to_be_had_windows_close_entries_refuse_and_a_stop_lifts_them() {
+    let state = State(tempfile::tempdir().unwrap());
+    let tasks = Tasks::new();
+    let daemon = state.daemon();
+    tasks.take(daemon.id());
+    windows(&daemon, 3);
+    let listener = TcpListener::bind((PEER, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    let _standing = TcpStream::connect(address).unwrap();
+    state.hedgerow(&["deny", "add", "--peer", PEER, "--for", "10m", "--force"]);
+    assert!(TcpStream::connect(address).is_err());
+    let why = state.hedgerow(&["why", "--all"]);
+    assert!(tasks.refused() > 0, "it could have had a thread: {why}");
+    daemon.interrupt().unwrap();
+    TcpStream::connect(address).unwrap();
+}
