@@ -3,7 +3,10 @@
 //! Weeks have a shape: what normal life brings on Sunday night can't be known on Friday. A workload
 //! is covered once each of the 168 hours of the week was watched since it was first seen.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
 use hedgerow_event::Workload;
 use serde::{Deserialize, Serialize};
@@ -14,8 +17,10 @@ pub const HOURS: u32 = 168;
 pub const DAYS_MIN: u32 = 7;
 /// An hour counts once it was watched for so long, in seconds: half of it.
 const WATCHED_S_MIN: u32 = 1800;
-/// Workloads that are followed. When full, further ones are never covered.
+/// Workloads that are followed. When full, [`ROOM`] of them make room and are counted.
 const WORKLOADS_MAX: usize = 4096;
+/// So many that a flood of names doesn't have all of them sorted each time.
+const ROOM: usize = WORKLOADS_MAX / 64;
 
 const NS_PER_HOUR: i64 = 3_600_000_000_000;
 
@@ -30,11 +35,24 @@ pub struct Coverage {
     seconds: u32,
     /// Hour since the Unix epoch in which a workload was first seen.
     since: BTreeMap<Workload, u32>,
+    /// Hour in which it was seen last, in this run.
+    #[serde(skip)]
+    last: HashMap<Workload, u32>,
+    /// Workloads that made room for others, in this run.
+    #[serde(skip)]
+    forgotten: u64,
 }
 
 impl Default for Coverage {
     fn default() -> Self {
-        Self { watched: vec![0; HOURS as usize], hour: 0, seconds: 0, since: BTreeMap::new() }
+        Self {
+            watched: vec![0; HOURS as usize],
+            hour: 0,
+            seconds: 0,
+            since: BTreeMap::new(),
+            last: HashMap::new(),
+            forgotten: 0,
+        }
     }
 }
 
@@ -48,19 +66,18 @@ pub struct Covered {
 }
 
 impl Coverage {
-    /// Adds `seconds` that were watched until now, with the workloads seen meanwhile. True once in
-    /// an hour that counts: it is worth saving.
+    /// Adds `seconds` that were watched until now, with the workloads seen meanwhile; those that are
+    /// `kept` make room for none. True once in an hour that counts: it is worth saving.
     pub fn watch<'a>(
         &mut self,
         now_wall_ns: i64,
         seconds: u32,
         workloads: impl IntoIterator<Item = &'a Workload>,
+        kept: impl Fn(&Workload) -> bool,
     ) -> bool {
         let hour = hour(now_wall_ns);
         for workload in workloads {
-            if !self.since.contains_key(workload) && self.since.len() < WORKLOADS_MAX {
-                self.since.insert(workload.clone(), hour);
-            }
+            self.see(workload, hour, &kept);
         }
         if hour != self.hour {
             (self.hour, self.seconds) = (hour, 0);
@@ -73,6 +90,48 @@ impl Coverage {
             *watched = (*watched).max(hour);
         }
         counts
+    }
+
+    fn see(&mut self, workload: &Workload, hour: u32, kept: impl Fn(&Workload) -> bool) {
+        if !self.since.contains_key(workload) {
+            if self.since.len() >= WORKLOADS_MAX {
+                self.make_room(hour, kept);
+            }
+            if self.since.len() >= WORKLOADS_MAX {
+                self.forgotten += 1;
+                return;
+            }
+            self.since.insert(workload.clone(), hour);
+        }
+        match self.last.get_mut(workload) {
+            Some(last) => *last = hour,
+            None => drop(self.last.insert(workload.clone(), hour)),
+        }
+    }
+
+    /// Forgets who is younger than a week first, of those who was seen longest ago, and of those the
+    /// youngest: whoever makes up names loses his own.
+    fn make_room(&mut self, hour: u32, kept: impl Fn(&Workload) -> bool) {
+        let others = self.since.iter().filter(|(workload, _)| !kept(workload));
+        let mut order: Vec<_> = others
+            .map(|(workload, since)| {
+                let last = self.last.get(workload).copied().unwrap_or(0);
+                let is_old = hour.saturating_sub(*since) >= HOURS;
+                (is_old, last, Reverse(*since), workload.clone())
+            })
+            .collect();
+        order.sort_unstable();
+        for (.., workload) in order.into_iter().take(ROOM) {
+            self.since.remove(&workload);
+            self.last.remove(&workload);
+            self.forgotten += 1;
+        }
+    }
+
+    /// Workloads that made room for others, or found none; their week begins anew once they are seen
+    /// again.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// How much of a week a workload was watched for by now; nothing of one never seen.
@@ -113,7 +172,7 @@ mod tests {
     /// Watches an hour in steps of a minute.
     fn watch(coverage: &mut Coverage, hour: i64, minutes: u32) -> usize {
         let step = |minute| START + hour * NS_PER_HOUR + i64::from(minute) * 60_000_000_000;
-        (0..minutes).filter(|m| coverage.watch(step(*m), 60, [&web()])).count()
+        (0..minutes).filter(|m| coverage.watch(step(*m), 60, [&web()], |_| false)).count()
     }
 
     fn covered(coverage: &Coverage, hours: i64) -> Covered {
@@ -161,17 +220,30 @@ mod tests {
         let db = Workload::new("db.service");
         let now = START + 300 * NS_PER_HOUR;
         assert_eq!(coverage.of(&db, now), Covered::default());
-        coverage.watch(now, 5, [&db]);
+        coverage.watch(now, 5, [&db], |_| false);
         assert_eq!(coverage.of(&db, now), Covered { days: 0, hours: 0 });
         assert!(is_whole(coverage.of(&web(), now)));
     }
 
     #[test]
-    fn what_is_followed_is_bounded() {
+    fn a_flood_of_names_costs_who_makes_it_and_who_comes_later_has_its_week() {
+        let (ordered, db) = (Workload::new("ordered.service"), Workload::new("db.service"));
         let mut coverage = Coverage::default();
-        for number in 0..WORKLOADS_MAX + 1 {
-            coverage.watch(START, 5, [&Workload::new(format!("{number}"))]);
+        coverage.watch(START, 5, [&web(), &ordered], |_| false);
+        let begun = START + 300 * NS_PER_HOUR;
+        let name = |number| Workload::new(format!("{number}"));
+        for number in 0..2 * WORKLOADS_MAX {
+            coverage.watch(begun, 5, [&web(), &name(number)], |one| *one == ordered);
         }
-        assert_eq!(coverage.workloads().count(), WORKLOADS_MAX);
+        assert!(coverage.workloads().count() <= WORKLOADS_MAX);
+        assert!(coverage.forgotten() >= WORKLOADS_MAX as u64);
+        let later = begun + NS_PER_HOUR;
+        coverage.watch(later, 5, [&db], |_| false);
+        for number in 0..WORKLOADS_MAX {
+            let more = name(2 * WORKLOADS_MAX + number);
+            coverage.watch(later + NS_PER_HOUR, 5, [&more, &db], |one| *one == ordered);
+        }
+        let days = |one| coverage.of(one, later + 10 * 24 * NS_PER_HOUR).days;
+        assert_eq!([days(&db), days(&ordered), days(&web())], [10, 22, 22]);
     }
 }

@@ -291,7 +291,7 @@ impl<'a> Simulation<'a> {
         self.now_boot_ns = self.now_boot_ns.max(window.time.end_boot_ns);
         let workloads = windows.iter().map(|window| &window.subject.workload);
         let wall_ns = self.wall_ns(self.now_boot_ns);
-        self.coverage.watch(wall_ns, EPOCH_S, workloads);
+        self.coverage.watch(wall_ns, EPOCH_S, workloads, |_| false);
         self.sweep();
     }
 

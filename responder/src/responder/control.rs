@@ -13,7 +13,7 @@ use crate::{
     grounds::{self, Grounds, Seen},
     kernel::{self, Insert},
     ledger::Decision,
-    standing::{self, set_marker},
+    standing::{self, Standing, set_marker},
     target::same,
 };
 
@@ -142,7 +142,8 @@ impl Responder {
         seconds: u32,
         workloads: impl IntoIterator<Item = &'a Workload>,
     ) -> Result<(), Error> {
-        match self.standing.coverage.watch(now.wall_ns, seconds, workloads) {
+        let Standing { coverage, modes, .. } = &mut self.standing;
+        match coverage.watch(now.wall_ns, seconds, workloads, |one| modes.contains_key(one)) {
             true => self.save(),
             false => Ok(()),
         }

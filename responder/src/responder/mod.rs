@@ -84,8 +84,8 @@ pub struct Responder {
     /// What was found or given up at start, told by the first tick.
     pending: Vec<Remediation>,
     alarms: Vec<Alarm>,
-    /// Listings cut short, and files forgotten, of which it was told.
-    noticed: (u64, u64),
+    /// Listings cut short, files and workloads forgotten, of which it was told.
+    noticed: (u64, u64, u64),
 }
 
 /// The deny programs, attached and pinned, that nobody answers for yet.
@@ -151,7 +151,7 @@ impl Responder {
             own: Own::read(&kernel::cgroup_root()?),
             pending: Vec::new(),
             alarms: Vec::new(),
-            noticed: (0, 0),
+            noticed: (0, 0, 0),
         };
         let path = std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned());
         responder.protected.set_own(responder.own.tgids.clone(), path);
@@ -261,9 +261,10 @@ impl Responder {
     }
 
     /// What there was no time or no room for since the last call, for the log: each time that sockets
-    /// were too many, and once that files were.
+    /// were too many, and once that files or workloads were.
     pub fn take_notices(&mut self) -> Vec<String> {
         let (short, forgotten) = (self.kernel.cut_short(), self.protected.files_forgotten());
+        let workloads = self.standing.coverage.forgotten();
         let mut notices = Vec::new();
         if short > self.noticed.0 {
             notices.push(format!(
@@ -278,7 +279,14 @@ impl Responder {
                     .to_owned(),
             );
         }
-        self.noticed = (short, forgotten);
+        if workloads > 0 && self.noticed.2 == 0 {
+            notices.push(
+                "more workloads were seen than can be followed: of those younger than a week the ones \
+                 seen longest ago are forgotten, and begin their week anew"
+                    .to_owned(),
+            );
+        }
+        self.noticed = (short, forgotten, workloads);
         notices
     }
 
