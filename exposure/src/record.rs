@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use hedgerow_event::Use;
+use hedgerow_event::{Use, gate};
 use serde::{Deserialize, Serialize};
 
 /// Name of the file in the state directory.
@@ -120,22 +120,12 @@ fn push(spans: &mut Vec<Span>, span: Span) {
     }
 }
 
-/// Bytes of a text as JSON, at most.
-fn written(text: &str) -> usize {
-    let of = |byte: u8| match byte {
-        b'"' | b'\\' => 2,
-        0..0x20 => 6,
-        _ => 1,
-    };
-    text.bytes().map(of).sum()
-}
-
 fn entry_bytes(key: &Key) -> usize {
-    ENTRY_BYTES + written(&key.path)
+    ENTRY_BYTES + gate::json_bytes(&key.path)
 }
 
 fn user_bytes(user: &User) -> usize {
-    USER_BYTES + written(&user.workload) + written(&user.program)
+    USER_BYTES + gate::json_bytes(&user.workload) + gate::json_bytes(&user.program)
 }
 
 /// The table as it grows.

@@ -16,7 +16,7 @@ mod tests;
 mod words;
 
 pub use redact::{command, text};
-pub use shown::{json, shown};
+pub use shown::{json, json_bytes, shown};
 
 /// What stands for a secret.
 pub const HIDDEN: &str = "***";

@@ -38,6 +38,16 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(told)
 }
 
+/// Bytes that a text takes in JSON, at most, without its quotes.
+pub fn json_bytes(text: &str) -> usize {
+    let of = |byte: u8| match byte {
+        b'"' | b'\\' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(of).sum()
+}
+
 /// A value as one line of JSON in which no text is obeyed by a terminal: what JSON leaves as it is
 /// (C1, bidirectional overrides) is escaped as JSON allows, so that it means the same to a reader.
 ///

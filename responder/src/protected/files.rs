@@ -7,10 +7,18 @@ use std::{
 
 use hedgerow_event::{FileKey, Workload};
 
+use super::name_bytes;
+
 /// Pairs of a file and a workload. When full, [`ROOM`] of them make room and are counted.
 pub(super) const FILES_MAX: usize = 65_536;
+/// What all pairs take as they are written, at most: more than twice of what the most take whose names are
+/// of the usual length. Full: as above.
+const BYTES_MAX: usize = 24 << 20;
 /// So many that a flood of files doesn't have all of them sorted each time.
 const ROOM: usize = FILES_MAX / 16;
+const ROOM_BYTES: usize = BYTES_MAX / 16;
+/// The most that is written of a file.
+const FILE_BYTES: usize = 112;
 
 #[derive(Debug, Clone, Default)]
 struct Users {
@@ -23,6 +31,11 @@ impl Users {
     fn only(&self) -> Option<&Workload> {
         self.workloads.iter().next().filter(|_| self.workloads.len() == 1)
     }
+
+    /// What is written of it, at most.
+    fn bytes(&self) -> usize {
+        FILE_BYTES + self.workloads.iter().map(name_bytes).sum::<usize>()
+    }
 }
 
 /// Who ran what.
@@ -30,6 +43,7 @@ impl Users {
 pub(super) struct Files {
     known: HashMap<FileKey, Users>,
     pairs: usize,
+    bytes: usize,
     uses: u64,
     forgotten: u64,
 }
@@ -44,11 +58,13 @@ impl Files {
                 return false;
             }
         }
-        if self.pairs >= FILES_MAX {
+        if self.pairs >= FILES_MAX || self.bytes >= BYTES_MAX {
             self.make_room(file);
         }
         let users = self.known.entry(file).or_default();
         users.last = self.uses;
+        self.bytes += name_bytes(workload);
+        self.bytes += if users.workloads.is_empty() { FILE_BYTES } else { 0 };
         users.workloads.insert(workload.clone());
         self.pairs += 1;
         true
@@ -85,11 +101,12 @@ impl Files {
             .collect();
         order.sort_unstable_by_key(|(crowd, last, _)| (*crowd, *last));
         for (_, _, file) in order {
-            if self.pairs + ROOM <= FILES_MAX {
+            if self.pairs + ROOM <= FILES_MAX && self.bytes + ROOM_BYTES <= BYTES_MAX {
                 break;
             }
-            let gone = self.known.remove(&file);
-            self.pairs -= gone.map_or(0, |users| users.workloads.len());
+            let Some(gone) = self.known.remove(&file) else { continue };
+            self.pairs -= gone.workloads.len();
+            self.bytes -= gone.bytes();
             self.forgotten += 1;
         }
     }

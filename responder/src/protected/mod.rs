@@ -11,7 +11,7 @@ use std::{
     net::IpAddr,
 };
 
-use hedgerow_event::{Evidence, FileKey, Object, Subject, Workload};
+use hedgerow_event::{Evidence, FileKey, Object, Subject, Workload, gate};
 
 use self::{files::Files, gather::Protected};
 use crate::target::{mask, plain};
@@ -25,6 +25,13 @@ const ADMIN_NS: i64 = 30 * 24 * 3600 * 1_000_000_000;
 const BASELINE_MAX: usize = 65_536;
 /// Private addresses whose users are counted. When full, further ones count as shared.
 const SHARED_MAX: usize = 16_384;
+/// What each takes as it is written, at most. Full: as above, and past the workloads with more peers than
+/// are remembered, every workload counts as one of them.
+const BASELINE_BYTES_MAX: usize = 16 << 20;
+const OVERFLOWED_BYTES_MAX: usize = 4 << 20;
+const PRIVATE_BYTES_MAX: usize = 12 << 20;
+/// The most that is written of an address.
+const ADDRESS_BYTES: usize = 48;
 
 /// Programs that keep the host reachable and repairable: refusing them locks the operator out. They
 /// are named by full path, never by name, and only while they are where they belong.
@@ -106,8 +113,15 @@ pub struct ProtectedSet {
     offender: Vec<u64>,
     baseline: HashMap<Workload, HashSet<IpAddr>>,
     baseline_size: usize,
+    baseline_bytes: usize,
     overflowed: HashSet<Workload>,
+    overflowed_bytes: usize,
+    /// There were more than there was room for.
+    all_overflowed: bool,
     private_users: HashMap<IpAddr, HashSet<Workload>>,
+    private_bytes: usize,
+    /// As above.
+    private_overflowed: bool,
     files: Files,
     /// Something was seen that was not known.
     changed: bool,
@@ -128,8 +142,13 @@ impl Default for ProtectedSet {
             offender: Vec::new(),
             baseline: HashMap::new(),
             baseline_size: 0,
+            baseline_bytes: 0,
             overflowed: HashSet::new(),
+            overflowed_bytes: 0,
+            all_overflowed: false,
             private_users: HashMap::new(),
+            private_bytes: 0,
+            private_overflowed: false,
             files: Files::default(),
             changed: false,
             admin_logins: HashMap::new(),
@@ -207,15 +226,34 @@ impl ProtectedSet {
     /// A peer of the learned baseline.
     pub fn learn_peer(&mut self, workload: &Workload, address: IpAddr) {
         let address = plain(address);
-        if self.baseline_size < BASELINE_MAX {
-            if self.baseline.entry(workload.clone()).or_default().insert(address) {
+        let known = self.baseline.get(workload);
+        if !known.is_some_and(|known| known.contains(&address)) {
+            let bytes = ADDRESS_BYTES + known.map_or_else(|| name_bytes(workload), |_| 0);
+            if self.baseline_size < BASELINE_MAX
+                && take_room(&mut self.baseline_bytes, bytes, BASELINE_BYTES_MAX)
+            {
+                self.baseline.entry(workload.clone()).or_default().insert(address);
                 self.baseline_size += 1;
                 self.changed = true;
+            } else {
+                self.overflow(workload);
             }
-        } else if !self.baseline.get(workload).is_some_and(|known| known.contains(&address)) {
-            self.changed |= self.overflowed.insert(workload.clone());
         }
         self.use_peer(workload, address);
+    }
+
+    /// The workload has a peer for which there was no room.
+    fn overflow(&mut self, workload: &Workload) {
+        if self.overflowed.contains(workload) {
+            return;
+        }
+        let bytes = name_bytes(workload);
+        if take_room(&mut self.overflowed_bytes, bytes, OVERFLOWED_BYTES_MAX) {
+            self.overflowed.insert(workload.clone());
+            self.changed = true;
+        } else {
+            self.changed |= !std::mem::replace(&mut self.all_overflowed, true);
+        }
     }
 
     /// A peer that a workload used, learned or not: shared private addresses are infrastructure.
@@ -224,14 +262,21 @@ impl ProtectedSet {
         if !is_private(address) {
             return;
         }
-        let room = self.private_users.len() < SHARED_MAX;
-        if let Some(users) = self.private_users.get_mut(&address) {
-            if users.len() < SHARED_BY {
-                self.changed |= users.insert(workload.clone());
-            }
-        } else if room {
-            self.private_users.insert(address, HashSet::from([workload.clone()]));
+        let users = self.private_users.get(&address);
+        if users.is_some_and(|users| users.len() >= SHARED_BY || users.contains(workload)) {
+            return;
+        }
+        if users.is_none() && self.private_users.len() >= SHARED_MAX {
+            return;
+        }
+        let bytes = name_bytes(workload) + users.map_or(ADDRESS_BYTES, |_| 0);
+        if take_room(&mut self.private_bytes, bytes, PRIVATE_BYTES_MAX) {
+            self.private_users.entry(address).or_default().insert(workload.clone());
             self.changed = true;
+        } else {
+            // Whose users find no room is one of too many.
+            self.changed |= self.private_users.remove(&address).is_some();
+            self.changed |= !std::mem::replace(&mut self.private_overflowed, true);
         }
     }
 
@@ -276,7 +321,7 @@ impl ProtectedSet {
         if self.baseline.get(workload).is_some_and(|known| known.contains(&address)) {
             return Some("a peer of the baseline".into());
         }
-        if self.overflowed.contains(workload) {
+        if self.all_overflowed || self.overflowed.contains(workload) {
             return Some("a peer of a workload with too many to remember".into());
         }
         if is_private(address) {
@@ -284,7 +329,7 @@ impl ProtectedSet {
                 Some(users) if users.len() >= SHARED_BY => {
                     return Some(format!("a private address that {SHARED_BY} workloads use"));
                 }
-                None if self.private_users.len() >= SHARED_MAX => {
+                None if self.private_overflowed || self.private_users.len() >= SHARED_MAX => {
                     return Some("one of too many private addresses to count".into());
                 }
                 _ => {}
@@ -387,6 +432,20 @@ impl ProtectedSet {
     pub fn task(&self, tgid: u32) -> Option<&'static str> {
         self.own.contains(&tgid).then_some("it is Hedgerow, above it, or init")
     }
+}
+
+/// The most that is written of a workload's name.
+fn name_bytes(workload: &Workload) -> usize {
+    /// Quotes, and what stands around a list of its own.
+    const AROUND: usize = 8;
+    gate::json_bytes(workload.as_str()) + AROUND
+}
+
+/// Takes so many bytes, where that is room for them.
+fn take_room(taken: &mut usize, bytes: usize, most: usize) -> bool {
+    let room = bytes <= most.saturating_sub(*taken);
+    *taken += if room { bytes } else { 0 };
+    room
 }
 
 fn is_in((prefix, length, _): &Protected, address: IpAddr) -> bool {

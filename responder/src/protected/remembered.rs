@@ -13,11 +13,12 @@ use std::{
 use hedgerow_event::{FileKey, Workload};
 use serde::{Deserialize, Serialize};
 
-use super::{BASELINE_MAX, ProtectedSet, SHARED_MAX, files::FILES_MAX};
+use super::{ProtectedSet, SHARED_MAX, files::FILES_MAX};
 use crate::{Error, standing::replace};
 
 const VERSION: u32 = 1;
-/// A file that is larger is none that [`ProtectedSet`] could have filled.
+/// A file that is larger is none that [`ProtectedSet`] could have filled: its parts are bounded by what
+/// they take as they are written, to 56 MiB in all.
 const BYTES_MAX: u64 = 64 << 20;
 
 /// The file's content.
@@ -29,10 +30,21 @@ pub struct Remembered {
     baseline: BTreeMap<Workload, BTreeSet<IpAddr>>,
     /// Workloads that have more of them than there was room for.
     overflowed: BTreeSet<Workload>,
+    /// There were more of those than there was room for.
+    #[serde(default, skip_serializing_if = "is_false")]
+    all_overflowed: bool,
     /// Workloads that use a private address.
     private_users: BTreeMap<IpAddr, BTreeSet<Workload>>,
+    /// There were more than there was room for.
+    #[serde(default, skip_serializing_if = "is_false")]
+    private_overflowed: bool,
     /// Workloads that ran a file, the one that was used last at the end.
     files: Vec<(FileKey, BTreeSet<Workload>)>,
+}
+
+/// So that what was never needed is not written, and an older version reads it.
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Default for Remembered {
@@ -41,7 +53,9 @@ impl Default for Remembered {
             version: VERSION,
             baseline: BTreeMap::new(),
             overflowed: BTreeSet::new(),
+            all_overflowed: false,
             private_users: BTreeMap::new(),
+            private_overflowed: false,
             files: Vec::new(),
         }
     }
@@ -94,6 +108,8 @@ impl ProtectedSet {
                 .map(|(workload, peers)| (workload.clone(), peers.iter().copied().collect()))
                 .collect(),
             overflowed: self.overflowed.iter().cloned().collect(),
+            all_overflowed: self.all_overflowed,
+            private_overflowed: self.private_overflowed,
             private_users: self
                 .private_users
                 .iter()
@@ -110,7 +126,9 @@ impl ProtectedSet {
                 self.learn_peer(&workload, peer);
             }
         }
-        self.overflowed.extend(known.overflowed.into_iter().take(BASELINE_MAX));
+        known.overflowed.iter().for_each(|workload| self.overflow(workload));
+        self.all_overflowed |= known.all_overflowed;
+        self.private_overflowed |= known.private_overflowed;
         for (address, users) in known.private_users.into_iter().take(SHARED_MAX) {
             for workload in users {
                 self.use_peer(&workload, address);
@@ -128,7 +146,10 @@ impl ProtectedSet {
     pub(crate) fn forget_baseline(&mut self) {
         self.baseline.clear();
         self.baseline_size = 0;
+        self.baseline_bytes = 0;
         self.overflowed.clear();
+        self.overflowed_bytes = 0;
+        self.all_overflowed = false;
         self.changed = true;
     }
 }
@@ -209,6 +230,53 @@ mod tests {
         after.forget_baseline();
         assert!(after.peer(&web, address("192.0.2.7"), 0).is_none(), "learned anew");
         assert!(!after.is_exclusive(shared, &web));
+    }
+
+    /// The longest name of a cgroup, of what JSON makes the most of.
+    fn long(number: usize) -> Workload {
+        Workload::new(format!("{}{number:05}.service", "\u{1}".repeat(190)))
+    }
+
+    fn read_back(set: &ProtectedSet) -> ProtectedSet {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("remembered.json");
+        set.remembered().save(&path).unwrap();
+        let mut after = ProtectedSet::default();
+        after.recall(Remembered::load(&path).unwrap());
+        after
+    }
+
+    #[test]
+    fn files_that_a_flood_of_long_names_ran_are_read_back() {
+        let file = |inode| FileKey { device: 8, inode: inode as u64, generation: 1 };
+        let mut set = ProtectedSet::default();
+        let web = Workload::new("web");
+        set.use_file(file(0), &web);
+        for inode in 1..FILES_MAX {
+            set.use_file(file(inode), &long(0));
+        }
+        let after = read_back(&set);
+        assert!(!after.is_exclusive(file(0), &long(0)), "who floods forgets his own");
+        assert!(!after.is_exclusive(file(FILES_MAX - 1), &web), "the newest is known");
+    }
+
+    #[test]
+    fn peers_of_a_flood_of_long_names_are_read_back_and_what_found_no_room_is_no_target() {
+        let mut set = ProtectedSet::default();
+        let private = |number: usize| IpAddr::from([10, 0, (number >> 8) as u8, number as u8]);
+        for number in 0..65_000 {
+            set.learn_peer(&long(number), address("192.0.2.7"));
+            set.use_peer(&long(number), private(number / 4));
+        }
+        for set in [&set, &read_back(&set)] {
+            for number in [0, 30_000, 64_999] {
+                assert!(set.peer(&long(number), address("192.0.2.7"), 0).is_some(), "{number}");
+                assert!(
+                    set.peer(&Workload::new("w"), private(number / 4), 0).is_some(),
+                    "{number}"
+                );
+            }
+        }
     }
 
     #[test]
