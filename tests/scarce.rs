@@ -1,9 +1,10 @@
-//! A host that has nothing left to give: no thread. The binary itself, live.
+//! A host that has nothing left to give: no thread, and no room on the disk. The binary itself, live.
 
 #![allow(clippy::unwrap_used)]
 
 use std::{
     fs,
+    io::Read,
     net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
@@ -118,4 +119,21 @@ fn without_a_thread_to_be_had_windows_close_entries_refuse_and_a_stop_lifts_them
     assert!(tasks.refused() > 0, "it could have had a thread: {why}");
     daemon.interrupt().unwrap();
     TcpStream::connect(address).unwrap();
+}
+
+#[test]
+fn a_disk_that_stands_still_holds_up_no_window() {
+    let state = State(tempfile::tempdir().unwrap());
+    // Who writes waits here until somebody reads.
+    let pipe = state.0.path().join("orders.new");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let daemon = state.daemon();
+    let begun = Instant::now();
+    state.hedgerow(&["maintenance", "30m"]);
+    assert!(begun.elapsed() < WINDOW, "{:?}", begun.elapsed());
+    windows(&daemon, 2);
+    // So that it doesn't wait for that at its end.
+    let mut reader = fs::File::open(&pipe).unwrap();
+    daemon.interrupt().unwrap();
+    reader.read_to_end(&mut Vec::new()).unwrap();
 }

@@ -59,7 +59,7 @@ fn main() {
         quantiles(refusal, &mut refusals, Some(base_us));
         quantiles(deny_to_refusal(&mut responder), &mut denies, Some(base_us));
     }
-    responder.stop(false).unwrap();
+    responder.stop(false).whole().unwrap();
     let cpu = common::cpu();
     println!(
         "median of {ROUNDS} rounds of {TRIALS} trials (quartiles) on {cpu}; {left_out} trials were \

@@ -29,11 +29,10 @@ pub enum Error {
         "{path} is not readable ({why}); without it all modes are observe: remove it, and set them anew with `hedgerow mode`"
     )]
     Standing { path: PathBuf, why: String },
-    #[error(
-        "{path} is not readable ({why}); without it peers of normal life could be refused: remove it \
-         together with the model, and learn anew"
-    )]
+    #[error("{path} is not readable ({why}), and without it peers of normal life could be refused")]
     Remembered { path: PathBuf, why: String },
+    #[error("{what} was not written within {seconds} s: the disk stands still")]
+    Slow { what: &'static str, seconds: u64 },
     #[error("the kernel's answer is malformed: {0}")]
     Malformed(&'static str),
 }
@@ -95,6 +94,10 @@ pub enum Refusal {
          after `hedgerow mode enforce` or `hedgerow mode monitor` for all workloads"
     )]
     Halted { wrong: usize, budget: usize },
+    #[error(
+        "what normal life has shown could not be read: nothing is denied by itself while {aside} is there"
+    )]
+    Unremembered { aside: PathBuf },
     #[error("no entry has the uid {uid}")]
     NoEntry { uid: String },
     #[error("entry {uid} is an operator's own; only automatic entries can be wrong")]

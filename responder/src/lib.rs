@@ -23,6 +23,7 @@ pub mod grounds;
 pub mod hold;
 #[cfg(feature = "kernel")]
 pub mod hooks;
+mod keeper;
 #[cfg(feature = "kernel")]
 mod kernel;
 pub mod ledger;
@@ -47,13 +48,15 @@ mod wire;
 
 pub use entry::Request;
 pub use error::{Error, Refusal};
+pub use keeper::Keeper;
 #[cfg(feature = "kernel")]
 pub use kernel::now;
 pub use ledger::By;
 pub use limits::{Breaker, Limits};
 #[cfg(feature = "kernel")]
 pub use responder::{
-    Alarm, DIRECTORY, Loaded, Options, Responder, Wronged, disarm, ordered, remove_pins, survey,
+    Alarm, DIRECTORY, Loaded, Options, Responder, Stopped, Wronged, disarm, ordered, remove_pins,
+    survey,
 };
 
 /// One reading of both clocks.

@@ -356,11 +356,11 @@ fn a_clean_stop_lifts_everything_unless_it_is_told_to_keep() {
     let connect = format!("connect {}", sink.address);
     let mut puppet = Puppet::new();
     bench.deny(peer("127.67.8.1", 32), 60);
-    bench.responder.take().unwrap().stop(true).unwrap();
+    bench.responder.take().unwrap().stop(true).whole().unwrap();
     assert_eq!(puppet.tell(&connect), Err(EPERM));
     let next = Responder::start(bench.options.clone()).unwrap();
     disarm(&bench.options.directory, &bench.options.ledger, BY).unwrap();
-    let lifted = next.stop(false).unwrap();
+    let lifted = next.stop(false).whole().unwrap();
     assert_eq!(lifted.len(), 1);
     assert!(!bench.options.directory.exists());
     assert_eq!(puppet.tell(&connect), ok());
@@ -370,11 +370,11 @@ fn a_clean_stop_lifts_everything_unless_it_is_told_to_keep() {
     ));
     // Nothing is kept for no entry.
     bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
-    bench.responder.take().unwrap().stop(true).unwrap();
+    bench.responder.take().unwrap().stop(true).whole().unwrap();
     assert!(!bench.options.directory.exists());
     // The kill switch that was thrown stays thrown.
     let mut next = Responder::start(bench.options.clone()).unwrap();
     assert!(!next.adopted() && !next.is_armed().unwrap());
     next.arm().unwrap();
-    next.stop(false).unwrap();
+    next.stop(false).whole().unwrap();
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::fs;
+use std::{fs, io::Write};
 
 use common::{
     Bench, Cgroup, EPERM, Puppet, Sink, copy_of_self, eventually, ok, operator, peer, subject,
@@ -194,7 +194,7 @@ fn modes_and_allowed_addresses_outlive_stops_kills_and_reboots() {
     assert_eq!(start(&mut bench), (Mode::Enforce, Mode::Monitor));
     // A reboot takes the pins; the ledger may have been rotated away by then. What is said at the
     // start holds where it is less than the default, not over a workload's own, and isn't kept.
-    bench.responder.take().unwrap().stop(false).unwrap();
+    bench.responder.take().unwrap().stop(false).whole().unwrap();
     fs::remove_file(&bench.options.ledger).unwrap();
     bench.options.mode_now = Some(Mode::Observe);
     assert_eq!(start(&mut bench), (Mode::Enforce, Mode::Observe));
@@ -203,7 +203,7 @@ fn modes_and_allowed_addresses_outlive_stops_kills_and_reboots() {
     assert_eq!(puppet.tell(&connect), ok(), "it is allowed still");
     bench.get().allow(peer("127.70.4.0", 24), false).unwrap();
     assert_eq!(puppet.tell(&connect), Err(EPERM));
-    bench.responder.take().unwrap().stop(false).unwrap();
+    bench.responder.take().unwrap().stop(false).whole().unwrap();
     bench.options.mode_now = None;
     assert_eq!(start(&mut bench), (Mode::Enforce, Mode::Monitor));
     // Orders that can't be read are not guessed.
@@ -335,6 +335,108 @@ fn what_a_killed_daemon_leaves_follows_forks_and_execs_and_expires_by_itself() {
     assert_eq!(gone, [(Action::Unblock, &*short, "expired unattended")]);
     assert_eq!(offender.tell(&connect[2]), Err(EPERM));
     drop((offender, other));
+}
+
+/// A file system of 1 MiB, in memory.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn mount() -> Self {
+        let disk = Self(tempfile::tempdir().unwrap());
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(disk.0.path());
+        assert!(mount.status().unwrap().success());
+        disk
+    }
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.path().join("filler")).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn on_a_full_disk_a_stop_lifts_everything_and_says_what_was_not_written() {
+    let mut bench = Bench::idle("full");
+    let disk = Disk::mount();
+    bench.options.ledger = disk.0.path().join("ledger.jsonl");
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    let sink = Sink::tcp("127.70.8.1");
+    let connect = format!("connect {}", sink.address);
+    let mut puppet = Puppet::new();
+    bench.deny(peer("127.70.8.1", 32), 60);
+    let target = tree(&mut bench, &puppet);
+    bench.deny(target, 60);
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    eventually("the ledger is written", || bench.get().ledger().written().waiting == 0);
+    disk.fill();
+    // An order is done, and its giver is told that it is not on the disk; what was lifted is told, too.
+    bench.get().set_mode(Workload::new("web"), Mode::Monitor).unwrap_err();
+    assert_eq!(bench.get().mode(&Workload::new("web")), Mode::Monitor);
+    assert!(bench.get().take_notices().iter().any(|one| one.contains("a restart forgets")));
+    bench.get().tick(now()).unwrap();
+    let stopped = bench.responder.take().unwrap().stop(false);
+    assert!(stopped.failed.is_some());
+    assert_eq!(stopped.reports.iter().filter(|one| one.action == Action::Unblock).count(), 2);
+    assert_eq!(puppet.tell(&connect), ok());
+    assert!(!bench.options.directory.exists());
+}
+
+#[test]
+fn a_disk_that_stands_still_holds_up_no_decision() {
+    let mut bench = Bench::new("still");
+    // Who writes waits here until somebody reads.
+    for file in ["responder.new", "remembered.new"] {
+        let path = bench.options.ledger.with_file_name(file);
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    }
+    let begun = std::time::Instant::now();
+    let workload = Workload::new("web");
+    for minute in 0..120 {
+        bench.get().watch(later(60 * minute), 60, [&workload]);
+    }
+    bench.get().set_mode(workload.clone(), Mode::Enforce).unwrap();
+    let (_puppet, entry) = enforced(&mut bench, "web");
+    // Past the limit the breaker trips, which is to be kept.
+    for _ in 0..20 {
+        drop(enforced(&mut bench, "web"));
+    }
+    assert_eq!(bench.get().tripped(), [&workload]);
+    assert!(bench.get().remove(&entry.uid, "a test").unwrap().is_some());
+    for seconds in 0..70 {
+        bench.get().tick(later(seconds)).unwrap();
+    }
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+}
+
+#[test]
+fn what_normal_life_has_shown_and_can_not_be_read_denies_nothing_by_itself_until_somebody_says_so()
+{
+    let mut bench = Bench::idle("unread");
+    let remembered = bench.options.ledger.with_file_name("remembered.json");
+    // Larger than any that is read.
+    fs::File::create(&remembered).unwrap().set_len(65 << 20).unwrap();
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    let alarms = bench.get().take_alarms();
+    assert!(alarms.len() == 1 && alarms[0].reason.contains("remembered.bad"), "{alarms:?}");
+    let puppet = Puppet::new();
+    let target = tree(&mut bench, &puppet);
+    let unread = |bench: &mut Bench| {
+        let refused = bench.get().deny(automatic("web", target.clone()));
+        matches!(refused, Err(Refusal::Unremembered { .. }))
+    };
+    assert!(unread(&mut bench));
+    bench.deny(peer("127.70.9.1", 32), 60);
+    bench.responder = None;
+    bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+    assert!(unread(&mut bench), "a restart doesn't make it good");
+    fs::remove_file(remembered.with_extension("bad")).unwrap();
+    bench.get().deny(automatic("web", target.clone())).unwrap();
 }
 
 #[test]

@@ -184,15 +184,9 @@ impl Actor {
     }
 
     /// Adds an epoch to what was seen of the week.
-    pub fn watch(
-        &mut self,
-        seconds: u32,
-        workloads: &BTreeSet<&Workload>,
-        reporter: &mut Reporter,
-    ) {
-        let Some(responder) = &mut self.responder else { return };
-        if let Err(why) = responder.watch(now(), seconds, workloads.iter().copied()) {
-            reporter.warn(&format!("the hours that were seen are not saved: {why}"));
+    pub fn watch(&mut self, seconds: u32, workloads: &BTreeSet<&Workload>) {
+        if let Some(responder) = &mut self.responder {
+            responder.watch(now(), seconds, workloads.iter().copied());
         }
     }
 
@@ -458,13 +452,12 @@ impl Actor {
                     "{live} entries stay in the kernel until they expire; `hedgerow disarm` ends them"
                 ));
             }
-            match responder.stop(keep) {
-                Ok(lifted) => {
-                    for remediation in lifted {
-                        reporter.remediation(&remediation);
-                    }
-                }
-                Err(why) => reporter.warn(&format!("entries could not be lifted: {why}")),
+            let stopped = responder.stop(keep);
+            for remediation in stopped.reports {
+                reporter.remediation(&remediation);
+            }
+            if let Some(why) = stopped.failed {
+                reporter.warn(&format!("not all could be lifted or written: {why}"));
             }
         }
     }

@@ -48,6 +48,7 @@ impl Daemon {
         if let Some(responder) = &mut self.actor.responder {
             responder.ordered_by(None);
         }
+        self.kept.settle_orders(&mut self.reporter);
         self.raise();
         answered
     }
@@ -392,8 +393,8 @@ impl Daemon {
         // A command may run in another directory.
         let state = self.config.state.canonicalize().map_err(|why| why.to_string())?;
         let path = state.join(MODEL);
-        model.save(&path).map_err(|why| format!("the model was not saved: {why}"))?;
-        self.engine.saved_as(&model).map_err(|why| why.to_string())?;
+        self.kept.model(model, path.clone());
+        self.kept.model_is_there(&mut self.engine)?;
         let budget_per_day = self.config.budget_per_day;
         Ok(ModelNow { path, now_boot_ns: now().boot_ns, budget_per_day })
     }
@@ -423,9 +424,7 @@ impl Daemon {
     }
 
     fn keep_orders(&mut self) {
-        if let Err(why) = self.orders.save() {
-            self.reporter.warn(&format!("orders hold in this run only: {why:#}"));
-        }
+        self.kept.orders(self.orders.clone());
     }
 }
 

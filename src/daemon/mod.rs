@@ -1,13 +1,14 @@
 //! The daemon: sensors, engine, responder and sinks on one screen.
 //!
-//! One loop owns engine and responder and never waits for a sink: findings go to bounded queues of
-//! threads that deliver them, captures to a thread that writes them.
+//! One loop owns engine and responder and never waits for a sink, nor for the disk: findings go to bounded
+//! queues of threads that deliver them, captures to a thread that writes them, and so does what is kept.
 
 mod act;
 mod alarm;
 mod answer;
 mod capture;
 mod heartbeat;
+mod kept;
 mod measure;
 mod named;
 mod orders;
@@ -48,6 +49,7 @@ pub use self::used::processes;
 use self::{
     act::{Actor, Done},
     heartbeat::Heart,
+    kept::Kept,
     named::Called,
     pulse::Pulse,
     recorder::Recorder,
@@ -88,6 +90,7 @@ struct Daemon {
     actor: Actor,
     reporter: Reporter,
     orders: Orders,
+    kept: Kept,
     seen: Seen,
     pulse: Pulse,
     recorder: Recorder,
@@ -199,6 +202,7 @@ impl Daemon {
         if let Some(responder) = &self.actor.responder {
             self.ledger.see(responder.ledger().written().waiting);
         }
+        self.kept.sweep(&mut self.engine, &mut self.reporter);
         self.reporter.sweep();
         self.beat();
         for said in self.unread.take_untold().into_iter().chain(self.uses.take_untold()) {
@@ -309,7 +313,7 @@ impl Daemon {
             _ => None,
         });
         let workloads = windows.flatten().map(|window| &window.subject.workload).collect();
-        self.actor.watch(EPOCH_SECONDS as u32, &workloads, &mut self.reporter);
+        self.actor.watch(EPOCH_SECONDS as u32, &workloads);
     }
 
     /// Tells what somebody else changed of the sensor or of the deny maps.
@@ -427,19 +431,12 @@ impl Daemon {
 
     fn save(&mut self) -> anyhow::Result<()> {
         let Some(model) = self.engine.save()? else { return Ok(()) };
-        let path = self.config.state.join(MODEL);
-        match model.save(&path) {
-            Ok(()) => {
-                self.engine.saved_as(&model)?;
-                self.reporter.saved(&path);
-            }
-            // A full disk must not end detection: it goes on with what is in memory.
-            Err(why) => self.reporter.warn(&format!("the model was not saved: {why}")),
-        }
+        self.kept.model(model, self.config.state.join(MODEL));
         Ok(())
     }
 
-    /// Detaches everything that counts, lifts entries where it is stopped by hand, delivers what waits, and sums up.
+    /// Detaches everything that counts, lifts entries where it is stopped by hand, and only then writes,
+    /// delivers what waits, and sums up: nobody stays denied because a disk is full or stands still.
     fn stop(
         mut self,
         probe: Probe,
@@ -454,6 +451,12 @@ impl Daemon {
         let stats = self.sensor.stats().ok();
         let stopped = probe.stop().map_err(Failure::host);
         drop(drain.map(std::thread::JoinHandle::join));
+        // A fault or a restart must not free whom somebody denied.
+        let by_hand = match &ended {
+            Ok(signal) => signal.is_some_and(host::is_by_hand),
+            Err(why) => why.is::<Unread>() && outlets::is_of_a_person(libc::STDOUT_FILENO),
+        };
+        self.actor.stop(self.config.keep_entries || !by_hand, &mut self.reporter);
         self.uses.stop();
         for said in self.uses.take_untold() {
             self.reporter.warn(&said);
@@ -465,13 +468,8 @@ impl Daemon {
                 self.reporter.finding(&finding);
             }
         }
-        self.save()?;
-        // A fault or a restart must not free whom somebody denied.
-        let by_hand = match &ended {
-            Ok(signal) => signal.is_some_and(host::is_by_hand),
-            Err(why) => why.is::<Unread>() && outlets::is_of_a_person(libc::STDOUT_FILENO),
-        };
-        self.actor.stop(self.config.keep_entries || !by_hand, &mut self.reporter);
+        let saved = self.save();
+        self.kept.finish(&mut self.engine, &mut self.reporter);
         if let Some(capture) = self.capture.take() {
             let (status, dropped, failure) = capture.finish();
             if let Some(failure) = failure {
@@ -481,6 +479,7 @@ impl Daemon {
         }
         self.reporter.summary(&self.engine, stats);
         ended?;
+        saved?;
         Ok(stopped?)
     }
 }

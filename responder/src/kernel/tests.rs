@@ -168,6 +168,7 @@ fn decoys_trip_the_breaker_for_wide_entries_and_shield_no_narrow_offender() {
     assert_eq!(alarms.len(), 1, "told once: {alarms:?}");
     assert!(alarms[0].reason.contains("narrow ones go on"), "{alarms:?}");
     // What is wide waits for an operator, also what was held before, and after a restart.
+    bench.responder.settle();
     let options = bench.options.clone();
     let due_boot_ns = bench.responder.holds()[0].due_boot_ns;
     bench.responder.tick(crate::Now { boot_ns: due_boot_ns, ..now() }).unwrap();

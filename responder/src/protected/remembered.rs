@@ -6,8 +6,7 @@ use std::{
     fs,
     io::ErrorKind,
     net::IpAddr,
-    path::Path,
-    thread::JoinHandle,
+    path::{Path, PathBuf},
 };
 
 use hedgerow_event::{FileKey, Workload};
@@ -83,6 +82,21 @@ impl Remembered {
         Ok(read)
     }
 
+    /// Reads the file, and says why nothing may be denied by itself where that is so: what can't be read is
+    /// set aside, and speaks as long as it lies there.
+    ///
+    /// # Errors
+    /// It can't be set aside either.
+    pub(crate) fn recall(path: &Path) -> Result<(Self, Option<String>), Error> {
+        let why = match Self::load(path) {
+            Ok(known) => return Ok((known, aside(path).exists().then(|| waits(path)))),
+            Err(why) => why,
+        };
+        fs::rename(path, aside(path))
+            .map_err(Error::io(format!("{why}; can't set it aside either")))?;
+        Ok((Self::default(), Some(format!("{why}; {}", waits(path)))))
+    }
+
     pub(crate) fn save(&self, path: &Path) -> Result<(), Error> {
         let failed = Error::io(format!("can't write {}", path.display()));
         match serde_json::to_vec(self) {
@@ -92,10 +106,29 @@ impl Remembered {
     }
 }
 
+/// Where a file goes that can't be read.
+pub(crate) fn aside(path: &Path) -> PathBuf {
+    path.with_extension("bad")
+}
+
+fn waits(path: &Path) -> String {
+    format!(
+        "nothing is denied by itself while {} is there: put a good {} in its place and remove it, or learn \
+         anew",
+        aside(path).display(),
+        path.display()
+    )
+}
+
 impl ProtectedSet {
     /// A copy of what is worth keeping, if anything is new since the last one.
     pub(crate) fn remember(&mut self) -> Option<Remembered> {
         std::mem::take(&mut self.changed).then(|| self.remembered())
+    }
+
+    /// The last copy was not kept.
+    pub(crate) fn not_kept(&mut self) {
+        self.changed = true;
     }
 
     /// A copy of it, new or not.
@@ -151,40 +184,6 @@ impl ProtectedSet {
         self.overflowed_bytes = 0;
         self.all_overflowed = false;
         self.changed = true;
-    }
-}
-
-/// Writes on a thread of its own, one file at a time: the loop waits for no disk.
-#[derive(Debug, Default)]
-pub(crate) struct Keeper {
-    writing: Option<JoinHandle<Result<(), Error>>>,
-}
-
-impl Keeper {
-    /// Nothing is being written.
-    pub fn is_idle(&self) -> bool {
-        self.writing.as_ref().is_none_or(JoinHandle::is_finished)
-    }
-
-    /// What came of the last one.
-    pub fn result(&mut self) -> Result<(), Error> {
-        let done = self.writing.take_if(|writing| writing.is_finished());
-        done.and_then(|done| done.join().ok()).unwrap_or(Ok(()))
-    }
-
-    pub fn write(&mut self, known: Remembered, path: &Path) -> Result<(), Error> {
-        let to = path.to_owned();
-        let thread = std::thread::Builder::new().name("remember".into());
-        let writing = thread.spawn(move || known.save(&to));
-        self.writing = Some(writing.map_err(Error::io("can't start a thread"))?);
-        Ok(())
-    }
-
-    /// Waits for the thread, so that the last word is the newest.
-    pub fn finish(&mut self) {
-        if let Some(writing) = self.writing.take() {
-            drop(writing.join());
-        }
     }
 }
 
@@ -277,6 +276,24 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn what_can_not_be_read_is_set_aside_and_speaks_while_it_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("remembered.json");
+        let recalled = || Remembered::recall(&path).unwrap();
+        assert_eq!(recalled(), (Remembered::default(), None));
+        // Larger than any that is read.
+        fs::File::create(&path).unwrap().set_len(BYTES_MAX + 1).unwrap();
+        let (known, why) = recalled();
+        assert_eq!(known, Remembered::default());
+        assert!(why.unwrap().contains("remembered.bad"));
+        assert!(!path.exists() && aside(&path).exists());
+        Remembered::default().save(&path).unwrap();
+        assert!(recalled().1.is_some(), "a restart doesn't make it good");
+        fs::remove_file(aside(&path)).unwrap();
+        assert_eq!(recalled().1, None);
     }
 
     #[test]

@@ -138,14 +138,11 @@ impl Responder {
         now: Now,
     ) -> Result<(), Error> {
         if self.breaker.trip(workload) {
-            let mut reason = why.to_string();
+            let reason = why.to_string();
             let decision =
                 Decision::Breaker { workload: workload.to_string(), reason: reason.clone() };
             self.log(now, decision);
-            // What is in force doesn't hang on the disk.
-            if let Err(error) = self.save() {
-                reason += &format!("; a restart forgets it: {error}");
-            }
+            self.save();
             self.alarms.push(Alarm { workload: workload.clone(), reason });
         }
         Ok(())

@@ -13,7 +13,7 @@ use crate::{
     grounds::{self, Grounds, Seen},
     kernel::{self, Insert},
     ledger::Decision,
-    standing::{self, Standing, set_marker},
+    standing::Standing,
     target::same,
 };
 
@@ -57,8 +57,7 @@ impl Responder {
         self.log(now, Decision::Mode { workload: workload.to_string(), mode });
         self.standing.modes.insert(workload.clone(), mode);
         let reports = self.apply_mode(&workload, mode, now)?;
-        self.save()?;
-        Ok(reports)
+        self.save_order(reports)
     }
 
     /// Sets the mode of all workloads, those that had one of their own included, and forgives wrong
@@ -89,8 +88,7 @@ impl Responder {
         for workload in workloads {
             reports.extend(self.apply_mode(&workload, self.mode(&workload), now)?);
         }
-        self.save()?;
-        Ok(reports)
+        self.save_order(reports)
     }
 
     fn apply_mode(
@@ -133,39 +131,20 @@ impl Responder {
     }
 
     /// Adds what was watched of the week, see [`crate::coverage`].
-    ///
-    /// # Errors
-    /// The file of orders can't be written.
     pub fn watch<'a>(
         &mut self,
         now: Now,
         seconds: u32,
         workloads: impl IntoIterator<Item = &'a Workload>,
-    ) -> Result<(), Error> {
+    ) {
         let Standing { coverage, modes, .. } = &mut self.standing;
-        match coverage.watch(now.wall_ns, seconds, workloads, |one| modes.contains_key(one)) {
-            true => self.save(),
-            false => Ok(()),
+        if coverage.watch(now.wall_ns, seconds, workloads, |one| modes.contains_key(one)) {
+            self.save();
         }
     }
 
     pub fn coverage(&self) -> &Coverage {
         &self.standing.coverage
-    }
-
-    /// What is learned anew has seen no hour of the week yet, and has no baseline.
-    ///
-    /// # Errors
-    /// The file of orders can't be written.
-    pub fn forget_learned(&mut self) -> Result<(), Error> {
-        self.standing.coverage = Coverage::default();
-        self.protected.forget_baseline();
-        self.save()
-    }
-
-    pub(super) fn save(&mut self) -> Result<(), Error> {
-        self.standing.tripped = self.breaker.tripped().clone();
-        self.standing.save(&self.options.standing())
     }
 
     /// Lets a peer, a program or a cgroup through whatever entry says otherwise, or no longer.
@@ -188,7 +167,7 @@ impl Responder {
         if !is_scoped(&target) {
             self.standing.allowed.retain(|other| !same(other, &target));
             self.standing.allowed.extend(allowed.then(|| target.clone()));
-            self.save()?;
+            self.save_order(Vec::new())?;
         }
         self.log(kernel::now(), Decision::Allow { target, allowed });
         Ok(())
@@ -209,45 +188,5 @@ impl Responder {
     /// The kernel fails.
     pub fn is_armed(&self) -> Result<bool, Error> {
         self.kernel.maps.is_armed()
-    }
-
-    /// Throws the kill switch: every deny program lets everything pass until [`Self::arm`], also
-    /// over a stop and start.
-    ///
-    /// # Errors
-    /// The kernel or the ledger fails.
-    pub fn disarm(&mut self) -> Result<(), Error> {
-        self.kernel.maps.set_armed(false)?;
-        self.note_armed()
-    }
-
-    /// Lets live entries act again.
-    ///
-    /// # Errors
-    /// The kernel or the ledger fails.
-    pub fn arm(&mut self) -> Result<(), Error> {
-        // What was thrown a moment ago has a line of its own.
-        self.note_armed()?;
-        set_marker(&super::disarmed(&self.options.ledger), false)?;
-        self.kernel.maps.set_armed(true)?;
-        self.note_armed()
-    }
-
-    /// Writes the kill switch down where it was thrown since: no stop, start or reboot undoes it.
-    pub(super) fn note_armed(&mut self) -> Result<(), Error> {
-        let armed = self.is_armed()?;
-        if armed == self.armed {
-            return Ok(());
-        }
-        self.armed = armed;
-        let marker = super::disarmed(&self.options.ledger);
-        set_marker(&marker, !armed)?;
-        let ordered = self.by;
-        if !armed {
-            self.by = standing::who_disarmed(&marker);
-        }
-        self.log(kernel::now(), Decision::Armed { armed });
-        self.by = ordered;
-        Ok(())
     }
 }

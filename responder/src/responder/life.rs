@@ -13,9 +13,6 @@ use crate::{
     sockets::Denied,
 };
 
-/// What normal life has shown is saved after so many ticks, where anything is new.
-const REMEMBER_TICKS: u32 = 60;
-
 impl Responder {
     pub(super) fn install(
         &mut self,
@@ -134,9 +131,9 @@ impl Responder {
         let unexplained =
             !self.is_armed()? && self.armed && !disarmed(&self.options.ledger).exists();
         if std::mem::replace(&mut self.thrown, unexplained) || !unexplained {
-            self.note_armed()?;
+            self.see_armed()?;
         }
-        self.remember()?;
+        self.keep();
         let mut reports = std::mem::take(&mut self.pending);
         reports.extend(self.install_due(now)?);
         let ids: Vec<u64> = self.entries.keys().copied().collect();
@@ -167,20 +164,5 @@ impl Responder {
             }
         }
         Ok(reports)
-    }
-
-    /// Keeps what normal life has shown over a restart.
-    fn remember(&mut self) -> Result<(), Error> {
-        self.unsaved_ticks += 1;
-        if self.unsaved_ticks < REMEMBER_TICKS || !self.keeper.is_idle() {
-            return Ok(());
-        }
-        self.unsaved_ticks = 0;
-        // Of a full disk the ledger speaks; nothing that is in force hangs on this file.
-        drop(self.keeper.result());
-        match self.protected.remember() {
-            Some(known) => self.keeper.write(known, &self.options.remembered()),
-            None => Ok(()),
-        }
     }
 }

@@ -4,6 +4,7 @@
 mod admit;
 mod control;
 mod hold;
+mod keep;
 mod life;
 mod options;
 mod takeover;
@@ -24,13 +25,12 @@ use crate::{
     ledger::{By, Decision, Ledger, Line},
     limits::Breaker,
     own::Own,
-    protected::{
-        ProtectedSet,
-        remembered::{Keeper, Remembered},
-    },
+    protected::{ProtectedSet, remembered::Remembered},
     spent::Spent,
     standing::Standing,
 };
+use keep::Kept;
+pub use keep::Stopped;
 use options::disarmed;
 pub use options::{DIRECTORY, Options, ordered};
 pub use wrong::Wronged;
@@ -68,9 +68,9 @@ pub struct Responder {
     allowed: Vec<Target>,
     breaker: Breaker,
     protected: ProtectedSet,
-    keeper: Keeper,
-    /// Ticks since that was last looked at.
-    unsaved_ticks: u32,
+    /// It could not be read at the start.
+    forgot: bool,
+    kept: Kept,
     own: Own,
     /// What only a fresh finding may open again.
     spent: Spent,
@@ -129,7 +129,8 @@ impl Responder {
         let standing = Standing::load(&options.standing())?;
         let breaker = Breaker::remembering(standing.tripped.clone());
         let mut protected = ProtectedSet::default();
-        protected.recall(Remembered::load(&options.remembered())?);
+        let (known, unread) = Remembered::recall(&options.remembered())?;
+        protected.recall(known);
         let mut responder = Self {
             kernel,
             ledger,
@@ -141,8 +142,8 @@ impl Responder {
             allowed: Vec::new(),
             breaker,
             protected,
-            keeper: Keeper::default(),
-            unsaved_ticks: 0,
+            forgot: unread.is_some(),
+            kept: Kept::default(),
             spent: Spent::default(),
             ended: Ended::default(),
             by: None,
@@ -150,7 +151,10 @@ impl Responder {
             thrown: false,
             own: Own::read(&kernel::cgroup_root()?),
             pending: Vec::new(),
-            alarms: Vec::new(),
+            alarms: unread
+                .map(|reason| Alarm { workload: Workload::host(), reason })
+                .into_iter()
+                .collect(),
             noticed: (0, 0, 0),
         };
         let path = std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned());
@@ -230,42 +234,17 @@ impl Responder {
         self.kernel.start_of(tgid)
     }
 
-    /// A clean stop. With `keep` live entries, the programs and pins stay, and entries expire by
-    /// themselves; otherwise, and where there is no entry, everything is lifted, detached and unpinned.
-    ///
-    /// # Errors
-    /// The kernel or the ledger fails.
-    pub fn stop(mut self, keep: bool) -> Result<Vec<Remediation>, Error> {
-        self.note_armed()?;
-        self.save()?;
-        self.keeper.finish();
-        if let Some(known) = self.protected.remember() {
-            known.save(&self.options.remembered())?;
-        }
-        self.withdraw_all(None, "Hedgerow stopped")?;
-        let mut reports = std::mem::take(&mut self.pending);
-        if !keep || self.entries.is_empty() {
-            let now = kernel::now();
-            let ids: Vec<u64> = self.entries.keys().copied().collect();
-            for id in ids {
-                reports.push(self.lift(id, now, "Hedgerow stopped")?);
-            }
-            self.kernel.remove()?;
-        }
-        Ok(reports)
-    }
-
     /// What happened since the last call that an operator must hear of.
     pub fn take_alarms(&mut self) -> Vec<Alarm> {
         std::mem::take(&mut self.alarms)
     }
 
     /// What there was no time or no room for since the last call, for the log: each time that sockets
-    /// were too many, and once that files or workloads were.
+    /// were too many, once that files or workloads were, and what is not on the disk.
     pub fn take_notices(&mut self) -> Vec<String> {
         let (short, forgotten) = (self.kernel.cut_short(), self.protected.files_forgotten());
         let workloads = self.standing.coverage.forgotten();
-        let mut notices = Vec::new();
+        let mut notices = self.kept.take_notices();
         if short > self.noticed.0 {
             notices.push(format!(
                 "there are too many descriptors on this host to look at all of them in time ({short} \

@@ -25,7 +25,7 @@ impl Responder {
         if disarmed(&self.options.ledger).exists() {
             self.kernel.maps.set_armed(false)?;
         }
-        self.note_armed()?;
+        self.see_armed()?;
         for uid in explained.held {
             self.log_withdrawal(&uid, "Hedgerow ended while it waited", now);
         }

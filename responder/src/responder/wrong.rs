@@ -38,20 +38,27 @@ impl Responder {
             self.remove(uid, "an operator said that it is wrong")?.into_iter().collect();
         self.withdraw(uid, "an operator said that it is wrong")?;
         let wrong = Wrong { uid: uid.to_owned(), workload: workload.clone(), time_ns: now.wall_ns };
-        let was_halted = self.halted(now).is_some();
+        let was_halted = self.over_budget(now).is_some();
         let budget = self.options.limits.wrong;
         if refused && self.standing.add_wrong(wrong) {
             let counted = self.standing.wrong_now(now.wall_ns);
             let (uid, workload) = (uid.to_owned(), workload.to_string());
             self.log(now, Decision::Wrong { uid, workload, counted, budget });
         }
-        if let Some(halted) = self.halted(now).filter(|_| !was_halted) {
+        if let Some(halted) = self.over_budget(now).filter(|_| !was_halted) {
             let reason = halted.to_string();
             self.log(now, Decision::Halt { halted: true, reason: reason.clone() });
             self.alarms.push(Alarm { workload: workload.clone(), reason });
         }
         let mode = self.mode(&workload).min(Mode::Monitor);
-        reports.extend(self.set_mode(workload.clone(), mode)?);
+        match self.set_mode(workload.clone(), mode) {
+            Ok(changed) => reports.extend(changed),
+            Err(why) => {
+                // It was lifted all the same.
+                self.pending.extend(reports);
+                return Err(why.into());
+            }
+        }
         let counted = self.standing.wrong_now(now.wall_ns);
         Ok(Wronged { workload, mode, reports, counted, budget })
     }
@@ -98,13 +105,17 @@ impl Responder {
 
     /// Why there are no automatic entries at present.
     pub fn halted(&self, now: Now) -> Option<Refusal> {
+        self.over_budget(now).or_else(|| self.unremembered())
+    }
+
+    fn over_budget(&self, now: Now) -> Option<Refusal> {
         let (wrong, budget) = (self.standing.wrong_now(now.wall_ns), self.options.limits.wrong);
         (wrong > budget).then_some(Refusal::Halted { wrong, budget })
     }
 
     /// An operator's word for all workloads: what was wrong until now is forgiven.
     pub(super) fn forgive(&mut self, now: Now) -> Result<(), Error> {
-        if self.halted(now).is_some() {
+        if self.over_budget(now).is_some() {
             let reason = "an operator set the mode of all workloads".to_owned();
             self.log(now, Decision::Halt { halted: false, reason });
         }

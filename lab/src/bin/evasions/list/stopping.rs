@@ -1,6 +1,6 @@
 //! Holding the daemon up from a container.
 
-use super::{Part, deny, own, probe, row, unit, whole};
+use super::{Part, deny, own, partly, probe, row, unit, whole};
 
 pub const STOPPING: Part = Part {
     title: "Stopping the daemon from a container",
@@ -49,7 +49,58 @@ pub const STOPPING: Part = Part {
                     "ledger::tests::a_full_disk_holds_nobody_up_and_lines_come_when_there_is_room",
                 ),
                 unit("responder", "ledger::tests::its_size_is_capped_by_rotation"),
+                unit(
+                    "responder",
+                    "ledger::tests::a_new_file_that_can_not_be_made_costs_no_line_and_no_file_before",
+                ),
             ],
+        ),
+        row(
+            "a disk that is full or stands still under everything else",
+            &[
+                deny("standing", "a_disk_that_stands_still_holds_up_no_decision"),
+                deny(
+                    "standing",
+                    "on_a_full_disk_a_stop_lifts_everything_and_says_what_was_not_written",
+                ),
+                whole("scarce", "a_disk_that_stands_still_holds_up_no_window"),
+                unit(
+                    "sink",
+                    "jsonl::tests::a_new_file_that_can_not_be_made_costs_none_of_the_others",
+                ),
+            ],
+        ),
+        partly(
+            "a fork bomb that leaves no thread",
+            &[whole(
+                "scarce",
+                "without_a_thread_to_be_had_windows_close_entries_refuse_and_a_stop_lifts_them",
+            )],
+            "sockets that stand are not destroyed then, their packets are dropped",
+        ),
+        row(
+            "names so long that a file of the state can't be read back",
+            &[
+                unit(
+                    "responder",
+                    "protected::remembered::tests::files_that_a_flood_of_long_names_ran_are_read_back",
+                ),
+                unit(
+                    "responder",
+                    "protected::remembered::tests::peers_of_a_flood_of_long_names_are_read_back_and_what_found_no_room_is_no_target",
+                ),
+                deny(
+                    "standing",
+                    "what_normal_life_has_shown_and_can_not_be_read_denies_nothing_by_itself_until_somebody_says_so",
+                ),
+            ],
+        ),
+        row(
+            "so many workloads that a new one can never be enforced",
+            &[unit(
+                "responder",
+                "coverage::tests::a_flood_of_names_costs_who_makes_it_and_who_comes_later_has_its_week",
+            )],
         ),
         row(
             "/proc/PID/cmdline hangs, or a container's description",

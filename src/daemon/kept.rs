@@ -1,0 +1,116 @@
+//! What the loop has written to the state directory, without waiting for the disk.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use hedgerow_detect::{
+    Engine,
+    file::{FileError, ModelFile},
+};
+use hedgerow_responder::Keeper;
+
+use super::{Orders, report::Reporter};
+
+/// Who orders something, or asks for the model, waits so long for the disk.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The end waits so long for each, when everything is detached and lifted.
+const LAST: Duration = Duration::from_secs(10);
+
+/// The files, and who writes them.
+#[derive(Debug, Default)]
+pub struct Kept {
+    model: Keeper<FileError>,
+    /// Where the model was saved to last.
+    path: PathBuf,
+    /// What is in that file by now, until the engine knows.
+    saved: Arc<Mutex<Option<ModelFile>>>,
+    orders: Keeper<anyhow::Error>,
+}
+
+impl Kept {
+    pub fn model(&mut self, model: ModelFile, path: PathBuf) {
+        self.path.clone_from(&path);
+        let saved = Arc::clone(&self.saved);
+        self.model.put(move || {
+            model.save(&path)?;
+            *saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(model);
+            Ok(())
+        });
+    }
+
+    /// Waits for the model that was put last.
+    ///
+    /// # Errors
+    /// It could not be written, or not in time.
+    pub fn model_is_there(&mut self, engine: &mut Engine) -> Result<(), String> {
+        match self.model.settle(PATIENCE) {
+            Some(Ok(())) => self.saved_as(engine).map_err(|why| why.to_string()),
+            Some(Err(why)) => Err(format!("the model was not saved: {why}")),
+            None => Err(format!("the model is not saved after {PATIENCE:?}; try again")),
+        }
+    }
+
+    pub fn orders(&mut self, orders: Orders) {
+        self.orders.put(move || orders.save());
+    }
+
+    /// Waits a moment for orders that were put, so that who gave one finds it in force after a crash, too.
+    pub fn settle_orders(&mut self, reporter: &mut Reporter) {
+        let done = self.orders.settle(PATIENCE);
+        tell_orders(done, reporter);
+    }
+
+    /// Tells what came of what was written.
+    pub fn sweep(&mut self, engine: &mut Engine, reporter: &mut Reporter) {
+        let (model, orders) = (self.model.poll(), self.orders.poll());
+        self.tell_model(model, engine, reporter);
+        tell_orders(orders, reporter);
+    }
+
+    /// Waits for all of it.
+    pub fn finish(&mut self, engine: &mut Engine, reporter: &mut Reporter) {
+        let late = [self.model.is_idle(), self.orders.is_idle()];
+        let (model, orders) = (self.model.finish(LAST), self.orders.finish(LAST));
+        for (was_idle, done, what) in
+            [(late[0], model.is_some(), "the model"), (late[1], orders.is_some(), "the orders")]
+        {
+            if !was_idle && !done {
+                reporter.warn(&format!("{what} were not written within {} s", LAST.as_secs()));
+            }
+        }
+        self.tell_model(model, engine, reporter);
+        tell_orders(orders, reporter);
+    }
+
+    /// Tells the engine what is in the file.
+    fn saved_as(&self, engine: &mut Engine) -> hedgerow_detect::Result<()> {
+        let saved = self.saved.lock().unwrap_or_else(PoisonError::into_inner).take();
+        saved.map_or(Ok(()), |model| engine.saved_as(&model))
+    }
+
+    fn tell_model(
+        &self,
+        done: Option<Result<(), FileError>>,
+        engine: &mut Engine,
+        reporter: &mut Reporter,
+    ) {
+        match done {
+            Some(Ok(())) => match self.saved_as(engine) {
+                Ok(()) => reporter.saved(&self.path),
+                Err(why) => reporter.warn(&format!("the digest of the model is not known: {why}")),
+            },
+            // A full disk must not end detection: it goes on with what is in memory.
+            Some(Err(why)) => reporter.warn(&format!("the model was not saved: {why}")),
+            None => {}
+        }
+    }
+}
+
+fn tell_orders(done: Option<anyhow::Result<()>>, reporter: &mut Reporter) {
+    if let Some(Err(why)) = done {
+        reporter.warn(&format!("orders hold in this run only: {why:#}"));
+    }
+}
