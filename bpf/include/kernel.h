@@ -299,7 +299,6 @@ struct bpf_iter__task_file {
 
 #pragma clang attribute pop
 
-#define PF_EXITING 0x00000004
 #define PF_IO_WORKER 0x00000010
 #define PF_KTHREAD 0x00200000
 

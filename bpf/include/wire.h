@@ -202,11 +202,9 @@ struct wire_header {
 _Static_assert(sizeof(struct wire_header) == 16, "wire_header");
 
 enum wire_actor_flags {
-	WIRE_ACTOR_COMPAT = 1, /* runs 32-bit system calls at the moment */
 	WIRE_ACTOR_UNKNOWN =
 		2,            /* a stranger to the sensor: tgid, tid and program are as read late */
 	WIRE_ACTOR_PROOF = 4, /* the marked child that proves the hooks */
-	WIRE_ACTOR_KTHREAD = 8,
 };
 
 /* The first process of the instance of a service that a process belongs to, see lineage.bpf.h. */

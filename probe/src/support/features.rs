@@ -17,8 +17,6 @@ pub enum Need {
     Sensing,
     /// A way to refuse is missing.
     Response,
-    /// Nothing: no hook rests on it today.
-    Unused,
 }
 
 /// One thing that a kernel may or may not do.
@@ -61,9 +59,9 @@ fn iterator(symbol: &'static str) -> io::Result<()> {
     traced(sys::BPF_TRACE_ITER, symbol)
 }
 
-fn lsm(attach: sys::bpf_attach_type, symbol: &'static str, returns: i32) -> io::Result<()> {
-    let program = sys::BPF_PROG_TYPE_LSM;
-    Tiny { program, attach, symbol: Some(symbol), returns }.load().map(drop)
+fn lsm(symbol: &'static str) -> io::Result<()> {
+    let (program, attach) = (sys::BPF_PROG_TYPE_LSM, sys::BPF_LSM_MAC);
+    Tiny { program, attach, symbol: Some(symbol), returns: 0 }.load().map(drop)
 }
 
 fn cgroup(program: sys::bpf_prog_type, attach: sys::bpf_attach_type) -> io::Result<()> {
@@ -113,15 +111,9 @@ fn packet_hooks() -> io::Result<()> {
         .map(|attach| cgroup(sys::BPF_PROG_TYPE_CGROUP_SKB, attach)))
 }
 
-fn tcx() -> io::Result<()> {
-    let program = sys::BPF_PROG_TYPE_SCHED_CLS;
-    let loaded = Tiny { program, ..Tiny::default() }.load()?;
-    load::device_link(&loaded, sys::BPF_TCX_INGRESS)
-}
-
-fn xdp() -> io::Result<()> {
-    let program = sys::BPF_PROG_TYPE_XDP;
-    Tiny { program, attach: sys::BPF_XDP, returns: 2, ..Tiny::default() }.load().map(drop)
+fn raw_tracepoint() -> io::Result<()> {
+    let program = sys::BPF_PROG_TYPE_RAW_TRACEPOINT;
+    Tiny { program, ..Tiny::default() }.load().map(drop)
 }
 
 const QUESTIONS: &[Question] = &[
@@ -142,9 +134,9 @@ const QUESTIONS: &[Question] = &[
     Question {
         name: "tracepoint_calls",
         need: Need::Required,
-        purpose: "system calls (tp_btf/sys_exit)",
+        purpose: "system calls (tp_btf/sys_exit, or raw_tp/sys_exit)",
         hint: "the kernel needs CONFIG_FTRACE_SYSCALLS and CONFIG_BPF_EVENTS",
-        ask: || tracepoint("sys_exit"),
+        ask: || tracepoint("sys_exit").or_else(|_| raw_tracepoint()),
     },
     Question {
         name: "tracepoint_processes",
@@ -168,16 +160,6 @@ const QUESTIONS: &[Question] = &[
         purpose: "io_uring requests, which make no system call",
         hint: "the kernel has no io_uring, or none that can be traced",
         ask: || tracepoint("io_uring_submit_req").or_else(|_| tracepoint("io_uring_submit_sqe")),
-    },
-    Question {
-        name: "raw_tracepoint",
-        need: Need::Unused,
-        purpose: "tracepoints without type information",
-        hint: OLD,
-        ask: || {
-            let program = sys::BPF_PROG_TYPE_RAW_TRACEPOINT;
-            Tiny { program, ..Tiny::default() }.load().map(drop)
-        },
     },
     Question {
         name: "socket_storage",
@@ -229,13 +211,6 @@ const QUESTIONS: &[Question] = &[
         ask: socket_use_fentry,
     },
     Question {
-        name: "socket_operations",
-        need: Need::Unused,
-        purpose: "callbacks of TCP (sockops)",
-        hint: OLD,
-        ask: || cgroup(sys::BPF_PROG_TYPE_SOCK_OPS, sys::BPF_CGROUP_SOCK_OPS),
-    },
-    Question {
         name: "cgroup_connect",
         need: Need::Response,
         purpose: "refusing connects and datagrams (cgroup/connect4, sendmsg4 and for IPv6)",
@@ -243,32 +218,11 @@ const QUESTIONS: &[Question] = &[
         ask: connect_hooks,
     },
     Question {
-        name: "cgroup_task_storage",
-        need: Need::Unused,
-        purpose: "process facts in cgroup hooks without a table of their own",
-        hint: "newer kernels only; a bounded table serves",
-        ask: || load::helper(sys::BPF_PROG_TYPE_CGROUP_SOCK_ADDR, sys::BPF_FUNC_task_storage_get),
-    },
-    Question {
         name: "lpm_trie",
         need: Need::Response,
         purpose: "refusing address prefixes",
         hint: OLD,
         ask: || load::map_type(sys::BPF_MAP_TYPE_LPM_TRIE),
-    },
-    Question {
-        name: "xdp",
-        need: Need::Unused,
-        purpose: "dropping packets before the stack",
-        hint: OLD,
-        ask: xdp,
-    },
-    Question {
-        name: "tcx",
-        need: Need::Unused,
-        purpose: "dropping packets at the device, with a link",
-        hint: "6.6 and newer; XDP and cgroup_skb serve",
-        ask: tcx,
     },
     Question {
         name: "send_signal",
@@ -282,17 +236,7 @@ const QUESTIONS: &[Question] = &[
         need: Need::Response,
         purpose: "refusing exec, maps and sockets of other families (LSM hooks)",
         hint: "boot with `lsm=...,bpf`; where bpf is listed already, a policy forbids it",
-        ask: || {
-            let hooks = ["bprm_check_security", "mmap_file", "socket_create"];
-            all(hooks.map(|hook| lsm(sys::BPF_LSM_MAC, hook, 0)))
-        },
-    },
-    Question {
-        name: "lsm_cgroup",
-        need: Need::Unused,
-        purpose: "LSM hooks of single cgroups",
-        hint: "boot with `lsm=...,bpf`; where bpf is listed already, a policy forbids it",
-        ask: || lsm(sys::BPF_LSM_CGROUP, "socket_connect", 1),
+        ask: || all(["bprm_check_security", "mmap_file", "socket_create"].map(lsm)),
     },
 ];
 

@@ -4,7 +4,7 @@
 use std::{
     ffi::CString,
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{FromRawFd, OwnedFd},
 };
 
 use libbpf_rs::libbpf_sys as sys;
@@ -71,18 +71,6 @@ pub(super) fn helper(program: sys::bpf_prog_type, helper: sys::bpf_func_id) -> i
 pub(super) fn map_type(map: sys::bpf_map_type) -> io::Result<()> {
     // SAFETY: no options are passed.
     answer(unsafe { sys::libbpf_probe_bpf_map_type(map, std::ptr::null()) })
-}
-
-/// Whether a link of this kind to a network device is known, asked for a device that there is not:
-/// nothing is attached.
-pub(super) fn device_link(program: &OwnedFd, attach: sys::bpf_attach_type) -> io::Result<()> {
-    // SAFETY: no options are passed; the descriptor is open.
-    let fd =
-        unsafe { sys::bpf_link_create(program.as_raw_fd(), i32::MAX, attach, std::ptr::null()) };
-    match owned(fd) {
-        Err(error) if error.raw_os_error() != Some(libc::ENODEV) => Err(error),
-        _ => Ok(()),
-    }
 }
 
 fn answer(result: i32) -> io::Result<()> {
