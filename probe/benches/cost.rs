@@ -12,8 +12,8 @@ use std::{
 };
 
 use hedgerow_bpf::bench::BenchSkelBuilder;
-use hedgerow_event::Subject;
-use hedgerow_probe::{Control, Grams, Item, Options, Probe, identity::Resolver};
+use hedgerow_event::{GramReport, Subject};
+use hedgerow_probe::{Control, Item, Options, Positions, Probe, identity::Resolver};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 
 const CALLS: u64 = 280_000;
@@ -79,7 +79,7 @@ fn with_empty_probe() -> [f64; 2] {
 }
 
 /// What was unseen, window by window.
-type Reports = Arc<std::sync::Mutex<Vec<(Arc<Subject>, Grams)>>>;
+type Reports = Arc<std::sync::Mutex<Vec<GramReport>>>;
 
 struct Running {
     probe: Probe,
@@ -101,7 +101,7 @@ impl Running {
         let collector = std::thread::spawn(move || {
             for item in receiver {
                 if let Item::Grams(report) = item {
-                    into.lock().unwrap().push((report.subject, report.grams));
+                    into.lock().unwrap().push(report);
                 }
             }
         });
@@ -121,15 +121,15 @@ impl Running {
             std::thread::sleep(Duration::from_millis(100));
             let all = self.grams.lock().unwrap();
             let ours =
-                all.iter().filter(|(subject, _)| Some(&*subject.program.path) == us.to_str());
-            let learned =
-                ours.fold(None, |sum: Option<(Arc<Subject>, Grams)>, (subject, grams)| {
-                    let mut sum = sum.unwrap_or_else(|| (Arc::clone(subject), Grams::default()));
-                    sum.1.grams2.extend(&grams.grams2);
-                    sum.1.grams3.extend(&grams.grams3);
-                    sum.1.grams6.extend(&grams.grams6);
-                    Some(sum)
-                });
+                all.iter().filter(|report| Some(&*report.subject.program.path) == us.to_str());
+            let learned = ours.fold(None, |sum: Option<(Arc<Subject>, Positions)>, report| {
+                let none = || (Arc::clone(&report.subject), Positions::default());
+                let mut sum = sum.unwrap_or_else(none);
+                sum.1.grams2.extend(&report.grams2);
+                sum.1.grams3.extend(&report.grams3);
+                sum.1.grams6.extend(&report.grams6);
+                Some(sum)
+            });
             if let Some((subject, grams)) = learned
                 && start.elapsed() > Duration::from_millis(1500)
             {

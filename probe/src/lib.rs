@@ -37,4 +37,4 @@ pub use error::{Error, Result};
 pub use hooks::{Hook, HookStatus, Proof};
 pub use options::{Options, RING_BYTES_MIN};
 pub use probe::{Item, Probe};
-pub use profiles::{Fill, GramReport, Grams, SATURATED};
+pub use profiles::{Fill, Positions, SATURATED};

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hedgerow_event::{Epoch, EpochClose, Event, Used};
+use hedgerow_event::{Epoch, EpochClose, Event, GramReport, Used};
 
 use crate::{
     Error, Result, answers,
@@ -18,7 +18,6 @@ use crate::{
     loader,
     naming::Namer,
     options::Options,
-    profiles::GramReport,
     prove, support,
 };
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use hedgerow_bpf::wire::{wire_grams, wire_profile};
-use hedgerow_event::{Epoch, Subject, Tampering, calls::Order};
+use hedgerow_event::{Epoch, GramReport, Subject, Tampering, calls::Order};
 
 use crate::mapping::Mapping;
 
@@ -23,21 +23,13 @@ const SUBJECTS_MAX: usize = 4096;
 
 /// Positions of n-grams in the bitmaps, ascending.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grams {
+pub struct Positions {
     /// Below 2^14.
     pub grams2: Vec<u32>,
     /// Below 2^15.
     pub grams3: Vec<u32>,
     /// Below 2^17.
     pub grams6: Vec<u32>,
-}
-
-/// n-grams that a subject's profile lacked in one window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GramReport {
-    pub epoch: Epoch,
-    pub subject: Arc<Subject>,
-    pub grams: Grams,
 }
 
 /// How full a profile is.
@@ -95,7 +87,7 @@ pub struct Profiles {
     owners: Vec<Option<Arc<Subject>>>,
     by_subject: HashMap<Arc<Subject>, Vec<u32>>,
     /// Known n-grams of subjects that have no slot yet.
-    preloaded: HashMap<Arc<Subject>, Grams>,
+    preloaded: HashMap<Arc<Subject>, Positions>,
     /// Checksums of what the slots know, as we wrote it.
     written: Vec<u64>,
 }
@@ -141,7 +133,7 @@ impl Profiles {
     }
 
     /// Writes what a subject knows and arms it, now or once it has a slot.
-    pub fn set_known(&mut self, subject: &Arc<Subject>, grams: Grams) {
+    pub fn set_known(&mut self, subject: &Arc<Subject>, grams: Positions) {
         for slot in self.slots_of(subject).to_vec() {
             self.write(slot, &grams);
         }
@@ -151,7 +143,7 @@ impl Profiles {
     }
 
     /// Adds to what the slot knows: it may be shared by subjects that the kernel can't tell apart.
-    fn write(&mut self, slot: u32, grams: &Grams) {
+    fn write(&mut self, slot: u32, grams: &Positions) {
         let Some(profile) = self.slots.at(slot as usize) else { return };
         let known = grams_at(profile, std::mem::offset_of!(wire_profile, known));
         for (order, positions) in
@@ -180,7 +172,7 @@ impl Profiles {
 
     /// Takes out what was unseen in a closed epoch: one report for each subject, in their order.
     pub fn take(&mut self, epoch: Epoch) -> Vec<GramReport> {
-        let mut reports = BTreeMap::<Arc<Subject>, Grams>::new();
+        let mut reports = BTreeMap::<Arc<Subject>, Positions>::new();
         for (slot, owner) in self.owners.iter().enumerate() {
             let (Some(subject), Some(profile)) = (owner, self.slots.at(slot)) else { continue };
             let (grams, dirty) = pending(profile, epoch);
@@ -193,8 +185,14 @@ impl Profiles {
             merge(&mut sum.grams3, grams3);
             merge(&mut sum.grams6, grams6);
         }
-        let reports = reports.into_iter();
-        reports.map(|(subject, grams)| GramReport { epoch, subject, grams }).collect()
+        let report = |(subject, Positions { grams2, grams3, grams6 })| GramReport {
+            epoch,
+            subject,
+            grams2,
+            grams3,
+            grams6,
+        };
+        reports.into_iter().map(report).collect()
     }
 
     /// How full the known bitmaps are.

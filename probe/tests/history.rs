@@ -15,7 +15,7 @@ use hedgerow_event::{
     CLASSES, Event, Origin,
     calls::{Class, GramHash, History, Order, Push, Tables},
 };
-use hedgerow_probe::{Grams, Options};
+use hedgerow_probe::{Options, Positions};
 
 const KEY: u64 = 0x5eed;
 
@@ -201,9 +201,9 @@ fn every_gram_is_reported(seen: &Seen, grams: &GramSets, tid: u32) {
     let actor = &of.unwrap().actor;
     let mut reported = [BTreeSet::new(), BTreeSet::new(), BTreeSet::new()];
     for report in seen.grams.iter().filter(|report| report.subject == actor.subject) {
-        reported[0].extend(&report.grams.grams2);
-        reported[1].extend(&report.grams.grams3);
-        reported[2].extend(&report.grams.grams6);
+        reported[0].extend(&report.grams2);
+        reported[1].extend(&report.grams3);
+        reported[2].extend(&report.grams6);
     }
     let expected = &grams[&actor.slot];
     for order in Order::ALL {
@@ -229,11 +229,11 @@ fn what_was_learned_is_no_longer_unseen() {
     let (subject, grams) = sensor.seen(|seen| {
         let event = seen.events.iter().find(|event| event.actor.tid == first).unwrap();
         let subject = event.actor.subject.clone();
-        let mut all = Grams::default();
+        let mut all = Positions::default();
         for report in seen.grams.iter().filter(|report| report.subject == subject) {
-            all.grams2.extend(&report.grams.grams2);
-            all.grams3.extend(&report.grams.grams3);
-            all.grams6.extend(&report.grams.grams6);
+            all.grams2.extend(&report.grams2);
+            all.grams3.extend(&report.grams3);
+            all.grams6.extend(&report.grams6);
         }
         (subject, all)
     });

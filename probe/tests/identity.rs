@@ -17,7 +17,7 @@ use std::{
 
 use harness::{LIMIT, Seen, Sensor, executable};
 use hedgerow_event::{Event, Exec, Origin, Subject};
-use hedgerow_probe::{Grams, Options};
+use hedgerow_probe::{Options, Positions};
 use sandbox::{Cgroup, Mount, busybox, image, in_container, in_memory};
 
 fn options() -> Options {
@@ -234,7 +234,7 @@ fn a_replaced_program_inherits_its_profile() {
     let sensor = sensor();
     run_until(&sensor, &path, "true", |exec| exec.digest.is_some());
     let subject = sensor.seen(|seen| Arc::clone(&marked(seen, "true").0.actor.subject));
-    let known = Grams { grams2: vec![1], ..Grams::default() };
+    let known = Positions { grams2: vec![1], ..Positions::default() };
     sensor.control().arm([(subject, known)]);
     let slot_of = |mark: &str| {
         let start = Instant::now();

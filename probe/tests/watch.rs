@@ -12,7 +12,7 @@ use std::{
 
 use harness::Sensor;
 use hedgerow_event::{Origin, Tampering};
-use hedgerow_probe::{Grams, Hook, Options, Proof};
+use hedgerow_probe::{Hook, Options, Positions, Proof};
 use libbpf_rs::{
     MapCore, MapFlags, MapHandle,
     libbpf_sys::{
@@ -190,7 +190,7 @@ fn a_foreign_profile_is_told() {
         .unwrap();
     sensor.wait("a program with a profile", |seen| owned(seen).is_some());
     let (slot, subject) = sensor.seen(owned).unwrap();
-    let known = Grams { grams6: vec![5], ..Grams::default() };
+    let known = Positions { grams6: vec![5], ..Positions::default() };
     sensor.control().arm([(Arc::clone(&subject), known)]);
     windows(&sensor, 2);
     assert!(sensor.control().tampered().is_empty(), "our own writing");

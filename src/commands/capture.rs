@@ -10,7 +10,7 @@ use super::{offline, share};
 use crate::{
     cli,
     config::BUDGET_PER_DAY_DEFAULT,
-    daemon::{Capture, Run, grams_of},
+    daemon::{Capture, Run},
     exit::Failure,
     host::{self, Host},
     text,
@@ -125,7 +125,7 @@ fn take(
         // Captures hold what is counted and judged.
         Item::Used(_) => 0,
         Item::Grams(report) => {
-            capture.records(vec![Record::Grams(grams_of(report))]);
+            capture.records(vec![Record::Grams(report)]);
             1
         }
         Item::Close(close) => {

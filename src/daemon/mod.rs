@@ -34,10 +34,10 @@ use std::{
 
 use crossbeam_channel::{Receiver, never, select, tick};
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Outcome, Phase, digests, file::Profile, known};
-use hedgerow_event::{EpochClose, Event, Finding, GramReport, Grams};
+use hedgerow_event::{EpochClose, Event, Finding, Grams};
 use hedgerow_features::Record;
 use hedgerow_hostfile::Refusals;
-use hedgerow_probe::{Control as Sensor, Item, Probe};
+use hedgerow_probe::{Control as Sensor, Item, Positions, Probe};
 use signal_hook::consts::SIGHUP;
 
 #[cfg(test)]
@@ -234,7 +234,6 @@ impl Daemon {
             }
             Item::Used(used) => self.uses.used(used),
             Item::Grams(report) => {
-                let report = grams_of(report);
                 self.engine.grams(&report);
                 if let Some(capture) = &mut self.capture {
                     capture.records(vec![Record::Grams(report)]);
@@ -484,27 +483,12 @@ impl Daemon {
     }
 }
 
-fn positions(grams: &Grams) -> hedgerow_probe::Grams {
+fn positions(grams: &Grams) -> Positions {
     let set = |words: &[u64]| -> Vec<u32> {
         let bits = words.iter().enumerate().flat_map(|(at, word)| {
             (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at as u32 * 64 + bit)
         });
         bits.collect()
     };
-    hedgerow_probe::Grams {
-        grams2: set(&grams.grams2),
-        grams3: set(&grams.grams3),
-        grams6: set(&grams.grams6),
-    }
-}
-
-/// The sensor's report as the engine and captures know it.
-pub fn grams_of(report: hedgerow_probe::GramReport) -> GramReport {
-    GramReport {
-        epoch: report.epoch,
-        subject: report.subject,
-        grams2: report.grams.grams2,
-        grams3: report.grams.grams3,
-        grams6: report.grams.grams6,
-    }
+    Positions { grams2: set(&grams.grams2), grams3: set(&grams.grams3), grams6: set(&grams.grams6) }
 }

@@ -15,7 +15,7 @@ use crate::{
     Result, answers,
     clock::Now,
     hooks::HookStatus,
-    profiles::{Fill, Grams},
+    profiles::{Fill, Positions},
     rows,
 };
 
@@ -34,7 +34,7 @@ impl Control {
     /// Ends the learning: writes what subjects' programs are known to do, now or as soon as one of
     /// them is seen, and arms their early signals. All of it holds from the next epoch on, so that
     /// no window is counted half against it; where profiles hold already, at once.
-    pub fn arm(&self, known: impl IntoIterator<Item = (Arc<Subject>, Grams)>) {
+    pub fn arm(&self, known: impl IntoIterator<Item = (Arc<Subject>, Positions)>) {
         self.0.set_learning(false);
         {
             let mut profiles = self.0.profiles();

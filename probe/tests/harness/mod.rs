@@ -10,8 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_event::{EpochClose, Event, Origin, Row, Used};
-use hedgerow_probe::{Control, GramReport, Item, Options, Probe, identity::Resolver};
+use hedgerow_event::{EpochClose, Event, GramReport, Origin, Row, Used};
+use hedgerow_probe::{Control, Item, Options, Probe, identity::Resolver};
 
 /// How long a test waits for what must come.
 pub const LIMIT: Duration = Duration::from_secs(60);
