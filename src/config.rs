@@ -107,7 +107,7 @@ const RING_MIB_DEFAULT: u32 = 8;
 /// A stream of every call is a hundred times as much.
 const RING_MIB_FULL: u32 = 32;
 const RECORDER_BYTES_DEFAULT: usize = 16 << 20;
-const RECORDER_BYTES_MAX: usize = 1 << 30;
+const RECORDER_BYTES_MAX: usize = 256 << 20;
 const WRONG_ENTRIES_DEFAULT: usize = 1;
 
 impl Config {

@@ -43,7 +43,6 @@ pub fn write(state: &Path, uid: &str, host: &Host, events: Vec<Event>) -> anyhow
     let path = path(state, uid);
     let directory = state.join(RECORDS);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-    make_room(&directory, FILES_MAX - 1, BYTES_MAX)?;
     let unfinished = path.with_extension("part");
     let mut options = File::options();
     options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -51,7 +50,8 @@ pub fn write(state: &Path, uid: &str, host: &Host, events: Vec<Event>) -> anyhow
         .open(&unfinished)
         .map_err(anyhow::Error::from)
         .and_then(|file| fill(file, host, events))
-        .and_then(|()| Ok(fs::rename(&unfinished, &path)?));
+        .and_then(|()| Ok(fs::rename(&unfinished, &path)?))
+        .and_then(|()| Ok(make_room(&directory, FILES_MAX, BYTES_MAX)?));
     if written.is_err() {
         // What is half written is no use, and the disk may be full.
         drop(fs::remove_file(&unfinished));

@@ -112,6 +112,21 @@ impl Row {
     }
 }
 
+/// A digest as its bytes: to write its hexadecimal costs as much as the rest of an exec.
+mod raw {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use crate::Digest;
+
+    pub fn serialize<S: Serializer>(digest: &Option<Digest>, to: S) -> Result<S::Ok, S::Error> {
+        digest.map(|Digest(bytes)| bytes).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
+        Ok(Option::<[u8; 32]>::deserialize(from)?.map(Digest))
+    }
+}
+
 /// Counts by class as serde has them: class and count of those that aren't 0, which are few.
 mod sparse {
     use serde::{Deserialize, Deserializer, Serializer, de::Error, ser::SerializeSeq};
@@ -162,6 +177,7 @@ pub struct Exec {
     pub arguments: Arc<str>,
     /// Of the script, where one was run by its absolute path, else of the file that ran. `None`
     /// while it has not been read, as at the first exec of a path, and where it can't be.
+    #[serde(with = "raw")]
     pub digest: Option<Digest>,
     /// The file's path, or the script's, is known in its workload with other digests only; told
     /// once.

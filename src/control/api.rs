@@ -179,6 +179,9 @@ pub struct Status {
     pub recorder_bytes: usize,
     #[serde(default)]
     pub recorder_dropped: u64,
+    /// Processes whose tree had to be forgotten.
+    #[serde(default)]
+    pub recorder_forgotten: u64,
     /// Records of all workloads, in the window that closed last.
     #[serde(default)]
     pub events_per_second: f64,
@@ -492,6 +495,7 @@ pub mod examples {
             muted: 0,
             recorder_bytes: 0,
             recorder_dropped: 0,
+            recorder_forgotten: 0,
             events_per_second: 0.0,
             modes: None,
             workloads: Vec::new(),

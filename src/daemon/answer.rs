@@ -64,11 +64,12 @@ impl Daemon {
     pub(super) fn status(&self) -> Status {
         let (orders, still) = (&self.orders, &self.watchdog.still);
         let (reporter, pulse) = (&self.reporter, &self.pulse);
-        let Recorded { bytes, dropped, .. } = self.recorder.recorded();
+        let Recorded { bytes, dropped, forgotten } = self.recorder.recorded();
         let (engine, sensor, actor) = (&self.engine, &self.sensor, &self.actor);
         Status {
             recorder_bytes: bytes,
             recorder_dropped: dropped,
+            recorder_forgotten: forgotten,
             ..status::status(engine, sensor, actor, reporter, orders, still, pulse)
         }
     }

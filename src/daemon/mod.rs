@@ -389,10 +389,13 @@ impl Daemon {
                 self.orders.silence(&mut finding);
                 self.name_peers(&mut finding);
                 // Before the report, so that who reads the one finds the other.
-                if finding.is_first_alert()
-                    && let Some(process) = &finding.process
-                {
-                    self.reporter.past(&finding.uid, self.recorder.take(process.pid));
+                if finding.is_first_alert() {
+                    // Of amounts no process is known.
+                    let past = finding.process.as_ref().map_or_else(
+                        || self.recorder.of_subject(&finding.subject),
+                        |process| self.recorder.of_process(process.pid),
+                    );
+                    self.reporter.past(&finding.uid, past);
                 }
                 self.reporter.finding(&finding);
                 if !done.is_empty() {

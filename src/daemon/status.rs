@@ -78,6 +78,7 @@ pub fn status(
         muted: orders.muted.len(),
         recorder_bytes: 0,
         recorder_dropped: 0,
+        recorder_forgotten: 0,
         events_per_second: pulse.events_per_second(),
         modes: None,
         workloads: Vec::new(),

@@ -5,14 +5,14 @@ mod segment;
 
 use std::collections::{HashMap, VecDeque};
 
-use hedgerow_event::{Event, Origin, Root, Workload};
+use hedgerow_event::{Event, Origin, Root, Subject, Workload};
 
 use self::segment::Segment;
 
 /// What is older is nothing's past any more.
 const KEPT_NS: u64 = 30_000_000_000;
-/// Processes whose tree is remembered; past it all are forgotten, and belong to trees of their own
-/// until they execute a program again.
+/// Processes whose tree is remembered. Full: those of the trees that have most are forgotten, and belong
+/// to trees of their own until they execute a program again.
 const PROCESSES_MAX: usize = 65_536;
 
 /// Segments that all the room is divided into.
@@ -40,6 +40,8 @@ pub struct Recorded {
     pub bytes: usize,
     /// Records that had to make room although they were not too old.
     pub dropped: u64,
+    /// Processes that had to make room: what they did before is nobody's past.
+    pub forgotten: u64,
 }
 
 /// Records of the last half minute. Full: the trees that have most give their oldest, so that a noisy
@@ -48,14 +50,13 @@ pub struct Recorded {
 pub struct Recorder {
     bytes_max: usize,
     segments: VecDeque<Segment>,
-    /// Room for the longest record, as it is written.
-    scratch: Vec<u8>,
+    /// An empty one, whose pages the kernel gave already.
+    spare: Option<Segment>,
     trees: HashMap<u32, Member>,
-    /// When a tree's records were taken: those before are kept no longer.
-    taken: HashMap<Tree, u64>,
     /// Records before it are too old.
     from_ns: u64,
     dropped: u64,
+    forgotten: u64,
 }
 
 impl Recorder {
@@ -64,11 +65,11 @@ impl Recorder {
         Self {
             bytes_max,
             segments: VecDeque::new(),
-            scratch: vec![0; bytes_max / SEGMENTS],
+            spare: None,
             trees: HashMap::new(),
-            taken: HashMap::new(),
             from_ns: 0,
             dropped: 0,
+            forgotten: 0,
         }
     }
 
@@ -78,11 +79,12 @@ impl Recorder {
             return;
         }
         let tree = self.tree_of(event);
-        if self.segments.back_mut().is_some_and(|last| last.push(tree, event, &mut self.scratch)) {
+        if self.segments.back_mut().is_some_and(|last| last.push(tree, event)) {
             return;
         }
-        let mut next = Segment::new(self.scratch.len());
-        if !next.push(tree, event, &mut self.scratch) {
+        let mut next = self.spare.take().unwrap_or_else(|| self.segment());
+        if !next.push(tree, event) {
+            self.spare = Some(next);
             self.dropped += 1;
             return;
         }
@@ -92,30 +94,29 @@ impl Recorder {
         self.segments.push_back(next);
     }
 
+    fn segment(&self) -> Segment {
+        Segment::new(self.bytes_max / SEGMENTS)
+    }
+
     /// The tree of who did it. An exec tells the kernel's word for it, a child is of its parent's, and
     /// who comes to another workload begins one.
     fn tree_of(&mut self, event: &Event) -> Tree {
         let (actor, workload) = (&event.actor, &event.actor.subject.workload);
-        if self.trees.len() >= PROCESSES_MAX && !self.trees.contains_key(&actor.tgid) {
-            self.trees.clear();
-        }
         let told = match &event.origin {
             Origin::Exec(exec) => {
                 exec.root.map(|Root { tgid, start_boot_ns }| (tgid, start_boot_ns))
             }
             _ => None,
         };
-        let known = self.trees.get(&actor.tgid).filter(|known| known.workload == *workload);
-        let tree = told.or(known.map(|known| known.tree));
+        let known = self.trees.get_mut(&actor.tgid).filter(|known| known.workload == *workload);
+        let tree = told.or(known.as_ref().map(|known| known.tree));
         let tree = tree.unwrap_or((actor.tgid, actor.start_boot_ns));
-        let member = || Member { tree, workload: workload.clone(), ended_ns: None };
-        if told.is_some() || known.is_none() {
-            self.trees.insert(actor.tgid, member());
+        match known {
+            Some(known) => known.tree = tree,
+            None => self.enter(actor.tgid, tree, workload),
         }
         match &event.origin {
-            Origin::Fork(fork) if !fork.thread => {
-                self.trees.insert(fork.child_tgid, member());
-            }
+            Origin::Fork(fork) if !fork.thread => self.enter(fork.child_tgid, tree, workload),
             Origin::Exit(exit) if exit.process => {
                 if let Some(ended) = self.trees.get_mut(&actor.tgid) {
                     ended.ended_ns = Some(event.time_boot_ns);
@@ -126,31 +127,48 @@ impl Recorder {
         tree
     }
 
+    fn enter(&mut self, tgid: u32, tree: Tree, workload: &Workload) {
+        if self.trees.len() >= PROCESSES_MAX {
+            self.forget();
+        }
+        let workload = workload.clone();
+        self.trees.insert(tgid, Member { tree, workload, ended_ns: None });
+    }
+
+    /// Makes room for a part of all processes; those that ended go first.
+    fn forget(&mut self) {
+        let mut of_tree = HashMap::<Tree, usize>::new();
+        self.trees.values().for_each(|member| *of_tree.entry(member.tree).or_default() += 1);
+        let before = self.trees.len();
+        let mut share = Share::new(of_tree, ROOM_PART, 1);
+        for with_living in [false, true] {
+            self.trees.retain(|_, member| {
+                member.ended_ns.is_none() && !with_living || !share.gives(member.tree, 1)
+            });
+        }
+        self.forgotten += (before - self.trees.len()) as u64;
+    }
+
     /// Makes room for a part of the whole.
     fn make_room(&mut self) {
         let mut of_tree = HashMap::<Tree, usize>::new();
-        for (head, body) in self.segments.iter().flat_map(Segment::records) {
-            *of_tree.entry(head.tree).or_default() += body.len();
+        for segment in &self.segments {
+            for (who, ..) in segment.records() {
+                *of_tree.entry(who.tree).or_default() += segment.each();
+            }
         }
-        let kept = of_tree.values().sum::<usize>();
-        let most = most_each(of_tree.values().copied().collect(), kept - kept / ROOM_PART);
-        let most = most.max(self.bytes_max / QUIET_PART);
-        // What each gives; and then all give, where none has much.
-        of_tree.values_mut().for_each(|bytes| *bytes = bytes.saturating_sub(most));
-        let mut of_all = (kept / ROOM_PART).saturating_sub(of_tree.values().sum());
+        let mut share = Share::new(of_tree, ROOM_PART, self.bytes_max / QUIET_PART);
         let mut fuller = VecDeque::new();
-        for segment in self.segments.drain(..) {
-            for (head, body) in segment.records() {
-                let gives = of_tree.get_mut(&head.tree).filter(|gives| **gives > 0);
-                if let Some(gives) = gives.or_else(|| Some(&mut of_all).filter(|all| **all > 0)) {
-                    *gives = gives.saturating_sub(body.len());
+        for segment in std::mem::take(&mut self.segments) {
+            for (who, head, origin) in segment.records() {
+                if share.gives(who.tree, segment.each()) {
                     self.dropped += u64::from(head.time_boot_ns >= self.from_ns);
-                    continue;
-                }
-                let copied = |last: &mut Segment| last.copy(&segment, &head, body);
-                if !fuller.back_mut().is_some_and(copied) {
-                    let mut next = Segment::new(self.scratch.len());
-                    next.copy(&segment, &head, body);
+                } else if !fuller
+                    .back_mut()
+                    .is_some_and(|last: &mut Segment| last.copy(&segment, who, &head, origin))
+                {
+                    let mut next = self.segment();
+                    next.copy(&segment, who, &head, origin);
                     fuller.push_back(next);
                 }
             }
@@ -163,32 +181,47 @@ impl Recorder {
         let from = now_boot_ns.saturating_sub(KEPT_NS);
         self.from_ns = from;
         while self.segments.front().is_some_and(|oldest| oldest.newest_ns() < from) {
-            self.segments.pop_front();
+            self.spare = self.segments.pop_front().map(Segment::cleared);
         }
-        self.taken.retain(|_, taken_ns| *taken_ns >= from);
         self.trees.retain(|_, member| member.ended_ns.is_none_or(|ended_ns| ended_ns >= from));
     }
 
-    /// Gives what is kept of a process's tree, oldest first; it is kept no longer.
-    pub fn take(&mut self, tgid: u32) -> Vec<Event> {
-        let Some(&Member { tree, .. }) = self.trees.get(&tgid) else { return Vec::new() };
-        let from = self.taken.get(&tree).map_or(self.from_ns, |taken_ns| taken_ns + 1);
+    /// What is kept of a process's tree, oldest first.
+    pub fn of_process(&self, tgid: u32) -> Vec<Event> {
+        self.trees.get(&tgid).map_or_else(Vec::new, |member| self.of_tree(member.tree))
+    }
+
+    /// What is kept of the tree in which a subject did most, oldest first.
+    pub fn of_subject(&self, subject: &Subject) -> Vec<Event> {
+        let mut of_tree = HashMap::<Tree, u64>::new();
+        for segment in &self.segments {
+            for (who, head, _) in segment.records() {
+                if head.time_boot_ns >= self.from_ns && *who.actor.subject == *subject {
+                    *of_tree.entry(who.tree).or_default() += 1;
+                }
+            }
+        }
+        let most = of_tree.into_iter().max_by_key(|&(tree, records)| (records, tree));
+        most.map_or_else(Vec::new, |(tree, _)| self.of_tree(tree))
+    }
+
+    fn of_tree(&self, tree: Tree) -> Vec<Event> {
         let mut events = Vec::new();
         for segment in &self.segments {
-            let records = segment.records();
-            let of_tree =
-                records.filter(|(head, _)| head.tree == tree && head.time_boot_ns >= from);
-            events.extend(of_tree.filter_map(|(head, body)| segment.event(&head, body)));
+            let of_tree = segment
+                .records()
+                .filter(|(who, head, _)| who.tree == tree && head.time_boot_ns >= self.from_ns);
+            events.extend(
+                of_tree.filter_map(|(who, head, origin)| segment.event(who, &head, origin)),
+            );
         }
         events.sort_by_key(|event| event.time_boot_ns);
-        if let Some(newest) = events.last() {
-            self.taken.insert(tree, newest.time_boot_ns);
-        }
         events
     }
 
     pub fn recorded(&self) -> Recorded {
-        Recorded { bytes: self.bytes(), dropped: self.dropped }
+        let (dropped, forgotten) = (self.dropped, self.forgotten);
+        Recorded { bytes: self.bytes(), dropped, forgotten }
     }
 
     fn bytes(&self) -> usize {
@@ -196,16 +229,43 @@ impl Recorder {
     }
 }
 
+/// Who gives how much, so that one part of all is free.
+struct Share {
+    of_tree: HashMap<Tree, usize>,
+    /// What all give, in turn, where no tree has much.
+    of_all: usize,
+}
+
+impl Share {
+    /// A tree that has no more than `quiet` is not noisy.
+    fn new(mut of_tree: HashMap<Tree, usize>, part: usize, quiet: usize) -> Self {
+        let all = of_tree.values().sum::<usize>();
+        let most = most_each(of_tree.values().copied().collect(), all - all / part).max(quiet);
+        of_tree.values_mut().for_each(|has| *has = has.saturating_sub(most));
+        let of_all = (all / part).saturating_sub(of_tree.values().sum());
+        Self { of_tree, of_all }
+    }
+
+    fn gives(&mut self, tree: Tree, much: usize) -> bool {
+        let of_tree = self.of_tree.get_mut(&tree).filter(|left| **left > 0);
+        let left = of_tree.or_else(|| Some(&mut self.of_all).filter(|left| **left > 0));
+        left.is_some_and(|left| {
+            *left = left.saturating_sub(much);
+            true
+        })
+    }
+}
+
 /// How much each may have at most, so that all together have no more than `goal`.
 fn most_each(mut all: Vec<usize>, goal: usize) -> usize {
     all.sort_unstable();
     let mut left = goal;
-    for (at, bytes) in all.iter().enumerate() {
+    for (at, has) in all.iter().enumerate() {
         let each = left / (all.len() - at);
-        if *bytes > each {
+        if *has > each {
             return each;
         }
-        left -= bytes;
+        left -= has;
     }
     usize::MAX
 }
@@ -262,17 +322,18 @@ mod tests {
         let root = Some(Root { tgid: 10, start_boot_ns: 10 });
         let exec = Exec { root, ..Exec::of("/bin/y") };
         all(&mut recorder, [quiet("v", 11, 3), event("w", 30, 4, Origin::Exec(exec.into()))]);
-        assert_eq!(who(&recorder.take(12)), [10, 11, 12, 30]);
-        assert!(recorder.take(12).is_empty(), "it was taken");
+        assert_eq!(who(&recorder.of_process(12)), [10, 11, 12, 30]);
         recorder.observe(&quiet("w", 12, 5));
-        assert_eq!(who(&recorder.take(10)), [12], "what came since");
-        assert_eq!(who(&recorder.take(11)), [11]);
-        assert_eq!(who(&recorder.take(20)), [20]);
+        assert_eq!(who(&recorder.of_process(10)), [10, 11, 12, 30, 12]);
+        assert_eq!(who(&recorder.of_process(11)), [11]);
+        assert_eq!(who(&recorder.of_process(20)), [20]);
+        let subject = quiet("w", 0, 0).actor.subject;
+        assert_eq!(who(&recorder.of_subject(&subject)), [10, 11, 12, 30, 12], "the busiest tree");
         let gone = Origin::Exit(Exit { code: 0, process: true });
         recorder.observe(&event("w", 20, 5, gone));
         recorder.sweep(6_000_000_000);
-        assert!(recorder.take(99).is_empty(), "nobody knows it");
-        assert_eq!(who(&recorder.take(20)), [20], "it ended a moment ago");
+        assert!(recorder.of_process(99).is_empty(), "nobody knows it");
+        assert_eq!(who(&recorder.of_process(20)), [20, 20], "it ended a moment ago");
         recorder.sweep(40_000_000_000);
         assert!(!recorder.trees.contains_key(&20) && recorder.trees.contains_key(&12));
         assert_eq!(recorder.recorded(), Recorded::default());
@@ -316,7 +377,7 @@ mod tests {
         events.extend((2..).zip(origins).map(|(second, origin)| event("w", 5, second, origin)));
         let mut recorder = Recorder::new(1 << 20);
         all(&mut recorder, events.clone());
-        assert_eq!(recorder.take(6), events);
+        assert_eq!(recorder.of_process(6), events);
     }
 
     #[test]
@@ -328,15 +389,28 @@ mod tests {
             recorder.observe(&quiet("noisy", 2, second));
             assert!(recorder.recorded().bytes <= 64 << 10, "{second}");
         }
-        assert_eq!(recorder.take(1).len(), 3);
+        assert_eq!(recorder.of_process(1).len(), 3);
         let second = |event: &Event| event.time_boot_ns / 1_000_000_000;
-        let times: Vec<u64> = recorder.take(2).iter().map(second).collect();
+        let times: Vec<u64> = recorder.of_process(2).iter().map(second).collect();
         assert_eq!(
             times,
             (recorder.recorded().dropped..20_000).collect::<Vec<u64>>(),
             "the newest"
         );
-        assert!(times.len() > 300, "{}", times.len());
+        assert!(times.len() > 100, "{}", times.len());
+    }
+
+    #[test]
+    fn whoever_forks_most_is_forgotten_and_nobody_else() {
+        let mut recorder = Recorder::new(1 << 20);
+        all(&mut recorder, [fork(1, 2), fork(3, 4)]);
+        all(&mut recorder, (0..200_000).map(|child| fork(3, 10 + child)));
+        assert!(recorder.trees.len() <= PROCESSES_MAX, "{}", recorder.trees.len());
+        assert!(recorder.recorded().forgotten > 0);
+        assert!(recorder.trees.contains_key(&1) && recorder.trees.contains_key(&2));
+        // Where nobody has many it is some of all.
+        all(&mut recorder, (0..200_000).map(|tgid| quiet("w", 1_000_000 + tgid, 1)));
+        assert!(recorder.trees.len() <= PROCESSES_MAX, "{}", recorder.trees.len());
     }
 
     #[test]
@@ -346,9 +420,9 @@ mod tests {
         let told = recorder.recorded();
         assert!(told.bytes <= 64 << 10 && told.dropped > 0, "{told:?}");
         let gone = told.dropped as u32;
-        assert!(recorder.take(1).is_empty() && recorder.take(gone).is_empty());
-        assert_eq!(recorder.take(gone + 1).len(), 1);
-        assert_eq!(recorder.take(10_000).len(), 1);
+        assert!(recorder.of_process(1).is_empty() && recorder.of_process(gone).is_empty());
+        assert_eq!(recorder.of_process(gone + 1).len(), 1);
+        assert_eq!(recorder.of_process(10_000).len(), 1);
     }
 
     #[test]
@@ -356,13 +430,13 @@ mod tests {
         let mut recorder = Recorder::new(1 << 20);
         all(&mut recorder, [5, 34, 36].map(|second| quiet("w", 1, second)));
         recorder.sweep(65_000_000_000);
-        assert_eq!(recorder.take(1).len(), 1);
+        assert_eq!(recorder.of_process(1).len(), 1);
         recorder.observe(&quiet("w", 2, 36));
         recorder.sweep(100_000_000_000);
         assert_eq!(recorder.recorded(), Recorded::default());
         let mut off = Recorder::new(0);
         off.observe(&quiet("w", 1, 1));
-        assert!(off.take(1).is_empty());
+        assert!(off.of_process(1).is_empty());
     }
 
     #[test]
@@ -370,6 +444,6 @@ mod tests {
         let mut recorder = Recorder::new(64 << 10);
         let exec = Exec::of("/x".repeat(1 << 10));
         recorder.observe(&event("w", 1, 1, Origin::Exec(exec.into())));
-        assert_eq!(recorder.recorded(), Recorded { bytes: 0, dropped: 1 });
+        assert_eq!(recorder.recorded(), Recorded { dropped: 1, ..Recorded::default() });
     }
 }

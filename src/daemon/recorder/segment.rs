@@ -2,131 +2,182 @@
 //! is some hundred thousand of them: kept as they are they would be as many allocations, each given
 //! back when no cache knows it any more.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use hedgerow_event::{Actor, Epoch, Event, Origin, Subject};
-use serde::{Deserialize, Serialize};
 
 use super::Tree;
 
-/// Whom a record speaks of, by their numbers in its segment: who did it, and of an exec who called it
-/// and the parent. 0: nobody.
-type Subjects = [u16; 3];
+/// What one of the tables beside the bytes has of the same thing in its newest entries is not entered
+/// again. What two processors deliver is mingled, so it is more than one.
+const NEWEST: usize = 4;
 
 /// What is read of a record to pass over it.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy)]
 pub struct Head {
-    pub tree: Tree,
     pub time_boot_ns: u64,
-    subjects: Subjects,
-    /// Of the rest, in bytes.
-    length: u32,
-}
-
-/// The rest of a record. `O`: [`Origin`], or a reference to one.
-#[derive(Serialize, Deserialize)]
-struct Body<O> {
     epoch: Epoch,
-    tgid: u32,
-    tid: u32,
-    start_boot_ns: u64,
-    cgroup_id: u64,
-    program_id: u64,
-    slot: u32,
-    origin: O,
+    /// Its origin's, in bytes.
+    length: u32,
+    /// Who did it, by the number in the segment's table.
+    who: u16,
+    /// Of an exec: who called it, and the parent, by their numbers, from 1 on. 0: nobody.
+    called: [u16; 2],
 }
 
-/// Longest head, in bytes: numbers of 7 bits a byte.
-const HEAD_MAX: usize = 64;
-/// What a subject takes in a segment's tables, near enough; the bytes of records leave room for it.
-const SUBJECT_BYTES: usize = 64;
+impl Head {
+    const BYTES: usize = 22;
 
-/// Subjects are kept for as long as the segment, so that no other can have their address.
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..8].copy_from_slice(&self.time_boot_ns.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.epoch.0.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.length.to_le_bytes());
+        for (at, number) in [self.who, self.called[0], self.called[1]].into_iter().enumerate() {
+            bytes[16 + 2 * at..][..2].copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
+        let number = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
+        let word = |at: usize| u32::from(number(at)) | u32::from(number(at + 2)) << 16;
+        Self {
+            time_boot_ns: u64::from(word(0)) | u64::from(word(4)) << 32,
+            epoch: Epoch(word(8)),
+            length: word(12),
+            who: number(16),
+            called: [number(18), number(20)],
+        }
+    }
+}
+
+/// A process or thread, and its tree.
+#[derive(Debug, Clone)]
+pub struct Who {
+    pub tree: Tree,
+    pub actor: Actor,
+}
+
+impl Who {
+    fn is(&self, tree: Tree, actor: &Actor) -> bool {
+        let known = &self.actor;
+        (known.tid, known.tgid, known.slot) == (actor.tid, actor.tgid, actor.slot)
+            && (known.start_boot_ns, known.cgroup_id) == (actor.start_boot_ns, actor.cgroup_id)
+            && known.program_id == actor.program_id
+            && self.tree == tree
+            && Arc::ptr_eq(&known.subject, &actor.subject)
+    }
+}
+
+/// Of a segment, what is left for its tables: one in so many bytes each.
+const WHO_PART: usize = 4;
+const SUBJECTS_PART: usize = 16;
+
+/// It takes all its memory at once, and keeps it.
 #[derive(Debug)]
 pub struct Segment {
     bytes: Vec<u8>,
+    used: usize,
+    count: usize,
+    who: Vec<Who>,
     subjects: Vec<Arc<Subject>>,
-    numbers: HashMap<usize, u16>,
     newest_ns: u64,
 }
 
 impl Segment {
+    /// Of so many bytes at most.
     pub fn new(size: usize) -> Self {
+        let (of_who, of_subjects) = (size / WHO_PART, size / SUBJECTS_PART);
         Self {
-            bytes: Vec::with_capacity(size),
-            subjects: Vec::new(),
-            numbers: HashMap::new(),
+            bytes: vec![0; size - of_who - of_subjects],
+            used: 0,
+            count: 0,
+            who: Vec::with_capacity((of_who / size_of::<Who>()).min(usize::from(u16::MAX))),
+            subjects: Vec::with_capacity(of_subjects / size_of::<Arc<Subject>>()),
             newest_ns: 0,
         }
     }
 
+    /// Without records.
+    pub fn cleared(mut self) -> Self {
+        (self.used, self.count, self.newest_ns) = (0, 0, 0);
+        self.who.clear();
+        self.subjects.clear();
+        self
+    }
+
     /// What it takes in memory, full or not.
     pub fn size(&self) -> usize {
-        self.bytes.capacity()
+        self.bytes.len()
+            + self.who.capacity() * size_of::<Who>()
+            + self.subjects.capacity() * size_of::<Arc<Subject>>()
+    }
+
+    /// What each of its records takes of that.
+    pub fn each(&self) -> usize {
+        self.size() / self.count.max(1)
     }
 
     pub fn newest_ns(&self) -> u64 {
         self.newest_ns
     }
 
-    /// Writes a record; `scratch` has room for the longest. False: it doesn't fit.
-    pub fn push(&mut self, tree: Tree, event: &Event, scratch: &mut [u8]) -> bool {
-        let actor = &event.actor;
-        let body = Body {
-            epoch: event.epoch,
-            tgid: actor.tgid,
-            tid: actor.tid,
-            start_boot_ns: actor.start_boot_ns,
-            cgroup_id: actor.cgroup_id,
-            program_id: actor.program_id,
-            slot: actor.slot,
-            origin: &event.origin,
+    /// Where the next record's origin goes, if there is room for whatever it may enter in the tables.
+    fn room(&mut self) -> Option<&mut [u8]> {
+        let who = self.who.len() < self.who.capacity();
+        let subjects =
+            self.subjects.len() + 2 <= self.subjects.capacity().min(usize::from(u16::MAX));
+        self.bytes.get_mut(self.used + Head::BYTES..).filter(|_| who && subjects)
+    }
+
+    /// Writes a record. False: it doesn't fit.
+    pub fn push(&mut self, tree: Tree, event: &Event) -> bool {
+        let Some(room) = self.room() else { return false };
+        let Ok(origin) = postcard::to_slice(&event.origin, room) else { return false };
+        let length = origin.len();
+        let called = match &event.origin {
+            Origin::Exec(exec) => [exec.previous.as_ref(), exec.parent.as_ref()],
+            _ => [None, None],
         };
-        let Ok(body) = postcard::to_slice(&body, scratch) else { return false };
-        let (previous, parent) = match &event.origin {
-            Origin::Exec(exec) => (exec.previous.as_ref(), exec.parent.as_ref()),
-            _ => (None, None),
-        };
-        let who = [Some(&actor.subject), previous, parent];
-        self.append(tree, event.time_boot_ns, who, body)
+        self.finish(tree, &event.actor, (event.time_boot_ns, event.epoch), called, length)
     }
 
     /// Writes a record of another segment. False: it doesn't fit.
-    pub fn copy(&mut self, from: &Self, head: &Head, body: &[u8]) -> bool {
-        let who = head.subjects.map(|number| from.subject(number));
-        self.append(head.tree, head.time_boot_ns, who, body)
+    pub fn copy(&mut self, from: &Self, who: &Who, head: &Head, origin: &[u8]) -> bool {
+        let Some(room) = self.room().and_then(|room| room.get_mut(..origin.len())) else {
+            return false;
+        };
+        room.copy_from_slice(origin);
+        let called = head.called.map(|number| from.subject(number));
+        let when = (head.time_boot_ns, head.epoch);
+        self.finish(who.tree, &who.actor, when, called, origin.len())
     }
 
-    fn append(
+    /// Enters a record whose origin is written.
+    fn finish(
         &mut self,
         tree: Tree,
-        time_boot_ns: u64,
-        who: [Option<&Arc<Subject>>; 3],
-        body: &[u8],
+        actor: &Actor,
+        (time_boot_ns, epoch): (u64, Epoch),
+        called: [Option<&Arc<Subject>>; 2],
+        length: usize,
     ) -> bool {
-        let subjects = self.subjects.len() + who.len();
-        let bytes = self.bytes.len() + subjects * SUBJECT_BYTES + HEAD_MAX + body.len();
-        let fits = bytes <= self.bytes.capacity() && subjects < usize::from(u16::MAX);
-        let Ok(length) = u32::try_from(body.len()) else { return false };
-        if !fits {
-            return false;
-        }
-        let subjects = who.map(|who| who.map_or(0, |subject| self.number(subject)));
-        let head = Head { tree, time_boot_ns, subjects, length };
-        let mut buffer = [0; HEAD_MAX];
-        let Ok(head) = postcard::to_slice(&head, &mut buffer) else { return false };
-        self.bytes.extend_from_slice(head);
-        self.bytes.extend_from_slice(body);
+        let Ok(of_origin) = u32::try_from(length) else { return false };
+        let who =
+            number(&mut self.who, |who| who.is(tree, actor), || Who { tree, actor: actor.clone() });
+        let called = called.map(|called| {
+            let is = |subject: &Arc<Subject>, known: &Arc<Subject>| Arc::ptr_eq(subject, known);
+            called.map_or(0, |one| {
+                number(&mut self.subjects, |known| is(one, known), || Arc::clone(one)) + 1
+            })
+        });
+        let head = Head { time_boot_ns, epoch, length: of_origin, who, called };
+        self.bytes[self.used..][..Head::BYTES].copy_from_slice(&head.to_bytes());
+        self.used += Head::BYTES + length;
+        self.count += 1;
         self.newest_ns = self.newest_ns.max(time_boot_ns);
         true
-    }
-
-    fn number(&mut self, subject: &Arc<Subject>) -> u16 {
-        let next = self.subjects.len() as u16 + 1;
-        *self.numbers.entry(Arc::as_ptr(subject).addr()).or_insert_with(|| {
-            self.subjects.push(Arc::clone(subject));
-            next
-        })
     }
 
     fn subject(&self, number: u16) -> Option<&Arc<Subject>> {
@@ -134,32 +185,38 @@ impl Segment {
     }
 
     /// All records, the first written first.
-    pub fn records(&self) -> impl Iterator<Item = (Head, &[u8])> {
-        let mut rest = &self.bytes[..];
+    pub fn records(&self) -> impl Iterator<Item = (&Who, Head, &[u8])> {
+        let mut rest = self.bytes.get(..self.used).unwrap_or_default();
         std::iter::from_fn(move || {
-            let (head, after) = postcard::take_from_bytes::<Head>(rest).ok()?;
-            let (body, after) = after.split_at_checked(head.length as usize)?;
+            let (head, after) = rest.split_first_chunk()?;
+            let head = Head::from_bytes(head);
+            let (origin, after) = after.split_at_checked(head.length as usize)?;
             rest = after;
-            Some((head, body))
+            Some((self.who.get(usize::from(head.who))?, head, origin))
         })
     }
 
-    pub fn event(&self, head: &Head, body: &[u8]) -> Option<Event> {
-        let body: Body<Origin> = postcard::from_bytes(body).ok()?;
-        let [subject, previous, parent] = head.subjects.map(|number| self.subject(number).cloned());
-        let mut origin = body.origin;
+    pub fn event(&self, who: &Who, head: &Head, origin: &[u8]) -> Option<Event> {
+        let actor = who.actor.clone();
+        let mut origin: Origin = postcard::from_bytes(origin).ok()?;
         if let Origin::Exec(exec) = &mut origin {
+            let [previous, parent] = head.called.map(|number| self.subject(number).cloned());
             (exec.previous, exec.parent) = (previous, parent);
         }
-        let actor = Actor {
-            subject: subject?,
-            tgid: body.tgid,
-            tid: body.tid,
-            start_boot_ns: body.start_boot_ns,
-            cgroup_id: body.cgroup_id,
-            program_id: body.program_id,
-            slot: body.slot,
-        };
-        Some(Event { epoch: body.epoch, time_boot_ns: head.time_boot_ns, actor, origin })
+        Some(Event { epoch: head.epoch, time_boot_ns: head.time_boot_ns, actor, origin })
     }
+}
+
+/// The number of what is among the newest of a table, or is entered.
+fn number<T>(table: &mut Vec<T>, is: impl Fn(&T) -> bool, new: impl FnOnce() -> T) -> u16 {
+    let newest = table.len().saturating_sub(NEWEST);
+    let at = table[newest..].iter().rposition(is).map_or_else(
+        || {
+            table.push(new());
+            table.len() - 1
+        },
+        |at| newest + at,
+    );
+    // There is room (`Segment::room`).
+    at as u16
 }
