@@ -14,6 +14,5 @@ fn a_capture_gives_the_model_the_findings_and_the_entries_that_the_daemon_had() 
     lived.replay(&[]);
     assert_eq!(lived.windows("windows/windows"), lived.windows("capture/windows"));
     lived.assert_replayed();
-    lived.assert_recorded();
     lived.assert_backtested();
 }

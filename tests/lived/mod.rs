@@ -4,16 +4,14 @@
 #![allow(clippy::unwrap_used, dead_code)]
 
 use std::{
-    collections::BTreeSet,
     fs,
-    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use hedgerow_detect::file::ModelFile;
-use hedgerow_event::{Activity, Event, Finding, Origin};
+use hedgerow_event::{Activity, Event, Finding};
 use hedgerow_features::{Record, Window, from_batch, records_from_batch};
 use hedgerow_lab::{Attack, Daemon, Lab, Line, Load, Running, Site, Started, User, Via};
 use hedgerow_responder::ledger::{Decision, Ledger};
@@ -24,8 +22,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const LEARNING: Duration = Duration::from_secs(300);
 const ATTACK: Duration = Duration::from_secs(10);
 const FINDING: Duration = Duration::from_secs(60);
-/// What the flight recorder goes back.
-const RECORDED_NS: u64 = 29_000_000_000;
 
 /// Two scripts of one interpreter, which do different things, again and again.
 const JOBS: [(&str, &str); 2] = [
@@ -54,12 +50,22 @@ impl Lived {
         self.directory.path().join(name)
     }
 
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
-    /// The lab is a life of its own, so that it matters little what else runs on the host.
+    /// With one attack.
     pub fn live(more: &[&str]) -> Self {
+        Self::live_through(more, |lab, daemon| {
+            Attack::ReverseShell.run(lab, Via::Child, ATTACK).unwrap();
+            let finds =
+                |line: &Line| matches!(line, Line::Finding(finding) if is_of_attack(finding));
+            daemon.wait_for("finding of the attack", FINDING, finds).unwrap();
+        })
+    }
+
+    /// The lab is a life of its own, so that it matters little what else runs on the host.
+    pub fn live_through(more: &[&str], attack: impl FnOnce(&Lab, &Daemon)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let lab = Lab::up().unwrap();
         let _loads: Vec<Started> =
@@ -72,9 +78,7 @@ impl Lived {
         let daemon = Daemon::start(Path::new(PROGRAM), &[&always, more].concat(), &log).unwrap();
         let scores = |line: &Line| matches!(line, Line::Status(told) if told["phase"] == "scoring");
         daemon.wait_for("scoring", LEARNING, scores).unwrap();
-        Attack::ReverseShell.run(&lab, Via::Child, ATTACK).unwrap();
-        let finds = |line: &Line| matches!(line, Line::Finding(finding) if is_of_attack(finding));
-        daemon.wait_for("finding of the attack", FINDING, finds).unwrap();
+        attack(&lab, &daemon);
         let said = daemon.interrupt().unwrap();
         let not_captured = said.iter().find_map(|line| match line {
             Line::Status(told) => told["capture_lost"].as_u64(),
@@ -124,42 +128,6 @@ impl Lived {
         assert_eq!(offline, live);
     }
 
-    /// Asserts that what the attack's processes did before their finding opened lies beside it: at least
-    /// 95 of 100 of the records that the capture has of it. Whatever of another processor comes after
-    /// the finding may be missing.
-    pub fn assert_recorded(&self) {
-        let live = findings(&self.path("state/findings.jsonl"));
-        let opens = |one: &&Finding| one.is_first_alert() && is_of_attack(one);
-        let opened = live.iter().find(opens).unwrap();
-        let file = self.path(&format!("state/records/{}.parquet", opened.uid));
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        let recorded = events(&file);
-        let last_ns = recorded.iter().map(|event| event.time_boot_ns).max().unwrap();
-        let captured = events(&self.path("capture/records"));
-        let mut attack = BTreeSet::from([opened.process.as_ref().unwrap().pid]);
-        for event in &captured {
-            if let Origin::Fork(fork) = &event.origin
-                && attack.contains(&event.actor.tgid)
-            {
-                attack.insert(fork.child_tgid);
-            }
-        }
-        let since_ns = last_ns.saturating_sub(RECORDED_NS);
-        let is_deed = |event: &&Event| {
-            attack.contains(&event.actor.tgid)
-                && (since_ns..=last_ns).contains(&event.time_boot_ns)
-                && !matches!(event.origin, Origin::Row(_))
-        };
-        let deeds: Vec<&Event> = captured.iter().filter(is_deed).collect();
-        assert!(deeds.iter().any(|event| matches!(event.origin, Origin::Exec(_))), "{deeds:?}");
-        let kept = deeds.iter().filter(|event| recorded.contains(event)).count();
-        assert!(kept * 100 >= deeds.len() * 95, "{kept} of {} records", deeds.len());
-        println!("{kept} of {} records of the attack are beside its finding", deeds.len());
-        let state = self.text("state");
-        let said = run(&["findings", "show", &opened.uid, "--record", "--state", &state]);
-        assert!(said.contains(": exec "), "{said}");
-    }
-
     /// The closed windows below a directory, by what they are of.
     pub fn windows(&self, name: &str) -> Vec<Window> {
         let mut windows = Vec::new();
@@ -177,7 +145,7 @@ impl Lived {
 }
 
 /// The events of a file, or of all below a directory.
-fn events(path: &Path) -> Vec<Event> {
+pub fn events(path: &Path) -> Vec<Event> {
     let batches = ParquetReader::open(path, None).unwrap();
     let records = batches.flat_map(|batch| records_from_batch(&batch.unwrap()).unwrap());
     let event = |record| match record {
@@ -187,7 +155,7 @@ fn events(path: &Path) -> Vec<Event> {
     records.filter_map(event).collect()
 }
 
-fn is_of_attack(finding: &Finding) -> bool {
+pub fn is_of_attack(finding: &Finding) -> bool {
     finding.subject.workload.as_str() == Lab::workload("app")
 }
 
@@ -206,7 +174,7 @@ pub fn run(arguments: &[&str]) -> String {
 
 /// Findings as both sides can tell them: what `/proc` said of a live process is not in a capture,
 /// and an episode that the end cuts short closes when its side ends.
-fn findings(log: &Path) -> Vec<Finding> {
+pub fn findings(log: &Path) -> Vec<Finding> {
     let text = fs::read_to_string(log).unwrap();
     let all = text.lines().map(|line| serde_json::from_str::<Finding>(line).unwrap());
     all.map(|mut finding| {
