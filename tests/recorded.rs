@@ -8,15 +8,16 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     os::unix::fs::PermissionsExt,
+    path::Path,
     thread,
     time::Duration,
 };
 
-use hedgerow_event::{Activity, Event, Finding, Origin};
-use hedgerow_lab::{Attack, Via};
+use hedgerow_event::{Event, Finding, Origin};
+use hedgerow_lab::{Attack, Daemon, Line, Via};
 use hedgerow_offline::keys::OFFSET;
 use hedgerow_sink::parquet::ParquetReader;
-use lived::{Lived, events, findings, is_of_attack, run};
+use lived::{Lived, PROGRAM, events, is_of_attack, run};
 
 /// Every attack that begins in the service, by a program of its own and by the service's own thread.
 const ATTACKS: [(Attack, Via); 9] = [
@@ -30,56 +31,70 @@ const ATTACKS: [(Attack, Via); 9] = [
     (Attack::Forks, Via::Child),
     (Attack::Exfiltrate, Via::Thread),
 ];
-/// Findings of those that alert, at least: each brings several, and what alerts is not the question here.
+/// Of those that alert, at least: what alerts is not the question here.
 const ALERTS_MIN: usize = 6;
 const LIMIT: Duration = Duration::from_secs(3);
-/// Between two, so that each has windows of its own.
-const PAUSE: Duration = Duration::from_secs(6);
+const FINDING: Duration = Duration::from_secs(15);
 /// What the flight recorder goes back, but for its last sweep.
 const RECORDED_NS: u64 = 29_000_000_000;
 const WANTED_PERCENT: usize = 95;
 
+/// Each attack is met by a daemon of its own, with what another one learned: within an hour a second case
+/// of the same service would be an update of the first.
 #[test]
 fn what_led_to_each_attack_lies_beside_its_finding() {
-    // So much may be told that each attack's first case is.
-    let more = ["--budget", "2000"];
-    let lived = Lived::live_through(&more, |lab, _| {
-        for (attack, via) in ATTACKS {
-            attack.run(lab, via, LIMIT).unwrap();
-            thread::sleep(PAUSE);
-        }
-    });
-    assert_eq!(lived.not_captured, 0);
-    let captured = events(&lived.path("capture/records"));
     let mut sums = (0, 0);
     let mut alerts = 0;
-    for opened in findings(&lived.path("state/findings.jsonl")) {
-        let opens = opened.activity == Activity::Create && opened.disposition.is_alert();
-        if !opens || !is_of_attack(&opened) {
-            continue;
+    Lived::live_through(&[], |lab, _, directory| {
+        for (at, (attack, via)) in ATTACKS.into_iter().enumerate() {
+            let state = directory.join(format!("state.{at}"));
+            fs::create_dir(&state).unwrap();
+            fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+            fs::copy(directory.join("state/model.hedgerow"), state.join("model.hedgerow")).unwrap();
+            let capture = directory.join(format!("capture.{at}"));
+            // So much that amounts are told, too.
+            let [to, of] = [&state, &capture].map(|path| path.to_str().unwrap());
+            let arguments = ["--budget", "2000", "--state", to, "--capture", of];
+            let log = directory.join(format!("log.{at}"));
+            let daemon = Daemon::start(Path::new(PROGRAM), &arguments, &log).unwrap();
+            attack.run(lab, via, LIMIT).unwrap();
+            let finds = |line: &Line| matches!(line, Line::Finding(finding) if opens(finding));
+            let found = daemon.wait_for("finding of the attack", FINDING, finds);
+            // What was under way is written at the next sweep.
+            thread::sleep(Duration::from_secs(2));
+            daemon.interrupt().unwrap();
+            let Ok(Line::Finding(opened)) = found else {
+                println!("{attack} by {via:?} did not alert");
+                continue;
+            };
+            let (kept, all) = recorded(&state, &capture, &opened);
+            println!("{kept} of {all} records: {attack} by {via:?}: {}", opened.reason);
+            sums = (sums.0 + kept, sums.1 + all);
+            alerts += 1;
         }
-        let (kept, all) = recorded(&lived, &captured, &opened);
-        println!("{kept} of {all} records: {}", opened.reason);
-        sums = (sums.0 + kept, sums.1 + all);
-        alerts += 1;
-    }
+    });
     println!("{} of {} records of {alerts} alerts lie beside them", sums.0, sums.1);
     assert!(alerts >= ALERTS_MIN, "{alerts} alerts");
     assert!(sums.0 * 100 >= sums.1 * WANTED_PERCENT, "{sums:?}");
 }
 
+fn opens(finding: &Finding) -> bool {
+    finding.is_first_alert() && is_of_attack(finding)
+}
+
 /// How many of the records that led to a finding lie beside it, and how many the capture has: whatever
 /// processes of its tree did in the half minute before it.
-fn recorded(lived: &Lived, captured: &[Event], opened: &Finding) -> (usize, usize) {
-    let file = lived.path(&format!("state/records/{}.parquet", opened.uid));
+fn recorded(state: &Path, capture: &Path, opened: &Finding) -> (usize, usize) {
+    let captured = events(&capture.join("records"));
+    let file = state.join(format!("records/{}.parquet", opened.uid));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     let recorded = events(&file);
     let offset: i64 = ParquetReader::open(&file, None).unwrap().metadata()[OFFSET].parse().unwrap();
     let found_ns = u64::try_from(opened.time_ns - offset).unwrap();
     let tree = match &opened.process {
-        Some(process) => tree_of(captured, process.pid),
+        Some(process) => tree_of(&captured, process.pid),
         // Of an amount: the tree that was recorded.
-        None => tree_of(captured, recorded.first().unwrap().actor.tgid),
+        None => tree_of(&captured, recorded.first().unwrap().actor.tgid),
     };
     let is_deed = |event: &&Event| {
         tree.contains(&event.actor.tgid)
@@ -90,8 +105,8 @@ fn recorded(lived: &Lived, captured: &[Event], opened: &Finding) -> (usize, usiz
     let deeds: Vec<&Event> = captured.iter().filter(is_deed).collect();
     assert!(!deeds.is_empty(), "{}", opened.reason);
     let kept = deeds.iter().filter(|event| recorded.contains(event)).count();
-    let state = lived.text("state");
-    let said = run(&["findings", "show", &opened.uid, "--record", "--state", &state]);
+    let state = state.to_str().unwrap();
+    let said = run(&["findings", "show", &opened.uid, "--record", "--state", state]);
     assert!(said.lines().count() > kept / 2, "{said}");
     (kept, deeds.len())
 }

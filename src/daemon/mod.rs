@@ -52,7 +52,7 @@ use self::{
     kept::Kept,
     named::Called,
     pulse::Pulse,
-    recorder::Recorder,
+    recorder::{Opened, Recorder},
     report::Reporter,
     seen::Seen,
     used::Uses,
@@ -94,6 +94,8 @@ struct Daemon {
     seen: Seen,
     pulse: Pulse,
     recorder: Recorder,
+    /// Findings that opened since the last sweep: as many as may be told.
+    opened: Vec<Opened>,
     uses: Uses,
     called: Called,
     tampered: Told,
@@ -198,6 +200,7 @@ impl Daemon {
         self.expire_orders();
         self.raise();
         self.recorder.sweep(hedgerow_responder::now().boot_ns);
+        self.record_again();
         self.turns.enter(Part::Reports);
         if let Some(responder) = &self.actor.responder {
             self.ledger.see(responder.ledger().written().waiting);
@@ -207,6 +210,13 @@ impl Daemon {
         self.beat();
         for said in self.unread.take_untold().into_iter().chain(self.uses.take_untold()) {
             self.reporter.warn(&said);
+        }
+    }
+
+    /// Writes what led to the newest findings once more: what was under way when they opened is there.
+    fn record_again(&mut self) {
+        for opened in std::mem::take(&mut self.opened) {
+            self.reporter.past(&opened.uid, opened.past(&self.recorder));
         }
     }
 
@@ -390,12 +400,9 @@ impl Daemon {
                 self.name_peers(&mut finding);
                 // Before the report, so that who reads the one finds the other.
                 if finding.is_first_alert() {
-                    // Of amounts no process is known.
-                    let past = finding.process.as_ref().map_or_else(
-                        || self.recorder.of_subject(&finding.subject),
-                        |process| self.recorder.of_process(process.pid),
-                    );
-                    self.reporter.past(&finding.uid, past);
+                    let opened = Opened::of(&finding);
+                    self.reporter.past(&opened.uid, opened.past(&self.recorder));
+                    self.opened.push(opened);
                 }
                 self.reporter.finding(&finding);
                 if !done.is_empty() {

@@ -163,6 +163,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         overdue: 0,
         pulse: Pulse::default(),
         recorder,
+        opened: Vec::new(),
         uses,
         called: Called::default(),
         heart: Heart::new(&host),

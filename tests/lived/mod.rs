@@ -18,7 +18,7 @@ use hedgerow_responder::ledger::{Decision, Ledger};
 use hedgerow_sink::parquet::ParquetReader;
 use tempfile::TempDir;
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const LEARNING: Duration = Duration::from_secs(300);
 const ATTACK: Duration = Duration::from_secs(10);
 const FINDING: Duration = Duration::from_secs(60);
@@ -50,13 +50,13 @@ impl Lived {
         self.directory.path().join(name)
     }
 
-    pub fn text(&self, name: &str) -> String {
+    fn text(&self, name: &str) -> String {
         self.path(name).display().to_string()
     }
 
     /// With one attack.
     pub fn live(more: &[&str]) -> Self {
-        Self::live_through(more, |lab, daemon| {
+        Self::live_through(more, |lab, daemon, _| {
             Attack::ReverseShell.run(lab, Via::Child, ATTACK).unwrap();
             let finds =
                 |line: &Line| matches!(line, Line::Finding(finding) if is_of_attack(finding));
@@ -65,7 +65,7 @@ impl Lived {
     }
 
     /// The lab is a life of its own, so that it matters little what else runs on the host.
-    pub fn live_through(more: &[&str], attack: impl FnOnce(&Lab, &Daemon)) -> Self {
+    pub fn live_through(more: &[&str], attack: impl FnOnce(&Lab, &Daemon, &Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let lab = Lab::up().unwrap();
         let _loads: Vec<Started> =
@@ -78,7 +78,7 @@ impl Lived {
         let daemon = Daemon::start(Path::new(PROGRAM), &[&always, more].concat(), &log).unwrap();
         let scores = |line: &Line| matches!(line, Line::Status(told) if told["phase"] == "scoring");
         daemon.wait_for("scoring", LEARNING, scores).unwrap();
-        attack(&lab, &daemon);
+        attack(&lab, &daemon, directory.path());
         let said = daemon.interrupt().unwrap();
         let not_captured = said.iter().find_map(|line| match line {
             Line::Status(told) => told["capture_lost"].as_u64(),
@@ -174,7 +174,7 @@ pub fn run(arguments: &[&str]) -> String {
 
 /// Findings as both sides can tell them: what `/proc` said of a live process is not in a capture,
 /// and an episode that the end cuts short closes when its side ends.
-pub fn findings(log: &Path) -> Vec<Finding> {
+fn findings(log: &Path) -> Vec<Finding> {
     let text = fs::read_to_string(log).unwrap();
     let all = text.lines().map(|line| serde_json::from_str::<Finding>(line).unwrap());
     all.map(|mut finding| {

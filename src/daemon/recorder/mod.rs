@@ -3,9 +3,12 @@
 
 mod segment;
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
-use hedgerow_event::{Event, Origin, Root, Subject, Workload};
+use hedgerow_event::{Event, Finding, Origin, Root, Subject, Workload};
 
 use self::segment::Segment;
 
@@ -187,12 +190,12 @@ impl Recorder {
     }
 
     /// What is kept of a process's tree, oldest first.
-    pub fn of_process(&self, tgid: u32) -> Vec<Event> {
+    fn of_process(&self, tgid: u32) -> Vec<Event> {
         self.trees.get(&tgid).map_or_else(Vec::new, |member| self.of_tree(member.tree))
     }
 
     /// What is kept of the tree in which a subject did most, oldest first.
-    pub fn of_subject(&self, subject: &Subject) -> Vec<Event> {
+    fn of_subject(&self, subject: &Subject) -> Vec<Event> {
         let mut of_tree = HashMap::<Tree, u64>::new();
         for segment in &self.segments {
             for (who, head, _) in segment.records() {
@@ -226,6 +229,30 @@ impl Recorder {
 
     fn bytes(&self) -> usize {
         self.segments.iter().map(Segment::size).sum()
+    }
+}
+
+/// A finding that opened, and whose past is its past.
+#[derive(Debug)]
+pub struct Opened {
+    pub uid: String,
+    /// Of amounts none is known.
+    process: Option<u32>,
+    subject: Arc<Subject>,
+}
+
+impl Opened {
+    pub fn of(finding: &Finding) -> Self {
+        Self {
+            uid: finding.uid.clone(),
+            process: finding.process.as_ref().map(|process| process.pid),
+            subject: Arc::clone(&finding.subject),
+        }
+    }
+
+    pub fn past(&self, recorder: &Recorder) -> Vec<Event> {
+        self.process
+            .map_or_else(|| recorder.of_subject(&self.subject), |tgid| recorder.of_process(tgid))
     }
 }
 
@@ -272,8 +299,6 @@ fn most_each(mut all: Vec<usize>, goal: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use hedgerow_event::{
         Actor, Call, Digest, Epoch, Exec, Exit, Flow, FlowDirection, Fork, Peer, Program, Raw, Row,
         RowReason, Signal, Subject,
