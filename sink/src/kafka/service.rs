@@ -39,8 +39,6 @@ const IDLE: Duration = Duration::from_millis(200);
 const BUSY: Duration = Duration::from_millis(5);
 /// How long callbacks are served in each round.
 const POLL: Duration = Duration::from_millis(1);
-/// Topics that are not as they should be are looked at again after this time.
-const CHECK: Duration = Duration::from_secs(30);
 /// Pause before sending again what failed, and before recreating a producer.
 const BACKOFF: Duration = Duration::from_secs(1);
 
@@ -61,9 +59,7 @@ pub(super) struct Service {
     window: BTreeMap<usize, Pending>,
     unsent: BTreeSet<usize>,
     next_ticket: usize,
-    /// Topics are asked for at this time, once a broker answers; where all are well, not again before
-    /// a record is refused.
-    check_at: Option<Instant>,
+    check: topics::Check,
     /// Nothing is handed over before this time.
     retry_at: Option<Instant>,
     counts: Counts,
@@ -103,7 +99,7 @@ impl Service {
             window: BTreeMap::new(),
             unsent: BTreeSet::new(),
             next_ticket: 0,
-            check_at: Some(Instant::now()),
+            check: topics::Check::at(Instant::now()),
             retry_at: None,
             counts: Counts::default(),
         })
@@ -246,34 +242,19 @@ impl Service {
         }
     }
 
-    /// Asks the broker for each topic, until all are well.
+    /// Asks the broker for the next topic, where one is due.
     fn check_topics(&mut self) {
-        let is_due = self.check_at.is_some_and(|at| Instant::now() >= at);
-        let status = self.shared.status();
-        if !is_due || status.connection != Connection::Up {
+        let is_up = self.shared.status().connection == Connection::Up;
+        let Some(producer) = self.producer.as_ref().filter(|_| is_up) else { return };
+        if !self.check.is_due(Instant::now()) {
             return;
         }
-        // Later there is another check soon, and what comes must not wait long for the spool.
-        let tries = if status.topics_checked { 1 } else { topics::TRIES };
-        let Some(producer) = &self.producer else { return };
-        let topics = self.config.topics.fields();
-        let wrong: Result<Vec<Option<String>>, KafkaError> = topics
-            .into_iter()
-            .map(|(field, name)| {
-                topics::wrong(producer.client(), &self.config.brokers, field, name, tries)
-            })
-            .collect();
-        self.check_at = Some(Instant::now() + CHECK);
-        // Who went away while it was asked is asked again.
-        let Ok(wrong) = wrong else { return };
-        let wrong: Vec<String> = wrong.into_iter().flatten().collect();
-        if wrong.is_empty() {
-            self.check_at = None;
+        if let Some(wrong) = self.check.ask(producer.client(), &self.config) {
+            self.shared.update(|status| {
+                status.topics_checked = true;
+                status.topics_wrong = wrong;
+            });
         }
-        self.shared.update(|status| {
-            status.topics_checked = true;
-            status.topics_wrong = wrong;
-        });
     }
 
     fn leave(&mut self, ticket: usize) -> Option<RecordId> {
@@ -335,7 +316,7 @@ impl Service {
                 self.counts.error = Some(code.to_string());
                 self.retry_at = Some(Instant::now() + BACKOFF);
                 if topics::is_refusal(code) {
-                    self.check_at.get_or_insert_with(Instant::now);
+                    self.check.begin(Instant::now());
                 }
             }
         }

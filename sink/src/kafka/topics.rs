@@ -1,6 +1,6 @@
 //! Whether the topics are there and may be written to.
 
-use std::{thread, time::Duration};
+use std::time::{Duration, Instant};
 
 use rdkafka::{
     client::Client,
@@ -8,35 +8,80 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
-use super::client::Context;
+use super::{KafkaConfig, client::Context};
 
-/// The broker answers within this time.
-const ANSWER: Duration = Duration::from_secs(5);
+/// The broker answers within this time. Whoever asks also takes reports to the spool, for which others
+/// wait, so that it is short and one topic is asked for at a time.
+const ANSWER: Duration = Duration::from_secs(1);
 /// A topic that the broker makes by itself is not there at once: it is asked for so often.
-pub(super) const TRIES: u32 = 5;
+const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
+/// Who did not answer in time, or went away, is asked again after this.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Topics that are not as they should be are looked at again after this time.
+const CHECK: Duration = Duration::from_secs(30);
 
-/// What is wrong with a topic, and the way out; `None` where nothing is.
-///
-/// # Errors
-/// The broker doesn't say.
-pub(super) fn wrong(
-    client: &Client<Context>,
-    brokers: &str,
-    field: &str,
-    name: &str,
-    tries: u32,
-) -> KafkaResult<Option<String>> {
-    let mut error = None;
-    for left in (0..tries).rev() {
-        let metadata = client.fetch_metadata(Some(name), ANSWER)?;
-        error = metadata.topics().iter().find_map(|topic| topic.error());
-        match error {
-            Some(code) if left > 0 && may_pass(code) => thread::sleep(PAUSE),
-            _ => break,
+/// Topics are asked for one after another, once a broker answers; where all are well, not again before a
+/// record is refused.
+pub(super) struct Check {
+    at: Option<Instant>,
+    /// Topics that have answered, and how often the next was asked for.
+    answered: usize,
+    tried: u32,
+    wrong: Vec<String>,
+}
+
+impl Check {
+    pub fn at(at: Instant) -> Self {
+        Self { at: Some(at), answered: 0, tried: 0, wrong: Vec::new() }
+    }
+
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| now >= at)
+    }
+
+    /// Unless one is under way.
+    pub fn begin(&mut self, now: Instant) {
+        if self.at.is_none() {
+            *self = Self::at(now);
         }
     }
-    Ok(error.and_then(|code| sentence(code, brokers, field, name)))
+
+    /// Asks for the next topic. Once all have answered: what is wrong with which, and the way out.
+    pub fn ask(&mut self, client: &Client<Context>, config: &KafkaConfig) -> Option<Vec<String>> {
+        let topics = config.topics.fields();
+        let &(field, name) = topics.get(self.answered)?;
+        self.tried += 1;
+        match error_of(client, name) {
+            Err(_) => {
+                self.at = Some(Instant::now() + AGAIN);
+                return None;
+            }
+            Ok(Some(code)) if self.tried < TRIES && may_pass(code) => {
+                self.at = Some(Instant::now() + PAUSE);
+                return None;
+            }
+            Ok(error) => {
+                let wrong = error.and_then(|code| sentence(code, &config.brokers, field, name));
+                self.wrong.extend(wrong);
+            }
+        }
+        (self.answered, self.tried) = (self.answered + 1, 0);
+        if self.answered < topics.len() {
+            return None;
+        }
+        let wrong = std::mem::take(&mut self.wrong);
+        *self = Self::at(Instant::now() + CHECK);
+        if wrong.is_empty() {
+            self.at = None;
+        }
+        Some(wrong)
+    }
+}
+
+fn error_of(client: &Client<Context>, name: &str) -> KafkaResult<Option<RDKafkaRespErr>> {
+    let metadata = client.fetch_metadata(Some(name), ANSWER)?;
+    Ok(metadata.topics().iter().find_map(|topic| topic.error()))
 }
 
 /// Whether a record was refused because of its topic.
