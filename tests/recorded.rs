@@ -10,7 +10,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hedgerow_event::{Event, Finding, Origin};
@@ -46,11 +46,17 @@ fn what_led_to_each_attack_lies_beside_its_finding() {
     let mut sums = (0, 0);
     let mut alerts = 0;
     Lived::live_through(&[], |lab, _, directory| {
+        // It is written aside.
+        let model = directory.join("state/model.hedgerow");
+        let until = Instant::now() + FINDING;
+        while !model.exists() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(50));
+        }
         for (at, (attack, via)) in ATTACKS.into_iter().enumerate() {
             let state = directory.join(format!("state.{at}"));
             fs::create_dir(&state).unwrap();
             fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
-            fs::copy(directory.join("state/model.hedgerow"), state.join("model.hedgerow")).unwrap();
+            fs::copy(&model, state.join("model.hedgerow")).unwrap();
             let capture = directory.join(format!("capture.{at}"));
             // So much that amounts are told, too.
             let [to, of] = [&state, &capture].map(|path| path.to_str().unwrap());
