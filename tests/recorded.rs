@@ -33,7 +33,8 @@ const ATTACKS: [(Attack, Via); 8] = [
 /// Of those that alert, at least: what alerts is not the question here.
 const ALERTS_MIN: usize = 6;
 const LIMIT: Duration = Duration::from_secs(3);
-const FINDING: Duration = Duration::from_secs(15);
+const STARTED: Duration = Duration::from_secs(120);
+const FINDING: Duration = Duration::from_secs(60);
 /// What the flight recorder goes back, but for its last sweep.
 const RECORDED_NS: u64 = 29_000_000_000;
 const WANTED_PERCENT: usize = 95;
@@ -47,7 +48,7 @@ fn what_led_to_each_attack_lies_beside_its_finding() {
     Lived::live_through(&[], |lab, _, directory| {
         // It is written aside.
         let model = directory.join("state/model.hedgerow");
-        let until = Instant::now() + FINDING;
+        let until = Instant::now() + STARTED;
         while !model.exists() && Instant::now() < until {
             thread::sleep(Duration::from_millis(50));
         }
@@ -65,7 +66,7 @@ fn what_led_to_each_attack_lies_beside_its_finding() {
             // What runs before it watches belongs to nobody's tree.
             let scores =
                 |line: &Line| matches!(line, Line::Status(told) if told["phase"] == "scoring");
-            daemon.wait_for("scoring", FINDING, scores).unwrap();
+            daemon.wait_for("scoring", STARTED, scores).unwrap();
             attack.run(lab, via, LIMIT).unwrap();
             let finds = |line: &Line| matches!(line, Line::Finding(finding) if opens(finding));
             let found = daemon.wait_for("finding of the attack", FINDING, finds);

@@ -73,11 +73,10 @@ impl Tasks {
         fs::create_dir(&path).unwrap();
         Self(path)
     }
-    /// No thread more than there are.
+    /// No thread any more.
     fn take(&self, process: u32) {
         fs::write(self.0.join("cgroup.procs"), process.to_string()).unwrap();
-        let taken = fs::read_to_string(self.0.join("pids.current")).unwrap();
-        fs::write(self.0.join("pids.max"), taken.trim()).unwrap();
+        fs::write(self.0.join("pids.max"), "1").unwrap();
     }
     /// Threads that were refused.
     fn refused(&self) -> u64 {

@@ -48,7 +48,10 @@ impl Daemon {
         if let Some(responder) = &mut self.actor.responder {
             responder.ordered_by(None);
         }
-        self.kept.settle_orders(&mut self.reporter);
+        // Whoever only reads must not make decisions wait for the disk.
+        if !request.only_reads() {
+            self.kept.settle_orders(&mut self.reporter);
+        }
         self.raise();
         answered
     }

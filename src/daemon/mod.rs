@@ -466,10 +466,7 @@ impl Daemon {
             Err(why) => why.is::<Unread>() && outlets::is_of_a_person(libc::STDOUT_FILENO),
         };
         self.actor.stop(self.config.keep_entries || !by_hand, &mut self.reporter);
-        self.uses.stop();
-        for said in self.uses.take_untold() {
-            self.reporter.warn(&said);
-        }
+        self.record_again();
         let now = hedgerow_responder::now().boot_ns;
         for outcome in self.engine.finish(now) {
             if let Outcome::Finding(mut finding, _) = outcome {
@@ -479,6 +476,11 @@ impl Daemon {
         }
         let saved = self.save();
         self.kept.finish(&mut self.engine, &mut self.reporter);
+        // Only now those that wait for a disk however long it stands still.
+        self.uses.stop();
+        for said in self.uses.take_untold() {
+            self.reporter.warn(&said);
+        }
         if let Some(capture) = self.capture.take() {
             let (status, dropped, failure) = capture.finish();
             if let Some(failure) = failure {

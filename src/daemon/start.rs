@@ -179,8 +179,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         daemon.reporter.serves(address);
     }
     let ended = daemon.pump(&items, &control, &signals);
+    // Entries are lifted before anybody is waited for who may stand still.
+    let stopped = daemon.stop(probe, &items, ended);
     drop((server, sampler));
-    daemon.stop(probe, &items, ended)
+    stopped
 }
 
 /// What a record, a decision or a report goes through.

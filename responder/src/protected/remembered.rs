@@ -183,6 +183,9 @@ impl ProtectedSet {
         self.overflowed.clear();
         self.overflowed_bytes = 0;
         self.all_overflowed = false;
+        self.private_users.clear();
+        self.private_bytes = 0;
+        self.private_overflowed = false;
         self.changed = true;
     }
 }

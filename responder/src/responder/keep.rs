@@ -102,6 +102,9 @@ impl Responder {
         let mut reports = std::mem::take(&mut self.pending);
         // Written aside meanwhile, and waited for at the end alone.
         self.save();
+        if self.kept.missing.contains_key(SEEN) {
+            self.protected.not_kept();
+        }
         self.save_seen();
         if self.kept.missing.contains_key(SWITCH) {
             self.mark(!self.armed);
@@ -234,6 +237,8 @@ impl Responder {
         self.see_armed()?;
         self.mark(false);
         if self.marked()?.is_none() {
+            // What is on its way to the disk must not arm the next start.
+            self.mark(true);
             return Err(Error::Slow { what: SWITCH, seconds: 1 });
         }
         self.kernel.maps.set_armed(true)?;

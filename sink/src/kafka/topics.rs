@@ -16,11 +16,8 @@ const ANSWER: Duration = Duration::from_secs(1);
 /// A topic that the broker makes by itself is not there at once: it is asked for so often.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
-/// Who did not answer in time, or went away, is asked again after this.
+/// Topics that are not as they should be, and who did not answer in time, are asked again after this.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Topics that are not as they should be are looked at again after this time.
-const CHECK: Duration = Duration::from_secs(30);
-
 /// Topics are asked for one after another, once a broker answers; where all are well, not again before a
 /// record is refused.
 pub(super) struct Check {
@@ -51,13 +48,13 @@ impl Check {
     pub fn ask(&mut self, client: &Client<Context>, config: &KafkaConfig) -> Option<Vec<String>> {
         let topics = config.topics.fields();
         let &(field, name) = topics.get(self.answered)?;
-        self.tried += 1;
         match error_of(client, name) {
             Err(_) => {
                 self.at = Some(Instant::now() + AGAIN);
                 return None;
             }
-            Ok(Some(code)) if self.tried < TRIES && may_pass(code) => {
+            Ok(Some(code)) if self.tried + 1 < TRIES && may_pass(code) => {
+                self.tried += 1;
                 self.at = Some(Instant::now() + PAUSE);
                 return None;
             }
@@ -71,7 +68,7 @@ impl Check {
             return None;
         }
         let wrong = std::mem::take(&mut self.wrong);
-        *self = Self::at(Instant::now() + CHECK);
+        *self = Self::at(Instant::now() + AGAIN);
         if wrong.is_empty() {
             self.at = None;
         }
