@@ -205,6 +205,8 @@ impl Learned {
     /// `hedgerow top` on a real terminal: what ran, was found and is refused; its key lifts an entry;
     /// it goes on when the daemon hangs, and leaves the terminal as it was.
     fn shows_itself_on_a_terminal(&self) {
+        // Of what was refused before some may stand still; the key lifts the chosen one, which is the first.
+        let _ = hedgerow(&self.state, &["deny", "remove", "--all"]);
         let denied = self.answers(&["deny", "add", "--peer", "192.0.2.77", "--for", "1h"]);
         let entry = denied["entries"][0]["uid"].as_str().unwrap().to_owned();
         let terminal = Terminal::start();
