@@ -69,9 +69,11 @@ fn fill(file: File, host: &Host, events: Vec<Event>) -> anyhow::Result<()> {
         ]))
         .build();
     let mut writer = ArrowWriter::try_new(file, records_schema(), Some(properties))?;
-    let records: Vec<Record> = events.into_iter().map(Record::Event).collect();
-    for part in records.chunks(BATCH) {
-        writer.write(&records_to_batch(part)?)?;
+    // A batch at a time: a second copy of all would be as large as the flight recorder.
+    let mut records = events.into_iter().map(Record::Event).peekable();
+    while records.peek().is_some() {
+        let part: Vec<Record> = records.by_ref().take(BATCH).collect();
+        writer.write(&records_to_batch(&part)?)?;
     }
     writer.close()?;
     Ok(())
