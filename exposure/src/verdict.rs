@@ -1,18 +1,18 @@
 //! What is said of each vulnerability. Pure: time is an argument.
 
 use std::{
-    cmp::{Ordering, Reverse},
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
 };
 
-use hedgerow_event::{Use, version};
+use hedgerow_event::Use;
 use serde::Serialize;
 
 use crate::{
     Live, Place,
     packages::{Databases, Files, Package},
     record::{BEFORE, Entry, PATH_BYTES_MAX, Record, Span, User},
-    report::{Manager, Severity, Vulnerability},
+    report::{Severity, Vulnerability},
 };
 
 /// Users and processes that a row names; the rest is a number.
@@ -233,7 +233,7 @@ fn row(
         Err(why) => return Row { why: format!("its files aren't known: {why}"), ..row },
     };
     let old = look_at_live(&mut row, files, databases, evidence);
-    let fixed = is_fixed(vulnerability, package);
+    let fixed = package.has_fix(&vulnerability.fixed);
     if fixed && old {
         row.verdict = Verdict::Restart;
         row.why = "fixed on disk; a process has what was there before".into();
@@ -421,20 +421,6 @@ fn said(row: &Row, evidence: &Evidence<'_>) -> (Verdict, String) {
         return (Verdict::Unknown, "the table of files in use was full".into());
     }
     (Verdict::NotSeen, "nobody was seen using it".into())
-}
-
-/// Whether the installed version has the fix. Versions are ordered as Debian does where the
-/// system's packages are meant; of others only the very version counts.
-fn is_fixed(vulnerability: &Vulnerability, package: &Package) -> bool {
-    let installed = package.version.as_str();
-    match package.manager {
-        Manager::Dpkg | Manager::Apk => {
-            let order = |a: &&String, b: &&String| version::compare(a, b);
-            let newest = vulnerability.fixed.iter().max_by(order);
-            newest.is_some_and(|fixed| version::compare(installed, fixed) != Ordering::Less)
-        }
-        _ => vulnerability.fixed.iter().any(|fixed| fixed == installed),
-    }
 }
 
 #[cfg(test)]

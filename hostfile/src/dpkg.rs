@@ -14,6 +14,8 @@ pub struct Package {
     pub version: String,
     /// The source package, where it has another name.
     pub source: Option<String>,
+    /// The source package's version, where it is another.
+    pub source_version: Option<String>,
     /// Configuration files, of which other content than the package's is no surprise to dpkg:
     /// absolute path and the digest that the package has.
     pub conffiles: Vec<(String, Md5)>,
@@ -52,17 +54,25 @@ pub fn add_status(text: &str, packages: &mut Packages) {
             packages.remove(&stem);
             continue;
         }
+        let (source, source_version) = source(stanza);
         let package = Package {
             name: name.into(),
             architecture: architecture.into(),
             version: field(stanza, "Version").unwrap_or_default().into(),
-            // `name (version)`
-            source: field(stanza, "Source")
-                .and_then(|source| Some(source.split(' ').next()?.into())),
+            source: source.map(String::from),
+            source_version: source_version.map(String::from),
             conffiles: conffiles(stanza),
         };
         packages.insert(stem, package);
     }
+}
+
+/// `Source: name (version)`, each only where it isn't the package's own.
+fn source(stanza: &str) -> (Option<&str>, Option<&str>) {
+    let Some(source) = field(stanza, "Source") else { return (None, None) };
+    let (name, version) = source.split_once(' ').unwrap_or((source, ""));
+    let version = version.trim().strip_prefix('(').and_then(|version| version.strip_suffix(')'));
+    (Some(name), version)
 }
 
 /// `Conffiles:`, then lines of path, digest and perhaps `obsolete`.

@@ -54,6 +54,7 @@ fn package(stanza: &str, tree: &Tree, room: &mut Room) -> Result<Option<Package>
         name: name.to_owned(),
         source: field("o:").map(str::to_owned),
         version: field("V:").unwrap_or_default().to_owned(),
+        source_version: None,
         manager: Manager::Apk,
         files: Ok(files.into()),
     }))

@@ -50,6 +50,7 @@ impl Database {
                 name: known.name.clone(),
                 source: known.source.clone(),
                 version: known.version.clone(),
+                source_version: known.source_version.clone(),
                 manager: Manager::Dpkg,
                 files: lists.entry(stem.clone()).or_insert_with(read).clone(),
             }

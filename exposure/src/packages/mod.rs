@@ -46,6 +46,8 @@ pub struct Package {
     pub name: String,
     pub source: Option<String>,
     pub version: String,
+    /// The source's version, where it is another.
+    pub source_version: Option<String>,
     pub manager: Manager,
     /// Or why they aren't known.
     pub files: Result<Arc<Files>, String>,
@@ -153,6 +155,7 @@ fn archive(tree: &mut Tree, meant: &Vulnerability) -> Result<Package, String> {
             name: meant.package.clone(),
             source: None,
             version: meant.version.clone(),
+            source_version: None,
             manager: meant.manager,
             files: Ok(Files { paths: [tree.real(&path)].into(), under: Vec::new() }.into()),
         }),

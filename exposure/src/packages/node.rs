@@ -23,6 +23,7 @@ pub fn find(tree: &mut Tree, meant: &Vulnerability) -> Vec<Package> {
             name: meant.package.clone(),
             source: None,
             version,
+            source_version: None,
             manager: Manager::Node,
             files: Ok(Files { under: vec![format!("{directory}/")], ..Files::default() }.into()),
         });

@@ -34,6 +34,7 @@ pub fn find(tree: &mut Tree, meant: &Vulnerability) -> Result<Vec<Package>, Stri
                 name: package.to_owned(),
                 source: None,
                 version: version.to_owned(),
+                source_version: None,
                 manager: Manager::Python,
                 files: files(tree, &mut room, &place, &name),
             });

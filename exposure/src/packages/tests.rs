@@ -54,6 +54,7 @@ fn dpkg_is_asked_by_binary_and_source_name_through_diversions_and_merged_usr() {
     assert_eq!(paths(&found[1]), ["/usr/bin/x.orig"]);
     let found = databases.find(&meant(Manager::Dpkg, "libx1", None)).unwrap();
     assert_eq!((found.len(), found[0].version.as_str()), (1, "1.0-1+b1"));
+    assert_eq!(found[0].source_version.as_deref(), Some("1.0-1"));
     assert!(databases.find(&meant(Manager::Dpkg, "lost", None)).unwrap()[0].files.is_err());
     for unknown in ["x-old", "../../evil", "nothing"] {
         assert!(databases.find(&meant(Manager::Dpkg, unknown, None)).is_err(), "{unknown}");

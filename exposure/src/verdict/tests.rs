@@ -2,6 +2,7 @@
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::*;
+use crate::report::Manager;
 use crate::{
     Mapping,
     packages::Tree,

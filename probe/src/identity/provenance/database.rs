@@ -442,6 +442,7 @@ fn control(directory: &Directory) -> Option<Package> {
         architecture: value("Architecture")?,
         version: value("Version")?,
         source: None,
+        source_version: None,
         conffiles: Vec::new(),
     })
 }
