@@ -101,7 +101,10 @@ impl Coverage {
                 self.forgotten += 1;
                 return;
             }
-            self.since.insert(workload.clone(), hour);
+            // Before a clock without a battery is set it is 1970: then hours that were watched long before
+            // this workload came would count as its own.
+            let latest = self.watched.iter().copied().max().unwrap_or(0);
+            self.since.insert(workload.clone(), hour.max(latest));
         }
         match self.last.get_mut(workload) {
             Some(last) => *last = hour,
@@ -195,6 +198,19 @@ mod tests {
         assert_eq!(covered(&coverage, 167).hours, 168);
         assert!(!is_whole(covered(&coverage, 167)), "not seven days yet");
         assert!(is_whole(covered(&coverage, 168)));
+    }
+
+    #[test]
+    fn a_clock_that_is_not_set_yet_makes_nobody_old() {
+        let mut coverage = Coverage::default();
+        for hour in 0..169 {
+            watch(&mut coverage, hour, 60);
+        }
+        let late = Workload::new("late.service");
+        coverage.watch(NS_PER_HOUR, 60, [&late], |_| false);
+        let of = coverage.of(&late, START + 170 * NS_PER_HOUR);
+        assert!(of.hours <= 1 && of.days == 0, "{of:?}");
+        assert!(is_whole(covered(&coverage, 170)));
     }
 
     #[test]
