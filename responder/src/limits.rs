@@ -29,9 +29,20 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// Room for one more of a workload that has `own` of the `taken` places.
+    /// Room for one more of an owner whose workloads have `own` of the `taken` places.
     pub fn has_share(&self, own: usize, taken: usize) -> bool {
         own < self.automatic.saturating_sub(taken)
+    }
+}
+
+/// Whose a workload is: what stands below a user's manager or a container without an id are names that he
+/// makes, as many as he likes, and they share what one workload may take.
+pub(crate) fn owner(workload: &Workload) -> &str {
+    let name = workload.as_str();
+    match name.split_once('/') {
+        // Neither a program's path nor a container by its name.
+        Some((head, _)) if !head.is_empty() && !head.contains(':') => head,
+        _ => name,
     }
 }
 
@@ -148,5 +159,21 @@ mod tests {
         fill(&mut third, first + second);
         assert_eq!((second, third), (64, 32), "there is room for who comes next");
         assert!(limits.has_share(0, first + second + third));
+    }
+
+    #[test]
+    fn what_somebody_names_below_his_own_cgroup_is_his() {
+        for (name, whose) in [
+            ("user@1000.service/a:b.service", "user@1000.service"),
+            ("lxc.payload.c1/a.service", "lxc.payload.c1"),
+            ("user-1000.slice/session.scope", "user-1000.slice"),
+            ("web.service", "web.service"),
+            ("/usr/sbin/nginx", "/usr/sbin/nginx"),
+            ("k8s:shop/web/client", "k8s:shop/web/client"),
+            ("image:library/nginx:1", "image:library/nginx:1"),
+            ("login:1000", "login:1000"),
+        ] {
+            assert_eq!(owner(&Workload::new(name)), whose);
+        }
     }
 }

@@ -67,12 +67,18 @@ pub(crate) struct Kernel {
     listing: Duration,
     /// Listings that came to no end.
     cut_short: AtomicU64,
+    /// After such a one none is begun until then, in ns since boot: others wait for whoever lists.
+    rests_until: AtomicU64,
     spread: Link,
     pub(super) notes: MapHandle,
     pub(super) directory: PathBuf,
     /// As they were left at the start.
     pub(super) pins: BTreeMap<String, Pin>,
 }
+
+/// So many times as long as a listing took that came to no end none is begun: whoever holds descriptors enough
+/// would have the daemon do nothing else.
+const RESTS: u64 = 9;
 
 /// Forks that go on meanwhile are entered by the fork hook: passes only catch what it was too
 /// early for.
@@ -120,6 +126,7 @@ impl Kernel {
             list_sockets,
             listing: sizes.listing,
             cut_short: AtomicU64::new(0),
+            rests_until: AtomicU64::new(0),
             spread,
             directory: directory.to_owned(),
             pins: pins(directory),
@@ -130,11 +137,16 @@ impl Kernel {
     }
 
     /// Hands over the IPv4 and IPv6 sockets of all processes that are denied or listen, one for each
-    /// descriptor. False where time was up before all were looked at.
+    /// descriptor. False where time was up before all were looked at, or was a moment ago.
     pub fn list_sockets(
         &self,
         mut take: impl FnMut(&wire::deny_socket_record),
     ) -> Result<bool, Error> {
+        let now = super::now().boot_ns;
+        if now < self.rests_until.load(Ordering::Relaxed) {
+            self.cut_short.fetch_add(1, Ordering::Relaxed);
+            return Ok(false);
+        }
         let whole = drain(&self.list_sockets, Some(self.listing), |bytes| {
             let size = size_of::<wire::deny_socket_record>();
             if !bytes.len().is_multiple_of(size) {
@@ -144,7 +156,12 @@ impl Kernel {
             records.for_each(|record| take(&record));
             Ok(())
         })?;
-        self.cut_short.fetch_add(u64::from(!whole), Ordering::Relaxed);
+        if !whole {
+            self.cut_short.fetch_add(1, Ordering::Relaxed);
+            let rest = u64::try_from(self.listing.as_nanos()).unwrap_or(u64::MAX);
+            let until = super::now().boot_ns.saturating_add(rest.saturating_mul(RESTS));
+            self.rests_until.store(until, Ordering::Relaxed);
+        }
         Ok(whole)
     }
 

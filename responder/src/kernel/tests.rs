@@ -348,10 +348,14 @@ fn child_without_room(name: &str, mode: Mode) -> (String, u64) {
     let tree = Target::TaskTree { tgid: shell.id(), start_boot_ns };
     let request = Request { mode: Some(mode), ..request(tree, Rule::Operator) };
     bench.responder.deny(request).unwrap();
+    bench.responder.take_notices();
     shell.stdin.as_mut().unwrap().write_all(b"go\n").unwrap();
     let said = first_line(&mut shell);
     shell.kill().unwrap();
     shell.wait().unwrap();
+    let notices = bench.responder.take_notices();
+    assert!(notices.iter().any(|notice| notice.contains("the kernel's table")), "{notices:?}");
+    assert!(bench.responder.take_notices().is_empty(), "told once");
     (said, bench.responder.doomed())
 }
 

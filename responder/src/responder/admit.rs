@@ -10,6 +10,7 @@ use crate::{
     hold::{Hold, is_narrow},
     kernel,
     ledger::Decision,
+    limits::owner,
     sockets,
     target::{canonical, same},
     unit::{self, Forker},
@@ -44,11 +45,14 @@ impl Responder {
                 return Err(Refusal::Covered { uid: held.uid.clone() });
             }
             let mode = self.admit_automatic(&target, &workload, ceiling, now)?;
+            self.admit_another(&workload, now)?;
             if let Some(what) = self.serves(&target, now)? {
                 request.reason += &format!("; {what}");
                 wide = true;
             }
-            self.admit_another(&workload, wide, now)?;
+            if wide {
+                self.admit_wide(&workload)?;
+            }
             mode
         };
         let id = kernel::random_id()?;
@@ -100,7 +104,7 @@ impl Responder {
 
     /// Room for one more automatic entry of the workload. The breaker trips without it, and past the
     /// rate; a tripped one holds wide entries and lets narrow ones go on.
-    fn admit_another(&mut self, workload: &Workload, wide: bool, now: Now) -> Result<(), Refusal> {
+    fn admit_another(&mut self, workload: &Workload, now: Now) -> Result<(), Refusal> {
         let limits = self.options.limits;
         let host = Workload::host();
         let live = self.entries.values().filter(|entry| entry.is_automatic());
@@ -108,7 +112,7 @@ impl Responder {
             .map(|entry| entry.workload().unwrap_or(&host).clone())
             .chain(self.holds.iter().map(Hold::workload))
             .collect();
-        let own = of.iter().filter(|other| *other == workload).count();
+        let own = of.iter().filter(|other| owner(other) == owner(workload)).count();
         if !limits.has_share(own, of.len()) {
             let full = Refusal::Share { workload: workload.to_string(), own, taken: of.len() };
             self.trip(workload, &full, now)?;
@@ -119,7 +123,7 @@ impl Responder {
             let tripped = Refusal::BreakerTripped { workload: workload.to_string(), per_minute };
             self.trip(workload, &tripped, now)?;
         }
-        if wide { self.admit_wide(workload) } else { Ok(()) }
+        Ok(())
     }
 
     /// Nothing wide while the workload's breaker is tripped.

@@ -84,8 +84,31 @@ pub struct Responder {
     /// What was found or given up at start, told by the first tick.
     pending: Vec<Remediation>,
     alarms: Vec<Alarm>,
-    /// Listings cut short, files and workloads forgotten, of which it was told.
-    noticed: (u64, u64, u64),
+    noticed: Noticed,
+}
+
+const FILES_FORGOTTEN: &str = "more files were executed than can be remembered: the oldest are forgotten, of the \
+                               workload that ran the most";
+const WORKLOADS_FORGOTTEN: &str = "more workloads were seen than can be followed: of those younger than a week the \
+                                   ones seen longest ago are forgotten, and begin their week anew";
+const PROCESSES_REFUSED: &str = "more processes run than the kernel's table has room for: of those without, entries for a \
+                                 program match none, and who forked twice may be outside of a denied tree";
+const DOOMED: &str = "a denied tree has more processes than the kernel's table has room for: further children are refused \
+                      everything and killed at their next exec";
+const UNCOUNTED: &str = "a monitored tree has more processes than the kernel's table has room for: what further children do \
+                         is not counted";
+
+/// What was told of what there was no time or no room for, each counted since it began.
+#[derive(Debug, Default)]
+struct Noticed {
+    /// Listings cut short.
+    short: u64,
+    files: u64,
+    workloads: u64,
+    /// Processes and children of denied ones that the kernel's tables had no room for.
+    processes: u64,
+    doomed: u64,
+    uncounted: u64,
 }
 
 /// The deny programs, attached and pinned, that nobody answers for yet.
@@ -155,7 +178,7 @@ impl Responder {
                 .map(|reason| Alarm { workload: Workload::host(), reason })
                 .into_iter()
                 .collect(),
-            noticed: (0, 0, 0),
+            noticed: Noticed::default(),
         };
         let path = std::env::current_exe().ok().map(|path| path.to_string_lossy().into_owned());
         responder.protected.set_own(responder.own.tgids.clone(), path);
@@ -240,32 +263,39 @@ impl Responder {
     }
 
     /// What there was no time or no room for since the last call, for the log: each time that sockets
-    /// were too many, once that files or workloads were, and what is not on the disk.
+    /// were too many, once that files, workloads or processes were, and what is not on the disk.
     pub fn take_notices(&mut self) -> Vec<String> {
-        let (short, forgotten) = (self.kernel.cut_short(), self.protected.files_forgotten());
-        let workloads = self.standing.coverage.forgotten();
         let mut notices = self.kept.take_notices();
-        if short > self.noticed.0 {
+        let was = &self.noticed;
+        // A control word that can't be read has nothing new.
+        let control = self.kernel.maps.control().ok();
+        let now = Noticed {
+            short: self.kernel.cut_short(),
+            files: self.protected.files_forgotten(),
+            workloads: self.standing.coverage.forgotten(),
+            processes: control.map_or(was.processes, |control| control.unknown),
+            doomed: control.map_or(was.doomed, |control| control.doomed),
+            uncounted: control.map_or(was.uncounted, |control| control.uncounted),
+        };
+        if now.short > was.short {
             notices.push(format!(
-                "there are too many descriptors on this host to look at all of them in time ({short} \
-                 times since the start): what stands when an entry is made is cut in part"
+                "there are too many descriptors on this host to look at all of them in time ({} times \
+                 since the start): what stands when an entry is made is cut in part",
+                now.short
             ));
         }
-        if forgotten > 0 && self.noticed.1 == 0 {
-            notices.push(
-                "more files were executed than can be remembered: the oldest are forgotten, of the \
-                 workload that ran the most"
-                    .to_owned(),
-            );
+        for (now, was, what) in [
+            (now.files, was.files, FILES_FORGOTTEN),
+            (now.workloads, was.workloads, WORKLOADS_FORGOTTEN),
+            (now.processes, was.processes, PROCESSES_REFUSED),
+            (now.doomed, was.doomed, DOOMED),
+            (now.uncounted, was.uncounted, UNCOUNTED),
+        ] {
+            if now > 0 && was == 0 {
+                notices.push(what.to_owned());
+            }
         }
-        if workloads > 0 && self.noticed.2 == 0 {
-            notices.push(
-                "more workloads were seen than can be followed: of those younger than a week the ones \
-                 seen longest ago are forgotten, and begin their week anew"
-                    .to_owned(),
-            );
-        }
-        self.noticed = (short, forgotten, workloads);
+        self.noticed = now;
         notices
     }
 
