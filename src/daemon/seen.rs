@@ -1,7 +1,7 @@
 //! What ran lately and whom it talked to: by this an operator's names become the kernel's numbers.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -11,9 +11,11 @@ use hedgerow_probe::identity::workload::UNNAMED;
 
 use crate::cli::Prefix;
 
-/// Programs in cgroups, and peers with who used them, that are remembered; past it all are forgotten
-/// and seen anew.
+/// Programs in cgroups, and who used which peer, that are remembered. Past it some of the workloads with the most are
+/// forgotten, and seen anew: by what is known here an operator's entry meets nobody else.
 const SEEN_MAX: usize = 16_384;
+/// So many places are made free at once.
+const ROOM: usize = SEEN_MAX / 16;
 /// Workloads that are named of those that used a peer.
 const USERS_MAX: usize = 64;
 
@@ -51,6 +53,8 @@ pub struct Sight {
 pub struct Seen {
     /// By cgroup and program.
     sights: HashMap<(u64, u64), Sight>,
+    /// Cgroups of programs that were seen before their container's name was known.
+    unnamed: HashSet<u64>,
     peers: HashMap<IpAddr, Users>,
     /// Workloads that are named of peers, over all.
     users: usize,
@@ -64,7 +68,7 @@ impl Seen {
         if actor.cgroup_id != 0 && actor.program_id != 0 {
             let key = (actor.cgroup_id, actor.program_id);
             if self.sights.len() >= SEEN_MAX && !self.sights.contains_key(&key) {
-                self.sights.clear();
+                self.forget_sights();
             }
             let sight = self.sights.entry(key);
             let sight = sight.or_insert_with(|| {
@@ -88,14 +92,15 @@ impl Seen {
             if let Origin::Exec(exec) = &event.origin {
                 sight.file = Some(exec.file);
             }
-            if fresh.is_some() {
+            if fresh.is_some() && is_named {
                 self.name(actor.cgroup_id, &actor.subject.workload);
+            } else if fresh.is_some() {
+                self.unnamed.insert(actor.cgroup_id);
             }
         }
         if let Origin::Flow(flow) = &event.origin {
             if self.users >= SEEN_MAX {
-                self.peers.clear();
-                self.users = 0;
+                self.forget_users();
             }
             let users = self.peers.entry(flow.peer.address).or_default();
             self.users += usize::from(users.add(&actor.subject.workload));
@@ -103,8 +108,32 @@ impl Seen {
         fresh
     }
 
+    /// Makes room where the workloads with the most programs are.
+    fn forget_sights(&mut self) {
+        let mut left = shares(self.sights.values().map(|sight| &sight.subject.workload));
+        self.sights.retain(|_, sight| keeps(&mut left, &sight.subject.workload));
+        let unnamed =
+            self.sights.values().filter(|sight| sight.subject.workload.as_str() == UNNAMED);
+        self.unnamed = unnamed.map(|sight| sight.cgroup_id).collect();
+    }
+
+    /// Makes room where the workloads with the most peers are.
+    fn forget_users(&mut self) {
+        let mut left = shares(self.peers.values().flat_map(|users| &users.workloads));
+        self.peers.retain(|_, users| {
+            let before = users.workloads.len();
+            users.workloads.retain(|workload| keeps(&mut left, workload));
+            users.more |= users.workloads.len() < before;
+            !users.workloads.is_empty()
+        });
+        self.users = self.peers.values().map(|users| users.workloads.len()).sum();
+    }
+
     /// A container's name came: what was seen in it before is its, too, and nobody else's.
     fn name(&mut self, cgroup_id: u64, workload: &Workload) {
+        if !self.unnamed.remove(&cgroup_id) {
+            return;
+        }
         for sight in self.sights.values_mut() {
             let subject = &sight.subject;
             if sight.cgroup_id == cgroup_id && subject.workload.as_str() == UNNAMED {
@@ -117,11 +146,13 @@ impl Seen {
         self.sights.values().map(|sight| &sight.subject.workload)
     }
 
-    /// The workload that a target is confined to; `None` where it meets several, or all.
-    pub fn whose(&self, target: &Target) -> Option<&Workload> {
-        let cgroup_id = target.cgroup_id()?;
-        let meant = |sight: &&Sight| {
-            sight.cgroup_id == cgroup_id
+    /// What a target of one cgroup meets.
+    pub fn met_by<'a, 'b>(
+        &'a self,
+        target: &'b Target,
+    ) -> impl Iterator<Item = &'a Sight> + use<'a, 'b> {
+        let meant = move |sight: &&'a Sight| {
+            Some(sight.cgroup_id) == target.cgroup_id()
                 && match target {
                     Target::Peer { program_id, .. } => {
                         *program_id == 0 || sight.program_id == *program_id
@@ -130,7 +161,12 @@ impl Seen {
                     Target::TaskTree { .. } | Target::Cgroup { .. } => true,
                 }
         };
-        let mut met = self.sights.values().filter(meant).map(|sight| &sight.subject.workload);
+        self.sights.values().filter(meant)
+    }
+
+    /// The workload that a target is confined to; `None` where it meets several, or all.
+    pub fn whose(&self, target: &Target) -> Option<&Workload> {
+        let mut met = self.met_by(target).map(|sight| &sight.subject.workload);
         let first = met.next()?;
         met.all(|other| other == first).then_some(first)
     }
@@ -181,6 +217,33 @@ impl Seen {
     }
 }
 
+/// How many of the full table's places each workload keeps: the same for all, as many as leave a part of the
+/// table free.
+fn shares<'a>(places: impl Iterator<Item = &'a Workload>) -> HashMap<Workload, usize> {
+    let mut counts: HashMap<Workload, usize> = HashMap::new();
+    for workload in places {
+        match counts.get_mut(workload) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(workload.clone(), 1)),
+        }
+    }
+    let mut share = counts.values().copied().max().unwrap_or(0);
+    let freed =
+        |share| counts.values().map(|count: &usize| count.saturating_sub(share)).sum::<usize>();
+    while share > 0 && freed(share) < ROOM {
+        share /= 2;
+    }
+    counts.into_keys().map(|workload| (workload, share)).collect()
+}
+
+/// Takes one of the places that a workload keeps, where there is one left.
+fn keeps(left: &mut HashMap<Workload, usize>, workload: &Workload) -> bool {
+    let Some(left) = left.get_mut(workload) else { return false };
+    let keeps = *left > 0;
+    *left -= usize::from(keeps);
+    keeps
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -225,6 +288,33 @@ mod tests {
     }
 
     #[test]
+    fn who_runs_too_much_or_calls_too_many_is_forgotten_before_others() {
+        let mut seen = Seen::default();
+        let mut run = |workload: &str, number: u32| {
+            let actor = Actor {
+                subject: Arc::new(Subject::new(Workload::new(workload), Program::new("/bin/x"))),
+                tgid: 1,
+                tid: 1,
+                start_boot_ns: 1,
+                cgroup_id: 1 + u64::from(workload == "web"),
+                program_id: 1 + u64::from(number),
+                slot: 0,
+            };
+            let peer = Peer { address: std::net::Ipv4Addr::from(number).into(), port: 443 };
+            let origin = Origin::Flow(Flow::start(FlowDirection::Outbound, peer, peer).into());
+            seen.observe(&Event { epoch: Epoch(1), time_boot_ns: 1, actor, origin });
+        };
+        run("web", 0);
+        (1..3 * SEEN_MAX as u32).for_each(|number| run("job", number));
+        assert!(seen.sights.len() <= SEEN_MAX && seen.users <= SEEN_MAX);
+        let web = Workload::new("web");
+        assert_eq!(seen.cgroups(&web), BTreeSet::from([2]));
+        assert!(seen.users("0.0.0.0/32".parse().unwrap()).workloads.contains(&web));
+        let cgroup = Target::Cgroup { cgroup_id: 1, path: "/c".into() };
+        assert_eq!(seen.met(&cgroup, &web), Some(&Workload::new("job")));
+    }
+
+    #[test]
     fn of_those_who_used_a_peer_so_many_are_named_and_so_many_are_kept() {
         let mut seen = Seen::default();
         let mut call = |number: u32, address: u32| {
@@ -249,10 +339,9 @@ mod tests {
             (0..USERS_MAX as u32 + 2).for_each(|number| call(number, address));
         }
         let users = |prefix: &str| seen.users(prefix.parse().unwrap());
-        for prefix in ["0.0.1.43/32", "0.0.0.0/0"] {
-            let users = users(prefix);
-            assert_eq!((users.workloads.len(), users.more), (USERS_MAX, true));
-        }
+        assert!(users("0.0.1.43/32").more);
+        let all = users("0.0.0.0/0");
+        assert_eq!((all.workloads.len(), all.more), (USERS_MAX, true));
         assert_eq!(users("192.0.2.1/32"), Users::default());
     }
 
