@@ -171,7 +171,7 @@ rows! {
             out.count(&[class], count);
         }
     });
-    Counter "records_uncharged", Kernel, "Of the lost, the records that no thread could be charged with: each window of that time may have the hole, and denies nothing", of!(|s, out| out.count(&[], s.sensor.uncharged));
+    Counter "records_uncharged", Kernel, "Of the lost, the records that no thread could be charged with: any window of that time may have the hole", of!(|s, out| out.count(&[], s.sensor.uncharged));
     Counter "refused" ["table"], Sensor, "What found no room in a bounded table, and is judged by less", of!(|s, out| {
         for (table, count) in [
             ("profiles", s.sensor.profiles_refused),
@@ -202,7 +202,7 @@ rows! {
 
     // Windows.
     Counter "windows", Engine, "Windows of 5 s that were closed, one for each subject that did something", of!(|s, out| out.count(&[], s.windows.closed));
-    Counter "windows_incomplete", Engine, "Of those, the ones of which something is missing: they may alert, and deny nothing", of!(|s, out| out.count(&[], s.windows.incomplete));
+    Counter "windows_incomplete", Engine, "Of those, the ones of which something is missing: they may alert, and where records of the subject were lost or late no denial rests on them", of!(|s, out| out.count(&[], s.windows.incomplete));
     Counter "windows_overdue", Sensor, "Epochs that were closed although a record of them was begun and not finished", of!(|s, out| out.count(&[], s.sensor.overdue));
 
     // Learning.

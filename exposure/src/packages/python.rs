@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::{Files, Manager, PACKAGES_MAX, Package, Room, Tree, normal, too_many};
 use crate::report::Vulnerability;
 
+/// Versions of Python in one place. In a container there are as many as it likes.
+const VERSIONS_MAX: usize = 64;
 /// Where distributions and pip put them; `*` is any version of Python.
 const PLACES: [&str; 5] = [
     "/usr/lib/python3/dist-packages",
@@ -57,6 +59,7 @@ fn places(tree: &mut Tree, meant: &Vulnerability) -> Vec<String> {
             None => places.push(place.to_owned()),
             Some((above, below)) => {
                 let names = tree.names(above).into_iter().filter(|name| name.starts_with("python"));
+                let names = names.take(VERSIONS_MAX);
                 places.extend(names.map(|name| format!("{above}/{name}/{below}")));
             }
         }
