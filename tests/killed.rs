@@ -303,6 +303,14 @@ fn an_operators_word_is_checked_explained_and_says_whose_it_is() {
     });
     let refused = state.refused(&[&named[..], &["/usr/bin/no-such-program"]].concat());
     assert!(refused.contains("not seen since the daemon began"), "{refused}");
+    // So does what the host stands on, which takes force, whoever means it.
+    eventually("a package manager that ran is protected", || {
+        assert!(Command::new("/usr/bin/dpkg").arg("--version").output().unwrap().status.success());
+        let output = state.hedgerow(&["deny", "add", "--dry-run", "--program", "/usr/bin/dpkg"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        told.contains("it meets a package manager") && told.contains("--force")
+    });
     // The kill switch has a line with whose order it was, however soon it is ended.
     state.said(&other);
     state.said(&["disarm"]);

@@ -59,6 +59,9 @@ pub use responder::{
     survey,
 };
 
+#[cfg(feature = "kernel")]
+pub use unit::is_deep;
+
 /// One reading of both clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {

@@ -43,6 +43,8 @@ pub struct Context<'a> {
     /// No other workload has run the offender's file, and its key stands for one program only;
     /// `false` where it isn't known.
     pub file_exclusive: bool,
+    /// The offender's cgroup lies so deep that an entry for it can be left; `false` where it isn't known.
+    pub deep: bool,
     /// Wall time, Unix nanoseconds.
     pub now_wall_ns: i64,
 }
@@ -167,7 +169,7 @@ fn refusal(evidence: &Evidence, context: &Context<'_>) -> Option<String> {
     } else if evidence.surprise < DENIAL_NATS {
         format!("it is not surprising enough: {:.1} nats of {DENIAL_NATS:.0}", evidence.surprise)
     } else if !evidence.complete {
-        "the evidence has holes: records were lost, late or limited".to_owned()
+        "the evidence has holes: records of it were lost or late".to_owned()
     } else if !evidence.kernel_owned {
         "a fact was read from user memory, which the process could rewrite".to_owned()
     } else if aspects.len() < ASPECTS_MIN {
@@ -228,7 +230,7 @@ fn deny(evidence: &Evidence, context: &Context<'_>, rule: Rule, object: &Object)
         (Rule::NewProgramNewPeer, Some(peer)) => {
             let workload = &evidence.subject.workload;
             match context.protected.peer(workload, peer.address, context.now_wall_ns) {
-                None if evidence.program_id != 0 && evidence.cgroup_id > ROOT_CGROUP => {
+                None if evidence.program_id != 0 && has_cgroup(evidence, context) => {
                     Ok(peer_target(evidence, peer))
                 }
                 None => tree_target(evidence, context),
@@ -250,6 +252,11 @@ fn deny(evidence: &Evidence, context: &Context<'_>, rule: Rule, object: &Object)
         Ok(target) => Verdict::Deny { target, rule, seconds: PERIOD_FIRST_S, reason },
         Err(why) => Verdict::Report { reason: format!("{reason}; {why}") },
     }
+}
+
+/// Whether the process is in a cgroup that an entry can be confined to.
+fn has_cgroup(evidence: &Evidence, context: &Context<'_>) -> bool {
+    evidence.cgroup_id > ROOT_CGROUP && !context.deep
 }
 
 /// The address for this program in this workload.
@@ -297,7 +304,7 @@ pub fn widened(
         }
         (Target::TaskTree { .. }, _, Some(file)) => {
             let offenders = context.offenders.processes_of(now, file);
-            let own_cgroup = evidence.cgroup_id > ROOT_CGROUP;
+            let own_cgroup = has_cgroup(evidence, context);
             let may = offenders >= OFFENDERS_MIN && own_cgroup && context.file_exclusive;
             let path = evidence.subject.program.path.clone();
             may.then(|| {

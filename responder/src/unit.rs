@@ -9,6 +9,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use hedgerow_bpf::wire;
+
 /// A process that has listened for so long is a service, in ns: a fresh one may be a backdoor.
 pub(crate) const LISTENS_MIN_NS: u64 = 600 * 1_000_000_000;
 
@@ -22,6 +24,13 @@ pub(crate) fn cgroup_of(tgid: u32) -> Option<PathBuf> {
     let text = fs::read_to_string(format!("/proc/{tgid}/cgroup")).ok()?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
     (!path.is_empty()).then(|| path.into())
+}
+
+/// Whether a process's cgroup lies so deep that an entry for it would not hold for those below it: whoever may
+/// make them leaves it with one more.
+pub fn is_deep(tgid: u32) -> bool {
+    let depth = cgroup_of(tgid).map_or(0, |cgroup| cgroup.components().count());
+    depth >= wire::DENY_LEVELS_MAX as usize - 1
 }
 
 /// The service, scope or container that a cgroup is, or is a part of.
@@ -111,6 +120,28 @@ mod tests {
 
     fn lives(cgroup: &str) -> Forker {
         Forker::Lives((!cgroup.is_empty()).then(|| cgroup.into()))
+    }
+
+    /// Needs root.
+    #[test]
+    fn who_lies_deep_is_told_by_where_the_kernel_has_him() {
+        let top =
+            crate::kernel::cgroup_root().unwrap().join(format!("deep-{}", std::process::id()));
+        let mut sleeper = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let mut found = Vec::new();
+        let mut cgroup = top.clone();
+        let mut made = Vec::new();
+        for depth in 1..=12 {
+            fs::create_dir(&cgroup).unwrap();
+            fs::write(cgroup.join("cgroup.procs"), sleeper.id().to_string()).unwrap();
+            found.push((depth, is_deep(sleeper.id())));
+            made.push(cgroup.clone());
+            cgroup.push("x");
+        }
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+        made.iter().rev().for_each(|made| fs::remove_dir(made).unwrap());
+        assert_eq!(found, (1..=12).map(|depth| (depth, depth >= 11)).collect::<Vec<_>>());
     }
 
     #[test]

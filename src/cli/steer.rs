@@ -60,7 +60,7 @@ pub struct DenyAdd {
     #[arg(long)]
     pub dry_run: bool,
     /// Also what the host itself needs: loopback, own addresses, gateways, resolvers, sources of
-    /// logins.
+    /// logins; login sessions, the programs that make them, package managers, container runtimes.
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]

@@ -236,6 +236,7 @@ impl Actor {
             protected: responder.protected(),
             offenders: &self.offenders,
             file_exclusive,
+            deep: hedgerow_responder::is_deep(evidence.tgid),
             now_wall_ns,
         };
         let (target, rule, seconds, reason) = match policy::decide(evidence, &context) {

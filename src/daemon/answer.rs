@@ -134,6 +134,9 @@ impl Daemon {
         };
         for target in &targets {
             self.actor.guard(target, asked.force)?;
+            if !asked.force {
+                self.spared(target)?;
+            }
             if asked.dry_run {
                 let would = self.responder_mut()?.would_deny(order(target));
                 would.map_err(|why| why.to_string())?;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use hedgerow_event::{Target, Workload};
+use hedgerow_event::{Subject, Target, Workload};
+use hedgerow_features::is_shell;
+use hedgerow_responder::{is_deep, protected::named};
 
 use super::{Daemon, seen::Sight};
 use crate::{cli::Prefix, control::Deny, names};
@@ -55,7 +57,14 @@ impl Daemon {
         if let Some(workload) = &workload {
             targets.iter().try_for_each(|target| self.confined(target, workload))?;
         }
-        Ok(targets.into_iter().collect())
+        let deep = |target: &&Target| self.seen.met_by(target).any(|sight| is_deep(sight.tgid));
+        match targets.iter().find(deep) {
+            Some(target) => Err(format!(
+                "{target}: its cgroup lies too deep, an entry would not hold for those below it; name a --peer \
+                 and a --program and leave --workload out"
+            )),
+            None => Ok(targets.into_iter().collect()),
+        }
     }
 
     /// Refuses what would meet other workloads than the one that was named: an entry or allowance of a
@@ -75,6 +84,27 @@ impl Daemon {
             )),
             None => Ok(()),
         }
+    }
+
+    /// Refuses what would stop logins, or what the host stands on: a whole session or service with such a program,
+    /// the program itself, and a shell that somebody who logged in runs.
+    pub(super) fn spared(&self, target: &Target) -> Result<(), String> {
+        let whole = match target {
+            Target::Cgroup { .. } => true,
+            Target::Program { .. } => false,
+            Target::Peer { .. } | Target::TaskTree { .. } => return Ok(()),
+        };
+        for sight in self.seen.met_by(target) {
+            let Subject { workload, program, .. } = &*sight.subject;
+            let is_login = workload.is_session() && (whole || is_shell(&program.path));
+            if let Some(what) = named(&program.path).or(is_login.then_some("a login session")) {
+                return Err(format!(
+                    "protected: it meets {what} ({} in {workload}); --force denies it all the same",
+                    program.path
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn programs(&self, path: &str, workload: Option<&Workload>) -> Result<Vec<&Sight>, String> {

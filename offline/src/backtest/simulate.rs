@@ -363,6 +363,8 @@ impl<'a> Simulation<'a> {
             file_exclusive: evidence
                 .file
                 .is_some_and(|file| self.protected.is_exclusive(file, workload)),
+            // A capture doesn't tell where cgroups lie.
+            deep: false,
             now_wall_ns: now.wall_ns,
         };
         let (target, rule, seconds, reason) = match policy::decide(evidence, &context) {

@@ -56,6 +56,7 @@ fn decided(evidence: &Evidence, change: impl FnOnce(&mut Context<'_>)) -> Verdic
         protected: &protected,
         offenders: &offenders,
         file_exclusive: true,
+        deep: false,
         now_wall_ns: 0,
     };
     change(&mut context);
@@ -135,6 +136,13 @@ fn each_missing_piece_of_evidence_only_reports() {
 }
 
 #[test]
+fn who_can_leave_his_cgroup_for_one_below_it_loses_the_process() {
+    let (target, rule) = target(decided(&shell(), |context| context.deep = true));
+    assert!(matches!(target, Target::TaskTree { .. }), "{target}");
+    assert_eq!(rule, Rule::NewProgramNewPeer);
+}
+
+#[test]
 fn a_new_peer_of_another_program_does_not_count() {
     let mut evidence = shell();
     let other = Subject::new(Workload::new("web"), Program::new("/usr/bin/curl"));
@@ -170,6 +178,7 @@ fn enforce_is_held_at_monitor_until_the_profile_is_mature_and_has_seen_a_week() 
             protected: &protected,
             offenders: &offenders,
             file_exclusive: true,
+            deep: false,
             now_wall_ns: 0,
         };
         let whole = lacks.is_empty();
@@ -204,6 +213,7 @@ fn a_protected_peer_costs_the_task_and_not_the_address() {
             protected: &protected,
             offenders: &Offenders::default(),
             file_exclusive: true,
+            deep: false,
             now_wall_ns: 0,
         },
     );
@@ -227,6 +237,7 @@ fn a_target_is_widened_by_several_distinct_offenders_only() {
             protected: &protected,
             offenders,
             file_exclusive: exclusive,
+            deep: false,
             now_wall_ns: 0,
         };
         // The narrow one stands at once in any case.

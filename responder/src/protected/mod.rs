@@ -422,16 +422,21 @@ impl ProtectedSet {
             return Some("Hedgerow".into());
         }
         let script = subject.program.script_path();
-        [Some(path), script].into_iter().flatten().find_map(|path| {
-            let (what, _) = PROGRAMS.iter().find(|(_, paths)| paths.contains(&path))?;
-            Some(format!("{what} ({path})"))
-        })
+        [Some(path), script]
+            .into_iter()
+            .flatten()
+            .find_map(|path| named(path).map(|what| format!("{what} ({path})")))
     }
 
     /// Why a process and its children may not be denied.
     pub fn task(&self, tgid: u32) -> Option<&'static str> {
         self.own.contains(&tgid).then_some("it is Hedgerow, above it, or init")
     }
+}
+
+/// What the host stands on that has this path.
+pub fn named(path: &str) -> Option<&'static str> {
+    PROGRAMS.iter().find(|(_, paths)| paths.contains(&path)).map(|(what, _)| *what)
 }
 
 /// The most that is written of a workload's name.
