@@ -117,6 +117,12 @@ start_daemon
 hedgerow doctor >/run/out 2>&1 || { cat /run/out; fail doctor; }
 head -n 4 /run/out
 
+step "of its capabilities it keeps four"
+# Those of docs/security.md: permitted and bounding all, in effect the two that it always needs.
+grep -hE '^(Cap|NoNewPrivs)' /proc/"$(pgrep -ox hedgerow)"/task/*/status | sort -u >/run/out
+[ "$(awk '{ print $1 $2 }' /run/out | tr '\n' ' ')" = "CapAmb:0000000000000000 CapBnd:0000000000281004 CapEff:0000000000080004 CapInh:0000000000000000 CapPrm:0000000000281004 NoNewPrivs:1 " ] ||
+	fail "its capabilities"
+
 step "who holds the metrics' port neither has it restarted nor keeps a scraper out"
 hold
 probed livenessProbe >/dev/null || fail "livenessProbe"
