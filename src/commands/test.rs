@@ -18,7 +18,7 @@ use std::{
 
 use anyhow::Context;
 use hedgerow_detect::Phase;
-use hedgerow_event::{Action, Disposition, Finding, Mode, Remediation, gate};
+use hedgerow_event::{Action, Disposition, Finding, Mode, Object, Remediation, gate};
 use hedgerow_probe::support::cgroup_root;
 use hedgerow_responder::ledger::{Decision, Line};
 use serde_json::{Value, json};
@@ -259,11 +259,13 @@ impl Effect {
     }
 }
 
-/// Whether a finding is about the incident: of its process, or of its unit, which only root can name so.
-/// What others did meanwhile, be it the same, is theirs: its entry stays.
+/// Whether a finding is about the incident: of its process, or what ran from memory in its unit, which only
+/// root can name so; not of the unit's main process, which a large budget tells, too. What others did
+/// meanwhile, be it the same, is theirs: its entry stays.
 fn is_ours(finding: &Finding, pid: u32) -> bool {
+    let from_memory = |object: &Object| matches!(object, Object::ExecMemory { .. });
     finding.process.as_ref().is_some_and(|process| process.pid == pid)
-        || finding.subject.workload.as_str() == UNIT
+        || finding.subject.workload.as_str() == UNIT && finding.objects.iter().any(from_memory)
 }
 
 fn await_finding(log: &mut Tail, incident: &Incident) -> anyhow::Result<Option<Finding>> {
@@ -324,7 +326,7 @@ fn release(state: &Path, entry: &Remediation) -> anyhow::Result<(String, Value)>
 mod tests {
     use std::sync::Arc;
 
-    use hedgerow_event::{Object, Process, Program, Subject, Workload};
+    use hedgerow_event::{Process, Program, Subject, Workload};
 
     use super::*;
     use crate::{control::examples, daemon::example_finding};
@@ -341,6 +343,8 @@ mod tests {
         assert!(!is_ours(&finding("web.service", 7), 8), "somebody's implant");
         assert!(!is_ours(&finding("user@1000.service/hedgerow-test.service", 7), 8));
         assert!(is_ours(&finding(UNIT, 7), 8) && is_ours(&finding("web.service", 8), 8));
+        let main = Finding { objects: Vec::new(), ..finding(UNIT, 7) };
+        assert!(!is_ours(&main, 8), "its main process");
     }
 
     #[test]
