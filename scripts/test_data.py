@@ -74,10 +74,10 @@ def exchanges(home, out):
     forest = IsolationForest(n_estimators=60, max_samples=128, random_state=5).fit(rows)
     onnx = to_onnx(forest, rows[:1], target_opset={"": 17, "ai.onnx.ml": 3})
     (home / "sklearn.onnx").write_bytes(onnx.SerializeToString())
-    told = hedgerow("model", "import", home / "sklearn.onnx", "--model", home / "model", "--recompute",
+    told = hedgerow("model", "import", home / "sklearn.onnx", "--model", home / "model",
                     "--out", home / "imported", "--hold-back", home / "capture")
     assert told["trees"] == 60 and told["measured_programs"] >= 2, told
-    hedgerow("score", home / "capture", "--model", home / "imported", "--recompute", "--out", out / "imported")
+    hedgerow("score", home / "capture", "--model", home / "imported", "--out", out / "imported")
     again, ours = rows_of(polars.read_parquet(out / "imported" / "scores" / "**" / "*.parquet"))
     worst = np.abs(ours + forest.score_samples(again)).max()
     print(f"scikit-learn's forest in ours: {worst:.1e} off at most")
@@ -91,7 +91,7 @@ def main():
         subprocess.run([BINARIES / "examples" / "life", home], check=True)
         (home / "past").rename(home / "capture")
         hedgerow("train", home / "capture", "--model", home / "model", "--windows", out / "windows")
-        hedgerow("score", home / "capture", "--model", home / "model", "--recompute", "--out", out / "scored")
+        hedgerow("score", home / "capture", "--model", home / "model", "--out", out / "scored")
         reads_alike(home / "capture", out)
         print("pandas, polars and DuckDB read the same")
         exchanges(home, out)

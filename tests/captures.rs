@@ -175,12 +175,12 @@ fn remains_are_learned_from_scored_judged_and_tested_by_nobody_in_place() {
         String::from_utf8(output.stdout).unwrap()
     };
     said(&["train", capture, "--report", "report.html"]);
-    said(&["score", capture, "--recompute", "--out", "scores"]);
+    said(&["score", capture, "--out", "scores"]);
     let time = |epoch: u32| chrono::DateTime::from_timestamp_nanos(wall_ns(epoch)).to_rfc3339();
     let labels = format!("start,end,host\n{},{},a\n", time(50), time(52));
     fs::write(own.join("labels.csv"), labels).unwrap();
     let labels = ["--labels", "labels.csv"];
-    let told = said(&[&["eval", capture, "--recompute", "--json"][..], &labels].concat());
+    let told = said(&[&["eval", capture, "--json"][..], &labels].concat());
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     assert!(told["evaluation"]["positive_windows"].as_u64().unwrap() > 0, "{told}");
     assert!(told["evaluation"]["auroc"]["value"].as_f64().is_some(), "{told}");

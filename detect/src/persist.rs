@@ -72,6 +72,8 @@ struct LearnedSection {
     /// Wall time at which learning ended.
     #[serde(default)]
     learned_ns: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    profile_of: Option<String>,
 }
 
 /// The schema that models of this build are learned on.
@@ -145,6 +147,11 @@ impl SavedModel {
         &self.learned.model_id
     }
 
+    /// Whether its profile is the one that the model of this id has.
+    pub fn has_profile_of(&self, model_id: &str) -> bool {
+        self.learned.model_id == model_id || self.learned.profile_of.as_deref() == Some(model_id)
+    }
+
     /// Judges windows and early rows as the model was saved. Nothing is learned and nothing waits, so
     /// that neither order nor company matters; `None` for windows that weren't watched long enough,
     /// and where too little was learned of their length.
@@ -201,7 +208,8 @@ impl SavedModel {
         let mut hasher = Sha256::new();
         hasher.update(self.learned.model_id.as_bytes());
         hasher.update(origin);
-        self.learned.model_id = hex(&hasher.finalize()[..8]);
+        let old = std::mem::replace(&mut self.learned.model_id, hex(&hasher.finalize()[..8]));
+        self.learned.profile_of.get_or_insert(old);
         Ok(())
     }
 
@@ -274,6 +282,7 @@ impl Engine {
             notices: self.notices.clone(),
             relearning: self.relearning,
             learned_ns: self.learned_ns,
+            profile_of: self.profile_of.clone(),
         };
         attach(&mut file, &section)?;
         Ok(Some(file))
@@ -333,6 +342,7 @@ impl Engine {
         engine.model_id = learned.model_id;
         engine.model_digest = digest;
         engine.learned_ns = learned.learned_ns;
+        engine.profile_of = learned.profile_of;
         if let Some(floors) = learned.floors {
             engine.floors = floors;
         }

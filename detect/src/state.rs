@@ -67,6 +67,11 @@ impl Engine {
         &self.model_id
     }
 
+    /// What is learned is learned from what was counted by the profile of this model.
+    pub fn count_by(&mut self, model_id: &str) {
+        self.profile_of = Some(model_id.to_owned());
+    }
+
     /// Wall time, Unix nanoseconds, at which the model's learning ended; `None` while it goes on, and
     /// of a model of an older version, which doesn't hold it.
     pub fn learned_ns(&self) -> Option<i64> {

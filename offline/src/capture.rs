@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use hedgerow_detect::{EPOCH_SECONDS, Schedule, Settings};
+use hedgerow_detect::{EPOCH_SECONDS, SavedModel, Schedule, Settings};
 use hedgerow_event::Epoch;
 use hedgerow_features::{EarlyLook, Sensors, Window, from_batch, records_schema_least, schema};
 use hedgerow_sink::parquet::{Damaged, ParquetReader};
@@ -11,7 +11,8 @@ use hedgerow_sink::parquet::{Damaged, ParquetReader};
 use crate::{
     Error, Result,
     keys::{
-        BUDGET, EARLY, FULL, OFFSET, RECORDS, SCHEDULE, SEED, SYSCALLS, known_since, scoring_after,
+        BUDGET, EARLY, FULL, MODEL, OFFSET, RECORDS, SCHEDULE, SEED, SYSCALLS, known_since,
+        scoring_after,
     },
     source::Run,
     time::Span,
@@ -33,6 +34,8 @@ pub struct Capture {
     pub scoring_after: Option<u32>,
     /// The first epoch in which its kernel took the profile for known.
     pub(crate) known_since: Option<Epoch>,
+    /// The model whose profile that is; older versions don't say.
+    pub(crate) model: Option<String>,
     /// Every call was stored.
     pub full: bool,
     pub syscalls: bool,
@@ -64,6 +67,7 @@ impl Capture {
             schedule: schedule.transpose().map_err(|_| missing(SCHEDULE))?,
             scoring_after: scoring_after(metadata),
             known_since: known_since(metadata),
+            model: metadata.get(MODEL).cloned(),
             full: truth(FULL)?,
             syscalls: truth(SYSCALLS)?,
             budget_per_day: text(BUDGET)?
@@ -93,6 +97,16 @@ impl Capture {
             sensors: Sensors { rows: self.syscalls, calls: self.syscalls, ..Sensors::default() },
             realtime_offset_ns: self.realtime_offset_ns,
         }
+    }
+
+    /// Whether its rows were counted by a model's profile: a key alone doesn't say so, which a fleet
+    /// shares.
+    pub(crate) fn is_of(&self, saved: &SavedModel) -> bool {
+        saved.seed() == self.seed
+            && match &self.model {
+                Some(model) => saved.has_profile_of(model),
+                None => self.known_since.is_some(),
+            }
     }
 
     /// Rows of its records.

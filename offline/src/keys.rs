@@ -24,6 +24,8 @@ pub const SYSCALLS: &str = "hedgerow.syscalls";
 pub const OFFSET: &str = "hedgerow.realtime_offset_ns";
 /// The first epoch in which the kernel took the profile for known.
 pub const KNOWN_SINCE: &str = "hedgerow.known_since";
+/// The model whose profile that is.
+pub const MODEL: &str = "hedgerow.model";
 /// The epochs after which each phase began.
 pub const EDGES: &str = "hedgerow.phases";
 

@@ -69,7 +69,7 @@ pub(crate) fn with(
 ) -> Result<(Scored, Engine)> {
     let capture = Capture::open(run, span)?;
     let seed = saved.seed();
-    let own = seed == capture.seed;
+    let own = capture.is_of(&saved);
     let judge_after = match (own && capture.schedule.is_some(), capture.scoring_after) {
         (false, _) => None,
         (true, Some(epoch)) => Some(epoch),

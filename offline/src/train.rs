@@ -172,6 +172,9 @@ fn player(capture: Capture, epochs: u64, seed: u64, how: &Train) -> Result<(Play
     let schedule = daemon.unwrap_or_else(|| divided(epochs));
     let mut engine = Engine::learning(capture.settings(schedule, seed))?;
     engine.gather();
+    if let Some(model) = capture.model.as_ref().filter(|_| own) {
+        engine.count_by(model);
+    }
     let play = Play { rows, own, judge_after: None, only: how.only.clone() };
     Ok((Player::new(capture, &engine, play), engine))
 }

@@ -4,11 +4,16 @@
 
 mod life;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use hedgerow_detect::file::ModelFile;
+use hedgerow_detect::{Outcome, WindowScore, file::ModelFile};
 use hedgerow_offline::{
     Error,
+    backtest::{self, Ask, Backtest},
+    keys::MODEL,
     player::Only,
     report::{Gathered, Report},
     score::{self, Score},
@@ -189,7 +194,7 @@ fn every_run_is_scored_by_the_same_model() {
     let trained = learned(&[home.path().to_owned()]).unwrap();
     let model = home.path().join("model");
     trained.model.save(&model).unwrap();
-    let how = Score { model, recompute: true, ..Score::default() };
+    let how = Score { model, ..Score::default() };
     let mut counts = Vec::new();
     for run in open(&[home.path().to_owned()]).unwrap().runs {
         let mut windows = 0;
@@ -198,7 +203,7 @@ fn every_run_is_scored_by_the_same_model() {
             Span::ALL,
             &how,
             &mut |_, outcome| {
-                windows += u32::from(matches!(outcome, hedgerow_detect::Outcome::Scored(_)));
+                windows += u32::from(matches!(outcome, Outcome::Scored(_)));
                 Ok(true)
             },
             &mut |_| {},
@@ -207,4 +212,50 @@ fn every_run_is_scored_by_the_same_model() {
         counts.push(windows);
     }
     assert!(counts.iter().all(|windows| *windows >= 180), "{counts:?}");
+}
+
+/// Judged windows of the first run of a directory.
+fn scored(directory: &Path, how: &Score) -> Result<Vec<WindowScore>, Error> {
+    let mut scores = Vec::new();
+    let mut tell = |_: &_, outcome| {
+        if let Outcome::Scored(score) = outcome {
+            scores.push(score);
+        }
+        Ok(true)
+    };
+    let run = open(&[directory.to_owned()])?.runs.remove(0);
+    score::score(run, Span::ALL, how, &mut tell, &mut |_| {})?;
+    Ok(scores)
+}
+
+/// A fleet has one key, and each daemon its own profile: what was counted by another one isn't taken.
+#[test]
+fn rows_are_taken_as_recorded_where_they_were_counted_by_the_models_own_profile() {
+    let home = tempfile::tempdir().unwrap();
+    let at = |name: &str| home.path().join(name);
+    Life::default().write(&at("full"));
+    let trained = learned(&[at("full")]).unwrap();
+    trained.model.save(&at("model")).unwrap();
+    let how = Score { model: at("model"), ..Score::default() };
+    let taken = scored(&at("full"), &how).unwrap();
+    assert_eq!(taken, scored(&at("full"), &Score { recompute: true, ..how.clone() }).unwrap());
+    assert!(!taken.is_empty());
+    let part = Life { full: false, ..Life::default() };
+    part.write(&at("part"));
+    let told = scored(&at("part"), &how).unwrap_err().to_string();
+    assert!(told.contains("another profile") && told.contains("--full"), "{told}");
+    let backtested = |name: &str| -> String {
+        let ask = Ask { model: at("model"), ..Ask::default() };
+        let mut told = Backtest::default();
+        let run = open(&[at(name)]).unwrap().runs.remove(0);
+        backtest::run(run, Span::ALL, &ask, None, &mut told, &mut |_| {}).unwrap();
+        told.unavailable.join("\n")
+    };
+    assert!(backtested("part").contains("family `order`"));
+    // A daemon of this model wrote it.
+    let mut own = part.remains(&at("own"));
+    own.set_metadata(MODEL, trained.engine.model_id());
+    own.finish().unwrap();
+    scored(&at("own"), &how).unwrap();
+    assert!(!backtested("own").contains("early looks"));
 }

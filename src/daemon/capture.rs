@@ -20,8 +20,8 @@ use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
 use hedgerow_detect::{Phase, Schedule};
 use hedgerow_offline::{
     keys::{
-        BOOT, BUDGET, EARLY, EDGES, FULL, HOST, KNOWN_SINCE, OFFSET, POLICY, RECORDS, SCHEDULE,
-        SEED, SYSCALLS, WINDOWS,
+        BOOT, BUDGET, EARLY, EDGES, FULL, HOST, KNOWN_SINCE, MODEL, OFFSET, POLICY, RECORDS,
+        SCHEDULE, SEED, SYSCALLS, WINDOWS,
     },
     past,
 };
@@ -69,6 +69,8 @@ pub struct Capture {
     waiting: Arc<AtomicU64>,
     edges: BTreeMap<u32, Phase>,
     known_since: Option<Epoch>,
+    /// Its model was named.
+    named: bool,
     /// What was written last.
     grounds: Option<Grounds>,
 }
@@ -104,7 +106,17 @@ impl Capture {
             .name("capture".into())
             .spawn(move || writer.run(&receiver))?;
         let (edges, known_since, grounds) = (BTreeMap::new(), None, None);
-        Ok(Self { parts, thread, failure, dropped: 0, waiting, edges, known_since, grounds })
+        Ok(Self {
+            parts,
+            thread,
+            failure,
+            dropped: 0,
+            waiting,
+            edges,
+            known_since,
+            named: false,
+            grounds,
+        })
     }
 
     /// The first failure, such as a full disk: what came since may be missing.
@@ -146,6 +158,13 @@ impl Capture {
             && self.send(Part::Metadata(KNOWN_SINCE.to_owned(), epoch.to_string()))
         {
             self.known_since = Some(epoch);
+        }
+    }
+
+    /// Notes which model's profile that is, once it has a name.
+    pub fn model(&mut self, id: &str) {
+        if !self.named && !id.is_empty() {
+            self.named = self.send(Part::Metadata(MODEL.to_owned(), id.to_owned()));
         }
     }
 

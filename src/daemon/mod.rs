@@ -268,6 +268,7 @@ impl Daemon {
     fn close(&mut self, close: EpochClose) -> anyhow::Result<()> {
         if let Some(capture) = &mut self.capture {
             capture.known_since(self.sensor.known_since());
+            capture.model(self.engine.model_id());
             if let Some(why) = capture.failure().filter(|_| !self.capture_failed) {
                 self.reporter.warn(&format!("the capture has holes from here on: {why}"));
                 self.capture_failed = true;

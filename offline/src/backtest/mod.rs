@@ -121,7 +121,7 @@ pub fn run(
     let capture = Capture::open(run, span)?;
     let saved = SavedModel::load(&ask.model)?;
     let seed = saved.seed();
-    let own = seed == capture.seed;
+    let own = capture.is_of(&saved);
     let rows = match own {
         true => Rows::Recorded,
         false => Rows::choose(false, &capture).unwrap_or(Rows::Unordered),

@@ -23,7 +23,7 @@ fn learned(home: &Path) {
 }
 
 fn scores(home: &Path, model: &str) -> Vec<WindowScore> {
-    let how = Score { model: home.join(model), recompute: true, ..Score::default() };
+    let how = Score { model: home.join(model), ..Score::default() };
     let run = open(&[home.join("capture")]).unwrap().runs.remove(0);
     let mut scores = Vec::new();
     let mut tell = |_: &_, outcome| {
@@ -47,7 +47,7 @@ fn import(
         model: home.join("model"),
         out: home.join(out),
         scale: Scale::Seconds5,
-        recompute: true,
+        recompute: false,
     };
     let captures = held_back.then(|| open(&[home.join("capture")]).unwrap());
     exchange::import(&how, captures, &mut |_| {}).map_err(|why| why.to_string())

@@ -46,7 +46,7 @@ fn deed(epoch: u32) -> Vec<Record> {
 
 /// Scores the capture of a directory with its model.
 fn scored(home: &Path, out: Option<&Path>) -> (u64, Vec<Finding>) {
-    let how = Score { model: home.join("model"), recompute: true, ..Score::default() };
+    let how = Score { model: home.join("model"), ..Score::default() };
     let run = open(&[home.join("capture")]).unwrap().runs.remove(0);
     let mut out = out.map(|path| Out::open(path, &run.host).unwrap());
     let (mut windows, mut findings) = (0, Vec::new());

@@ -102,7 +102,7 @@ fn judged(home: &Path, capture: &str) -> (Vec<WindowScore>, Vec<Finding>) {
     let trained = train::train(source, span, &Train::default(), None, &mut |_| {}).unwrap();
     let model = home.join("model");
     trained.model.save(&model).unwrap();
-    let how = Score { model, recompute: true, ..Score::default() };
+    let how = Score { model, ..Score::default() };
     let (mut scores, mut findings) = (Vec::new(), Vec::new());
     let mut tell = |_: &_, outcome| {
         match outcome {
