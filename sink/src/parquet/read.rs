@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fs::{self, File},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -137,7 +138,7 @@ impl ParquetReader {
     }
 
     pub fn rows(&self) -> u64 {
-        self.files.iter().map(|file| file.rows).sum()
+        self.files.iter().fold(0, |rows, file| rows.saturating_add(file.rows))
     }
 
     /// The metadata of all files; where they differ, the latest tells.
@@ -203,7 +204,7 @@ impl Current {
             builder = builder.with_projection(mask);
         }
         let groups = builder.metadata().row_groups().iter().scan(0, |rows, group| {
-            *rows += u64::try_from(group.num_rows()).unwrap_or_default();
+            *rows = u64::saturating_add(*rows, u64::try_from(group.num_rows()).unwrap_or_default());
             Some(*rows)
         });
         let groups = groups.collect();
@@ -291,7 +292,13 @@ pub fn remains(path: &Path) -> Result<(Vec<ParquetFile>, Vec<Damaged>), SinkErro
 }
 
 fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, SinkError> {
-    let file = File::open(path).map_err(SinkError::io(path))?;
+    // A FIFO would wait for a writer.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(SinkError::io(path))?;
+    if !file.metadata().map_err(SinkError::io(path))?.is_file() {
+        let reason = "no regular file".to_owned();
+        return Err(SinkError::Parquet { path: path.to_owned(), reason });
+    }
     ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(path, &error))
 }
 

@@ -235,6 +235,20 @@ fn what_is_damaged_is_passed_over_and_told_with_what_is_known_of_it() {
 }
 
 #[test]
+fn what_is_no_file_is_passed_over_and_nobody_waits_for_it() {
+    let home = tempfile::tempdir().unwrap();
+    let mut sink = ParquetSink::open(config(home.path())).unwrap();
+    sink.write("windows", &batch(0, 10), MIDNIGHT_NS).unwrap();
+    sink.finish().unwrap();
+    let pipe = home.path().join("windows/pipe.parquet");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = ParquetReader::open_remains(home.path(), None).unwrap();
+    let [damaged] = reader.damaged() else { panic!("{:?}", reader.damaged()) };
+    assert_eq!((&damaged.path, damaged.reason.as_str()), (&pipe, "no regular file"));
+    assert_eq!(numbers(reader).len(), 10);
+}
+
+#[test]
 fn what_does_not_fit_is_named_by_file_and_field() {
     let home = tempfile::tempdir().unwrap();
     let mut sink = ParquetSink::open(config(home.path())).unwrap();
