@@ -229,6 +229,22 @@ fn small_subjects_merge_into_other_but_never_one_with_a_hard_signal() {
 }
 
 #[test]
+fn a_million_subjects_give_no_more_windows_than_the_limit_and_none_of_their_calls_is_lost() {
+    const SUBJECTS: u32 = 1_000_000;
+    let known = baseline(&[]);
+    let mut builder = builder(16, 64);
+    let mut one = event(&subject("w.service", "/bin/p"), 1, 4, rows(&[(1, 20)]));
+    for number in 0..SUBJECTS {
+        one.actor.subject = subject("w.service", &format!("/bin/{number}"));
+        builder.observe(&one);
+    }
+    let windows = builder.close(&close(1), &known);
+    assert!(windows.len() <= 64 + 2, "host and other apart: {}", windows.len());
+    let total: f64 = windows.iter().filter_map(|window| window.value("volume_calls_count")).sum();
+    assert_eq!(total, 20.0 * f64::from(SUBJECTS));
+}
+
+#[test]
 fn early_rows_are_numbered_and_close_nothing() {
     let a = subject("a.service", "/a");
     let known = baseline(&[]);
