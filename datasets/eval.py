@@ -174,7 +174,10 @@ def traces(of, args, pool, where):
         ours = [pool.submit(trace_run, directory, args.binaries, seed, of.map) for seed in range(args.seeds)]
         rows = shares_of_calls(learn, judge)
         theirs = [pool.submit(forest_run, *rows, seed) for seed in range(args.seeds)]
-        ours = [job.result() for job in ours]
+        try:
+            ours = [job.result() for job in ours]
+        except SystemExit as why:
+            sys.exit(of.named(str(why)))
     unit = lambda scores: highest(np.asarray(scores), place, len(classes))
     scores = {
         "scikit-learn's forest on shares of calls": [unit(job.result()) for job in theirs],

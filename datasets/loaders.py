@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import pathlib
+import re
 import zipfile
 
 import numpy as np
@@ -67,6 +68,11 @@ class Traces(Set):
                 file = where / part / f"{at // 1000:04}" / f"{at:07}"
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(" ".join(map(str, calls)) + "\n")
+
+    def named(self, text):
+        """A complaint about a file that `write` made, about the trace that it is of."""
+        name = lambda found: getattr(self, found[1])[int(found[2])][0]
+        return re.sub(r"\S*/(learn|judge)/\d{4}/(\d{7})(?:: line 1)?(?!\d)", name, text)
 
 
 def there(path):
@@ -279,11 +285,13 @@ def generic(data):
     and `map.csv` where tokens are neither native numbers nor native names. README.md says how BETH,
     LID-DS and DongTing come into this form."""
     for folder in sorted(there(data / "traces").iterdir()):
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "map.csv")
+        files = sorted(path for path in folder.rglob("*") if path.is_file())
         learn, judge = [], []
         for path in files:
             part, *below = path.relative_to(folder).parts
-            calls = path.read_text(errors="replace").replace("|", " ").replace(",", " ").split()
+            calls = [call for call in re.split(r"[\s,;|]+", path.read_text(errors="replace")) if call]
+            if part in ("learn", "judge") and not calls:
+                raise ValueError(f"{path}: no call in it")
             if part == "learn":
                 learn.append((str(path), calls, ""))
             elif part == "judge" and len(below) > 1:
