@@ -20,7 +20,7 @@ const CLASS: &str = "attack";
 const NEEDED: [&str; 3] = ["start", "end", "host"];
 const MORE: [&str; 4] = ["workload", "program", "tree", "class"];
 /// Labels of one file.
-const LABELS_MAX: usize = 1 << 20;
+const LABELS_MAX: usize = 100_000;
 
 /// Something that happened between two times; what is outside of all labels is benign.
 #[derive(Debug, Clone)]
@@ -129,6 +129,14 @@ fn check_columns<'a>(path: &Path, columns: impl Iterator<Item = &'a str> + Clone
     }
 }
 
+/// What is left out would be benign.
+fn fits(path: &Path, labels: usize) -> Result<()> {
+    match labels < LABELS_MAX {
+        true => Ok(()),
+        false => Err(Error::at(path, format!("more than {LABELS_MAX} labels"))),
+    }
+}
+
 fn from_csv(path: &Path) -> Result<Vec<Label>> {
     let mut reader = csv::ReaderBuilder::new()
         .trim(csv::Trim::All)
@@ -137,7 +145,8 @@ fn from_csv(path: &Path) -> Result<Vec<Label>> {
     let columns = reader.headers().map_err(|why| Error::at(path, why))?.clone();
     check_columns(path, columns.iter())?;
     let mut labels = Vec::new();
-    for (at, row) in reader.records().enumerate().take(LABELS_MAX) {
+    for (at, row) in reader.records().enumerate() {
+        fits(path, at)?;
         let row = row.map_err(|why| Error::at(path, why))?;
         let of = |name: &str| {
             let column = columns.iter().position(|column| column == name)?;
@@ -155,7 +164,8 @@ fn from_parquet(path: &Path) -> Result<Vec<Label>> {
         let schema = batch.schema();
         check_columns(path, schema.fields().iter().map(|field| field.name().as_str()))?;
         let columns = texts(path, &batch)?;
-        for row in 0..batch.num_rows().min(LABELS_MAX - labels.len()) {
+        for row in 0..batch.num_rows() {
+            fits(path, labels.len())?;
             let of = |name: &str| {
                 let (_, column) = columns.iter().find(|(column, _)| column == name)?;
                 let column = column.as_string::<i32>();
@@ -228,6 +238,42 @@ mod tests {
     }
 
     #[test]
+    fn labels_of_parquet_are_those_of_csv_and_their_times_have_a_zone() {
+        use std::sync::Arc;
+
+        use arrow::array::{ArrayRef, StringArray, TimestampMillisecondArray};
+
+        let home = tempfile::tempdir().unwrap();
+        let start = parse_zoned("2026-11-26T17:00:00Z").unwrap();
+        let read_of = |zone: Option<&str>| {
+            let times = |ms| {
+                let times = TimestampMillisecondArray::from(vec![start / 1_000_000 + ms]);
+                Arc::new(times.with_timezone_opt(zone)) as ArrayRef
+            };
+            let batch = RecordBatch::try_from_iter([
+                ("start", times(0)),
+                ("end", times(60_000)),
+                ("host", Arc::new(StringArray::from(vec!["a"])) as ArrayRef),
+                ("class", Arc::new(StringArray::from(vec![None::<&str>])) as ArrayRef),
+            ])
+            .unwrap();
+            let path = home.path().join("labels.parquet");
+            let file = std::fs::File::create(&path).unwrap();
+            let mut writer =
+                parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+            writer.write(&batch).unwrap();
+            writer.close().unwrap();
+            read(&path)
+        };
+        let labels = read_of(Some("Europe/Berlin")).unwrap();
+        let [label] = labels.as_slice() else { panic!("{labels:?}") };
+        assert_eq!((label.start_ns, label.end_ns), (start, start + 60_000_000_000));
+        assert_eq!((label.host.as_str(), label.class.as_str()), ("a", CLASS));
+        let error = read_of(None).unwrap_err().to_string();
+        assert!(error.contains("`start`") && error.contains("no zone"), "{error}");
+    }
+
+    #[test]
     fn what_is_wrong_is_told_by_line_and_column() {
         let head = "start,end,host\n";
         let time = "2026-11-26T17:00:00Z";
@@ -239,6 +285,13 @@ mod tests {
             (format!("{head}{time},{time},a\n"), "`start`"),
             (format!("{head}{time},{time},\n"), "column `host`: is empty"),
             (format!("{head}{time},{time}\n"), "labels.csv"),
+            (
+                format!(
+                    "{head}{}",
+                    format!("{time},2026-11-26T17:01:00Z,a\n").repeat(LABELS_MAX + 1)
+                ),
+                "more than 100000 labels",
+            ),
         ] {
             let error = of(&text).unwrap_err().to_string();
             assert!(error.contains(told) && error.contains("labels.csv"), "{error}");

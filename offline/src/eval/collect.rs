@@ -46,6 +46,36 @@ pub struct JudgedAll {
     pub covered: Vec<u64>,
 }
 
+/// Labels of each host by time, so that a window is held against those near it alone: start, latest end
+/// so far, and place.
+struct Timetable<'a>(HashMap<&'a str, Vec<(i64, i64, usize)>>);
+
+impl<'a> Timetable<'a> {
+    fn of(labels: &'a [Label]) -> Self {
+        let mut hosts: HashMap<&str, Vec<_>> = HashMap::new();
+        for (at, label) in labels.iter().enumerate() {
+            hosts.entry(&label.host).or_default().push((label.start_ns, label.end_ns, at));
+        }
+        for labels in hosts.values_mut() {
+            labels.sort_unstable();
+            let mut latest = i64::MIN;
+            for (_, end, _) in labels {
+                latest = latest.max(*end);
+                *end = latest;
+            }
+        }
+        Self(hosts)
+    }
+
+    /// The places of those that may cover a time.
+    fn about(&self, host: &str, start_ns: i64, end_ns: i64) -> impl Iterator<Item = usize> {
+        let labels = self.0.get(host).map_or(&[][..], Vec::as_slice);
+        let begun = &labels[..labels.partition_point(|(start, ..)| *start < end_ns)];
+        let open = begun.iter().rev().take_while(move |(_, latest, _)| *latest > start_ns);
+        open.map(|(.., at)| *at)
+    }
+}
+
 /// Windows and findings of all runs that were scored.
 #[derive(Debug, Default)]
 pub struct Collected {
@@ -149,14 +179,16 @@ impl Collected {
                 classes[*case as usize] = Some(alert.finding.class);
             }
         }
+        let timetable = Timetable::of(labels);
         let mut all = JudgedAll { covered: vec![0; labels.len()], ..JudgedAll::default() };
         for row in &self.rows {
             let (host, subject) =
                 (&self.hosts[row.host as usize], &self.subjects[row.subject as usize]);
             let (mut positive, mut ignored) = (false, false);
-            for (label, covered) in labels.iter().zip(&mut all.covered) {
+            for at in timetable.about(host, row.start_ns, row.end_ns) {
+                let label = &labels[at];
                 if label.covers(host, subject, row.start_ns, row.end_ns) {
-                    *covered += 1;
+                    all.covered[at] += 1;
                     ignored |= label.is_ignored();
                     positive |= !label.is_ignored();
                 }
@@ -191,5 +223,40 @@ impl Collected {
             *hours.entry((finding.host_id.as_str(), hour)).or_default() += 1.0;
         }
         hours.into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_held_against_the_labels_that_overlap_it() {
+        let label = |host: &str, start_ns, end_ns| Label {
+            start_ns,
+            end_ns,
+            host: host.to_owned(),
+            workload: None,
+            program: None,
+            tree: None,
+            class: String::new(),
+        };
+        let labels = [label("a", 50, 60), label("a", 0, 100), label("b", 0, 9), label("a", 60, 61)];
+        let timetable = Timetable::of(&labels);
+        for (host, start, end) in
+            [("a", 55, 58), ("a", 0, 1), ("a", 99, 200), ("a", 60, 61), ("b", 9, 10), ("c", 0, 9)]
+        {
+            let mut found: Vec<usize> = timetable.about(host, start, end).collect();
+            found.sort_unstable();
+            let covers =
+                |label: &Label| label.host == host && start < label.end_ns && end > label.start_ns;
+            let covering: Vec<usize> =
+                (0..labels.len()).filter(|at| covers(&labels[*at])).collect();
+            assert!(
+                covering.iter().all(|at| found.contains(at)),
+                "{host} {start} {end}: {found:?}"
+            );
+        }
+        assert_eq!(timetable.about("a", 200, 300).count(), 0);
     }
 }
