@@ -16,7 +16,8 @@ fail() {
 until_() { # seconds, what is waited for, command...
 	local seconds=$1 what=$2
 	shift 2
-	for _ in $(seq "$((seconds * 2))"); do
+	local end=$((SECONDS + seconds))
+	while [ "$SECONDS" -lt "$end" ]; do
 		"$@" >/dev/null 2>&1 && return 0
 		sleep .5
 	done
@@ -32,13 +33,13 @@ licences() { # each that is in force for a part of the program
 	done
 	said "Rust's standard library" /usr/share/doc/hedgerow/THIRD-PARTY || fail "no licence of Rust's standard library"
 }
-# What each of its threads holds, and whether it could get more.
+# What each of its threads holds, whether it could get more, and whether its calls are filtered.
 capabilities() {
-	grep -hE '^(Cap|NoNewPrivs)' /proc/"$(systemctl show -P MainPID hedgerow)"/task/*/status | sort | uniq -c
+	grep -hE '^(Cap|NoNewPrivs|Seccomp:)' /proc/"$(systemctl show -P MainPID hedgerow)"/task/*/status | sort | uniq -c
 }
 kept_only() { # DAC_READ_SEARCH, SYS_PTRACE, and for single steps NET_ADMIN, SYS_ADMIN
 	capabilities >/run/out
-	[ "$(awk '{ print $2 $3 }' /run/out | tr '\n' ' ')" = "CapAmb:0000000000000000 CapBnd:0000000000281004 CapEff:0000000000080004 CapInh:0000000000000000 CapPrm:0000000000281004 NoNewPrivs:1 " ] ||
+	[ "$(awk '{ print $2 $3 }' /run/out | tr '\n' ' ')" = "CapAmb:0000000000000000 CapBnd:0000000000281004 CapEff:0000000000080004 CapInh:0000000000000000 CapPrm:0000000000281004 NoNewPrivs:1 Seccomp:2 " ] ||
 		fail "capabilities: $(cat /run/out)"
 }
 newest_is() { [ "$(tail -n 1 /run/tries)" = "$1" ]; }
@@ -81,7 +82,15 @@ cat >/etc/hedgerow/conf.d/40-guest.toml <<'TOML'
 learn = "1m"
 [kafka]
 brokers = "127.0.0.1:9"
+[kafka.sasl]
+mechanism = "PLAIN"
+username = "u"
+password = "S3CRET"
+[journald]
+[metrics]
+listen = "127.0.0.1:9469"
 TOML
+echo 'nameserver 192.0.2.53' >/etc/resolv.conf
 installs=$(date +%s%N)
 dpkg -i /files/previous.deb >/run/install.log 2>&1 || { cat /run/install.log; fail "dpkg -i"; }
 echo "$(passed "$installs") from the start of dpkg -i to a daemon that watches"
@@ -98,11 +107,18 @@ useradd --no-create-home --groups hedgerow alice
 runuser -u alice -- hedgerow status >/run/out 2>&1 || { cat /run/out; fail "a member can't read"; }
 said '^watched:' /run/out || fail "$(cat /run/out)"
 runuser -u alice -- hedgerow findings list >/run/out 2>&1 || fail "findings: $(cat /run/out)"
-! runuser -u alice -- hedgerow mode monitor >/run/out 2>&1 || fail "a member steers"
-said 'only root may steer' /run/out || fail "$(cat /run/out)"
+for order in 'mode monitor' disarm 'deny remove --all' 'deny add --workload lab-client.service'; do
+	# shellcheck disable=SC2086
+	! runuser -u alice -- hedgerow $order >/run/out 2>&1 || fail "a member steers: $order"
+	grep -qi 'only root\|permission denied' /run/out || fail "$order: $(cat /run/out)"
+done
 ! runuser -u nobody -- hedgerow status >/run/out 2>&1 || fail "nobody reads"
 said 'members of the group hedgerow' /run/out || fail "$(cat /run/out)"
 cat /run/out
+
+step "what it reads of the host, it may read"
+until_ 60 "a resolver" sh -c 'hedgerow deny add --peer 192.0.2.53 --dry-run 2>&1 | grep -q "a resolver"'
+! journalctl -u hedgerow -p warning -o cat | grep -E 'not implemented|not permitted|denied' || fail "a call was refused"
 
 step reload
 echo 'budget = 0.0' >/etc/hedgerow/conf.d/50-wrong.toml
@@ -121,6 +137,24 @@ until_ 30 "an entry" hedgerow deny add --workload lab-client.service --for 1h
 until_ 20 "a refusal" newest_is denied
 : >/run/tries
 
+step "a unit below another one is known, however deep it is"
+cat >/run/deep.sh <<'DEEP'
+below=/sys/fs/cgroup$(cut -d : -f 3- /proc/self/cgroup)/$(printf 'a%.0s' {1..200})/$(printf 'b%.0s' {1..200})/inner.service
+mkdir -p "$below"
+echo $$ >"$below/cgroup.procs"
+exec 9<>/run/never
+while :; do read -rt 1 -u 9; done
+DEEP
+cat >/run/systemd/system/lab-deep.service <<'UNIT'
+[Service]
+ExecStart=/bin/bash /run/deep.sh
+Delegate=yes
+UNIT
+systemctl daemon-reload
+systemctl start lab-deep.service
+until_ 60 "lab-deep.service/a..." sh -c 'hedgerow mode --json | grep -q lab-deep.service/aaa'
+systemctl stop lab-deep.service
+
 step "orders, an open finding, and what waits for the broker"
 until_ 300 "scoring" sh -c "hedgerow status --json | grep -q '\"phase\":\"scoring\"'"
 hedgerow mode monitor >/run/out 2>&1 || fail "$(cat /run/out)"
@@ -129,6 +163,8 @@ modes_stand || fail "modes: $(cat /run/out)"
 hedgerow test --json >/run/test.json 2>/run/out || fail "hedgerow test: $(cat /run/out)"
 finding=$(grep -o '"finding_uid":"[0-9a-f]*"' /run/test.json | head -n 1 | cut -d '"' -f 4)
 [ -n "$finding" ] || fail "$(cat /run/test.json)"
+journalctl --all -o cat --output-fields=HEDGEROW_EVENT HEDGEROW_KIND=finding >/run/out
+said "$finding" /run/out || fail "the journal has no report of it"
 closed() { grep -- "\"uid\":\"$finding\"" /var/lib/hedgerow/findings.jsonl | grep -q '"activity":"close"'; }
 ! closed || fail "its case is closed"
 spooled() { grep -aoh -- "$finding" /var/lib/hedgerow/kafka/*.spool | wc -l; }
@@ -155,13 +191,74 @@ tries=$(grep -c '^denied$' /run/tries)
 ! grep -v '^denied$' /run/tries || fail "a connection was let through"
 echo "$tries tries refused over the upgrade, none let through"
 
-step "killed again and again"
-for number in $(seq 6); do
-	before=$(systemctl show -P MainPID hedgerow)
-	kill -9 "$before"
-	until_ 60 "start $number" sh -c \
-		"[ \$(systemctl show -P MainPID hedgerow) != $before ] && systemctl is-active hedgerow"
+step "a bundle for who helps"
+! runuser -u alice -- hedgerow support /tmp/bundle.tar.gz >/run/out 2>&1 || fail "a member has one"
+hedgerow support /run/bundle.tar.gz >/run/out 2>&1 || fail "$(cat /run/out)"
+[ "$(stat -c '%a %U' /run/bundle.tar.gz)" = '600 root' ] || fail "others may read the bundle"
+tar -C /run -xzf /run/bundle.tar.gz
+for part in versions.json doctor.json config.json status.json metrics.txt model.json files.json ledger.jsonl \
+	findings.jsonl log.txt; do
+	[ -s "/run/hedgerow-support/$part" ] || fail "no $part in the bundle: $(cat /run/out)"
 done
+said 50-wrong.toml /run/hedgerow-support/log.txt || fail "the journal isn't in it"
+! grep -rl S3CRET /run/hedgerow-support || fail "there are secrets in it"
+
+step "killed again and again, then stopped: none of it is a gap"
+# From the next start on it refuses by itself, as below.
+mkdir -p /run/systemd/system/hedgerow.service.d
+cat >/run/systemd/system/hedgerow.service.d/at-once.conf <<'UNIT'
+[Service]
+ExecStart=
+ExecStart=/usr/bin/hedgerow run --enforce-provisional
+UNIT
+systemctl daemon-reload
+comes_back() { # seconds, signal
+	before=$(systemctl show -P MainPID hedgerow)
+	kill "-$2" "$before"
+	until_ "$1" "a start after SIG$2" sh -c \
+		"[ \$(systemctl show -P MainPID hedgerow) != $before ] && systemctl is-active hedgerow"
+}
+for _ in $(seq 5); do comes_back 60 KILL; done
+# Nobody says for it that it turns: WatchdogSec.
+comes_back 180 STOP
+journalctl -u hedgerow -o cat | grep -q 'Watchdog timeout' || fail "the watchdog had no part in it"
+kept_only
+! grep -v '^denied$' /run/tries || fail "a connection was let through"
+
+step "what runs from memory is denied by itself, and the connection that it inherited is cut"
+cat >/run/implant.pl <<'PERL'
+my $memory = syscall(319, my $name = "implant", 0); # memfd_create
+open(my $file, ">&=", $memory) or die;
+open(my $shell, "<", "/bin/bash") or die;
+local $/;
+syswrite($file, <$shell>) or die;
+exec {"/proc/self/fd/$memory"} "implant", "/run/implant.sh";
+PERL
+# It made the one, not the other.
+cat >/run/implant.sh <<'IMPLANT'
+exec 8<>/dev/tcp/127.0.0.1/9999
+while read -rt .25 -u 7 _ || [ $? -gt 128 ]; do :; done
+echo cut >/run/held
+IMPLANT
+cat >/run/held.sh <<'HELD'
+exec 7<>/dev/tcp/127.0.0.1/9999 9<>/run/never
+until [ -e /run/go ]; do read -rt .5 -u 9; done
+perl /run/implant.pl &
+exec 7>&-
+while :; do read -rt 1 -u 9; done
+HELD
+cat >/run/systemd/system/lab-held.service <<'UNIT'
+[Service]
+ExecStart=/bin/bash /run/held.sh
+UNIT
+systemctl daemon-reload
+systemctl start lab-held.service
+until_ 60 "lab-held.service" sh -c 'hedgerow mode --json | grep -q lab-held.service'
+hedgerow mode enforce --workload lab-held.service >/run/out 2>&1 || fail "$(cat /run/out)"
+: >/run/go
+until_ 60 "an entry" sh -c 'hedgerow deny list --json | grep -q lab-held.service'
+until_ 20 "the cut" said cut /run/held
+systemctl stop lab-held.service
 
 step remove
 dpkg -r hedgerow >/run/remove.log 2>&1 || { cat /run/remove.log; fail "dpkg -r"; }
@@ -170,7 +267,17 @@ cat /run/remove.log
 [ -e /var/lib/hedgerow/ledger.jsonl ] || fail "the state is gone"
 until_ 20 "a connection" newest_is ok
 
-step purge
+step "installed again it refuses nothing until it is armed"
+rm -r /run/systemd/system/hedgerow.service.d
+dpkg -i /files/hedgerow.deb >/run/again.log 2>&1 || { cat /run/again.log; fail "dpkg -i"; }
+modes_stand || fail "modes: $(cat /run/out)"
+! hedgerow deny add --workload lab-client.service --for 1h >/run/out 2>&1 || fail "it is armed"
+said disarmed /run/out || fail "$(cat /run/out)"
+hedgerow arm >/run/out 2>&1 || fail "$(cat /run/out)"
+until_ 60 "an entry" hedgerow deny add --workload lab-client.service --for 1h
+until_ 20 "a refusal" newest_is denied
+
+step "purge, with a live entry"
 dpkg -P hedgerow >/run/purge.log 2>&1 || { cat /run/purge.log; fail "dpkg -P"; }
 for path in /var/lib/hedgerow /etc/hedgerow /run/hedgerow /usr/bin/hedgerow /usr/share/doc/hedgerow \
 	/usr/lib/systemd/system/hedgerow.service /etc/systemd/system/multi-user.target.wants/hedgerow.service; do
@@ -178,6 +285,7 @@ for path in /var/lib/hedgerow /etc/hedgerow /run/hedgerow /usr/bin/hedgerow /usr
 done
 ! getent group hedgerow || fail "the group is left"
 ! ls /sys/fs/bpf | grep hedgerow || fail "pins are left"
+until_ 20 "a connection" newest_is ok
 
 step "the .rpm: install, upgrade with a live entry, remove"
 rpm() { command rpm --nodeps "$@" >/run/rpm.log 2>&1 || { cat /run/rpm.log; fail "rpm $*"; }; }
