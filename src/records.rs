@@ -26,8 +26,10 @@ const RECORDS: &str = "records";
 /// Files that are kept, and bytes of all; past either the oldest goes.
 const FILES_MAX: usize = 64;
 const BYTES_MAX: u64 = 256 << 20;
-/// Records that become one batch.
-const BATCH: usize = 16_384;
+/// Records that are decoded and written at once.
+const BATCH: usize = 4096;
+/// What the writer keeps in memory until it is on the disk.
+const ROW_GROUP: usize = 4 * BATCH;
 const SUFFIX: &str = "parquet";
 
 /// The file of a finding.
@@ -35,11 +37,17 @@ pub fn path(state: &Path, uid: &str) -> PathBuf {
     state.join(RECORDS).join(format!("{uid}.{SUFFIX}"))
 }
 
-/// Writes what led to a finding, for root alone. It is there whole, or not at all.
+/// Writes what led to a finding, in the order of delivery, for root alone. It is there whole, or not at
+/// all.
 ///
 /// # Errors
 /// The disk doesn't take it.
-pub fn write(state: &Path, uid: &str, host: &Host, events: Vec<Event>) -> anyhow::Result<()> {
+pub fn write(
+    state: &Path,
+    uid: &str,
+    host: &Host,
+    events: impl Iterator<Item = Event>,
+) -> anyhow::Result<()> {
     let path = path(state, uid);
     let directory = state.join(RECORDS);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
@@ -59,18 +67,19 @@ pub fn write(state: &Path, uid: &str, host: &Host, events: Vec<Event>) -> anyhow
     written
 }
 
-fn fill(file: File, host: &Host, events: Vec<Event>) -> anyhow::Result<()> {
+fn fill(file: File, host: &Host, events: impl Iterator<Item = Event>) -> anyhow::Result<()> {
     let note = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_max_row_group_row_count(Some(ROW_GROUP))
         .set_key_value_metadata(Some(vec![
             note(HOST, host.id.clone()),
             note(OFFSET, host.realtime_offset_ns.to_string()),
         ]))
         .build();
     let mut writer = ArrowWriter::try_new(file, records_schema(), Some(properties))?;
-    // A batch at a time: a second copy of all would be as large as the flight recorder.
-    let mut records = events.into_iter().map(Record::Event).peekable();
+    // Decoded they are many times as large as in the flight recorder.
+    let mut records = events.map(Record::Event).peekable();
     while records.peek().is_some() {
         let part: Vec<Record> = records.by_ref().take(BATCH).collect();
         writer.write(&records_to_batch(&part)?)?;
@@ -128,6 +137,7 @@ pub fn read(state: &Path, uid: &str) -> anyhow::Result<(Vec<Event>, i64)> {
             _ => None,
         }));
     }
+    events.sort_by_key(|event| event.time_boot_ns);
     Ok((events, offset))
 }
 
@@ -208,18 +218,18 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let exec = Exec { arguments: "x -p ***".into(), ..Exec::of("/bin/x") };
         let fork = Fork { child_tgid: 8, child_tid: 8, child_start_boot_ns: 5, thread: false };
-        let events =
-            vec![event(5_000_000, Origin::Exec(exec.into())), event(9, Origin::Fork(fork))];
-        write(state.path(), "u1", &host(), events.clone()).unwrap();
+        let (first, last) =
+            (event(9, Origin::Fork(fork)), event(5_000_000, Origin::Exec(exec.into())));
+        write(state.path(), "u1", &host(), [last.clone(), first.clone()].into_iter()).unwrap();
         let (read, offset_ns) = read(state.path(), "u1").unwrap();
-        assert_eq!((&read, offset_ns), (&events, 1_000_000_000));
+        assert_eq!((&read[..], offset_ns), (&[first, last][..], 1_000_000_000), "oldest first");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         let file = path(state.path(), "u1");
         assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o600, 0o700));
         let table = Tables::new();
-        let said = told(&read[0], offset_ns, &table);
+        let said = told(&read[1], offset_ns, &table);
         assert_eq!(said, "1970-01-01 00:00:01.005 7 /bin/x: exec /bin/x: x -p ***");
-        assert!(told(&read[1], offset_ns, &table).ends_with("forked 8"));
+        assert!(told(&read[0], offset_ns, &table).ends_with("forked 8"));
         let why = super::read(state.path(), "u2").unwrap_err().to_string();
         assert!(why.contains("u2.parquet is not there"), "{why}");
     }

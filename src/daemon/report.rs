@@ -8,13 +8,13 @@ use std::{
 };
 
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase, surprise::notices::Listed};
-use hedgerow_event::{Event, Finding, Mode, Remediation, Subject, Workload, gate};
+use hedgerow_event::{Finding, Mode, Remediation, Subject, Workload, gate};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
 use hedgerow_sink::parquet::ParquetStatus;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{outlets::Outlets, tally::Tally};
+use super::{outlets::Outlets, recorder::Past, tally::Tally};
 use crate::{config::Config, control::Status, host::Host, text};
 
 /// Without a terminal, a line about progress is printed this often.
@@ -258,9 +258,9 @@ impl Reporter {
     }
 
     /// What led to a finding, to be written beside it.
-    pub fn past(&self, uid: &str, events: Vec<Event>) {
-        if !events.is_empty() {
-            self.outlets.past(uid, events);
+    pub fn past(&self, uid: &str, past: Option<Past>) {
+        if let Some(past) = past {
+            self.outlets.past(uid, past);
         }
     }
 

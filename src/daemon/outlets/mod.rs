@@ -19,7 +19,7 @@ use std::{
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hedgerow_event::{Event, Finding, Remediation};
+use hedgerow_event::{Finding, Remediation};
 use hedgerow_hostfile::{Reader, Refusals};
 use hedgerow_sink::{JsonLinesSink, PatientLines, Sink, SinkHealth, heartbeat::Heartbeat};
 
@@ -30,6 +30,7 @@ use self::{
 };
 use super::{
     LEDGER,
+    recorder::Past,
     watchdog::{Count, Stage},
 };
 use crate::{
@@ -42,8 +43,8 @@ use crate::{
 /// Reports that wait for the thread. Full: what comes is told nobody, counted, and told of once there
 /// is room.
 const OUT_MAX: usize = 4096;
-/// What led to findings and waits for the thread: each may be as large as the flight recorder. Full:
-/// what comes is not written, told and counted.
+/// What led to findings and waits for the thread: what the flight recorder drops meanwhile stays for
+/// it, at most as much again for each. Full: what comes is not written, told and counted.
 const PASTS_MAX: usize = 4;
 /// Decisions of a killed daemon that are sent again: as many as could wait.
 const MISSED_MAX: usize = OUT_MAX + record::BATCH;
@@ -142,7 +143,7 @@ impl Outlets {
     }
 
     /// What led to a finding.
-    pub fn past(&self, uid: &str, events: Vec<Event>) {
+    pub fn past(&self, uid: &str, past: Past) {
         let Some(place) = Place::take(&self.pasts, PASTS_MAX) else {
             self.pasts_lost.fetch_add(1, Ordering::Relaxed);
             return self.note(format!(
@@ -150,7 +151,7 @@ impl Outlets {
                  waits for the disk"
             ));
         };
-        self.say(Out::Past(uid.to_owned(), events, place));
+        self.say(Out::Past(uid.to_owned(), past, place));
     }
 
     pub fn remediation(&self, remediation: &Remediation) {

@@ -10,14 +10,14 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use hedgerow_event::{Activity, Disposition, Event, Finding, Remediation, gate};
+use hedgerow_event::{Activity, Disposition, Finding, Remediation, gate};
 use hedgerow_hostfile::Reader;
 use hedgerow_sink::{PatientLines, Report, Sink, SinkError, SinkHealth, heartbeat::Heartbeat};
 use serde_json::{Value, json};
 
 use super::{missed::Mark, terminal::Terminal};
 use crate::{
-    daemon::{process, watchdog::Count},
+    daemon::{process, recorder::Past, watchdog::Count},
     host::Host,
     metrics::{Stage, Stages},
     records, text,
@@ -37,7 +37,7 @@ pub enum Out {
     Remediation(Box<Remediation>),
     Heartbeat(Box<Heartbeat>),
     /// What led to the finding of this uid.
-    Past(String, Vec<Event>, Place),
+    Past(String, Past, Place),
     /// A line for standard output.
     Line(String),
     /// A line for standard error.
@@ -291,8 +291,9 @@ impl Recorder {
             Out::Finding(finding) => self.finding(&finding),
             Out::Remediation(remediation) => self.remediation(&remediation),
             Out::Heartbeat(_) => {}
-            Out::Past(uid, events, _place) => {
-                if let Err(why) = records::write(&self.state, &uid, &self.host, events) {
+            Out::Past(uid, past, _place) => {
+                let written = records::write(&self.state, &uid, &self.host, past.events());
+                if let Err(why) = written {
                     self.warn(&format!("what led to {uid} was not recorded: {why:#}"));
                 }
             }

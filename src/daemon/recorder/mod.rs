@@ -52,7 +52,10 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct Recorder {
     bytes_max: usize,
-    segments: VecDeque<Segment>,
+    /// Full ones, the oldest first: a past that is being written shares them.
+    segments: VecDeque<Arc<Segment>>,
+    /// The one that is written to.
+    open: Option<Segment>,
     /// An empty one, whose pages the kernel gave already.
     spare: Option<Segment>,
     trees: HashMap<u32, Member>,
@@ -68,6 +71,7 @@ impl Recorder {
         Self {
             bytes_max,
             segments: VecDeque::new(),
+            open: None,
             spare: None,
             trees: HashMap::new(),
             from_ns: 0,
@@ -82,7 +86,7 @@ impl Recorder {
             return;
         }
         let tree = self.tree_of(event);
-        if self.segments.back_mut().is_some_and(|last| last.push(tree, event)) {
+        if self.open.as_mut().is_some_and(|open| open.push(tree, event)) {
             return;
         }
         let mut next = self.spare.take().unwrap_or_else(|| self.segment());
@@ -91,10 +95,11 @@ impl Recorder {
             self.dropped += 1;
             return;
         }
+        self.segments.extend(self.open.take().map(Arc::new));
         if self.bytes() + next.size() > self.bytes_max {
             self.make_room();
         }
-        self.segments.push_back(next);
+        self.open = Some(next);
     }
 
     fn segment(&self) -> Segment {
@@ -161,43 +166,48 @@ impl Recorder {
             }
         }
         let mut share = Share::new(of_tree, ROOM_PART, self.bytes_max / QUIET_PART);
-        let mut fuller = VecDeque::new();
-        for segment in std::mem::take(&mut self.segments) {
+        let mut fuller = Vec::<Segment>::new();
+        let mut segments = std::mem::take(&mut self.segments);
+        while !share.is_given()
+            && let Some(segment) = segments.pop_front()
+        {
             for (who, head, origin) in segment.records() {
                 if share.gives(who.tree, segment.each()) {
                     self.dropped += u64::from(head.time_boot_ns >= self.from_ns);
                 } else if !fuller
-                    .back_mut()
-                    .is_some_and(|last: &mut Segment| last.copy(&segment, who, &head, origin))
+                    .last_mut()
+                    .is_some_and(|last| last.copy(&segment, who, &head, origin))
                 {
                     let mut next = self.segment();
                     next.copy(&segment, who, &head, origin);
-                    fuller.push_back(next);
+                    fuller.push(next);
                 }
             }
         }
-        self.segments = fuller;
+        self.segments = fuller.into_iter().map(Arc::new).chain(segments).collect();
     }
 
     /// Forgets what is too old.
     pub fn sweep(&mut self, now_boot_ns: u64) {
         let from = now_boot_ns.saturating_sub(KEPT_NS);
         self.from_ns = from;
+        self.segments.extend(self.open.take_if(|open| open.newest_ns() < from).map(Arc::new));
         while self.segments.front().is_some_and(|oldest| oldest.newest_ns() < from) {
-            self.spare = self.segments.pop_front().map(Segment::cleared);
+            let oldest = self.segments.pop_front().and_then(Arc::into_inner);
+            self.spare = oldest.map(Segment::cleared).or_else(|| self.spare.take());
         }
         self.trees.retain(|_, member| member.ended_ns.is_none_or(|ended_ns| ended_ns >= from));
     }
 
-    /// What is kept of a process's tree, oldest first.
-    fn of_process(&self, tgid: u32) -> Vec<Event> {
-        self.trees.get(&tgid).map_or_else(Vec::new, |member| self.of_tree(member.tree))
+    /// What is kept of a process's tree.
+    fn of_process(&self, tgid: u32) -> Option<Past> {
+        self.trees.get(&tgid).map(|member| self.of_tree(member.tree))
     }
 
-    /// What is kept of the tree in which a subject did most, oldest first.
-    fn of_subject(&self, subject: &Subject) -> Vec<Event> {
+    /// What is kept of the tree in which a subject did most.
+    fn of_subject(&self, subject: &Subject) -> Option<Past> {
         let mut of_tree = HashMap::<Tree, u64>::new();
-        for segment in &self.segments {
+        for segment in self.all() {
             for (who, head, _) in segment.records() {
                 if head.time_boot_ns >= self.from_ns && *who.actor.subject == *subject {
                     *of_tree.entry(who.tree).or_default() += 1;
@@ -205,21 +215,17 @@ impl Recorder {
             }
         }
         let most = of_tree.into_iter().max_by_key(|&(tree, records)| (records, tree));
-        most.map_or_else(Vec::new, |(tree, _)| self.of_tree(tree))
+        most.map(|(tree, _)| self.of_tree(tree))
     }
 
-    fn of_tree(&self, tree: Tree) -> Vec<Event> {
-        let mut events = Vec::new();
-        for segment in &self.segments {
-            let of_tree = segment
-                .records()
-                .filter(|(who, head, _)| who.tree == tree && head.time_boot_ns >= self.from_ns);
-            events.extend(
-                of_tree.filter_map(|(who, head, origin)| segment.event(who, &head, origin)),
-            );
-        }
-        events.sort_by_key(|event| event.time_boot_ns);
-        events
+    fn of_tree(&self, tree: Tree) -> Past {
+        let full = self.segments.iter().filter(|segment| segment.has(tree)).cloned();
+        let open = self.open.iter().filter(|segment| segment.has(tree)).cloned().map(Arc::new);
+        Past { segments: full.chain(open).collect(), tree, from_ns: self.from_ns }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().map(|segment| &**segment).chain(&self.open)
     }
 
     pub fn recorded(&self) -> Recorded {
@@ -228,7 +234,22 @@ impl Recorder {
     }
 
     fn bytes(&self) -> usize {
-        self.segments.iter().map(Segment::size).sum()
+        self.all().map(Segment::size).sum()
+    }
+}
+
+/// What a tree did, as the recorder has it: whoever writes it decodes as much at a time as it likes.
+#[derive(Debug)]
+pub struct Past {
+    segments: Vec<Arc<Segment>>,
+    tree: Tree,
+    from_ns: u64,
+}
+
+impl Past {
+    /// In the order of delivery.
+    pub fn events(&self) -> impl Iterator<Item = Event> {
+        self.segments.iter().flat_map(|segment| segment.events(self.tree, self.from_ns))
     }
 }
 
@@ -250,9 +271,10 @@ impl Opened {
         }
     }
 
-    pub fn past(&self, recorder: &Recorder) -> Vec<Event> {
-        self.process
-            .map_or_else(|| recorder.of_subject(&self.subject), |tgid| recorder.of_process(tgid))
+    pub fn past(&self, recorder: &Recorder) -> Option<Past> {
+        let of_subject = || recorder.of_subject(&self.subject);
+        let past = self.process.map_or_else(of_subject, |tgid| recorder.of_process(tgid));
+        past.filter(|past| past.events().next().is_some())
     }
 }
 
@@ -271,6 +293,11 @@ impl Share {
         of_tree.values_mut().for_each(|has| *has = has.saturating_sub(most));
         let of_all = (all / part).saturating_sub(of_tree.values().sum());
         Self { of_tree, of_all }
+    }
+
+    /// Nobody has anything left to give.
+    fn is_given(&self) -> bool {
+        self.of_all == 0 && self.of_tree.values().all(|left| *left == 0)
     }
 
     fn gives(&mut self, tree: Tree, much: usize) -> bool {
@@ -299,6 +326,7 @@ fn most_each(mut all: Vec<usize>, goal: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use hedgerow_event::{
         Actor, Call, Digest, Epoch, Exec, Exit, Flow, FlowDirection, Fork, Peer, Program, Raw, Row,
         RowReason, Signal, Subject,
@@ -334,6 +362,10 @@ mod tests {
         events.iter().map(|event| event.actor.tgid).collect()
     }
 
+    fn of_process(recorder: &Recorder, tgid: u32) -> Vec<Event> {
+        recorder.of_process(tgid).iter().flat_map(Past::events).collect()
+    }
+
     fn all(recorder: &mut Recorder, events: impl IntoIterator<Item = Event>) {
         events.into_iter().for_each(|event| recorder.observe(&event));
     }
@@ -347,18 +379,20 @@ mod tests {
         let root = Some(Root { tgid: 10, start_boot_ns: 10 });
         let exec = Exec { root, ..Exec::of("/bin/y") };
         all(&mut recorder, [quiet("v", 11, 3), event("w", 30, 4, Origin::Exec(exec.into()))]);
-        assert_eq!(who(&recorder.of_process(12)), [10, 11, 12, 30]);
+        assert_eq!(who(&of_process(&recorder, 12)), [10, 11, 12, 30]);
         recorder.observe(&quiet("w", 12, 5));
-        assert_eq!(who(&recorder.of_process(10)), [10, 11, 12, 30, 12]);
-        assert_eq!(who(&recorder.of_process(11)), [11]);
-        assert_eq!(who(&recorder.of_process(20)), [20]);
+        assert_eq!(who(&of_process(&recorder, 10)), [10, 11, 12, 30, 12]);
+        assert_eq!(who(&of_process(&recorder, 11)), [11]);
+        assert_eq!(who(&of_process(&recorder, 20)), [20]);
         let subject = quiet("w", 0, 0).actor.subject;
-        assert_eq!(who(&recorder.of_subject(&subject)), [10, 11, 12, 30, 12], "the busiest tree");
+        let busiest: Vec<Event> =
+            recorder.of_subject(&subject).iter().flat_map(Past::events).collect();
+        assert_eq!(who(&busiest), [10, 11, 12, 30, 12]);
         let gone = Origin::Exit(Exit { code: 0, process: true });
         recorder.observe(&event("w", 20, 5, gone));
         recorder.sweep(6_000_000_000);
-        assert!(recorder.of_process(99).is_empty(), "nobody knows it");
-        assert_eq!(who(&recorder.of_process(20)), [20, 20], "it ended a moment ago");
+        assert!(of_process(&recorder, 99).is_empty(), "nobody knows it");
+        assert_eq!(who(&of_process(&recorder, 20)), [20, 20], "it ended a moment ago");
         recorder.sweep(40_000_000_000);
         assert!(!recorder.trees.contains_key(&20) && recorder.trees.contains_key(&12));
         assert_eq!(recorder.recorded(), Recorded::default());
@@ -402,7 +436,7 @@ mod tests {
         events.extend((2..).zip(origins).map(|(second, origin)| event("w", 5, second, origin)));
         let mut recorder = Recorder::new(1 << 20);
         all(&mut recorder, events.clone());
-        assert_eq!(recorder.of_process(6), events);
+        assert_eq!(of_process(&recorder, 6), events);
     }
 
     #[test]
@@ -414,15 +448,26 @@ mod tests {
             recorder.observe(&quiet("noisy", 2, second));
             assert!(recorder.recorded().bytes <= 64 << 10, "{second}");
         }
-        assert_eq!(recorder.of_process(1).len(), 3);
+        assert_eq!(of_process(&recorder, 1).len(), 3);
         let second = |event: &Event| event.time_boot_ns / 1_000_000_000;
-        let times: Vec<u64> = recorder.of_process(2).iter().map(second).collect();
+        let times: Vec<u64> = of_process(&recorder, 2).iter().map(second).collect();
         assert_eq!(
             times,
             (recorder.recorded().dropped..20_000).collect::<Vec<u64>>(),
             "the newest"
         );
         assert!(times.len() > 100, "{}", times.len());
+    }
+
+    #[test]
+    fn a_past_stays_as_it_was_when_it_was_taken() {
+        let mut recorder = Recorder::new(64 << 10);
+        all(&mut recorder, (1..=3).map(|second| quiet("w", 1, second)));
+        let past = recorder.of_process(1).unwrap();
+        all(&mut recorder, (1..=10_000).map(|tgid| quiet("w", tgid, u64::from(tgid))));
+        recorder.sweep(100_000_000_000_000);
+        assert_eq!(recorder.recorded().bytes, 0);
+        assert_eq!(who(&past.events().collect::<Vec<Event>>()), [1, 1, 1]);
     }
 
     #[test]
@@ -445,9 +490,9 @@ mod tests {
         let told = recorder.recorded();
         assert!(told.bytes <= 64 << 10 && told.dropped > 0, "{told:?}");
         let gone = told.dropped as u32;
-        assert!(recorder.of_process(1).is_empty() && recorder.of_process(gone).is_empty());
-        assert_eq!(recorder.of_process(gone + 1).len(), 1);
-        assert_eq!(recorder.of_process(10_000).len(), 1);
+        assert!(of_process(&recorder, 1).is_empty() && of_process(&recorder, gone).is_empty());
+        assert_eq!(of_process(&recorder, gone + 1).len(), 1);
+        assert_eq!(of_process(&recorder, 10_000).len(), 1);
     }
 
     #[test]
@@ -455,13 +500,13 @@ mod tests {
         let mut recorder = Recorder::new(1 << 20);
         all(&mut recorder, [5, 34, 36].map(|second| quiet("w", 1, second)));
         recorder.sweep(65_000_000_000);
-        assert_eq!(recorder.of_process(1).len(), 1);
+        assert_eq!(of_process(&recorder, 1).len(), 1);
         recorder.observe(&quiet("w", 2, 36));
         recorder.sweep(100_000_000_000);
         assert_eq!(recorder.recorded(), Recorded::default());
         let mut off = Recorder::new(0);
         off.observe(&quiet("w", 1, 1));
-        assert!(off.of_process(1).is_empty());
+        assert!(off.of_process(1).is_none());
     }
 
     #[test]

@@ -74,8 +74,8 @@ impl Who {
 const WHO_PART: usize = 4;
 const SUBJECTS_PART: usize = 16;
 
-/// It takes all its memory at once, and keeps it.
-#[derive(Debug)]
+/// It takes all its memory at once, and keeps it. A clone is there to be read.
+#[derive(Debug, Clone)]
 pub struct Segment {
     bytes: Vec<u8>,
     used: usize,
@@ -121,6 +121,11 @@ impl Segment {
 
     pub fn newest_ns(&self) -> u64 {
         self.newest_ns
+    }
+
+    /// Whether a tree has records here.
+    pub fn has(&self, tree: Tree) -> bool {
+        self.who.iter().any(|who| who.tree == tree)
     }
 
     /// Where the next record's origin goes, if there is room for whatever it may enter in the tables.
@@ -196,7 +201,15 @@ impl Segment {
         })
     }
 
-    pub fn event(&self, who: &Who, head: &Head, origin: &[u8]) -> Option<Event> {
+    /// What a tree did from then on.
+    pub fn events(&self, tree: Tree, from_ns: u64) -> impl Iterator<Item = Event> {
+        let of_tree = self
+            .records()
+            .filter(move |(who, head, _)| who.tree == tree && head.time_boot_ns >= from_ns);
+        of_tree.filter_map(|(who, head, origin)| self.event(who, &head, origin))
+    }
+
+    fn event(&self, who: &Who, head: &Head, origin: &[u8]) -> Option<Event> {
         let actor = who.actor.clone();
         let mut origin: Origin = postcard::from_bytes(origin).ok()?;
         if let Origin::Exec(exec) = &mut origin {
