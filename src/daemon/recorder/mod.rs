@@ -5,6 +5,7 @@ mod segment;
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
     sync::Arc,
 };
 
@@ -18,6 +19,9 @@ const KEPT_NS: u64 = 30_000_000_000;
 /// to trees of their own until they execute a program again.
 const PROCESSES_MAX: usize = 65_536;
 
+/// Those that ended too long ago are forgotten this often: all are looked at.
+const FORGET_NS: u64 = 5_000_000_000;
+
 /// Segments that all the room is divided into.
 const SEGMENTS: usize = 64;
 /// Where there is no room, this part of it is made at once: to look who has most costs more.
@@ -27,6 +31,26 @@ const QUIET_PART: usize = 64;
 
 /// A tree, by the first process that is known of it.
 type Tree = (u32, u64);
+
+/// Hashes a process's number. The kernel gives them out in turn, from a range so small that no one
+/// can have many that collide.
+#[derive(Debug, Default)]
+struct ByNumber(u64);
+
+impl Hasher for ByNumber {
+    fn write_u32(&mut self, number: u32) {
+        // The golden ratio's: it spreads numbers in turn over high and low bits.
+        self.0 = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.0 = (self.0 << 8 | u64::from(*byte)).wrapping_mul(31));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// A process: its tree, and the workload that this was found in. One that ended is remembered as long
 /// as its records: its finding may come later.
@@ -58,9 +82,11 @@ pub struct Recorder {
     open: Option<Segment>,
     /// An empty one, whose pages the kernel gave already.
     spare: Option<Segment>,
-    trees: HashMap<u32, Member>,
+    trees: HashMap<u32, Member, BuildHasherDefault<ByNumber>>,
     /// Records before it are too old.
     from_ns: u64,
+    /// As of when processes were forgotten.
+    forgot_ns: u64,
     dropped: u64,
     forgotten: u64,
 }
@@ -73,8 +99,9 @@ impl Recorder {
             segments: VecDeque::new(),
             open: None,
             spare: None,
-            trees: HashMap::new(),
+            trees: HashMap::default(),
             from_ns: 0,
+            forgot_ns: 0,
             dropped: 0,
             forgotten: 0,
         }
@@ -110,6 +137,11 @@ impl Recorder {
     /// who comes to another workload begins one.
     fn tree_of(&mut self, event: &Event) -> Tree {
         let (actor, workload) = (&event.actor, &event.actor.subject.workload);
+        let changes = matches!(event.origin, Origin::Exec(_) | Origin::Fork(_) | Origin::Exit(_));
+        let newest = self.open.as_ref().filter(|_| !changes);
+        if let Some(tree) = newest.and_then(|open| open.newest_tree(actor)) {
+            return tree;
+        }
         let told = match &event.origin {
             Origin::Exec(exec) => {
                 exec.root.map(|Root { tgid, start_boot_ns }| (tgid, start_boot_ns))
@@ -196,7 +228,10 @@ impl Recorder {
             let oldest = self.segments.pop_front().and_then(Arc::into_inner);
             self.spare = oldest.map(Segment::cleared).or_else(|| self.spare.take());
         }
-        self.trees.retain(|_, member| member.ended_ns.is_none_or(|ended_ns| ended_ns >= from));
+        if from.saturating_sub(self.forgot_ns) >= FORGET_NS {
+            self.forgot_ns = from;
+            self.trees.retain(|_, member| member.ended_ns.is_none_or(|ended_ns| ended_ns >= from));
+        }
     }
 
     /// What is kept of a process's tree.

@@ -60,12 +60,11 @@ pub struct Who {
 }
 
 impl Who {
-    fn is(&self, tree: Tree, actor: &Actor) -> bool {
+    fn is(&self, actor: &Actor) -> bool {
         let known = &self.actor;
         (known.tid, known.tgid, known.slot) == (actor.tid, actor.tgid, actor.slot)
             && (known.start_boot_ns, known.cgroup_id) == (actor.start_boot_ns, actor.cgroup_id)
             && known.program_id == actor.program_id
-            && self.tree == tree
             && Arc::ptr_eq(&known.subject, &actor.subject)
     }
 }
@@ -123,6 +122,12 @@ impl Segment {
         self.newest_ns
     }
 
+    /// The tree of who did one of the newest records.
+    pub fn newest_tree(&self, actor: &Actor) -> Option<Tree> {
+        let mut newest = self.who.iter().rev().take(NEWEST);
+        newest.find(|who| who.is(actor)).map(|who| who.tree)
+    }
+
     /// Whether a tree has records here.
     pub fn has(&self, tree: Tree) -> bool {
         self.who.iter().any(|who| who.tree == tree)
@@ -169,8 +174,8 @@ impl Segment {
         length: usize,
     ) -> bool {
         let Ok(of_origin) = u32::try_from(length) else { return false };
-        let who =
-            number(&mut self.who, |who| who.is(tree, actor), || Who { tree, actor: actor.clone() });
+        let is = |who: &Who| who.tree == tree && who.is(actor);
+        let who = number(&mut self.who, is, || Who { tree, actor: actor.clone() });
         let called = called.map(|called| {
             let is = |subject: &Arc<Subject>, known: &Arc<Subject>| Arc::ptr_eq(subject, known);
             called.map_or(0, |one| {
