@@ -8,6 +8,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, bounded};
 use hedgerow_event::{Epoch, HostCounters, Loss};
+use libbpf_rs::MapCore;
 
 use crate::{
     Error, Item, Result,
@@ -22,8 +23,12 @@ use crate::{
     wire_event::WireEvent,
 };
 
-/// Time between two drains; a ring of the default size takes far more than this to fill.
-const INTERVAL: Duration = Duration::from_millis(2);
+/// Time between two drains: as long as a CPU that writes this much takes for a quarter of its ring, at
+/// least and at most so long. Each drain wakes the consumer, too, which on a calm host is most of what
+/// both cost.
+const BYTES_A_SECOND: u64 = 64 << 20;
+const INTERVAL_MIN: Duration = Duration::from_millis(2);
+const INTERVAL_MAX: Duration = Duration::from_millis(10);
 /// How long a blocked send sleeps before it looks whether to stop.
 const SEND_WAIT: Duration = Duration::from_millis(50);
 /// Priority of the thread: a consumer that is starved of CPU loses records.
@@ -80,6 +85,11 @@ fn add_unseen(loss: &mut Loss, before: &Stats, now: &Stats) {
     loss.limited += since(|stats| stats.flow_peers_refused);
 }
 
+fn interval(ring_bytes: u32) -> Duration {
+    let quarter = u64::from(ring_bytes / 4) * 1_000_000_000 / BYTES_A_SECOND;
+    Duration::from_nanos(quarter).clamp(INTERVAL_MIN, INTERVAL_MAX)
+}
+
 fn now() -> Result<Now> {
     Now::read().map_err(Error::io("clock"))
 }
@@ -98,6 +108,7 @@ pub struct Drain {
     /// As of the last window's close.
     stats: Stats,
     drains: bool,
+    interval: Duration,
     /// The last turn left records in a ring.
     more: bool,
 }
@@ -111,7 +122,9 @@ impl Drain {
     ) -> Result<Self> {
         // SAFETY: plain numbers; a refusal leaves the priority as it is.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+        let ring_bytes = shared.loaded.rings.iter().map(MapCore::max_entries).min();
         Ok(Self {
+            interval: interval(ring_bytes.unwrap_or(0)),
             rings: Rings::new(&shared.loaded.rings)?,
             signals: Signals::new(&shared.loaded.signals)?,
             shared,
@@ -130,7 +143,7 @@ impl Drain {
     /// Runs until it is told to stop or nobody listens; closes the last window.
     pub fn run(mut self) -> Result<()> {
         while !self.shared.stop.load(Ordering::Acquire) {
-            let signals = self.signals.wait(if self.more { Duration::ZERO } else { INTERVAL });
+            let signals = self.signals.wait(if self.more { Duration::ZERO } else { self.interval });
             if !self.pump(signals)? {
                 return Ok(());
             }
@@ -311,7 +324,7 @@ impl Drain {
             }
             while !self.is_complete() && !self.windows.is_overdue(now()?) {
                 self.pump(Vec::new())?;
-                std::thread::sleep(INTERVAL);
+                std::thread::sleep(INTERVAL_MIN);
             }
             if !self.try_close()? || last {
                 return Ok(());
@@ -342,6 +355,12 @@ impl Drain {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn small_rings_are_drained_more_often() {
+        let millis = |kib: u32| interval(kib << 10).as_millis();
+        assert_eq!([4, 256, 1024, 4096, 1 << 20].map(millis), [2, 2, 3, 10, 10]);
+    }
 
     #[test]
     fn what_no_row_could_be_made_for_is_lost() {
