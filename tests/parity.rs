@@ -72,7 +72,7 @@ fn every_column_of_every_window_is_found_again_from_the_calls_alone() {
         assert!(sum(&live, unit, "order_checked_count") > 0.0, "{unit} has profiles");
     }
     lived.replay(&["--recompute"]);
-    let mut offline = lived.windows("windows/windows");
+    let mut offline = lived.windows("windows");
     // A process in no unit that stood before the sensor is the host's until its root is told, which
     // may be within an epoch: its calls then stand under both names.
     for windows in [&mut live, &mut offline] {

@@ -99,6 +99,16 @@ impl Capture {
         }
     }
 
+    /// Alerts a day that are acceptable: as asked, or what the daemon had that made it.
+    pub(crate) fn budget(&self, asked: Option<f64>) -> Result<f64> {
+        match asked {
+            Some(budget) if !(budget.is_finite() && budget > 0.0) => Err(Error::Usage(format!(
+                "--budget: {budget} is not a number of episodes a day above 0"
+            ))),
+            asked => Ok(asked.unwrap_or(self.budget_per_day)),
+        }
+    }
+
     /// Whether its rows were counted by a model's profile: a key alone doesn't say so, which a fleet
     /// shares.
     pub(crate) fn is_of(&self, saved: &SavedModel) -> bool {

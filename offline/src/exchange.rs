@@ -17,9 +17,9 @@ use hedgerow_model::onnx::{self, MAX_ONNX_BYTES};
 use serde::Serialize;
 
 use crate::{
-    Error, Result,
+    Error, Result, files,
     player::Progress,
-    score::{self, Score},
+    score::{self, Score, Scored},
     source::Source,
     time::Span,
 };
@@ -66,7 +66,7 @@ pub struct Import {
 
 /// Makes a model of another one and of a forest. What the old forest held back is forgotten;
 /// windows of `captures` are held back in its place, or, without any, those that the model judges in
-/// service, until which it is silent about the measure of windows.
+/// service, until which it is silent about the measure of windows. What was met on the way comes with it.
 ///
 /// # Errors
 /// A file can't be read, or is no forest of this model's columns; the output is there.
@@ -74,7 +74,7 @@ pub fn import(
     how: &Import,
     captures: Option<Source>,
     progress: &mut Progress<'_>,
-) -> Result<Exchanged> {
+) -> Result<(Exchanged, Scored)> {
     if how.out.exists() {
         return Err(Error::at(&how.out, "it is there already; nothing is written over"));
     }
@@ -84,15 +84,18 @@ pub fn import(
     let mut saved = SavedModel::load(&how.model)?;
     saved.put_forest(how.scale, forest, &bytes).map_err(|why| Error::at(&how.forest, why))?;
     let asked = Score { recompute: how.recompute, ..Score::default() };
-    for run in captures.into_iter().flat_map(|source| source.runs) {
+    let Source { runs, damaged } = captures.unwrap_or_default();
+    let mut met = Scored { damaged, ..Scored::default() };
+    for run in runs {
         let mut tell = |_: &_, _| Ok(true);
         let model = saved.clone();
-        let (_, engine) = score::with(model, run, Span::ALL, &asked, &mut tell, progress)?;
+        let (scored, engine) = score::with(model, run, Span::ALL, &asked, &mut tell, progress)?;
+        met.add(scored);
         saved.take_held_back(&engine, how.scale);
     }
     let file = saved.to_file()?;
     file.save(&how.out).map_err(|why| Error::at(&how.out, hedgerow_detect::chain(&why)))?;
-    Ok(told(&saved, how.scale))
+    Ok((told(&saved, how.scale), met))
 }
 
 fn told(saved: &SavedModel, scale: Scale) -> Exchanged {
@@ -107,10 +110,7 @@ fn told(saved: &SavedModel, scale: Scale) -> Exchanged {
 
 /// A file of bounded size, whatever it says of itself.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let file = File::open(path).map_err(|why| Error::at(path, why))?;
-    if !file.metadata().map_err(|why| Error::at(path, why))?.is_file() {
-        return Err(Error::at(path, "no file; an ONNX model is one"));
-    }
+    let file = files::open(path)?;
     let mut bytes = Vec::new();
     let most = MAX_ONNX_BYTES as u64 + 1;
     file.take(most).read_to_end(&mut bytes).map_err(|why| Error::at(path, why))?;

@@ -1,11 +1,11 @@
 //! Keys out of files: one for a whole fleet, so that n-grams and items mean the same in the captures
 //! of all hosts and runs, and one by which names are replaced in what is shared.
 
-use std::{fs::File, io::Read, os::unix::fs::MetadataExt, path::Path};
+use std::{io::Read, os::unix::fs::MetadataExt, path::Path};
 
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Result};
+use crate::{Error, Result, files};
 
 /// Bytes of a key file.
 const BYTES_LEAST: usize = 16;
@@ -30,12 +30,9 @@ pub fn share_key(path: &Path) -> Result<[u8; 32]> {
 
 /// What a file's secret gives for one purpose.
 fn secret(path: &Path, purpose: &[u8]) -> Result<[u8; 32]> {
-    let file = File::open(path).map_err(|why| Error::at(path, why))?;
+    let file = files::open(path)?;
     let metadata = file.metadata().map_err(|why| Error::at(path, why))?;
     let mode = metadata.mode() & 0o777;
-    if !metadata.is_file() {
-        return Err(Error::at(path, "no file; a key file holds 16 bytes or more"));
-    }
     if mode & 0o077 != 0 {
         let why = format!("others may read or change the key (mode {mode:o}); `chmod 600` it");
         return Err(Error::at(path, why));

@@ -10,6 +10,7 @@ use crate::{
     Error, Result,
     capture::{Capture, in_file, wall_ns},
     condition::Condition,
+    holes::Gap,
 };
 
 /// Where rows and n-grams come from.
@@ -56,6 +57,17 @@ pub struct Only {
 impl Only {
     pub fn is_all(&self) -> bool {
         self.workloads.is_empty() && self.programs.is_empty() && self.condition.is_none()
+    }
+
+    /// # Errors
+    /// None of the programs that were captured was taken, which is a slip.
+    pub(crate) fn found(&self, taken: bool) -> Result<()> {
+        match taken || self.is_all() {
+            true => Ok(()),
+            false => Err(Error::Usage(
+                "--workload, --program, --where: none of the captured programs is asked for".into(),
+            )),
+        }
     }
 
     fn takes(&self, host: &str, subject: &Subject) -> bool {
@@ -113,6 +125,8 @@ pub struct Player {
     last_boot_ns: u64,
     /// The last epoch that closed.
     closed: Epoch,
+    /// Somebody was captured who is asked for.
+    pub(crate) taken: bool,
     /// What led up to the judged part is over.
     judging: bool,
     /// The time that is asked for has begun.
@@ -132,6 +146,7 @@ impl Player {
         Self {
             begun: capture.span.from_ns == i64::MIN,
             capture,
+            taken: false,
             judging: play.judge_after.is_none(),
             play,
             extractor,
@@ -155,7 +170,7 @@ impl Player {
     }
 
     /// The run, and the epochs (after, before) between which nothing was there so far.
-    pub fn gaps(&self) -> impl Iterator<Item = (String, Epoch, Epoch)> {
+    pub fn gaps(&self) -> impl Iterator<Item = Gap> {
         let name = &self.capture.name;
         self.gaps.iter().map(move |(after, before)| (name.clone(), *after, *before))
     }
@@ -234,12 +249,15 @@ impl Player {
         self.begun |= end >= span.from_ns;
     }
 
-    fn takes(&self, record: &Record) -> bool {
-        match record {
-            Record::Event(event) => self.play.only.takes(&self.capture.host, &event.actor.subject),
-            Record::Grams(report) => self.play.only.takes(&self.capture.host, &report.subject),
-            Record::Early(_) | Record::Close(_) => true,
-        }
+    fn takes(&mut self, record: &Record) -> bool {
+        let subject = match record {
+            Record::Event(event) => &event.actor.subject,
+            Record::Grams(report) => &report.subject,
+            Record::Early(_) | Record::Close(_) => return true,
+        };
+        let takes = self.play.only.takes(&self.capture.host, subject);
+        self.taken |= takes;
+        takes
     }
 
     fn record(
@@ -297,6 +315,10 @@ impl Player {
     /// Judges an early row where it was judged live.
     fn look(&mut self, engine: &mut Engine, look: &EarlyLook) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
+        // Those of another model were counted against its profile, and can't be recomputed.
+        if !self.play.own {
+            return Ok(outcomes);
+        }
         let Some(window) = self.capture.early.take(look)? else { return Ok(outcomes) };
         self.last_boot_ns = look.time_boot_ns;
         if self.judging && self.play.only.takes(&self.capture.host, &look.subject) {

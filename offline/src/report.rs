@@ -1,5 +1,7 @@
 //! What training learned, as a page for a person and as JSON.
 
+use std::path::Path;
+
 use chrono_tz::Tz;
 use hedgerow_detect::{
     Engine, Overview, Phase,
@@ -14,6 +16,7 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::Serialize;
 
 use crate::{
+    Error, Result, files,
     page::{Page, number},
     time,
     train::Trained,
@@ -210,6 +213,28 @@ impl Report {
                 .collect(),
             gaps: trained.gaps.len(),
         }
+    }
+
+    /// Whether a page, and beside it the same as JSON, can be written to a path.
+    ///
+    /// # Errors
+    /// They would be one file, or there is no directory for them.
+    pub fn fits(path: &Path) -> Result<()> {
+        match path.extension().is_some_and(|end| end == "json") {
+            true => Err(Error::Usage(
+                "--report: the page can't end in .json, as what is beside it".into(),
+            )),
+            false => files::has_room(path),
+        }
+    }
+
+    /// Writes the page, and beside it the same as JSON.
+    ///
+    /// # Errors
+    /// They can't be written.
+    pub fn save(&self, path: &Path, zone: Tz) -> Result<()> {
+        files::write(path, &self.html(zone))?;
+        files::write(&path.with_extension("json"), &serde_json::to_string(self)?)
     }
 
     /// A self-contained page; times are in `zone`, which it names.

@@ -2,21 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
-use hedgerow_detect::{Engine, SavedModel, Schedule};
-use hedgerow_event::{Epoch, Finding};
+use hedgerow_detect::{Engine, Outcome, SavedModel, Schedule};
+use hedgerow_event::Finding;
 use hedgerow_sink::{JsonLinesSink, Rotation, parquet::Damaged};
 
 use crate::{
     Error, Result,
     capture::Capture,
+    files,
+    holes::Gap,
     player::{Only, Play, Player, Progress, Rows, Tell},
     scores::Scores,
-    source::Run,
+    source::{Run, Source},
     time::Span,
+    windows::Windows,
 };
 
 /// Name of the findings' log.
 pub const FINDINGS: &str = "findings.jsonl";
+/// All of it.
+const KEPT: Rotation = Rotation { file_bytes: u64::MAX, keep: 0 };
 
 /// How a capture is scored.
 #[derive(Debug, Clone, Default)]
@@ -33,10 +38,77 @@ pub struct Score {
 #[derive(Debug, Default)]
 pub struct Scored {
     pub damaged: Vec<Damaged>,
-    /// Run, and epochs (after, before) between which nothing is there.
-    pub gaps: Vec<(String, Epoch, Epoch)>,
-    /// The model was learned in this run, and rows were taken as its kernel counted them.
-    pub own: bool,
+    pub gaps: Vec<Gap>,
+    /// Somebody was captured who is asked for.
+    pub taken: bool,
+    /// By which it was judged.
+    pub budget_per_day: f64,
+}
+
+impl Scored {
+    /// Adds another run.
+    pub(crate) fn add(&mut self, run: Self) {
+        self.damaged.extend(run.damaged);
+        self.gaps.extend(run.gaps);
+        self.taken |= run.taken;
+        self.budget_per_day = run.budget_per_day;
+    }
+}
+
+/// What came of scoring runs.
+#[derive(Debug, Default)]
+pub struct Told {
+    pub windows: u64,
+    pub findings: u64,
+    pub met: Scored,
+}
+
+/// Scores all runs, each by itself. Scores and findings go to `out`, or findings to `found`; windows to
+/// a directory of theirs.
+///
+/// # Errors
+/// As [`score`]; a directory holds what was written before; nobody who is asked for was captured.
+pub fn all(
+    source: Source,
+    span: Span,
+    how: &Score,
+    (out, windows): (Option<&Path>, Option<&Path>),
+    found: &mut dyn FnMut(&Finding) -> Result<()>,
+    progress: &mut Progress<'_>,
+) -> Result<Told> {
+    out.into_iter().chain(windows).try_for_each(files::is_fresh)?;
+    let mut told = Told::default();
+    told.met.damaged = source.damaged;
+    for run in source.runs {
+        let mut out = out.map(|path| Out::open(path, &run.host)).transpose()?;
+        let mut kept = windows.map(|path| Windows::open(path, &run.host)).transpose()?;
+        let mut tell = |_: &Engine, outcome| {
+            match outcome {
+                Outcome::Finding(finding, _) => {
+                    told.findings += 1;
+                    match &mut out {
+                        Some(out) => out.finding(&finding)?,
+                        None => found(&finding)?,
+                    }
+                }
+                Outcome::Scored(score) => {
+                    told.windows += 1;
+                    out.as_mut().map_or(Ok(()), |out| out.scores.add(score))?;
+                }
+                Outcome::Windows(closed) => {
+                    kept.as_mut().map_or(Ok(()), |kept| kept.add(closed))?;
+                }
+                _ => {}
+            }
+            Ok(true)
+        };
+        let scored = score(run, span, how, &mut tell, progress)?;
+        kept.map_or(Ok(()), Windows::finish)?;
+        out.map_or(Ok(()), |out| out.scores.finish())?;
+        told.met.add(scored);
+    }
+    how.only.found(told.met.taken)?;
+    Ok(told)
 }
 
 /// Scores a run with the model as it was saved. A run in which this model was learned is judged from
@@ -82,9 +154,8 @@ pub(crate) fn with(
     };
     let rows = Rows::choose(own && !how.recompute, &capture)?;
     let mut settings = capture.settings(Schedule::of(0), seed);
-    if let Some(budget) = how.budget_per_day {
-        settings.budget_per_day = budget;
-    }
+    settings.budget_per_day = capture.budget(how.budget_per_day)?;
+    let budget_per_day = settings.budget_per_day;
     let mut engine = Engine::scoring(settings, saved)?;
     let play = Play { rows, own, judge_after, only: how.only.clone() };
     let mut player = Player::new(capture, &engine, play);
@@ -93,8 +164,8 @@ pub(crate) fn with(
             tell(&engine, last)?;
         }
     }
-    let gaps = player.gaps().collect();
-    Ok((Scored { damaged: player.damaged().cloned().collect(), gaps, own }, engine))
+    let (damaged, gaps) = (player.damaged().cloned().collect(), player.gaps().collect());
+    Ok((Scored { damaged, gaps, taken: player.taken, budget_per_day }, engine))
 }
 
 /// Scores as Parquet and findings as JSON lines.
@@ -110,7 +181,7 @@ impl Out {
     pub fn open(directory: &Path, host: &str) -> Result<Self> {
         std::fs::create_dir_all(directory).map_err(|why| Error::at(directory, why))?;
         let path = directory.join(FINDINGS);
-        let findings = JsonLinesSink::file(&path, Rotation::default()).map_err(Error::file)?;
+        let findings = JsonLinesSink::file(&path, KEPT).map_err(Error::file)?;
         Ok(Self { findings, scores: Scores::open(directory, host)? })
     }
 

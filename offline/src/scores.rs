@@ -16,7 +16,7 @@ use hedgerow_detect::{DEVIATIONS, WindowScore, deviation_columns};
 use crate::{Error, Result};
 
 /// Name of the stream below the directory.
-const STREAM: &str = "scores";
+pub(crate) const SCORES: &str = "scores";
 /// Rows of one batch.
 const BATCH: usize = 8192;
 
@@ -81,7 +81,7 @@ pub(crate) fn docs() -> impl Iterator<Item = (String, String, &'static str)> {
 
 impl Scores {
     pub fn open(directory: &Path, host: &str) -> Result<Self> {
-        let sink = ParquetSink::open(ParquetConfig::new(directory, host)).map_err(Error::file)?;
+        let sink = ParquetSink::open(ParquetConfig::whole(directory, host)).map_err(Error::file)?;
         Ok(Self { sink, host: host.to_owned(), waiting: Vec::new() })
     }
 
@@ -100,7 +100,7 @@ impl Scores {
         let time_ns = first.window_end_ns;
         let batch = batch(&self.host, &self.waiting)?;
         self.waiting.clear();
-        self.sink.write(STREAM, &batch, time_ns).map_err(Error::file)
+        self.sink.write(SCORES, &batch, time_ns).map_err(Error::file)
     }
 }
 

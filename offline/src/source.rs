@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
@@ -86,6 +87,12 @@ fn identity(file: &ParquetFile) -> Result<Identity> {
 }
 
 impl Source {
+    /// Rows of all records, as the files say.
+    pub fn rows(&self) -> u64 {
+        let files = self.runs.iter().flat_map(|run| &run.records);
+        files.fold(0, |rows, file| rows.saturating_add(file.rows))
+    }
+
     /// Finds the runs in captures, their partitions, single files and patterns of these.
     ///
     /// # Errors
@@ -156,6 +163,16 @@ impl Source {
                 files.sort_by(|a, b| {
                     (a.path.file_name(), &a.path).cmp(&(b.path.file_name(), &b.path))
                 });
+            }
+            // Two of one name are a file and its copy.
+            let twice =
+                |pair: &&[ParquetFile]| pair[0].path.file_name() == pair[1].path.file_name();
+            if let Some([one, other]) = run.records.windows(2).find(twice) {
+                return Err(Error::Usage(format!(
+                    "{} and {} are of one run: name a capture or its copy, not both",
+                    one.path.display(),
+                    other.path.display()
+                )));
             }
             run.metadata = run.records.iter().flat_map(|file| file.metadata.clone()).collect();
             let near = |file: &Damaged| {
@@ -257,11 +274,11 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
 /// Where records lie: a file, a partition of them, or whatever holds a directory of them.
 fn find(path: &Path, depth: usize, places: &mut BTreeSet<PathBuf>) -> std::io::Result<()> {
     let path = std::fs::canonicalize(path)?;
-    let within = |path: &Path| path.components().any(|part| part.as_os_str() == RECORDS);
-    if path.is_file() || within(&path) {
+    let within = path.join(RECORDS);
+    if path.is_file() || holds_records(&path) {
         places.insert(path);
-    } else if path.join(RECORDS).is_dir() {
-        places.insert(path.join(RECORDS));
+    } else if holds_records(&within) {
+        places.insert(within);
     } else if depth > 0 {
         for entry in std::fs::read_dir(&path)? {
             let entry = entry?;
@@ -271,6 +288,21 @@ fn find(path: &Path, depth: usize, places: &mut BTreeSet<PathBuf>) -> std::io::R
         }
     }
     Ok(())
+}
+
+/// Whether a directory is one of records, or a partition of one; others may be called so, too.
+fn holds_records(path: &Path) -> bool {
+    let begins = |name: &OsStr, with: &str| name.as_encoded_bytes().starts_with(with.as_bytes());
+    let partition = |path: &&Path| {
+        path.file_name().is_some_and(|name| begins(name, "host=") || begins(name, "date="))
+    };
+    let Some(stream) = path.ancestors().find(|path| !partition(path)) else { return false };
+    let has = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        begins(&name, "host=") || Path::new(&name).extension().is_some_and(|end| end == "parquet")
+    };
+    let holds = || std::fs::read_dir(path).is_ok_and(|entries| entries.flatten().any(has));
+    stream.file_name().is_some_and(|name| name == RECORDS) && (stream != path || holds())
 }
 
 /// The capture that a file is of.

@@ -3,13 +3,14 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use hedgerow_detect::{Engine, Outcome, Phase, file::ModelFile, parts::Parts};
-use hedgerow_event::Epoch;
 use hedgerow_features::Window;
 use hedgerow_sink::parquet::Damaged;
 
 use crate::{
     Error, Result,
     capture::{Capture, divided, epochs},
+    files,
+    holes::Gap,
     player::{Only, Play, Player, Progress, Rows},
     report::Gathered,
     source::{Source, start_ns},
@@ -40,8 +41,7 @@ pub struct Trained {
     pub runs: usize,
     pub hosts: BTreeSet<String>,
     pub damaged: Vec<Damaged>,
-    /// Run, and epochs (after, before) between which nothing is there.
-    pub gaps: Vec<(String, Epoch, Epoch)>,
+    pub gaps: Vec<Gap>,
 }
 
 /// Learns a model. A run is learned from as its daemon did, or divided as a learning time is. Each of
@@ -59,7 +59,9 @@ pub fn train(
     progress: &mut Progress<'_>,
 ) -> Result<Trained> {
     let learned = learn_all(source, span, how, gathered, progress)?;
-    let Learned { parts, alone, left, first, runs, hosts, damaged, gaps } = learned;
+    // Of many hosts some have a workload and others teach that they don't: parts are made of both.
+    how.only.found(learned.taken)?;
+    let Learned { parts, alone, left, first, runs, hosts, damaged, gaps, .. } = learned;
     let made = match (alone, &parts) {
         (Some((mut model, engine)), Some(part)) => {
             part.attach(&mut model)?;
@@ -107,7 +109,9 @@ struct Learned {
     runs: usize,
     hosts: BTreeSet<String>,
     damaged: Vec<Damaged>,
-    gaps: Vec<(String, Epoch, Epoch)>,
+    gaps: Vec<Gap>,
+    /// Somebody was captured who is asked for.
+    taken: bool,
 }
 
 fn learn_all(
@@ -117,6 +121,7 @@ fn learn_all(
     mut gathered: Option<&mut Gathered>,
     progress: &mut Progress<'_>,
 ) -> Result<Learned> {
+    how.windows.as_deref().map_or(Ok(()), files::is_fresh)?;
     let Source { runs, damaged } = source;
     let hosts: BTreeSet<String> = runs.iter().map(|run| run.host.clone()).collect();
     let counted = runs.iter().map(|run| epochs(run, span)).collect::<Result<Vec<u64>>>()?;
@@ -141,11 +146,12 @@ fn learn_all(
         .map(|(capture, epochs)| player(capture, epochs, seed, how))
         .collect::<Result<Vec<_>>>()?;
     let (parts, alone, left, gaps) = (None, None, 0, Vec::new());
-    let mut all = Learned { parts, alone, left, first, runs, hosts, damaged, gaps };
+    let mut all = Learned { parts, alone, left, first, runs, hosts, damaged, gaps, taken: false };
     for (mut player, mut engine) in players {
         let model = learn(&mut player, &mut engine, &mut keep, progress)?;
         all.damaged.extend(player.damaged().cloned());
         all.gaps.extend(player.gaps());
+        all.taken |= player.taken;
         all.left = engine.epochs_left();
         match (engine.take_part(), &mut all.parts) {
             (Some(part), Some(parts)) => {

@@ -15,7 +15,7 @@ pub struct Windows {
 
 impl Windows {
     pub fn open(directory: &Path, host: &str) -> Result<Self> {
-        let sink = ParquetSink::open(ParquetConfig::new(directory, host)).map_err(Error::file)?;
+        let sink = ParquetSink::open(ParquetConfig::whole(directory, host)).map_err(Error::file)?;
         Ok(Self { sink })
     }
 

@@ -7,12 +7,14 @@ mod life;
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use hedgerow_detect::{Outcome, WindowScore, file::ModelFile};
+use hedgerow_event::{Mode, Workload};
 use hedgerow_offline::{
     Error,
-    backtest::{self, Ask, Backtest},
+    backtest::{self, Ask, Backtest, Policy},
     keys::MODEL,
     player::Only,
     report::{Gathered, Report},
@@ -63,7 +65,20 @@ fn directories_partitions_files_and_patterns_name_the_same_runs() {
     assert_eq!(runs(&[at("two/records"), at("one"), at("one/records/host=a")]), all, "once each");
     assert_eq!(runs(&[at("*/records/host=*/date=*/*.parquet")]), all);
     assert_eq!(runs(&[files(&at("one"))[1].clone()]), [("a".to_owned(), 1)]);
+    // Whatever is called like it: what holds records is what is partitioned.
+    Life { host: "c", ..Life::default() }.write(&at("records/web-1"));
+    fs::create_dir_all(at("records/web-1/windows/host=c")).unwrap();
+    fs::write(at("records/web-1/windows/host=c/part-0-0.parquet"), "no records").unwrap();
+    let found = open(&[at("records")]).unwrap();
+    assert_eq!((found.runs.len(), found.damaged.len()), (1, 0));
+    assert_eq!(runs(&[at("records/web-1")]), [("c".to_owned(), 3)]);
+    fs::remove_dir_all(at("records")).unwrap();
     let told = |paths: &[PathBuf]| open(paths).unwrap_err().to_string();
+    // A copy is not a second run.
+    assert!(Command::new("cp").arg("-r").args([at("one"), at("copy")]).status().unwrap().success());
+    let twice = told(&[at("one"), at("copy")]);
+    assert!(twice.contains("/one/") && twice.contains("/copy/"), "{twice}");
+    fs::remove_dir_all(at("copy")).unwrap();
     assert!(told(&[at("none")]).contains("none"));
     assert!(told(&[at("no*")]).contains("named like this"));
     fs::create_dir(at("empty")).unwrap();
@@ -126,6 +141,10 @@ fn a_time_and_a_workload_are_cut_out_at_whole_epochs_and_programs() {
     assert_eq!(programs, ["/usr/bin/web"]);
     // Of 80 epochs, 48 are for fill.
     assert_eq!(cut.model.profile.programs[0].windows, 48);
+    let only = Only { workloads: vec![glob::Pattern::new("wbe*").unwrap()], ..Only::default() };
+    let source = open(&[home.path().to_owned()]).unwrap();
+    let none = train(source, Span::ALL, &Train { only, ..Train::default() }).unwrap_err();
+    assert!(matches!(&none, Error::Usage(why) if why.contains("--workload")), "{none}");
     let late = Span { from_ns: wall_ns(100_000), to_ns: i64::MAX };
     let how = Train::default();
     let source = open(&[home.path().to_owned()]).unwrap();
@@ -147,6 +166,41 @@ fn what_is_damaged_is_named_and_the_rest_is_learned_from() {
     let [(run, after, before)] = trained.gaps.as_slice() else { panic!("{:?}", trained.gaps) };
     assert!(run.contains("host=a"));
     assert_eq!(before.0 - after.0 - 1, 30, "a file holds 30 epochs");
+    let model = home.path().join("model");
+    trained.model.save(&model).unwrap();
+    // A footer that is whole above pages that aren't: it shows while it is read.
+    let mut torn = text;
+    torn[4..60].fill(0xff);
+    fs::write(&cut, torn).unwrap();
+    let mut policy = Policy::default();
+    for name in ["web.service", "wbe.service"] {
+        policy.modes.insert(Workload::new(name), Mode::Monitor);
+    }
+    let ask = Ask { model: model.clone(), policy, ..Ask::default() };
+    let source = open(&[home.path().to_owned()]).unwrap();
+    let told = backtest::all(source, Span::ALL, &ask, None, &mut |_| {}).unwrap();
+    let name = cut.display().to_string();
+    let named = |told: &String| told.contains(&name) && told.contains("rows are lost");
+    assert!(told.unavailable.iter().any(named), "{:?}", told.unavailable);
+    assert!(told.unavailable.iter().any(|told| told.contains("of 30 epochs")));
+    assert!(told.unavailable.iter().any(|told| told.contains("`wbe.service`")));
+    assert!(!told.unavailable.iter().any(|told| told.contains("`web.service`")));
+    // Scores are written once, and not into a capture.
+    let how = Score { model: model.clone(), ..Score::default() };
+    let score = |out: &Path, how: &Score| {
+        let source = open(&[home.path().to_owned()]).unwrap();
+        score::all(source, Span::ALL, how, (Some(out), None), &mut |_| Ok(()), &mut |_| {})
+    };
+    let out = home.path().join("out");
+    let told = score(&out, &how).unwrap();
+    assert_eq!((told.met.damaged.len(), told.met.gaps.len()), (1, 1));
+    let before = files(home.path());
+    assert!(score(&out, &how).unwrap_err().to_string().contains("`scores` already"));
+    assert!(score(home.path(), &how).unwrap_err().to_string().contains("`records` already"));
+    assert_eq!(files(home.path()), before);
+    let only = Only { programs: vec![glob::Pattern::new("/none").unwrap()], ..Only::default() };
+    let none = score(&home.path().join("none"), &Score { only, ..how }).unwrap_err();
+    assert!(matches!(&none, Error::Usage(_)), "{none}");
 }
 
 #[test]

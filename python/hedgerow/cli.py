@@ -9,6 +9,18 @@ import sys
 import hedgerow
 
 
+def seed(text):
+    number = int(text)
+    if not 0 <= number < 1 << 64:
+        raise argparse.ArgumentTypeError(f"{number} is no number of 64 bits")
+    return number
+
+
+def shown(text):
+    """What names of files can't do to a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def parser():
     top = argparse.ArgumentParser(
         prog="hedgerow-offline",
@@ -33,7 +45,7 @@ def parser():
 
     sub = verb("train", hedgerow.train, "Learn a model from captures.")
     key = sub.add_mutually_exclusive_group()
-    key.add_argument("--seed", type=int, help="key of the n-gram hash and seed of the forest")
+    key.add_argument("--seed", type=seed, help="key of the n-gram hash and seed of the forest")
     key.add_argument("--key-file", help="file of a secret that all hosts share (mode 0600)")
     sub.add_argument("--recompute", action="store_true", help="rows and n-grams out of every call")
     sub.add_argument("--windows", help="directory for the windows that it was learned from")
@@ -80,7 +92,7 @@ def main(arguments=None):
             told = run(asked.pop("captures"), asked.pop("model"), **asked)
         print(json.dumps(told))
     except hedgerow.Error as why:
-        print(f"hedgerow-offline: {why}", file=sys.stderr)
+        print(f"hedgerow-offline: {shown(str(why))}", file=sys.stderr)
         return 1
     return 0
 

@@ -8,10 +8,14 @@ use arrow::{
     error::ArrowError,
 };
 use arrow_pyarrow::IntoPyArrow;
-use hedgerow_sink::parquet::{Damaged, ParquetReader};
+use hedgerow_event::gate;
+use hedgerow_sink::{
+    SinkError,
+    parquet::{Damaged, ParquetReader},
+};
 use pyo3::{exceptions::PyKeyError, prelude::*};
 
-use crate::error;
+use crate::{Error, error};
 
 /// One stream, a batch at a time; what can't be read is passed over and warned of.
 struct Stream {
@@ -39,7 +43,7 @@ fn warn(py: Python<'_>, file: &Damaged) -> PyResult<()> {
         None => format!("its {} bytes are lost", file.bytes),
     };
     let text = format!("{}: {}; {lost}", file.path.display(), file.reason);
-    py.import("warnings")?.call_method1("warn", (text,)).map(drop)
+    py.import("warnings")?.call_method1("warn", (gate::shown(&text),)).map(drop)
 }
 
 impl Iterator for Stream {
@@ -74,6 +78,28 @@ impl RecordBatchReader for Stream {
     }
 }
 
+/// Where a stream lies: below what is named, or what is named is of it.
+fn place(path: PathBuf, stream: &str) -> PyResult<PathBuf> {
+    let within = path.join(stream);
+    if within.is_dir() {
+        return Ok(within);
+    }
+    let whole = path
+        .canonicalize()
+        .map_err(|why| error(SinkError::Io { path: path.clone(), source: why }))?;
+    if whole.is_file() || whole.components().any(|part| part.as_os_str() == stream) {
+        return Ok(path);
+    }
+    let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
+    let mut there: Vec<String> = entries
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    there.sort();
+    let (path, there) = (path.display(), there.join(", "));
+    Err(Error::new_err(format!("no stream `{stream}` in {path}; there are {there}")))
+}
+
 /// Opens a stream of a capture, or any directory or file of one, as a `pyarrow.RecordBatchReader`.
 #[pyfunction]
 pub fn read_capture<'py>(
@@ -82,8 +108,7 @@ pub fn read_capture<'py>(
     stream: &str,
     columns: Option<Vec<String>>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let within = path.join(stream);
-    let path = if within.is_dir() { within } else { path };
+    let path = place(path, stream)?;
     let mut reader = ParquetReader::open_remains(&path, None).map_err(error)?;
     // It refuses to open without any file.
     let mut schema = reader.files()[0].schema.clone();

@@ -69,6 +69,11 @@ def test_streams_are_read_whole_or_by_column(life):
         hedgerow.read_capture(life.past, "records", columns=["kinds"])
     with pytest.raises(hedgerow.Error, match="nowhere"):
         hedgerow.read_capture(life.home / "nowhere")
+    # Never another stream's rows.
+    with pytest.raises(hedgerow.Error, match="no stream `early` in .*; there are records"):
+        hedgerow.read_capture(life.past, "early")
+    with pytest.raises(hedgerow.Error, match="no stream `windows`"):
+        hedgerow.read_capture(life.past / "records")
 
 
 def test_a_damaged_file_is_warned_of(life, tmp_path):
@@ -98,6 +103,12 @@ def test_verbs_are_those_of_the_command_line(life, tmp_path):
     assert of_b[0] == of_b[1]
     with pytest.raises(hedgerow.Error, match="where"):
         hedgerow.score(life.today, life.model, where="size > 3")
+    with pytest.raises(hedgerow.Error, match="already"):
+        hedgerow.score(life.today, life.model, out=out)
+    with pytest.raises(hedgerow.Error, match="--workload"):
+        hedgerow.score(life.today, life.model, workload="wbe*")
+    with pytest.raises(hedgerow.Error, match="--report"):
+        hedgerow.train(life.past, model, report=tmp_path / "report.json")
     with pytest.raises(hedgerow.Error, match="there are a, b"):
         hedgerow.score(life.today, life.model, host="c")
 
@@ -111,8 +122,14 @@ def test_evaluation_and_back_test_are_those_of_the_command_line(life, tmp_path, 
         assert cli.main([str(argument) for argument in arguments]) == 0
         ours = json.loads(capsys.readouterr().out)
         assert ours == json.loads(command(*arguments, "--json"))
-    assert cli.main(["score", str(life.home / "none")]) == 1
-    assert "none" in capsys.readouterr().err
+    assert cli.main(["score", str(life.home / "none\x1b[2J")]) == 1
+    said = capsys.readouterr().err
+    assert "none\\x1b" in said and "\x1b" not in said
+    with pytest.raises(SystemExit):
+        cli.main(["train", str(life.past), "--seed", "-1"])
+    for budget in (0, -1, float("nan")):
+        with pytest.raises(hedgerow.Error, match="--budget"):
+            hedgerow.evaluate(life.today, life.model, labels, budget=budget)
 
 
 def test_models_of_each_host_merged_are_the_model_of_all(life, tmp_path):

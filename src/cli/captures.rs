@@ -125,11 +125,13 @@ pub struct Score {
     /// Model file to score with.
     #[arg(long, default_value = "model.hedgerow")]
     pub model: PathBuf,
-    /// Directory for scores (Parquet) and findings (JSON lines); without it they are printed.
+    /// Directory for scores (Parquet) and findings (JSON lines), which has none yet; without it they
+    /// are printed.
     #[arg(long)]
     pub out: Option<PathBuf>,
     /// Recompute rows from every captured call instead of taking them as the kernel counted them;
-    /// needs a capture of every call (--full). A model with another seed does this anyway.
+    /// needs a capture of every call (--full). For another model than the captured daemon's it is done
+    /// anyway.
     #[arg(long)]
     pub recompute: bool,
     /// Directory for the windows that were scored (Parquet); another than --out.

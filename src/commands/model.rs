@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use hedgerow_offline::{
     exchange::{self, Exchanged, Import},
-    merge,
+    holes, merge,
     source::{Selection, Source},
 };
 use serde::Serialize;
 
-use super::offline::{progress, rows};
+use super::offline::{progress, tell_holes};
 use crate::{cli, exit::Failure, text};
 
 pub fn run(command: &cli::Model, json: bool) -> anyhow::Result<()> {
@@ -59,24 +59,27 @@ fn import(arguments: &cli::ModelImport, json: bool) -> anyhow::Result<()> {
     let named = &arguments.hold_back;
     let captures =
         (!named.is_empty()).then(|| Source::open(named, &Selection::default())).transpose()?;
-    let bar = progress(captures.as_ref().map_or(0, rows), json || captures.is_none())?;
+    let bar = progress(captures.as_ref().map_or(0, Source::rows), json || captures.is_none())?;
     let told = exchange::import(&how, captures, &mut |rows| bar.inc(rows));
     bar.finish_and_clear();
-    let told = told?;
+    let (told, met) = told?;
+    if json {
+        let mut told = serde_json::to_value(&told)?;
+        told["holes"] = holes::json(&met.damaged, &met.gaps);
+        return text::json(&told);
+    }
+    tell_holes(&met.damaged, &met.gaps);
     let Exchanged { model, trees, sample_size, measured_programs } = &told;
     let held = match measured_programs {
         0 => "it is silent about windows of this length until enough were held back in service"
             .to_owned(),
         programs => format!("windows of {programs} programs were held back"),
     };
-    let out = arguments.out.display();
-    tell(
-        &told,
-        json,
-        &format!(
-            "Model {model} is in {out}: a forest of {trees} trees of {sample_size} rows; {held}."
-        ),
-    )
+    text::say(&format!(
+        "Model {model} is in {}: a forest of {trees} trees of {sample_size} rows; {held}.",
+        arguments.out.display()
+    ));
+    Ok(())
 }
 
 fn tell(told: &impl Serialize, json: bool, said: &str) -> anyhow::Result<()> {

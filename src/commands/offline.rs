@@ -2,56 +2,27 @@
 //! over live ones.
 
 use anyhow::Context;
-use hedgerow_detect::{Outcome, file::ModelFile, parts::Parts};
-use hedgerow_event::{Epoch, Finding};
+use hedgerow_detect::{file::ModelFile, parts::Parts};
+use hedgerow_event::Finding;
 use hedgerow_offline::{
     Error,
-    condition::Condition,
-    fleet,
-    player::Only,
+    ask::{Ask, Asked},
+    files, fleet,
+    holes::{self, Gap},
     report::{Gathered, Report},
-    score::{self, Out, Score},
-    source::{Selection, Source},
-    time::{self, Span},
+    score::{self, Score},
     train::{self, Train},
-    windows::Windows,
 };
 use hedgerow_sink::parquet::Damaged;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::judge;
 use crate::{cli, exit::Failure, host, text};
 
-/// What is asked for, checked.
-pub struct Asked {
-    pub source: Source,
-    pub span: Span,
-    pub only: Only,
-}
-
-pub fn asked(captures: &cli::Captures) -> anyhow::Result<Asked> {
-    let usage = |option: &str, why: String| Failure::Usage(format!("{option}: {why}"));
-    let zone = time::zone(&captures.tz).map_err(|why| usage("--tz", why))?;
-    let at = |option: &str, text: &Option<String>, without: i64| -> anyhow::Result<i64> {
-        let time = text.as_deref().map(|text| time::parse(text, zone));
-        Ok(time.transpose().map_err(|why| usage(option, why))?.unwrap_or(without))
-    };
-    let span = Span {
-        from_ns: at("--from", &captures.from, Span::ALL.from_ns)?,
-        to_ns: at("--to", &captures.to, Span::ALL.to_ns)?,
-    };
-    if span.from_ns >= span.to_ns {
-        return Err(Failure::Usage("--to: it is not after --from".to_owned()).into());
-    }
-    let condition = captures.condition.as_deref().map(str::parse::<Condition>).transpose();
-    let condition = condition.map_err(|why| usage("--where", why))?;
-    let hosts = captures.host.clone();
-    let selection = Selection { hosts, condition: condition.clone(), span };
-    let source = Source::open(&captures.captures, &selection)?;
-    let (workloads, programs) = (captures.workload.clone(), captures.program.clone());
-    let only = Only { workloads, programs, condition };
-    Ok(Asked { source, span, only })
+pub fn ask(captures: &cli::Captures) -> Ask {
+    let cli::Captures { captures, host, from, to, tz, workload, program, condition } =
+        captures.clone();
+    Ask { captures, hosts: host, workloads: workload, programs: program, condition, from, to, tz }
 }
 
 /// A bar for people; machines and pipes get none.
@@ -64,44 +35,9 @@ pub fn progress(rows: u64, json: bool) -> anyhow::Result<ProgressBar> {
     Ok(bar)
 }
 
-pub fn rows(source: &Source) -> u64 {
-    source.runs.iter().flat_map(|run| &run.records).map(|file| file.rows).sum()
-}
-
 /// Tells what could not be read, and what is known of its loss.
-pub fn tell_holes(damaged: &[Damaged], gaps: &[(String, Epoch, Epoch)]) {
-    for file in damaged {
-        let lost = match file.rows_lost {
-            Some(rows) => format!("{rows} of its rows are lost"),
-            None => {
-                format!("its {} bytes are lost, and how many rows they were is unknown", file.bytes)
-            }
-        };
-        let path = file.path.display().to_string();
-        text::note(&format!("hedgerow: {path}: {}; {lost}", file.reason));
-    }
-    for (run, after, before) in gaps {
-        text::note(&format!(
-            "hedgerow: {run}: nothing is there of {} epochs of 5 s, after {after} and before {before}",
-            before.0 - after.0 - 1
-        ));
-    }
-}
-
-/// The same for machines.
-pub fn holes(damaged: &[Damaged], gaps: &[(String, Epoch, Epoch)]) -> serde_json::Value {
-    let damaged: Vec<_> = damaged
-        .iter()
-        .map(|file| {
-            json!({ "path": file.path, "reason": file.reason, "bytes": file.bytes,
-                "rows_lost": file.rows_lost })
-        })
-        .collect();
-    let gaps: Vec<_> = gaps
-        .iter()
-        .map(|(run, after, before)| json!({ "run": run, "after": after, "before": before }))
-        .collect();
-    json!({ "damaged": damaged, "gaps": gaps })
+pub fn tell_holes(damaged: &[Damaged], gaps: &[Gap]) {
+    holes::lines(damaged, gaps).iter().for_each(|line| text::note(&format!("hedgerow: {line}")));
 }
 
 /// The key that a command line gives.
@@ -129,14 +65,17 @@ pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
     for path in &arguments.captures.captures {
         warn_of_others(path);
     }
-    let Asked { source, span, only } = asked(&arguments.captures)?;
+    files::has_room(&arguments.model)?;
+    arguments.report.as_deref().map_or(Ok(()), Report::fits)?;
+    let ask = ask(&arguments.captures);
+    let Asked { source, span, only } = ask.open()?;
     let how = Train {
         seed: key(&arguments.key)?,
         recompute: arguments.recompute,
         only,
         windows: arguments.windows.clone(),
     };
-    let bar = progress(rows(&source), json)?;
+    let bar = progress(source.rows(), json)?;
     if arguments.part {
         let part = train::part(source, span, &how, &mut |rows| bar.inc(rows));
         bar.finish_and_clear();
@@ -147,10 +86,7 @@ pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let trained = trained?;
     if let (Some(path), Some(gathered)) = (&arguments.report, &gathered) {
-        let report = Report::of(&trained, gathered);
-        let zone = time::zone(&arguments.captures.tz).map_err(Failure::Usage)?;
-        judge::write(path, &report.html(zone))?;
-        judge::write(&path.with_extension("json"), &serde_json::to_string(&report)?)?;
+        Report::of(&trained, gathered).save(path, ask.zone()?)?;
     }
     trained
         .model
@@ -161,7 +97,7 @@ pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
     let model_id = trained.engine.model_id();
     if json {
         let told = json!({ "model": model_id, "programs": programs, "runs": trained.runs,
-            "hosts": trained.hosts, "holes": holes(&trained.damaged, &trained.gaps) });
+            "hosts": trained.hosts, "holes": holes::json(&trained.damaged, &trained.gaps) });
         text::json(&told)?;
         return Ok(());
     }
@@ -198,54 +134,27 @@ fn tell_part(
 
 /// Scores captures with a model, each run by itself.
 pub fn score(arguments: &cli::Score, json: bool) -> anyhow::Result<()> {
-    let Asked { source, span, only } = asked(&arguments.captures)?;
+    let Asked { source, span, only } = ask(&arguments.captures).open()?;
     let how = Score {
         model: arguments.model.clone(),
         recompute: arguments.recompute,
         only,
         budget_per_day: None,
     };
-    let bar = progress(rows(&source), json)?;
-    let (mut findings, mut windows) = (0u64, 0u64);
-    let (mut damaged, mut gaps) = (source.damaged, Vec::new());
-    for run in source.runs {
-        let mut out =
-            arguments.out.as_deref().map(|path| Out::open(path, &run.host)).transpose()?;
-        let kept = arguments.windows.as_deref().map(|path| Windows::open(path, &run.host));
-        let mut kept = kept.transpose()?;
-        let scored = score::score(
-            run,
-            span,
-            &how,
-            &mut |_, outcome| {
-                match (outcome, &mut out, &mut kept) {
-                    (Outcome::Finding(finding, _), out, _) => {
-                        findings += 1;
-                        match out {
-                            Some(out) => out.finding(&finding)?,
-                            None => bar.suspend(|| print(&finding, json))?,
-                        }
-                    }
-                    (Outcome::Scored(score), out, _) => {
-                        windows += 1;
-                        out.iter_mut().try_for_each(|out| out.scores.add(score.clone()))?;
-                    }
-                    (Outcome::Windows(closed), _, Some(kept)) => kept.add(closed)?,
-                    _ => {}
-                }
-                Ok(true)
-            },
-            &mut |rows| bar.inc(rows),
-        )?;
-        kept.map_or(Ok(()), Windows::finish)?;
-        out.map_or(Ok(()), |out| out.scores.finish())?;
-        damaged.extend(scored.damaged);
-        gaps.extend(scored.gaps);
-    }
+    let bar = progress(source.rows(), json)?;
+    let told = score::all(
+        source,
+        span,
+        &how,
+        (arguments.out.as_deref(), arguments.windows.as_deref()),
+        &mut |finding| bar.suspend(|| print(finding, json)),
+        &mut |rows| bar.inc(rows),
+    );
     bar.finish_and_clear();
-    tell_holes(&damaged, &gaps);
+    let told = told?;
+    tell_holes(&told.met.damaged, &told.met.gaps);
     if !json {
-        text::note(&format!("{windows} windows scored, {findings} reports."));
+        text::note(&format!("{} windows scored, {} reports.", told.windows, told.findings));
     }
     Ok(())
 }

@@ -3,11 +3,11 @@
 use std::ffi::CString;
 
 use hedgerow_offline::{
-    fleet,
+    fleet, holes,
     share::{self, Owner, Pseudonyms},
 };
 
-use super::offline::{holes, progress, tell_holes};
+use super::offline::{progress, tell_holes};
 use crate::{cli, exit::Failure, text};
 
 pub fn run(arguments: &cli::Share, json: bool) -> anyhow::Result<()> {
@@ -24,7 +24,8 @@ pub fn run(arguments: &cli::Share, json: bool) -> anyhow::Result<()> {
     bar.finish_and_clear();
     let shared = shared?;
     if json {
-        let told = serde_json::json!({ "shared": shared, "holes": holes(&shared.damaged, &[]) });
+        let told =
+            serde_json::json!({ "shared": shared, "holes": holes::json(&shared.damaged, &[]) });
         text::json(&told)?;
         return Ok(());
     }

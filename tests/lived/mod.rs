@@ -89,10 +89,11 @@ impl Lived {
 
     /// Trains and scores from the capture; what this went by is left in `windows`.
     pub fn replay(&self, more: &[&str]) {
-        let [capture, model, scores, windows] =
-            ["capture", "model", "scores", "windows"].map(|name| self.text(name));
-        run(&[&["train", &capture, "--model", &model, "--windows", &windows], more].concat());
-        let score = ["score", &capture, "--model", &model, "--out", &scores, "--windows", &windows];
+        let [capture, model, scores, before, after] =
+            ["capture", "model", "scores", "windows/before", "windows/after"]
+                .map(|name| self.text(name));
+        run(&[&["train", &capture, "--model", &model, "--windows", &before], more].concat());
+        let score = ["score", &capture, "--model", &model, "--out", &scores, "--windows", &after];
         run(&[&score, more].concat());
     }
 

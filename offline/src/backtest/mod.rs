@@ -11,10 +11,10 @@ mod simulate;
 #[cfg(test)]
 mod tests;
 
-use std::{cell::RefCell, path::PathBuf, rc::Rc};
+use std::{cell::RefCell, collections::BTreeSet, path::PathBuf, rc::Rc};
 
 use hedgerow_detect::{Engine, Outcome, SavedModel, Schedule};
-use hedgerow_event::{Finding, Level, Mode, Rule, Target};
+use hedgerow_event::{Finding, Level, Mode, Rule, Target, Workload};
 use serde::Serialize;
 
 use self::simulate::Simulation;
@@ -22,10 +22,11 @@ pub use self::{difference::Difference, policy::Policy};
 use crate::{
     Error, Result,
     capture::Capture,
+    holes,
     labels::Label,
     past,
     player::{Only, Play, Player, Progress, Rows},
-    source::Run,
+    source::{Run, Source},
     time::Span,
 };
 
@@ -103,6 +104,36 @@ pub struct Backtest {
     pub entries: Vec<Stood>,
     /// What could not be known, and what hangs on it.
     pub unavailable: Vec<String>,
+    /// Somebody was captured who is asked for.
+    #[serde(skip)]
+    taken: bool,
+    /// Workloads with a mode of their own in the policy that were there.
+    #[serde(skip)]
+    met: BTreeSet<Workload>,
+}
+
+/// Replays runs, each by itself.
+///
+/// # Errors
+/// As [`run`]; nobody who is asked for was captured.
+pub fn all(
+    source: Source,
+    span: Span,
+    ask: &Ask,
+    labels: Option<&[Label]>,
+    progress: &mut Progress<'_>,
+) -> Result<Backtest> {
+    let unavailable = holes::lines(&source.damaged, &[]);
+    let mut told = Backtest { unavailable, ..Backtest::default() };
+    for one in source.runs {
+        run(one, span, ask, labels, &mut told, progress)?;
+    }
+    ask.only.found(told.taken)?;
+    let absent = ask.policy.modes.keys().filter(|name| !told.met.contains(*name));
+    let absent =
+        absent.map(|name| format!("workload `{name}` of the policy's modes: it was not there"));
+    told.unavailable.extend(absent.collect::<Vec<_>>());
+    Ok(told)
 }
 
 /// Replays one run; entries and findings are added to `answer`.
@@ -133,7 +164,7 @@ pub fn run(
     }
     let judge_after = capture.scoring_after.filter(|_| own && capture.schedule.is_some());
     let mut settings = capture.settings(Schedule::of(0), seed);
-    settings.budget_per_day = ask.budget_per_day.unwrap_or(settings.budget_per_day);
+    settings.budget_per_day = capture.budget(ask.budget_per_day)?;
     let mut engine = Engine::scoring(settings, saved)?;
     engine.model_id().clone_into(&mut answer.model);
     answer.policy = ask.policy.clone();
@@ -167,6 +198,10 @@ pub fn run(
         }
     }
     simulation.end(answer);
+    answer.taken |= player.taken;
+    let (damaged, gaps): (Vec<_>, Vec<_>) =
+        (player.damaged().cloned().collect(), player.gaps().collect());
+    answer.unavailable.extend(holes::lines(&damaged, &gaps));
     Ok(())
 }
 

@@ -43,6 +43,17 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The policy of a file, or the orders of the capture, and what is never refused beside.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn of(path: Option<&Path>, allow: &[String]) -> Result<Self> {
+        let mut policy = path.map(Self::read).transpose()?.unwrap_or_default();
+        policy.as_captured = path.is_none();
+        policy.allow.extend(allow.iter().cloned());
+        Ok(policy)
+    }
+
     /// Reads a policy from TOML.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 mod admit;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use hedgerow_event::{
@@ -54,6 +54,8 @@ pub(super) struct Simulation<'a> {
     live: Vec<Live>,
     done: Vec<Stood>,
     findings: Vec<Decided>,
+    /// Workloads with a mode of their own in the policy that were there.
+    met: BTreeSet<Workload>,
     parents: HashMap<ProcessKey, ProcessKey>,
     /// Peers and files that a program used, before any entry stood against it.
     past: HashSet<(Arc<Subject>, std::net::IpAddr)>,
@@ -94,6 +96,7 @@ impl<'a> Simulation<'a> {
             live: Vec::new(),
             done: Vec::new(),
             findings: Vec::new(),
+            met: BTreeSet::new(),
             parents: HashMap::new(),
             past: HashSet::new(),
             ran: HashSet::new(),
@@ -290,6 +293,8 @@ impl<'a> Simulation<'a> {
         self.realtime_offset_ns = window.time.realtime_offset_ns;
         self.now_boot_ns = self.now_boot_ns.max(window.time.end_boot_ns);
         let workloads = windows.iter().map(|window| &window.subject.workload);
+        let ordered = workloads.clone().filter(|name| self.policy.modes.contains_key(*name));
+        self.met.extend(ordered.cloned());
         let wall_ns = self.wall_ns(self.now_boot_ns);
         self.coverage.watch(wall_ns, EPOCH_S, workloads, |_| false);
         self.sweep();
@@ -442,6 +447,7 @@ impl<'a> Simulation<'a> {
         for live in std::mem::take(&mut self.live) {
             self.release(live);
         }
+        answer.met.append(&mut self.met);
         let before = answer.entries.len();
         answer.entries.append(&mut self.done);
         for mut decided in std::mem::take(&mut self.findings) {

@@ -79,6 +79,8 @@ pub struct Evaluation {
     pub windows: u64,
     pub positive_windows: u64,
     pub ignored_windows: u64,
+    /// Labels of class `ignore` that no window is of.
+    pub ignored_unmatched: u64,
     pub auroc: Figure,
     pub average_precision: Figure,
     /// Of incidents with windows, at the budget.
@@ -97,7 +99,6 @@ pub struct Evaluation {
 }
 
 /// Scores runs and evaluates what is told of them by labels; with what was met on the way.
-/// `budget_per_day` is what the figures are told for, where `how` leaves it to the captures.
 ///
 /// # Errors
 /// As [`score::score`].
@@ -105,7 +106,6 @@ pub fn run(
     runs: Vec<Run>,
     span: Span,
     how: &Score,
-    budget_per_day: f64,
     labels: &[Label],
     progress: &mut Progress<'_>,
 ) -> Result<(Evaluation, Scored)> {
@@ -116,12 +116,11 @@ pub fn run(
             collected.add(&outcome);
             Ok(true)
         };
-        let scored = score::score(run, span, how, &mut tell, progress)?;
-        met.damaged.extend(scored.damaged);
-        met.gaps.extend(scored.gaps);
+        met.add(score::score(run, span, how, &mut tell, progress)?);
     }
-    let budget_per_day = how.budget_per_day.unwrap_or(budget_per_day);
-    Ok((evaluate(&how.model.display().to_string(), budget_per_day, &collected, labels), met))
+    how.only.found(met.taken)?;
+    let model = how.model.display().to_string();
+    Ok((evaluate(&model, met.budget_per_day, &collected, labels), met))
 }
 
 /// Evaluates what was collected while captures were scored.
@@ -163,6 +162,11 @@ pub fn evaluate(
         windows: judged.rows.len() as u64,
         positive_windows: judged.rows.iter().filter(|row| row.positive).count() as u64,
         ignored_windows: judged.ignored,
+        ignored_unmatched: labels
+            .iter()
+            .zip(&judged.covered)
+            .filter(|(label, windows)| label.is_ignored() && **windows == 0)
+            .count() as u64,
         auroc: figure(curve.auroc(), || binned.draw(&mut rng).auroc()),
         average_precision: figure(curve.average_precision(), || {
             binned.draw(&mut rng).average_precision()

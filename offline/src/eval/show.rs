@@ -42,13 +42,14 @@ impl Evaluation {
 
     fn scope(&self) -> String {
         format!(
-            "{} windows of 5 s on {} hosts in {:.2} days, {} of them positive, {} ignored; budget {} \
-             a day. In brackets 95 % bootstrap intervals over hours and incidents.",
+            "{} windows of 5 s on {} hosts in {:.2} days, {} of them positive, {} ignored ({} labels \
+             `ignore` match none); budget {} a day. In brackets 95 % bootstrap intervals over hours and incidents.",
             self.windows,
             self.hosts.len(),
             self.days,
             self.positive_windows,
             self.ignored_windows,
+            self.ignored_unmatched,
             self.budget_per_day
         )
     }

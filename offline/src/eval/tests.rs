@@ -111,6 +111,7 @@ fn collected() -> (Collected, Vec<Label>) {
         label(5000, 5001, "/bin/sh", "shell"),
         label(9000, 9001, "/bin/sh", "quiet"),
         label(12_000, 12_001, "/bin/odd", IGNORE),
+        label(12_000, 12_001, "/bin/absent", IGNORE),
         label(16_000, 16_001, "/bin/absent", "shell"),
     ];
     (collected, labels)
@@ -122,6 +123,7 @@ fn incidents_alerts_and_windows_are_counted_against_the_labels() {
     let told = evaluate("m", 1.0, &collected, &labels);
     assert_eq!((told.windows, told.positive_windows, told.ignored_windows), (17_283, 3, 1));
     assert!((told.days - 1.0).abs() < 1e-9);
+    assert_eq!(told.ignored_unmatched, 1);
     assert_eq!(told.recall.value, Some(1.0 / 3.0));
     assert_eq!(told.recall_by_class["shell"], (1, 2));
     assert_eq!(told.false_alerts, ["false"]);

@@ -12,7 +12,7 @@ mod names;
 use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder},
-    os::unix::fs::{DirBuilderExt, chown},
+    os::unix::fs::{DirBuilderExt, lchown},
     path::{Path, PathBuf},
 };
 
@@ -99,8 +99,8 @@ fn write(
     let host = metadata.get(HOST).cloned().unwrap_or_default();
     let time_ns = start_ns(&path)
         .ok_or_else(|| Error::at(&path, "its name doesn't say when it was begun"))?;
-    let mut config = ParquetConfig::new(out, host);
-    (config.limit_bytes, config.file_bytes) = (u64::MAX, u64::MAX);
+    let mut config = ParquetConfig::whole(out, host);
+    config.file_bytes = u64::MAX;
     let mut sink = ParquetSink::open(config).map_err(Error::file)?;
     metadata.into_iter().for_each(|(key, value)| sink.set_metadata(key, value));
     let schema = file.schema.clone();
@@ -121,7 +121,7 @@ fn write(
 /// it before.
 fn give(directory: &Path, owner: Owner) -> Result<()> {
     for path in below(directory)?.iter().rev() {
-        chown(path, Some(owner.user), Some(owner.group)).map_err(|why| Error::at(path, why))?;
+        lchown(path, Some(owner.user), Some(owner.group)).map_err(|why| Error::at(path, why))?;
     }
     Ok(())
 }

@@ -50,7 +50,8 @@ fn import(
         recompute: false,
     };
     let captures = held_back.then(|| open(&[home.join("capture")]).unwrap());
-    exchange::import(&how, captures, &mut |_| {}).map_err(|why| why.to_string())
+    let made = exchange::import(&how, captures, &mut |_| {});
+    made.map(|(told, _)| told).map_err(|why| why.to_string())
 }
 
 #[test]
@@ -134,7 +135,7 @@ fn what_is_no_forest_of_these_columns_is_refused_by_name_and_leaves_nothing() {
     for (forest, out, told) in [
         ("five.onnx", "out", "reads 5 columns"),
         ("text.onnx", "out", "not an ONNX model"),
-        ("directory.onnx", "out", "no file"),
+        ("directory.onnx", "out", "no regular file"),
         ("none.onnx", "out", "none.onnx"),
         ("five.onnx", "there", "nothing is written over"),
     ] {

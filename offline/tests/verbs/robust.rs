@@ -16,7 +16,7 @@ use hedgerow_detect::Outcome;
 use hedgerow_features::{EarlyLook, Record, Window, to_batch};
 use hedgerow_offline::{
     Error,
-    keys::{BUDGET, EARLY, SEED, WINDOWS},
+    keys::{BUDGET, EARLY, KNOWN_SINCE, SEED, WINDOWS},
     score::{self, Score},
     time::Span,
     train::{self, Train, Trained},
@@ -253,6 +253,8 @@ fn judged_early(home: &Path, change: &dyn Fn(RecordBatch) -> RecordBatch) -> Res
         of.map(|window| Record::Early(EarlyLook::from(window))).collect()
     };
     let mut sink = life.remains_with(&capture, &looks);
+    // They are taken by the model that they were looked at for.
+    sink.set_metadata(KNOWN_SINCE, "1");
     sink.write(EARLY, &to_batch(&early).unwrap(), wall_ns(1)).unwrap();
     sink.finish().unwrap();
     let [file] = files(&capture.join(EARLY)).try_into().unwrap();

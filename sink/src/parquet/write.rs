@@ -59,6 +59,11 @@ impl ParquetConfig {
             segments: false,
         }
     }
+
+    /// Without a limit: what is asked for once is kept.
+    pub fn whole(directory: impl Into<PathBuf>, host_id: impl Into<String>) -> Self {
+        Self { limit_bytes: u64::MAX, ..Self::new(directory, host_id) }
+    }
 }
 
 /// What was written and what was not.
