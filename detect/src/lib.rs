@@ -81,6 +81,7 @@ pub use self::{
     overview::{DeedOverview, Overview, ProgramOverview, WorkloadOverview},
     persist::{Judged, SavedModel},
     said::finding::{FOREST, NATS},
+    state::Forgotten,
     usual::{
         detector::Detector,
         grams::{digests, known},

@@ -14,6 +14,17 @@ use crate::{
     },
 };
 
+/// What found no room any more, since the start: of the workload that has most of it, the oldest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Forgotten {
+    /// Process trees, and with them what adds up with what they would do next.
+    pub trees: u64,
+    /// Cases: what they would do next is another one.
+    pub cases: u64,
+    /// Processes that live, and with them what they were started from.
+    pub processes: u64,
+}
+
 impl Engine {
     pub fn phase(&self) -> Phase {
         self.phase
@@ -51,6 +62,15 @@ impl Engine {
     /// What found no room in the bounded tables of deeds and rates: judged without them.
     pub fn deeds_refused(&self) -> u64 {
         self.deeds.refused() + self.rates.refused()
+    }
+
+    /// What had to go for others while it could still have told something.
+    pub fn forgotten(&self) -> Forgotten {
+        Forgotten {
+            trees: self.trees.forgotten(),
+            cases: self.episodes.forgotten(),
+            processes: self.lineage.forgotten(),
+        }
     }
 
     /// The key of the n-gram hash.

@@ -139,6 +139,9 @@ pub(super) fn trouble(status: &Status) -> Vec<String> {
     let full = [
         (status.programs_refused, "windows of programs past the limit"),
         (status.deeds_refused, "deeds"),
+        (status.trees_forgotten, "process trees"),
+        (status.cases_forgotten, "cases"),
+        (status.processes_forgotten, "processes"),
         (status.services_refused, "services"),
         (status.workloads_refused, "workloads"),
         (status.names_refused, "names"),
@@ -245,6 +248,7 @@ mod tests {
         status.drifted.push(Workload::new("batch.service"));
         assert!(lines(&status).join("\n").contains("Drifted: batch.service:"));
         status.deeds_refused = 7;
+        status.trees_forgotten = 8;
         status.windows_overdue = 6;
         status.stands_still = vec!["the ledger".into()];
         status.ledger_waiting = 5;
@@ -253,6 +257,7 @@ mod tests {
         let said = lines(&status).join("\n");
         for told in [
             "7 deeds",
+            "8 process trees",
             "stands still: the ledger",
             "6 windows",
             "5 ledger lines wait in memory: no space left",

@@ -121,6 +121,13 @@ pub struct Status {
     /// Deeds and services that found no room.
     pub deeds_refused: u64,
     pub services_refused: u64,
+    /// Process trees, cases and living processes that were forgotten for others.
+    #[serde(default)]
+    pub trees_forgotten: u64,
+    #[serde(default)]
+    pub cases_forgotten: u64,
+    #[serde(default)]
+    pub processes_forgotten: u64,
     /// Names of workloads that found no room.
     #[serde(default)]
     pub workloads_refused: u64,
@@ -449,6 +456,9 @@ pub mod examples {
             programs: 3,
             programs_refused: 0,
             deeds_refused: 0,
+            trees_forgotten: 0,
+            cases_forgotten: 0,
+            processes_forgotten: 0,
             services_refused: 0,
             workloads_refused: 0,
             shares_refused: 0,

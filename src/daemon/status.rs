@@ -33,6 +33,7 @@ pub fn status(
     unread.extend(outlets.refusals().refused());
     unread.sort();
     unread.dedup();
+    let forgotten = engine.forgotten();
     Status {
         mode: responder.map(Responder::default_mode),
         armed: responder.and_then(|responder| responder.is_armed().ok()),
@@ -45,6 +46,9 @@ pub fn status(
         programs: engine.programs().len(),
         programs_refused: engine.programs_refused(),
         deeds_refused: engine.deeds_refused(),
+        trees_forgotten: forgotten.trees,
+        cases_forgotten: forgotten.cases,
+        processes_forgotten: forgotten.processes,
         services_refused: stats.services_refused,
         workloads_refused: stats.workloads_refused,
         shares_refused: stats.shares_refused,

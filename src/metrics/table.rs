@@ -186,6 +186,9 @@ rows! {
             ("used", s.sensor.used_untold),
             ("programs", s.status.programs_refused),
             ("deeds", s.status.deeds_refused),
+            ("trees", s.status.trees_forgotten),
+            ("cases", s.status.cases_forgotten),
+            ("lineage", s.status.processes_forgotten),
         ] {
             out.count(&[table], count);
         }

@@ -11,8 +11,10 @@ use hedgerow_event::{Event, FileKey, Origin};
 /// A process for good: its id and the start of its first thread.
 pub type ProcessKey = (u32, u64);
 
-/// Processes remembered, ended ones too, since their children live on; the oldest are forgotten.
-const PROCESSES_MAX: usize = 16_384;
+/// Processes remembered. Past them those that ended are forgotten, then the oldest.
+const PROCESSES_MAX: usize = 65_536;
+/// Of them, ones that ended: their children live on.
+const ENDED_MAX: usize = 16_384;
 /// Ancestors that are looked at.
 const DEPTH_MAX: usize = 32;
 
@@ -32,10 +34,22 @@ pub struct Image {
 /// Processes by key.
 #[derive(Debug, Default)]
 pub struct Lineage {
-    images: BTreeMap<ProcessKey, Image>,
-    /// Processes of which only the fork was seen.
-    parents: BTreeMap<ProcessKey, ProcessKey>,
+    known: BTreeMap<ProcessKey, Known>,
+    /// As they came; some of them ended, or are gone.
     order: VecDeque<ProcessKey>,
+    /// As they ended.
+    ended: VecDeque<ProcessKey>,
+    forgotten: u64,
+}
+
+/// What is known of a process.
+#[derive(Debug, Default)]
+struct Known {
+    /// From its exec, or from its parent's.
+    image: Option<Image>,
+    /// Where its fork was seen.
+    parent: Option<ProcessKey>,
+    ended: bool,
 }
 
 impl Lineage {
@@ -45,57 +59,84 @@ impl Lineage {
         let key = (actor.tgid, actor.start_boot_ns);
         match &event.origin {
             Origin::Exec(exec) => {
-                self.insert(
-                    key,
-                    Image {
-                        parent: self.parents.get(&key).copied(),
-                        parent_tgid: exec.parent_tgid,
-                        file: exec.file,
-                        of_host: exec.of_host,
-                        uid: exec.uid,
-                        login_uid: (exec.login_uid != u32::MAX).then_some(exec.login_uid),
-                        arguments: Arc::clone(&exec.arguments),
-                    },
-                );
+                let image = Image {
+                    parent: self.parent(key),
+                    parent_tgid: exec.parent_tgid,
+                    file: exec.file,
+                    of_host: exec.of_host,
+                    uid: exec.uid,
+                    login_uid: (exec.login_uid != u32::MAX).then_some(exec.login_uid),
+                    arguments: Arc::clone(&exec.arguments),
+                };
+                self.remember(key).image = Some(image);
             }
             Origin::Fork(fork) if !fork.thread => {
-                let child = (fork.child_tgid, fork.child_start_boot_ns);
-                self.remember(child);
-                self.parents.insert(child, key);
-                if let Some(image) = self.images.get(&key) {
-                    let image =
-                        Image { parent: Some(key), parent_tgid: actor.tgid, ..image.clone() };
-                    self.images.insert(child, image);
-                }
+                let image = self.image(key).map(|image| Image {
+                    parent: Some(key),
+                    parent_tgid: actor.tgid,
+                    ..image.clone()
+                });
+                let child = self.remember((fork.child_tgid, fork.child_start_boot_ns));
+                child.parent = Some(key);
+                child.image = image.or(child.image.take());
             }
+            Origin::Exit(exit) if exit.process => self.end(key),
             _ => {}
         }
     }
 
-    fn insert(&mut self, key: ProcessKey, image: Image) {
-        self.remember(key);
-        self.images.insert(key, image);
-    }
-
-    fn remember(&mut self, key: ProcessKey) {
-        if !self.images.contains_key(&key) && !self.parents.contains_key(&key) {
+    fn remember(&mut self, key: ProcessKey) -> &mut Known {
+        if !self.known.contains_key(&key) {
+            if self.known.len() >= PROCESSES_MAX {
+                self.make_room();
+            }
+            if self.order.len() >= 2 * PROCESSES_MAX {
+                self.order.retain(|key| self.known.get(key).is_some_and(|known| !known.ended));
+            }
             self.order.push_back(key);
         }
-        while self.order.len() > PROCESSES_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.images.remove(&oldest);
-                self.parents.remove(&oldest);
+        self.known.entry(key).or_default()
+    }
+
+    fn end(&mut self, key: ProcessKey) {
+        let Some(known) = self.known.get_mut(&key) else { return };
+        if !std::mem::replace(&mut known.ended, true) {
+            self.ended.push_back(key);
+        }
+        if self.ended.len() > ENDED_MAX {
+            self.forget_ended();
+        }
+    }
+
+    fn forget_ended(&mut self) -> bool {
+        self.ended.pop_front().is_some_and(|oldest| self.known.remove(&oldest).is_some())
+    }
+
+    /// Who lives is forgotten last, and that is counted: his image says whether his path is what it says.
+    fn make_room(&mut self) {
+        if self.forget_ended() {
+            return;
+        }
+        while let Some(oldest) = self.order.pop_front() {
+            if self.known.remove(&oldest).is_some() {
+                self.forgotten += 1;
+                return;
             }
         }
     }
 
+    /// Processes that had to go for others while they lived.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
+    }
+
     pub fn image(&self, key: ProcessKey) -> Option<&Image> {
-        self.images.get(&key)
+        self.known.get(&key)?.image.as_ref()
     }
 
     /// The process that a process was forked from, where that was seen.
     pub fn parent(&self, key: ProcessKey) -> Option<ProcessKey> {
-        self.parents.get(&key).copied()
+        self.known.get(&key)?.parent
     }
 
     /// Ancestors, nearest first, as far as their forks were seen.
@@ -106,7 +147,7 @@ impl Lineage {
 
 #[cfg(test)]
 mod tests {
-    use hedgerow_event::{Actor, Epoch, Fork, Program, Subject, Workload};
+    use hedgerow_event::{Actor, Epoch, Exec, Exit, Fork, Program, Subject, Workload};
 
     use super::*;
 
@@ -136,10 +177,34 @@ mod tests {
         lineage.observe(&fork(2, 3));
         let line: Vec<ProcessKey> = lineage.ancestors((3, 3)).collect();
         assert_eq!(line, [(2, 2), (1, 1)]);
-        for child in 10..20_000 {
+        for child in 10..100_000 {
             lineage.observe(&fork(1, child));
         }
         assert_eq!(lineage.parent((3, 3)), None);
-        assert!(lineage.parents.len() <= PROCESSES_MAX);
+        assert!(lineage.known.len() <= PROCESSES_MAX);
+        assert_eq!(lineage.forgotten(), 100_000 - 10 + 2 - PROCESSES_MAX as u64);
+    }
+
+    /// Whoever forks a lot makes nobody forget what a process that lives was started from: without that
+    /// a container's program would pass for the host's by its path.
+    #[test]
+    fn many_short_lives_take_no_living_process_its_image() {
+        let mut lineage = Lineage::default();
+        let exec = Exec { of_host: Some(false), ..Exec::of("/usr/bin/conmon") };
+        let mut exec_event = fork(1, 2);
+        exec_event.origin = Origin::Exec(Box::new(exec));
+        (exec_event.actor.tgid, exec_event.actor.start_boot_ns) = (2, 2);
+        lineage.observe(&fork(1, 2));
+        lineage.observe(&exec_event);
+        for child in 10..300_000 {
+            lineage.observe(&fork(3, child));
+            let mut exit = fork(child, 0);
+            exit.origin = Origin::Exit(Exit { code: 0, process: true });
+            lineage.observe(&exit);
+        }
+        assert_eq!(lineage.image((2, 2)).and_then(|image| image.of_host), Some(false));
+        assert_eq!((lineage.parent((2, 2)), lineage.forgotten()), (Some((1, 1)), 0));
+        assert!(lineage.known.len() <= ENDED_MAX + 2);
+        assert!(lineage.order.len() <= 2 * PROCESSES_MAX);
     }
 }

@@ -10,7 +10,7 @@ use hedgerow_event::{Class, Finding, Subject, Workload};
 
 use crate::surprise::trees::QUIET_NS;
 
-/// Open episodes; past it the one reported longest ago is closed.
+/// Open episodes; past it the one reported longest ago of the workload that has most is closed.
 const OPEN_MAX: usize = 1024;
 
 /// What an episode is about.
@@ -28,6 +28,8 @@ pub enum Case {
 #[derive(Debug, Clone)]
 pub struct Episode {
     pub uid: String,
+    /// Whose it was when it began.
+    workload: Workload,
     pub class: Class,
     pub subjects: BTreeSet<Arc<Subject>>,
     pub last_boot_ns: u64,
@@ -45,25 +47,25 @@ pub struct Episode {
 pub struct Episodes {
     open: BTreeMap<Case, Episode>,
     over: Vec<Episode>,
+    /// Those that had to go for others.
+    forgotten: u64,
 }
 
 impl Episodes {
-    /// The episode of a case, opened with the uid that `name` makes where there is none.
+    /// The episode of a case of a workload, opened with a uid where there is none.
     pub fn of(
         &mut self,
         case: Case,
         class: Class,
         now_boot_ns: u64,
-        name: impl FnOnce() -> String,
+        (workload, uid): (&Workload, String),
     ) -> &mut Episode {
         if self.open.len() >= OPEN_MAX && !self.open.contains_key(&case) {
-            let oldest = self.open.iter().min_by_key(|(_, episode)| episode.last_boot_ns);
-            if let Some(case) = oldest.map(|(case, _)| case.clone()) {
-                self.over.extend(self.open.remove(&case));
-            }
+            self.make_room();
         }
         let episode = self.open.entry(case).or_insert_with(|| Episode {
-            uid: name(),
+            uid,
+            workload: workload.clone(),
             class,
             subjects: BTreeSet::new(),
             last_boot_ns: now_boot_ns,
@@ -75,6 +77,24 @@ impl Episodes {
         episode.last_boot_ns = now_boot_ns;
         episode.class = episode.class.max(class);
         episode
+    }
+
+    fn make_room(&mut self) {
+        let mut of: BTreeMap<&Workload, usize> = BTreeMap::new();
+        for episode in self.open.values() {
+            *of.entry(&episode.workload).or_default() += 1;
+        }
+        let most = of.into_iter().max_by_key(|(_, count)| *count).map(|(workload, _)| workload);
+        let own = self.open.iter().filter(|(_, episode)| Some(&episode.workload) == most);
+        let oldest = own.min_by_key(|(_, episode)| episode.last_boot_ns);
+        if let Some(case) = oldest.map(|(case, _)| case.clone()) {
+            self.over.extend(self.open.remove(&case));
+            self.forgotten += 1;
+        }
+    }
+
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     pub fn get_mut(&mut self, case: &Case) -> Option<&mut Episode> {
@@ -132,16 +152,20 @@ mod tests {
     #[test]
     fn an_episode_ends_after_five_quiet_minutes_and_one_that_finds_no_room_ends_too() {
         let mut episodes = Episodes::default();
-        let name = || "a".to_owned();
-        episodes.of(Case::Tree(1), Class::Novelty, 1, name).sequence = 3;
-        assert_eq!(episodes.of(Case::Tree(1), Class::Intrinsic, QUIET_NS, name).sequence, 3);
+        let (web, job) = (Workload::new("web.service"), Workload::new("job.service"));
+        let of = |workload| (workload, "a".to_owned());
+        episodes.of(Case::Tree(1), Class::Novelty, 1, of(&job)).sequence = 3;
+        assert_eq!(episodes.of(Case::Tree(1), Class::Intrinsic, QUIET_NS, of(&job)).sequence, 3);
         assert!(episodes.expire(2 * QUIET_NS).is_empty());
         let over = episodes.expire(2 * QUIET_NS + 1);
         assert_eq!((over.len(), over[0].class), (1, Class::Intrinsic));
-        for at in 0..=OPEN_MAX as u64 {
-            episodes.of(Case::Tree(at), Class::Measure, at, name);
+        // Who has many cases ends his own.
+        episodes.of(Case::Tree(0), Class::Measure, 0, of(&web));
+        for at in 1..=OPEN_MAX as u64 {
+            episodes.of(Case::Tree(at), Class::Measure, at, of(&job));
         }
         let refused = episodes.expire(0);
-        assert_eq!(refused.len(), 1);
+        assert_eq!((refused.len(), refused[0].last_boot_ns, episodes.forgotten()), (1, 1, 1));
+        assert!(episodes.get(&Case::Tree(0)).is_some());
     }
 }

@@ -174,7 +174,8 @@ impl Engine {
         let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
         let case = Case::Tree(id);
         let uid = self.name_case(&finding, now_boot_ns);
-        let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
+        let episode =
+            self.episodes.of(case.clone(), class, now_boot_ns, (&finding.subject.workload, uid));
         episode.subjects.extend(subjects);
         self.report(&case, above.then_some(nats), finding, evidence, outcomes);
     }
@@ -219,7 +220,8 @@ impl Engine {
         finding.reason = campaign_reason(&whole, nats, floor);
         let case = Case::Campaign(id);
         let uid = self.name_case(&finding, now_boot_ns);
-        let episode = self.episodes.of(case.clone(), class, now_boot_ns, || uid);
+        let episode =
+            self.episodes.of(case.clone(), class, now_boot_ns, (&finding.subject.workload, uid));
         episode.subjects.extend(whole.done.iter().map(|done| Arc::clone(&done.witness.subject)));
         self.report(&case, Some(nats), finding, Vec::new(), outcomes);
         // What was part of it is not learned, as far as it wasn't yet.
@@ -258,7 +260,12 @@ impl Engine {
             .map(|share| Arc::clone(&share.feature))
             .into_iter()
             .collect();
-        let episode = self.episodes.of(case.clone(), Class::Measure, now_boot_ns, || uid);
+        let episode = self.episodes.of(
+            case.clone(),
+            Class::Measure,
+            now_boot_ns,
+            (&finding.subject.workload, uid),
+        );
         let before = (episode.subjects.len(), episode.columns.len());
         episode.subjects.insert(Arc::clone(&window.subject));
         episode.columns.extend(columns);

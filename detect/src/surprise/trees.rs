@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hedgerow_event::{Aspect, Class, Deed, Object};
+use hedgerow_event::{Aspect, Class, DENIAL_NATS, Deed, Object, Workload};
 
 use super::{
     floors::{Told, by_class},
@@ -15,7 +15,7 @@ use crate::{
 
 /// A tree that did nothing for so long is over.
 pub const QUIET_NS: u64 = 300_000_000_000;
-/// Trees followed at once; past them the one that has been quiet longest is over.
+/// Trees followed at once; past them one of the workload that has most is over.
 const TREES_MAX: usize = 1024;
 /// Processes of a tree that are told apart; further ones add nothing new.
 const MEMBERS_MAX: usize = 1024;
@@ -46,6 +46,8 @@ pub struct Tree {
     members: BTreeSet<ProcessKey>,
     pub done: Vec<Done>,
     pub last_boot_ns: u64,
+    /// Surprise in the gravest class that it has, as of its last deed.
+    weight: f64,
     /// Something was added since it was judged.
     pub grown: bool,
     /// It was above its floor, notified of or not: what it did isn't learned.
@@ -63,6 +65,8 @@ pub struct Trees {
     open: BTreeMap<u64, Tree>,
     next: u64,
     over: Vec<(u64, Tree)>,
+    /// Trees that had to go for others.
+    forgotten: u64,
 }
 
 impl Done {
@@ -164,6 +168,17 @@ impl Tree {
         }
         self.grown = true;
         self.done.push(done);
+        self.weight = self.nats().into_values().next_back().unwrap_or(0.0);
+    }
+
+    /// A denial could rest on it.
+    pub fn is_grave(&self) -> bool {
+        self.weight >= DENIAL_NATS
+    }
+
+    /// Whose first deed it began with.
+    fn workload(&self) -> Option<&Workload> {
+        self.done.first().map(|done| &done.witness.subject.workload)
     }
 
     /// Processes with a deed that a denial can rest on, and peers.
@@ -258,16 +273,35 @@ impl Trees {
     }
 
     fn open(&mut self, now_boot_ns: u64) -> u64 {
-        if self.open.len() >= TREES_MAX
-            && let Some(oldest) =
-                self.open.iter().min_by_key(|(_, tree)| tree.last_boot_ns).map(|(id, _)| *id)
-        {
-            self.over.extend(self.open.remove_entry(&oldest));
+        if self.open.len() >= TREES_MAX {
+            self.make_room();
         }
         let id = self.next;
         self.next += 1;
         self.open.insert(id, Tree { last_boot_ns: now_boot_ns, ..Tree::default() });
         id
+    }
+
+    /// Ends a tree of the workload that has most, so that nobody ends another's: first such as no denial could
+    /// rest on, of them the one that has been quiet longest.
+    fn make_room(&mut self) {
+        let mut of: BTreeMap<Option<&Workload>, usize> = BTreeMap::new();
+        for tree in self.open.values() {
+            *of.entry(tree.workload()).or_default() += 1;
+        }
+        let most =
+            of.into_iter().max_by_key(|(_, count)| *count).and_then(|(workload, _)| workload);
+        let own = self.open.iter().filter(|(_, tree)| tree.workload() == most);
+        let grave = |tree: &Tree| tree.suspected || tree.is_grave();
+        let least = own.min_by_key(|(_, tree)| (grave(tree), tree.last_boot_ns));
+        if let Some(id) = least.map(|(id, _)| *id) {
+            self.over.extend(self.open.remove_entry(&id));
+            self.forgotten += 1;
+        }
+    }
+
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     pub fn get(&self, id: u64) -> Option<&Tree> {
@@ -314,17 +348,21 @@ impl Trees {
 mod tests {
     use std::sync::Arc;
 
-    use hedgerow_event::{Program, Subject, Workload};
+    use hedgerow_event::{Program, Subject};
 
     use super::*;
 
     fn add(trees: &mut Trees, object: Object, nats: f64) -> u64 {
+        add_by(trees, (7, 1), object, nats)
+    }
+
+    fn add_by(trees: &mut Trees, (tgid, at): (u32, u64), object: Object, nats: f64) -> u64 {
         let subject = Arc::clone(object.subject());
         let witness = Witness {
             object,
             subject,
-            time_boot_ns: 1,
-            tgid: 7,
+            time_boot_ns: at,
+            tgid,
             parent_tgid: 1,
             start_boot_ns: 1,
             cgroup_id: 1,
@@ -362,5 +400,26 @@ mod tests {
         // What is less surprising than all that is named finds no room.
         add(&mut trees, Object::NewProgram { subject: subject(999) }, 0.1);
         assert_eq!(trees.grown(), Vec::<u64>::new());
+    }
+
+    /// Who opens many trees ends his own: neither another workload's, nor one of his that a denial could
+    /// rest on.
+    #[test]
+    fn a_flood_of_trees_ends_those_of_who_floods() {
+        let mut trees = Trees::default();
+        let web = add(&mut trees, Object::NewProgram { subject: subject(0) }, 2.0);
+        let job = |name: usize| {
+            let program = Program::new(format!("/bin/{name}"));
+            Arc::new(Subject::new(Workload::new("job.service"), program))
+        };
+        let grave = Object::ExecMemory { subject: job(0) };
+        let grave = add_by(&mut trees, (8, 2), grave, DENIAL_NATS);
+        for name in 1..2000 {
+            let object = Object::NewProgram { subject: job(name) };
+            add_by(&mut trees, (10 + name as u32, 2 + name as u64), object, 2.0);
+        }
+        assert!(trees.get(web).is_some() && trees.get(grave).is_some());
+        assert_eq!((trees.open.len(), trees.forgotten()), (TREES_MAX, 2001 - TREES_MAX as u64));
+        assert_eq!(trees.over(3000).len() as u64, trees.forgotten(), "what they did is held back");
     }
 }

@@ -38,6 +38,23 @@ pub const BUSY: Part = Part {
             ],
         ),
         row(
+            "many decoys between two deeds, so that nothing adds up",
+            &[
+                unit("detect", "surprise::trees::tests::a_flood_of_trees_ends_those_of_who_floods"),
+                unit(
+                    "detect",
+                    "said::episodes::tests::an_episode_ends_after_five_quiet_minutes_and_one_that_finds_no_room_ends_too",
+                ),
+            ],
+        ),
+        row(
+            "many forks, so that a container's file passes for the host's by its path",
+            &[unit(
+                "detect",
+                "deeds::lineage::tests::many_short_lives_take_no_living_process_its_image",
+            )],
+        ),
+        row(
             "decoys trip the breaker, and nothing is denied until a person comes",
             &[unit(
                 "responder",
