@@ -1,17 +1,30 @@
 //! Subjects with a hard signal are judged before their window closes, by what their processes have
 //! done so far.
 
-use std::sync::Arc;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use hedgerow_event::{Event, Scale};
+use hedgerow_event::{Event, Scale, Subject, Workload};
 use hedgerow_features::Window;
 
 use crate::{Engine, Outcome, Phase, detector::Scored};
 
-/// Subjects that are looked at before their window closes, in one epoch.
+/// Subjects that wait to be looked at before their window closes, in one epoch.
+const WAITING_MAX: usize = 1024;
+/// Of them, those that make room at once for who comes.
+const ROOM: usize = 64;
+/// Subjects that are looked at at a time.
 const EARLY_SUBJECTS_MAX: usize = 64;
 /// Processes of one of them whose rows are read out; the window holds the rest when it closes.
 const EARLY_PROCESSES_MAX: usize = 64;
+
+/// Lowest for who is looked at first.
+fn rank(urgent: &BTreeMap<&Subject, bool>, subject: &Subject) -> u8 {
+    urgent.get(subject).map_or(2, |grave| u8::from(!grave))
+}
 
 impl Engine {
     /// Marks the subject of an event that is a hard signal. A process that belongs to a subject
@@ -19,12 +32,63 @@ impl Engine {
     pub(crate) fn watch_early(&mut self, event: &Event) {
         let subject = &event.actor.subject;
         self.builder.mark_hard(subject, event.epoch);
-        if self.hard.len() < EARLY_SUBJECTS_MAX || self.hard.contains_key(subject) {
-            let processes = self.hard.entry(Arc::clone(subject)).or_default();
-            if processes.len() < EARLY_PROCESSES_MAX {
-                processes.insert(event.actor.tgid);
+        if self.hard.len() >= WAITING_MAX && !self.hard.contains_key(subject) {
+            self.make_room();
+        }
+        let processes = self.hard.entry(Arc::clone(subject)).or_default();
+        if processes.len() < EARLY_PROCESSES_MAX {
+            processes.insert(event.actor.tgid);
+        }
+    }
+
+    /// Those that matter least make room, of the workload that has most, who began last.
+    fn make_room(&mut self) {
+        let urgent = self.urgent();
+        let mut of: BTreeMap<&Workload, usize> = BTreeMap::new();
+        for subject in self.hard.keys() {
+            *of.entry(&subject.workload).or_default() += 1;
+        }
+        let mut waiting: Vec<_> = self.hard.keys().cloned().collect();
+        waiting.sort_by_cached_key(|subject| {
+            let count = of.get(&subject.workload).copied();
+            Reverse((rank(&urgent, subject), count, self.first_of(subject)))
+        });
+        for subject in waiting.iter().take(ROOM) {
+            self.hard.remove(subject);
+        }
+    }
+
+    /// Whose deeds nobody judged yet, and whether a denial could rest on them.
+    fn urgent(&self) -> BTreeMap<&Subject, bool> {
+        let mut urgent: BTreeMap<&Subject, bool> = BTreeMap::new();
+        for tree in self.trees.unjudged() {
+            for done in &tree.done {
+                *urgent.entry(&done.witness.subject).or_default() |= tree.is_grave();
             }
         }
+        urgent
+    }
+
+    /// Whom to look at now: first what a denial could rest on and nobody judged yet, then what else was done
+    /// since the last look, and of that as much of each workload's as of another's. What is left waits
+    /// for the next look; who was judged goes behind it.
+    fn next_early(&self) -> Vec<(Arc<Subject>, BTreeSet<u32>)> {
+        let urgent = self.urgent();
+        let rank = |subject| rank(&urgent, subject);
+        let mut waiting: Vec<_> = self.hard.iter().map(|one| (rank(one.0), 0, one)).collect();
+        waiting.sort_by_key(|(rank, _, (subject, _))| (*rank, self.first_of(subject)));
+        let mut of: BTreeMap<(u8, &Workload), usize> = BTreeMap::new();
+        for (rank, turn, (subject, _)) in &mut waiting {
+            let count = of.entry((*rank, &subject.workload)).or_default();
+            *turn = *count;
+            *count += 1;
+        }
+        waiting.sort_by_key(|(rank, turn, _)| (*rank, *turn));
+        let next = waiting.into_iter().take(EARLY_SUBJECTS_MAX);
+        let mut next: Vec<_> = next.map(|(.., (s, p))| (Arc::clone(s), p.clone())).collect();
+        // Who began comes first, so that what it started joins its episode.
+        next.sort_by_key(|(subject, _)| self.first_of(subject));
+        next
     }
 
     /// Looks at the subjects with a hard signal before their window closes. `rows_of` reads the
@@ -38,10 +102,7 @@ impl Engine {
             return Vec::new();
         }
         let mut outcomes = Vec::new();
-        let mut hard: Vec<_> = self.hard.iter().map(|(s, p)| (Arc::clone(s), p.clone())).collect();
-        // Who began comes first, so that what it started joins its episode.
-        hard.sort_by_key(|(subject, _)| self.first_of(subject));
-        for (subject, processes) in hard {
+        for (subject, processes) in self.next_early() {
             let live: Vec<Event> = processes.iter().flat_map(|tgid| rows_of(*tgid)).collect();
             let Some(window) = self.builder.early(&subject, now_boot_ns, &live, &self.baseline)
             else {

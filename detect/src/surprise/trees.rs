@@ -313,6 +313,11 @@ impl Trees {
     }
 
     /// Trees that something was added to since they were judged.
+    pub fn unjudged(&self) -> impl Iterator<Item = &Tree> {
+        self.open.values().filter(|tree| tree.grown)
+    }
+
+    /// The same by number; they are taken to be judged now.
     pub fn grown(&mut self) -> Vec<u64> {
         let grown = self.open.iter_mut().filter(|(_, tree)| tree.grown);
         grown
