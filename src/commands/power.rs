@@ -2,7 +2,12 @@
 //! daemon has just saved, so that its loop goes on; for root only, as whoever knows the answers knows
 //! how to stay unseen.
 
-use std::path::Path;
+use std::{
+    io::{IsTerminal, stderr},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use hedgerow_detect::{
     Engine, SavedModel, Schedule, Settings,
@@ -12,7 +17,7 @@ use hedgerow_event::Workload;
 use hedgerow_features::Sensors;
 
 use crate::{
-    control::{GetModel, call, socket},
+    control::{GetModel, ModelNow, call, socket},
     exit::Failure,
     names, text,
 };
@@ -21,6 +26,9 @@ use crate::{
 const NAMED: usize = 3;
 /// Kinds that are named as what would be told together with another.
 const WITH: usize = 4;
+/// So long the daemon's model may take to its file, and so often it is asked for.
+const WRITTEN: Duration = Duration::from_secs(30);
+const POLL: Duration = Duration::from_millis(200);
 
 /// A model as it judges now, and when that is.
 pub struct Judging {
@@ -33,7 +41,7 @@ pub struct Judging {
 impl Judging {
     /// What the running daemon judges by.
     pub fn of_daemon(state: &Path) -> anyhow::Result<Self> {
-        let now = call(&socket(state), &GetModel {})?;
+        let now = written(state)?;
         let saved = SavedModel::load(&now.path).map_err(Failure::file)?;
         let settings = settings(now.budget_per_day, saved.seed());
         Ok(Self { saved, settings, now_boot_ns: Some(now.now_boot_ns) })
@@ -43,6 +51,26 @@ impl Judging {
         let saved = SavedModel::load(path).map_err(Failure::file)?;
         let settings = settings(saved.budget_per_day(), saved.seed());
         Ok(Self { saved, settings, now_boot_ns: None })
+    }
+}
+
+/// Waits for the disk here, as the daemon doesn't.
+fn written(state: &Path) -> anyhow::Result<ModelNow> {
+    let until = Instant::now() + WRITTEN;
+    let mut told = false;
+    loop {
+        let now = call(&socket(state), &GetModel {})?;
+        if now.written {
+            return Ok(now);
+        }
+        let path = now.path.display();
+        if Instant::now() >= until {
+            anyhow::bail!("the daemon has not written {path} after {} s", WRITTEN.as_secs());
+        }
+        if !std::mem::replace(&mut told, true) && stderr().is_terminal() {
+            text::note(&format!("The daemon is writing {path} ..."));
+        }
+        thread::sleep(POLL);
     }
 }
 

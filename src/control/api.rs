@@ -95,6 +95,8 @@ empty! { GetStatus GetEntries GetAllowed GetModes Arm GetModel }
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelNow {
     pub path: PathBuf,
+    /// It is in its file; else it is still being written, and is to be asked for again.
+    pub written: bool,
     /// Time since boot.
     pub now_boot_ns: u64,
     /// Alerts a day that are asked for.

@@ -392,18 +392,20 @@ impl Daemon {
 
     /// The command works on the file: the loop has no time for what it works out.
     fn model_now(&mut self) -> Result<ModelNow, String> {
-        let saved = self.engine.save().map_err(|why| why.to_string())?;
-        let model = saved.ok_or_else(|| {
-            let left = u64::from(self.engine.epochs_left()) * EPOCH_SECONDS;
-            format!("nothing is judged yet: it learns for {} more", text::seconds(left))
-        })?;
         // A command may run in another directory.
         let state = self.config.state.canonicalize().map_err(|why| why.to_string())?;
         let path = state.join(MODEL);
-        self.kept.model(model, path.clone());
-        self.kept.model_is_there(&mut self.engine)?;
+        if !self.kept.model_is_awaited() {
+            let saved = self.engine.save().map_err(|why| why.to_string())?;
+            let model = saved.ok_or_else(|| {
+                let left = u64::from(self.engine.epochs_left()) * EPOCH_SECONDS;
+                format!("nothing is judged yet: it learns for {} more", text::seconds(left))
+            })?;
+            self.kept.model(model, path.clone());
+        }
+        let written = self.kept.model_is_there(&mut self.engine)?;
         let budget_per_day = self.config.budget_per_day;
-        Ok(ModelNow { path, now_boot_ns: now().boot_ns, budget_per_day })
+        Ok(ModelNow { path, written, now_boot_ns: now().boot_ns, budget_per_day })
     }
 
     /// Ends what is over.

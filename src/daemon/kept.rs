@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hedgerow_detect::{
@@ -16,6 +16,8 @@ use super::{Orders, report::Reporter};
 
 /// Who orders something, or asks for the model, waits so long for the disk.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Whoever was told that the model is still being written asks again within this time, or never.
+const AGAIN: Duration = Duration::from_secs(60);
 /// The end waits so long for each, when everything is detached and lifted.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -27,6 +29,8 @@ pub struct Kept {
     path: PathBuf,
     /// What is in that file by now, until the engine knows.
     saved: Arc<Mutex<Option<ModelFile>>>,
+    /// Since when somebody is to ask again for it.
+    awaited: Option<Instant>,
     orders: Keeper<anyhow::Error>,
 }
 
@@ -41,15 +45,30 @@ impl Kept {
         });
     }
 
-    /// Waits for the model that was put last.
+    /// Somebody asks again for a model that was put: another one is not to be.
+    pub fn model_is_awaited(&mut self) -> bool {
+        self.awaited = self.awaited.filter(|since| since.elapsed() < AGAIN);
+        self.awaited.is_some()
+    }
+
+    /// Whether the model that was put last is in its file. Waits a moment for it when it is asked first.
     ///
     /// # Errors
-    /// It could not be written, or not in time.
-    pub fn model_is_there(&mut self, engine: &mut Engine) -> Result<(), String> {
-        match self.model.settle(PATIENCE) {
-            Some(Ok(())) => self.saved_as(engine).map_err(|why| why.to_string()),
+    /// It could not be written.
+    pub fn model_is_there(&mut self, engine: &mut Engine) -> Result<bool, String> {
+        let first = !self.model_is_awaited();
+        let done = self.model.settle(if first { PATIENCE } else { Duration::ZERO });
+        if done.is_none() && !self.model.is_idle() {
+            self.awaited.get_or_insert_with(Instant::now);
+            return Ok(false);
+        }
+        self.awaited = None;
+        match done {
+            Some(Ok(())) => self.saved_as(engine).map(|()| true).map_err(|why| why.to_string()),
             Some(Err(why)) => Err(format!("the model was not saved: {why}")),
-            None => Err(format!("the model is not saved after {PATIENCE:?}; try again")),
+            None if first => Err("the model was not saved".to_owned()),
+            // The sweep was told of it.
+            None => Ok(true),
         }
     }
 
@@ -66,6 +85,10 @@ impl Kept {
     /// Tells what came of what was written.
     pub fn sweep(&mut self, engine: &mut Engine, reporter: &mut Reporter) {
         let (model, orders) = (self.model.poll(), self.orders.poll());
+        if matches!(model, Some(Err(_))) {
+            // Whoever asks again has it written again.
+            self.awaited = None;
+        }
         self.tell_model(model, engine, reporter);
         tell_orders(orders, reporter);
     }
