@@ -11,7 +11,7 @@ use std::{
 use crate::{control::Shared, hooks::Hook, identity::cgroup::Hierarchy};
 
 /// How long the child may take; then it is killed, and what it hasn't shown stays unproved.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A program that exits with 0: ELF header, one loadable segment, six bytes more of code.
 const PROGRAM: [u8; 132] = program();
