@@ -253,7 +253,7 @@ fn carried(via: Via, code: &str) -> String {
 fn inject(lab: &Lab, code: &str) -> Result<()> {
     let mut curl = lab.command(Site::Attacker, "attacker", &User::ROOT, "/usr/bin/curl")?;
     let address = format!("http://{}:{APP_PORT}/debug", Site::Service.ipv4());
-    curl.args(["-sSf", "-m", "5", "--data-binary", code, &address]);
+    curl.args(["-sSf", "-m", "30", "--data-binary", code, &address]);
     run(curl).map(drop)
 }
 

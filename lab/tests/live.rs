@@ -7,6 +7,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::Path,
     process::{Command, Stdio},
+    sync::{PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
@@ -15,9 +16,13 @@ use hedgerow_lab::{
     Attack, End, Lab, Load, Maintenance, Outcome, Postgres, Site, User, Via, cgroup2_mount_point,
 };
 
+/// Whoever makes a lab takes away what a killed one left.
+static UP: RwLock<()> = RwLock::new(());
+
 fn lab() -> Lab {
     // SAFETY: geteuid has no preconditions.
     assert_eq!(unsafe { libc::geteuid() }, 0, "needs root");
+    let _shared = UP.read().unwrap_or_else(PoisonError::into_inner);
     Lab::up().unwrap()
 }
 
@@ -76,6 +81,7 @@ fn interrupted(signal: i32) -> String {
 fn an_interrupted_lab_leaves_nothing_and_a_killed_one_is_found() {
     let _lab = lab();
     assert_eq!(leftovers(&interrupted(libc::SIGINT)), [""; 0]);
+    let _alone = UP.write().unwrap_or_else(PoisonError::into_inner);
     let killed = interrupted(libc::SIGKILL);
     assert!(!leftovers(&killed).is_empty());
     drop(Lab::up().unwrap());

@@ -34,7 +34,7 @@ pub const WEB_PORT: u16 = 8080;
 /// Port of the small service with a hole, [`Load::App`].
 pub const APP_PORT: u16 = 8081;
 
-const START_LIMIT: Duration = Duration::from_secs(20);
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// The kinds of normal life that a lab can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 """The attacker's end: accepts one TCP connection, sends what it is told, and notes each receipt.
 
 Usage: recorder.py PORT SECONDS [TEXT]. Prints one JSON object a line, with Unix nanoseconds.
-Ends SECONDS after the connection came (or did not), or when the peer closes. The time of a receipt
+Ends SECONDS after the connection came, or when the peer closes; it waits a little longer for one. The time of a receipt
 is when the last of its bytes reached this network namespace, not when Python got round to it.
 """
 
@@ -46,7 +46,8 @@ def receive(connection, until):
 port, seconds = int(sys.argv[1]), float(sys.argv[2])
 listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
 note("listening")
-listener.settimeout(seconds)
+# Who is to come starts programs first.
+listener.settimeout(seconds + 8)
 try:
     connection, peer = listener.accept()
 except TimeoutError:
