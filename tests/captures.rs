@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod busy;
 #[path = "../offline/tests/life/mod.rs"]
 mod life;
 
@@ -14,6 +15,7 @@ use std::{
 };
 
 use arrow::array::{AsArray, types::UInt64Type};
+use busy::Busy;
 use hedgerow_sink::parquet::{ParquetReader, remains};
 use life::{Life, files, wall_ns};
 
@@ -22,6 +24,8 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const FILE: i32 = 4;
 const NOBODY: u32 = 65_534;
 const STARTED: Duration = Duration::from_secs(60);
+/// A small disk is full by then.
+const FULL: Duration = Duration::from_secs(180);
 /// What a kill may lose.
 const LOST_MAX: Duration = Duration::from_secs(5);
 
@@ -70,6 +74,7 @@ fn newest(directory: &Path) -> Duration {
 #[test]
 fn a_killed_capture_loses_seconds_and_nobody_else_writes_beside_a_live_one() {
     assert_root();
+    let _busy = Busy::start();
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("capture");
     let records = directory.join("records");
@@ -119,10 +124,18 @@ impl Drop for Tmpfs {
 #[test]
 fn a_full_disk_ends_a_capture_loudly_and_what_is_written_is_whole() {
     assert_root();
+    let _busy = Busy::start();
     // Little more than what is kept free.
     let disk = Tmpfs::mount("257m");
     let directory = disk.0.path().join("capture");
-    let output = capture(&directory).wait_with_output().unwrap();
+    let mut child = capture(&directory);
+    let until = Instant::now() + FULL;
+    while child.try_wait().unwrap().is_none() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // One that goes on has no exit code.
+    let _ = child.kill();
+    let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(FILE), "{said}");
     assert!(said.contains("are free") && said.contains(text(&directory)), "{said}");

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod busy;
+
 use std::{
     collections::BTreeSet,
     fs::{self, File},
@@ -9,13 +11,11 @@ use std::{
     os::{fd::AsRawFd, unix::process::CommandExt},
     path::Path,
     process::{Command, Output, Stdio},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        mpsc::{self, RecvTimeoutError},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use busy::Busy;
 use tempfile::{TempDir, tempdir};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
@@ -251,27 +251,13 @@ fn an_unreachable_broker_is_a_warning_and_the_daemon_goes_on() {
     assert!(state.path().join("kafka").is_dir(), "there is a spool");
 }
 
-/// Runs while short-lived processes call the kernel: a quiet host has nothing to capture.
-fn busy_while<T>(run: impl FnOnce() -> T) -> T {
-    const PAUSE: Duration = Duration::from_millis(50);
-    let (over, goes_on) = mpsc::channel::<()>();
-    let busy = std::thread::spawn(move || {
-        while goes_on.recv_timeout(PAUSE) == Err(RecvTimeoutError::Timeout) {
-            assert!(Command::new("true").status().unwrap().success());
-        }
-    });
-    let done = run();
-    drop(over);
-    busy.join().unwrap();
-    done
-}
-
 #[test]
 fn a_capture_ends_by_itself_and_leaves_nothing() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("capture");
     let output = leaving_nothing(|| {
-        busy_while(|| hedgerow(&["capture", text(&path), "--seconds", "6", "--full", "--json"]))
+        let _busy = Busy::start();
+        hedgerow(&["capture", text(&path), "--seconds", "6", "--full", "--json"])
     });
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
