@@ -91,9 +91,9 @@ fn is_refused(address: &str) -> bool {
 }
 
 fn eventually(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + STARTED;
     while !done() {
-        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        assert!(Instant::now() < deadline, "not within {STARTED:?}: {what}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -103,7 +103,7 @@ fn entries_outlive_a_killed_daemon_the_next_one_adopts_them_and_a_clean_stop_lif
     let state = State::new();
     let daemon = state.daemon();
     state.said(&["deny", "add", "--peer", DENIED, "--for", "10m", "--force"]);
-    state.said(&["deny", "add", "--peer", OTHER, "--for", "3s", "--force"]);
+    state.said(&["deny", "add", "--peer", OTHER, "--for", "20s", "--force"]);
     assert!(is_refused(DENIED) && is_refused(OTHER));
     assert!(state.is_pinned());
     state.said(&["mode", "monitor"]);
@@ -164,6 +164,11 @@ fn enforce_that_was_ordered_and_can_not_be_is_a_finding() {
     };
     let told = daemon.wait_for("the finding", STARTED, tells).unwrap();
     let Line::Finding(told) = told else { unreachable!() };
+    // It is shown before it is logged.
+    eventually("it is in the log", || {
+        let log = std::fs::read_to_string(state.path().join("findings.jsonl"));
+        log.is_ok_and(|log| log.lines().any(|line| line.contains(&*told.uid)))
+    });
     daemon.kill();
     std::fs::remove_dir(state.pins().join("foreign")).unwrap();
     // Who was killed closes nothing; the next daemon does, once.
