@@ -188,7 +188,7 @@ fn a_replaced_script_is_told_once_however_it_is_started() {
     executable(&path, b"#!/bin/sh\nexit 0\n");
     let sensor = sensor();
     run_until(&sensor, &path, "original", |exec| exec.digest.is_some());
-    fs::write(&path, "#!/bin/sh\n: evil\n").unwrap();
+    executable(&path, b"#!/bin/sh\n: evil\n");
     run_until(&sensor, &path, "evil", |exec| exec.digest.is_some());
     let by_interpreter = ["/bin/sh", path.to_str().unwrap(), "by-its-interpreter"];
     run_as_until(&sensor, &by_interpreter, |exec| exec.digest.is_some());
@@ -283,7 +283,8 @@ fn a_file_overwritten_in_place_is_another_program_at_the_same_path() {
     let inode = fs::metadata(&path).unwrap().ino();
     let sensor = sensor();
     run(&path, &["true", "before"]);
-    fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"x").unwrap();
+    let append = ["-c", "printf x >>\"$0\""];
+    assert!(Command::new("sh").args(append).arg(&path).status().unwrap().success());
     assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
     run(&path, &["true", "after"]);
     let seen = sensor.stop();

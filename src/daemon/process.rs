@@ -177,7 +177,9 @@ mod tests {
         (0..15).for_each(|_| deep.push("\u{1}".repeat(255)));
         fs::create_dir_all(&deep).unwrap();
         let shell = deep.join("sh");
-        fs::copy("/bin/bash", &shell).unwrap();
+        // A child writes it: what another thread forks would hold it open, and nobody could start it.
+        let copied = std::process::Command::new("cp").arg("/bin/bash").arg(&shell).status();
+        assert!(copied.unwrap().success());
         let mut command = std::process::Command::new(&shell);
         command.args(["-c", "sleep 60 & echo $!; wait"]);
         let mut parent = command.stdout(std::process::Stdio::piped()).spawn().unwrap();

@@ -120,7 +120,9 @@ fn a_program_that_removed_its_file_is_read_while_it_runs() {
     let directory = tempfile::tempdir().unwrap();
     // Its name says what it is where it is busybox.
     let path = directory.path().join("sleep");
-    fs::copy("/bin/sleep", &path).unwrap();
+    // A child writes it: what another thread forks would hold it open, and nobody could start it.
+    let copied = std::process::Command::new("cp").arg("/bin/sleep").arg(&path).status();
+    assert!(copied.unwrap().success());
     let mut child = std::process::Command::new(&path).arg("60").spawn().unwrap();
     let image = Image { tgid: child.id(), ..image(&path) };
     let content = fs::read(&path).unwrap();
