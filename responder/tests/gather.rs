@@ -46,10 +46,10 @@ fn traps_hold_up_no_reading_and_addresses_stay_in_their_namespaces() {
         .filter_map(|namespace| Some(found.namespaces.get(namespace)?.len()))
         .collect();
     assert_eq!(sizes.iter().max(), Some(&256), "who makes many has the first of them protected");
-    // The one that hung is told, and the next reading leaves it alone.
+    // The one that hung is told, as any other on this host, and the next reading leaves it alone.
     let [host, others] = gatherer.refusals();
-    assert!(others.hung() == 1, "{:?}", others.refused());
-    assert_eq!(others.take_untold().len(), 1);
+    assert!(others.hung() >= 1, "{:?}", others.refused());
+    assert_eq!(others.take_untold().len(), others.refused().len());
     assert_eq!((host.hung(), found.unread), (0, None));
     drop(traps);
 }

@@ -147,7 +147,7 @@ fn an_entry_lives_while_it_is_hit_and_is_released_after_a_quiet_period() {
     let mut puppet = Puppet::new();
     let connect = format!("connect {}", sink.address);
     let tree = tree(&mut bench, &puppet);
-    let entry = bench.get().deny(automatic(tree, "f", 1)).unwrap();
+    let entry = bench.get().deny(automatic(tree, "f", 2)).unwrap();
     assert_eq!(puppet.tell(&connect), Err(EPERM));
     let mut told = Vec::new();
     eventually("it is extended", || {
@@ -156,7 +156,7 @@ fn an_entry_lives_while_it_is_hit_and_is_released_after_a_quiet_period() {
     });
     assert_eq!((told[0].action, &told[0].uid), (Action::Block, &entry.uid));
     assert!(told[0].expires_ns > entry.expires_ns && told[0].hits >= 1, "{told:?}");
-    assert_eq!(bench.get().entries()[0].period_s, 2);
+    assert_eq!(bench.get().entries()[0].period_s, 4);
     told.clear();
     eventually("it is released", || {
         told.extend(bench.get().tick(now()).unwrap());
@@ -194,7 +194,7 @@ fn an_operators_entry_stands_exactly_as_long_as_was_asked() {
     let sink = Sink::tcp("127.67.12.1");
     let mut puppet = Puppet::new();
     let connect = format!("connect {}", sink.address);
-    let entry = bench.deny(peer("127.67.12.1", 32), 1);
+    let entry = bench.deny(peer("127.67.12.1", 32), 2);
     let mut told = Vec::new();
     eventually("it is released", || {
         // Somebody keeps trying.

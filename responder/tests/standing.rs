@@ -411,7 +411,7 @@ fn a_disk_that_stands_still_holds_up_no_decision() {
     for seconds in 0..70 {
         bench.get().tick(later(seconds)).unwrap();
     }
-    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 }
 
 #[test]
