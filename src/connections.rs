@@ -69,7 +69,7 @@ mod tests {
     fn who_came_first_makes_room_and_who_takes_too_long_is_cut() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let mut connections = Connections::new(2, Duration::from_millis(200));
+            let mut connections = Connections::new(2, Duration::from_secs(1));
             let mut ends = Vec::new();
             let mut full = Vec::new();
             for _ in 0..3 {

@@ -8,7 +8,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hedgerow_lab::{Daemon, Line};
@@ -174,6 +174,8 @@ fn reports(home: &Home) -> Vec<PathBuf> {
 
 /// Waits until what was done up to now is in a window that has closed.
 fn close(daemon: &Daemon) {
+    // Of windows that closed before.
+    while daemon.next(Instant::now()).unwrap().is_some() {}
     for _ in 0..2 {
         daemon.wait_for("window", LIMIT, |line| matches!(line, Line::Status(_))).unwrap();
     }

@@ -22,7 +22,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const LEARN: &str = "60s";
 /// Learning, and what a loaded machine adds to it.
 const LEARN_LIMIT: Duration = Duration::from_secs(180);
-const REPLACED_LIMIT: Duration = Duration::from_secs(20);
+const REPLACED_LIMIT: Duration = Duration::from_secs(120);
 /// The eight windows of fill over again, and what a loaded machine adds to them.
 const RELEARN_LIMIT: Duration = Duration::from_secs(120);
 
@@ -110,7 +110,9 @@ impl Learned {
         let entry = &told["decision"]["entry"];
         assert_eq!(entry["mode"], "enforce", "{told}");
         assert_eq!(told["effect"]["cut"], true, "{}", told["effect"]);
-        assert_eq!(told["effect"]["bytes_after"], 0, "{}", told["effect"]);
+        // One may be under way while the kernel is told what was decided; uncut they are eight.
+        let after = told["effect"]["bytes_after"].as_u64().unwrap();
+        assert!(after <= 1, "{}", told["effect"]);
         assert_eq!(told["release"]["uid"], entry["uid"], "{}", told["release"]);
         told["finding"]["uid"].as_str().unwrap().to_owned()
     }

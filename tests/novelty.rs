@@ -37,6 +37,7 @@ fn live(lab: &Lab, capture: &Path) {
     }
     // One more window than is looked at: the last is cut short.
     thread::sleep(Duration::from_secs(5 * u64::from(CALIBRATE + 1)));
+    daemon.interrupt().unwrap();
 }
 
 /// Unseen and checked n-grams of the lab's workloads by epoch, and the epoch after which the

@@ -24,6 +24,8 @@ const LEARN_LIMIT: Duration = Duration::from_secs(180);
 /// The load goes on, unchanged, before the attack.
 const CALM: Duration = Duration::from_secs(15);
 const ATTACK_LIMIT: Duration = Duration::from_secs(10);
+/// An attack has its entry, after its end on a loaded machine.
+const ENTRY: Duration = Duration::from_secs(60);
 /// What was spooled while the broker was down has arrived.
 const DELIVERY_LIMIT: Duration = Duration::from_secs(120);
 
@@ -165,6 +167,7 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     broker.kill().unwrap();
     let outcome = seen.attacked(&daemon, &lab, Via::Child);
     let again = broker.start_again();
+    seen.watch(&daemon, ENTRY, |seen| seen.enforced(0).is_some());
     seen.watch(&daemon, Duration::from_secs(6), |_| false);
     again.unwrap_or_else(|why| panic!("{why}; {:?}", seen.remediations));
 
@@ -176,6 +179,7 @@ fn a_reverse_shell_is_found_and_cut_and_the_service_goes_on() {
     drop(app);
     let _again = Load::App.start(&lab).unwrap();
     let given = seen.attacked(&daemon, &lab, Via::Thread);
+    seen.watch(&daemon, ENTRY, |seen| seen.enforced(first).is_some());
     seen.watch(&daemon, Duration::from_secs(6), |_| false);
 
     // What reads the topics would be found, too, and a topic that never rests is never read to its end.

@@ -1,4 +1,4 @@
-//! A real terminal of 80x24, kept by tmux, with a shell in it.
+//! A real terminal of 80x50, kept by tmux, with a shell in it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -23,7 +23,7 @@ pub struct Terminal {
 impl Terminal {
     pub fn start() -> Self {
         let terminal = Self { directory: tempfile::tempdir().unwrap() };
-        let shell = ["new-session", "-d", "-x", "80", "-y", "24", "env", "PS1=$ ", "/bin/sh"];
+        let shell = ["new-session", "-d", "-x", "80", "-y", "50", "env", "PS1=$ ", "/bin/sh"];
         terminal.tmux(&shell);
         terminal
     }
