@@ -44,6 +44,7 @@ picture: ## what `hedgerow top` and a finding look like, drawn by the programs t
 
 test: lint ## lint, then every test; live-kernel tests run as root
 	@scripts/setup build test
+	@scripts/kafka install
 	cargo test --locked --workspace --no-fail-fast
 
 test-kernels: ## the probe, window and deny tests under Debian's 6.1 and 6.12 kernels (QEMU)
