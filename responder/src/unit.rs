@@ -112,6 +112,7 @@ pub(crate) fn root_id(root: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn unit(cgroup: &str) -> Option<String> {
