@@ -203,4 +203,10 @@ fn only_root_makes_one_and_others_are_told_what_they_can_send() {
     assert_eq!(output.status.code(), Some(HOST), "{said}");
     assert!(said.contains("only root") && said.contains("status --json"), "{said}");
     assert!(!out.exists());
+    // To who may not see what is pinned it looks as if nothing were.
+    let output =
+        Command::new(&program).args(["disarm", "--remove"]).uid(65_534).gid(65_534).output();
+    let (status, said) = output.map(|of| (of.status, of.stderr)).unwrap();
+    assert_eq!(status.code(), Some(HOST));
+    assert!(String::from_utf8_lossy(&said).contains("only root disarms"));
 }

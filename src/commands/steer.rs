@@ -256,6 +256,13 @@ pub fn arm(state: &Path, json: bool) -> anyhow::Result<()> {
 /// Works on the pinned word itself, so that it needs no daemon. With `remove` what is pinned goes,
 /// too; a daemon that runs does that itself when it stops.
 pub fn disarm(remove: bool, state: &Path, json: bool) -> anyhow::Result<()> {
+    // SAFETY: it only reads.
+    let uid = unsafe { libc::geteuid() };
+    if uid != 0 {
+        // What is pinned can't even be seen by others: to them it would look as if nothing were.
+        let why = "not allowed: only root disarms; `hedgerow status` says what is armed";
+        return Err(Failure::Host(why.to_owned()).into());
+    }
     if remove && UnixStream::connect(socket(state)).is_ok() {
         return Err(Failure::Usage(format!(
             "a daemon runs on {}; stop it with Ctrl-C or SIGTERM, which detaches everything, or kill \
@@ -266,8 +273,7 @@ pub fn disarm(remove: bool, state: &Path, json: bool) -> anyhow::Result<()> {
     }
     let pins = host::pins(state);
     let pid = std::process::id();
-    // SAFETY: it only reads.
-    let by = By { uid: unsafe { libc::geteuid() }, pid, login_uid: login_uid(pid) };
+    let by = By { uid, pid, login_uid: login_uid(pid) };
     let pinned = match hedgerow_responder::disarm(&pins, &state.join(LEDGER), by) {
         Ok(()) => true,
         Err(hedgerow_responder::Error::NotPinned { .. }) => false,
