@@ -101,10 +101,11 @@ impl Coverage {
                 self.forgotten += 1;
                 return;
             }
-            // Before a clock without a battery is set it is 1970: then hours that were watched long before
-            // this workload came would count as its own.
-            let latest = self.watched.iter().copied().max().unwrap_or(0);
-            self.since.insert(workload.clone(), hour.max(latest));
+            // Before a clock without a battery is set it is 1970 or so: then hours that were watched long
+            // before this workload came would count as its own.
+            let latest = || self.watched.iter().copied().max().unwrap_or(0);
+            let since = if hour < EARLIEST { hour.max(latest()) } else { hour };
+            self.since.insert(workload.clone(), since);
         }
         match self.last.get_mut(workload) {
             Some(last) => *last = hour,
@@ -157,6 +158,9 @@ impl Coverage {
         self.watched.len() == HOURS as usize
     }
 }
+
+/// The first hour of 2024: a clock that says less is not set.
+const EARLIEST: u32 = 473_352;
 
 fn hour(wall_ns: i64) -> u32 {
     u32::try_from(wall_ns / NS_PER_HOUR).unwrap_or(0)
@@ -211,6 +215,11 @@ mod tests {
         let of = coverage.of(&late, START + 170 * NS_PER_HOUR);
         assert!(of.hours <= 1 && of.days == 0, "{of:?}");
         assert!(is_whole(covered(&coverage, 170)));
+        // One that was ahead for an hour holds nobody back who comes once it is right again.
+        let later = Workload::new("later.service");
+        watch(&mut coverage, 10_000, 60);
+        coverage.watch(START + 171 * NS_PER_HOUR, 60, [&later], |_| false);
+        assert!(coverage.of(&later, START + 340 * NS_PER_HOUR).days >= 7);
     }
 
     #[test]

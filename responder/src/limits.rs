@@ -37,7 +37,7 @@ impl Limits {
 
 /// Whose a workload is: what stands below a user's manager or a container without an id are names that he
 /// makes, as many as he likes, and they share what one workload may take.
-pub(crate) fn owner(workload: &Workload) -> &str {
+pub fn owner(workload: &Workload) -> &str {
     let name = workload.as_str();
     match name.split_once('/') {
         // Neither a program's path nor a container by its name.
@@ -49,7 +49,7 @@ pub(crate) fn owner(workload: &Workload) -> &str {
 /// Workloads whose trip is remembered. Past it every workload counts as tripped.
 pub(crate) const TRIPPED_MAX: usize = 1024;
 
-/// Counts new automatic entries. A tripped workload gets no more wide ones until an operator resets
+/// Counts new automatic entries, of a workload's owner. A tripped one gets no more wide ones until an operator resets
 /// it; narrow ones go on, or loud decoys would shield who comes after them.
 #[derive(Debug, Default)]
 pub struct Breaker {
@@ -72,7 +72,7 @@ impl Breaker {
             }
             !times.is_empty()
         });
-        let times = self.recent.entry(workload.clone()).or_default();
+        let times = self.recent.entry(owned(workload)).or_default();
         if times.len() > per_minute {
             return false;
         }
@@ -82,25 +82,31 @@ impl Breaker {
 
     /// Holds new wide entries of the workload until [`Self::reset`]; false where it did so already.
     pub fn trip(&mut self, workload: &Workload) -> bool {
-        self.tripped.len() < TRIPPED_MAX && self.tripped.insert(workload.clone())
+        self.tripped.len() < TRIPPED_MAX && self.tripped.insert(owned(workload))
     }
 
     pub fn is_tripped(&self, workload: &Workload) -> bool {
-        self.tripped.len() >= TRIPPED_MAX || self.tripped.contains(workload)
+        self.tripped.len() >= TRIPPED_MAX || self.tripped.contains(&owned(workload))
     }
 
     pub fn reset(&mut self, workload: &Workload) {
-        self.tripped.remove(workload);
-        self.recent.remove(workload);
+        let owner = owned(workload);
+        self.tripped.remove(&owner);
+        self.recent.remove(&owner);
     }
 
     pub fn reset_all(&mut self) {
         *self = Self::default();
     }
 
+    /// The owners of those that are tripped.
     pub fn tripped(&self) -> &BTreeSet<Workload> {
         &self.tripped
     }
+}
+
+fn owned(workload: &Workload) -> Workload {
+    Workload::new(owner(workload))
 }
 
 #[cfg(test)]
@@ -121,6 +127,18 @@ mod tests {
         assert!(breaker.is_tripped(&web));
         breaker.reset(&web);
         assert!(!breaker.is_tripped(&web));
+    }
+
+    #[test]
+    fn further_names_below_ones_own_cgroup_are_no_further_minutes() {
+        let mut breaker = Breaker::default();
+        let name = |number| Workload::new(format!("user@1000.service/{number}.service"));
+        assert!((0..3).all(|number| breaker.count(&name(number), 1, 3)));
+        assert!(!breaker.count(&name(3), 1, 3));
+        assert!(breaker.trip(&name(3)) && !breaker.trip(&name(4)));
+        assert_eq!(breaker.tripped().len(), 1);
+        breaker.reset(&name(5));
+        assert!(!breaker.is_tripped(&name(3)));
     }
 
     #[test]

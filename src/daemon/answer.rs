@@ -88,6 +88,7 @@ impl Daemon {
         if let Some(responder) = &self.actor.responder {
             all.extend(responder.coverage().workloads().cloned());
             all.extend(responder.modes().keys().cloned());
+            all.extend(responder.tripped().into_iter().cloned());
         }
         all.insert(Workload::host());
         all

@@ -1,6 +1,6 @@
 //! What an operator's words mean to the kernel: peers, programs and workloads as targets of entries.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use hedgerow_event::{Subject, Target, Workload};
 use hedgerow_features::is_shell;
@@ -12,6 +12,9 @@ use crate::{cli::Prefix, control::Deny, names};
 /// Why nothing can be confined to what runs outside of all services.
 pub(super) const ALL: &str = "host is the root cgroup, in which all workloads are; leave --workload out to mean \
                    all, or name a --peer and a --program";
+/// Processes of a cgroup that are looked at for where it lies.
+const PROCESSES_MAX: usize = 64;
+
 impl Daemon {
     /// What an operator's words mean to the kernel.
     pub(super) fn targets(&self, asked: &Deny) -> Result<Vec<Target>, String> {
@@ -57,7 +60,10 @@ impl Daemon {
         if let Some(workload) = &workload {
             targets.iter().try_for_each(|target| self.confined(target, workload))?;
         }
-        let deep = |target: &&Target| self.seen.met_by(target).any(|sight| is_deep(sight.tgid));
+        // All that a target meets is in one cgroup; who of them lives tells how deep it lies.
+        let deep = |target: &&Target| {
+            self.seen.met_by(target).take(PROCESSES_MAX).any(|sight| is_deep(sight.tgid))
+        };
         match targets.iter().find(deep) {
             Some(target) => Err(format!(
                 "{target}: its cgroup lies too deep, an entry would not hold for those below it; name a --peer \
@@ -94,17 +100,7 @@ impl Daemon {
             Target::Program { .. } => false,
             Target::Peer { .. } | Target::TaskTree { .. } => return Ok(()),
         };
-        for sight in self.seen.met_by(target) {
-            let Subject { workload, program, .. } = &*sight.subject;
-            let is_login = workload.is_session() && (whole || is_shell(&program.path));
-            if let Some(what) = named(&program.path).or(is_login.then_some("a login session")) {
-                return Err(format!(
-                    "protected: it meets {what} ({} in {workload}); --force denies it all the same",
-                    program.path
-                ));
-            }
-        }
-        Ok(())
+        spared_of(self.seen.met_by(target), whole)
     }
 
     fn programs(&self, path: &str, workload: Option<&Workload>) -> Result<Vec<&Sight>, String> {
@@ -128,6 +124,48 @@ impl Daemon {
         let file = file.ok_or_else(|| {
             format!("{path} began before the daemon and ended; its file is not known")
         })?;
-        Ok(Target::Program { cgroup_id: sight.cgroup_id, file, path: path.into() })
+        // Of a script it is the interpreter, with all that it runs there.
+        let path = Arc::clone(&sight.subject.program.path);
+        Ok(Target::Program { cgroup_id: sight.cgroup_id, file, path })
+    }
+}
+
+/// Whether nobody among them is to be spared, where all of the cgroup is meant or the program alone.
+fn spared_of<'a>(met: impl Iterator<Item = &'a Sight>, whole: bool) -> Result<(), String> {
+    for sight in met {
+        let Subject { workload, program, .. } = &*sight.subject;
+        let is_login = workload.is_session() && (whole || is_shell(&program.path));
+        let paths = [Some(&*program.path), program.script_path()];
+        let what = paths.into_iter().flatten().find_map(named);
+        if let Some(what) = what.or(is_login.then_some("a login session")) {
+            return Err(format!(
+                "protected: it meets {what} ({program} in {workload}); --force denies it all the same"
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow_event::Program;
+
+    use super::*;
+
+    #[test]
+    fn logins_and_what_the_host_stands_on_are_spared_scripts_too() {
+        let met = |workload: &str, path: &str, script: Option<&str>, whole| {
+            let program = Program { path: path.into(), script: script.map(Into::into) };
+            let subject = Arc::new(Subject::new(Workload::new(workload), program));
+            let sight = Sight { subject, cgroup_id: 7, program_id: 1, tgid: 1, file: None };
+            spared_of([&sight].into_iter(), whole)
+        };
+        let session = "user-1000.slice/session.scope";
+        assert!(met("ssh.service", "/usr/sbin/sshd", None, true).is_err());
+        assert!(met("dnf.service", "/usr/bin/python3", Some("/usr/bin/dnf"), true).is_err());
+        assert!(met(session, "/usr/bin/bash", Some("/root/job.sh"), false).is_err());
+        assert!(met(session, "/usr/bin/curl", None, true).is_err());
+        assert!(met(session, "/usr/bin/curl", None, false).is_ok());
+        assert!(met("web.service", "/usr/bin/bash", None, true).is_ok());
     }
 }
