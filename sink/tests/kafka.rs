@@ -465,6 +465,8 @@ fn what_the_broker_refuses_for_now_is_sent_again_in_order() {
     let home = tempfile::tempdir().unwrap();
     let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     let (cluster, sink) = failing_once(home.path(), "again", error);
+    // As a broker does it refuses all that is on the way, in however many requests that is.
+    cluster.request_errors(RDKafkaApiKey::Produce, &[error; 3]);
     send(&sink, 10..60);
     let status = sink.wait(PATIENCE, |status| status.delivered >= 60);
     assert_eq!((status.delivered, status.waiting, status.rejected), (60, 0, 0), "{status:?}");
