@@ -70,8 +70,8 @@ impl Engine {
     }
 
     /// Whom to look at now: first what a denial could rest on and nobody judged yet, then what else was done
-    /// since the last look, and of that as much of each workload's as of another's. What is left waits
-    /// for the next look; who was judged goes behind it.
+    /// since the last look, and of that as much of each workload's as of another's. What is left of these waits
+    /// for the next look. Behind them is who was judged, and who has a signal and no deed.
     fn next_early(&self) -> Vec<(Arc<Subject>, BTreeSet<u32>)> {
         let urgent = self.urgent();
         let rank = |subject| rank(&urgent, subject);

@@ -65,7 +65,7 @@ pub(crate) struct Kernel {
     pub hooks: Hooks,
     list_sockets: Link,
     listing: Duration,
-    /// Listings that came to no end.
+    /// Listings that came to no end, or weren't begun because one had not.
     cut_short: AtomicU64,
     /// After such a one none is begun until then, in ns since boot: others wait for whoever lists.
     rests_until: AtomicU64,
@@ -165,7 +165,7 @@ impl Kernel {
         Ok(whole)
     }
 
-    /// Listings of sockets that came to no end since the start.
+    /// Listings of sockets that came to no end since the start, or weren't begun because one had not.
     pub fn cut_short(&self) -> u64 {
         self.cut_short.load(Ordering::Relaxed)
     }

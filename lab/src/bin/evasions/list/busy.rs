@@ -1,6 +1,6 @@
 //! Noise, and tables that are filled.
 
-use super::{Part, deny, probe, row, unit, whole};
+use super::{Part, deny, partly, probe, row, unit, whole};
 
 pub const BUSY: Part = Part {
     title: "Being busy, or loud",
@@ -37,7 +37,7 @@ pub const BUSY: Part = Part {
                 ),
             ],
         ),
-        row(
+        partly(
             "many decoys between two deeds, so that nothing adds up",
             &[
                 unit("detect", "surprise::trees::tests::a_flood_of_trees_ends_those_of_who_floods"),
@@ -46,10 +46,14 @@ pub const BUSY: Part = Part {
                     "said::episodes::tests::an_episode_ends_after_five_quiet_minutes_and_one_that_finds_no_room_ends_too",
                 ),
             ],
+            "who runs units of his own, below his service manager or in a container without an id, is as many \
+             workloads as he names",
         ),
-        row(
+        partly(
             "many new programs, so that the one that matters is looked at late",
             &[unit("detect", "tests::holding::noise_keeps_nobody_from_being_looked_at_early")],
+            "the same; and who has an early signal and no deed waits for the window's end where 64 were looked at \
+             before him",
         ),
         row(
             "many forks, so that a container's file passes for the host's by its path",
