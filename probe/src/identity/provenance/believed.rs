@@ -32,10 +32,21 @@ impl Stamp {
         }
     }
 
-    /// Nanoseconds of the wall clock at which it last changed.
-    pub fn changed_ns(&self) -> i128 {
-        self.changed_ns
+    /// Whether a change after `at_ns` (of [`now_ns`]) is sure to have another stamp: what changed
+    /// less than a moment before may change once more under the same time.
+    pub fn is_settled(&self, at_ns: i128) -> bool {
+        const MOMENT_NS: i128 = 100_000_000;
+        self.changed_ns + MOMENT_NS <= at_ns
     }
+}
+
+/// Nanoseconds of the clock that the kernel stamps files with (`ktime_get_coarse_real_ts64`), which
+/// a late tick holds back, and `CLOCK_REALTIME` doesn't tell of.
+pub fn now_ns() -> i128 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes a `timespec` that is ours. It fails for no clock that there is.
+    unsafe { libc::clock_gettime(libc::CLOCK_REALTIME_COARSE, &raw mut now) };
+    i128::from(now.tv_sec) * 1_000_000_000 + i128::from(now.tv_nsec)
 }
 
 /// A directory whose content only its believed owner can have put there.

@@ -14,7 +14,7 @@ use hedgerow_hostfile::dpkg::{self, Diversions, Md5, Package, Packages};
 
 use super::{
     Sources,
-    believed::{Directory, Stamp},
+    believed::{Directory, Stamp, now_ns},
     links::Links,
     lists::Lists,
 };
@@ -139,6 +139,7 @@ struct Stamps {
 #[derive(Debug, Clone)]
 struct Known {
     number: Number,
+    /// `None`, too, where it tells nothing: the files had just changed.
     stamp: Option<Stamp>,
 }
 
@@ -147,7 +148,7 @@ struct Known {
 pub struct Loader {
     sources: Sources,
     stamps: Stamps,
-    /// When it was last read, on the clock that files are stamped with.
+    /// When it was last read, by [`now_ns`].
     read_ns: i128,
     known: HashMap<String, Known>,
     next: Number,
@@ -198,14 +199,12 @@ impl Loader {
         }
     }
 
-    /// Whether the database may differ from what was read. What changed less than a moment before
-    /// it was read may have changed once more under the same time.
+    /// Whether the database may differ from what was read.
     pub fn is_stale(&self) -> bool {
-        const MOMENT_NS: i128 = 100_000_000;
         let Ok(root) = self.root() else { return false };
         let stamps = self.look(&root);
-        let all = [stamps.diversions].into_iter().chain(stamps.rest).flatten();
-        stamps != self.stamps || all.map(|s| s.changed_ns()).any(|at| at + MOMENT_NS > self.read_ns)
+        let mut all = [stamps.diversions].into_iter().chain(stamps.rest).flatten();
+        stamps != self.stamps || all.any(|stamp| !stamp.is_settled(self.read_ns))
     }
 
     /// The database as it is; `old` is what this returned last.
@@ -273,9 +272,10 @@ impl Loader {
             let files = [".md5sums", ".list"].map(|end| format!("{stem}{end}"));
             let mut files = files.iter().filter(|name| names.contains(*name));
             let stamp = files.clone().next().and_then(|name| info.stamp_of(name));
+            let settled = stamp.filter(|stamp| stamp.is_settled(self.read_ns));
             let before = self.known.get(stem).filter(|before| before.stamp == stamp);
             let number = before.map_or(self.next, |before| before.number);
-            known.insert(stem.clone(), Known { number, stamp });
+            known.insert(stem.clone(), Known { number, stamp: settled });
             reading.database.stems.insert(stem.clone(), number);
             if before.is_some() {
                 reading.kept.insert(number);
@@ -445,9 +445,4 @@ fn control(directory: &Directory) -> Option<Package> {
         source_version: None,
         conffiles: Vec::new(),
     })
-}
-
-fn now_ns() -> i128 {
-    let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    i128::try_from(since.as_nanos()).unwrap_or(i128::MAX)
 }

@@ -15,7 +15,7 @@ use sha2::Digest as _;
 
 use hedgerow_event::version;
 
-use super::believed::{Directory, Stamp};
+use super::believed::{Directory, Stamp, now_ns};
 
 /// Files below `/var/lib/apt/lists`.
 const NAMES_MAX: usize = 4096;
@@ -44,13 +44,16 @@ pub struct Lists {
     any: bool,
     /// A list could not be read, or not all of it: what it holds is not known.
     partly: bool,
+    /// Of the directory; `None`, too, where it tells nothing: it had just changed.
     pub stamp: Option<Stamp>,
 }
 
 impl Lists {
     /// Reads the lists of a directory.
     pub fn read(directory: &Directory, hasher: &impl BuildHasher) -> Self {
-        let mut lists = Self { stamp: directory.stamp(), ..Self::default() };
+        let now = now_ns();
+        let stamp = directory.stamp().filter(|stamp| stamp.is_settled(now));
+        let mut lists = Self { stamp, ..Self::default() };
         let Ok(names) = directory.names(NAMES_MAX) else {
             lists.partly = true;
             return lists;

@@ -220,6 +220,19 @@ fn a_running_upgrade_makes_no_strangers() {
 }
 
 #[test]
+fn what_changes_again_within_the_same_time_is_read_again() {
+    let host = Made::new();
+    host.dpkg("status", &status("tool", "installed", ""));
+    // Written in place: the same inode and size, and where the clock of files stood, the same time.
+    for version in 10..40 {
+        let content = format!("version {version}");
+        host.dpkg("info/tool.md5sums", &format!("{}  usr/bin/tool\n", hex(&content)));
+        host.ownership.renew();
+        assert_eq!(host.of("/usr/bin/tool", &content), Provenance::Package, "{content}");
+    }
+}
+
+#[test]
 fn scripts_of_the_database_are_those_that_root_put_there() {
     let host = Made::new();
     host.dpkg("status", &status("tool", "installed", ""));
