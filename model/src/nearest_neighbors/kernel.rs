@@ -1,4 +1,7 @@
-//! Squared distances from one row to many reference rows, sixteen at a time.
+//! Squared distances from rows to many reference rows, sixteen at a time.
+
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::*;
 
 /// References of a panel: a vector register of AVX-512, four of SSE.
 pub(super) const PANEL: usize = 16;
@@ -12,51 +15,129 @@ pub(super) const LARGEST: f32 = 1e15;
 /// Each reference's sum runs over the columns in order, whatever the vector width, so all
 /// instruction sets give the same bits.
 pub(super) fn nearest(row: &[f32], panels: &[f32], n_references: usize) -> (usize, f32) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            // SAFETY: the processor has the feature.
-            return unsafe { nearest_avx512(row, panels, n_references) };
-        }
-        if is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor has the feature.
-            return unsafe { nearest_avx2(row, panels, n_references) };
-        }
-    }
-    nearest_portable(row, panels, n_references)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn nearest_avx512(row: &[f32], panels: &[f32], n_references: usize) -> (usize, f32) {
-    nearest_portable(row, panels, n_references)
-}
-
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn nearest_avx2(row: &[f32], panels: &[f32], n_references: usize) -> (usize, f32) {
-    nearest_portable(row, panels, n_references)
-}
-
-#[inline(always)]
-fn nearest_portable(row: &[f32], panels: &[f32], n_references: usize) -> (usize, f32) {
     let mut best = (0, f32::INFINITY);
     for (panel, values) in panels.chunks_exact(row.len() * PANEL).enumerate() {
-        let mut squares = [0.0_f32; PANEL];
-        for (&value, references) in row.iter().zip(values.chunks_exact(PANEL)) {
-            for (square, &reference) in squares.iter_mut().zip(references) {
-                let gap = value - reference;
-                *square += gap * gap;
-            }
+        let mut squares = Plain::zero();
+        for (&value, references) in row.iter().zip(values.as_chunks().0) {
+            squares = squares.add_gaps(Plain::splat(value), references);
         }
         let used = (n_references - panel * PANEL).min(PANEL);
-        for (lane, &square) in squares[..used].iter().enumerate() {
+        for (lane, &square) in squares.0[..used].iter().enumerate() {
             if square < best.1 {
                 best = (panel * PANEL + lane, square);
             }
         }
     }
     best
+}
+
+/// A panel's worth of values in registers. All but [`Plain`] may be used only where the processor has
+/// the instructions, and from functions that are compiled for them.
+trait Lanes: Copy {
+    fn zero() -> Self;
+    fn splat(value: f32) -> Self;
+    /// Adds the squares of the gaps between a row's value and a panel's.
+    fn add_gaps(self, value: Self, references: &[f32; PANEL]) -> Self;
+    fn values(self) -> [f32; PANEL];
+}
+
+#[derive(Clone, Copy)]
+struct Plain([f32; PANEL]);
+
+impl Lanes for Plain {
+    #[inline(always)]
+    fn zero() -> Self {
+        Self([0.0; PANEL])
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Self([value; PANEL])
+    }
+
+    #[inline(always)]
+    fn add_gaps(self, value: Self, references: &[f32; PANEL]) -> Self {
+        Self(std::array::from_fn(|lane| {
+            let gap = value.0[lane] - references[lane];
+            self.0[lane] + gap * gap
+        }))
+    }
+
+    #[inline(always)]
+    fn values(self) -> [f32; PANEL] {
+        self.0
+    }
+}
+
+// Written out, since the compiler makes sixteen single sums of the plain one.
+#[cfg(target_arch = "x86_64")]
+impl Lanes for __m512 {
+    #[inline(always)]
+    fn zero() -> Self {
+        // SAFETY: the trait asks for a processor that has AVX-512F.
+        unsafe { _mm512_setzero_ps() }
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        // SAFETY: as above.
+        unsafe { _mm512_set1_ps(value) }
+    }
+
+    #[inline(always)]
+    fn add_gaps(self, value: Self, references: &[f32; PANEL]) -> Self {
+        // SAFETY: as above; sixteen values are read, wherever they lie.
+        unsafe {
+            let gap = _mm512_sub_ps(value, _mm512_loadu_ps(references.as_ptr()));
+            _mm512_add_ps(self, _mm512_mul_ps(gap, gap))
+        }
+    }
+
+    #[inline(always)]
+    fn values(self) -> [f32; PANEL] {
+        let mut values = [0.0; PANEL];
+        // SAFETY: as above; sixteen values are written.
+        unsafe { _mm512_storeu_ps(values.as_mut_ptr(), self) };
+        values
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Lanes for [__m256; 2] {
+    #[inline(always)]
+    fn zero() -> Self {
+        // SAFETY: the trait asks for a processor that has AVX2.
+        unsafe { [_mm256_setzero_ps(); 2] }
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        // SAFETY: as above.
+        unsafe { [_mm256_set1_ps(value); 2] }
+    }
+
+    #[inline(always)]
+    fn add_gaps(self, value: Self, references: &[f32; PANEL]) -> Self {
+        let (halves, _) = references.as_chunks::<8>();
+        let add = |half: usize| {
+            // SAFETY: as above; eight values are read, wherever they lie.
+            unsafe {
+                let gap = _mm256_sub_ps(value[half], _mm256_loadu_ps(halves[half].as_ptr()));
+                _mm256_add_ps(self[half], _mm256_mul_ps(gap, gap))
+            }
+        };
+        [add(0), add(1)]
+    }
+
+    #[inline(always)]
+    fn values(self) -> [f32; PANEL] {
+        let mut values = [0.0; PANEL];
+        for (half, values) in values.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+            // SAFETY: as above; eight values are written.
+            unsafe { _mm256_storeu_ps(values.as_mut_ptr(), self[half]) };
+        }
+        values
+    }
 }
 
 /// Panels that are measured side by side: the sums of one alone wait for each other.
@@ -101,7 +182,7 @@ pub(super) fn nearest_of_each(
             return unsafe { nearest_of_each_avx2(rows, n_columns, draws, n_references, out) };
         }
     }
-    nearest_of_each_portable(rows, n_columns, draws, n_references, out);
+    nearest_of_each_by::<Plain>(rows, n_columns, draws, n_references, out);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -113,7 +194,7 @@ fn nearest_of_each_avx512(
     n_references: usize,
     out: &mut [f32],
 ) {
-    nearest_of_each_portable(rows, n_columns, draws, n_references, out);
+    nearest_of_each_by::<__m512>(rows, n_columns, draws, n_references, out);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -125,63 +206,65 @@ fn nearest_of_each_avx2(
     n_references: usize,
     out: &mut [f32],
 ) {
-    nearest_of_each_portable(rows, n_columns, draws, n_references, out);
+    nearest_of_each_by::<[__m256; 2]>(rows, n_columns, draws, n_references, out);
 }
 
 #[inline(always)]
-fn nearest_of_each_portable(
+fn nearest_of_each_by<L: Lanes>(
     rows: &[f32],
     n_columns: usize,
     (draws, flat): (&[f32], &[u64]),
     n_references: usize,
     out: &mut [f32],
 ) {
-    let panel_len = n_columns * PANEL;
+    // A panel's references of each column.
+    let (draws, _) = draws.as_chunks::<PANEL>();
     let panels_each = n_references.div_ceil(PANEL);
-    let n_draws = draws.len() / (panel_len * panels_each);
+    let n_draws = draws.len() / (n_columns * panels_each);
     // References of a draw's last panel.
     let last = n_references - (panels_each - 1) * PANEL;
     out.fill(f32::INFINITY);
-    for (group, panels) in draws.chunks(panel_len * ABREAST).enumerate() {
+    for (group, panels) in draws.chunks(n_columns * ABREAST).enumerate() {
         let flat = flat.get(group).copied().unwrap_or(0);
         for (row, least) in rows.chunks_exact(n_columns).zip(out.chunks_exact_mut(n_draws)) {
-            let mut squares = [[0.0_f32; PANEL]; ABREAST];
-            let n_panels = panels.len() / panel_len;
+            let mut squares = [L::zero(); ABREAST];
+            let n_panels = panels.len() / n_columns;
             if n_panels == ABREAST {
-                for (column, &value) in row.iter().enumerate() {
+                let (first, rest) = panels.split_at(n_columns);
+                let (second, rest) = rest.split_at(n_columns);
+                let (third, fourth) = rest.split_at(n_columns);
+                let columns = first.iter().zip(second).zip(third.iter().zip(fourth));
+                for (column, (&value, ((a, b), (c, d)))) in row.iter().zip(columns).enumerate() {
                     let is_flat = column < 64 && flat >> column & 1 == 1;
-                    if is_flat && value == panels[column * PANEL] {
+                    if is_flat && value == a[0] {
                         continue;
                     }
-                    for (number, square) in squares.iter_mut().enumerate() {
-                        let start = number * panel_len + column * PANEL;
-                        add_gaps(square, value, &panels[start..start + PANEL]);
-                    }
+                    let value = L::splat(value);
+                    let [s0, s1, s2, s3] = squares;
+                    squares = [
+                        s0.add_gaps(value, a),
+                        s1.add_gaps(value, b),
+                        s2.add_gaps(value, c),
+                        s3.add_gaps(value, d),
+                    ];
                 }
             } else {
-                for (panel, square) in panels.chunks_exact(panel_len).zip(&mut squares) {
-                    for (&value, references) in row.iter().zip(panel.chunks_exact(PANEL)) {
-                        add_gaps(square, value, references);
+                for (panel, square) in panels.chunks_exact(n_columns).zip(&mut squares) {
+                    for (&value, references) in row.iter().zip(panel) {
+                        *square = square.add_gaps(L::splat(value), references);
                     }
                 }
             }
-            for (number, mut square) in squares.into_iter().enumerate().take(n_panels) {
+            for (number, square) in squares.into_iter().enumerate().take(n_panels) {
                 let panel = group * ABREAST + number;
                 let (draw, of_draw) = (panel / panels_each, panel % panels_each);
+                let mut square = square.values();
                 if of_draw + 1 == panels_each && last < PANEL {
                     square[last..].fill(f32::INFINITY);
                 }
                 least[draw] = least[draw].min(smallest(square));
             }
         }
-    }
-}
-
-#[inline(always)]
-fn add_gaps(squares: &mut [f32; PANEL], value: f32, references: &[f32]) {
-    for (square, &reference) in squares.iter_mut().zip(references) {
-        let gap = value - reference;
-        *square += gap * gap;
     }
 }
 
@@ -232,7 +315,7 @@ mod tests {
                 .map(|(_, square)| square)
                 .collect();
             let mut together = vec![0.0; 3 * n_draws];
-            for nearest in [nearest_of_each, nearest_of_each_portable] {
+            for nearest in [nearest_of_each, nearest_of_each_by::<Plain>] {
                 nearest(&rows, n_columns, (&draws, &flat), n_references, &mut together);
                 assert_eq!(together, one_by_one, "{n_columns} {n_references} {n_draws}");
             }
