@@ -153,6 +153,8 @@ pub enum Command {
         Examples:\n  trivy rootfs / --format json > report.json && hedgerow exposure --report report.json\n  \
         hedgerow exposure --report grype.json --since 7d --json | jq '.rows[] | select(.verdict == \
         \"in_use\")'\n  \
+        hedgerow exposure --report r.json --json | jq '.rows[] | select(.listens and .talked) | \
+        .talked.peers'\n  \
         hedgerow exposure --report r.json --root /srv/app --workload app.service\n  \
         hedgerow exposure --report r.json --format openvex --by 'Carol Reed' --until 2027-01-31 \
         --assert CVE-2026-1=vulnerable_code_not_in_execute_path"

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_lab::{Daemon, Line};
+use hedgerow_lab::{Daemon, Lab, Line, Site, User};
 use serde_json::{Value, json};
 
 const HEDGEROW: &str = env!("CARGO_BIN_EXE_hedgerow");
@@ -33,11 +33,14 @@ struct Stays(Child);
 impl Stays {
     /// Once it has said that it stays.
     fn start(program: &Path, arguments: &[&str]) -> Self {
-        let mut command = Command::new(program);
-        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        Self::begin(Command::new(program).args(arguments))
+    }
+
+    fn begin(command: &mut Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "\n", "{} ended", program.display());
+        assert_eq!(line, "\n", "{command:?} ended");
         Self(child)
     }
 }
@@ -204,11 +207,8 @@ fn every_verdict_on_twelve_packages_is_right() {
     run(Command::new(&mapper).args(both));
     let _old = Stays::start(&mapper, &["stay", &home.file("usr/lib/restart.so")]);
     home.install("restart", "1.0-2", "restart-source", "lib.so", "usr/lib/restart.so");
-    let text = format!(
-        "import sys; sys.path.insert(0, '{}'); import hedgerow_read",
-        home.file("usr/share/read")
-    );
-    run(Command::new("python3").args(["-B", "-c", &text]));
+    let lab = Lab::up().unwrap();
+    let _reads = reads_and_listens(&home, &lab);
     // Who only looks at program text doesn't run it.
     run(Command::new("grep").arg("used").arg(home.file("usr/share/read/hedgerow_read.py")));
     close(&daemon);
@@ -240,10 +240,34 @@ fn every_verdict_on_twelve_packages_is_right() {
     assert!(whose("CVE-mapped-a").ends_with("/mapper"), "{}", whose("CVE-mapped-a"));
     assert!(whose("CVE-read").contains("python3"), "{}", whose("CVE-read"));
     assert_eq!(by_id["CVE-restart"]["installed"], "1.0-2");
-    // Who can be reached comes first.
-    assert_eq!(rows[0]["vulnerability"]["id"], "CVE-ran-listening");
-    assert_eq!(rows[0]["listens"], true);
+    // Who can be reached comes first, and before him who was.
+    let first = |at: usize| (&rows[at]["vulnerability"]["id"], &rows[at]["listens"]);
+    assert_eq!(first(0), (&json!("CVE-read"), &json!(true)), "{:#}", rows[0]);
+    assert_eq!(first(1), (&json!("CVE-ran-listening"), &json!(true)), "{:#}", rows[1]);
+    let called = Site::Clients.ipv4().to_string();
+    assert_eq!(rows[0]["talked"]["peers"], json!([called]));
+    assert_eq!(rows[1]["talked"], Value::Null);
     statements(&home, &reports);
+}
+
+/// A module is read by an interpreter that listens, and is called from another place.
+fn reads_and_listens(home: &Home, lab: &Lab) -> Stays {
+    let text = format!(
+        "import sys; sys.path.insert(0, '{}'); import hedgerow_read, socket, time\n\
+         s = socket.socket(); s.bind(('0.0.0.0', 4096)); s.listen(); print(flush=True)\n\
+         s.accept()[0].close(); time.sleep(600)",
+        home.file("usr/share/read")
+    );
+    let command = |site, text: &str| {
+        let mut command = lab.command(site, "read", &User::ROOT, "python3").unwrap();
+        command.args(["-B", "-c", text]);
+        command
+    };
+    let listens = Stays::begin(&mut command(Site::Service, &text));
+    let address = Site::Service.ipv4();
+    let call = format!("import socket; socket.create_connection(('{address}', 4096), 30).recv(1)");
+    run(&mut command(Site::Clients, &call));
+    listens
 }
 
 /// OpenVEX says no more than was seen, but for what somebody asserts.

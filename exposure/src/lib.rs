@@ -9,6 +9,7 @@ mod order;
 pub mod packages;
 pub mod record;
 pub mod report;
+pub mod touched;
 pub mod verdict;
 pub mod vex;
 

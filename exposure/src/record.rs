@@ -1,9 +1,9 @@
 //! What was used, and when it was watched: the table that the daemon keeps and writes, and that the
 //! command reads. Pure.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
-use hedgerow_event::{Use, gate};
+use hedgerow_event::{Subject, Use, gate};
 use serde::{Deserialize, Serialize};
 
 /// Name of the file in the state directory.
@@ -27,6 +27,10 @@ const ENTRY_BYTES: usize = 336;
 const USER_BYTES: usize = 32;
 /// Programs named with a file; the rest is a number.
 pub const BY_MAX: usize = 8;
+/// Peers named with a program, the latest; a new one takes the place of the one that was heard longest ago.
+pub const PEERS_MAX: usize = 8;
+/// The most that a program's peers take.
+const TALK_BYTES: usize = 512;
 /// Times of watching, and gaps. Full: the oldest two become one, which is longer.
 pub const SPANS_MAX: usize = 256;
 
@@ -34,11 +38,18 @@ pub const SPANS_MAX: usize = 256;
 pub const BEFORE: &str = "(before the start)";
 
 /// A program in a workload.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct User {
     pub workload: String,
     pub program: String,
+}
+
+impl User {
+    pub fn of(subject: &Subject) -> Self {
+        let Subject { workload, program } = subject;
+        Self { workload: workload.as_str().into(), program: program.to_string() }
+    }
 }
 
 /// What names a file.
@@ -61,6 +72,20 @@ pub struct Entry {
     /// By whom and how; indices into [`Record::users`].
     pub by: Vec<(u32, Use)>,
     /// Times that it was used by one for whom there was no room.
+    pub more: u64,
+    pub first_ns: i64,
+    pub last_ns: i64,
+}
+
+/// Who talked to a program: began a flow to it from another host, as the kernel saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Talk {
+    /// Index into [`Record::users`].
+    pub user: u32,
+    /// Heard longest ago first. An address of a datagram may be forged.
+    pub peers: Vec<IpAddr>,
+    /// Times that one made room for another.
     pub more: u64,
     pub first_ns: i64,
     pub last_ns: i64,
@@ -90,6 +115,11 @@ pub struct Record {
     pub too_long: u64,
     pub users: Vec<User>,
     pub files: Vec<Entry>,
+    #[serde(default)]
+    pub talked: Vec<Talk>,
+    /// Times that somebody talked to a program for which there was no room.
+    #[serde(default)]
+    pub talks_refused: u64,
 }
 
 impl Record {
@@ -106,6 +136,9 @@ impl Record {
         let unknown = |entry: &Entry| entry.by.iter().any(|(user, _)| *user as usize >= users);
         if record.files.iter().any(unknown) {
             return Err("a file has a user that it doesn't name".into());
+        }
+        if record.talked.iter().any(|talk| talk.user as usize >= users) {
+            return Err("somebody talked to a user that it doesn't name".into());
         }
         Ok(record)
     }
@@ -136,6 +169,7 @@ pub struct Table {
     bytes: usize,
     files: HashMap<Key, usize>,
     users: HashMap<User, u32>,
+    talked: HashMap<u32, usize>,
 }
 
 impl Table {
@@ -154,10 +188,22 @@ impl Table {
         let fitting = record.files.iter().take(FILES_MAX).take_while(fits).count();
         record.refused += (record.files.len() - fitting) as u64;
         record.files.truncate(fitting);
+        let talks = record.talked.len().min((BYTES_MAX - bytes.min(BYTES_MAX)) / TALK_BYTES);
+        record.talks_refused += (record.talked.len() - talks) as u64;
+        record.talked.truncate(talks);
+        record.talked.iter_mut().for_each(|talk| talk.peers.truncate(PEERS_MAX));
+        bytes += talks * TALK_BYTES;
         push(&mut record.watched, Span { from_ns: now_ns, to_ns: now_ns });
         let files = record.files.iter().enumerate().map(|(at, one)| (one.key.clone(), at));
         let users = record.users.iter().zip(0..).map(|(user, at)| (user.clone(), at));
-        Self { files: files.collect(), users: users.collect(), bytes, record }
+        let talked = record.talked.iter().enumerate().map(|(at, talk)| (talk.user, at));
+        Self {
+            files: files.collect(),
+            users: users.collect(),
+            talked: talked.collect(),
+            bytes,
+            record,
+        }
     }
 
     /// Notes a use.
@@ -189,6 +235,45 @@ impl Table {
             Some(user) if entry.by.len() < BY_MAX => entry.by.push((user, how)),
             _ => entry.more += 1,
         }
+    }
+
+    /// Notes that somebody talked to a program.
+    pub fn talked(&mut self, user: User, peer: IpAddr, now_ns: i64) {
+        let Some(at) = self.talk(user, now_ns) else {
+            self.talks_refused(1);
+            return;
+        };
+        let talk = &mut self.record.talked[at];
+        talk.last_ns = talk.last_ns.max(now_ns);
+        match talk.peers.iter().position(|known| *known == peer) {
+            Some(known) => drop(talk.peers.remove(known)),
+            None if talk.peers.len() >= PEERS_MAX => {
+                talk.peers.remove(0);
+                talk.more += 1;
+            }
+            None => {}
+        }
+        talk.peers.push(peer);
+    }
+
+    /// Notes that somebody talked, and nobody knows any more to whom.
+    pub fn talks_refused(&mut self, times: u64) {
+        self.record.talks_refused += times;
+    }
+
+    fn talk(&mut self, user: User, now_ns: i64) -> Option<usize> {
+        let user = self.user(user)?;
+        if let Some(at) = self.talked.get(&user) {
+            return Some(*at);
+        }
+        if !self.takes(TALK_BYTES) {
+            return None;
+        }
+        let at = self.record.talked.len();
+        let (first_ns, last_ns) = (now_ns, now_ns);
+        self.record.talked.push(Talk { user, peers: Vec::new(), more: 0, first_ns, last_ns });
+        self.talked.insert(user, at);
+        Some(at)
     }
 
     fn user(&mut self, user: User) -> Option<u32> {
@@ -339,6 +424,38 @@ mod tests {
         }
         table.record.files[0].more = u64::MAX;
         assert!(table.write().unwrap().len() - before <= table.bytes);
+    }
+
+    #[test]
+    fn the_latest_peers_of_a_program_are_kept_over_a_restart_and_all_others_counted() {
+        let peer = |last: u16| IpAddr::from([0xfd00, 1, 2, 3, 4, 5, 0xffff, 0xf000 + last]);
+        let mut table = Table::begin(Record::default(), 0);
+        table.used(key("/a"), Use::Ran, user("/a"), 1);
+        let before = table.write().unwrap().len();
+        for last in 0..10 {
+            table.talked(user("/a"), peer(last), i64::MIN);
+        }
+        table.talked(user("/a"), peer(2), i64::MIN);
+        table.record.talked[0].more = u64::MAX;
+        table.record.talked[0].user = USERS_MAX as u32 - 1;
+        assert!(table.write().unwrap().len() - before <= TALK_BYTES);
+        table.record.talked[0].more = 2;
+        table.record.talked[0].user = 0;
+        let mut table = Table::begin(Record::parse(&table.write().unwrap()).unwrap(), 2);
+        table.talked(user("/a"), peer(10), 5);
+        let talk = &table.record.talked[0];
+        assert_eq!((talk.more, talk.first_ns, talk.last_ns), (3, i64::MIN, 5));
+        assert_eq!(talk.peers, [4, 5, 6, 7, 8, 9, 2, 10].map(peer));
+        table.bytes = BYTES_MAX;
+        table.talked(user("/b"), peer(1), 6);
+        assert_eq!((table.record.talked.len(), table.record.talks_refused), (1, 1));
+        let text = String::from_utf8(table.write().unwrap()).unwrap();
+        let foreign = text.replace("\"talked\":[{\"user\":0", "\"talked\":[{\"user\":7");
+        assert!(Record::parse(foreign.as_bytes()).is_err());
+        // As a daemon wrote it that told nothing of this.
+        let (old, _) = text.split_once(",\"talked\"").unwrap();
+        let old = Record::parse(format!("{old}}}").as_bytes()).unwrap();
+        assert_eq!((old.talked.len(), old.talks_refused, old.files.len()), (0, 0, 1));
     }
 
     #[test]

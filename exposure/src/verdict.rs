@@ -1,18 +1,23 @@
 //! What is said of each vulnerability. Pure: time is an argument.
 
+mod users;
+
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
 };
 
 use hedgerow_event::Use;
 use serde::Serialize;
 
+use self::users::Talks;
 use crate::{
     Live, Place,
     packages::{Databases, Files, Package},
     record::{BEFORE, Entry, PATH_BYTES_MAX, Record, Span, User},
     report::{Severity, Vulnerability},
+    touched::{Touch, Touched},
 };
 
 /// Users and processes that a row names; the rest is a number.
@@ -74,6 +79,17 @@ pub struct Seen {
     pub program: String,
 }
 
+/// Other hosts that talked to those who use a package.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Talked {
+    /// Who was heard last of each program.
+    pub peers: Vec<IpAddr>,
+    /// Times that one was heard who is named no longer.
+    pub more: u64,
+    pub first_ns: i64,
+    pub last_ns: i64,
+}
+
 /// One vulnerability in one installed package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Row {
@@ -89,12 +105,18 @@ pub struct Row {
     pub more: u64,
     pub first_ns: Option<i64>,
     pub last_ns: Option<i64>,
-    /// Processes that use it at the moment.
+    /// Processes that have a file of it mapped at the moment.
     pub live: Vec<Live>,
-    /// One of them listens.
+    /// Processes that run an interpreter at the moment which was seen reading it.
+    pub readers: Vec<Live>,
+    /// One of these listens.
     pub listens: bool,
-    /// Findings about a program that was seen using it.
-    pub findings: u64,
+    /// Who talked to the programs that used it, where somebody did.
+    pub talked: Option<Talked>,
+    /// Findings about the programs that used it, newest first.
+    pub findings: Vec<Touch>,
+    /// Findings that are not named in `findings`.
+    pub findings_more: u64,
 }
 
 /// What all verdicts rest on.
@@ -106,8 +128,7 @@ pub struct Evidence<'a> {
     pub live: &'a [Live],
     /// Only this workload's uses.
     pub workload: Option<&'a str>,
-    /// Findings by the program that they are about.
-    pub findings: &'a BTreeMap<String, u64>,
+    pub touched: &'a Touched,
 }
 
 impl Evidence<'_> {
@@ -128,13 +149,14 @@ impl Evidence<'_> {
     }
 }
 
-/// What was used, by path.
+/// What was used, by path, and who was talked to.
 struct Index<'a> {
     by_path: BTreeMap<String, Vec<&'a Entry>>,
+    talks: Talks<'a>,
 }
 
 impl<'a> Index<'a> {
-    fn new(record: &'a Record) -> Self {
+    fn new(record: &'a Record, since_ns: i64) -> Self {
         let mut by_path: BTreeMap<String, Vec<&Entry>> = BTreeMap::new();
         for entry in &record.files {
             let path = &entry.key.path;
@@ -143,7 +165,7 @@ impl<'a> Index<'a> {
                 by_path.entry(source).or_default().push(entry);
             }
         }
-        Self { by_path }
+        Self { by_path, talks: users::talks(record, since_ns) }
     }
 
     /// Entries of a package's files, whose paths have `prefix` in front.
@@ -175,7 +197,7 @@ pub fn judge(
     databases: &mut Databases,
     evidence: &Evidence<'_>,
 ) -> Vec<Row> {
-    let index = Index::new(evidence.record);
+    let index = Index::new(evidence.record, evidence.since_ns);
     let mut rows = Vec::new();
     for vulnerability in vulnerabilities {
         match databases.find(vulnerability) {
@@ -190,14 +212,19 @@ pub fn judge(
     rows
 }
 
-/// By what matters: verdict, who can be reached from outside, severity.
-fn key(row: &Row) -> (u8, bool, Reverse<Severity>, bool, &str, &Option<String>) {
+/// By what matters: verdict, who can be reached from outside and is, severity.
+fn key(row: &Row) -> (u8, u8, Reverse<Severity>, bool, &str, &Option<String>) {
     let rank = match row.verdict {
         Verdict::InUse | Verdict::Restart => 0,
         verdict => verdict as u8,
     };
+    let reach = match (row.listens, &row.talked) {
+        (true, Some(_)) => 0,
+        (true, None) => 1,
+        (false, _) => 2,
+    };
     let of = &row.vulnerability;
-    (rank, !row.listens, Reverse(of.severity), row.findings == 0, &of.id, &row.package)
+    (rank, reach, Reverse(of.severity), row.findings.is_empty(), &of.id, &row.package)
 }
 
 fn empty(vulnerability: &Vulnerability, verdict: Verdict, why: String) -> Row {
@@ -212,8 +239,11 @@ fn empty(vulnerability: &Vulnerability, verdict: Verdict, why: String) -> Row {
         first_ns: None,
         last_ns: None,
         live: Vec::new(),
+        readers: Vec::new(),
         listens: false,
-        findings: 0,
+        talked: None,
+        findings: Vec::new(),
+        findings_more: 0,
     }
 }
 
@@ -234,19 +264,20 @@ fn row(
     };
     let old = look_at_live(&mut row, files, databases, evidence);
     let fixed = package.has_fix(&vulnerability.fixed);
-    if fixed && old {
-        row.verdict = Verdict::Restart;
-        row.why = "fixed on disk; a process has what was there before".into();
-        return row;
-    }
-    if fixed {
+    if fixed && !old {
         row.live.clear();
         row.listens = false;
         row.verdict = Verdict::Fixed;
         row.why = "the installed version has the fix, and no process has another file".into();
         return row;
     }
-    look_at_record(&mut row, files, databases, index, evidence);
+    let seen = look_at_record(&mut row, files, databases, index, evidence);
+    users::look_at(&mut row, &seen, &index.talks, evidence);
+    if fixed {
+        row.verdict = Verdict::Restart;
+        row.why = "fixed on disk; a process has what was there before".into();
+        return row;
+    }
     (row.verdict, row.why) = said(&row, evidence);
     if row.verdict == Verdict::NotSeen && may_be_too_long(files, databases, evidence) {
         row.verdict = Verdict::Unknown;
@@ -304,14 +335,14 @@ fn look_at_live(
     old
 }
 
-/// Adds what was recorded.
+/// Adds what was recorded, of which a row names some.
 fn look_at_record(
     row: &mut Row,
     files: &Files,
     databases: &Databases,
     index: &Index<'_>,
     evidence: &Evidence<'_>,
-) {
+) -> BTreeSet<Seen> {
     let root = databases.tree().root().to_string_lossy();
     let prefix = root.trim_end_matches('/');
     let users = &evidence.record.users;
@@ -343,10 +374,9 @@ fn look_at_record(
         }
         seen.extend(named);
     }
-    let programs: BTreeSet<&String> = seen.iter().map(|one| &one.program).collect();
-    row.findings = programs.into_iter().filter_map(|one| evidence.findings.get(one)).sum();
     row.more += seen.len().saturating_sub(NAMED_MAX) as u64;
-    row.seen = seen.into_iter().take(NAMED_MAX).collect();
+    row.seen = seen.iter().take(NAMED_MAX).cloned().collect();
+    seen
 }
 
 /// Whether a use that was not recorded for the length of its path may be one of these files.
@@ -409,7 +439,8 @@ fn said(row: &Row, evidence: &Evidence<'_>) -> (Verdict, String) {
                 "it was used by programs that have no room in the table".into(),
             );
         }
-        return (Verdict::InUse, format!("it {}", words.join(", ")));
+        let listens = if row.listens { "; such a one listens now" } else { "" };
+        return (Verdict::InUse, format!("it {}{listens}", words.join(", ")));
     }
     if evidence.watched().is_empty() {
         return (Verdict::Unknown, "nothing was watched in that time".into());

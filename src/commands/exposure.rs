@@ -2,7 +2,7 @@
 //! file, what runs right now from `/proc`; the join is the crate's.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io::{ErrorKind, Read},
     os::unix::fs::MetadataExt,
@@ -16,6 +16,7 @@ use hedgerow_exposure::{
     packages::{Databases, Tree},
     record::{FILE, FILE_BYTES_MAX, Record, Span},
     report::{self, Vulnerability},
+    touched::Touched,
     verdict::{self, Evidence, Row, Seen},
     vex::{self, Assertion, JUSTIFICATIONS},
 };
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// Of the JSON form.
-const SCHEMA: u32 = 1;
+const SCHEMA: u32 = 2;
 /// Reports of one question.
 const REPORTS_MAX: usize = 64;
 /// Of what one process has mapped.
@@ -52,7 +53,7 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
     let failed = || format!("--root {}", arguments.root.display());
     let tree = Tree::new(&arguments.root).with_context(failed).map_err(Failure::file)?;
     let live = live(tree.id(), arguments.workload.as_deref());
-    let findings = programs_with_findings(&state)?;
+    let touched = Touched::of(&log::read(&state)?);
     let since_ns = arguments.since.map_or(i64::MIN, |since| {
         now_ns.saturating_sub(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
     });
@@ -61,7 +62,7 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
         since_ns,
         live: &live,
         workload: arguments.workload.as_deref(),
-        findings: &findings,
+        touched: &touched,
     };
     let rows = verdict::judge(&vulnerabilities, &mut Databases::new(tree), &evidence);
     let (watched, gaps) = (evidence.watched(), evidence.gaps());
@@ -73,11 +74,14 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
         }
         Format::Table if !json => {
             table(&rows, &watched, &gaps);
+            if record.talks_refused > 0 {
+                text::say("Not everybody who talked to a program is known: there was no room.");
+            }
             Ok(())
         }
         _ => text::json(&serde_json::json!({
             "schema": SCHEMA, "watched": watched, "gaps": gaps, "refused": record.refused,
-            "too_long": record.too_long, "rows": rows,
+            "too_long": record.too_long, "talks_refused": record.talks_refused, "rows": rows,
         })),
     }
 }
@@ -116,15 +120,6 @@ fn record(path: &Path) -> anyhow::Result<Record> {
     }
     let bytes = read(path, FILE_BYTES_MAX).map_err(Failure::file)?;
     Ok(Record::parse(&bytes).map_err(|why| Failure::File(format!("{shown}: {why}")))?)
-}
-
-/// Findings by program.
-fn programs_with_findings(state: &Path) -> anyhow::Result<BTreeMap<String, u64>> {
-    let mut programs: BTreeMap<String, u64> = BTreeMap::new();
-    for finding in log::read(state)? {
-        *programs.entry(finding.subject.program.to_string()).or_default() += 1;
-    }
-    Ok(programs)
 }
 
 fn assertions(arguments: &Exposure, now_ns: i64) -> anyhow::Result<Vec<Assertion>> {
@@ -309,7 +304,8 @@ fn cells(row: &Row) -> [String; 7] {
     let live = row.live.iter().map(|one| format!("{} (pid {})", one.program, one.pid));
     let seen =
         row.seen.iter().map(|Seen { workload, program, .. }| format!("{program} in {workload}"));
-    let mut by: Vec<String> = live.chain(seen).collect();
+    let readers = row.readers.iter().map(|one| format!("{} (pid {}?)", one.program, one.pid));
+    let mut by: Vec<String> = live.chain(readers).chain(seen).collect();
     if row.more > 0 {
         by.push(format!("{} more", row.more));
     }
@@ -319,8 +315,16 @@ fn cells(row: &Row) -> [String; 7] {
     if let Some((first, last)) = row.first_ns.zip(row.last_ns) {
         why += &format!("; first {}, last {}", text::time(first), text::time(last));
     }
-    if row.findings > 0 {
-        why += &format!("; {} findings about its programs", row.findings);
+    if let Some(talked) = &row.talked {
+        let mut peers: Vec<String> = talked.peers.iter().map(ToString::to_string).collect();
+        peers.extend((talked.more > 0).then(|| "others".to_owned()));
+        let last = text::time(talked.last_ns);
+        why += &format!("; talked to by {}, last {last}", peers.join(", "));
+    }
+    if let Some(latest) = row.findings.first() {
+        let count = row.findings.len() as u64 + row.findings_more;
+        let latest = format!("{}, {}", text::time(latest.time_ns), latest.uid);
+        why += &format!("; findings about its programs: {count}, the latest of {latest}");
     }
     [
         row.verdict.name().into(),

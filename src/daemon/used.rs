@@ -2,10 +2,11 @@
 //! for nothing; a thread of its own keeps the table, looks at what ran before the start, and writes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, OpenOptions},
     io::{ErrorKind, Read, Write},
     mem::take,
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
@@ -15,7 +16,9 @@ use std::{
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use hedgerow_event::{EpochClose, Event, FileKey, Origin, Subject, Use, Used};
+use hedgerow_event::{
+    EpochClose, Event, Exec, FileKey, Flow, FlowDirection, FlowPhase, Origin, Subject, Use, Used,
+};
 use hedgerow_exposure::{
     mappings,
     record::{BEFORE, FILE, FILE_BYTES_MAX, Key, Record, Table, User},
@@ -29,6 +32,8 @@ use crate::{exit::Failure, metrics::QueueLength};
 const WINDOWS_MAX: usize = 16;
 /// Different uses of a window. Full: the rest is lost, and the table says so.
 const USES_MAX: usize = 16_384;
+/// Pairs of a window: a program, and who talked to it. Full: the rest is counted in the table.
+const TALKS_MAX: usize = 4096;
 /// The table is written this often, and at the end.
 const WRITE: Duration = Duration::from_secs(60);
 /// Processes that ran before the start and are looked at, and bytes of what each has mapped.
@@ -44,12 +49,16 @@ struct Window {
     lost: bool,
     /// With one of the processes.
     uses: HashMap<What, u32>,
+    talks: HashSet<(Arc<Subject>, IpAddr)>,
+    talks_refused: u64,
 }
 
 /// The loop's end.
 #[derive(Debug)]
 pub struct Uses {
     pending: HashMap<What, u32>,
+    talks: HashSet<(Arc<Subject>, IpAddr)>,
+    talks_refused: u64,
     lost: bool,
     /// Records that were lost, as of the last window.
     losses: u64,
@@ -81,6 +90,8 @@ impl Uses {
         let thread = thread.spawn(move || keeper.run(&receiver, now_ns)).map_err(Failure::host)?;
         Ok(Self {
             pending: HashMap::new(),
+            talks: HashSet::new(),
+            talks_refused: 0,
             lost: false,
             losses: 0,
             windows: Some(windows),
@@ -90,9 +101,17 @@ impl Uses {
         })
     }
 
-    /// Notes what an exec tells: the file that ran, and the script where one was named by its path.
+    /// Notes who ran what, and who was talked to by whom.
     pub fn observe(&mut self, event: &Event) {
-        let Origin::Exec(exec) = &event.origin else { return };
+        match &event.origin {
+            Origin::Exec(exec) => self.ran(event, exec),
+            Origin::Flow(flow) => self.talked(&event.actor.subject, flow),
+            _ => {}
+        }
+    }
+
+    /// Notes what an exec tells: the file that ran, and the script where one was named by its path.
+    fn ran(&mut self, event: &Event, exec: &Exec) {
         let subject = &event.actor.subject;
         if !exec.memory {
             let what = (Arc::clone(&exec.path), exec.file, Use::Ran, Arc::clone(subject));
@@ -101,6 +120,21 @@ impl Uses {
         if let Some(script) = subject.program.script_path() {
             let what = (script.into(), FileKey::default(), Use::Ran, Arc::clone(subject));
             self.note(what, event.actor.tgid);
+        }
+    }
+
+    /// Notes who talked to a program from another host.
+    fn talked(&mut self, subject: &Arc<Subject>, flow: &Flow) {
+        let peer = flow.peer.address;
+        let is_own = peer.is_loopback() || peer == flow.local.address || !flow.has_peer();
+        let came = flow.direction == FlowDirection::Inbound && flow.phase != FlowPhase::Failed;
+        if !came || is_own {
+            return;
+        }
+        if self.talks.len() < TALKS_MAX {
+            self.talks.insert((Arc::clone(subject), peer));
+        } else {
+            self.talks_refused += 1;
         }
     }
 
@@ -126,7 +160,13 @@ impl Uses {
         let lost = take(&mut self.lost) || losses > self.losses;
         self.losses = losses;
         let end_ns = close.end_boot_ns.cast_signed().saturating_add(close.realtime_offset_ns);
-        let window = Window { end_ns, lost, uses: take(&mut self.pending) };
+        let window = Window {
+            end_ns,
+            lost,
+            uses: take(&mut self.pending),
+            talks: take(&mut self.talks),
+            talks_refused: take(&mut self.talks_refused),
+        };
         if self.windows.as_ref().is_some_and(|windows| windows.try_send(window).is_err()) {
             self.lost = true;
             self.windows_lost += 1;
@@ -187,10 +227,7 @@ impl Keeper {
         for window in windows {
             let mut places = HashMap::new();
             for ((path, file, how, subject), tgid) in window.uses {
-                let user = User {
-                    workload: subject.workload.as_str().into(),
-                    program: subject.program.to_string(),
-                };
+                let user = User::of(&subject);
                 // Asked once for each process of a window.
                 let elsewhere = *places.entry(tgid).or_insert_with(|| self.elsewhere(tgid));
                 for elsewhere in elsewhere.iter().copied() {
@@ -199,6 +236,10 @@ impl Keeper {
                     table.used(key, how, user.clone(), window.end_ns);
                 }
             }
+            for (subject, peer) in window.talks {
+                table.talked(User::of(&subject), peer, window.end_ns);
+            }
+            table.talks_refused(window.talks_refused);
             table.watched(window.end_ns, window.lost);
             if table.refused() > 0 && !self.full {
                 self.full = true;
@@ -298,7 +339,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
 
-    use hedgerow_event::{Epoch, HostCounters, Loss};
+    use hedgerow_event::{Epoch, HostCounters, Loss, Peer};
 
     use super::*;
 
@@ -312,19 +353,22 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_window_that_finds_no_room_is_counted_and_the_next_one_says_so() {
-        let (windows, receiver) = bounded(1);
-        let mut uses = Uses {
+    fn uses(windows: Sender<Window>) -> Uses {
+        Uses {
             pending: HashMap::new(),
+            talks: HashSet::new(),
+            talks_refused: 0,
             lost: false,
             losses: 0,
             windows: Some(windows),
             windows_lost: 0,
             thread: None,
             untold: Arc::default(),
-        };
-        let close = EpochClose {
+        }
+    }
+
+    fn window() -> EpochClose {
+        EpochClose {
             epoch: Epoch(1),
             start_boot_ns: 0,
             end_boot_ns: 5,
@@ -332,7 +376,41 @@ mod tests {
             suspended_ns: 0,
             loss: Loss::default(),
             host: HostCounters::default(),
-        };
+        }
+    }
+
+    #[test]
+    fn who_came_from_another_host_is_noted_and_who_came_past_the_room_counted() {
+        let (windows, receiver) = bounded(1);
+        let mut uses = uses(windows);
+        let subject = Arc::new(Subject::host());
+        let at = |address: [u8; 4]| Peer { address: address.into(), port: 1 };
+        let here = at([192, 0, 2, 1]);
+        let came = |peer| Flow::start(FlowDirection::Inbound, here, peer);
+        let far = came(at([192, 0, 2, 2]));
+        let called = Flow { direction: FlowDirection::Outbound, ..far.clone() };
+        let failed = Flow { phase: FlowPhase::Failed, ..far.clone() };
+        for flow in [came(here), came(at([127, 0, 0, 2])), came(at([0; 4])), called, failed] {
+            uses.talked(&subject, &flow);
+        }
+        assert!(uses.talks.is_empty());
+        uses.talked(&subject, &far);
+        for number in 0..=TALKS_MAX as u32 {
+            let [_, a, b, c] = number.to_be_bytes();
+            uses.talked(&subject, &came(at([10, a, b, c])));
+        }
+        uses.close(&window(), &Stats::default());
+        let window = receiver.recv().unwrap();
+        assert_eq!((window.talks.len(), window.talks_refused), (TALKS_MAX, 2));
+        assert!(window.talks.contains(&(subject, far.peer.address)));
+        assert_eq!((uses.talks.len(), uses.talks_refused), (0, 0));
+    }
+
+    #[test]
+    fn a_window_that_finds_no_room_is_counted_and_the_next_one_says_so() {
+        let (windows, receiver) = bounded(1);
+        let mut uses = uses(windows);
+        let close = window();
         let stats = Stats::default();
         uses.close(&close, &stats);
         uses.close(&close, &stats);

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used)]
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, sync::Arc};
+
+use hedgerow_event::{Disposition, Finding, Object, Program, Subject, Workload};
 
 use super::*;
 use crate::report::Manager;
@@ -15,6 +17,7 @@ const WATCHED: (i64, i64) = (100, 200);
 struct Host {
     home: tempfile::TempDir,
     table: Table,
+    touched: Touched,
 }
 
 impl Host {
@@ -31,7 +34,7 @@ impl Host {
         write("usr/lib/x.so", "");
         let mut table = Table::begin(Record::default(), WATCHED.0);
         table.watched(WATCHED.1, false);
-        Self { home, table }
+        Self { home, table, touched: Touched::default() }
     }
 
     fn root(&self) -> String {
@@ -58,9 +61,8 @@ impl Host {
             purl: Some("pkg:deb/debian/x@1.0-1".into()),
         };
         let mut databases = Databases::new(Tree::new(self.home.path()).unwrap());
-        let findings = BTreeMap::from([("/usr/bin/python3.11 /a".to_owned(), 2)]);
-        let evidence =
-            Evidence { record: &record, since_ns: 0, live, workload, findings: &findings };
+        let touched = &self.touched;
+        let evidence = Evidence { record: &record, since_ns: 0, live, workload, touched };
         let mut rows = judge(&[vulnerability], &mut databases, &evidence);
         assert_eq!(rows.len(), 1);
         rows.remove(0)
@@ -78,6 +80,22 @@ impl Host {
             mapped: vec![mapping],
         }
     }
+}
+
+fn subject(workload: &str, path: &str, script: Option<&str>) -> Arc<Subject> {
+    let program = Program { script: script.map(Into::into), ..Program::new(path) };
+    Arc::new(Subject::new(Workload::new(workload), program))
+}
+
+/// A report that alerts nobody.
+fn report(uid: &str, time_ns: i64, workload: &str, path: &str, script: Option<&str>) -> Finding {
+    let text = r#"{ "uid": "", "activity": "create", "sequence": 0, "host_id": "", "boot_id": "",
+        "subject": { "workload": "", "program": { "path": "" } }, "scale": "seconds5", "early": false,
+        "window_start_ns": 0, "window_end_ns": 0, "time_ns": 0, "state": "mature", "severity": "low",
+        "disposition": "suppressed", "score": 0.5, "p_value": null, "families": [], "objects": [],
+        "attribution": [], "process": null, "loss": { "lost": 0, "late": 0, "limited": 0 }, "model_id": "", "reason": "" }"#;
+    let subject = subject(workload, path, script);
+    Finding { uid: uid.into(), time_ns, subject, ..serde_json::from_str(text).unwrap() }
 }
 
 #[test]
@@ -127,7 +145,6 @@ fn what_ran_was_mapped_or_read_by_an_interpreter_is_in_use() {
         if verdict == Verdict::InUse {
             assert_eq!((row.seen[0].how, row.seen[0].program.as_str()), (how, program));
             assert_eq!((row.first_ns, row.last_ns), (Some(150), Some(150)));
-            assert_eq!(row.findings, if program.ends_with("/a") { 2 } else { 0 });
         }
     }
 }
@@ -181,6 +198,88 @@ fn fixed_on_disk_and_old_in_memory_is_a_restart() {
         assert_eq!(host.judged(&["1.0-2"], &[process], None).verdict, Verdict::InUse);
     }
     assert!(Path::new(&path).exists());
+}
+
+#[test]
+fn findings_count_once_with_who_did_it_and_with_a_restart_too() {
+    let mut host = Host::new();
+    let root = host.root();
+    host.uses(&format!("{root}/usr/lib/m.py"), Use::Read, "w", "/usr/bin/python3 /a", false);
+    let mut other = report("c", 2, "v", "/usr/bin/d", None);
+    other.objects = vec![Object::ExecMemory { subject: subject("w", "/usr/bin/python3", None) }];
+    other.disposition = Disposition::Alert;
+    host.touched = Touched::of(&[
+        report("a", 1, "w", "/usr/bin/python3", Some("/a")),
+        other.clone(),
+        report("a", 3, "w", "/usr/bin/python3", Some("/a")),
+        report("b", 4, "v", "/usr/bin/python3", Some("/a")),
+        report("a", 5, "w", "/usr/bin/python3", Some("/a")),
+    ]);
+    let touch = |uid: &str, time_ns, alerted| Touch { uid: uid.into(), time_ns, alerted };
+    assert_eq!(host.judged(&[], &[], None).findings, [touch("a", 5, false)]);
+    // What ran before is known by its path only, and so is what only runs now.
+    let old = host.live(&format!("{root}/usr/lib/x.so"), true, Place::Here);
+    let old = Live { program: "/usr/bin/d".into(), ..old };
+    let row = host.judged(&["1.0-1"], &[old], None);
+    assert_eq!(row.verdict, Verdict::Restart);
+    assert_eq!(row.findings, [touch("a", 5, false), touch("c", 2, true)]);
+    host.uses(&format!("{root}/usr/lib/x.so"), Use::Mapped, BEFORE, "/usr/bin/python3", false);
+    assert_eq!(host.judged(&[], &[], None).findings.len(), 3);
+    let many: Vec<Finding> =
+        (0..20).map(|uid| report(&uid.to_string(), uid, "w", "/usr/bin/python3", None)).collect();
+    host.touched = Touched::of(&many);
+    let row = host.judged(&[], &[], None);
+    assert_eq!((row.findings.len(), row.findings_more), (NAMED_MAX, 12));
+    assert_eq!(row.findings[0].uid, "19");
+}
+
+/// What an interpreter read isn't mapped: who runs it is told by its program.
+#[test]
+fn an_interpreter_that_listens_makes_what_it_read_matter_more() {
+    let mut host = Host::new();
+    let module = format!("{}/usr/lib/m.py", host.root());
+    host.uses(&module, Use::Read, "w", "/usr/bin/python3.11 /a", false);
+    let python = |program: &str, place| Live {
+        program: program.into(),
+        started_ns: 150,
+        place,
+        mapped: Vec::new(),
+        ..host.live("/x", false, place)
+    };
+    for (program, place, listens) in [
+        ("/usr/bin/python3.11", Place::Here, true),
+        ("/usr/bin/python3.11", Place::Elsewhere, false),
+        ("/usr/bin/python3.1", Place::Here, false),
+        ("/usr/bin/d", Place::Here, false),
+    ] {
+        let row = host.judged(&[], &[python(program, place)], None);
+        assert_eq!(row.listens, listens, "{program} {place:?}");
+        assert_eq!((row.readers.len(), row.live.len()), (usize::from(listens), 0));
+    }
+}
+
+#[test]
+fn who_talked_to_a_user_is_told_with_the_package_and_to_another_is_not() {
+    let mut host = Host::new();
+    host.uses(&format!("{}/usr/lib/x.so", host.root()), Use::Mapped, "w", "/usr/bin/d", false);
+    let user =
+        |workload: &str, program: &str| User { workload: workload.into(), program: program.into() };
+    let peer = |last: u8| IpAddr::from([192, 0, 2, last]);
+    host.table.talked(user("v", "/usr/bin/d"), peer(1), 160);
+    host.table.talked(user("w", "/usr/bin/e"), peer(2), 160);
+    assert_eq!(host.judged(&[], &[], None).talked, None);
+    for last in 3..14 {
+        host.table.talked(user("w", "/usr/bin/d"), peer(last), 160 + i64::from(last));
+    }
+    let talked = host.judged(&[], &[], None).talked.unwrap();
+    assert_eq!(talked.peers, [13, 12, 11, 10, 9, 8, 7, 6].map(peer));
+    assert_eq!((talked.more, talked.first_ns, talked.last_ns), (3, 163, 173));
+    host.uses(&format!("{}/usr/bin/x", host.root()), Use::Ran, BEFORE, "/usr/bin/e", false);
+    assert_eq!(host.judged(&[], &[], None).talked.unwrap().more, 4);
+    let row = |listens, talked| Row { listens, talked, ..host.judged(&[], &[], None) };
+    let some = Some(talked);
+    assert!(key(&row(true, some.clone())) < key(&row(true, None)));
+    assert!(key(&row(true, None)) < key(&row(false, some)));
 }
 
 #[test]
