@@ -190,6 +190,6 @@ notebooks: ## capture this host for three minutes, run the notebooks on it, thei
 	@scripts/setup build python
 	@scripts/notebooks
 
-spark: ## score, judge and train by Spark Connect, against the command line
-	@scripts/setup build python
+spark: ## score, judge and train by Spark Connect, on Sail and on a JVM, against the command line
+	@scripts/setup build python jvm
 	@scripts/spark

@@ -7,7 +7,7 @@
 
 WINDOWS is a directory of windows (CAPTURE/windows). Executors need the wheel
 `hedgerow`, and see captures and model under the same paths as the driver. Without --remote an engine
-starts in this process (Sail, no JVM). `needs` asks no engine: it measures one capture with its windows
+starts in this process (Sail, no JVM); `--remote local[2]` starts pyspark's. `needs` asks no engine: it measures one capture with its windows
 on one core and multiplies.
 
 A window's score hangs on the window and the model alone, so that any partition of any engine gives the
@@ -34,7 +34,9 @@ PARTS = "workload string, host string, part binary"
 
 def windows_of(spark, directories):
     """Windows below directories. Files are named one by one: an engine that finds `host=` in a path
-    makes a second column of it."""
+    makes a second column of it. Spark has no nanoseconds and refuses files that have them, unless they
+    may be numbers."""
+    spark.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     files = [str(file) for directory in directories for file in sorted(Path(directory).rglob("*.parquet"))]
     return spark.read.parquet(*files)
 
@@ -55,7 +57,7 @@ def score(windows, model):
             columns = [column.cast(wide.get(column.type, column.type), safe=False) for column in judged]
             yield pa.RecordBatch.from_arrays(columns, names=judged.schema.names)
 
-    # Spark has no nanoseconds: windows hold the same times since boot.
+    # Windows hold the same times since boot.
     return windows.drop("start", "end").mapInArrow(judge, SCORES)
 
 
@@ -152,7 +154,7 @@ def needs(capture, model, hosts, days):
 
 def session(remote=None):
     """A session at an engine, and what stops it."""
-    from pyspark.sql.connect.session import SparkSession
+    from pyspark.sql import SparkSession
 
     if remote:
         spark = SparkSession.builder.remote(remote).getOrCreate()

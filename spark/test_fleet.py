@@ -7,6 +7,7 @@ import subprocess
 import fleet
 import pyarrow.compute as pc
 import pytest
+from pyspark.sql.connect.functions import rand
 
 import hedgerow
 
@@ -44,14 +45,18 @@ def test_windows_are_judged_alike_however_they_are_divided(home, spark):
     model = str(home / "model")
     frozen = by_key(hedgerow.Model.load(model).score(hedgerow.read_capture(home / "windows")).to_pylist())
     windows = fleet.windows_of(spark, [home / "windows"])
-    for divided in (windows, windows.repartition(1), windows.repartition(13)):
+    shuffled = [windows.orderBy(rand(seed)).repartition(1 + seed) for seed in (4, 9)]
+    orders = []
+    for divided in (windows, windows.repartition(1), windows.repartition(13), *shuffled):
         found = by_key([row.asDict() for row in fleet.score(divided, model).collect()])
         assert found.keys() == frozen.keys()
+        orders.append(list(found))
         for key, row in told.items():
             assert found[key]["score"] == row["score"]
         for key, row in frozen.items():
             same = ["score", "measure", "surprise_nats", "p"]
             assert [found[key][name] for name in same] == [row[name] for name in same]
+    assert len(set(map(tuple, orders[-2:]))) == 2 and orders[0] not in orders[-2:], "rows were shuffled"
 
 
 def test_findings_are_those_of_the_command_line(home, spark):
