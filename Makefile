@@ -42,10 +42,12 @@ picture: ## what `hedgerow top` and a finding look like, drawn by the programs t
 	$(BUILD) --release --bin hedgerow
 	$(AS_ROOT) scripts/picture $(TARGET_DIR)/release/hedgerow docs/pictures
 
-test: lint ## lint, then every test; live-kernel tests run as root
+test: lint ## lint, then every test, and a notebook; live-kernel tests run as root
 	@scripts/setup build test
 	@scripts/kafka install
+	@scripts/python-env notebooks notebooks/requirements.txt >/dev/null
 	cargo test --locked --workspace --no-fail-fast
+	scripts/notebooks test
 
 test-kernels: ## the probe, window and deny tests under Debian's 6.1 and 6.12 kernels (QEMU)
 	@scripts/setup build kernels
