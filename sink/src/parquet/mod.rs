@@ -10,12 +10,16 @@
 //! file is finished. After a crash, or where a full disk left the file unfinished, readers take the
 //! segments in its place.
 
+mod bounds;
 mod read;
+mod thrift;
 mod write;
 mod writing;
 
 pub use read::{Damaged, ParquetFile, ParquetReader, is_spent, remains};
 pub use write::{ParquetConfig, ParquetSink, ParquetStatus};
 
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

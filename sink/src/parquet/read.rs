@@ -14,13 +14,13 @@ use arrow::{
 };
 use parquet::arrow::{
     ProjectionMask,
-    arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder},
+    arrow_reader::{
+        ArrowReaderMetadata, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+    },
 };
 
+use super::bounds;
 use crate::SinkError;
-
-/// Rows of one batch.
-const BATCH_ROWS: usize = 8192;
 
 /// A finished file, as its footer tells.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,6 +69,8 @@ struct Current {
     last: u64,
     /// Rows before the end of each row group.
     groups: Vec<u64>,
+    /// What is wrong with what comes after the row groups that are read.
+    then: Option<String>,
 }
 
 impl ParquetReader {
@@ -193,27 +195,40 @@ impl ParquetReader {
 
 impl Current {
     fn open(path: PathBuf, rows: u64, columns: &[String]) -> Result<Self, SinkError> {
-        let mut builder = builder(&path)?.with_batch_size(BATCH_ROWS);
-        let mut schema = Arc::clone(builder.schema());
+        let (file, footer) = open(&path)?;
+        let mut schema = Arc::clone(footer.schema());
+        let mut mask = ProjectionMask::all();
         if !columns.is_empty() {
             let names = columns.iter().map(String::as_str);
-            let mask = ProjectionMask::columns(builder.parquet_schema(), names);
+            mask = ProjectionMask::columns(footer.parquet_schema(), names);
             let fields = schema.fields().iter().filter(|field| columns.contains(field.name()));
             let fields: Vec<_> = fields.cloned().collect();
             schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
-            builder = builder.with_projection(mask);
         }
-        let groups = builder.metadata().row_groups().iter().scan(0, |rows, group| {
+        let groups = footer.metadata().row_groups().iter().scan(0, |rows, group| {
             *rows = u64::saturating_add(*rows, u64::try_from(group.num_rows()).unwrap_or_default());
             Some(*rows)
         });
         let groups = groups.collect();
-        let reader = builder.build().map_err(|error| unreadable(&path, &error))?;
-        Ok(Self { path, schema, reader, rows, read: 0, last: 0, groups })
+        let reader = guarded(&path, || {
+            let plan = bounds::plan(&file, footer.metadata(), &mask);
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer)
+                .with_batch_size(plan.rows)
+                .with_projection(mask)
+                .with_row_groups(plan.groups)
+                .build();
+            reader.map(|reader| (reader, plan.then)).map_err(|error| unreadable(&path, &error))
+        });
+        let (reader, then) = reader.and_then(|reader| reader)?;
+        Ok(Self { path, schema, reader, rows, read: 0, last: 0, groups, then })
     }
 
     fn next(&mut self) -> Option<Result<RecordBatch, SinkError>> {
-        let batch = self.reader.next()?.and_then(|batch| batch.with_schema(self.schema.clone()));
+        let batch = match guarded(&self.path, || self.reader.next()) {
+            Ok(None) => return Some(Err(refused(&self.path, self.then.take()?))),
+            Ok(Some(batch)) => batch.and_then(|batch| batch.with_schema(self.schema.clone())),
+            Err(error) => return Some(Err(error)),
+        };
         let batch = batch.map_err(|error| unreadable(&self.path, &error));
         if let Ok(batch) = &batch {
             self.last = (batch.num_rows() as u64).min(self.rows - self.read);
@@ -250,7 +265,7 @@ impl Iterator for ParquetReader {
 }
 
 fn unreadable(path: &Path, error: &dyn std::error::Error) -> SinkError {
-    SinkError::Parquet { path: path.to_owned(), reason: format!("unreadable: {error}") }
+    refused(path, format!("unreadable: {error}"))
 }
 
 fn nothing(path: &Path) -> SinkError {
@@ -291,21 +306,32 @@ pub fn remains(path: &Path) -> Result<(Vec<ParquetFile>, Vec<Damaged>), SinkErro
     Ok((files, damaged))
 }
 
-fn builder(path: &Path) -> Result<ParquetRecordBatchReaderBuilder<File>, SinkError> {
+/// A file and its footer, which asks for no more than it may.
+fn open(path: &Path) -> Result<(File, ArrowReaderMetadata), SinkError> {
     // A FIFO would wait for a writer.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = file.map_err(SinkError::io(path))?;
     if !file.metadata().map_err(SinkError::io(path))?.is_file() {
-        let reason = "no regular file".to_owned();
-        return Err(SinkError::Parquet { path: path.to_owned(), reason });
+        return Err(refused(path, "no regular file".into()));
     }
-    ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(path, &error))
+    let footer = guarded(path, || bounds::footer(&file))?;
+    footer.map(|footer| (file, footer)).map_err(|reason| refused(path, reason))
+}
+
+fn refused(path: &Path, reason: String) -> SinkError {
+    SinkError::Parquet { path: path.to_owned(), reason }
+}
+
+/// Where the library panics over a file, it is the file that is told.
+fn guarded<T>(path: &Path, read: impl FnOnce() -> T) -> Result<T, SinkError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+        .map_err(|_| refused(path, "unreadable: its parts contradict each other".into()))
 }
 
 fn footer(path: &Path) -> Result<ParquetFile, SinkError> {
-    let builder = builder(path)?;
-    let footer = builder.metadata().file_metadata();
-    let metadata = footer
+    let (_, footer) = open(path)?;
+    let of_file = footer.metadata().file_metadata();
+    let metadata = of_file
         .key_value_metadata()
         .into_iter()
         .flatten()
@@ -314,8 +340,8 @@ fn footer(path: &Path) -> Result<ParquetFile, SinkError> {
         .collect();
     Ok(ParquetFile {
         path: path.to_owned(),
-        rows: u64::try_from(footer.num_rows()).unwrap_or_default(),
-        schema: builder.schema().clone(),
+        rows: u64::try_from(of_file.num_rows()).unwrap_or_default(),
+        schema: footer.schema().clone(),
         metadata,
     })
 }
