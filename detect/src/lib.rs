@@ -203,8 +203,8 @@ pub struct Engine {
     model_digest: Option<Digest>,
     /// Wall time at which its learning ended; 0 where an older version wrote the model.
     learned_ns: i64,
-    /// The model by whose profile calls were counted, where that is another one.
-    profile_of: Option<String>,
+    /// Other models by whose profile calls were counted as by this one's.
+    profile_of: Vec<String>,
 }
 
 impl Engine {
@@ -261,7 +261,7 @@ impl Engine {
             model_id: String::new(),
             model_digest: None,
             learned_ns: 0,
-            profile_of: None,
+            profile_of: Vec::new(),
             settings,
         }
     }

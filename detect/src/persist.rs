@@ -6,7 +6,7 @@ use crate::file::{ModelFile, SchemaId, TrainingSummary};
 use hedgerow_event::{Digest, Object, Scale};
 use hedgerow_features::{Baseline, COLUMNS, SCHEMA_VERSION, Window, schema_hash};
 use hedgerow_model::IsolationForest;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{
@@ -72,8 +72,22 @@ struct LearnedSection {
     /// Wall time at which learning ended.
     #[serde(default)]
     learned_ns: i64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    profile_of: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
+    profile_of: Vec<String>,
+}
+
+/// Earlier files name one model.
+fn one_or_many<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Named {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Named::deserialize(from)? {
+        Named::One(one) => vec![one],
+        Named::Many(many) => many,
+    })
 }
 
 /// The schema that models of this build are learned on.
@@ -147,9 +161,10 @@ impl SavedModel {
         &self.learned.model_id
     }
 
-    /// Whether its profile is the one that the model of this id has.
+    /// Whether what is counted by the profile of the model of this id is counted as by its own.
     pub fn has_profile_of(&self, model_id: &str) -> bool {
-        self.learned.model_id == model_id || self.learned.profile_of.as_deref() == Some(model_id)
+        let mut ids = std::iter::once(&self.learned.model_id).chain(&self.learned.profile_of);
+        ids.any(|id| id == model_id)
     }
 
     /// Judges windows and early rows as the model was saved. Nothing is learned and nothing waits, so
@@ -209,7 +224,7 @@ impl SavedModel {
         hasher.update(self.learned.model_id.as_bytes());
         hasher.update(origin);
         let old = std::mem::replace(&mut self.learned.model_id, hex(&hasher.finalize()[..8]));
-        self.learned.profile_of.get_or_insert(old);
+        self.learned.profile_of.push(old);
         Ok(())
     }
 
@@ -355,5 +370,30 @@ impl Engine {
     /// The profile in force, for the kernel; `None` before the end of fill.
     pub fn profile(&self) -> Option<&crate::file::Profile> {
         self.profile.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_that_names_one_model_is_read_as_one_of_several() {
+        #[derive(Deserialize)]
+        struct Section {
+            #[serde(default, deserialize_with = "one_or_many")]
+            profile_of: Vec<String>,
+        }
+        let read = |section: BTreeMap<&str, ciborium::Value>| {
+            let mut bytes = Vec::new();
+            ciborium::into_writer(&section, &mut bytes).unwrap();
+            ciborium::from_reader::<Section, _>(bytes.as_slice()).unwrap().profile_of
+        };
+        let text = |text: &str| ciborium::Value::Text(text.to_owned());
+        assert_eq!(read(BTreeMap::new()), [""; 0]);
+        assert_eq!(read(BTreeMap::from([("profile_of", text("a"))])), ["a"]);
+        let both = ciborium::Value::Array(vec![text("a"), text("b")]);
+        assert_eq!(read(BTreeMap::from([("profile_of", both)])), ["a", "b"]);
     }
 }

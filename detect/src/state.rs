@@ -89,7 +89,7 @@ impl Engine {
 
     /// What is learned is learned from what was counted by the profile of this model.
     pub fn count_by(&mut self, model_id: &str) {
-        self.profile_of = Some(model_id.to_owned());
+        self.profile_of = vec![model_id.to_owned()];
     }
 
     /// Wall time, Unix nanoseconds, at which the model's learning ended; `None` while it goes on, and

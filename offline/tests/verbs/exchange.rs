@@ -59,6 +59,7 @@ fn what_goes_out_scores_rows_as_the_model_does_and_comes_back() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     learned(home);
+    let first = SavedModel::load(&home.join("model")).unwrap().model_id().to_owned();
     let out = home.join("forest.onnx");
     let told = exchange::export(&home.join("model"), Scale::Seconds5, &out).unwrap();
     assert_eq!(told.trees, 100);
@@ -98,10 +99,15 @@ fn what_goes_out_scores_rows_as_the_model_does_and_comes_back() {
         by_epoch
     };
     assert!(!own(&silent)[&2] && own(&silent)[&250], "as in service");
-    assert_ne!(
-        SavedModel::load(&home.join("back")).unwrap().model_id(),
-        SavedModel::load(&home.join("model")).unwrap().model_id()
-    );
+    let load = |name: &str| SavedModel::load(&home.join(name)).unwrap();
+    assert_ne!(load("back").model_id(), load("model").model_id());
+    // Another forest, and one more: what the first model counted is still counted as by its own.
+    fs::rename(home.join("back"), home.join("model")).unwrap();
+    let second = load("model").model_id().to_owned();
+    import(home, "forest.onnx", "again", false).unwrap();
+    let again = load("again");
+    assert!(again.has_profile_of(&first) && again.has_profile_of(&second));
+    assert!(!again.has_profile_of("another"));
 }
 
 #[test]
