@@ -20,6 +20,8 @@ pub use self::collect::{Alert, Collected};
 use self::curve::{Binned, Curve};
 use crate::{
     Result,
+    error::Error,
+    keys::BUDGET,
     labels::Label,
     player::Progress,
     score::{self, Score, Scored},
@@ -109,6 +111,9 @@ pub fn run(
     labels: &[Label],
     progress: &mut Progress<'_>,
 ) -> Result<(Evaluation, Scored)> {
+    if how.budget_per_day.is_none() {
+        one_budget(&runs)?;
+    }
     let (mut collected, mut met) = (Collected::default(), Scored::default());
     for run in runs {
         collected.host(&run.host);
@@ -121,6 +126,20 @@ pub fn run(
     how.only.found(met.taken)?;
     let model = how.model.display().to_string();
     Ok((evaluate(&model, met.budget_per_day, &collected, labels), met))
+}
+
+/// What is told is told of one budget.
+fn one_budget(runs: &[Run]) -> Result<()> {
+    let of = |run: &Run| run.metadata.get(BUDGET).cloned().unwrap_or_default();
+    let Some(other) = runs.iter().find(|run| of(run) != of(&runs[0])) else { return Ok(()) };
+    Err(Error::Usage(format!(
+        "{} was captured with a budget of {} episodes a day, {} with one of {}: say by `--budget` \
+         which one is evaluated",
+        runs[0].name(),
+        of(&runs[0]),
+        other.name(),
+        of(other)
+    )))
 }
 
 /// Evaluates what was collected while captures were scored.

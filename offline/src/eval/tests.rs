@@ -165,3 +165,27 @@ fn it_is_told_as_text_table_and_page() {
     assert_eq!(html.matches("<polyline").count(), 2);
     assert!(html.contains("Times are in UTC"));
 }
+
+#[test]
+fn captures_of_different_budgets_are_refused_until_one_is_named() {
+    let run = |budget: &str| Run {
+        host: budget.to_owned(),
+        boot: String::new(),
+        records: Vec::new(),
+        early: Vec::new(),
+        policy: Vec::new(),
+        metadata: BTreeMap::from([(BUDGET.to_owned(), budget.to_owned())]),
+        damaged: false,
+    };
+    let why = |runs, budget_per_day| {
+        let how = Score { model: "absent".into(), budget_per_day, ..Score::default() };
+        super::run(runs, Span::ALL, &how, &[], &mut |_| {}).unwrap_err().to_string()
+    };
+    let told = why(vec![run("1"), run("24")], None);
+    assert!(
+        told.contains("budget of 1 ") && told.contains("one of 24: say by `--budget`"),
+        "{told}"
+    );
+    assert!(why(vec![run("1"), run("24")], Some(1.0)).contains("absent"));
+    assert!(why(vec![run("1"), run("1")], None).contains("absent"));
+}
