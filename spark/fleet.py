@@ -124,6 +124,7 @@ def train(spark, captures, workloads):
 
 def needs(capture, model, hosts, days):
     """What so many hosts need for so long, were all like those of a capture, as lines."""
+    import tempfile
     import time
 
     import hedgerow
@@ -139,10 +140,16 @@ def needs(capture, model, hosts, days):
     judged = time.process_time()
     hedgerow.score(capture, model)
     replayed = time.process_time()
+    with tempfile.TemporaryDirectory() as home:
+        part = Path(home) / "part"
+        hedgerow.train(capture, part, part=True)
+        part_bytes = part.stat().st_size
+    learned = time.process_time()
     many = hosts * days / host_days
     for name, rows, stream, seconds in (
         ("windows judged", windows, "windows", judged - began),
         ("records replayed", records, "records", replayed - judged),
+        ("records learned from", records, "records", learned - replayed),
     ):
         size = disk(stream)
         yield (
@@ -150,6 +157,7 @@ def needs(capture, model, hosts, days):
             f"{hosts:,} hosts and {days:,} days: {many * size / 1e12:,.1f} TB, {many * seconds / 3600:,.0f} core hours, "
             f"{hosts * seconds / host_days / 86_400:,.1f} cores to keep up"
         )
+    yield f"parts to merge: {part_bytes / 1e6:.1f} MB each; {hosts:,} hosts: {hosts * part_bytes / 1e9:,.1f} GB"
 
 
 def session(remote=None):

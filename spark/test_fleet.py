@@ -81,12 +81,15 @@ def test_a_workload_is_learned_host_by_host_as_the_command_line_learns_it(home, 
         judged = hedgerow.Model.load(tmp_path / "model").score(windows)
         assert pc.any(pc.is_valid(judged["score"])).as_py()
 
+
 def test_what_many_hosts_need_is_what_one_needs_many_times(home):
     capture = home / "measured"
     (capture / "records").parent.mkdir()
     os.symlink(home / "today" / "records", capture / "records")
     os.symlink(home / "windows" / "windows", capture / "windows")
     lines = list(fleet.needs(capture, str(home / "model"), hosts=10, days=2))
-    assert len(lines) == 2 and all(" TB, " in line and "10 hosts and 2 days" in line for line in lines)
+    *lines, parts = lines
+    assert len(lines) == 3 and all(" TB, " in line and "10 hosts and 2 days" in line for line in lines)
+    assert parts.startswith("parts to merge: ")
     # Of each epoch two programs and the kernel's own counters, and a twelfth as many minutes.
     assert 50_000 < float(lines[0].split(": ")[1].split(" ")[0].replace(",", "")) < 65_000
