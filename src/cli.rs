@@ -156,6 +156,7 @@ pub enum Command {
         hedgerow exposure --report r.json --json | jq '.rows[] | select(.listens and .talked) | \
         .talked.peers'\n  \
         hedgerow exposure --report r.json --root /srv/app --workload app.service\n  \
+        hedgerow exposure --report r.json --remember && hedgerow findings list --follow\n  \
         hedgerow exposure --report r.json --format openvex --by 'Carol Reed' --until 2027-01-31 \
         --assert CVE-2026-1=vulnerable_code_not_in_execute_path"
     )]

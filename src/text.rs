@@ -6,8 +6,8 @@ use std::io::{IsTerminal, Write};
 
 use chrono::DateTime;
 use hedgerow_event::{
-    Action, Activity, CATALOGUE, Direction, Disposition, Finding, Level, Remediation, Scale,
-    Severity, Share, Subject, Target, gate,
+    Action, Activity, CATALOGUE, Direction, Disposition, Finding, KnownVulnerability, Level,
+    Remediation, Scale, Severity, Share, Subject, Target, gate,
 };
 
 use hedgerow_detect::{
@@ -268,12 +268,23 @@ pub fn finding(finding: &Finding) -> String {
     lines.extend(
         names.map(|one| format!("  {} was asked for as {} (claimed)", one.address, one.name)),
     );
+    let known = finding.vulnerabilities.iter();
+    lines.extend(known.map(|one| format!("  known vulnerability: {}", vulnerability(one))));
     let told = finding.attribution.iter().filter(|share| &*share.of != FOREST);
     lines.extend(told.take(SHARES).map(|share| format!("  {}", part(finding, share))));
     let mut lines = lines.iter().map(|line| gate::shown(line));
     let first = lines.next().unwrap_or_default();
     let first = first.replacen(what, &painted(what, finding), 1);
     std::iter::once(first.into()).chain(lines).collect::<Vec<_>>().join("\n")
+}
+
+/// As it was found when it was asked last.
+fn vulnerability(known: &KnownVulnerability) -> String {
+    let KnownVulnerability { id, severity, package, installed, fixed, as_of_ns } = known;
+    let severity = severity.map(|severity| format!(" ({severity:?})").to_lowercase());
+    let fixed = fixed.as_ref().map_or_else(String::new, |fixed| format!(", fixed in {fixed}"));
+    let day = DateTime::from_timestamp_nanos(*as_of_ns).format("%Y-%m-%d");
+    format!("{id}{} in {package} {installed}{fixed}; as of {day}", severity.unwrap_or_default())
 }
 
 /// Whole numbers as they are, others with three decimals.
@@ -333,11 +344,20 @@ mod tests {
                 address: [192, 0, 2, 1].into(),
                 name: forged.into(),
             }],
+            vulnerabilities: vec![KnownVulnerability {
+                id: forged.into(),
+                severity: Some(Severity::High),
+                package: forged.into(),
+                installed: forged.into(),
+                fixed: Some(forged.into()),
+                as_of_ns: 0,
+            }],
             reason: forged.into(),
             ..crate::daemon::example_finding("w", "", 0)
         };
         let said = finding(&told);
-        assert_eq!(said.lines().count(), 5, "{said}");
+        assert_eq!(said.lines().count(), 6, "{said}");
+        assert!(said.contains("(high) in x") && said.contains("as of 1970-01-01"), "{said}");
         assert!(!said.chars().any(|letter| letter != '\n' && letter.is_control()), "{said:?}");
         assert!(said.contains("\\n2026-11-26") && said.contains("\\u{202e}"), "{said}");
     }

@@ -248,6 +248,31 @@ fn every_verdict_on_twelve_packages_is_right() {
     assert_eq!(rows[0]["talked"]["peers"], json!([called]));
     assert_eq!(rows[1]["talked"], Value::Null);
     statements(&home, &reports);
+    remembered(&home, &reports);
+}
+
+/// What is in use is left for the daemon, and nothing else; of another tree only with whose it is.
+fn remembered(home: &Home, reports: &[PathBuf]) {
+    let mut refused = Command::new(HEDGEROW);
+    refused.args(["exposure", "--remember", "--state"]).arg(home.path("state"));
+    let output =
+        refused.arg("--root").arg(&home.root).arg("--report").args(reports).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    home.exposure(reports, &["--json", "--remember", "--workload", "lab-read.service"]);
+    let left = fs::read(home.path("state/vulnerable.json")).unwrap();
+    let left: Value = serde_json::from_slice(&left).unwrap();
+    let of = |workload: &str, id: &str| {
+        let programs = left["programs"].as_array().unwrap().iter();
+        let mut programs = programs.filter(|one| one["user"]["workload"] == workload);
+        programs.any(|one| {
+            one["vulnerabilities"].as_array().unwrap().iter().any(|known| known["id"] == id)
+        })
+    };
+    assert!(of("lab-read.service", "CVE-read"), "{left:#}");
+    assert!(
+        !of("lab-read.service", "CVE-unused-a") && !of("lab-read.service", "CVE-ran-a"),
+        "{left:#}"
+    );
 }
 
 /// A module is read by an interpreter that listens, and is called from another place.

@@ -313,6 +313,23 @@ pub struct ClaimedName {
     pub name: String,
 }
 
+/// A known vulnerability of a package that a program uses, as a scanner's report and a package database
+/// said when they were asked last. Claimed; nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownVulnerability {
+    pub id: String,
+    /// `None` where the report says none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    pub package: String,
+    pub installed: String,
+    /// Versions that have the fix, where some are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fixed: Option<String>,
+    /// When it was asked, UTC.
+    pub as_of_ns: i64,
+}
+
 /// One report of an episode of anomalous windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
@@ -370,6 +387,9 @@ pub struct Finding {
     /// Names of its new peers; absent where none was seen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub claimed_names: Vec<ClaimedName>,
+    /// Of the packages that its programs use, the gravest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vulnerabilities: Vec<KnownVulnerability>,
 }
 
 /// The class of findings that were written before there were classes.

@@ -5,6 +5,7 @@
 //! Reports, package databases and file names are strangers' words: bounded here, and escaped by
 //! whoever shows them.
 
+pub mod known;
 mod order;
 pub mod packages;
 pub mod record;

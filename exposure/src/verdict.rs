@@ -14,6 +14,7 @@ use serde::Serialize;
 use self::users::Talks;
 use crate::{
     Live, Place,
+    known::Found,
     packages::{Databases, Files, Package},
     record::{BEFORE, Entry, PATH_BYTES_MAX, Record, Span, User},
     report::{Severity, Vulnerability},
@@ -191,20 +192,26 @@ fn compiled_from(path: &str) -> Option<String> {
     Some(format!("{directory}/{module}.py"))
 }
 
-/// A verdict for each vulnerability in each package that it means, what matters most first.
+/// A verdict for each vulnerability in each package that it means, what matters most first. `found` gets
+/// what is known of whom.
 pub fn judge(
     vulnerabilities: &[Vulnerability],
     databases: &mut Databases,
     evidence: &Evidence<'_>,
+    found: &mut Found,
 ) -> Vec<Row> {
     let index = Index::new(evidence.record, evidence.since_ns);
     let mut rows = Vec::new();
     for vulnerability in vulnerabilities {
         match databases.find(vulnerability) {
             Err(why) => rows.push(empty(vulnerability, Verdict::Unknown, why)),
-            Ok(packages) => rows.extend(
-                packages.iter().map(|one| row(vulnerability, one, databases, &index, evidence)),
-            ),
+            Ok(packages) => {
+                for package in packages {
+                    let (row, users) = row(vulnerability, &package, databases, &index, evidence);
+                    found.add(&row, &users);
+                    rows.push(row);
+                }
+            }
         }
     }
     rows.sort_by(|a, b| key(a).cmp(&key(b)));
@@ -247,20 +254,26 @@ fn empty(vulnerability: &Vulnerability, verdict: Verdict, why: String) -> Row {
     }
 }
 
+/// With all who use the package, of whom a row names some.
 fn row(
     vulnerability: &Vulnerability,
     package: &Package,
     databases: &mut Databases,
     index: &Index<'_>,
     evidence: &Evidence<'_>,
-) -> Row {
+) -> (Row, BTreeSet<User>) {
     let mut row = empty(vulnerability, Verdict::Unknown, String::new());
     row.package = Some(package.name.clone());
     row.installed = Some(package.version.clone());
     let files = match &package.files {
         Ok(files) if !files.is_empty() => files,
-        Ok(_) => return Row { why: "the package has no files".into(), ..row },
-        Err(why) => return Row { why: format!("its files aren't known: {why}"), ..row },
+        files => {
+            row.why = match files {
+                Ok(_) => "the package has no files".into(),
+                Err(why) => format!("its files aren't known: {why}"),
+            };
+            return (row, BTreeSet::new());
+        }
     };
     let old = look_at_live(&mut row, files, databases, evidence);
     let fixed = package.has_fix(&vulnerability.fixed);
@@ -269,14 +282,16 @@ fn row(
         row.listens = false;
         row.verdict = Verdict::Fixed;
         row.why = "the installed version has the fix, and no process has another file".into();
-        return row;
+        return (row, BTreeSet::new());
     }
     let seen = look_at_record(&mut row, files, databases, index, evidence);
-    users::look_at(&mut row, &seen, &index.talks, evidence);
+    let users = users::look_at(&mut row, &seen, &index.talks, evidence);
     if fixed {
         row.verdict = Verdict::Restart;
         row.why = "fixed on disk; a process has what was there before".into();
-        return row;
+        // Who used it since then has the fix.
+        let old = users::users(&row, &BTreeSet::new());
+        return (row, old);
     }
     (row.verdict, row.why) = said(&row, evidence);
     if row.verdict == Verdict::NotSeen && may_be_too_long(files, databases, evidence) {
@@ -289,7 +304,7 @@ fn row(
         row.verdict = Verdict::Unknown;
         row.why = format!("process {pid} may have read it before it was watched");
     }
-    row
+    (row, users)
 }
 
 /// Notes the processes that have a file of the package mapped; whether one has a file that was

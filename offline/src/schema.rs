@@ -93,6 +93,21 @@ pub const FINDING: &[Field] = &[
         "string",
         "by which it was asked for, as an answer said that came from port 53 into the namespace of the call; claimed",
     ),
+    (
+        "vulnerabilities[].id",
+        "string",
+        "known of a package that a program of it uses, as `hedgerow exposure --remember` found it; at most \
+         eight, the gravest first; `vulnerabilities` is absent where none is known; claimed",
+    ),
+    (
+        "vulnerabilities[].severity",
+        "string",
+        "low, medium, high or critical, as the report said; absent where it said none",
+    ),
+    ("vulnerabilities[].package", "string", "its name"),
+    ("vulnerabilities[].installed", "string", "its version"),
+    ("vulnerabilities[].fixed", "string", "versions that have the fix; absent where none is known"),
+    ("vulnerabilities[].as_of_ns", "number", "when that was asked"),
 ];
 
 /// Markdown of everything that is written for others to read.

@@ -161,6 +161,9 @@ pub fn finding_to_ecs(event: &DetectionFinding) -> Value {
         "source": end(FlowDirection::Inbound),
         "destination": end(FlowDirection::Outbound),
         "network": contact.as_ref().map(network),
+        "vulnerability": event.vulnerabilities.first().zip(finding.vulnerabilities.first()).map(
+            |(known, one)| json!({ "id": one.id, "severity": known.severity }),
+        ),
         "related": {
             "ip": addresses(finding),
             "hosts": hosts(finding),

@@ -20,6 +20,10 @@ pub struct Exposure {
     /// Only what was used within this time (90s, 2h, 7d) [default: all that is recorded].
     #[arg(long, value_parser = duration)]
     pub since: Option<Duration>,
+    /// Leave what is in use, and what needs a restart, for the daemon: findings about these programs name
+    /// their known vulnerabilities. It takes the place of what was left before of the same workload.
+    #[arg(long)]
+    pub remember: bool,
     /// How it is told; --json is the same as json.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,

@@ -12,7 +12,9 @@ use std::{
 use anyhow::Context;
 use chrono::{DateTime, NaiveDate, SecondsFormat, Utc};
 use hedgerow_exposure::{
-    Live, Place, mappings,
+    Live, Place,
+    known::{self, Found, Known},
+    mappings,
     packages::{Databases, Tree},
     record::{FILE, FILE_BYTES_MAX, Record, Span},
     report::{self, Vulnerability},
@@ -52,6 +54,10 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
     let record = record(&state.join(FILE))?;
     let failed = || format!("--root {}", arguments.root.display());
     let tree = Tree::new(&arguments.root).with_context(failed).map_err(Failure::file)?;
+    if arguments.remember && arguments.workload.is_none() && !is_host(tree.id()) {
+        let why = "--remember: of another tree than the host's, --workload says whose it is";
+        return Err(Failure::Usage(why.into()).into());
+    }
     let live = live(tree.id(), arguments.workload.as_deref());
     let touched = Touched::of(&log::read(&state)?);
     let since_ns = arguments.since.map_or(i64::MIN, |since| {
@@ -64,7 +70,12 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
         workload: arguments.workload.as_deref(),
         touched: &touched,
     };
-    let rows = verdict::judge(&vulnerabilities, &mut Databases::new(tree), &evidence);
+    let mut found = Found::new(now_ns);
+    let rows = verdict::judge(&vulnerabilities, &mut Databases::new(tree), &evidence, &mut found);
+    let forgotten = match arguments.remember {
+        true => remember(&state.join(known::FILE), arguments.workload.as_deref(), found)?,
+        false => 0,
+    };
     let (watched, gaps) = (evidence.watched(), evidence.gaps());
     match arguments.format {
         Format::Openvex => {
@@ -77,11 +88,14 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
             if record.talks_refused > 0 {
                 text::say("Not everybody who talked to a program is known: there was no room.");
             }
+            if forgotten > 0 {
+                text::say("Not everything is remembered: there was no room.");
+            }
             Ok(())
         }
         _ => text::json(&serde_json::json!({
             "schema": SCHEMA, "watched": watched, "gaps": gaps, "refused": record.refused,
-            "too_long": record.too_long, "talks_refused": record.talks_refused, "rows": rows,
+            "too_long": record.too_long, "talks_refused": record.talks_refused, "forgotten": forgotten, "rows": rows,
         })),
     }
 }
@@ -96,6 +110,21 @@ fn reports(arguments: &Exposure) -> anyhow::Result<Vec<Vulnerability>> {
         all.extend(report::parse(&path.display().to_string(), &bytes).map_err(Failure::file)?);
     }
     Ok(all)
+}
+
+fn is_host(tree: (u64, u64)) -> bool {
+    fs::metadata("/").is_ok_and(|host| (host.dev(), host.ino()) == tree)
+}
+
+/// Leaves what was found for the daemon, in the place of what was found before; how often a program had no
+/// room.
+fn remember(path: &Path, asked: Option<&str>, found: Found) -> anyhow::Result<usize> {
+    // What can't be read is of no use to the daemon either.
+    let before = read(path, known::FILE_BYTES_MAX).ok();
+    let before = before.and_then(|bytes| Known::parse(&bytes).ok()).unwrap_or_default();
+    let (bytes, forgotten) = before.write(asked, found)?;
+    daemon::replace(path, &bytes).map_err(Failure::file)?;
+    Ok(forgotten)
 }
 
 fn read(path: &Path, bytes_max: u64) -> anyhow::Result<Vec<u8>> {

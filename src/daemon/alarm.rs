@@ -61,6 +61,7 @@ pub fn finding(
         model_digest: None,
         model_seed: None,
         claimed_names: Vec::new(),
+        vulnerabilities: Vec::new(),
         reason: alarm.reason.clone(),
     }
 }

@@ -24,6 +24,7 @@ mod status;
 mod tally;
 mod targets;
 mod used;
+mod vulnerable;
 mod watch;
 mod watchdog;
 
@@ -45,7 +46,7 @@ pub use self::alarm::example as example_finding;
 pub use self::capture::{Capture, Run};
 pub use self::orders::Orders;
 pub use self::start::run;
-pub use self::used::processes;
+pub use self::used::{processes, replace};
 use self::{
     act::{Actor, Done},
     heartbeat::Heart,
@@ -399,7 +400,7 @@ impl Daemon {
                     self.board.stages.of(Stage::Verdict).observe(begun.elapsed());
                 }
                 self.orders.silence(&mut finding);
-                self.name_peers(&mut finding);
+                self.name(&mut finding);
                 // Before the report, so that who reads the one finds the other.
                 if finding.is_first_alert() {
                     let opened = Opened::of(&finding);
@@ -417,12 +418,13 @@ impl Daemon {
         Ok(())
     }
 
-    /// Puts the names beside a finding by which its peers were asked for. After the verdict: they are
-    /// claimed.
-    fn name_peers(&mut self, finding: &mut Finding) {
+    /// Puts beside a finding by which names its peers were asked for, and what is known to be vulnerable of
+    /// its programs. After the verdict: both are claimed.
+    fn name(&mut self, finding: &mut Finding) {
         let sensor = &self.sensor;
         let names = |netns, address| sensor.name_of(netns, address);
         finding.claimed_names = self.called.names(&finding.objects, names);
+        finding.vulnerabilities = vulnerable::of(&self.uses.known, finding);
     }
 
     /// Tells the kernel what a saved model knows.
@@ -472,7 +474,7 @@ impl Daemon {
         let now = hedgerow_responder::now().boot_ns;
         for outcome in self.engine.finish(now) {
             if let Outcome::Finding(mut finding, _) = outcome {
-                self.name_peers(&mut finding);
+                self.name(&mut finding);
                 self.reporter.finding(&finding);
             }
         }

@@ -26,6 +26,7 @@ use hedgerow_exposure::{
 use hedgerow_hostfile::{Reader, Refusals};
 use hedgerow_probe::Stats;
 
+use super::vulnerable::{self, Vulnerable};
 use crate::{exit::Failure, metrics::QueueLength};
 
 /// Windows that wait for the thread. Full: what a window brought is lost, and the table says so.
@@ -68,6 +69,8 @@ pub struct Uses {
     thread: Option<JoinHandle<()>>,
     /// What an operator should hear.
     untold: Arc<Mutex<Vec<String>>>,
+    /// Of programs, to be put beside findings.
+    pub known: vulnerable::Shared,
 }
 
 impl Uses {
@@ -79,9 +82,11 @@ impl Uses {
     pub fn start(state: &Path, now_ns: i64, refusals: Refusals) -> anyhow::Result<Self> {
         let (windows, receiver) = bounded(WINDOWS_MAX);
         let untold = Arc::new(Mutex::new(Vec::new()));
+        let known = vulnerable::Shared::default();
         let keeper = Keeper {
             path: state.join(FILE),
             untold: Arc::clone(&untold),
+            vulnerable: Vulnerable::new(state, Arc::clone(&known)),
             reader: Reader::sharing("maps", refusals),
             failed: false,
             full: false,
@@ -98,6 +103,7 @@ impl Uses {
             windows_lost: 0,
             thread: Some(thread),
             untold,
+            known,
         })
     }
 
@@ -202,6 +208,7 @@ impl Uses {
 struct Keeper {
     path: PathBuf,
     untold: Arc<Mutex<Vec<String>>>,
+    vulnerable: Vulnerable,
     reader: Reader,
     /// A failure to write was told, or that the table is full.
     failed: bool,
@@ -223,8 +230,10 @@ impl Keeper {
         let mut table = Table::begin(self.before(), now_ns);
         self.stood(&mut table, now_ns);
         self.write(&table);
+        self.remember();
         let mut written = Instant::now();
         for window in windows {
+            self.remember();
             let mut places = HashMap::new();
             for ((path, file, how, subject), tgid) in window.uses {
                 let user = User::of(&subject);
@@ -251,6 +260,11 @@ impl Keeper {
             }
         }
         self.write(&table);
+    }
+
+    fn remember(&mut self) {
+        let said = self.vulnerable.look();
+        said.into_iter().for_each(|said| self.tell(said));
     }
 
     fn tell(&self, said: String) {
@@ -304,7 +318,8 @@ impl Keeper {
     }
 
     fn write(&mut self, table: &Table) {
-        match write(&self.path, table) {
+        let written = table.write().map_err(anyhow::Error::from);
+        match written.and_then(|bytes| replace(&self.path, &bytes)) {
             Ok(()) => self.failed = false,
             Err(why) if !self.failed => {
                 self.failed = true;
@@ -315,14 +330,14 @@ impl Keeper {
     }
 }
 
-/// Replaces the file at once: a crash leaves the old one or the new one.
-fn write(path: &Path, table: &Table) -> anyhow::Result<()> {
+/// Replaces a file at once: a crash leaves the old one or the new one.
+pub fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let fresh = path.with_extension("new");
     let failed = || format!("can't write {}", path.display());
     let mut options = OpenOptions::new();
     let options = options.create(true).write(true).truncate(true).mode(0o600);
     let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&fresh).with_context(failed)?;
-    file.write_all(&table.write()?).with_context(failed)?;
+    file.write_all(bytes).with_context(failed)?;
     file.sync_all().with_context(failed)?;
     fs::rename(&fresh, path).with_context(failed)
 }
@@ -347,6 +362,7 @@ mod tests {
         Keeper {
             path: path.into(),
             untold: Arc::default(),
+            vulnerable: Vulnerable::new(path, vulnerable::Shared::default()),
             reader: Reader::new("maps"),
             failed: false,
             full: false,
@@ -364,6 +380,7 @@ mod tests {
             windows_lost: 0,
             thread: None,
             untold: Arc::default(),
+            known: Arc::default(),
         }
     }
 

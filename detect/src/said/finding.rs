@@ -132,6 +132,7 @@ impl Engine {
             model_digest: self.model_digest,
             model_seed: Some(self.model_seed()),
             claimed_names: Vec::new(),
+            vulnerabilities: Vec::new(),
             reason: String::new(),
         }
     }

@@ -32,6 +32,17 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// As findings name it.
+    pub fn known(self) -> Option<hedgerow_event::Severity> {
+        Some(match self {
+            Self::Unknown => return None,
+            Self::Low => hedgerow_event::Severity::Low,
+            Self::Medium => hedgerow_event::Severity::Medium,
+            Self::High => hedgerow_event::Severity::High,
+            Self::Critical => hedgerow_event::Severity::Critical,
+        })
+    }
+
     fn named(name: &str) -> Self {
         match name.to_ascii_lowercase().as_str() {
             "low" | "negligible" | "info" | "none" => Self::Low,

@@ -7,6 +7,7 @@ use super::*;
 use crate::report::Manager;
 use crate::{
     Mapping,
+    known::Known,
     packages::Tree,
     record::{Key, Table},
     vex::{Assertion, document},
@@ -48,6 +49,10 @@ impl Host {
     }
 
     fn judged(&self, fixed: &[&str], live: &[Live], workload: Option<&str>) -> Row {
+        self.asked(fixed, live, workload).0
+    }
+
+    fn asked(&self, fixed: &[&str], live: &[Live], workload: Option<&str>) -> (Row, Found) {
         let record = Record::parse(&self.table.write().unwrap()).unwrap();
         let vulnerability = Vulnerability {
             id: "CVE-2026-1".into(),
@@ -63,9 +68,10 @@ impl Host {
         let mut databases = Databases::new(Tree::new(self.home.path()).unwrap());
         let touched = &self.touched;
         let evidence = Evidence { record: &record, since_ns: 0, live, workload, touched };
-        let mut rows = judge(&[vulnerability], &mut databases, &evidence);
+        let mut found = Found::new(7);
+        let mut rows = judge(&[vulnerability], &mut databases, &evidence, &mut found);
         assert_eq!(rows.len(), 1);
-        rows.remove(0)
+        (rows.remove(0), found)
     }
 
     fn live(&self, path: &str, deleted: bool, place: Place) -> Live {
@@ -280,6 +286,42 @@ fn who_talked_to_a_user_is_told_with_the_package_and_to_another_is_not() {
     let some = Some(talked);
     assert!(key(&row(true, some.clone())) < key(&row(true, None)));
     assert!(key(&row(true, None)) < key(&row(false, some)));
+}
+
+/// What a question found is told of the program in its workload, and of what ran before by its path.
+#[test]
+fn what_was_found_of_a_program_is_known_of_it_and_goes_with_the_next_question() {
+    let mut host = Host::new();
+    let known = |bytes: &[u8]| Known::parse(bytes).unwrap();
+    let of = |known: &Known, workload: &str, path: &str| {
+        let subject = subject(workload, path, None);
+        let ids: Vec<String> =
+            known.of([&*subject].into_iter()).into_iter().map(|one| one.id).collect();
+        ids
+    };
+    let write = |before, asked, found| {
+        let (bytes, left_out) = Known::write(before, asked, found).unwrap();
+        assert_eq!(left_out, 0);
+        known(&bytes)
+    };
+    let nothing = write(Known::default(), None, host.asked(&["1.0-2"], &[], None).1);
+    assert!(of(&nothing, "w", "/usr/bin/d").is_empty());
+    host.uses(&format!("{}/usr/lib/x.so", host.root()), Use::Mapped, "w", "/usr/bin/d", false);
+    host.uses(&format!("{}/usr/bin/x", host.root()), Use::Ran, BEFORE, "/usr/bin/e", false);
+    let first = write(nothing, None, host.asked(&["1.0-2"], &[], None).1);
+    assert_eq!(of(&first, "w", "/usr/bin/d"), ["CVE-2026-1"]);
+    assert_eq!(of(&first, "v", "/usr/bin/e"), ["CVE-2026-1"]);
+    assert!(of(&first, "v", "/usr/bin/d").is_empty());
+    let one = first.of([&*subject("w", "/usr/bin/d", None)].into_iter()).remove(0);
+    assert_eq!((&*one.package, &*one.installed, one.as_of_ns), ("x", "1.0-1", 7));
+    assert_eq!(one.fixed.as_deref(), Some("1.0-2"));
+    // Another question leaves it; the same one takes its place.
+    let both = write(first, Some("docker/a"), host.asked(&[], &[], Some("docker/a")).1);
+    assert_eq!(of(&both, "w", "/usr/bin/d"), ["CVE-2026-1"]);
+    let fixed = write(both, None, host.asked(&["1.0-1"], &[], None).1);
+    assert!(of(&fixed, "w", "/usr/bin/d").is_empty());
+    assert!(of(&fixed, "v", "/usr/bin/e").is_empty());
+    assert_eq!(of(&fixed, "docker/a", "/usr/bin/e"), ["CVE-2026-1"]);
 }
 
 #[test]

@@ -15,14 +15,21 @@ use crate::{
     record::{BEFORE, Record, Talk, User},
 };
 
-/// Adds to a row what is known of those who were `seen` using its package, and of those who have it mapped.
-pub fn look_at(row: &mut Row, seen: &BTreeSet<Seen>, talks: &Talks<'_>, evidence: &Evidence<'_>) {
+/// Adds to a row what is known of those who were `seen` using its package, and of those who have it mapped;
+/// who they are.
+pub fn look_at(
+    row: &mut Row,
+    seen: &BTreeSet<Seen>,
+    talks: &Talks<'_>,
+    evidence: &Evidence<'_>,
+) -> BTreeSet<User> {
     look_at_readers(row, seen, evidence);
     let users = users(row, seen);
     row.talked = talked(&users, talks);
     let findings = evidence.touched.by(users.iter());
     row.findings_more = findings.len().saturating_sub(NAMED_MAX) as u64;
     row.findings = findings.into_iter().take(NAMED_MAX).cloned().collect();
+    users
 }
 
 /// What interpreters have read isn't mapped. Which of their processes read it isn't recorded, so each that
@@ -53,7 +60,7 @@ fn runs(program: &str, path: &str) -> bool {
 }
 
 /// Of who only runs now, workload and script aren't known.
-fn users(row: &Row, seen: &BTreeSet<Seen>) -> BTreeSet<User> {
+pub fn users(row: &Row, seen: &BTreeSet<Seen>) -> BTreeSet<User> {
     let was_seen = |live: &&Live| seen.iter().any(|one| runs(&one.program, &live.program));
     let live = row.live.iter().filter(|live| !was_seen(live));
     let live = live.map(|live| User { workload: BEFORE.into(), program: live.program.clone() });

@@ -77,6 +77,7 @@ fn finding(uid: &str, second: u64) -> Finding {
         model_id: String::new(),
         model_seed: None,
         claimed_names: Vec::new(),
+        vulnerabilities: Vec::new(),
         reason: String::new(),
     }
 }

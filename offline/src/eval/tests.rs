@@ -72,6 +72,7 @@ fn finding(
             model_id: String::new(),
             model_seed: None,
             claimed_names: Vec::new(),
+            vulnerabilities: Vec::new(),
             reason: String::new(),
         }),
         Vec::new(),

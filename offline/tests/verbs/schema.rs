@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use hedgerow_event::{
-    Activity, ClaimedName, Class, Digest, Direction, Disposition, Family, Finding, Loss, Maturity,
-    Object, Process, Program, Scale, Severity, Share, Subject, Workload,
+    Activity, ClaimedName, Class, Digest, Direction, Disposition, Family, Finding,
+    KnownVulnerability, Loss, Maturity, Object, Process, Program, Scale, Severity, Share, Subject,
+    Workload,
 };
 use hedgerow_offline::schema::{FINDING, markdown};
 use serde_json::Value;
@@ -59,6 +60,14 @@ fn whole() -> Finding {
         model_digest: Some(Digest([7; 32])),
         model_seed: Some("s".into()),
         claimed_names: vec![ClaimedName { address: [192, 0, 2, 1].into(), name: "n".into() }],
+        vulnerabilities: vec![KnownVulnerability {
+            id: "i".into(),
+            severity: Some(Severity::High),
+            package: "p".into(),
+            installed: "1".into(),
+            fixed: Some("2".into()),
+            as_of_ns: 1,
+        }],
         reason: "r".into(),
     }
 }

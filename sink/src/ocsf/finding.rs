@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 
 use hedgerow_event::{
-    Activity, Direction, Finding, FlowDirection, Maturity, Object, Severity, Share,
+    Activity, Direction, Finding, FlowDirection, KnownVulnerability, Maturity, Object, Severity,
+    Share,
 };
 use serde::{Deserialize, Serialize};
 
 use super::object::{
-    Actor, AnomalyAnalysis, ConnectionInfo, Container, Endpoint, File, NamedType, Observable,
-    Observation, OcsfProcess, Outcome, Pattern, Resource, Tag, Timespan, User,
+    Actor, AffectedPackage, AnomalyAnalysis, ConnectionInfo, Container, Endpoint, File, Identified,
+    NamedType, Observable, Observation, OcsfProcess, Outcome, Pattern, Resource, Tag, Timespan,
+    User, Vulnerability,
 };
 use super::{Base, Class, Head, milliseconds};
 
@@ -46,6 +48,8 @@ pub struct DetectionFinding {
     pub anomaly_analyses: Vec<AnomalyAnalysis>,
     pub evidences: Vec<Evidence>,
     pub resources: Vec<Resource>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vulnerabilities: Vec<Vulnerability>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub observables: Vec<Observable>,
     pub unmapped: Unmapped,
@@ -157,8 +161,27 @@ pub fn finding_to_ocsf(finding: &Finding) -> DetectionFinding {
         anomaly_analyses: vec![analysis(finding)],
         evidences: evidences(finding),
         resources: Resource::of(&finding.subject.workload, finding.process.as_ref()),
+        vulnerabilities: finding.vulnerabilities.iter().map(vulnerability).collect(),
         observables: observables(finding),
         unmapped: Unmapped { finding: finding.clone() },
+    }
+}
+
+fn vulnerability(known: &KnownVulnerability) -> Vulnerability {
+    let uid = || Some(Identified { uid: known.id.clone() });
+    let (cve, advisory) = match known.id.starts_with("CVE-") {
+        true => (uid(), None),
+        false => (None, uid()),
+    };
+    Vulnerability {
+        cve,
+        advisory,
+        severity: known.severity.map(|known| severity(known).1.into()),
+        affected_packages: vec![AffectedPackage {
+            name: known.package.clone(),
+            version: known.installed.clone(),
+            fixed_in_version: known.fixed.clone(),
+        }],
     }
 }
 

@@ -304,6 +304,32 @@ pub struct Tag {
     pub value: String,
 }
 
+/// A known vulnerability of a package that a program of the finding uses; claimed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Vulnerability {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cve: Option<Identified>,
+    /// Of what has another id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub advisory: Option<Identified>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub severity: Option<String>,
+    pub affected_packages: Vec<AffectedPackage>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identified {
+    pub uid: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AffectedPackage {
+    pub name: String,
+    pub version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fixed_in_version: Option<String>,
+}
+
 /// Something to look up elsewhere; `type_id` 1 is a host name, 2 an IP address.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observable {

@@ -5,8 +5,9 @@ use std::{net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
     Action, Activity, ClaimedName, Class, Contact, Deed, Digest, Direction, Disposition, Family,
-    FileKey, Finding, FlowDirection, Level, Loss, Maturity, Mode, Object, Peer, Process, Program,
-    Protocol, Remediation, Rule, Scale, Severity, Share, Subject, Tampering, Target, Workload,
+    FileKey, Finding, FlowDirection, KnownVulnerability, Level, Loss, Maturity, Mode, Object, Peer,
+    Process, Program, Protocol, Remediation, Rule, Scale, Severity, Share, Subject, Tampering,
+    Target, Workload,
 };
 use serde::Serialize;
 
@@ -90,6 +91,24 @@ pub fn finding(number: u32) -> Finding {
         model_digest: Some(Digest([0xa5; 32])),
         model_seed: Some("0123456789abcdef".into()),
         claimed_names: vec![ClaimedName { address, name: "c2.example.net".into() }],
+        vulnerabilities: vec![
+            KnownVulnerability {
+                id: "CVE-2026-4242".into(),
+                severity: Some(Severity::High),
+                package: "dash".into(),
+                installed: "0.5.12-2".into(),
+                fixed: Some("0.5.12-3".into()),
+                as_of_ns: 1_789_000_000_000_000_000,
+            },
+            KnownVulnerability {
+                id: "GHSA-7777-4242".into(),
+                severity: None,
+                package: "dash".into(),
+                installed: "0.5.12-2".into(),
+                fixed: None,
+                as_of_ns: 1_789_000_000_000_000_000,
+            },
+        ],
         reason: "a new child and a new peer, above every held-back window".into(),
     }
 }
@@ -104,6 +123,7 @@ pub fn episode() -> [Finding; 3] {
     let mut create = finding(2);
     create.subject = shell.clone();
     create.claimed_names = Vec::new();
+    create.vulnerabilities = Vec::new();
     create.objects = vec![
         Object::NewProgram { subject: shell.clone() },
         Object::NewPeer { subject: shell.clone(), peer, protocol: Some(Protocol::Udp) },
