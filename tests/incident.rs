@@ -7,6 +7,7 @@ mod terminal;
 
 use std::{
     fs,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use std::{
 
 use hedgerow_event::Object;
 use hedgerow_lab::{Daemon, Lab, Line, Load, Running, Site, Started, User, executable};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use self::terminal::Terminal;
 
@@ -78,6 +79,14 @@ impl Learned {
         let loads = [Load::Web, Load::App].iter().map(|load| load.start(&lab).unwrap()).collect();
         let tool = Tool::start(&lab);
         let state = lab.directory().join("state").display().to_string();
+        // As `hedgerow exposure --remember` leaves it.
+        fs::DirBuilder::new().mode(0o700).create(&state).unwrap();
+        let known =
+            json!({ "id": "CVE-2026-1", "package": "bash", "installed": "5", "as_of_ns": 0 });
+        let user = json!({ "workload": "hedgerow-test.service", "program": "memfd" });
+        let program = json!({ "asked": null, "user": user, "vulnerabilities": [known] });
+        let whole = json!({ "version": 1, "programs": [program] });
+        fs::write(Path::new(&state).join("vulnerable.json"), whole.to_string()).unwrap();
         let arguments = [
             ["--learn", LEARN].as_slice(),
             &["--mode", "enforce", "--enforce-provisional", "--state", &state],
@@ -101,6 +110,8 @@ impl Learned {
         assert_eq!(told["found"], true);
         let objects = told["finding"]["objects"].to_string();
         assert!(objects.contains("exec_memory"), "{objects}");
+        let known = &told["finding"]["vulnerabilities"];
+        assert_eq!(known[0]["id"], "CVE-2026-1", "{known}");
         let process = &told["finding"]["process"];
         let who = ["user", "login_user_id", "login_user"].map(|name| &process[name]);
         assert_eq!(who, [&"root".into(), &Value::Null, &Value::Null], "{process}");
