@@ -476,21 +476,70 @@ fn the_baseline_survives_its_text_and_an_accept() {
     assert!(learned.distrusted().is_empty());
 }
 
+/// Whoever fills a set of his workload has things told again that were seen longest ago, and no kind of
+/// deed ends by it.
 #[test]
-fn a_full_set_says_nothing_rather_than_something_wrong() {
+fn a_full_set_forgets_what_was_seen_longest_ago_and_goes_on_telling() {
     let web = subject("web.service", "/usr/bin/crawler");
-    let visit = |i: u32| {
+    let visit = |hour: u64, i: u32| {
         let address = std::net::Ipv4Addr::from(0x0b00_0000 + i).to_string();
-        event(&web, 1, 4, outbound(FlowPhase::Start, &address, 443, 10))
+        let mut event = event(&web, 1, 4, outbound(FlowPhase::Start, &address, 443, 10));
+        event.time_boot_ns = hour * HOUR_NS;
+        event
     };
-    let many: Vec<Event> = (0..=u32::try_from(Set::Peers.limit()).unwrap()).map(visit).collect();
-    let known = baseline(&many);
-    let stranger = visit(1 << 20);
-    assert!(known.novel(&stranger).is_empty());
+    let limit = u32::try_from(Set::Peers.limit()).unwrap();
+    let mut known = Baseline::new(KEY, HOUR_NS);
+    (0..limit).for_each(|i| known.observe(&visit(1, i)));
+    (0..100).for_each(|i| known.observe(&visit(2, i)));
+    known.observe(&visit(2, limit));
+    known.freeze();
+    assert!((0..100).all(|i| known.novel(&visit(3, i)).is_empty()), "seen lately");
+    let told = (100..limit).filter(|i| !known.novel(&visit(3, *i)).is_empty()).count();
+    assert_eq!(told, limit as usize / 8);
+    let stranger = visit(3, 1 << 20);
+    let novel = known.novel(&stranger);
+    assert_eq!(novel.len(), 1);
     let window = one_window(&[stranger], &known, &web);
-    assert_eq!(window.value("novelty_peers_count"), None);
-    assert_eq!(window.value("novelty_ports_count"), Some(0.0));
-    assert!(known.incidence(&web.workload).refused > 0);
+    assert_eq!(window.value("novelty_peers_count"), Some(1.0));
+    assert_eq!(known.incidence(&web.workload).refused, u64::from(limit) / 8);
+    // A day teaches on: what was learned long ago makes room.
+    known.accept(&novel[0]);
+    assert!(known.knows(&novel[0]));
+}
+
+/// What one of those teaches that came after fill is known of him alone.
+#[test]
+fn who_came_after_fill_learns_for_himself_beside_what_the_host_knows() {
+    let web = subject("web.service", "/usr/bin/web");
+    let mut known = baseline(&[event(&web, 1, 4, outbound(FlowPhase::Start, "10.0.0.2", 443, 1))]);
+    let call = |workload: &str, address: &str| {
+        let web = subject(workload, "/usr/bin/web");
+        let mut event = event(&web, 1, 4, outbound(FlowPhase::Start, address, 443, 1));
+        event.time_boot_ns = 9 * HOUR_NS;
+        event
+    };
+    let [one, other] = ["one.service", "other.service"];
+    assert!(known.novel(&call(one, "10.0.0.2")).is_empty(), "by the host's");
+    let novel = known.novel(&call(one, "192.0.2.7"));
+    assert_eq!(novel.len(), 1);
+    known.accept(&novel[0]);
+    assert!(known.novel(&call(one, "192.0.2.7")).is_empty() && known.knows(&novel[0]));
+    assert!(known.novel(&call(one, "10.0.0.2")).is_empty(), "by the host's, still");
+    assert_eq!(known.novel(&call(other, "192.0.2.7")).len(), 1);
+    assert_eq!(known.novel(&call("web.service", "192.0.2.7")).len(), 1);
+    // Who makes many names takes no room of those that were learned, nor ends anybody's telling.
+    let refused = known.refused();
+    for at in 0..hedgerow_features::WORKLOADS_LIMIT {
+        let many = call(&format!("{at}.scope"), "192.0.2.9");
+        known.observe(&many);
+        known.novel(&many).iter().for_each(|object| known.accept(object));
+    }
+    assert_eq!(known.refused(), refused + 1);
+    assert_eq!(known.novel(&call(one, "192.0.2.7")).len(), 1, "told again");
+    assert_eq!(known.novel(&call("web.service", "192.0.2.9")).len(), 1);
+    assert!(known.novel(&call("web.service", "10.0.0.2")).is_empty());
+    known.forget(&novel[0]);
+    assert!(!known.knows(&novel[0]));
 }
 
 #[test]

@@ -128,7 +128,7 @@ impl Engine {
         };
         let known: BTreeMap<Workload, u32> = self
             .baseline
-            .workloads()
+            .learned_workloads()
             .map(|workload| (workload.clone(), programs(workload)))
             .collect();
         self.rates.know(known);

@@ -21,7 +21,8 @@ impl Baseline {
     /// together, as the shortest of them.
     pub fn absorb(&mut self, other: Self) {
         self.unit_ns = self.unit_ns.min(other.unit_ns);
-        for (workload, seen) in other.workloads {
+        // What came after fill is no part of what fill taught.
+        for (workload, seen) in other.workloads.into_iter().filter(|(_, seen)| !seen.late) {
             self.workloads.entry(workload).or_default().absorb(seen);
         }
         self.host.absorb(other.host);

@@ -22,7 +22,8 @@ use crate::{
     item::{ItemKey, known_port, path_prefix},
 };
 
-/// Workloads with sets of their own. A workload past them is judged by the host's sets.
+/// Workloads with sets of their own. A workload past them is judged by the host's sets. As many again came
+/// after fill: what is learned of them is theirs alone, and the one that was quiet longest makes room.
 pub const WORKLOADS_LIMIT: usize = 256;
 /// Things that learning saw but doesn't trust, kept for the operator; further ones are counted.
 pub const DISTRUSTED_LIMIT: usize = 256;
@@ -47,7 +48,7 @@ pub struct Baseline {
     clock: Clock,
     host: Seen,
     workloads: BTreeMap<Workload, Seen>,
-    /// Events of workloads past the limit.
+    /// Events of workloads past the limit, and workloads that came after fill and had to go for others.
     workloads_refused: u64,
     distrusted: Vec<Object>,
     distrusted_dropped: u64,
@@ -110,7 +111,7 @@ impl Baseline {
         if self.phase == Phase::Frozen {
             visit_items(self.key, event, &mut |workload, set, hash, _| {
                 let own = self.workloads.get_mut(workload);
-                own.into_iter().chain([&mut self.host]).for_each(|seen| seen.note(set, hash));
+                own.into_iter().chain([&mut self.host]).for_each(|seen| seen.note(set, hash, unit));
             });
             return;
         }
@@ -147,14 +148,16 @@ impl Baseline {
         }
     }
 
-    /// What the workload is judged by: its own sets, or the host's where it was never learned.
+    /// What the workload is judged by: its own sets; where it came after fill, the host's beside them, and
+    /// where nothing was learned of it the host's alone.
     /// `None` during fill, when nothing can be called unseen yet.
     pub fn known(&self, workload: &Workload) -> Option<Known<'_>> {
-        (self.phase == Phase::Frozen).then(|| Known::new(self.seen(workload), self.key))
+        let seen = self.seen(workload);
+        let host = seen.late.then_some(&self.host);
+        (self.phase == Phase::Frozen).then(|| Known::new(seen, host, self.key))
     }
 
-    /// The objects in an event that its workload was never seen to have; none during fill, and none
-    /// from a set that was full.
+    /// The objects in an event that its workload was never seen to have; none during fill.
     pub fn novel(&self, event: &Event) -> Vec<Object> {
         let subject = &event.actor.subject;
         let Some(known) = self.known(&subject.workload) else { return Vec::new() };
@@ -188,24 +191,46 @@ impl Baseline {
         self.distrusted.retain(|distrusted| distrusted != object);
         let unit = self.clock.units.saturating_sub(1);
         for (workload, set, hash, text) in self.members(object) {
-            // A workload without sets of its own is judged by the host's.
+            self.make_late(&workload, unit);
             let own = self.workloads.get_mut(&workload);
             own.unwrap_or(&mut self.host).accept(set, hash, &text, unit);
         }
+    }
+
+    /// Gives a workload that came after fill sets of its own: into the host's one would learn for all.
+    fn make_late(&mut self, workload: &Workload, unit: u32) {
+        if self.phase == Phase::Learning || self.workloads.contains_key(workload) {
+            return;
+        }
+        let late = || self.workloads.iter().filter(|(_, seen)| seen.late);
+        if late().count() >= WORKLOADS_LIMIT {
+            let quiet = late().min_by_key(|(_, seen)| seen.last_unit);
+            if let Some(quiet) = quiet.map(|(workload, _)| workload.clone()) {
+                self.workloads.remove(&quiet);
+                self.workloads_refused += 1;
+            }
+        }
+        self.workloads.insert(workload.clone(), Seen::late(unit));
     }
 
     /// Takes back what [`Self::accept`] added.
     pub fn forget(&mut self, object: &Object) {
         for (workload, set, hash, _) in self.members(object) {
             let own = self.workloads.get_mut(&workload);
-            own.unwrap_or(&mut self.host).forget(set, hash);
+            let late = own.as_ref().is_none_or(|own| own.late);
+            // Where it is judged by the host's, too, it would go on being known.
+            let host = late.then_some(&mut self.host);
+            own.into_iter().chain(host).for_each(|seen| seen.forget(set, hash));
         }
     }
 
     /// Whether an object is known of its workload; what is a member of no set never is.
     pub fn knows(&self, object: &Object) -> bool {
         let members = self.members(object);
-        let known = |(workload, set, hash, _): &Member| self.seen(workload).contains(*set, *hash);
+        let known = |(workload, set, hash, _): &Member| {
+            let seen = self.seen(workload);
+            seen.contains(*set, *hash) || (seen.late && self.host.contains(*set, *hash))
+        };
         !members.is_empty() && members.iter().all(known)
     }
 
@@ -268,14 +293,27 @@ impl Baseline {
     }
 
     /// How often a workload's items were seen, for the forecast of what is still to come. The
-    /// host's where the workload was never learned.
+    /// host's where the workload was not there in fill.
     pub fn incidence(&self, workload: &Workload) -> Incidence {
-        self.seen(workload).incidence(self.clock.learned, self.clock.units)
+        let own = self.workloads.get(workload).filter(|own| !own.late);
+        own.unwrap_or(&self.host).incidence(self.clock.learned, self.clock.units)
     }
 
     /// What was learned of a workload, readable: (set, item, units in which it was seen).
     pub fn learned(&self, workload: &Workload) -> impl Iterator<Item = (Set, &str, u32)> {
         self.seen(workload).learned()
+    }
+
+    /// Items, and workloads with their sets, that found no room or had to go for others.
+    pub fn refused(&self) -> u64 {
+        let sets = self.workloads.values().chain([&self.host]);
+        sets.map(Seen::refused).sum::<u64>() + self.workloads_refused
+    }
+
+    /// Workloads with sets of their own that were there in fill.
+    pub fn learned_workloads(&self) -> impl Iterator<Item = &Workload> {
+        let learned = self.workloads.iter().filter(|(_, seen)| !seen.late);
+        learned.map(|(workload, _)| workload)
     }
 
     pub fn workloads(&self) -> impl Iterator<Item = &Workload> {

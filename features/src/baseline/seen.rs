@@ -49,8 +49,8 @@ impl Set {
         Self::Accepted,
     ];
 
-    /// Items that a set holds. A full set refuses the next one and is unusable from then on, since
-    /// "not in it" no longer means "never seen": its columns are unavailable, it names no objects.
+    /// Items that a set holds. Where a full one gets another, those make room that were seen longest ago:
+    /// they are new again, which is counted. So nobody ends a kind of deed by what he adds to it.
     pub fn limit(self) -> usize {
         match self {
             Self::Programs | Self::Ports | Self::Listens | Self::Accepted => 1_024,
@@ -81,7 +81,7 @@ struct Entry {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Items {
     entries: BTreeMap<u64, Entry>,
-    /// Items that came when the set was full.
+    /// Items that had to go for others; where an older version wrote it, that came when it was full.
     refused: u64,
 }
 
@@ -128,7 +128,7 @@ pub struct Incidence {
     pub twice: u64,
     /// Items learned.
     pub items: u64,
-    /// Items that a full set refused.
+    /// Items that had to go for others.
     pub refused: u64,
     /// Units since the freeze, the running one included.
     pub units_frozen: u32,
@@ -166,16 +166,22 @@ pub(super) struct Seen {
     /// First seen since the freeze.
     pending: BTreeSet<(Set, u64)>,
     pending_dropped: u64,
+    /// It came after fill: its sets hold what was learned since, beside the host's.
+    #[serde(default)]
+    pub(super) late: bool,
+    /// The last unit in which it did something, where it is late.
+    #[serde(default)]
+    pub(super) last_unit: u32,
 }
 
 impl Seen {
-    pub(super) fn contains(&self, set: Set, hash: u64) -> bool {
-        self.sets.get(&set).is_some_and(|items| items.entries.contains_key(&hash))
+    /// Of a workload that came after fill.
+    pub(super) fn late(unit: u32) -> Self {
+        Self { late: true, last_unit: unit, ..Self::default() }
     }
 
-    /// Nothing was refused, so that absence means "never seen".
-    pub(super) fn is_usable(&self, set: Set) -> bool {
-        self.sets.get(&set).is_none_or(|items| items.refused == 0)
+    pub(super) fn contains(&self, set: Set, hash: u64) -> bool {
+        self.sets.get(&set).is_some_and(|items| items.entries.contains_key(&hash))
     }
 
     pub(super) fn learn(&mut self, set: Set, hash: u64, text: &dyn Fn() -> String, unit: u32) {
@@ -188,16 +194,25 @@ impl Seen {
                 entry.last_unit = unit;
                 entry.units += 1;
             }
-        } else if items.entries.len() < set.limit() {
-            items.entries.insert(hash, Entry { text: text(), last_unit: unit, units: 1 });
         } else {
-            items.refused += 1;
+            if items.entries.len() >= set.limit() {
+                items.make_room(set.limit());
+            }
+            items.entries.insert(hash, Entry { text: text(), last_unit: unit, units: 1 });
         }
     }
 
     /// Counts an item of frozen life, without learning it.
-    pub(super) fn note(&mut self, set: Set, hash: u64) {
-        if self.contains(set, hash) || self.pending.contains(&(set, hash)) {
+    pub(super) fn note(&mut self, set: Set, hash: u64, unit: u32) {
+        if self.late {
+            self.last_unit = unit;
+        }
+        if let Some(entry) = self.sets.get_mut(&set).and_then(|items| items.entries.get_mut(&hash))
+        {
+            entry.last_unit = unit;
+            return;
+        }
+        if self.late || self.pending.contains(&(set, hash)) {
             return;
         }
         if self.pending.len() < PENDING_LIMIT {
@@ -285,6 +300,11 @@ impl Seen {
         incidence
     }
 
+    /// Items that had to go for others.
+    pub(super) fn refused(&self) -> u64 {
+        self.sets.values().map(|items| items.refused).sum()
+    }
+
     pub(super) fn learned(&self) -> impl Iterator<Item = (Set, &str, u32)> {
         self.sets.iter().flat_map(|(set, items)| {
             items.entries.values().map(|entry| (*set, entry.text.as_str(), entry.units))
@@ -293,6 +313,18 @@ impl Seen {
 }
 
 impl Items {
+    /// An eighth makes room at once, so that a flood pays for each look through it: what was seen longest
+    /// ago, of that by hash, which nobody chooses.
+    fn make_room(&mut self, limit: usize) {
+        let mut seen: Vec<(u32, u64)> =
+            self.entries.iter().map(|(hash, entry)| (entry.last_unit, *hash)).collect();
+        seen.sort_unstable();
+        for (_, hash) in seen.iter().take(limit.div_ceil(8)) {
+            self.entries.remove(hash);
+            self.refused += 1;
+        }
+    }
+
     fn absorb(&mut self, other: Self, limit: usize) {
         for (hash, entry) in other.entries {
             let Entry { text, units, .. } = entry;

@@ -14,18 +14,16 @@ use crate::{
 /// Distinct items of a sketch that the workload's set doesn't hold.
 fn unseen(items: &Sketch, set: Set, context: &Context<'_>) -> f64 {
     match context.known {
-        Some(known) if known.is_usable(set) => items.count_where(|hash| !known.contains(set, hash)),
-        _ => f64::NAN,
+        Some(known) => items.count_where(|hash| !known.contains(set, hash)),
+        None => f64::NAN,
     }
 }
 
 /// Bytes sent to those.
 fn unseen_bytes(items: &Sketch, set: Set, context: &Context<'_>) -> f64 {
     match context.known {
-        Some(known) if known.is_usable(set) => {
-            items.weight_where(|hash| !known.contains(set, hash))
-        }
-        _ => f64::NAN,
+        Some(known) => items.weight_where(|hash| !known.contains(set, hash)),
+        None => f64::NAN,
     }
 }
 
@@ -35,8 +33,7 @@ pub(super) const COLUMNS: &[Column] = &[
         Rows,
         "novelty_programs_count",
         "programs in this row never seen in the workload: 0 or 1, more where subjects were merged. \
-         All columns of this family are unavailable while learning and where the first-seen set \
-         was full",
+         All columns of this family are unavailable while learning",
         |a, c| unseen(&a.programs, Set::Programs, c),
     ),
     Column::count(
