@@ -15,6 +15,7 @@
 mod common;
 mod deeds;
 mod error;
+mod fair;
 pub mod file;
 mod overview;
 pub mod parts;
@@ -186,6 +187,8 @@ pub struct Engine {
     replaced: BTreeSet<Arc<Subject>>,
     /// What nobody suspected lately, to be learned at the end of the day.
     unsuspected: BTreeSet<Object>,
+    /// Of it, what found no room.
+    unlearned: u64,
     /// Epochs for which first uses are still learned: the model was of an older version.
     relearning: u32,
     /// Hours that the rates don't know of yet.
@@ -251,6 +254,7 @@ impl Engine {
             replaced: BTreeSet::new(),
             paused: Paused::default(),
             unsuspected: BTreeSet::new(),
+            unlearned: 0,
             relearning: 0,
             watched: 0.0,
             day: 0,

@@ -61,7 +61,7 @@ impl Engine {
 
     /// What found no room in the bounded tables of deeds and rates: judged without them.
     pub fn deeds_refused(&self) -> u64 {
-        self.baseline.refused() + self.deeds.refused() + self.rates.refused()
+        self.baseline.refused() + self.deeds.refused() + self.rates.refused() + self.unlearned
     }
 
     /// What had to go for others while it could still have told something.

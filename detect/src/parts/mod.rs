@@ -42,13 +42,12 @@ use crate::{
         counted::Counted,
         floors::{Floors, HOURS_MAX, Hour},
     },
+    usual::learn::UNSUSPECTED_MAX,
 };
 
 /// Name and version of the section that holds them.
 const SECTION: &str = "hedgerow.parts";
 const VERSION: u16 = 1;
-/// As many as wait in an engine for the end of the day.
-const UNSUSPECTED_MAX: usize = 4096;
 /// A clock that is set back lets a run begin before the one before it has ended.
 const SHARED_MOST_NS: i64 = 60_000_000_000;
 /// With fewer held-back windows there is no model.

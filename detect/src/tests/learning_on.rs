@@ -56,6 +56,22 @@ fn a_replaced_program_relearns_on_probation() {
     assert_eq!((engine.on_probation(), engine.state_of(&worker)), (0, Maturity::Mature));
 }
 
+/// Whoever brings more new things in a day than can wait for its end keeps nobody else's from being learned.
+#[test]
+fn who_does_much_that_is_new_keeps_others_from_learning_nothing() {
+    let mut engine = Host::new().learn(60);
+    let new = |workload: &str, at: usize| {
+        let program = hedgerow_event::Program::new(format!("/opt/{at}"));
+        Object::NewProgram { subject: Arc::new(Subject::new(Workload::new(workload), program)) }
+    };
+    (0..5000).for_each(|at| engine.wait(new("flood.service", at)));
+    (0..20).for_each(|at| engine.wait(new("job.service", at)));
+    (5000..9000).for_each(|at| engine.wait(new("flood.service", at)));
+    let refused = engine.deeds_refused();
+    assert!((9020 - 4096..9020 - 4096 + 512).contains(&(refused as usize)), "{refused}");
+    assert!((0..20).all(|at| engine.unsuspected.contains(&new("job.service", at))));
+}
+
 /// What nobody suspects is learned when the day ends, over a restart too, and only what is merely new:
 /// what is grave by itself waits for an operator.
 #[test]

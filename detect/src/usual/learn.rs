@@ -2,20 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use hedgerow_event::{Class, EpochClose, Scale, Subject, Workload};
+use hedgerow_event::{Class, EpochClose, Object, Scale, Subject, Workload};
 use hedgerow_features::{Set, Window};
 
 use crate::{
     EPOCH_SECONDS, Engine, HOUR_NS, Outcome, Phase, Result, SOLVE_EPOCHS,
     detector::Scored,
+    fair,
     surprise::{floors::Measured, tails::Tails, trees::Tree},
     valid,
 };
 
 /// What nobody suspected is learned once a day.
 const DAY_EPOCHS: u32 = 17_280;
-/// Objects that wait for the end of their day; further ones stay unlearned, and are told again.
-const UNSUSPECTED_MAX: usize = 4096;
+/// Objects that wait for the end of their day. Past it those of the workload that has most stay
+/// unlearned, and are told again.
+pub const UNSUSPECTED_MAX: usize = 4096;
 
 impl Engine {
     pub(crate) fn hold_back(&mut self, windows: &[Window]) {
@@ -89,11 +91,27 @@ impl Engine {
             self.rates.count(deed, context, minute);
         }
         for object in tree.objects() {
-            if object.deed().class() != Class::Intrinsic && self.unsuspected.len() < UNSUSPECTED_MAX
-            {
-                self.unsuspected.insert(object);
+            if object.deed().class() != Class::Intrinsic {
+                self.wait(object);
             }
         }
+    }
+
+    /// Has an object wait for the end of the day.
+    pub(crate) fn wait(&mut self, object: Object) {
+        if self.unsuspected.len() >= UNSUSPECTED_MAX && !self.unsuspected.contains(&object) {
+            let key = self.baseline.key();
+            // By a keyed hash, so that no name is made to stay.
+            let rank = |object: &Object| key.path(&object.to_string());
+            let waiting = self.unsuspected.iter();
+            let all = waiting.map(|object| (&object.subject().workload, rank(object), object));
+            let gone = fair::make_room(all, fair::room(UNSUSPECTED_MAX));
+            self.unlearned += gone.len() as u64;
+            for object in gone.into_iter().cloned().collect::<Vec<_>>() {
+                self.unsuspected.remove(&object);
+            }
+        }
+        self.unsuspected.insert(object);
     }
 
     /// Learns what was new a day ago and what nobody suspected: a rate counts it once, not every

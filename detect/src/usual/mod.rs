@@ -4,7 +4,7 @@ pub mod daily;
 pub mod detector;
 pub mod drift;
 pub mod grams;
-mod learn;
+pub mod learn;
 pub mod maturity;
 mod phases;
 pub mod probation;
