@@ -2,11 +2,7 @@
 //! were renamed or processes started, and how regularly a peer is called. Learning raises what is
 //! usual; later life doesn't.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
     Deed, Event, Flow, FlowDirection, FlowPhase, HostCounters, Row, Subject, calls::Class,
@@ -20,9 +16,11 @@ use super::{
     most::{By, Most},
 };
 
-/// Amounts of one kind that are added up at a time; what comes on top is not followed.
+/// Amounts of one kind that are added up at a time. Past them the least of the workload that has most are
+/// begun anew.
 pub const COUNTERS_MAX: usize = 16_384;
-/// Pairs of a program and an address first seen after learning; the oldest goes first.
+/// Pairs of a program and an address first seen after learning. Past them those make room of the workload
+/// that has most, by the direction in which it met them, which are farthest from being told.
 pub const PEERS_MAX: usize = 8_192;
 const OUTFLOW_FLOOR: u64 = 1_000_000;
 const NAME_QUERIES_FLOOR: u64 = 64_000;
@@ -78,28 +76,30 @@ impl Counter {
 #[derive(Debug, Clone, Default)]
 struct Counters {
     period: u64,
-    kinds: BTreeMap<Deed, HashMap<(u64, u64), Counter>>,
-    refused: u64,
+    kinds: BTreeMap<Deed, Bounded<u64, (u64, u64), Counter>>,
+    /// Of periods that are over.
+    evicted: u64,
 }
 
 impl Counters {
-    fn add(&mut self, deed: Deed, by: By, of: u64, amount: u64) -> Option<&mut Counter> {
-        let counters = self.kinds.entry(deed).or_default();
-        let key = (by.own, of);
-        if counters.len() >= COUNTERS_MAX && !counters.contains_key(&key) {
-            self.refused += 1;
-            return None;
-        }
-        let counter = counters.entry(key).or_default();
+    fn add(&mut self, deed: Deed, by: By, of: u64, amount: u64) -> &mut Counter {
+        let new = || Bounded::new(COUNTERS_MAX, |counter: &Counter| counter.total);
+        let counters = self.kinds.entry(deed).or_insert_with(new);
+        let counter = counters.entry(by.workload, (by.own, of));
         counter.total = counter.total.saturating_add(amount);
-        Some(counter)
+        counter
     }
 
     fn step(&mut self, period: u64) {
         if self.period != period {
             self.period = period;
+            self.evicted = self.evicted();
             self.kinds.clear();
         }
+    }
+
+    fn evicted(&self) -> u64 {
+        self.evicted + self.kinds.values().map(|counters| counters.evicted).sum::<u64>()
     }
 }
 
@@ -114,6 +114,13 @@ struct Newcomer {
 }
 
 impl Newcomer {
+    /// How far it is on the way to be told: its starts or its bytes, in thousandths. Who fills the table
+    /// with addresses that he calls once has none of them outlast what leaves little by little.
+    fn way(&self) -> u64 {
+        let starts = self.started.min(STARTS) as u64 * 1000 / STARTS as u64;
+        starts.max(self.out.total / (OUTFLOW_FLOOR / 1000)).min(1000)
+    }
+
     /// Bytes that it gets for each byte that it sent, where that is to be told.
     fn answers(&mut self, limit: u64) -> Option<u64> {
         self.answers.total = self.out.answers()?;
@@ -144,7 +151,7 @@ struct Running {
     epoch: Counters,
     minutes: Counters,
     hour: Counters,
-    newcomers: Bounded<(u64, u64), Newcomer>,
+    newcomers: Bounded<(u64, FlowDirection), (u64, u64), Newcomer>,
 }
 
 impl Default for Running {
@@ -153,7 +160,7 @@ impl Default for Running {
             epoch: Counters::default(),
             minutes: Counters::default(),
             hour: Counters::default(),
-            newcomers: Bounded::new(PEERS_MAX),
+            newcomers: Bounded::new(PEERS_MAX, Newcomer::way),
         }
     }
 }
@@ -220,11 +227,8 @@ impl Amounts {
         let outbound = flow.direction == FlowDirection::Outbound;
         // The host itself is no new source of its own.
         let called = !outbound && flow.phase == FlowPhase::Start && !address.is_loopback();
-        if !outbound
-            && flow.phase == FlowPhase::Start
-            && let Some(forks) = self.running.epoch.add(Deed::Forks, by, 0, 0)
-        {
-            forks.asked += 1;
+        if !outbound && flow.phase == FlowPhase::Start {
+            self.running.epoch.add(Deed::Forks, by, 0, 0).asked += 1;
         }
         if outbound && flow.peer.port == NAME_QUERIES_PORT && flow.bytes_out > 0 {
             let told = self.hour(context, Deed::DnsOutflow, by, 0, flow.bytes_out);
@@ -254,7 +258,8 @@ impl Amounts {
         }
         let limit = self.most.limit(Deed::Outflow, by, OUTFLOW_FLOOR);
         let answers = self.most.limit(Deed::Answers, by, ANSWERS_FLOOR);
-        let newcomer = self.running.newcomers.entry((by.own, of));
+        let owner = (by.workload, flow.direction);
+        let newcomer = self.running.newcomers.entry(owner, (by.own, of));
         newcomer.out.total = newcomer.out.total.saturating_add(flow.bytes_out);
         newcomer.out.asked = newcomer.out.asked.saturating_add(flow.bytes_in);
         if newcomer.out.tells(limit) {
@@ -282,8 +287,7 @@ impl Amounts {
 
     /// Learns what leaves for an address in an hour, and for how little.
     fn learn_outflow(&mut self, by: By, of: u64, flow: &Flow) {
-        let out = self.running.hour.add(Deed::Outflow, by, of, flow.bytes_out);
-        let Some(counter) = out else { return };
+        let counter = self.running.hour.add(Deed::Outflow, by, of, flow.bytes_out);
         counter.asked = counter.asked.saturating_add(flow.bytes_in);
         let Counter { total, .. } = *counter;
         if flow.bytes_out > 0 {
@@ -306,7 +310,7 @@ impl Amounts {
         done: &mut Vec<(Deed, Arc<str>)>,
     ) {
         let by = By::program(context.items, context.subject());
-        let Some(counter) = self.running.epoch.add(Deed::Forks, by, 0, 0) else { return };
+        let counter = self.running.epoch.add(Deed::Forks, by, 0, 0);
         if counter.asked > 0 {
             counter.asked -= 1;
             return;
@@ -358,7 +362,7 @@ impl Amounts {
             return None;
         }
         let by = By::program(items, &Subject::host());
-        let counter = self.running.minutes.add(Deed::Flood, by, 0, untaken)?;
+        let counter = self.running.minutes.add(Deed::Flood, by, 0, untaken);
         let total = told(&mut self.most, counter, Deed::Flood, by, FLOOD_FLOOR, learning)?;
         Some(format!("{total} connections that nobody took in five minutes").into())
     }
@@ -373,7 +377,7 @@ impl Amounts {
         amount: u64,
         floor: u64,
     ) -> Option<u64> {
-        let counter = self.running.minutes.add(deed, by, of, amount)?;
+        let counter = self.running.minutes.add(deed, by, of, amount);
         told(&mut self.most, counter, deed, by, floor, context.learning)
     }
 
@@ -386,7 +390,7 @@ impl Amounts {
         of: u64,
         amount: u64,
     ) -> Option<u64> {
-        let counter = self.running.hour.add(deed, by, of, amount)?;
+        let counter = self.running.hour.add(deed, by, of, amount);
         told(&mut self.most, counter, deed, by, NAME_QUERIES_FLOOR, context.learning)
     }
 
@@ -430,7 +434,11 @@ impl Amounts {
 
     pub fn refused(&self) -> u64 {
         let Running { epoch, minutes, hour, newcomers } = &self.running;
-        epoch.refused + minutes.refused + hour.refused + newcomers.evicted + self.most.refused()
+        epoch.evicted()
+            + minutes.evicted()
+            + hour.evicted()
+            + newcomers.evicted
+            + self.most.refused()
     }
 }
 

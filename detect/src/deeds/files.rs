@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::{bounded::Bounded, calls::set_id, processes::Processes};
 use crate::parts;
 
-/// Files that were run, and their directories; past them none is followed.
+/// Files that were run, and their directories. Past them those make room of the workload that has most
+/// which it ran longest ago.
 pub const RAN_MAX: usize = 16_384;
-/// Of those, files written and directories renamed in lately; the oldest goes first.
+/// Of those, files written and directories renamed in lately, by workload: who has most makes room.
 pub const WRITTEN_MAX: usize = 4_096;
 /// So long a file that was written counts as rewritten.
 const LATELY_NS: u64 = 3_600_000_000_000;
@@ -31,19 +32,45 @@ enum Ran {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Files {
-    ran: BTreeMap<u64, Ran>,
+    ran: Followed,
     refused: u64,
     #[serde(skip)]
     written: Written,
 }
 
-/// Path, and the workload that wrote it with the time.
+/// What was run, by its path. Whose it was isn't saved: after a restart all are one owner's until they
+/// are run anew.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(from = "BTreeMap<u64, Ran>", into = "BTreeMap<u64, Ran>")]
+struct Followed(Bounded<u64, u64, Ran>);
+
+impl Default for Followed {
+    fn default() -> Self {
+        Self(Bounded::new(RAN_MAX, |_| 0))
+    }
+}
+
+impl From<BTreeMap<u64, Ran>> for Followed {
+    fn from(saved: BTreeMap<u64, Ran>) -> Self {
+        let mut followed = Self::default();
+        saved.into_iter().for_each(|(path, ran)| followed.0.insert(0, path, ran));
+        followed
+    }
+}
+
+impl From<Followed> for BTreeMap<u64, Ran> {
+    fn from(followed: Followed) -> Self {
+        followed.0.iter().map(|(path, ran)| (path, *ran)).collect()
+    }
+}
+
+/// Workload and path, and when it wrote it.
 #[derive(Debug, Clone)]
-struct Written(Bounded<u64, (u64, u64)>);
+struct Written(Bounded<u64, (u64, u64), u64>);
 
 impl Default for Written {
     fn default() -> Self {
-        Self(Bounded::new(WRITTEN_MAX))
+        Self(Bounded::new(WRITTEN_MAX, |_| 0))
     }
 }
 
@@ -90,12 +117,14 @@ impl<'a> Open<'a> {
 impl Files {
     /// Adds what another run taught.
     pub fn absorb(&mut self, other: Self) {
-        for (path, ran) in other.ran {
-            let own = self.ran.entry(path).or_insert(ran);
+        let mut all = BTreeMap::from(std::mem::take(&mut self.ran));
+        for (path, ran) in BTreeMap::from(other.ran) {
+            let own = all.entry(path).or_insert(ran);
             *own = (*own).min(ran);
         }
-        let over = self.ran.len() > RAN_MAX;
-        parts::keep(&mut self.ran, RAN_MAX);
+        let over = all.len() > RAN_MAX;
+        parts::keep(&mut all, RAN_MAX);
+        self.ran = all.into();
         self.refused = self.refused.max(other.refused).min(1).max(u64::from(over));
     }
 
@@ -162,22 +191,17 @@ impl Files {
             {
                 done.push((Deed::ReplacedWithin, path.into()));
             }
-            self.follow(items.path(path), ran);
-            self.follow(items.path(directory(path)), Ran::Directory);
+            let owner = items.workload(&event.actor.subject.workload);
+            let ran = [(path, ran), (directory(path), Ran::Directory)];
+            ran.into_iter().for_each(|(path, ran)| {
+                self.ran.0.insert(owner, items.path(path), ran);
+            });
         }
     }
 
     /// Forgets which of the followed files were written.
     pub fn forget_written(&mut self) {
         self.written = Written::default();
-    }
-
-    fn follow(&mut self, path: u64, ran: Ran) {
-        if self.ran.len() < RAN_MAX || self.ran.contains_key(&path) {
-            self.ran.insert(path, ran);
-        } else {
-            self.refused += 1;
-        }
     }
 
     fn note_write(
@@ -187,13 +211,14 @@ impl Files {
         (open, path): (&Open<'_>, u64),
         processes: &mut Processes,
     ) {
-        if self.ran.contains_key(&path) {
+        if self.ran.0.contains(path) {
             self.note(items, event, path);
         }
         if open.has(libc::O_CREAT | libc::O_EXCL) {
             let directory = items.path(directory(open.path));
-            if self.ran.contains_key(&directory) {
-                processes.made_in(&event.actor, directory);
+            if self.ran.0.contains(directory) {
+                let owner = items.workload(&event.actor.subject.workload);
+                processes.made_in(owner, &event.actor, directory);
             }
         }
     }
@@ -203,22 +228,22 @@ impl Files {
     fn note_rename(&mut self, items: ItemKey, event: &Event, processes: &mut Processes) {
         let directory = processes.of(&event.actor).made_in;
         if directory != 0 {
-            processes.made_in(&event.actor, 0);
+            let owner = items.workload(&event.actor.subject.workload);
+            processes.made_in(owner, &event.actor, 0);
             self.note(items, event, directory);
         }
     }
 
     fn note(&mut self, items: ItemKey, event: &Event, path: u64) {
         let workload = items.workload(&event.actor.subject.workload);
-        self.written.0.insert(path, (workload, event.time_boot_ns));
+        self.written.0.insert(workload, (workload, path), event.time_boot_ns);
     }
 
     fn was_written(&self, items: ItemKey, event: &Event, path: &str) -> bool {
         let own = items.workload(&event.actor.subject.workload);
         [path, directory(path)].into_iter().any(|path| {
-            self.written.0.get(items.path(path)).is_some_and(|&(workload, time)| {
-                workload == own && event.time_boot_ns.saturating_sub(time) <= LATELY_NS
-            })
+            let written = self.written.0.get((own, items.path(path)));
+            written.is_some_and(|time| event.time_boot_ns.saturating_sub(*time) <= LATELY_NS)
         })
     }
 
@@ -226,12 +251,12 @@ impl Files {
         let name = path.rsplit('/').next().unwrap_or_default();
         let extension = name.rsplit_once('.').map(|(_, extension)| extension);
         extension.is_some_and(|extension| SCRIPT_EXTENSIONS.contains(&extension))
-            || self.ran.get(&hash) == Some(&Ran::Script)
+            || self.ran.0.get(hash) == Some(&Ran::Script)
     }
 
-    /// Files that found no room, or went for others.
+    /// Files that went for others.
     pub fn refused(&self) -> u64 {
-        self.refused + self.written.0.evicted
+        self.refused + self.ran.0.evicted + self.written.0.evicted
     }
 }
 

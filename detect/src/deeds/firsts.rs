@@ -5,16 +5,15 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use hedgerow_event::{Class, Deed, Subject, Workload};
+use hedgerow_event::{Deed, Subject, Workload};
 use hedgerow_features::{EPHEMERAL_PORT_FIRST, ItemKey, WORKLOADS_LIMIT, place_of};
 use serde::{Deserialize, Serialize};
 
 use super::files::CLAIMED;
-use crate::parts;
+use crate::{fair, parts};
 
-/// Different deeds of one kind that a workload remembers. When full nothing is added: what is
-/// intrinsic goes on being told, and its rate tells that it is common; what is merely new no longer
-/// is, since "not in it" doesn't mean "never seen" any more.
+/// Different deeds of one kind that a workload remembers. Past it those make room that were done longest
+/// ago: they are told again, and their rate tells whether they are common.
 pub const FIRSTS_MAX: usize = 2_048;
 
 /// One workload's, or the host's.
@@ -22,35 +21,73 @@ pub const FIRSTS_MAX: usize = 2_048;
 struct Sets {
     /// It was watched while learning, so that absence means something.
     learned: bool,
-    done: BTreeMap<Deed, BTreeSet<u64>>,
+    done: BTreeMap<Deed, Done>,
+    /// Of each kind, deeds that had to go for others.
     refused: BTreeMap<Deed, u64>,
+    /// When something was last learned of it.
+    #[serde(default)]
+    used: u64,
+}
+
+/// Deeds of one kind, and when each was done last.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Saved")]
+struct Done(BTreeMap<u64, u64>);
+
+/// An older version wrote no times.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Saved {
+    Dated(BTreeMap<u64, u64>),
+    Bare(BTreeSet<u64>),
+}
+
+impl From<Saved> for Done {
+    fn from(saved: Saved) -> Self {
+        match saved {
+            Saved::Dated(done) => Self(done),
+            Saved::Bare(done) => Self(done.into_iter().map(|key| (key, 0)).collect()),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Firsts {
     host: Sets,
+    /// As many as [`WORKLOADS_LIMIT`] that were watched while learning, and as many that were not.
     workloads: BTreeMap<Workload, Sets>,
-    /// Deeds of workloads past [`WORKLOADS_LIMIT`], which the host's sets hold.
+    /// Workloads that had to go for others, and what those did that found no room while learning.
     workloads_refused: u64,
+    /// What was learned or done again so far: the clock by which deeds are old.
+    #[serde(default)]
+    uses: u64,
 }
 
 impl Sets {
-    fn insert(&mut self, deed: Deed, key: u64) {
-        let done = self.done.entry(deed).or_default();
-        if done.len() < FIRSTS_MAX || done.contains(&key) {
-            done.insert(key);
-        } else {
-            *self.refused.entry(deed).or_default() += 1;
+    fn insert(&mut self, deed: Deed, key: u64, now: u64) {
+        let Done(done) = self.done.entry(deed).or_default();
+        if done.len() >= FIRSTS_MAX && !done.contains_key(&key) {
+            let all = done.iter().map(|(key, used)| ((), *used, *key));
+            let gone = fair::make_room(all, fair::room(FIRSTS_MAX));
+            *self.refused.entry(deed).or_default() += gone.len() as u64;
+            for key in gone {
+                done.remove(&key);
+            }
         }
+        done.insert(key, now);
+        self.used = now;
     }
 
     fn knows(&self, deed: Deed, key: u64) -> bool {
-        let full = deed.class() == Class::Novelty && self.refused.contains_key(&deed);
-        full || self.done.get(&deed).is_some_and(|done| done.contains(&key))
+        self.done.get(&deed).is_some_and(|done| done.0.contains_key(&key))
     }
-}
 
-impl Sets {
+    /// Notes that a deed that it knows was done again.
+    fn again(&mut self, deed: Deed, key: u64, now: u64) -> bool {
+        let known = self.done.get_mut(&deed).and_then(|done| done.0.get_mut(&key));
+        known.map(|used| *used = now).is_some()
+    }
+
     fn absorb(&mut self, other: Self) {
         self.learned |= other.learned;
         for (deed, refused) in other.refused {
@@ -58,14 +95,13 @@ impl Sets {
             *own = (*own).max(refused);
         }
         for (deed, done) in other.done {
-            let own = self.done.entry(deed).or_default();
-            own.extend(done);
+            let Done(own) = self.done.entry(deed).or_default();
+            // Each run has a clock of its own.
+            own.extend(done.0.into_keys().map(|key| (key, 0)));
             if own.len() > FIRSTS_MAX {
                 self.refused.insert(deed, 1);
             }
-            while own.len() > FIRSTS_MAX {
-                own.pop_last();
-            }
+            parts::keep(own, FIRSTS_MAX);
         }
         self.refused.values_mut().for_each(|refused| *refused = 1);
     }
@@ -95,49 +131,69 @@ impl Firsts {
         }
     }
 
+    /// Notes that a deed that is none of those was done again.
+    pub fn again(&mut self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) {
+        let key = key(items, subject, deed, what);
+        self.uses += 1;
+        let own = self.workloads.get_mut(&subject.workload);
+        if !own.is_some_and(|own| own.again(deed, key, self.uses)) {
+            self.host.again(deed, key, self.uses);
+        }
+    }
+
     /// Notes that a workload is watched while learning.
     pub fn watch(&mut self, workload: &Workload) {
-        if let Some(own) = self.sets(workload) {
-            own.learned = true;
+        if self.workloads.get(workload).is_some_and(|own| own.learned) {
+            return;
         }
+        if self.workloads.values().filter(|own| own.learned).count() >= WORKLOADS_LIMIT {
+            self.workloads_refused += 1;
+            return;
+        }
+        self.sets(workload).learned = true;
     }
 
     /// Learns what was done while learning: the host does, too.
     pub fn learn(&mut self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) {
-        self.host.insert(deed, key(items, subject, deed, what));
+        self.host.insert(deed, key(items, subject, deed, what), self.uses);
         self.accept(items, subject, deed, what);
     }
 
     /// Learns a deed for its workload alone.
     pub fn accept(&mut self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) {
         let key = key(items, subject, deed, what);
-        match self.sets(&subject.workload) {
-            Some(own) => own.insert(deed, key),
-            None => self.host.insert(deed, key),
-        }
+        self.uses += 1;
+        let now = self.uses;
+        self.sets(&subject.workload).insert(deed, key, now);
     }
 
     /// Takes back what was accepted.
     pub fn forget(&mut self, items: ItemKey, subject: &Subject, deed: Deed, what: &str) {
         let key = key(items, subject, deed, what);
-        let own = self.workloads.get_mut(&subject.workload).unwrap_or(&mut self.host);
-        if let Some(done) = own.done.get_mut(&deed) {
-            done.remove(&key);
+        let own = self.workloads.get_mut(&subject.workload);
+        let by_host = own.as_ref().is_none_or(|own| !own.learned);
+        // Where it is judged by the host's, too, it would go on being known.
+        let host = by_host.then_some(&mut self.host);
+        for done in own.into_iter().chain(host).filter_map(|sets| sets.done.get_mut(&deed)) {
+            done.0.remove(&key);
         }
     }
 
-    fn sets(&mut self, workload: &Workload) -> Option<&mut Sets> {
-        if !self.workloads.contains_key(workload) {
-            if self.workloads.len() >= WORKLOADS_LIMIT {
+    /// A workload's, made where there are none: of those that were not watched while learning the one makes
+    /// room of which something was learned longest ago. Whoever makes up many takes no room of the others.
+    fn sets(&mut self, workload: &Workload) -> &mut Sets {
+        let late = || self.workloads.iter().filter(|(_, own)| !own.learned);
+        if !self.workloads.contains_key(workload) && late().count() >= WORKLOADS_LIMIT {
+            let oldest = late().min_by_key(|(_, own)| own.used);
+            if let Some(oldest) = oldest.map(|(workload, _)| workload.clone()) {
+                self.workloads.remove(&oldest);
                 self.workloads_refused += 1;
-                return None;
             }
-            self.workloads.insert(workload.clone(), Sets::default());
         }
-        self.workloads.get_mut(workload)
+        self.workloads.entry(workload.clone()).or_default()
     }
 
-    /// Deeds that found no room.
+    /// Deeds that had to go for others.
     pub fn refused(&self) -> u64 {
         let sets = self.workloads.values().chain([&self.host]);
         sets.flat_map(|sets| sets.refused.values()).sum::<u64>() + self.workloads_refused

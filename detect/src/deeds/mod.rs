@@ -66,8 +66,8 @@ impl Deeds {
         }
         let items = baseline.key();
         self.key = Some(items);
-        self.processes.observe(event);
         let subject = &event.actor.subject;
+        self.processes.observe(items.workload(&subject.workload), event);
         if learning && matches!(event.origin, Origin::Row(_) | Origin::Exec(_)) {
             self.firsts.watch(&subject.workload);
         }
@@ -100,6 +100,8 @@ impl Deeds {
                     _ => None,
                 };
                 objects.push(Object::Did { subject: subject.clone(), deed, what, contact });
+            } else {
+                self.firsts.again(items, subject, deed, &what);
             }
         }
         objects

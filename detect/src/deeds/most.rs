@@ -19,17 +19,20 @@ const FACTOR: u64 = 4;
 pub struct By {
     pub own: u64,
     any: u64,
+    /// Whose room they take.
+    pub workload: u64,
 }
 
 impl By {
     pub fn program(items: ItemKey, subject: &Subject) -> Self {
-        Self { own: items.subject(subject), any: items.program(&subject.program) }
+        let workload = items.workload(&subject.workload);
+        Self { own: items.subject(subject), any: items.program(&subject.program), workload }
     }
 
     /// All programs of a workload together.
     pub fn workload(items: ItemKey, subject: &Subject) -> Self {
         let own = items.workload(&subject.workload);
-        Self { own, any: own }
+        Self { own, any: own, workload: own }
     }
 }
 

@@ -4,7 +4,8 @@ use hedgerow_event::{Actor, Call, Event, Flow, FlowDirection, Origin, Protocol, 
 
 use super::bounded::Bounded;
 
-/// Processes remembered; the one that was first seen goes first.
+/// Processes remembered. Past them those of the workload that has most go that did nothing for longest:
+/// who starts many that sleep takes nobody else's, nor of his own who serve.
 pub const PROCESSES_MAX: usize = 16_384;
 
 /// By its id and start a process is named for good.
@@ -29,11 +30,11 @@ impl Default for Facts {
 }
 
 #[derive(Debug, Clone)]
-pub struct Processes(Bounded<Key, Facts>);
+pub struct Processes(Bounded<u64, Key, Facts>);
 
 impl Default for Processes {
     fn default() -> Self {
-        Self(Bounded::new(PROCESSES_MAX))
+        Self(Bounded::new(PROCESSES_MAX, |_| 0))
     }
 }
 
@@ -46,30 +47,32 @@ impl Processes {
         self.0.evicted
     }
 
-    pub fn made_in(&mut self, actor: &Actor, directory: u64) {
-        self.0.entry(key(actor)).made_in = directory;
+    pub fn made_in(&mut self, owner: u64, actor: &Actor, directory: u64) {
+        self.0.entry(owner, key(actor)).made_in = directory;
     }
 
-    pub fn observe(&mut self, event: &Event) {
+    /// `owner` is whose the process is.
+    pub fn observe(&mut self, owner: u64, event: &Event) {
         let actor = &event.actor;
+        let known = self.0.used(key(actor)).copied();
         match &event.origin {
             Origin::Exec(exec) => {
-                let before = self.of(actor);
+                let before = known.unwrap_or_default();
                 let serves = exec.under_listener || before.serves;
                 let (provenance, uid) = (exec.provenance, exec.uid);
                 let serves = serves && exec.login_uid == u32::MAX;
-                self.0.insert(key(actor), Facts { provenance, uid, serves, made_in: 0 });
+                self.0.insert(owner, key(actor), Facts { provenance, uid, serves, made_in: 0 });
             }
             Origin::Fork(fork) if !fork.thread => {
-                if let Some(facts) = self.0.get(key(actor)).copied() {
+                if let Some(facts) = known {
                     let child = (fork.child_tgid, fork.child_start_boot_ns);
-                    self.0.insert(child, Facts { made_in: 0, ..facts });
+                    self.0.insert(owner, child, Facts { made_in: 0, ..facts });
                 }
             }
             Origin::Exit(exit) if exit.process => self.0.remove(key(actor)),
-            Origin::Call(call) if listens(call) => self.0.entry(key(actor)).serves = true,
+            Origin::Call(call) if listens(call) => self.0.entry(owner, key(actor)).serves = true,
             Origin::Flow(flow) if accepted(flow) && actor.tgid != 0 => {
-                self.0.entry(key(actor)).serves = true;
+                self.0.entry(owner, key(actor)).serves = true;
             }
             _ => {}
         }

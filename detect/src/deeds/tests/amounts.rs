@@ -318,6 +318,37 @@ fn amounts_are_bounded_and_what_is_not_followed_is_counted() {
         flow.peer.address = std::net::Ipv4Addr::from(0xc633_0000 + address).into();
         host.flow(&web(), flow);
     }
-    // One source past the counters, and all newcomers past their limit.
-    assert_eq!(host.deeds.refused(), (1 + most - PEERS_MAX) as u64);
+    // An eighth makes room at a time.
+    let past = |limit: usize| (most - limit).div_ceil(limit / 8) * (limit / 8);
+    assert_eq!(host.deeds.refused(), (past(COUNTERS_MAX) + past(PEERS_MAX)) as u64);
+}
+
+/// One who calls many addresses hides no theft little by little: neither another's, nor his own.
+#[test]
+fn many_newcomers_hide_no_slow_theft_and_no_brute_force() {
+    for flooder in ["flood.service", "web.service"] {
+        let mut host = learned(MB);
+        host.pass(300);
+        let flood = who("/opt/flood", 9).of(flooder);
+        let (mut told, mut next) = (Vec::new(), 0u32);
+        for round in 0..10 {
+            told.extend(host.flow(&web(), outbound("192.0.2.7", MB)));
+            for _ in 0..if round < 2 { 0 } else { 20 } {
+                told.extend(host.flow(&web(), inbound("192.0.2.9", 80)));
+            }
+            for _ in 0..PEERS_MAX + 10 {
+                next += 1;
+                let mut flow = inbound("192.0.2.1", 80);
+                flow.peer.address = std::net::Ipv4Addr::from(0x0b00_0000 + next).into();
+                host.flow(&flood, flow.clone());
+                if next % 2 == 0 {
+                    flow.direction = FlowDirection::Outbound;
+                    host.flow(&flood, flow);
+                }
+            }
+        }
+        let has = |wanted| told.iter().any(|(deed, _)| *deed == wanted);
+        assert!(has(Deed::Outflow), "{flooder}: {told:?}");
+        assert!(has(Deed::OneSource), "{flooder}");
+    }
 }

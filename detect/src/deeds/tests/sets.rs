@@ -112,20 +112,114 @@ fn what_was_learned_survives_the_model_file_and_older_files_have_none() {
     assert_eq!(host.call(&who("/bin/umount", 7), libc::SYS_mount, &[]).len(), 1);
 }
 
+/// What was done longest ago is told again; no kind of deed ends by how many of it there are.
 #[test]
-fn a_full_set_goes_on_telling_what_is_intrinsic_and_not_what_is_new() {
+fn a_full_set_goes_on_telling() {
     let mut host = Host::new();
     host.baseline.freeze();
-    for program in 0..=FIRSTS_MAX {
-        let who = who(&format!("/opt/{program}"), 7);
-        host.call(&who, libc::SYS_mount, &[]);
-        host.exec(&who, |exec| exec.provenance = Provenance::Unowned);
+    let did = |host: &mut Host, program: &str| {
+        let who = who(program, 7);
+        let mount = host.call(&who, libc::SYS_mount, &[]);
+        let ran = host.exec(&who, |exec| exec.provenance = Provenance::Unowned);
+        mount.len() + ran.len()
+    };
+    for program in 0..FIRSTS_MAX {
+        did(&mut host, &format!("/opt/{program}"));
     }
+    did(&mut host, "/opt/0");
+    did(&mut host, "/opt/another");
     assert!(host.deeds.refused() > 0);
     host.end_learning();
-    let last = who("/opt/last", 7);
-    assert_eq!(host.call(&last, libc::SYS_mount, &[]).len(), 1);
-    assert!(host.exec(&last, |exec| exec.provenance = Provenance::Unowned).is_empty());
+    assert_eq!(did(&mut host, "/opt/last"), 2);
+    assert_eq!(did(&mut host, "/opt/1"), 2, "long ago");
+    assert_eq!(did(&mut host, "/opt/0") + did(&mut host, "/opt/another"), 0);
+}
+
+/// Whoever calls from many addresses for days is no less of a newcomer with the next one.
+#[test]
+fn sources_that_fill_their_set_let_no_brute_force_pass() {
+    let mut host = Host::new();
+    let web = who("/usr/sbin/web", 7);
+    host.flow(&web, inbound("10.0.0.2", 80));
+    host.end_learning();
+    for source in 0..FIRSTS_MAX as u32 + 1 {
+        let mut flow = inbound("192.0.2.7", 80);
+        flow.peer.address = std::net::Ipv4Addr::from(0xc633_0000 + source).into();
+        let objects = host.objects(&web, Origin::Flow(Box::new(flow)));
+        assert_eq!(objects.len(), 1);
+        objects.iter().for_each(|object| host.deeds.learn(object));
+    }
+    host.pass(300);
+    let told = |host: &mut Host| -> Vec<Deed> {
+        let calls = (0..200).flat_map(|_| host.flow(&web, inbound("192.0.2.7", 80)));
+        calls.map(|(deed, _)| deed).collect()
+    };
+    assert!(told(&mut host).contains(&Deed::OneSource));
+}
+
+/// Whoever makes up names of workloads learns for nobody else, and takes no room of who was there.
+#[test]
+fn what_came_after_learning_learns_for_itself() {
+    let mut host = Host::learned();
+    let mount = |host: &mut Host, workload: &'static str| {
+        let objects = host.objects(&who("/bin/mount", 7).of(workload), call_of_mount());
+        objects.iter().for_each(|object| host.deeds.learn(object));
+        objects.len()
+    };
+    let names: Vec<&'static str> =
+        (0..300).map(|at| &*String::leak(format!("{at}.scope"))).collect();
+    for name in &names {
+        assert_eq!((mount(&mut host, name), mount(&mut host, name)), (1, 0), "{name}");
+    }
+    assert_eq!((mount(&mut host, "web.service"), mount(&mut host, "web.service")), (1, 0));
+    assert_eq!((mount(&mut host, names[299]), mount(&mut host, names[0])), (0, 1));
+    assert!(host.deeds.refused() >= 300 - 256);
+}
+
+fn call_of_mount() -> Origin {
+    Origin::Call(Box::new(call(libc::SYS_mount, &[], None)))
+}
+
+/// Whoever starts many that sleep makes nobody forget who serves, neither in another workload nor in his own.
+#[test]
+fn sleeping_processes_hide_no_server() {
+    let mut host = Host::learned();
+    let php = who("/usr/sbin/php", 1).script("/srv/www/index.php");
+    host.exec(&php, |_| ());
+    host.flow(&php, inbound("10.0.0.2", 80));
+    for tgid in 10..10 + PROCESSES_MAX as u32 * 2 {
+        host.exec(&who("/bin/sleep", tgid).of("job.service"), |_| ());
+        if tgid % 100 == 0 {
+            host.row(&php, &[]);
+        }
+    }
+    let wrote = host.open(&php, "/srv/www/shell.php", libc::O_WRONLY | libc::O_CREAT);
+    assert_eq!(wrote[0].0, Deed::WroteCode);
+    for tgid in 100_000..100_000 + PROCESSES_MAX as u32 * 2 {
+        host.exec(&who("/bin/sleep", tgid), |_| ());
+        if tgid % 100 == 0 {
+            host.row(&php, &[]);
+        }
+    }
+    let wrote = host.open(&php, "/srv/www/other/shell.php", libc::O_WRONLY | libc::O_CREAT);
+    assert_eq!(wrote[0].0, Deed::WroteCode);
+}
+
+/// Files that are run by the thousand keep no later one from being followed.
+#[test]
+fn what_is_run_later_is_followed_too() {
+    let mut host = Host::learned();
+    for at in 0..RAN_MAX as u32 {
+        host.exec(&who(&format!("/opt/{at}/x"), 9).of("job.service"), |_| ());
+    }
+    let app = who("/srv/app/run", 7);
+    host.exec(&app, |_| ());
+    host.open(&app, "/srv/app/run", libc::O_WRONLY);
+    let replaced = host.exec(&app, |exec| {
+        exec.replaced = true;
+        exec.provenance = Provenance::Unowned;
+    });
+    assert!(replaced.iter().any(|(deed, _)| *deed == Deed::ReplacedWithin), "{replaced:?}");
 }
 
 #[test]
