@@ -61,7 +61,10 @@ impl Engine {
 
     /// What found no room in the bounded tables of deeds and rates: judged without them.
     pub fn deeds_refused(&self) -> u64 {
-        self.baseline.refused() + self.deeds.refused() + self.rates.refused() + self.unlearned
+        let tails = self.learned.values().flat_map(|learned| [&learned.tails, &learned.sequences]);
+        let tails: u64 = tails.map(|tails| tails.forgotten()).sum();
+        let learned = self.baseline.refused() + self.deeds.refused() + self.rates.refused();
+        learned + tails + self.unlearned
     }
 
     /// What had to go for others while it could still have told something.

@@ -175,11 +175,13 @@ impl Life {
                 };
                 let x = *level + burst * Self::activity(hour);
                 let subject = subject(program);
-                if let Some(nats) = self.tails.surprise(&subject, x) {
+                let nats = self.tails.surprise(&subject, x);
+                if let Some(nats) = nats {
                     self.notify(Class::Measure, program, nats, hour);
                     self.floors.hold_back_measure(nats);
                 }
-                self.tails.hold_back(&subject, x, (hour * 720 + minute * 12) as u32);
+                let above = nats.is_some_and(|nats| nats >= self.floors.floor(Class::Measure));
+                self.tails.hold_back(&subject, x, (hour * 720 + minute * 12) as u32, above);
             }
         }
     }
@@ -240,7 +242,7 @@ fn a_program_that_came_yesterday_is_not_known_by_the_weeks_of_its_host() {
             let epoch = (hour * 720 + minute * 12) as u32;
             for (program, level) in levels.iter_mut().enumerate() {
                 *level = 0.99 * *level + 0.14 * rng.gen_range(-1.0..1.0f64);
-                tails.hold_back(&subject(program as u64), *level, epoch);
+                tails.hold_back(&subject(program as u64), *level, epoch, false);
             }
             if hour < KNOWN {
                 continue;
@@ -252,7 +254,7 @@ fn a_program_that_came_yesterday_is_not_known_by_the_weeks_of_its_host() {
                 assert!(!floors.tells(Class::Measure, tails.hours_of(&newcomer)));
                 assert!(floors.tells(Class::Measure, tails.hours_of(&old)), "its host is known");
             }
-            tails.hold_back(&newcomer, x, epoch);
+            tails.hold_back(&newcomer, x, epoch, nats >= floors.floor(Class::Measure));
         }
     }
     assert!(above > 0, "somebody would have been told");

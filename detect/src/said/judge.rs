@@ -91,14 +91,15 @@ impl Engine {
         self.first.get(subject).copied().unwrap_or(u64::MAX)
     }
 
-    /// Every window goes on joining its program's tail, and the hour's highest measure: the floor
-    /// answers for what is told.
+    /// Every window goes on joining the hour's highest measure: the floor answers for what is told. Its
+    /// program's tail is joined as far as no burst owns it.
     fn hold_back_judged(&mut self, window: &Window, scored: &Scored) {
         let Some(learned) = self.learned.get_mut(&window.time.scale) else { return };
         if let Some(nats) = scored.nats {
             self.floors.hold_back_measure(nats);
         }
-        learned.hold_back(window, scored);
+        let floor = self.floors.floor(Class::Measure);
+        learned.hold_back(window, scored, scored.nats.is_some_and(|nats| nats >= floor));
     }
 
     /// Judges what the trees did whose last deeds were of the subject of an early row.

@@ -25,15 +25,22 @@
 //! always tells nothing of it: among all programs a share would call a host of steady ones unknown for
 //! ever. And who came later was not there: a program is known for the hours since it was first measured,
 //! at most (`Tails::hours_of`), and one that was never measured for none.
+//!
+//! A window that is above the floor joins its tail no farther than a step beyond the largest there is, the
+//! same for all of an hour: one burst makes nothing below it usual, and what a program does from now on is
+//! usual after as many hours as it is steps away. What is below the floor joins as it is.
 
 use std::collections::BTreeMap;
 
 use hedgerow_event::{Subject, Workload};
 use serde::{Deserialize, Serialize};
 
+use crate::fair;
+
 /// Largest measures kept of a group; the count of all is exact.
 pub const KEPT_MAX: usize = 256;
-/// Groups with a tail of their own; a subject past them is judged by its workload, then the host.
+/// Groups with a tail of their own. Past them subjects of the workload that has most make room: first such
+/// as are not judged by their own tail yet, of those the one that was measured longest ago.
 const GROUPS_MAX: usize = 2048;
 /// A group with fewer windows is judged by its workload, then by the host.
 const WINDOWS_LEAST: u64 = 12;
@@ -50,6 +57,10 @@ const PRIOR_SCALE: f64 = 0.75;
 const EXCESSES_MAX: usize = 16;
 /// Measures that differ by less are the same.
 const SAME: f32 = 0.1;
+/// As far beyond the largest value, at most, one above the floor joins: a usual excess.
+const STEP: f32 = 1.0;
+const BLOCKS_OF_HOUR: u32 = 12;
+const EPOCHS_PER_HOUR: f64 = 720.0;
 /// A program of which so many blocks were larger than all before them varies.
 const RECORDS_LEAST: u32 = 3;
 /// Part of what was held back of programs that vary, which hours that are known must be known of.
@@ -70,6 +81,14 @@ pub struct Tail {
     records: u32,
     /// The running block and its largest measure.
     running: Option<(u32, f32)>,
+    /// Hour in which something above the floor came last, and how far such may join in it.
+    #[serde(default)]
+    step: Option<(u32, f32)>,
+    /// Whose it is, and the hours that were watched when it was measured last: for who makes room.
+    #[serde(default)]
+    workload: Option<Workload>,
+    #[serde(default)]
+    last: f64,
 }
 
 /// Tails of every subject, workload and of the host.
@@ -81,30 +100,70 @@ pub struct Tails {
     /// Hours that were watched since windows are held back; 0 in what was saved without them.
     #[serde(default)]
     watched: f64,
+    /// Groups that had to go for others.
+    #[serde(skip)]
+    forgotten: u64,
 }
 
 impl Tail {
+    /// How far something above the floor may join in a block; `judged_by` is the largest of those that it is
+    /// judged by while it has no blocks of its own.
+    fn limit(&mut self, block: u32, judged_by: Option<f32>) -> f32 {
+        let hour = block / BLOCKS_OF_HOUR;
+        match self.step {
+            Some((then, limit)) if then == hour => limit,
+            _ => {
+                let largest = self.largest.first().copied().or(judged_by);
+                let limit = largest.map_or(f32::INFINITY, |largest| largest + STEP);
+                self.step = Some((hour, limit));
+                limit
+            }
+        }
+    }
+
+    /// Lowest for who makes room first.
+    fn rank(&self) -> (bool, u64) {
+        (self.windows >= WINDOWS_LEAST, (self.last * EPOCHS_PER_HOUR) as u64)
+    }
+
+    fn largest(&self) -> Option<f32> {
+        self.largest.first().copied().or(self.running.map(|(_, largest)| largest))
+    }
+
+    /// Part of its time in which it is measured; of what is younger than a day, of the day.
+    fn duty(&self, watched: f64) -> f64 {
+        let hours = (watched - self.since).max(watched.min(24.0));
+        ((self.blocks + 1) as f64 / (BLOCKS_PER_HOUR * hours)).min(1.0)
+    }
+
     fn add(&mut self, x: f64, block: u32) {
+        self.end(block);
         self.windows += 1;
         let x = x as f32;
-        match &mut self.running {
-            Some((running, largest)) if *running == block => *largest = largest.max(x),
-            running => {
-                if let Some((_, largest)) = running.replace((block, x)) {
-                    if self.records == 0 && self.blocks > 0 {
-                        self.records = 1 + (self.blocks as f64).ln().round() as u32;
-                    }
-                    if self.largest.first().is_none_or(|record| largest > record + SAME) {
-                        self.records += 1;
-                    }
-                    self.blocks += 1;
-                    let at = self.largest.partition_point(|kept| *kept > largest);
-                    if at < KEPT_MAX {
-                        self.largest.insert(at, largest);
-                        self.largest.truncate(KEPT_MAX);
-                    }
-                }
-            }
+        let largest = self.running.map_or(x, |(_, largest)| largest.max(x));
+        self.running = Some((block, largest));
+    }
+
+    /// Ends the running block where another one has begun.
+    fn end(&mut self, block: u32) {
+        let Some((running, largest)) = self.running.take_if(|(running, _)| *running != block)
+        else {
+            return;
+        };
+        if self.records == 0 && self.blocks > 0 {
+            self.records = 1 + (self.blocks as f64).ln().round() as u32;
+        }
+        // What was cut to size says nothing of how far life goes.
+        let hour = running / BLOCKS_OF_HOUR;
+        let cut = self.step.is_some_and(|(then, limit)| then == hour && largest >= limit);
+        if !cut && self.largest.first().is_none_or(|record| largest > record + SAME) {
+            self.records += 1;
+        }
+        self.blocks += 1;
+        let at = self.largest.partition_point(|kept| *kept > largest);
+        if at < KEPT_MAX {
+            self.largest.insert(at, largest);
+            self.largest.truncate(KEPT_MAX);
         }
     }
 
@@ -168,6 +227,7 @@ impl Tails {
             host: tail(host),
             // Until time is watched on.
             watched: 0.0,
+            forgotten: 0,
         }
     }
 
@@ -180,27 +240,60 @@ impl Tails {
         self.watched += hours;
     }
 
-    /// Holds back a window's measure.
-    pub fn hold_back(&mut self, subject: &Subject, x: f64, epoch: u32) {
+    /// Holds back a window's measure; whether it is above the floor is told by `above`.
+    pub fn hold_back(&mut self, subject: &Subject, x: f64, epoch: u32, above: bool) {
         let block = epoch / BLOCK_EPOCHS;
         let name = subject.text();
+        let judged_by = above.then(|| self.of(subject, &name)?.largest()).flatten();
+        let watched = self.watched;
+        let join = |tail: &mut Tail| {
+            tail.end(block);
+            let limit = if above { tail.limit(block, judged_by) } else { f32::INFINITY };
+            tail.last = watched;
+            tail.add(x.min(f64::from(limit)), block);
+        };
         if let Some(own) = self.subjects.get_mut(&name) {
-            own.add(x, block);
-        } else if self.subjects.len() < GROUPS_MAX {
-            let made = Tail { since: self.watched, ..Tail::default() };
-            self.subjects.entry(name).or_insert(made).add(x, block);
+            own.workload.get_or_insert_with(|| subject.workload.clone());
+            join(own);
+        } else {
+            self.make_room();
+            let workload = Some(subject.workload.clone());
+            let mut made = Tail { since: watched, workload, ..Tail::default() };
+            join(&mut made);
+            self.subjects.insert(name, made);
         }
         // The kernel's own counters are like no program's.
         if subject.is_host() {
             return;
         }
-        let workload = &subject.workload;
-        if let Some(own) = self.workloads.get_mut(workload) {
-            own.add(x, block);
-        } else if self.workloads.len() < GROUPS_MAX {
-            self.workloads.entry(workload.clone()).or_default().add(x, block);
+        if let Some(own) = self.workloads.get_mut(&subject.workload) {
+            join(own);
+        } else {
+            if self.workloads.len() >= GROUPS_MAX {
+                let all = self.workloads.iter().map(|(name, tail)| ((), tail.rank(), name.clone()));
+                let gone = fair::make_room(all, fair::room(GROUPS_MAX));
+                self.forgotten += gone.len() as u64;
+                gone.iter().for_each(|name| drop(self.workloads.remove(name)));
+            }
+            join(self.workloads.entry(subject.workload.clone()).or_default());
         }
-        self.host.add(x, block);
+        join(&mut self.host);
+    }
+
+    fn make_room(&mut self) {
+        if self.subjects.len() < GROUPS_MAX {
+            return;
+        }
+        let all = self.subjects.iter();
+        let all = all.map(|(name, tail)| (tail.workload.clone(), tail.rank(), name.clone()));
+        let gone = fair::make_room(all, fair::room(GROUPS_MAX));
+        self.forgotten += gone.len() as u64;
+        gone.iter().for_each(|name| drop(self.subjects.remove(name)));
+    }
+
+    /// Groups that had to go for others, since the start.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// How surprising a window's measure is, in nats; `None` while nothing was held back.
@@ -243,9 +336,14 @@ impl Tails {
         own.map_or(0.0, |tail| self.watched - tail.since)
     }
 
-    /// Subjects that are measured.
+    /// Subjects that have a tail.
     pub fn programs(&self) -> usize {
         self.subjects.len()
+    }
+
+    /// Of them, those that are measured at a time: names that are made up for a moment weigh as much.
+    pub fn measured(&self) -> f64 {
+        self.subjects.values().map(|tail| tail.duty(self.watched)).sum()
     }
 }
 
@@ -276,7 +374,7 @@ mod tests {
                     level = 0.9 * level + 0.44 * rng.gen_range(-1.7..1.7f64);
                     let nats = tails.surprise(&subject(), level.exp()).unwrap_or(0.0);
                     highest = highest.max(nats);
-                    tails.hold_back(&subject(), level.exp(), epoch);
+                    tails.hold_back(&subject(), level.exp(), epoch, false);
                 }
                 let counts = if hour == 1 { &mut young } else { &mut old };
                 if hour == 1 || hour >= 30 {
@@ -298,7 +396,7 @@ mod tests {
     fn a_constant_program_is_not_surprising_by_a_little_and_a_stranger_is_judged_by_its_host() {
         let mut tails = Tails::default();
         assert_eq!(tails.surprise(&subject(), 1.0), None);
-        (0..40).for_each(|epoch| tails.hold_back(&subject(), 1.0, epoch * 12));
+        (0..40).for_each(|epoch| tails.hold_back(&subject(), 1.0, epoch * 12, false));
         assert!(tails.surprise(&subject(), 1.2).unwrap() < 1.0);
         let stranger = Subject::new(Workload::new("new.service"), Program::new("/bin/x"));
         assert!(tails.surprise(&stranger, 1.0).unwrap() < 0.1);
@@ -310,7 +408,7 @@ mod tests {
     fn a_program_that_does_one_of_a_few_things_is_not_known_by_how_often_it_did_them() {
         let mut tails = Tails::default();
         for epoch in 0..2400 {
-            tails.hold_back(&subject(), if epoch % 120 < 60 { 4.2 } else { -0.7 }, epoch);
+            tails.hold_back(&subject(), if epoch % 120 < 60 { 4.2 } else { -0.7 }, epoch, false);
         }
         assert!(tails.surprise(&subject(), 9.0).unwrap() < 6.0);
         assert!(tails.surprise(&subject(), 60.0).unwrap() > 9.0);
@@ -323,7 +421,7 @@ mod tests {
             let workload = Workload::new(format!("s{program}.service"));
             let subject = Subject::new(workload, Program::new("/usr/bin/web"));
             for block in 0..=12 * hours {
-                tails.hold_back(&subject, largest(program, block), block * BLOCK_EPOCHS);
+                tails.hold_back(&subject, largest(program, block), block * BLOCK_EPOCHS, false);
             }
         }
         tails.hours()
@@ -366,9 +464,9 @@ mod tests {
         let mut tails = Tails::default();
         for hour in 0..10 {
             tails.watch(1.0);
-            tails.hold_back(&subject(), 1.0, hour * 720);
+            tails.hold_back(&subject(), 1.0, hour * 720, false);
             if hour >= 7 {
-                tails.hold_back(&later, 1.0, hour * 720);
+                tails.hold_back(&later, 1.0, hour * 720, false);
             }
         }
         assert_eq!((tails.hours_of(&subject()), tails.hours_of(&later)), (9.0, 2.0));
@@ -380,6 +478,72 @@ mod tests {
         let blocks = old.host.blocks as f64 / BLOCKS_PER_HOUR;
         old.watch(1.0);
         assert_eq!(old.hours_of(&subject()), blocks + 1.0);
+    }
+
+    /// A program with a level of its own that is known for days, and the same after one burst.
+    #[test]
+    fn a_burst_makes_nothing_below_it_usual_and_what_stays_is_usual_after_some_hours() {
+        let mut rng = SmallRng::seed_from_u64(3);
+        let mut tails = Tails::default();
+        let mut live = |tails: &mut Tails, blocks: std::ops::Range<u32>| {
+            for block in blocks {
+                tails.watch(1.0 / 12.0);
+                let x = -rng.gen_range(1e-3f64..1.0).ln() / 2.0;
+                tails.hold_back(&subject(), x, block * BLOCK_EPOCHS, false);
+            }
+        };
+        live(&mut tails, 0..24);
+        let floor = 6.6;
+        let surprise = |tails: &Tails, x: f64| tails.surprise(&subject(), x).unwrap();
+        for epoch in 24 * BLOCK_EPOCHS..25 * BLOCK_EPOCHS {
+            let above = surprise(&tails, 12.0) >= floor;
+            tails.hold_back(&subject(), 12.0, epoch, above);
+        }
+        live(&mut tails, 25..24 * 12 * 4);
+        assert!(surprise(&tails, 11.5) > floor, "{}", surprise(&tails, 11.5));
+        // Work that it has from now on is told for hours, not for days.
+        let mut above = 0;
+        for block in 24 * 12 * 4..24 * 12 * 5 {
+            let is_above = surprise(&tails, 12.0) >= floor;
+            above += u32::from(is_above);
+            tails.hold_back(&subject(), 12.0, block * BLOCK_EPOCHS, is_above);
+        }
+        assert!((13..=144).contains(&above), "{above} blocks");
+    }
+
+    /// Names that are made up by the thousand: a program that came later has a tail, those that live keep
+    /// theirs, and neither the hours that are known nor how many programs there are moves by much.
+    #[test]
+    fn names_that_are_made_up_fill_nothing() {
+        let of = |workload: &str, at: usize| {
+            Subject::new(Workload::new(workload), Program::new(format!("memfd:{at}")))
+        };
+        let mut rng = SmallRng::seed_from_u64(6);
+        let mut tails = Tails::default();
+        let mut live = |tails: &mut Tails, blocks: std::ops::Range<u32>, made: usize| {
+            for block in blocks {
+                tails.watch(1.0 / 12.0);
+                for program in 0..20 {
+                    let x = -rng.gen_range(1e-3f64..1.0).ln();
+                    tails.hold_back(&of("web.service", program), x, block * BLOCK_EPOCHS, false);
+                }
+                for at in 0..made {
+                    let name = of("job.service", block as usize * made + at);
+                    tails.hold_back(&name, 1.0, block * BLOCK_EPOCHS, false);
+                }
+            }
+        };
+        live(&mut tails, 0..24 * 12, 0);
+        let (hours, programs) = (tails.hours(), tails.measured());
+        live(&mut tails, 24 * 12..25 * 12, 250);
+        assert!(tails.programs() <= GROUPS_MAX && tails.forgotten() > 0);
+        assert!(tails.hours() > 0.7 * hours, "{} of {hours}", tails.hours());
+        let moved = (tails.measured() / programs).ln();
+        assert!(moved < 0.5, "{moved} nats");
+        let later = of("later.service", 1);
+        (0..24).for_each(|at| tails.hold_back(&later, 1.0, (400 + at) * BLOCK_EPOCHS, false));
+        assert_eq!(tails.of(&later, &later.text()).map(|tail| tail.windows), Some(24));
+        assert!((0..20).all(|at| tails.hours_of(&of("web.service", at)) > 24.0));
     }
 
     /// A quarter of an hour that is lived again and again is known no better after a day than after an
@@ -397,7 +561,7 @@ mod tests {
                     let from = rng.gen_range(0..120);
                     for epoch in 0..60 {
                         let lived = if repeats { quarter[from + epoch] } else { fresh(&mut rng) };
-                        tails.hold_back(&subject(), lived, block * 60 + epoch as u32);
+                        tails.hold_back(&subject(), lived, block * 60 + epoch as u32, false);
                     }
                 }
                 [tails.surprise(&subject(), 16.0).unwrap(), tails.hours()]

@@ -28,7 +28,7 @@ impl Engine {
             for (window, scored) in part.iter().zip(&scored) {
                 self.held_back += 1;
                 if let Some(learned) = self.learned.get_mut(&scale) {
-                    learned.hold_back(window, scored);
+                    learned.hold_back(window, scored, false);
                     learned.counts.add(window);
                 }
                 if let Some(gathering) = &mut self.gathering {
@@ -50,7 +50,10 @@ impl Engine {
         if self.phase != Phase::Fill {
             self.floors.watch(close.end_boot_ns / HOUR_NS, hours);
         }
-        self.learned.values_mut().for_each(|learned| learned.tails.watch(hours));
+        for learned in self.learned.values_mut() {
+            learned.tails.watch(hours);
+            learned.sequences.watch(hours);
+        }
         for (_, tree) in self.trees.over(close.end_boot_ns) {
             self.take_in(tree);
         }
@@ -162,8 +165,8 @@ impl Engine {
 
     pub(crate) fn solve(&mut self) {
         self.watch();
-        let programs = self.tails().map(Tails::programs).sum::<usize>();
-        let programs = programs.max(self.rates.programs()).max(1);
+        let measured = self.tails().map(Tails::measured).sum::<f64>().ceil() as usize;
+        let programs = if measured == 0 { self.rates.programs().max(1) } else { measured };
         let hours = self.tails().map(Tails::hours).fold(0.0, f64::max);
         self.floors.rescore(&self.rates);
         self.floors.solve(&self.rates, Measured { programs, hours });

@@ -222,12 +222,12 @@ impl Learned {
         self.detector.learn_on(recent.rows(), seed)
     }
 
-    /// Holds back a window.
-    pub fn hold_back(&mut self, window: &Window, scored: &Scored) {
+    /// Holds back a window, which is `above` the floor or not.
+    pub fn hold_back(&mut self, window: &Window, scored: &Scored, above: bool) {
         let epoch = window.time.epoch.0;
-        self.tails.hold_back(&window.subject, scored.amounts, epoch);
+        self.tails.hold_back(&window.subject, scored.amounts, epoch, above);
         if self.reference.knows_sequences() {
-            self.sequences.hold_back(&window.subject, scored.measure, epoch);
+            self.sequences.hold_back(&window.subject, scored.measure, epoch, above);
         }
     }
 
