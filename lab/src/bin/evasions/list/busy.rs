@@ -1,6 +1,6 @@
 //! Noise, and tables that are filled.
 
-use super::{Part, deny, partly, probe, row, unit, whole};
+use super::{Part, Test, deny, partly, probe, row, unit, whole};
 
 pub const BUSY: Part = Part {
     title: "Being busy, or loud",
@@ -34,6 +34,37 @@ pub const BUSY: Part = Part {
                 unit(
                     "responder",
                     "limits::tests::no_workload_takes_more_than_it_leaves_to_the_others",
+                ),
+                unit(
+                    "detect",
+                    "fair::tests::nobody_makes_room_who_has_less_than_another_and_the_order_decides_nothing",
+                ),
+                unit("detect", "deeds::tests::sets::a_full_set_goes_on_telling"),
+                unit(
+                    "detect",
+                    "deeds::tests::sets::sources_that_fill_their_set_let_no_brute_force_pass",
+                ),
+                unit("detect", "deeds::tests::sets::what_came_after_learning_learns_for_itself"),
+                unit("detect", "deeds::tests::sets::sleeping_processes_hide_no_server"),
+                unit("detect", "deeds::tests::sets::what_is_run_later_is_followed_too"),
+                unit(
+                    "detect",
+                    "deeds::tests::amounts::many_newcomers_hide_no_slow_theft_and_no_brute_force",
+                ),
+                unit("detect", "surprise::tails::tests::names_that_are_made_up_fill_nothing"),
+                unit(
+                    "detect",
+                    "tests::learning_on::who_does_much_that_is_new_keeps_others_from_learning_nothing",
+                ),
+                Test(
+                    "features",
+                    "windows",
+                    "a_full_set_forgets_what_was_seen_longest_ago_and_goes_on_telling",
+                ),
+                Test(
+                    "features",
+                    "windows",
+                    "who_came_after_fill_learns_for_himself_beside_what_the_host_knows",
                 ),
             ],
         ),
