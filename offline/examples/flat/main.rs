@@ -52,16 +52,19 @@ fn learn(directory: &Path, model: Option<&Path>, windows: Option<PathBuf>) {
 }
 
 fn tenfold() {
-    for epochs in [EPOCHS, 10 * EPOCHS] {
+    let [once, tenfold] = [EPOCHS, 10 * EPOCHS].map(|epochs| {
         let home = tempfile::tempdir().unwrap();
         Life { epochs, ..Life::default() }.write(home.path());
         let bytes: u64 =
             files(home.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
-        print!("{epochs} epochs, {} KiB of Parquet, ", bytes / 1024);
-        std::io::Write::flush(&mut std::io::stdout()).unwrap();
         let mut train = Command::new(env::current_exe().unwrap());
-        assert!(train.arg("train").arg(home.path()).status().unwrap().success());
-    }
+        let out = train.arg("train").arg(home.path()).output().unwrap();
+        let told = String::from_utf8(out.stdout).unwrap();
+        print!("{epochs} epochs, {} KiB of Parquet, {told}", bytes / 1024);
+        assert!(out.status.success());
+        told.split_whitespace().rev().nth(1).unwrap().parse::<u64>().unwrap()
+    });
+    assert!(tenfold < 2 * once, "memory grows with what is read");
 }
 
 fn main() {
