@@ -12,7 +12,7 @@ from hedgerow._hedgerow import Error, __version__
 from hedgerow.capture import read_capture
 from hedgerow.forest import IsolationForest
 from hedgerow.model import Model
-from hedgerow.verbs import backtest, evaluate, merge, score, train
+from hedgerow.verbs import backtest, evaluate, export_forest, import_forest, merge, score, train
 
 __all__ = [
     "Error",
@@ -21,8 +21,10 @@ __all__ = [
     "__version__",
     "backtest",
     "evaluate",
+    "export_forest",
+    "import_forest",
+    "merge",
     "read_capture",
     "score",
-    "merge",
     "train",
 ]

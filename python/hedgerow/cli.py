@@ -57,6 +57,21 @@ def parser():
     sub.add_argument("-o", "--out", required=True, help="model file to write")
     sub.set_defaults(run=hedgerow.merge)
 
+    def exchange(name, run, text, *files):
+        sub = verbs.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        for file in files:
+            sub.add_argument(file, metavar="ONNX")
+        sub.add_argument("--model", default="model.hedgerow", help="model file (default: %(default)s)")
+        sub.add_argument("--scale", choices=["5s", "1m"], default="5s", help="length of the windows")
+        return sub
+
+    exchange("export", hedgerow.export_forest, "Write a model's forest as ONNX.", "out")
+    sub = exchange("import", hedgerow.import_forest, "Make a model whose forest is another one.", "forest")
+    sub.add_argument("--out", required=True, help="model file to write")
+    sub.add_argument("--hold-back", nargs="+", default=[], metavar="CAPTURE", help="what the forest is held against")
+    sub.add_argument("--recompute", action="store_true", help="rows and n-grams out of every call")
+
     sub = verb("score", hedgerow.score, "Score captures; without --out the findings are printed.")
     sub.add_argument("--out", help="directory for scores (Parquet) and findings (JSON lines)")
     sub.add_argument("--recompute", action="store_true", help="rows and n-grams out of every call")
@@ -86,10 +101,7 @@ def main(arguments=None):
     asked.pop("verb")
     run = asked.pop("run")
     try:
-        if run is hedgerow.merge:
-            told = run(asked["models"], asked["out"])
-        else:
-            told = run(asked.pop("captures"), asked.pop("model"), **asked)
+        told = run(**asked)
         print(json.dumps(told))
     except hedgerow.Error as why:
         print(f"hedgerow-offline: {shown(str(why))}", file=sys.stderr)

@@ -58,6 +58,18 @@ def merge(models, out):
     return json.loads(_hedgerow.merge([_path(model) for model in models], _path(out)))
 
 
+def export_forest(model, out, *, scale="5s"):
+    """Writes a model's forest of windows of one length as ONNX, as `hedgerow model export`."""
+    return json.loads(_hedgerow.export_forest(_path(model), _path(out), scale))
+
+
+def import_forest(forest, model, out, *, scale="5s", hold_back=(), recompute=False):
+    """Makes a model of another one and of a forest that was fitted elsewhere (ONNX), as `hedgerow model
+    import`; the forest is held against windows of the captures `hold_back`."""
+    asked = (_path(forest), _path(model), _path(out), scale, _list(hold_back), recompute)
+    return json.loads(_hedgerow.import_forest(*asked))
+
+
 def score(captures, model, *, out=None, recompute=False, windows=None, **which):
     """Scores captures, as `hedgerow score`; without a directory for them the findings are returned."""
     asked = _captures(captures, **which)

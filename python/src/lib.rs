@@ -31,6 +31,8 @@ fn _hedgerow(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(capture::read_capture, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::train, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::merge, module)?)?;
+    module.add_function(wrap_pyfunction!(verbs::export_forest, module)?)?;
+    module.add_function(wrap_pyfunction!(verbs::import_forest, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::score, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::evaluate, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::backtest, module)?)?;

@@ -3,14 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use hedgerow_detect::file::ModelFile;
+use hedgerow_event::Scale;
 use hedgerow_offline as offline;
 use hedgerow_offline::{
     Error, Result,
     ask::{Ask, Asked},
     backtest::{Backtest, Difference, Policy},
-    eval, files, fleet, holes, labels,
+    eval,
+    exchange::{self, Import},
+    files, fleet, holes, labels,
     report::{Gathered, Report},
     score::Score,
+    source::{Selection, Source},
     train::Train,
 };
 use pyo3::prelude::*;
@@ -99,9 +103,9 @@ pub fn train(
 }
 
 fn save(model: &ModelFile, path: &Path) -> Result<()> {
-    model.save(path).map_err(|why| {
-        Error::File(format!("{}: {}", path.display(), hedgerow_detect::chain(&why)))
-    })
+    model
+        .save(path)
+        .map_err(|why| Error::File(format!("{}: {}", path.display(), hedgerow_detect::chain(&why))))
 }
 
 /// Makes one model of many.
@@ -111,6 +115,44 @@ pub fn merge(py: Python<'_>, models: Vec<PathBuf>, out: PathBuf) -> PyResult<Str
         let (file, merged) = offline::merge::merge(&models)?;
         save(&file, &out)?;
         Ok(json!(merged))
+    })
+}
+
+/// Length of windows, as the command line names it.
+fn scale(text: &str) -> Result<Scale> {
+    match text {
+        "5s" => Ok(Scale::Seconds5),
+        "1m" => Ok(Scale::Minute),
+        text => Err(Error::Usage(format!("--scale: {text} is neither 5s nor 1m"))),
+    }
+}
+
+/// Writes a model's forest as ONNX.
+#[pyfunction]
+pub fn export_forest(py: Python<'_>, model: PathBuf, out: PathBuf, of: String) -> PyResult<String> {
+    told(py, move || Ok(json!(exchange::export(&model, scale(&of)?, &out)?)))
+}
+
+/// Makes a model whose forest is another one.
+#[pyfunction]
+pub fn import_forest(
+    py: Python<'_>,
+    forest: PathBuf,
+    model: PathBuf,
+    out: PathBuf,
+    of: String,
+    hold_back: Vec<PathBuf>,
+    recompute: bool,
+) -> PyResult<String> {
+    told(py, move || {
+        let how = Import { forest, model, out, scale: scale(&of)?, recompute };
+        let captures = (!hold_back.is_empty())
+            .then(|| Source::open(&hold_back, &Selection::default()))
+            .transpose()?;
+        let (made, met) = exchange::import(&how, captures, &mut |_| {})?;
+        let mut told = json!(made);
+        told["holes"] = holes::json(&met.damaged, &met.gaps);
+        Ok(told)
     })
 }
 

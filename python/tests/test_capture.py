@@ -7,6 +7,7 @@ import shutil
 import polars as pl
 import pytest
 from conftest import hedgerow as command
+from pyarrow import parquet
 
 import hedgerow
 from hedgerow import cli
@@ -144,3 +145,35 @@ def test_models_of_each_host_merged_are_the_model_of_all(life, tmp_path):
     assert (tmp_path / "merged").read_bytes() == (tmp_path / "pooled").read_bytes()
     with pytest.raises(hedgerow.Error, match="count twice"):
         hedgerow.merge([parts[0], parts[0]], tmp_path / "twice")
+
+
+def test_files_of_other_writers_are_read_and_ones_that_nest_deep_are_told(life, tmp_path):
+    own = windows(life)
+    table = own.to_arrow(compat_level=pl.CompatLevel.oldest())
+    own.write_parquet(tmp_path / "polars.parquet")
+    own.to_pandas().to_parquet(tmp_path / "pandas.parquet", compression="zstd")
+    version = {"data_page_version": "2.0", "use_dictionary": False, "row_group_size": 100}
+    parquet.write_table(table, tmp_path / "arrow.parquet", compression="zstd", **version)
+    for path in sorted(tmp_path.iterdir()):
+        read = pl.DataFrame(hedgerow.read_capture(path))
+        assert read.select(own.columns).to_dicts() == own.to_dicts(), path
+    value = 1
+    for _ in range(12):
+        value = {"deeper": value}
+    pl.DataFrame({"value": [value]}).write_parquet(tmp_path / "deep.parquet")
+    with pytest.raises(hedgerow.Error, match=r"deep\.parquet: its columns are nested more than 8 deep"):
+        hedgerow.read_capture(tmp_path / "deep.parquet")
+
+
+def test_forests_go_out_and_come_in(life, tmp_path, capsys):
+    onnx, back = tmp_path / "forest.onnx", tmp_path / "back"
+    assert hedgerow.export_forest(life.model, onnx)["trees"] == 100
+    asked = ["import", onnx, "--model", life.model, "--out", back, "--hold-back", life.past]
+    assert cli.main([str(word) for word in asked]) == 0
+    assert json.loads(capsys.readouterr().out)["measured_programs"] > 0
+    again = hedgerow.Model.load(back).score(windows(life))
+    assert pl.from_arrow(again)["score"].equals(judged(life)["score"])
+    with pytest.raises(hedgerow.Error, match="nothing is written over"):
+        hedgerow.import_forest(onnx, life.model, back)
+    with pytest.raises(hedgerow.Error, match="neither 5s nor 1m"):
+        hedgerow.export_forest(life.model, tmp_path / "other", scale="1h")
