@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     net::{TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
@@ -42,7 +43,14 @@ fn storm(stop: &AtomicBool) -> u64 {
     let address = listener.local_addr().unwrap();
     let mut connections = 0;
     while !stop.load(Ordering::Relaxed) {
-        let out = TcpStream::connect(address).unwrap();
+        let out = match TcpStream::connect(address) {
+            // A fast machine has used each port within the second that they rest.
+            Err(why) if why.kind() == ErrorKind::AddrNotAvailable => {
+                thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            out => out.unwrap(),
+        };
         drop((out, listener.accept().unwrap()));
         connections += 1;
     }

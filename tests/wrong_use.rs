@@ -38,7 +38,11 @@ fn alone() -> MutexGuard<'static, ()> {
 
 /// Programs in the kernel.
 fn loaded() -> BTreeSet<u32> {
-    libbpf_rs::query::ProgInfoIter::default().map(|program| program.id).collect()
+    let of_ours = |name: &str| name.starts_with("on_") || name.starts_with("deny_");
+    libbpf_rs::query::ProgInfoIter::default()
+        .filter(|program| program.name.to_str().is_some_and(of_ours))
+        .map(|program| program.id)
+        .collect()
 }
 
 /// Those that no living process holds: pinned or attached for good.

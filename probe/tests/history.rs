@@ -60,20 +60,27 @@ fn odd_calls() {
 
 extern "C" fn nothing(_: i32) {}
 
-/// A sleep that a signal cuts short: restart codes and rt_sigreturn. The timer leaves a slow guest
-/// the time to fall asleep first, so that the order is always the same.
+/// A sleep that a signal cuts short: restart codes and rt_sigreturn.
 fn interrupted() {
     // SAFETY: the handler does nothing; all structures are on the stack and valid.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as *const () as usize;
         libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut());
+        // Held back until the wait: it comes in it, however late that begins.
+        let mut alarm: libc::sigset_t = std::mem::zeroed();
+        let mut before: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut alarm);
+        libc::sigaddset(&raw mut alarm, libc::SIGALRM);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const alarm, &raw mut before);
         let timer = libc::itimerval {
             it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
-            it_value: libc::timeval { tv_sec: 0, tv_usec: 300_000 },
+            it_value: libc::timeval { tv_sec: 0, tv_usec: 1000 },
         };
         libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
-        libc::poll(std::ptr::null_mut(), 0, 5000);
+        let wait = libc::timespec { tv_sec: 5, tv_nsec: 0 };
+        libc::ppoll(std::ptr::null_mut(), 0, &raw const wait, &raw const before);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
     }
 }
 

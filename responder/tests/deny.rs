@@ -26,7 +26,7 @@ fn a_denied_peer_refuses_connect_until_the_entry_expires_in_the_kernel() {
     let (denied, other) = (Sink::tcp("127.66.1.1"), Sink::tcp("127.66.1.2"));
     puppet.tell(&format!("connect {}", denied.address)).unwrap();
     puppet.tell("drop").unwrap();
-    let entry = bench.deny(peer("127.66.1.1", 32), 2);
+    let entry = bench.deny(peer("127.66.1.1", 32), 5);
     assert_eq!(entry.level, Level::PreventsNetwork);
     assert_eq!(puppet.tell(&format!("connect {}", denied.address)), Err(EPERM));
     assert_eq!(puppet.tell(&format!("connect {}", other.address)), ok());

@@ -147,7 +147,7 @@ fn an_entry_lives_while_it_is_hit_and_is_released_after_a_quiet_period() {
     let mut puppet = Puppet::new();
     let connect = format!("connect {}", sink.address);
     let tree = tree(&mut bench, &puppet);
-    let entry = bench.get().deny(automatic(tree, "f", 2)).unwrap();
+    let entry = bench.get().deny(automatic(tree, "f", 5)).unwrap();
     assert_eq!(puppet.tell(&connect), Err(EPERM));
     let mut told = Vec::new();
     eventually("it is extended", || {
@@ -156,7 +156,7 @@ fn an_entry_lives_while_it_is_hit_and_is_released_after_a_quiet_period() {
     });
     assert_eq!((told[0].action, &told[0].uid), (Action::Block, &entry.uid));
     assert!(told[0].expires_ns > entry.expires_ns && told[0].hits >= 1, "{told:?}");
-    assert_eq!(bench.get().entries()[0].period_s, 4);
+    assert_eq!(bench.get().entries()[0].period_s, 10);
     told.clear();
     eventually("it is released", || {
         told.extend(bench.get().tick(now()).unwrap());
@@ -177,7 +177,7 @@ fn packets_from_outside_are_dropped_and_keep_no_entry() {
     let fd = puppet.tell("fd").unwrap().parse().unwrap();
     let to = steal(puppet.pid(), fd).local_addr().unwrap();
     let tree = tree(&mut bench, &puppet);
-    let entry = bench.get().deny(automatic(tree, "f", 2)).unwrap();
+    let entry = bench.get().deny(automatic(tree, "f", 5)).unwrap();
     let mut told = Vec::new();
     eventually("it is released", || {
         outside.send_to(b"spoofed", to).unwrap();

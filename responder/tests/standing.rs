@@ -69,7 +69,7 @@ fn a_wide_automatic_entry_waits_a_minute_in_which_it_is_withdrawn_and_a_narrow_o
     assert_eq!(bench.get().holds()[0].uid, uid);
     let again = bench.get().deny(automatic("web", whole.clone()));
     assert!(matches!(again, Err(Refusal::Covered { .. })), "{again:?}");
-    assert!(bench.get().tick(later(59)).unwrap().is_empty());
+    assert!(bench.get().tick(later(30)).unwrap().is_empty());
     assert_eq!(puppet.tell(&connect), ok(), "it is not installed yet");
     let narrow = tree(&mut bench, &puppet);
     let narrow = bench.get().deny(automatic("web", narrow)).unwrap();

@@ -14,7 +14,7 @@ use hedgerow_hostfile::{Progress, Whose};
 use sha2::Digest as _;
 
 use super::{Content, ContentKey, FILES_MAX, Found, Outcome, Place};
-use crate::identity::provenance::{Origin, Ownership};
+use crate::identity::provenance::{Origin, Ownership, is_settled, now_ns};
 
 /// A larger file is not read: its digest stays unknown.
 pub const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -65,6 +65,7 @@ pub struct Reader {
 impl Reader {
     pub fn work_on(&mut self, read: Read) {
         let Read { file, whose, what } = read;
+        let begun_ns = now_ns();
         let read = self.files.run(&whose, move |progress| Ok(content(&file, progress)));
         let found = read.unwrap_or(Found::Gone);
         if let Found::Content(content) = found {
@@ -73,7 +74,7 @@ impl Reader {
                     self.ownership.settle(path, *origin, Some(content.md5));
                 }
                 What::Script { key, at, .. } => {
-                    self.keep(*key, content);
+                    self.keep(*key, content, begun_ns);
                     if let Some((path, origin)) = at {
                         self.ownership.settle(path, *origin, Some(content.md5));
                     }
@@ -87,7 +88,11 @@ impl Reader {
         }
     }
 
-    fn keep(&self, key: [u64; 4], content: Content) {
+    /// Not one that had just changed: it may change once more under the same key.
+    fn keep(&self, key: [u64; 4], content: Content, begun_ns: i128) {
+        if !is_settled(key[2].into(), begun_ns) {
+            return;
+        }
         let mut scripts = self.scripts.lock().unwrap_or_else(PoisonError::into_inner);
         if scripts.len() >= FILES_MAX {
             scripts.clear();

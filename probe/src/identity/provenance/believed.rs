@@ -32,12 +32,17 @@ impl Stamp {
         }
     }
 
-    /// Whether a change after `at_ns` (of [`now_ns`]) is sure to have another stamp: what changed
-    /// less than a moment before may change once more under the same time.
+    /// As [`is_settled`].
     pub fn is_settled(&self, at_ns: i128) -> bool {
-        const MOMENT_NS: i128 = 100_000_000;
-        self.changed_ns + MOMENT_NS <= at_ns
+        is_settled(self.changed_ns, at_ns)
     }
+}
+
+/// Whether a change after `at_ns` (of [`now_ns`]) is sure to give a file another time than
+/// `changed_ns`: what changed less than a moment before may change once more under the same time.
+pub fn is_settled(changed_ns: i128, at_ns: i128) -> bool {
+    const MOMENT_NS: i128 = 100_000_000;
+    changed_ns + MOMENT_NS <= at_ns
 }
 
 /// Nanoseconds of the clock that the kernel stamps files with (`ktime_get_coarse_real_ts64`), which

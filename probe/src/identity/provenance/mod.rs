@@ -25,6 +25,7 @@ use std::{
 use hedgerow_event::Provenance;
 pub use hedgerow_hostfile::dpkg::Md5;
 
+pub use self::believed::{is_settled, now_ns};
 use self::database::{Database, Loader, Owner};
 pub use self::setting::{Host, OVERLAYFS_SUPER_MAGIC, Setting, magic};
 
