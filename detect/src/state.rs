@@ -139,14 +139,12 @@ impl Engine {
     /// The state of the host as a whole: mature once the held-back hours support the budget.
     pub fn state(&self) -> Maturity {
         match self.phase {
-            Phase::Scoring if self.is_supported() => Maturity::Mature,
+            Phase::Scoring if Class::ALL.into_iter().all(|class| self.floors.supports(class)) => {
+                Maturity::Mature
+            }
             Phase::Scoring => Maturity::Provisional,
             _ => Maturity::Learning,
         }
-    }
-
-    fn is_supported(&self) -> bool {
-        Class::ALL.into_iter().all(|class| self.floors.supports(class))
     }
 
     /// Workloads that do something else than what was learned of them.
@@ -160,19 +158,17 @@ impl Engine {
     }
 
     /// How sure the learning of one subject is: its program's n-grams and, where they were counted
-    /// by hours, its workload's first-seen things must have little novelty left to bring.
+    /// by hours, its workload's programs and peers must have little novelty left to bring.
     pub(crate) fn state_of(&self, subject: &Subject) -> Maturity {
         let by_hours = self.baseline.unit_ns() >= HOUR_NS;
         let first_seen =
             by_hours.then(|| objects::incidence(&self.baseline.incidence(&subject.workload)));
         let learned = maturity::Learned {
             frozen: self.phase == Phase::Scoring,
-            level_supported: self.is_supported(),
             grams: self.profile.as_ref().and_then(|profile| grams::incidence(profile, subject)),
             first_seen,
         };
-        match maturity::maturity(&learned, &MaturityRule::for_budget(self.settings.budget_per_day))
-        {
+        match maturity::maturity(&learned, &MaturityRule::default()) {
             maturity::Maturity::Learning => Maturity::Learning,
             maturity::Maturity::Mature
                 if !self.is_on_probation(subject) && !self.drift.has(&subject.workload) =>

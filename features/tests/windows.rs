@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::*;
-use hedgerow_event::{Event, FlowPhase, Object, Origin, Scale, Signal, Subject};
+use hedgerow_event::{Event, FlowDirection, FlowPhase, Object, Origin, Scale, Signal, Subject};
 use hedgerow_features::{
     Baseline, Config, ItemKey, Set, Window, WindowBuilder, from_batch, matrix, matrix_names,
     to_batch,
@@ -545,21 +545,29 @@ fn who_came_after_fill_learns_for_himself_beside_what_the_host_knows() {
 #[test]
 fn incidence_counts_hours_and_goes_on_after_the_freeze() {
     let a = subject("a.service", "/a");
-    let at = |hour: u64, port| {
-        let mut event = event(&a, 1, 4, outbound(FlowPhase::Start, "10.0.0.2", port, 1));
+    let at = |hour: u64, peer: &str| {
+        let mut event = event(&a, 1, 4, outbound(FlowPhase::Start, peer, 443, 1));
         event.time_boot_ns = hour * HOUR_NS;
         event
     };
     let mut known = Baseline::new(KEY, HOUR_NS);
-    [at(0, 80), at(0, 80), at(1, 80), at(2, 443)].iter().for_each(|event| known.observe(event));
+    let learned = [at(0, "10.0.0.2"), at(0, "10.0.0.2"), at(1, "10.0.0.2"), at(2, "10.0.0.3")];
+    learned.iter().for_each(|event| known.observe(event));
     known.freeze();
     let incidence = known.incidence(&a.workload);
-    // Program, address and prefix in three hours, port 80 in two, port 443 in one.
-    assert_eq!((incidence.units_learned, incidence.items), (3, 5));
+    // The program in three hours, one address in two and one in one; port and prefix don't count.
+    assert_eq!((incidence.units_learned, incidence.items), (3, 3));
     assert_eq!((incidence.once, incidence.twice), (1, 1));
-    assert!((incidence.forecast() - 1.0 / 3.0).abs() < 1e-12);
-    [at(3, 80), at(4, 8080), at(4, 8080)].iter().for_each(|event| known.observe(event));
+    let frozen = [at(3, "10.0.0.2"), at(4, "10.0.0.4"), at(4, "10.0.0.4")];
+    frozen.iter().for_each(|event| known.observe(event));
+    // Clients come as they please.
+    for client in 0..9 {
+        let from = format!("10.9.0.{client}");
+        let accepted = flow(FlowPhase::Start, FlowDirection::Inbound, peer(&from, 443), 1);
+        let mut came = event(&a, 1, 4, Origin::Flow(Box::new(accepted)));
+        came.time_boot_ns = 4 * HOUR_NS;
+        known.observe(&came);
+    }
     let incidence = known.incidence(&a.workload);
     assert_eq!((incidence.units_frozen, incidence.first_seen), (2, 1));
-    assert!((incidence.first_seen_rate() - 0.5).abs() < 1e-12);
 }

@@ -15,9 +15,9 @@ fn a_replaced_program_relearns_on_probation() {
         grams3: vec![gram],
         grams6: vec![gram],
     };
-    // Long enough for a forecast of what is still new, and a budget that so short a time supports.
-    let mut engine =
-        Engine::learning(Settings { budget_per_day: 500.0, ..settings(1000) }).unwrap();
+    // Long enough for a forecast of what is still new. That so short a time supports no budget of alerts
+    // has no part in it.
+    let mut engine = Engine::learning(Settings { budget_per_day: 0.1, ..settings(1000) }).unwrap();
     while engine.phase() != Phase::Scoring {
         host.live(&mut engine);
         engine.grams(&does(1));

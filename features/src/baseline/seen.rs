@@ -49,6 +49,12 @@ impl Set {
         Self::Accepted,
     ];
 
+    /// A denial may rest on a new one: how many of them are still to come tells whether enough was
+    /// learned. Clients and paths come as others please, and are no part of it.
+    fn decides(self) -> bool {
+        matches!(self, Self::Programs | Self::Peers)
+    }
+
     /// Items that a set holds. Where a full one gets another, those make room that were seen longest ago:
     /// they are new again, which is counted. So nobody ends a kind of deed by what he adds to it.
     pub fn limit(self) -> usize {
@@ -61,8 +67,7 @@ impl Set {
     }
 }
 
-/// Items first seen after the freeze that are remembered, of all sets of a workload together;
-/// further ones are counted without being told apart.
+/// Programs and peers first seen after the freeze that are remembered of a workload; further ones are counted without being told apart.
 pub const PENDING_LIMIT: usize = 4_096;
 /// Programs whose mix of call classes is kept; a program past them has no distance.
 pub const MIXES_LIMIT: usize = 1_024;
@@ -114,7 +119,7 @@ impl Mix {
     }
 }
 
-/// Incidence of a workload's items (all sets), by units of time.
+/// Incidence of a workload's programs and peers, by units of time.
 ///
 /// Good-Turing by incidence: the expected number of never-seen items in the next unit is about
 /// `once / units_learned` (Good 1953, with units as samples; Chao and Lee 1992).
@@ -128,28 +133,12 @@ pub struct Incidence {
     pub twice: u64,
     /// Items learned.
     pub items: u64,
-    /// Items that had to go for others.
+    /// Items that had to go for others, of all sets.
     pub refused: u64,
     /// Units since the freeze, the running one included.
     pub units_frozen: u32,
     /// Items first seen since the freeze.
     pub first_seen: u64,
-}
-
-impl Incidence {
-    /// Items that normal life will still bring in one unit, as fill foretells them.
-    pub fn forecast(&self) -> f64 {
-        if self.units_learned == 0 {
-            f64::INFINITY
-        } else {
-            self.once as f64 / f64::from(self.units_learned)
-        }
-    }
-
-    /// First-seen items a unit since the freeze.
-    pub fn first_seen_rate(&self) -> f64 {
-        self.first_seen as f64 / f64::from(self.units_frozen.max(1))
-    }
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -212,7 +201,7 @@ impl Seen {
             entry.last_unit = unit;
             return;
         }
-        if self.late || self.pending.contains(&(set, hash)) {
+        if self.late || !set.decides() || self.pending.contains(&(set, hash)) {
             return;
         }
         if self.pending.len() < PENDING_LIMIT {
@@ -286,11 +275,16 @@ impl Seen {
         let mut incidence = Incidence {
             units_learned,
             units_frozen: units - units_learned,
-            first_seen: self.pending.len() as u64 + self.pending_dropped,
+            // What was saved before held the other sets' as well.
+            first_seen: self.pending.iter().filter(|(set, _)| set.decides()).count() as u64
+                + self.pending_dropped,
             ..Incidence::default()
         };
-        for items in self.sets.values() {
+        for (set, items) in &self.sets {
             incidence.refused += items.refused;
+            if !set.decides() {
+                continue;
+            }
             incidence.items += items.entries.len() as u64;
             for entry in items.entries.values() {
                 incidence.once += u64::from(entry.units == 1);

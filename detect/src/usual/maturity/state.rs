@@ -9,14 +9,14 @@ use super::{Forecast, Incidence, MIN_UNITS};
 pub enum Maturity {
     /// What is known is still being written: no signal may come of it.
     Learning,
-    /// Frozen, but too little is held back for the budget's level, too few units were seen for a
-    /// forecast, or the forecast is above what the budget can bear: nothing is extrapolated.
+    /// Frozen, but too few units were seen for a forecast, or it is above what can be borne.
     Provisional,
-    /// The level is supported and little novelty is left to come.
+    /// Little novelty is left to come.
     Mature,
 }
 
-/// What a budget can bear of normal novelty.
+/// What can be borne of normal novelty. The budget of alerts has no part in it: a denial hangs on this,
+/// and is not alerting.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct MaturityRule {
     /// Fewest units of each kind; at least [`MIN_UNITS`] are asked for in any case.
@@ -25,20 +25,16 @@ pub struct MaturityRule {
     /// calibrated on held-back windows against the same frozen profile, so this only has to
     /// exclude profiles whose novelty is still ruled by what they have not seen.
     pub max_new_share: f64,
-    /// Largest forecast number of things first seen a day. Each may become an alert, so more than
-    /// the budget's episodes a day cannot be borne.
+    /// Largest forecast number of programs and peers first seen a day: a new peer of a new program
+    /// is what a denial may rest on.
     pub max_first_seen_per_day: f64,
 }
 
-impl MaturityRule {
-    /// The rule for a budget of so many alert episodes a day: 500 units, from which on the forecast
-    /// is worth its name (`scripts/eval-model` measures it), and one n-gram in a hundred.
-    pub fn for_budget(episodes_per_day: f64) -> Self {
-        MaturityRule {
-            min_units: 500,
-            max_new_share: 0.01,
-            max_first_seen_per_day: episodes_per_day,
-        }
+impl Default for MaturityRule {
+    /// 500 units, from which on the forecast is worth its name (`scripts/eval-model` measures it), one
+    /// n-gram in a hundred, and one program or peer a day.
+    fn default() -> Self {
+        MaturityRule { min_units: 500, max_new_share: 0.01, max_first_seen_per_day: 1.0 }
     }
 }
 
@@ -47,19 +43,16 @@ impl MaturityRule {
 pub struct Learned {
     /// What is known is frozen: fill is over.
     pub frozen: bool,
-    /// The held-back windows support the budget's level.
-    pub level_supported: bool,
     /// n-grams of the program, by window; `None` where there are none to learn (a host).
     pub grams: Option<Incidence>,
-    /// First-seen things of the workload or host, by hour.
+    /// Programs and peers of the workload or host, by hour.
     pub first_seen: Option<Incidence>,
 }
 
 /// The state of a profile:
 ///
 /// - *learning* until what is known is frozen;
-/// - *mature* if the level is supported and every kind of novelty that applies has a forecast, from
-///   at least [`MaturityRule::min_units`] windows (hours: [`MIN_UNITS`]), below what the rule allows;
+/// - *mature* if every kind of novelty that applies has a forecast, from at least [`MaturityRule::min_units`] windows (hours: [`MIN_UNITS`]), below what the rule allows;
 /// - *provisional* otherwise, and if nothing at all has a forecast.
 pub fn maturity(learned: &Learned, rule: &MaturityRule) -> Maturity {
     if !learned.frozen {
@@ -75,5 +68,5 @@ pub fn maturity(learned: &Learned, rule: &MaturityRule) -> Maturity {
     let first_seen = bearable(learned.first_seen, MIN_UNITS, &per_day);
     let known = [grams, first_seen];
     let all_bearable = known.iter().flatten().all(|&b| b) && known.iter().any(Option::is_some);
-    if learned.level_supported && all_bearable { Maturity::Mature } else { Maturity::Provisional }
+    if all_bearable { Maturity::Mature } else { Maturity::Provisional }
 }
