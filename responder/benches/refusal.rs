@@ -115,6 +115,7 @@ fn request(target: Target) -> Request {
         seconds: 600,
         finding_uid: None,
         subject: None,
+        process: None,
         mode: Some(Mode::Enforce),
         reason: "a benchmark".into(),
     }

@@ -89,6 +89,7 @@ fn rebuild(told: &Remediation, period_s: u32) -> Entry {
         finding_uid: told.finding_uid.clone(),
         target: told.target.clone(),
         subject: told.subject.clone(),
+        process: None,
         rule: told.rule,
         mode: told.mode,
         // Nothing that is adopted rises.
@@ -179,6 +180,7 @@ mod tests {
                 until_ns: 60,
                 due_boot_ns: 0,
                 id,
+                process: None,
                 reason: entry.reason,
             };
             line("b", Decision::Hold { hold })

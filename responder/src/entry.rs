@@ -10,6 +10,9 @@ use crate::Now;
 
 const NS_PER_S: u64 = 1_000_000_000;
 
+/// A process: its number and when it started.
+pub type Process = (u32, u64);
+
 /// Hits alone keep an automatic entry for so long in all, from its first second: more needs a fresh
 /// finding. In seconds.
 pub const HITS_MAX_S: u32 = 3600;
@@ -29,6 +32,9 @@ pub struct Entry {
     pub finding_uid: Option<String>,
     pub target: Target,
     pub subject: Option<Arc<Subject>>,
+    /// Who was asked about; not known over restarts.
+    #[serde(skip)]
+    pub process: Option<Process>,
     pub rule: Rule,
     pub mode: Mode,
     /// The highest mode that it may act in, whatever its workload's is.
@@ -62,6 +68,8 @@ pub struct Request {
     pub finding_uid: Option<String>,
     /// Whose workload's mode and breaker apply; an operator's entry needs none.
     pub subject: Option<Arc<Subject>>,
+    /// Whose deed an automatic entry answers.
+    pub process: Option<Process>,
     /// An operator's mode. For an automatic entry the highest that it may ever act in, also when the
     /// workload's mode rises.
     pub mode: Option<Mode>,
@@ -94,6 +102,7 @@ impl Entry {
             finding_uid: request.finding_uid,
             target: request.target,
             subject: request.subject,
+            process: request.process,
             rule: request.rule,
             mode,
             ceiling,
@@ -225,6 +234,7 @@ pub(crate) mod tests {
             seconds: PERIOD_FIRST_S,
             finding_uid: None,
             subject: None,
+            process: None,
             mode: None,
             reason: String::new(),
         };

@@ -60,7 +60,7 @@ pub enum Refusal {
     TooLong { asked: u32, longest: u32 },
     #[error("process {tgid} has exited, and nothing that it forked is left")]
     Gone { tgid: u32 },
-    #[error("tries alone kept it for an hour; only a fresh finding opens it again")]
+    #[error("it had its hour, or an operator took it back; only a fresh finding opens it again")]
     Spent,
     #[error("no target: {0}")]
     BadTarget(String),

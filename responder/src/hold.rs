@@ -5,6 +5,8 @@ use std::sync::Arc;
 use hedgerow_event::{Mode, Rule, Subject, Target, Workload};
 use serde::{Deserialize, Serialize};
 
+use crate::entry::Process;
+
 /// An automatic entry that waits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -24,6 +26,8 @@ pub struct Hold {
     pub(crate) due_boot_ns: u64,
     #[serde(skip)]
     pub(crate) id: u64,
+    #[serde(skip)]
+    pub(crate) process: Option<Process>,
     pub reason: String,
 }
 

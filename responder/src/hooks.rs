@@ -363,6 +363,11 @@ Sockets of another family are packet, XDP, vsock, Bluetooth and what else is nei
 leaves the host. The tracepoint of capabilities sees those that take `CAP_NET_RAW`: packet and XDP. What
 stays open is in [evasions.md](evasions.md).
 
+An automatic entry stands for a minute, longer while it is tried, an hour at most. Who does the same again later is
+denied again, and who was refused one peer within the hour and calls another loses his network (the
+task tree), where something grave was done, not only something new. What an operator took back of a process
+(`hedgerow deny remove`) its finding doesn't ask for again.
+
 ";
 
 /// docs/enforcement.md.

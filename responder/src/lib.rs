@@ -38,7 +38,7 @@ mod responder;
 mod scope;
 #[cfg(feature = "kernel")]
 mod sockets;
-mod spent;
+pub mod spent;
 mod standing;
 mod target;
 #[cfg(feature = "kernel")]

@@ -16,7 +16,7 @@ use hedgerow_event::{
 
 use crate::{
     coverage::{Covered, DAYS_MIN, HOURS},
-    entry::PERIOD_FIRST_S,
+    entry::{PERIOD_FIRST_S, Process},
     protected::ProtectedSet,
     target::{ROOT_CGROUP, plain},
 };
@@ -27,6 +27,8 @@ const ASPECTS_MIN: usize = 2;
 const OFFENDERS_MIN: usize = 3;
 /// Offences that are remembered; the oldest go first.
 const OFFENCES_MAX: usize = 1024;
+/// Who was refused one peer within that time, and uses another, loses his network.
+const MOVES_ON_NS: u64 = 3600 * 1_000_000_000;
 
 /// What the decision depends on beside the evidence.
 #[derive(Debug, Clone, Copy)]
@@ -102,20 +104,42 @@ struct Offence {
 /// Offenders of the recent past, by which a target is widened.
 #[derive(Debug, Clone, Default)]
 pub struct Offenders {
-    recent: VecDeque<Offence>,
+    /// In which mode each was denied, and when last, wall time.
+    recent: VecDeque<(Offence, Mode, i64)>,
 }
 
 impl Offenders {
-    /// Remembers an offender that was denied.
-    pub fn add(&mut self, evidence: &Evidence) {
+    /// Remembers an offender that was denied, or is counted only.
+    pub fn add(&mut self, evidence: &Evidence, mode: Mode, now_wall_ns: i64) {
         let offence = offence(evidence);
-        if self.recent.contains(&offence) {
-            return;
-        }
+        self.recent.retain(|(other, ..)| *other != offence);
         if self.recent.len() >= OFFENCES_MAX {
             self.recent.pop_front();
         }
-        self.recent.push_back(offence);
+        self.recent.push_back((offence, mode, now_wall_ns));
+    }
+
+    /// An operator took back what a process was denied.
+    pub fn forget(&mut self, (tgid, start_boot_ns): Process) {
+        self.recent
+            .retain(|(other, ..)| (other.tgid, other.start_boot_ns) != (tgid, start_boot_ns));
+    }
+
+    /// The process was refused something else lately, another peer or this one from another cgroup: one
+    /// entry for a peer after the other would never hold it.
+    fn moves_on(&self, now: Offence, peer: Peer, now_wall_ns: i64) -> bool {
+        let named =
+            |of: Offence, peer: Option<Peer>| (of.cgroup_id, peer.map(|peer| plain(peer.address)));
+        self.recent.iter().any(|(other, mode, wall_ns)| {
+            *mode == Mode::Enforce
+                && now_wall_ns.abs_diff(*wall_ns) < MOVES_ON_NS
+                && (other.tgid, other.start_boot_ns) == (now.tgid, now.start_boot_ns)
+                && named(*other, other.peer) != named(now, Some(peer))
+        })
+    }
+
+    fn offences(&self) -> impl Iterator<Item = &Offence> {
+        self.recent.iter().map(|(offence, ..)| offence)
     }
 
     /// Distinct programs of the cgroup, this one included, that used the peer's address.
@@ -124,15 +148,14 @@ impl Offenders {
             other.cgroup_id == now.cgroup_id
                 && other.peer.is_some_and(|other| other.address == peer.address)
         };
-        let programs = self.recent.iter().filter(at_peer).map(|other| other.program_id);
+        let programs = self.offences().filter(at_peer).map(|other| other.program_id);
         programs.chain([now.program_id]).collect::<HashSet<_>>().len()
     }
 
     /// Distinct processes of the cgroup, this one included, that ran the file.
     fn processes_of(&self, now: Offence, file: FileKey) -> usize {
         let same = |other: &&Offence| other.cgroup_id == now.cgroup_id && other.file == Some(file);
-        let processes =
-            self.recent.iter().filter(same).map(|other| (other.tgid, other.start_boot_ns));
+        let processes = self.offences().filter(same).map(|other| (other.tgid, other.start_boot_ns));
         processes.chain([(now.tgid, now.start_boot_ns)]).collect::<HashSet<_>>().len()
     }
 }
@@ -281,9 +304,10 @@ fn tree_target(evidence: &Evidence, context: &Context<'_>) -> Result<Target, &'s
     Ok(Target::TaskTree { tgid: evidence.tgid, start_boot_ns: evidence.start_boot_ns })
 }
 
-/// The wider target that stops the next offender, too, once several distinct ones needed the same
-/// narrow one: the address for all programs of the workload, or the program in the workload. It is
-/// asked for beside the narrow one, which stands at once, while this one is held.
+/// The wider target that stops what comes next, too: the process, once it was refused another peer and its tree
+/// did something grave; and the next offender, once several distinct ones needed the same narrow one: the
+/// address for all programs of the workload, or the program in the workload. It is asked for beside the
+/// narrow one, which stands at once where this one is held.
 pub fn widened(
     narrow: &Target,
     evidence: &Evidence,
@@ -291,6 +315,10 @@ pub fn widened(
 ) -> Option<(Target, String)> {
     let now = offence(evidence);
     match (narrow, evidence.peer, evidence.file) {
+        (Target::Peer { .. }, Some(peer), _) if loses_all(evidence, peer, context) => {
+            let whole = tree_target(evidence, context).ok()?;
+            Some((whole, "it was refused something else before, so the process is denied".into()))
+        }
         (Target::Peer { address, prefix_length, cgroup_id, .. }, Some(peer), _) => {
             let offenders = context.offenders.programs_at(now, peer);
             let wide = Target::Peer {
@@ -314,6 +342,12 @@ pub fn widened(
         }
         _ => None,
     }
+}
+
+/// Whether a process that uses a peer is to lose its network: novelty alone never costs that.
+fn loses_all(evidence: &Evidence, peer: Peer, context: &Context<'_>) -> bool {
+    context.offenders.moves_on(offence(evidence), peer, context.now_wall_ns)
+        && evidence.objects.iter().any(|object| object.deed().may_deny())
 }
 
 #[cfg(test)]

@@ -4,7 +4,11 @@
 
 mod common;
 
-use std::{fs, io::Write};
+use std::{
+    fs,
+    io::Write,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use common::{
     Bench, Cgroup, EPERM, Puppet, Sink, copy_of_self, eventually, ok, operator, peer, subject,
@@ -27,11 +31,13 @@ fn later(seconds: u64) -> Now {
     Now { boot_ns: now.boot_ns + wait_ns, wall_ns: now.wall_ns + wait_ns as i64 }
 }
 
+/// Each by a finding of its own.
 fn automatic(workload: &str, target: Target) -> Request {
+    static FINDINGS: AtomicU32 = AtomicU32::new(0);
     Request {
         rule: Rule::ExecUntrusted,
         subject: Some(subject(workload, "/bin/sh")),
-        finding_uid: Some("f".into()),
+        finding_uid: Some(format!("f{}", FINDINGS.fetch_add(1, Ordering::Relaxed))),
         ..operator(target, 60)
     }
 }
@@ -471,7 +477,7 @@ fn a_line_that_was_lost_is_written_when_its_entry_is_adopted() {
     fs::write(&bench.options.ledger, &text[..lost]).unwrap();
     bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
     let adopted = bench.get().entries()[0].clone();
-    assert_eq!((&adopted.uid, adopted.finding_uid.as_deref()), (&entry.uid, Some("f")));
+    assert_eq!((&adopted.uid, &adopted.finding_uid), (&entry.uid, &entry.finding_uid));
     assert_eq!((adopted.rule, &adopted.target), (entry.rule, &entry.target));
     assert_eq!(adopted.subject, entry.subject);
     assert_eq!(puppet.tell(&connect), Err(EPERM), "it stands all the while");

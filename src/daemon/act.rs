@@ -1,6 +1,9 @@
 //! From a finding to what the kernel refuses, and to whoever wants to know.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use hedgerow_event::{
@@ -46,19 +49,29 @@ pub struct Actor {
     skipped: bool,
     /// That something of the host couldn't be read was told, and still can't be.
     unread: bool,
-    /// The last finding that led to no entry, with the reason: its updates say nothing new.
-    last_report: (String, String),
+    /// The last findings that led to no entry, with the reason: their updates say nothing new.
+    reported: VecDeque<(String, String)>,
 }
 
 /// What came of asking the responder.
 pub enum Done {
     /// Nothing, with the reason.
     Reported(String),
-    Denied(Box<Remediation>),
-    /// A narrow entry, and what came of asking for a wider one.
+    Denied(Vec<Remediation>),
+    /// A narrow entry, and why there is no wider one yet.
     Widened(Box<Remediation>, String),
     Refused(String),
 }
+
+impl Done {
+    /// Something was denied.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied(_) | Self::Widened(..))
+    }
+}
+
+/// Findings that led to no entry, with the reason, of which it is not said again; the oldest go first.
+const REPORTED_MAX: usize = 1024;
 
 impl Actor {
     /// `learning`: what was learned before, and the hours of the week seen with it, don't count.
@@ -127,7 +140,7 @@ impl Actor {
             ledger: Ledger::default(),
             skipped: false,
             unread: false,
-            last_report: Default::default(),
+            reported: VecDeque::new(),
         };
         let found = actor.gatherer.wait(GATHER);
         actor.protect(found, reporter);
@@ -252,6 +265,7 @@ impl Actor {
             seconds,
             finding_uid: Some(finding_uid.to_owned()),
             subject: Some(evidence.subject.clone()),
+            process: Some((evidence.tgid, evidence.start_boot_ns)),
             mode: Some(context.mode_now()),
             reason,
         };
@@ -261,29 +275,32 @@ impl Actor {
         });
         match responder.deny(request) {
             Ok(remediation) => {
-                self.offenders.add(evidence);
-                let remediation = Box::new(remediation);
-                let Some(wide) = wide else { return Done::Denied(remediation) };
+                self.offenders.add(evidence, remediation.mode, now_wall_ns);
+                let Some(wide) = wide else { return Done::Denied(vec![remediation]) };
                 let target = wide.target.to_string();
                 match responder.deny(wide) {
-                    // A wide one is held; what already covers it says nothing new.
-                    Ok(_) | Err(Refusal::Covered { .. }) => Done::Denied(remediation),
-                    Err(why) => Done::Widened(remediation, format!("{target}: {why}")),
+                    Ok(wider) => Done::Denied(vec![remediation, wider]),
+                    // It says nothing new.
+                    Err(Refusal::Covered { .. }) => Done::Denied(vec![remediation]),
+                    Err(why) => Done::Widened(Box::new(remediation), format!("{target}: {why}")),
                 }
             }
             Err(why) => Done::Refused(why.to_string()),
         }
     }
 
-    /// Writes down that a finding led to no entry, unless that is what was said of it last.
+    /// Writes down that a finding led to no entry, unless that was said of it.
     pub fn not_denied(&mut self, finding_uid: &str, reason: String) -> String {
         let said = (finding_uid.to_owned(), reason.clone());
-        if self.last_report == said {
+        if self.reported.contains(&said) {
             return reason;
         }
         let Some(responder) = &mut self.responder else { return reason };
         responder.record_report(finding_uid, &reason);
-        self.last_report = said;
+        if self.reported.len() >= REPORTED_MAX {
+            self.reported.pop_front();
+        }
+        self.reported.push_back(said);
         reason
     }
 
@@ -324,7 +341,7 @@ impl Actor {
     /// Tells what came of it.
     pub fn done(&mut self, done: Done, reporter: &mut Reporter) {
         match done {
-            Done::Denied(remediation) => reporter.remediation(&remediation),
+            Done::Denied(entries) => entries.iter().for_each(|one| reporter.remediation(one)),
             Done::Widened(remediation, wide) => {
                 reporter.remediation(&remediation);
                 reporter.widening(&wide);
@@ -407,6 +424,7 @@ impl Actor {
         uid: &str,
         reporter: &mut Reporter,
     ) -> Result<Option<Remediation>, String> {
+        self.forget(uid);
         let responder = self.operated()?;
         if responder.withdraw(uid, "an operator said so").map_err(|why| why.to_string())? {
             return Ok(None);
@@ -417,8 +435,16 @@ impl Actor {
         Ok(Some(done))
     }
 
+    /// Whose entry an operator takes back has offended in nothing.
+    fn forget(&mut self, uid: &str) {
+        let entries = self.responder.iter().flat_map(Responder::entries);
+        let whose = entries.filter(|entry| entry.uid == uid).find_map(|entry| entry.process);
+        whose.into_iter().for_each(|process| self.offenders.forget(process));
+    }
+
     /// An operator says that an automatic entry should never have been made.
     pub fn wrong(&mut self, uid: &str, reporter: &mut Reporter) -> Result<Wronged, String> {
+        self.forget(uid);
         let wronged = self.operated()?.wrong(uid).map_err(|why| why.to_string())?;
         for remediation in &wronged.reports {
             reporter.remediation(remediation);

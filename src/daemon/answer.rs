@@ -129,6 +129,7 @@ impl Daemon {
             rule: hedgerow_event::Rule::Operator,
             seconds: asked.seconds,
             finding_uid: None,
+            process: None,
             subject: None,
             mode: Some(Mode::Enforce),
             reason: reason.clone(),
@@ -354,7 +355,7 @@ impl Daemon {
                 .map(|hold| hold.uid.clone())
                 .collect();
             for uid in held.iter().filter(|_| until_ns.is_some()) {
-                responder.withdraw(uid, "maintenance began").map_err(|why| why.to_string())?;
+                responder.put_off(uid, "maintenance began");
             }
         }
         self.orders_changed();

@@ -35,7 +35,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, never, select, tick};
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Outcome, Phase, digests, file::Profile, known};
-use hedgerow_event::{EpochClose, Event, Finding, Grams};
+use hedgerow_event::{EpochClose, Event, Evidence, Finding, Grams};
 use hedgerow_features::Record;
 use hedgerow_hostfile::Refusals;
 use hedgerow_probe::{Control as Sensor, Item, Positions, Probe};
@@ -386,19 +386,7 @@ impl Daemon {
             Outcome::Scored(_) => {}
             Outcome::Finding(mut finding, evidence) => {
                 // The verdict first: neither a sink nor what is read of the process may hold it up.
-                self.turns.enter(Part::Responder);
-                let state = finding.state;
-                let begun = Instant::now();
-                let mut done = Vec::new();
-                for evidence in &evidence {
-                    done.push(match self.orders.maintained(&evidence.subject.workload) {
-                        Some(why) => Done::Reported(self.actor.not_denied(&finding.uid, why)),
-                        None => self.actor.act(&finding.uid, evidence, state),
-                    });
-                }
-                if !done.is_empty() {
-                    self.board.stages.of(Stage::Verdict).observe(begun.elapsed());
-                }
+                let done = self.ask(&finding, &evidence);
                 self.orders.silence(&mut finding);
                 self.name(&mut finding);
                 // Before the report, so that who reads the one finds the other.
@@ -414,8 +402,32 @@ impl Daemon {
                 }
                 self.turns.enter(Part::Engine);
             }
+            // What is refused still, or can't be, was told already.
+            Outcome::Again(finding, evidence) => {
+                let denied = self.ask(&finding, &evidence).into_iter().filter(Done::is_denied);
+                denied.for_each(|done| self.actor.done(done, &mut self.reporter));
+                self.raise();
+                self.turns.enter(Part::Engine);
+            }
         }
         Ok(())
+    }
+
+    /// Asks the responder about each process that a finding could have denied.
+    fn ask(&mut self, finding: &Finding, evidence: &[Evidence]) -> Vec<Done> {
+        self.turns.enter(Part::Responder);
+        let begun = Instant::now();
+        let mut done = Vec::new();
+        for evidence in evidence {
+            done.push(match self.orders.maintained(&evidence.subject.workload) {
+                Some(why) => Done::Reported(self.actor.not_denied(&finding.uid, why)),
+                None => self.actor.act(&finding.uid, evidence, finding.state),
+            });
+        }
+        if !done.is_empty() {
+            self.board.stages.of(Stage::Verdict).observe(begun.elapsed());
+        }
+        done
     }
 
     /// Puts beside a finding by which names its peers were asked for, and what is known to be vulnerable of

@@ -93,6 +93,11 @@ impl Episodes {
         }
     }
 
+    /// Ends an episode: what comes is another one.
+    pub fn end(&mut self, case: &Case) {
+        self.over.extend(self.open.remove(case));
+    }
+
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }

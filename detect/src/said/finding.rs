@@ -3,8 +3,8 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use hedgerow_event::{
-    Activity, Class, Deed, Direction, Disposition, Evidence, Finding, Loss, Object, Process, Scale,
-    Severity, Share, Subject, gate,
+    Activity, Class, Direction, Disposition, Finding, Loss, Object, Process, Scale, Severity,
+    Share, Subject, gate,
 };
 use hedgerow_features::Window;
 use sha2::{Digest, Sha256};
@@ -155,32 +155,6 @@ impl Engine {
         scored.first().map_or_else(Vec::new, explain)
     }
 
-    /// What the responder may act on: the process behind the deed that a denial can rest on.
-    pub(crate) fn evidence(&self, tree: &Tree, window: Option<&Window>) -> Option<Evidence> {
-        let counted = tree.counted();
-        let done = offender(tree)?;
-        let witness = &done.witness;
-        let loss = window.map(|window| window.loss).unwrap_or_default();
-        Some(Evidence {
-            surprise: counted.iter().map(|done| done.nats).sum(),
-            deeds: counted.iter().map(|done| done.deed()).collect(),
-            // What a bucket held back by design is none of the records that decide.
-            complete: loss.lost == 0 && loss.late == 0,
-            kernel_owned: true,
-            objects: tree.objects().into_iter().collect(),
-            subject: Arc::clone(&witness.subject),
-            tgid: witness.tgid,
-            start_boot_ns: witness.start_boot_ns,
-            cgroup_id: witness.cgroup_id,
-            program_id: witness.program_id,
-            file: witness.file,
-            of_host: witness.of_host,
-            peer: witness.peer,
-            uid: witness.uid,
-            login_uid: witness.login_uid,
-        })
-    }
-
     /// A name for a case: of the host, the boot, its subject and when it began.
     pub(crate) fn name_case(&self, finding: &Finding, now_boot_ns: u64) -> String {
         let settings = &self.settings;
@@ -219,20 +193,6 @@ fn gravest<'a>(counted: &[&'a Done]) -> Option<&'a Done> {
         let class = |done: &Done| done.deed().class();
         class(a).cmp(&class(b)).then(a.nats.total_cmp(&b.nats))
     })
-}
-
-/// Whom a denial would stop: who used a new peer as a new program, which is the narrowest target;
-/// else who did the gravest deed.
-fn offender(tree: &Tree) -> Option<&Done> {
-    let is_new = |subject: &Subject| {
-        tree.done.iter().any(|done| {
-            matches!(&done.witness.object, Object::NewProgram { subject: new } if **new == *subject)
-        })
-    };
-    let caller =
-        tree.done.iter().find(|done| done.deed() == Deed::NewPeer && is_new(&done.witness.subject));
-    let grave = tree.counted().into_iter().filter(|done| done.deed().may_deny());
-    caller.or_else(|| grave.max_by(|a, b| a.nats.total_cmp(&b.nats)))
 }
 
 /// Each deed's share of the surprise that is told, largest first.

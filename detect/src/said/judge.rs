@@ -2,36 +2,20 @@
 
 use std::sync::Arc;
 
-use hedgerow_event::{
-    Activity, Aspect, Class, DENIAL_NATS, Deed, Disposition, EpochClose, Evidence, Finding, Scale,
-    Subject,
-};
+use hedgerow_event::{Activity, Class, Disposition, EpochClose, Evidence, Finding, Scale, Subject};
 use hedgerow_features::Window;
 
 use crate::{
     Engine, HOUR_NS, Outcome, WindowScore,
     detector::{Scored, measured},
     episodes::{Case, Episode},
-    lineage::ProcessKey,
-    said::finding::campaign_reason,
+    said::{
+        finding::campaign_reason,
+        questions::{Questions, deniable, window_of},
+    },
     surprise::{campaign, notices::NotTold, trees::Tree},
     valid,
 };
-
-/// The class of a tree that a denial may rest on, and its surprise.
-fn deniable(tree: &Tree) -> Option<(Class, f64)> {
-    let gravest = tree.nats().into_iter().next_back();
-    gravest.filter(|(_, nats)| *nats >= DENIAL_NATS)
-}
-
-/// The window that a tree's latest deed which has one was done in.
-fn window_of<'a>(tree: &Tree, windows: &'a [Window]) -> Option<&'a Window> {
-    tree.counted().iter().rev().find_map(|done| {
-        windows.iter().find(|window| {
-            window.subject == done.witness.subject && window.time.scale == Scale::Seconds5
-        })
-    })
-}
 
 impl Engine {
     /// Judges the windows of a closed epoch, and what was done in it.
@@ -42,6 +26,7 @@ impl Engine {
         outcomes: &mut Vec<Outcome>,
     ) {
         let mut relearned = Vec::new();
+        self.trees.wake();
         for id in self.trees.grown() {
             self.judge_tree(id, windows, close.end_boot_ns, outcomes);
         }
@@ -141,10 +126,18 @@ impl Engine {
         // A denial has a level of its own, that neither a floor nor a campaign moves: what reaches it is
         // listed.
         if let Some((class, nats)) = above.or_else(|| deniable(tree)) {
-            let others = self.other_offenders(tree, windows);
-            if tree.tells_more(nats, above.is_some()) || !others.is_empty() {
-                let told = (class, nats, above.is_some());
-                self.tell_tree(id, told, others, windows, now_boot_ns, outcomes);
+            let told = (class, nats, above.is_some());
+            let more = tree.is_graver(nats, above.is_some());
+            let questions = self.questions(tree, more, windows, now_boot_ns);
+            let tells = more || tree.has_more_offenders() || questions.news;
+            let Questions { evidence, waits, .. } = questions;
+            if tells {
+                self.tell_tree(id, told, evidence, windows, now_boot_ns, outcomes);
+            } else if !evidence.is_empty() {
+                self.ask_again(id, told, evidence, windows, now_boot_ns, outcomes);
+            }
+            if let Some(tree) = self.trees.get_mut(id) {
+                tree.waits = waits;
             }
         }
         match above {
@@ -158,7 +151,7 @@ impl Engine {
         &mut self,
         id: u64,
         (class, nats, above): (Class, f64, bool),
-        others: Vec<Evidence>,
+        evidence: Vec<Evidence>,
         windows: &[Window],
         now_boot_ns: u64,
         outcomes: &mut Vec<Outcome>,
@@ -166,42 +159,43 @@ impl Engine {
         let Some(tree) = self.trees.get(id).cloned() else { return };
         let window = window_of(&tree, windows);
         let finding = self.tree_finding(&tree, class, nats, window, now_boot_ns);
-        let mut evidence: Vec<Evidence> = self.evidence(&tree, window).into_iter().collect();
-        evidence.extend(others);
         if let Some(tree) = self.trees.get_mut(id) {
             tree.tell(nats, above);
-            evidence.iter().for_each(|of| tree.ask((of.tgid, of.start_boot_ns)));
+            tree.ask(&evidence, now_boot_ns);
         }
         let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
         let case = Case::Tree(id);
+        let is_fresh = self.episodes.get(&case).is_none();
         let uid = self.name_case(&finding, now_boot_ns);
         let episode =
             self.episodes.of(case.clone(), class, now_boot_ns, (&finding.subject.workload, uid));
         episode.subjects.extend(subjects);
         self.report(&case, above.then_some(nats), finding, evidence, outcomes);
+        let reported = self.episodes.get(&case).and_then(|episode| episode.reported.clone());
+        if let (Some(tree), Some(reported)) = (self.trees.get_mut(id), reported) {
+            tree.report(reported, is_fresh, now_boot_ns);
+        }
     }
 
-    /// Processes of a tree beside its gravest that could be denied for what they did by themselves, and
-    /// that nothing was asked about since: the gravest may have exited. Each must have done something
-    /// grave: a service that is started anew is a new program with a new peer, too. What a process starts
-    /// goes with it, unless it talks to somebody itself.
-    fn other_offenders(&self, tree: &Tree, windows: &[Window]) -> Vec<Evidence> {
-        let gravest = self.evidence(tree, None).map(|of| (of.tgid, of.start_boot_ns));
-        let goes_with = |key| {
-            let mut line = self.lineage.ancestors(key);
-            line.any(|above| Some(above) == gravest || tree.knows(above))
+    /// Has the responder asked once more, for what was last told of the tree: that prolongs no case. Once an
+    /// hour it is a case of its own, or who goes on longer than tries can keep an entry would be free.
+    fn ask_again(
+        &mut self,
+        id: u64,
+        told: (Class, f64, bool),
+        evidence: Vec<Evidence>,
+        windows: &[Window],
+        now_boot_ns: u64,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        let Some(tree) = self.trees.get_mut(id) else { return };
+        let Some(mut finding) = tree.told_since(now_boot_ns.saturating_sub(HOUR_NS)) else {
+            self.episodes.end(&Case::Tree(id));
+            return self.tell_tree(id, told, evidence, windows, now_boot_ns, outcomes);
         };
-        let may_be_asked = |(key, own): &(ProcessKey, Tree)| {
-            let has = |what: fn(Deed) -> bool| own.done.iter().any(|done| what(done.deed()));
-            Some(*key) != gravest
-                && key.0 != 0
-                && deniable(own).is_some()
-                && !tree.was_asked(*key, own)
-                && has(Deed::may_deny)
-                && (has(|deed| deed.aspect() == Aspect::Peer) || !goes_with(*key))
-        };
-        let others = tree.by_process().into_iter().filter(may_be_asked);
-        others.filter_map(|(_, own)| self.evidence(&own, window_of(&own, windows))).collect()
+        tree.ask(&evidence, now_boot_ns);
+        finding.state = self.state_of(&finding.subject);
+        outcomes.push(Outcome::Again(finding, evidence));
     }
 
     /// Judges what several trees did within two hours, one of which did more, and none of which is

@@ -5,3 +5,4 @@ mod early;
 pub mod episodes;
 pub mod finding;
 mod judge;
+pub mod questions;

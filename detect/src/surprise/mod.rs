@@ -21,6 +21,7 @@
 //! measure alone is listed, not told, until as many different hours are known as work that nobody
 //! has seen yet would have shown in.
 
+pub mod asked;
 pub mod campaign;
 pub mod counted;
 pub mod floors;

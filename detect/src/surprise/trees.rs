@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hedgerow_event::{Aspect, Class, DENIAL_NATS, Deed, Object, Workload};
+use hedgerow_event::{Aspect, Class, DENIAL_NATS, Deed, Evidence, Finding, Object, Workload};
 
 use super::{
+    asked::Asked,
     floors::{Told, by_class},
     rates::Context,
 };
@@ -55,8 +56,17 @@ pub struct Tree {
     /// Its surprise, and how many processes and peers there were to be denied, when it was last told
     /// or put to the responder.
     told: Option<(f64, usize)>,
-    /// Processes that the responder was asked about, with how many deeds each had by then.
-    asked: BTreeMap<ProcessKey, usize>,
+    /// What the responder was asked.
+    pub asked: Asked,
+    /// It is to be asked something as soon as there is room.
+    pub waits: bool,
+    /// When its last case was opened, and what was last told of it.
+    case: Option<(u64, Box<Finding>)>,
+}
+
+/// Whose deed it is.
+pub fn key(witness: &Witness) -> ProcessKey {
+    (witness.tgid, witness.start_boot_ns)
 }
 
 /// Trees by number.
@@ -74,17 +84,38 @@ impl Done {
         self.witness.object.deed()
     }
 
-    /// Notes that another process did the same; true where that is one more to be asked about.
-    fn repeat(&mut self, witness: Witness) -> bool {
-        let key = |witness: &Witness| (witness.tgid, witness.start_boot_ns);
-        let known = std::iter::once(&self.witness).chain(&self.again);
-        let is_new = known.take(OFFENDERS_MAX).all(|known| key(known) != key(&witness));
-        let decides = self.deed().may_deny() || self.deed() == Deed::NewPeer;
-        if !is_new || self.again.len() + 1 >= OFFENDERS_MAX || !decides {
+    /// A denial can rest on it.
+    pub fn decides(&self) -> bool {
+        self.deed().may_deny() || self.deed() == Deed::NewPeer
+    }
+
+    /// Who did it.
+    pub fn witnesses(&self) -> impl Iterator<Item = &Witness> {
+        std::iter::once(&self.witness).chain(&self.again)
+    }
+
+    /// Notes that it was done once more; true where that is to be asked about: another process did it, or
+    /// what came of asking is over.
+    fn repeat(&mut self, witness: Witness, asked: &Asked) -> bool {
+        if !self.decides() {
             return false;
         }
-        self.again.push(witness);
-        true
+        let is_due = asked.is_due(&witness);
+        let mut known = std::iter::once(&mut self.witness).chain(&mut self.again);
+        if let Some(same) = known.find(|known| key(known) == key(&witness)) {
+            if is_due {
+                *same = witness;
+            }
+            return is_due;
+        }
+        if self.again.len() + 1 < OFFENDERS_MAX {
+            self.again.push(witness);
+            return true;
+        }
+        // Who nothing was asked about, and did it longest ago, makes room.
+        let oldest = self.again.iter_mut().filter(|_| is_due);
+        let oldest = oldest.min_by_key(|other| (asked.knows(key(other)), other.time_boot_ns));
+        oldest.map(|oldest| *oldest = witness).is_some()
     }
 }
 
@@ -111,11 +142,15 @@ impl Tree {
         self.suspected
     }
 
-    /// Whether there is more to tell than before: it is above its floor for the first time, it is more
-    /// surprising, or somebody else, or another peer, is to be denied.
-    pub fn tells_more(&self, nats: f64, above: bool) -> bool {
-        let more = |(told, offenders)| nats > told + TELLING_NATS || self.offenders() > offenders;
+    /// Whether it is more surprising than when it was last told, or above its floor for the first time.
+    pub fn is_graver(&self, nats: f64, above: bool) -> bool {
+        let more = |(told, _)| nats > told + TELLING_NATS;
         (above && !self.suspected) || self.told.is_none_or(more)
+    }
+
+    /// Whether somebody else, or another peer, is to be denied than when it was last told.
+    pub fn has_more_offenders(&self) -> bool {
+        self.told.is_none_or(|(_, offenders)| self.offenders() > offenders)
     }
 
     /// Notes that it was told, or put to the responder from below its floor.
@@ -129,41 +164,56 @@ impl Tree {
     pub fn by_process(&self) -> BTreeMap<ProcessKey, Self> {
         let mut own: BTreeMap<ProcessKey, Self> = BTreeMap::new();
         for done in &self.done {
-            for witness in std::iter::once(&done.witness).chain(&done.again) {
+            for witness in done.witnesses() {
                 let done = Done { witness: witness.clone(), again: Vec::new(), ..done.clone() };
-                own.entry((witness.tgid, witness.start_boot_ns)).or_default().done.push(done);
+                own.entry(key(witness)).or_default().done.push(done);
             }
         }
         own
     }
 
-    /// Whether the responder was asked about a process as it is by now: what it did is `own`.
-    pub fn was_asked(&self, process: ProcessKey, own: &Self) -> bool {
-        self.asked.get(&process) == Some(&own.done.len())
+    /// How much speaks for asking about it: one peer more than another adds nothing.
+    pub fn grounds(&self) -> usize {
+        let (peers, other): (Vec<&Done>, Vec<&Done>) =
+            self.done.iter().partition(|done| done.deed() == Deed::NewPeer);
+        other.len() + peers.len().min(1)
     }
 
-    /// Whether it was asked about a process at any time.
-    pub fn knows(&self, process: ProcessKey) -> bool {
-        self.asked.contains_key(&process)
+    /// Notes what the responder was asked.
+    pub fn ask(&mut self, evidence: &[Evidence], now_boot_ns: u64) {
+        let mut asked = std::mem::take(&mut self.asked);
+        asked.note_all(self, evidence, now_boot_ns);
+        self.asked = asked;
     }
 
-    /// Notes that it was. Who has no deed any more that is named makes room.
-    pub fn ask(&mut self, process: ProcessKey) {
-        let own = self.by_process();
-        self.asked.retain(|other, _| own.contains_key(other));
-        if let Some(own) = own.get(&process) {
-            self.asked.insert(process, own.done.len());
-        }
+    /// Notes what was last told of it, and of a fresh case when that began.
+    pub fn report(&mut self, finding: Box<Finding>, is_fresh: bool, now_boot_ns: u64) {
+        let begun = self.case.as_ref().map(|(begun, _)| *begun).filter(|_| !is_fresh);
+        self.case = Some((begun.unwrap_or(now_boot_ns), finding));
     }
 
-    /// Names one more deed. Where there is no more room the least surprising makes some, so that a
-    /// grave deed doesn't drown behind many that are nothing.
+    /// What was last told of it, in a case that began after that time.
+    pub fn told_since(&self, boot_ns: u64) -> Option<Box<Finding>> {
+        let since = self.case.as_ref().filter(|(begun, _)| *begun > boot_ns);
+        since.map(|(_, finding)| finding.clone())
+    }
+
+    /// Names one more deed. Where there is no more room one that its surprise doesn't rest on makes some, the
+    /// least surprising, so that a grave deed doesn't drown behind many that are nothing; nor does what a
+    /// denial could rest on of who was asked about.
     fn name(&mut self, done: Done) {
         if self.done.len() >= DEEDS_MAX {
-            let least = (0..self.done.len())
-                .min_by(|a, b| self.done[*a].nats.total_cmp(&self.done[*b].nats))
-                .filter(|at| self.done[*at].nats < done.nats);
-            let Some(at) = least else { return };
+            let counts: Vec<*const Done> =
+                self.counted().into_iter().map(std::ptr::from_ref).collect();
+            let spare = self.done.iter().enumerate();
+            let spare = spare.filter(|(_, other)| !counts.contains(&std::ptr::from_ref(*other)));
+            let least = spare.min_by(|(_, a), (_, b)| {
+                let grave = |done: &Done| done.deed().may_deny();
+                grave(a).cmp(&grave(b)).then(a.nats.total_cmp(&b.nats))
+            });
+            let is_due = done.decides() && self.asked.knows(key(&done.witness));
+            let least = least.filter(|(_, least)| is_due || least.nats < done.nats);
+            let Some((at, _)) = least else { return };
             self.done.remove(at);
         }
         self.grown = true;
@@ -227,7 +277,7 @@ impl Tree {
 impl Trees {
     /// Puts a deed into the tree of the process that did it; gives the tree's number.
     pub fn add(&mut self, lineage: &Lineage, witness: Witness, context: Context, nats: f64) -> u64 {
-        let key = (witness.tgid, witness.start_boot_ns);
+        let key = key(&witness);
         let now = witness.time_boot_ns;
         let id = self.of(lineage, key, &witness).unwrap_or_else(|| self.open(now));
         let Some(tree) = self.open.get_mut(&id) else { return id };
@@ -238,7 +288,7 @@ impl Trees {
         let minute = now / 60_000_000_000;
         if let Some(known) = tree.done.iter_mut().find(|d| d.witness.object == witness.object) {
             known.minutes.insert(minute);
-            tree.grown |= known.repeat(witness);
+            tree.grown |= known.repeat(witness, &tree.asked);
             return id;
         }
         let minutes = BTreeSet::from([minute]);
@@ -310,6 +360,11 @@ impl Trees {
 
     pub fn get_mut(&mut self, id: u64) -> Option<&mut Tree> {
         self.open.get_mut(&id)
+    }
+
+    /// What had to wait to be asked is judged once more.
+    pub fn wake(&mut self) {
+        self.open.values_mut().for_each(|tree| tree.grown |= std::mem::take(&mut tree.waits));
     }
 
     /// Trees that something was added to since they were judged.
@@ -401,7 +456,7 @@ mod tests {
         assert_eq!(trees.grown(), [id]);
         let tree = trees.get(id).cloned().unwrap_or_default();
         assert_eq!(tree.done.len(), DEEDS_MAX);
-        assert!(tree.nats()[&Class::Intrinsic] >= 9.0 && tree.tells_more(9.0, true));
+        assert!(tree.nats()[&Class::Intrinsic] >= 9.0 && tree.is_graver(9.0, true));
         // What is less surprising than all that is named finds no room.
         add(&mut trees, Object::NewProgram { subject: subject(999) }, 0.1);
         assert_eq!(trees.grown(), Vec::<u64>::new());

@@ -402,7 +402,9 @@ fn a_campaign_takes_no_tree_from_the_responder() {
 /// Who the responder was asked about, finding by finding.
 fn asked(outcomes: Vec<Outcome>) -> Vec<Vec<u32>> {
     let of = |outcome| match outcome {
-        Outcome::Finding(_, evidence) => Some(evidence.iter().map(|of| of.tgid).collect()),
+        Outcome::Finding(_, evidence) | Outcome::Again(_, evidence) => {
+            Some(evidence.iter().map(|of| of.tgid).collect())
+        }
         _ => None,
     };
     outcomes.into_iter().filter_map(of).collect()

@@ -34,7 +34,7 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
-    /// Attacks once: copy-shell, reverse-shell, dropped-shell, memory-shell, exfiltrate, flood,
+    /// Attacks once: copy-shell, reverse-shell, dropped-shell, memory-shell, next-address, exfiltrate, flood,
     /// scan-in, scan-out, rename, forks
     Attack {
         name: Attack,

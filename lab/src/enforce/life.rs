@@ -32,12 +32,13 @@ const WEEK_HOURS: i64 = 168;
 const SINCE_HOURS: i64 = 200;
 
 /// Attacks that need the network, with the unit that they are made in.
-const ATTACKS: [(Attack, Via, &str); 9] = [
+const ATTACKS: [(Attack, Via, &str); 10] = [
     (Attack::CopyShell, Via::Child, "postgresql"),
     (Attack::ReverseShell, Via::Child, "app"),
     (Attack::ReverseShell, Via::Thread, "app"),
     (Attack::DroppedShell, Via::Child, "app"),
     (Attack::MemoryShell, Via::Child, "app"),
+    (Attack::NextAddress, Via::Child, "app"),
     (Attack::Exfiltrate, Via::Child, "app"),
     (Attack::ScanOut, Via::Child, "app"),
     (Attack::Flood, Via::Child, "app"),
@@ -293,11 +294,13 @@ impl Watched<'_> {
         let of_it = |entry: &Remediation| {
             entry.subject.as_ref().is_some_and(|subject| subject.workload.as_str() == workload)
         };
-        let told: Vec<_> = self.told[earlier..].iter().filter(|(entry, _)| of_it(entry)).collect();
-        let first = told.iter().max_by_key(|(entry, at)| (entry.mode, -at));
         let transcript = outcome.transcript.as_ref();
         let begun = transcript.and_then(|transcript| transcript.accepted);
         let begun_ns = begun.map_or(outcome.started_ns, |(time_ns, ..)| time_ns);
+        let told: Vec<_> = self.told[earlier..].iter().filter(|(entry, _)| of_it(entry)).collect();
+        let before = |entry: &Remediation| attack.comes_back() && entry.time_ns < begun_ns;
+        let first = told.iter().filter(|(entry, _)| !before(entry));
+        let first = first.max_by_key(|(entry, at)| (entry.mode, -at));
         let stood_ns = first.map_or(i64::MAX, |(_, stood_ns)| *stood_ns);
         let (before, after) =
             transcript.map_or((0, 0), |transcript| transcript.bytes_around(stood_ns));

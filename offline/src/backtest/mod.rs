@@ -181,7 +181,7 @@ pub fn run(
         &mut watch,
         &mut |_, outcome| {
             match outcome {
-                Outcome::Finding(finding, evidence) => {
+                Outcome::Finding(finding, evidence) | Outcome::Again(finding, evidence) => {
                     simulation.borrow_mut().found(*finding, &evidence);
                 }
                 Outcome::Windows(windows) => simulation.borrow_mut().closed(&windows),

@@ -11,13 +11,14 @@ use hedgerow_event::{
 };
 use hedgerow_features::Window;
 use hedgerow_responder::{
-    Breaker, Limits, Now, Request,
+    Breaker, Limits, Now, Refusal, Request,
     coverage::Coverage,
     entry::{Due, Entry},
     grounds::Grounds,
     hold::is_narrow,
     policy::{self, Context, Offenders},
     protected::ProtectedSet,
+    spent::Spent,
 };
 
 use super::{Backtest, Cut, Decided, Policy, Stood};
@@ -51,6 +52,7 @@ pub(super) struct Simulation<'a> {
     offenders: Offenders,
     limits: Limits,
     breaker: Breaker,
+    spent: Spent,
     live: Vec<Live>,
     done: Vec<Stood>,
     findings: Vec<Decided>,
@@ -93,6 +95,7 @@ impl<'a> Simulation<'a> {
             offenders: Offenders::default(),
             limits: Limits::default(),
             breaker: Breaker::default(),
+            spent: Spent::default(),
             live: Vec::new(),
             done: Vec::new(),
             findings: Vec::new(),
@@ -271,6 +274,9 @@ impl<'a> Simulation<'a> {
                 }
                 Due::Release => {
                     let live = self.live.remove(at);
+                    if live.entry.is_spent() {
+                        self.spent.add(&live.entry);
+                    }
                     self.release(live);
                 }
             }
@@ -379,11 +385,11 @@ impl<'a> Simulation<'a> {
         let wide = policy::widened(&target, evidence, &context);
         let mode = context.mode_now();
         let made = Made { finding, evidence, mode, rule, counterfactual };
-        let number = self.install(target, seconds, reason.clone(), &made, false)?;
-        self.offenders.add(evidence);
+        let number = self.install(target, seconds, reason.clone(), &made)?;
+        self.offenders.add(evidence, mode, now.wall_ns);
         if let Some((target, why)) = wide {
             // What already covers it says nothing new.
-            drop(self.install(target, seconds, format!("{why}; {reason}"), &made, true));
+            drop(self.install(target, seconds, format!("{why}; {reason}"), &made));
         }
         Ok(number)
     }
@@ -394,29 +400,37 @@ impl<'a> Simulation<'a> {
         seconds: u32,
         reason: String,
         made: &Made<'_>,
-        wide: bool,
     ) -> Result<usize, String> {
-        if let Some(live) = self.live.iter().find(|live| self.covers(live, &target)) {
+        let subject = Arc::clone(&made.evidence.subject);
+        let offender = (made.evidence.tgid, made.evidence.start_boot_ns);
+        let request = Request {
+            target: target.clone(),
+            rule: made.rule,
+            seconds,
+            finding_uid: Some(made.finding.uid.clone()),
+            subject: Some(Arc::clone(&subject)),
+            process: Some(offender),
+            mode: None,
+            reason,
+        };
+        if self.spent.covers(&request) {
+            return Err(Refusal::Spent.to_string());
+        }
+        let stops = |live: &&Live| {
+            self.covers(live, &target)
+                || live.entry.mode >= made.mode && self.is_within(live, &target, offender)
+        };
+        if let Some(live) = self.live.iter().find(stops) {
             return Err(format!("entry {} already stops it", live.number));
         }
         let mut now = self.now();
-        let wide = wide || !is_narrow(&target);
+        let wide = !is_narrow(&target);
         self.admit(&made.evidence.subject.workload, &target, wide, now)?;
         if wide {
             now.boot_ns += HOLD_S * NS_PER_S;
             now.wall_ns += (HOLD_S * NS_PER_S) as i64;
         }
         let number = self.done.len();
-        let subject = Arc::clone(&made.evidence.subject);
-        let request = Request {
-            target,
-            rule: made.rule,
-            seconds,
-            finding_uid: Some(made.finding.uid.clone()),
-            subject: Some(Arc::clone(&subject)),
-            mode: None,
-            reason,
-        };
         let uid = format!("{}-{number}", made.finding.uid);
         let mut entry = Entry::begun(number as u64, uid, request, (made.mode, made.mode), now);
         entry.enforced = level(&entry.target);

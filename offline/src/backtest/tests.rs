@@ -230,3 +230,45 @@ fn a_workload_that_is_denied_too_often_gets_nothing_wide_and_leaves_room_to_othe
     let last = told.findings.last().unwrap();
     assert!(last.entry.is_none() && last.reason.as_deref().unwrap().contains("places"), "{last:?}");
 }
+
+/// What was tried for its whole hour is opened again by a fresh finding only, as in the daemon.
+#[test]
+fn an_entry_that_had_its_hour_waits_for_a_fresh_finding() {
+    let policy = policy(true);
+    let mut simulation = Simulation::new(&policy, "a", None).unwrap();
+    simulation.observe(&flow(OFFENDER, "/tmp/x", 10, "192.0.2.9"), true);
+    simulation.found(finding("first", 10), &[evidence()]);
+    for second in 11..3700 {
+        simulation.observe(&flow(OFFENDER, "/tmp/x", second, "192.0.2.9"), true);
+    }
+    simulation.found(finding("first", 3700), &[evidence()]);
+    simulation.observe(&flow(OFFENDER, "/tmp/x", 3701, "192.0.2.9"), true);
+    simulation.found(finding("second", 3702), &[evidence()]);
+    let mut told = Backtest::default();
+    simulation.end(&mut told);
+    let whose: Vec<_> = told.entries.iter().map(|entry| entry.finding_uid.as_str()).collect();
+    assert_eq!(whose, ["first", "second"]);
+    assert_eq!(told.entries[0].seconds, 3600.0);
+}
+
+/// Who is refused one peer and takes the next loses his network, and needs no further entry then.
+#[test]
+fn a_second_peer_costs_the_network() {
+    let policy = policy(true);
+    let mut simulation = Simulation::new(&policy, "a", None).unwrap();
+    for (second, last) in [(10, 9), (20, 10), (30, 11)] {
+        let address = format!("192.0.2.{last}");
+        simulation.observe(&flow(OFFENDER, "/tmp/x", second, &address), true);
+        let peer = Peer { address: address.parse().unwrap(), port: 80 };
+        let subject = subject("/tmp/x");
+        let mut evidence = Evidence { peer: Some(peer), ..evidence() };
+        evidence.objects.push(Object::NewProgram { subject: Arc::clone(&subject) });
+        evidence.objects.push(Object::NewPeer { subject, peer, protocol: None });
+        simulation.found(finding("first", second), &[evidence]);
+    }
+    let mut told = Backtest::default();
+    simulation.end(&mut told);
+    let tree = Target::TaskTree { tgid: OFFENDER, start_boot_ns: u64::from(OFFENDER) };
+    let targets: Vec<_> = told.entries.iter().map(|entry| entry.target == tree).collect();
+    assert_eq!(targets, [false, false, true], "{:?}", told.entries);
+}

@@ -11,10 +11,13 @@ use std::{
     time::Duration,
 };
 
-use hedgerow_event::{Mode, Rule, Target};
+use hedgerow_event::{Action, Mode, Rule, Target};
 
 use super::*;
-use crate::{Limits, Options, Refusal, Request, Responder};
+use crate::{
+    Limits, Options, Refusal, Request, Responder,
+    ledger::{Decision, Ledger},
+};
 
 /// The deny programs are attached to the whole host: one test at a time, over all processes.
 struct Alone(#[allow(dead_code)] File, #[allow(dead_code)] MutexGuard<'static, ()>);
@@ -73,6 +76,7 @@ fn request(target: Target, rule: Rule) -> Request {
         seconds: 60,
         finding_uid: None,
         subject: None,
+        process: None,
         mode: None,
         reason: "a test".into(),
     }
@@ -140,6 +144,49 @@ fn the_reserve_is_kept_for_operators_and_the_breaker_holds_the_rest() {
     }
     let refused = bench.responder.deny(request(narrow(7), Rule::Operator));
     assert!(matches!(refused, Err(Refusal::Full { whose: "all", limit: 6 })), "{refused:?}");
+}
+
+/// Who does it again within the second between an expiry and the next sweep is denied at once.
+#[test]
+fn what_is_over_covers_nothing_though_nobody_swept() {
+    let mut bench = Bench::new("over", Sizes::default(), Limits::default());
+    let short = Request { seconds: 1, ..request(narrow(1), Rule::NewProgramNewPeer) };
+    bench.responder.deny(short.clone()).unwrap();
+    let covered = bench.responder.deny(short.clone());
+    assert!(matches!(covered, Err(Refusal::Covered { .. })), "{covered:?}");
+    std::thread::sleep(Duration::from_millis(1100));
+    bench.responder.deny(short).unwrap();
+    assert_eq!(bench.responder.entries().len(), 1);
+    let told = bench.responder.tick(crate::now()).unwrap();
+    let ended = told.iter().filter(|one| one.action == Action::Unblock);
+    assert_eq!(ended.count(), 1, "the end of the first is told: {told:?}");
+}
+
+/// The daemon asks for the same again and again: it undoes no operator's order, and says so once.
+#[test]
+fn what_an_operator_lifted_stays_lifted() {
+    let mut bench = Bench::new("lifted", Sizes::default(), Limits::default());
+    let of = |last, finding: &str| Request {
+        finding_uid: Some(finding.into()),
+        process: Some((4_000_000, 5)),
+        ..request(narrow(last), Rule::NewProgramNewPeer)
+    };
+    let entry = bench.responder.deny(of(1, "f")).unwrap();
+    bench.responder.remove(&entry.uid, "an operator said so").unwrap().unwrap();
+    for (last, finding) in [(1, "f"), (1, "f"), (2, "f"), (2, "f"), (1, "g")] {
+        let refused = bench.responder.deny(of(last, finding));
+        assert!(matches!(refused, Err(Refusal::Spent)), "{last} {finding}: {refused:?}");
+    }
+    assert!(bench.responder.entries().is_empty());
+    bench.responder.deny(of(2, "g")).unwrap();
+    bench.responder.deny(of(2, "g")).unwrap_err();
+    bench.responder.deny(of(2, "g")).unwrap_err();
+    while bench.responder.ledger().written().waiting > 0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (lines, _) = Ledger::read(&bench.options.ledger).unwrap();
+    let refusals = lines.iter().filter(|line| matches!(line.decision, Decision::Refuse { .. }));
+    assert_eq!(refusals.count(), 4, "one for each finding and target: {lines:?}");
 }
 
 fn subject(workload: &str) -> std::sync::Arc<hedgerow_event::Subject> {

@@ -225,7 +225,7 @@ fn a_target_is_widened_by_several_distinct_offenders_only() {
     let mut offenders = Offenders::default();
     // The same one again and again is one offender.
     for _ in 0..5 {
-        offenders.add(&shell());
+        offenders.add(&shell(), Mode::Monitor, 0);
     }
     let with = |evidence: &Evidence, offenders: &Offenders, exclusive| {
         let protected = ProtectedSet::default();
@@ -248,8 +248,8 @@ fn a_target_is_widened_by_several_distinct_offenders_only() {
         wide
     };
     assert_eq!(with(&shell(), &offenders, true), None);
-    offenders.add(&Evidence { program_id: 2, ..shell() });
-    offenders.add(&Evidence { program_id: 3, ..shell() });
+    offenders.add(&Evidence { program_id: 2, ..shell() }, Mode::Monitor, 0);
+    offenders.add(&Evidence { program_id: 3, ..shell() }, Mode::Monitor, 0);
     assert!(matches!(
         with(&shell(), &offenders, true),
         Some(Target::Peer { program_id: 0, cgroup_id: 900, .. })
@@ -257,13 +257,65 @@ fn a_target_is_widened_by_several_distinct_offenders_only() {
     // Processes of one file, unless the file is used elsewhere too.
     let memory = |tgid| Evidence { tgid, ..exec(Object::ExecMemory { subject: subject() }) };
     let mut offenders = Offenders::default();
-    offenders.add(&memory(1001));
+    offenders.add(&memory(1001), Mode::Monitor, 0);
     assert_eq!(with(&memory(1002), &offenders, true), None);
-    offenders.add(&memory(1002));
+    offenders.add(&memory(1002), Mode::Monitor, 0);
     assert!(matches!(with(&memory(1003), &offenders, true), Some(Target::Program { .. })));
     assert_eq!(with(&memory(1003), &offenders, false), None);
     let at_root = Evidence { cgroup_id: 1, ..memory(1003) };
     assert_eq!(with(&at_root, &offenders, true), None);
+}
+
+/// Who is refused one address after the other takes the next: the second costs him his network, where what his
+/// tree did is more than new, and he really was refused, and lately.
+#[test]
+fn who_was_refused_a_peer_and_calls_another_is_denied_whole() {
+    let next = |address: &str, evidence: Evidence| {
+        let peer = peer(address);
+        let mut evidence = Evidence { peer: Some(peer), ..evidence };
+        let subject = evidence.subject.clone();
+        evidence.objects.push(Object::NewPeer { subject, peer, protocol: Some(Protocol::Tcp) });
+        evidence
+    };
+    let grave = || {
+        let mut evidence = shell();
+        evidence.objects.push(Object::ExecMemory { subject: subject() });
+        evidence
+    };
+    let mut offenders = Offenders::default();
+    let whole = |evidence: &Evidence, offenders: &Offenders, now_wall_ns| {
+        let protected = ProtectedSet::default();
+        let context = Context {
+            mode: Mode::Enforce,
+            state: Maturity::Mature,
+            covered: WEEK,
+            enforce_provisional: false,
+            protected: &protected,
+            offenders,
+            file_exclusive: true,
+            deep: false,
+            now_wall_ns,
+        };
+        // The narrow one stands at once in any case.
+        let narrow = target(decide(evidence, &context)).0;
+        assert!(matches!(narrow, Target::Peer { .. }), "{narrow}");
+        let wider = widened(&narrow, evidence, &context).map(|(wider, _)| wider);
+        wider == Some(Target::TaskTree { tgid: 4242, start_boot_ns: 77 })
+    };
+    let second = next("203.0.113.10", grave());
+    offenders.add(&grave(), Mode::Monitor, 0);
+    assert!(!whole(&second, &offenders, 0), "it was counted only");
+    offenders.add(&grave(), Mode::Enforce, 0);
+    assert!(!whole(&grave(), &offenders, 0), "the same once more");
+    assert!(!whole(&next("::ffff:203.0.113.9", grave()), &offenders, 0), "which that is, too");
+    assert!(whole(&second, &offenders, 0));
+    assert!(whole(&Evidence { cgroup_id: 901, ..grave() }, &offenders, 0), "from another cgroup");
+    assert!(!whole(&next("203.0.113.10", shell()), &offenders, 0), "novelty alone");
+    assert!(!whole(&Evidence { tgid: 4243, ..second.clone() }, &offenders, 0), "another process");
+    let hour = 3_600_000_000_000;
+    assert!(whole(&second, &offenders, hour - 1) && !whole(&second, &offenders, hour));
+    offenders.forget((4242, 77));
+    assert!(!whole(&second, &offenders, 0), "an operator took it back");
 }
 
 proptest! {

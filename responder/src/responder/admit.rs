@@ -38,13 +38,16 @@ impl Responder {
         } else {
             let workload = request.subject.as_deref().map(|subject| subject.workload.clone());
             let workload = workload.unwrap_or_else(Workload::host);
-            if self.spent.covers(&target, request.finding_uid.as_deref()) {
+            if self.spent.covers(&request) {
                 return Err(Refusal::Spent);
             }
             if let Some(held) = self.held(&target) {
                 return Err(Refusal::Covered { uid: held.uid.clone() });
             }
             let mode = self.admit_automatic(&target, &workload, ceiling, now)?;
+            if let Some(uid) = self.within(&request, mode)? {
+                return Err(Refusal::Covered { uid });
+            }
             self.admit_another(&workload, now)?;
             if let Some(what) = self.serves(&target, now)? {
                 request.reason += &format!("; {what}");
@@ -188,6 +191,16 @@ impl Responder {
                 "it may have listened for {unit} for long: there are too many descriptors to tell"
             )),
         })
+    }
+
+    /// The live entry that denies who called a peer as a whole.
+    fn within(&self, request: &Request, mode: Mode) -> Result<Option<String>, Error> {
+        let (Target::Peer { .. }, Some((tgid, start_boot_ns))) = (&request.target, request.process)
+        else {
+            return Ok(None);
+        };
+        let tree = self.kernel.tree_of(tgid, start_boot_ns)?.and_then(|id| self.entries.get(&id));
+        Ok(tree.filter(|tree| tree.mode >= mode).map(|tree| tree.uid.clone()))
     }
 
     /// The live entry that stops the target already.

@@ -22,6 +22,7 @@ impl Responder {
             until_ns: now.wall_ns.saturating_add_unsigned(wait_ns),
             due_boot_ns: now.boot_ns.saturating_add(wait_ns),
             id: checked.id,
+            process: checked.request.process,
             reason: checked.request.reason,
         };
         self.log(now, Decision::Hold { hold: hold.clone() });
@@ -60,23 +61,30 @@ impl Responder {
             seconds: hold.seconds,
             finding_uid: hold.finding_uid,
             subject: hold.subject,
+            process: hold.process,
             mode: Some(hold.ceiling),
             reason: hold.reason,
         };
         self.install(Checked { id: hold.id, request, mode, ceiling: hold.ceiling, wide: true }, now)
     }
 
-    /// Takes back an entry that waits; false where none has this uid.
+    /// An operator takes back an entry that waits; false where none has this uid. Its finding asks for none
+    /// again.
     ///
     /// # Errors
     /// The ledger fails.
     pub fn withdraw(&mut self, uid: &str, why: &str) -> Result<bool, Error> {
-        let Some(at) = self.holds.iter().position(|hold| hold.uid == uid) else {
-            return Ok(false);
-        };
-        self.holds.remove(at);
-        self.log_withdrawal(uid, why, crate::now());
+        let Some(hold) = self.put_off(uid, why) else { return Ok(false) };
+        self.spent.lift(&hold.target, hold.finding_uid, hold.process);
         Ok(true)
+    }
+
+    /// Takes back an entry that waits, until it is asked for again.
+    pub fn put_off(&mut self, uid: &str, why: &str) -> Option<Hold> {
+        let at = self.holds.iter().position(|hold| hold.uid == uid)?;
+        let hold = self.holds.remove(at);
+        self.log_withdrawal(uid, why, crate::now());
+        Some(hold)
     }
 
     pub(super) fn withdraw_all(&mut self, of: Option<&Workload>, why: &str) -> Result<(), Error> {
@@ -84,7 +92,7 @@ impl Responder {
         let uids: Vec<String> =
             self.holds.iter().filter(concerned).map(|hold| hold.uid.clone()).collect();
         for uid in uids {
-            self.withdraw(&uid, why)?;
+            self.put_off(&uid, why);
         }
         Ok(())
     }

@@ -85,13 +85,18 @@ impl Responder {
         Ok(why)
     }
 
-    /// Lifts an entry before its time.
+    /// An operator lifts an entry before its time. The finding of an automatic one asks for none again.
     ///
     /// # Errors
     /// The kernel or the ledger fails. `None`: there is no such entry.
     pub fn remove(&mut self, uid: &str, why: &str) -> Result<Option<Remediation>, Error> {
-        let id = self.entries.values().find(|entry| entry.uid == uid).map(|entry| entry.id);
-        id.map(|id| self.lift(id, kernel::now(), why)).transpose()
+        let Some(entry) = self.entries.values().find(|entry| entry.uid == uid) else {
+            return Ok(None);
+        };
+        if entry.is_automatic() {
+            self.spent.lift(&entry.target, entry.finding_uid.clone(), entry.process);
+        }
+        self.lift(entry.id, kernel::now(), why).map(Some)
     }
 
     pub(super) fn lift(
@@ -138,31 +143,46 @@ impl Responder {
         reports.extend(self.install_due(now)?);
         let ids: Vec<u64> = self.entries.keys().copied().collect();
         for id in ids {
-            let (hits, inbound) = self.kernel.maps.hits(id)?;
-            let Some(entry) = self.entries.get_mut(&id) else { continue };
-            entry.inbound = inbound;
-            match entry.due(now.boot_ns, hits) {
-                Due::Nothing => {}
-                Due::Extend => {
-                    let fresh = hits - entry.hits_before;
-                    entry.extend(now);
-                    let entry = entry.clone();
-                    self.kernel.refresh(&entry)?;
-                    let why = format!("hit {fresh} times, lives {} s more", entry.period_s);
-                    let report = self.report(&entry, Action::Block, now, &why);
-                    let period_s = entry.period_s;
-                    self.log(now, Decision::Extend { entry: report.clone(), period_s });
-                    reports.push(report);
-                }
-                Due::Release => {
-                    let why = entry.ending();
-                    if entry.is_spent() {
-                        self.spent.add(entry);
-                    }
-                    reports.push(self.lift(id, now, &why)?);
-                }
-            }
+            reports.extend(self.end_or_extend(id, now)?);
         }
         Ok(reports)
+    }
+
+    /// Ends what is over by now, though nobody swept yet: it refuses nothing, so it covers nothing.
+    pub(super) fn end_expired(&mut self, now: crate::Now) -> Result<(), Error> {
+        let over = self.entries.values().filter(|entry| entry.expiry_boot_ns <= now.boot_ns);
+        for id in over.map(|entry| entry.id).collect::<Vec<_>>() {
+            let ended = self.end_or_extend(id, now)?;
+            self.pending.extend(ended);
+        }
+        Ok(())
+    }
+
+    /// Extends an entry that was hit, or releases one whose time is over.
+    fn end_or_extend(&mut self, id: u64, now: crate::Now) -> Result<Option<Remediation>, Error> {
+        let (hits, inbound) = self.kernel.maps.hits(id)?;
+        let Some(entry) = self.entries.get_mut(&id) else { return Ok(None) };
+        entry.inbound = inbound;
+        Ok(match entry.due(now.boot_ns, hits) {
+            Due::Nothing => None,
+            Due::Extend => {
+                let fresh = hits - entry.hits_before;
+                entry.extend(now);
+                let entry = entry.clone();
+                self.kernel.refresh(&entry)?;
+                let why = format!("hit {fresh} times, lives {} s more", entry.period_s);
+                let report = self.report(&entry, Action::Block, now, &why);
+                let period_s = entry.period_s;
+                self.log(now, Decision::Extend { entry: report.clone(), period_s });
+                Some(report)
+            }
+            Due::Release => {
+                let why = entry.ending();
+                if entry.is_spent() {
+                    self.spent.add(entry);
+                }
+                Some(self.lift(id, now, &why)?)
+            }
+        })
     }
 }

@@ -11,7 +11,11 @@ mod takeover;
 mod watch;
 mod wrong;
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{HashMap, VecDeque},
+    mem::{Discriminant, discriminant},
+    path::Path,
+};
 
 use hedgerow_event::{Action, FileKey, Mode, Remediation, Rule, Target, Workload};
 
@@ -75,6 +79,7 @@ pub struct Responder {
     /// What only a fresh finding may open again.
     spent: Spent,
     ended: Ended,
+    refused: Refused,
     /// Whose order is being followed.
     by: Option<By>,
     /// The kill switch as the ledger has it; others can throw it through the pin.
@@ -109,6 +114,28 @@ struct Noticed {
     processes: u64,
     doomed: u64,
     uncounted: u64,
+}
+
+/// Refusals that are remembered; the oldest go first, and would be written once more.
+const REFUSED_MAX: usize = 1024;
+
+/// What automatic entries were refused: a finding that asks again and again for the same is written down
+/// once for each kind of answer.
+#[derive(Debug, Default)]
+struct Refused(VecDeque<(Option<String>, Target, Discriminant<Refusal>)>);
+
+impl Refused {
+    fn is_news(&mut self, finding: &Option<String>, target: &Target, refusal: &Refusal) -> bool {
+        let said = (finding.clone(), target.clone(), discriminant(refusal));
+        if self.0.contains(&said) {
+            return false;
+        }
+        if self.0.len() >= REFUSED_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(said);
+        true
+    }
 }
 
 /// The deny programs, attached and pinned, that nobody answers for yet.
@@ -169,6 +196,7 @@ impl Responder {
             kept: Kept::default(),
             spent: Spent::default(),
             ended: Ended::default(),
+            refused: Refused::default(),
             by: None,
             armed: true,
             thrown: false,
@@ -195,17 +223,19 @@ impl Responder {
         let now = kernel::now();
         let (target, rule, finding_uid) =
             (request.target.clone(), request.rule, request.finding_uid.clone());
+        self.end_expired(now)?;
         let done = self.check(request, now).and_then(|checked| {
             let waits = rule != Rule::Operator && checked.wide;
             if waits { Err(self.hold(checked, now)?) } else { self.install(checked, now) }
         });
-        done.inspect_err(|refusal| {
-            if matches!(refusal, Refusal::Held { .. }) {
-                return;
-            }
+        if let Err(refusal) = &done
+            && !matches!(refusal, Refusal::Held { .. })
+            && (rule == Rule::Operator || self.refused.is_news(&finding_uid, &target, refusal))
+        {
             let reason = refusal.to_string();
             self.log(now, Decision::Refuse { target, rule, finding_uid, reason });
-        })
+        }
+        done
     }
 
     /// Live entries, oldest id first.

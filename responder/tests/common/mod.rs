@@ -84,6 +84,7 @@ pub fn operator(target: Target, seconds: u32) -> Request {
         seconds,
         finding_uid: None,
         subject: None,
+        process: None,
         mode: None,
         reason: "a test".into(),
     }

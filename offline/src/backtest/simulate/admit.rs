@@ -21,6 +21,13 @@ impl Simulation<'_> {
         }
     }
 
+    /// Whether a live entry denies who called a peer as a whole.
+    pub(super) fn is_within(&self, live: &Live, target: &Target, process: ProcessKey) -> bool {
+        let Target::TaskTree { tgid, start_boot_ns } = &live.entry.target else { return false };
+        matches!(target, Target::Peer { .. })
+            && self.line(process).contains(&(*tgid, *start_boot_ns))
+    }
+
     /// A process with those above it.
     pub(super) fn line(&self, key: ProcessKey) -> Vec<ProcessKey> {
         std::iter::successors(Some(key), |key| self.parents.get(key).copied()).take(64).collect()

@@ -117,6 +117,42 @@ pub const WAYS_OUT: Part = Part {
                 "kernel::tests::a_child_without_room_is_refused_and_dies_at_its_next_exec",
             )],
         ),
+        partly(
+            "the next address, once one is refused",
+            &[
+                unit(
+                    "detect",
+                    "tests::holding::the_next_peer_of_who_was_asked_about_is_asked_about_too",
+                ),
+                unit("detect", "tests::holding::no_peer_is_free_behind_many_others"),
+                unit(
+                    "responder",
+                    "policy::tests::who_was_refused_a_peer_and_calls_another_is_denied_whole",
+                ),
+                unit(
+                    "detect",
+                    "tests::holding::who_is_asked_about_before_he_calls_is_asked_about_with_two_peers_all_the_same",
+                ),
+            ],
+            "each is open until that is decided; a further peer by a process of its own each time is asked about only \
+             where that process, or one above it, did something grave",
+        ),
+        partly(
+            "waiting until the entry is over, and doing the same again",
+            &[
+                unit(
+                    "detect",
+                    "tests::holding::who_does_it_again_once_his_entry_is_over_is_asked_about_again",
+                ),
+                unit(
+                    "detect",
+                    "tests::holding::another_process_of_the_program_that_does_it_again_is_asked_about_by_the_first",
+                ),
+                unit("detect", "tests::holding::who_goes_on_is_told_once_an_hour"),
+                unit("responder", "kernel::tests::what_is_over_covers_nothing_though_nobody_swept"),
+            ],
+            "each time is open until that is decided",
+        ),
         row(
             "killing the daemon",
             &[
