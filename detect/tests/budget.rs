@@ -15,7 +15,7 @@ use hedgerow_detect::surprise::{
     rates::{Context, Rates},
     tails::Tails,
 };
-use hedgerow_event::{Class, Deed, Program, Subject, Workload};
+use hedgerow_event::{Class, DENIAL_NATS, Deed, Program, Subject, Workload};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use stats::at_most;
 
@@ -142,7 +142,8 @@ impl Life {
             }
             let classes = by_class(best.values().copied());
             let highest = classes.values().copied().fold(0.0, f64::max);
-            let suspected = classes.iter().any(|(class, nats)| *nats >= self.floors.floor(*class));
+            let suspected = highest >= DENIAL_NATS
+                || classes.iter().any(|(class, nats)| *nats >= self.floors.floor(*class));
             for (class, nats) in classes {
                 self.notify(class, program, nats, hour);
             }

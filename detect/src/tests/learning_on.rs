@@ -78,9 +78,9 @@ fn who_does_much_that_is_new_keeps_others_from_learning_nothing() {
 fn a_day_teaches_what_is_new_and_not_what_is_grave() {
     let mut host = Host::new();
     let mut engine = host.learn(60);
-    // So strict that nothing is suspected.
+    // So strict that nothing is told; in one tree the two would be put to the responder.
     engine.set_budget(1e-9);
-    let new = host.flow("/usr/bin/worker", 101, [10, 0, 0, 77], 1000);
+    let new = host.flow("/usr/sbin/web", 100, [10, 0, 0, 77], 1000);
     let attach = [libc::PTRACE_ATTACH as u64, 55, 0, 0, 0, 0];
     let grave = hedgerow_event::Call::of(libc::SYS_ptrace as i32, attach, None);
     let grave = host.event("/usr/bin/worker", 101, Origin::Call(Box::new(grave)));
@@ -88,12 +88,9 @@ fn a_day_teaches_what_is_new_and_not_what_is_grave() {
     engine.observe(&grave);
     let subject = Arc::clone(&new.actor.subject);
     let Origin::Flow(flow) = &new.origin else { unreachable!() };
-    let peer = Object::NewPeer {
-        subject: Arc::clone(&subject),
-        peer: flow.peer,
-        protocol: Some(flow.protocol),
-    };
+    let peer = Object::NewPeer { subject, peer: flow.peer, protocol: Some(flow.protocol) };
     let what = "process 55 (attach)".into();
+    let subject = Arc::clone(&grave.actor.subject);
     let trace = Object::Did { subject, deed: Deed::Trace, what, contact: None };
     let live = |engine: &mut Engine, host: &mut Host, epochs: u32| {
         for _ in 0..epochs {

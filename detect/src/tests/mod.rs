@@ -339,6 +339,36 @@ fn what_is_below_its_floor_is_still_put_to_the_responder() {
     assert!(evidence.as_ref().is_some_and(|evidence| evidence.surprise >= DENIAL_NATS));
 }
 
+/// Who was refused tries again: neither six minutes later nor the day after is it what this program does.
+#[test]
+fn what_was_put_to_the_responder_from_below_its_floor_is_not_learned() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    engine.floors.ask(1e-9);
+    host.live(&mut engine);
+    findings(host.close(&mut engine));
+    for (tgid, day_ends) in [(200, false), (300, true), (400, false)] {
+        engine.observe(&host.exec("/bin/bash", tgid, "/usr/sbin/web"));
+        engine.observe(&host.flow("/bin/bash", tgid, [192, 0, 2, 9], 10));
+        engine.observe(&host.row("/bin/bash", tgid, &[(3, 20)]));
+        let found = findings(host.close(&mut engine));
+        let asked = found.into_iter().filter_map(|(_, evidence)| evidence);
+        let asked: Vec<_> = asked.map(|of| (of.tgid, of.surprise >= DENIAL_NATS)).collect();
+        assert_eq!(asked, [(tgid, true)]);
+        for _ in 0..72 {
+            host.live(&mut engine);
+            let found = findings(host.close(&mut engine));
+            assert!(found.iter().all(|(_, evidence)| evidence.is_none()), "after {tgid}");
+        }
+        if day_ends {
+            engine.day = 17_279;
+            host.live(&mut engine);
+            host.close(&mut engine);
+            assert_eq!(engine.day, 0);
+        }
+    }
+}
+
 /// A case that is listed before somebody is told of it is one case still: only its first report makes it,
 /// and only one is its first alert.
 #[test]

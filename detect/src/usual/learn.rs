@@ -80,14 +80,17 @@ impl Engine {
         self.rates.watch(hours, self.phase != Phase::Fill);
     }
 
-    /// A tree that is over is held back, whatever it was; what nobody suspected is counted, too.
+    /// A tree that is over is held back, whatever it was; what nobody suspected is counted, too. The
+    /// responder suspects what it may deny, wherever the floors are: what was refused once is refused
+    /// again.
     pub(crate) fn take_in(&mut self, tree: Tree) {
         if self.phase != Phase::Fill {
             let highest = tree.nats().into_values().fold(0.0, f64::max);
             self.floors.hold_back(highest, tree.told());
         }
         let paused = tree.objects().iter().any(|object| self.paused.concerns(object.subject()));
-        if paused || tree.is_suspected() {
+        let grave = self.phase == Phase::Scoring && tree.is_grave();
+        if paused || grave || tree.is_suspected() {
             return;
         }
         for (deed, context, minute) in tree.counts() {
