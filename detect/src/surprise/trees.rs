@@ -20,7 +20,7 @@ pub const QUIET_NS: u64 = 300_000_000_000;
 const TREES_MAX: usize = 1024;
 /// Processes of a tree that are told apart; further ones add nothing new.
 const MEMBERS_MAX: usize = 1024;
-/// Deeds of a tree that are named; past them the least surprising makes room.
+/// Deeds of a tree that are named, several of each aspect and class; past them one makes room.
 const DEEDS_MAX: usize = 64;
 /// Surprise by which a tree must have grown to be told again.
 const TELLING_NATS: f64 = 0.5;
@@ -198,21 +198,34 @@ impl Tree {
         since.map(|(_, finding)| finding.clone())
     }
 
-    /// Names one more deed. Where there is no more room one that its surprise doesn't rest on makes some, the
-    /// least surprising, so that a grave deed doesn't drown behind many that are nothing; nor does what a
-    /// denial could rest on of who was asked about.
+    /// Names one more deed. Where there is no more room one that its surprise doesn't rest on makes some, of
+    /// the aspect and class that has most: many deeds of one kind take no room from another's, and a grave deed
+    /// doesn't drown behind many that are nothing; nor does what a denial could rest on of who was asked about.
     fn name(&mut self, done: Done) {
         if self.done.len() >= DEEDS_MAX {
+            let kind = |done: &Done| (done.deed().aspect(), done.deed().class());
+            let own = kind(&done);
+            let mut of = BTreeMap::from([(own, 1)]);
+            for known in &self.done {
+                *of.entry(kind(known)).or_insert(0) += 1;
+            }
             let counts: Vec<*const Done> =
                 self.counted().into_iter().map(std::ptr::from_ref).collect();
-            let spare = self.done.iter().enumerate();
-            let spare = spare.filter(|(_, other)| !counts.contains(&std::ptr::from_ref(*other)));
-            let least = spare.min_by(|(_, a), (_, b)| {
+            let spare = || {
+                let known = self.done.iter().enumerate();
+                known.filter(|(_, other)| !counts.contains(&std::ptr::from_ref(*other)))
+            };
+            let most = spare()
+                .map(|(_, other)| kind(other))
+                .max_by_key(|of_it| (of[of_it], *of_it == own));
+            let least = spare().filter(|(_, other)| Some(kind(other)) == most);
+            let least = least.min_by(|(_, a), (_, b)| {
                 let grave = |done: &Done| done.deed().may_deny();
                 grave(a).cmp(&grave(b)).then(a.nats.total_cmp(&b.nats))
             });
             let is_due = done.decides() && self.asked.knows(key(&done.witness));
-            let least = least.filter(|(_, least)| is_due || least.nats < done.nats);
+            let least =
+                least.filter(|(_, least)| is_due || most != Some(own) || least.nats < done.nats);
             let Some((at, _)) = least else { return };
             self.done.remove(at);
         }
@@ -459,6 +472,44 @@ mod tests {
         assert!(tree.nats()[&Class::Intrinsic] >= 9.0 && tree.is_graver(9.0, true));
         // What is less surprising than all that is named finds no room.
         add(&mut trees, Object::NewProgram { subject: subject(999) }, 0.1);
+        assert_eq!(trees.grown(), Vec::<u64>::new());
+    }
+
+    /// Whoever reads a secret of each of many processes first is no less found to send it away: equally
+    /// grave deeds of one aspect leave room for those of others, and for a new peer.
+    #[test]
+    fn deeds_of_one_aspect_take_no_room_from_anothers() {
+        let mut trees = Trees::default();
+        let did = |deed: Deed, what: String| Object::Did {
+            subject: subject(0),
+            deed,
+            what: what.into(),
+            contact: None,
+        };
+        let mut id = 0;
+        for name in 0..2 * DEEDS_MAX {
+            id = add(&mut trees, did(Deed::Secret, format!("/proc/{name}/environ")), 9.0);
+        }
+        add(&mut trees, did(Deed::Outflow, "10 GB".into()), 9.0);
+        let peer = hedgerow_event::Peer { address: [192, 0, 2, 9].into(), port: 443 };
+        add(&mut trees, Object::NewPeer { subject: subject(0), peer, protocol: None }, 3.0);
+        assert_eq!(trees.grown(), [id]);
+        // Nor do many that are merely new, and more surprising, hide one that is grave by itself.
+        add(&mut trees, Object::ExecMemory { subject: subject(0) }, 8.0);
+        for name in 0..2 * DEEDS_MAX {
+            add(&mut trees, did(Deed::RuntimeCode, name.to_string()), 8.5);
+        }
+        let tree = trees.get(id).cloned().unwrap_or_default();
+        assert_eq!(tree.done.len(), DEEDS_MAX);
+        let aspects: BTreeSet<Aspect> =
+            tree.counted().iter().map(|done| done.deed().aspect()).collect();
+        let all = [Aspect::Image, Aspect::Secrets, Aspect::Peer, Aspect::Outflow];
+        assert_eq!(aspects, all.into());
+        assert!(tree.done.iter().any(|done| done.deed() == Deed::ExecMemory));
+        assert!(tree.is_grave());
+        // What is no more surprising than all of its own finds no room, and is nothing to judge.
+        trees.grown();
+        add(&mut trees, did(Deed::RuntimeCode, "more".into()), 8.5);
         assert_eq!(trees.grown(), Vec::<u64>::new());
     }
 
