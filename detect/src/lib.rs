@@ -53,6 +53,7 @@ use self::{
     },
     said::{
         accepted::Accepted,
+        early::Waiting,
         episodes::{self, Episodes},
     },
     surprise::{
@@ -199,7 +200,7 @@ pub struct Engine {
     /// Epochs judged since the day began.
     day: u32,
     /// Subjects to look at early in the open epoch, with the processes that made them so.
-    hard: BTreeMap<Arc<Subject>, BTreeSet<u32>>,
+    hard: BTreeMap<Arc<Subject>, Waiting>,
     /// Highest early score of a subject in the open epoch.
     early: BTreeMap<Arc<Subject>, Scored>,
     now_boot_ns: u64,

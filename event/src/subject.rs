@@ -53,6 +53,15 @@ impl Workload {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+    /// Whose it is: what stands below a user's manager or a container without an id are names that he
+    /// makes, as many as he likes, and they share what one workload may take.
+    pub fn owner(&self) -> &str {
+        match self.0.split_once('/') {
+            // Neither a program's path nor a container by its name.
+            Some((head, _)) if !head.is_empty() && !head.contains(':') => head,
+            _ => &self.0,
+        }
+    }
 }
 
 impl fmt::Display for Workload {
@@ -192,6 +201,22 @@ impl fmt::Display for Subject {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_somebody_names_below_his_own_cgroup_is_his() {
+        for (name, whose) in [
+            ("user@1000.service/a:b.service", "user@1000.service"),
+            ("lxc.payload.c1/a.service", "lxc.payload.c1"),
+            ("user-1000.slice/session.scope", "user-1000.slice"),
+            ("web.service", "web.service"),
+            ("/usr/sbin/nginx", "/usr/sbin/nginx"),
+            ("k8s:shop/web/client", "k8s:shop/web/client"),
+            ("image:library/nginx:1", "image:library/nginx:1"),
+            ("login:1000", "login:1000"),
+        ] {
+            assert_eq!(Workload::new(name).owner(), whose);
+        }
+    }
 
     #[test]
     fn a_digest_survives_its_text() {

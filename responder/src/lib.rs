@@ -52,7 +52,7 @@ pub use keeper::Keeper;
 #[cfg(feature = "kernel")]
 pub use kernel::now;
 pub use ledger::By;
-pub use limits::{Breaker, Limits, owner};
+pub use limits::{Breaker, Limits};
 #[cfg(feature = "kernel")]
 pub use responder::{
     Alarm, DIRECTORY, Loaded, Options, Responder, Stopped, Wronged, disarm, ordered, remove_pins,

@@ -35,17 +35,6 @@ impl Limits {
     }
 }
 
-/// Whose a workload is: what stands below a user's manager or a container without an id are names that he
-/// makes, as many as he likes, and they share what one workload may take.
-pub fn owner(workload: &Workload) -> &str {
-    let name = workload.as_str();
-    match name.split_once('/') {
-        // Neither a program's path nor a container by its name.
-        Some((head, _)) if !head.is_empty() && !head.contains(':') => head,
-        _ => name,
-    }
-}
-
 /// Workloads whose trip is remembered. Past it every workload counts as tripped.
 pub(crate) const TRIPPED_MAX: usize = 1024;
 
@@ -106,7 +95,7 @@ impl Breaker {
 }
 
 fn owned(workload: &Workload) -> Workload {
-    Workload::new(owner(workload))
+    Workload::new(workload.owner())
 }
 
 #[cfg(test)]
@@ -177,21 +166,5 @@ mod tests {
         fill(&mut third, first + second);
         assert_eq!((second, third), (64, 32), "there is room for who comes next");
         assert!(limits.has_share(0, first + second + third));
-    }
-
-    #[test]
-    fn what_somebody_names_below_his_own_cgroup_is_his() {
-        for (name, whose) in [
-            ("user@1000.service/a:b.service", "user@1000.service"),
-            ("lxc.payload.c1/a.service", "lxc.payload.c1"),
-            ("user-1000.slice/session.scope", "user-1000.slice"),
-            ("web.service", "web.service"),
-            ("/usr/sbin/nginx", "/usr/sbin/nginx"),
-            ("k8s:shop/web/client", "k8s:shop/web/client"),
-            ("image:library/nginx:1", "image:library/nginx:1"),
-            ("login:1000", "login:1000"),
-        ] {
-            assert_eq!(owner(&Workload::new(name)), whose);
-        }
     }
 }

@@ -8,7 +8,6 @@ use std::{
 
 use hedgerow_event::{Event, FileKey, Origin, Subject, Target, Workload};
 use hedgerow_probe::identity::workload::UNNAMED;
-use hedgerow_responder::owner;
 
 use crate::cli::Prefix;
 
@@ -222,7 +221,7 @@ impl Seen {
 /// the table free.
 fn shares<'a>(places: impl Iterator<Item = &'a Workload>) -> HashMap<String, usize> {
     let mut counts: HashMap<String, usize> = HashMap::new();
-    for owner in places.map(owner) {
+    for owner in places.map(Workload::owner) {
         match counts.get_mut(owner) {
             Some(count) => *count += 1,
             None => drop(counts.insert(owner.to_owned(), 1)),
@@ -239,7 +238,7 @@ fn shares<'a>(places: impl Iterator<Item = &'a Workload>) -> HashMap<String, usi
 
 /// Takes one of the places that a workload's owner keeps, where there is one left.
 fn keeps(left: &mut HashMap<String, usize>, workload: &Workload) -> bool {
-    let Some(left) = left.get_mut(owner(workload)) else { return false };
+    let Some(left) = left.get_mut(workload.owner()) else { return false };
     let keeps = *left > 0;
     *left -= usize::from(keeps);
     keeps

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use hedgerow_event::{Event, Scale, Subject, Workload};
+use hedgerow_event::{Event, Scale, Subject};
 use hedgerow_features::Window;
 
 use crate::{Engine, Outcome, Phase, detector::Scored};
@@ -20,6 +20,14 @@ const ROOM: usize = 64;
 const EARLY_SUBJECTS_MAX: usize = 64;
 /// Processes of one of them whose rows are read out; the window holds the rest when it closes.
 const EARLY_PROCESSES_MAX: usize = 64;
+
+/// A subject that waits.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    processes: BTreeSet<u32>,
+    /// How often it was looked at.
+    looks: u32,
+}
 
 /// Lowest for who is looked at first.
 fn rank(urgent: &BTreeMap<&Subject, bool>, subject: &Subject) -> u8 {
@@ -35,22 +43,22 @@ impl Engine {
         if self.hard.len() >= WAITING_MAX && !self.hard.contains_key(subject) {
             self.make_room();
         }
-        let processes = self.hard.entry(Arc::clone(subject)).or_default();
+        let processes = &mut self.hard.entry(Arc::clone(subject)).or_default().processes;
         if processes.len() < EARLY_PROCESSES_MAX {
             processes.insert(event.actor.tgid);
         }
     }
 
-    /// Those that matter least make room, of the workload that has most, who began last.
+    /// Those that matter least make room, of the owner of workloads that has most, who began last.
     fn make_room(&mut self) {
         let urgent = self.urgent();
-        let mut of: BTreeMap<&Workload, usize> = BTreeMap::new();
+        let mut of: BTreeMap<&str, usize> = BTreeMap::new();
         for subject in self.hard.keys() {
-            *of.entry(&subject.workload).or_default() += 1;
+            *of.entry(subject.workload.owner()).or_default() += 1;
         }
         let mut waiting: Vec<_> = self.hard.keys().cloned().collect();
         waiting.sort_by_cached_key(|subject| {
-            let count = of.get(&subject.workload).copied();
+            let count = of.get(subject.workload.owner()).copied();
             Reverse((rank(&urgent, subject), count, self.first_of(subject)))
         });
         for subject in waiting.iter().take(ROOM) {
@@ -70,25 +78,36 @@ impl Engine {
     }
 
     /// Whom to look at now: first what a denial could rest on and nobody judged yet, then what else was done
-    /// since the last look, and of that as much of each workload's as of another's. What is left of these waits
-    /// for the next look. Behind them is who was judged, and who has a signal and no deed.
-    fn next_early(&self) -> Vec<(Arc<Subject>, BTreeSet<u32>)> {
+    /// since the last look, and of that as much of each owner's as of another's. What is left of these waits
+    /// for the next look. Behind them is who was judged, and who has a signal and no deed: who was looked at
+    /// least goes first.
+    fn next_early(&mut self) -> Vec<(Arc<Subject>, BTreeSet<u32>)> {
         let urgent = self.urgent();
-        let rank = |subject| rank(&urgent, subject);
-        let mut waiting: Vec<_> = self.hard.iter().map(|one| (rank(one.0), 0, one)).collect();
-        waiting.sort_by_key(|(rank, _, (subject, _))| (*rank, self.first_of(subject)));
-        let mut of: BTreeMap<(u8, &Workload), usize> = BTreeMap::new();
-        for (rank, turn, (subject, _)) in &mut waiting {
-            let count = of.entry((*rank, &subject.workload)).or_default();
+        let rank = |subject: &Subject, looks| match rank(&urgent, subject) {
+            2 => (2, looks),
+            rank => (rank, 0),
+        };
+        let mut waiting: Vec<_> =
+            self.hard.iter().map(|one| (rank(one.0, one.1.looks), 0, one.0)).collect();
+        waiting.sort_by_key(|(rank, _, subject)| (*rank, self.first_of(subject)));
+        let mut of: BTreeMap<_, usize> = BTreeMap::new();
+        for (rank, turn, subject) in &mut waiting {
+            let count = of.entry((*rank, subject.workload.owner())).or_default();
             *turn = *count;
             *count += 1;
         }
         waiting.sort_by_key(|(rank, turn, _)| (*rank, *turn));
         let next = waiting.into_iter().take(EARLY_SUBJECTS_MAX);
-        let mut next: Vec<_> = next.map(|(.., (s, p))| (Arc::clone(s), p.clone())).collect();
+        let mut next: Vec<Arc<Subject>> = next.map(|(.., subject)| Arc::clone(subject)).collect();
         // Who began comes first, so that what it started joins its episode.
-        next.sort_by_key(|(subject, _)| self.first_of(subject));
-        next
+        next.sort_by_key(|subject| self.first_of(subject));
+        let mut looked = Vec::new();
+        for subject in next {
+            let Some(waiting) = self.hard.get_mut(&subject) else { continue };
+            waiting.looks += 1;
+            looked.push((subject, waiting.processes.clone()));
+        }
+        looked
     }
 
     /// Looks at the subjects with a hard signal before their window closes. `rows_of` reads the

@@ -10,7 +10,7 @@ use hedgerow_event::{Class, Finding, Subject, Workload};
 
 use crate::surprise::trees::QUIET_NS;
 
-/// Open episodes; past it the one reported longest ago of the workload that has most is closed.
+/// Open episodes; past it the one reported longest ago of the owner of workloads that has most is closed.
 const OPEN_MAX: usize = 1024;
 
 /// What an episode is about.
@@ -80,12 +80,12 @@ impl Episodes {
     }
 
     fn make_room(&mut self) {
-        let mut of: BTreeMap<&Workload, usize> = BTreeMap::new();
+        let mut of: BTreeMap<&str, usize> = BTreeMap::new();
         for episode in self.open.values() {
-            *of.entry(&episode.workload).or_default() += 1;
+            *of.entry(episode.workload.owner()).or_default() += 1;
         }
-        let most = of.into_iter().max_by_key(|(_, count)| *count).map(|(workload, _)| workload);
-        let own = self.open.iter().filter(|(_, episode)| Some(&episode.workload) == most);
+        let most = of.into_iter().max_by_key(|(_, count)| *count).map(|(owner, _)| owner);
+        let own = self.open.iter().filter(|(_, episode)| Some(episode.workload.owner()) == most);
         let oldest = own.min_by_key(|(_, episode)| episode.last_boot_ns);
         if let Some(case) = oldest.map(|(case, _)| case.clone()) {
             self.over.extend(self.open.remove(&case));
@@ -164,10 +164,11 @@ mod tests {
         assert!(episodes.expire(2 * QUIET_NS).is_empty());
         let over = episodes.expire(2 * QUIET_NS + 1);
         assert_eq!((over.len(), over[0].class), (1, Class::Intrinsic));
-        // Who has many cases ends his own.
+        // Who has many cases ends his own, in however many units of his they are.
         episodes.of(Case::Tree(0), Class::Measure, 0, of(&web));
         for at in 1..=OPEN_MAX as u64 {
-            episodes.of(Case::Tree(at), Class::Measure, at, of(&job));
+            let unit = Workload::new(format!("user@1000.service/{at}.service"));
+            episodes.of(Case::Tree(at), Class::Measure, at, (&unit, "a".to_owned()));
         }
         let refused = episodes.expire(0);
         assert_eq!((refused.len(), refused[0].last_boot_ns, episodes.forgotten()), (1, 1, 1));

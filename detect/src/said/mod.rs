@@ -1,7 +1,7 @@
 //! What is said: trees and windows against their floors, episodes, findings, evidence.
 
 pub mod accepted;
-mod early;
+pub mod early;
 pub mod episodes;
 pub mod finding;
 mod judge;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hedgerow_event::{Aspect, Class, DENIAL_NATS, Deed, Evidence, Finding, Object, Workload};
+use hedgerow_event::{Aspect, Class, DENIAL_NATS, Deed, Evidence, Finding, Object};
 
 use super::{
     asked::Asked,
@@ -16,7 +16,7 @@ use crate::{
 
 /// A tree that did nothing for so long is over.
 pub const QUIET_NS: u64 = 300_000_000_000;
-/// Trees followed at once; past them one of the workload that has most is over.
+/// Trees followed at once; past them one of the owner of workloads that has most is over.
 const TREES_MAX: usize = 1024;
 /// Processes of a tree that are told apart; further ones add nothing new.
 const MEMBERS_MAX: usize = 1024;
@@ -240,8 +240,8 @@ impl Tree {
     }
 
     /// Whose first deed it began with.
-    fn workload(&self) -> Option<&Workload> {
-        self.done.first().map(|done| &done.witness.subject.workload)
+    fn owner(&self) -> Option<&str> {
+        self.done.first().map(|done| done.witness.subject.workload.owner())
     }
 
     /// Processes with a deed that a denial can rest on, and peers.
@@ -345,16 +345,15 @@ impl Trees {
         id
     }
 
-    /// Ends a tree of the workload that has most, so that nobody ends another's: first such as no denial could
+    /// Ends a tree of the owner that has most, so that nobody ends another's: first such as no denial could
     /// rest on, of them the one that has been quiet longest.
     fn make_room(&mut self) {
-        let mut of: BTreeMap<Option<&Workload>, usize> = BTreeMap::new();
+        let mut of: BTreeMap<Option<&str>, usize> = BTreeMap::new();
         for tree in self.open.values() {
-            *of.entry(tree.workload()).or_default() += 1;
+            *of.entry(tree.owner()).or_default() += 1;
         }
-        let most =
-            of.into_iter().max_by_key(|(_, count)| *count).and_then(|(workload, _)| workload);
-        let own = self.open.iter().filter(|(_, tree)| tree.workload() == most);
+        let most = of.into_iter().max_by_key(|(_, count)| *count).and_then(|(owner, _)| owner);
+        let own = self.open.iter().filter(|(_, tree)| tree.owner() == most);
         let grave = |tree: &Tree| tree.suspected || tree.is_grave();
         let least = own.min_by_key(|(_, tree)| (grave(tree), tree.last_boot_ns));
         if let Some(id) = least.map(|(id, _)| *id) {
@@ -421,7 +420,7 @@ impl Trees {
 mod tests {
     use std::sync::Arc;
 
-    use hedgerow_event::{Program, Subject};
+    use hedgerow_event::{Program, Subject, Workload};
 
     use super::*;
 
@@ -513,15 +512,16 @@ mod tests {
         assert_eq!(trees.grown(), Vec::<u64>::new());
     }
 
-    /// Who opens many trees ends his own: neither another workload's, nor one of his that a denial could
-    /// rest on.
+    /// Who opens many trees ends his own, in however many units of his he does: neither another workload's, nor
+    /// one of his that a denial could rest on.
     #[test]
     fn a_flood_of_trees_ends_those_of_who_floods() {
         let mut trees = Trees::default();
         let web = add(&mut trees, Object::NewProgram { subject: subject(0) }, 2.0);
         let job = |name: usize| {
             let program = Program::new(format!("/bin/{name}"));
-            Arc::new(Subject::new(Workload::new("job.service"), program))
+            let unit = format!("user@1000.service/{}.service", name % 1024);
+            Arc::new(Subject::new(Workload::new(unit), program))
         };
         let grave = Object::ExecMemory { subject: job(0) };
         let grave = add_by(&mut trees, (8, 2), grave, DENIAL_NATS);

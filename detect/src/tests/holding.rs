@@ -223,3 +223,53 @@ fn noise_keeps_nobody_from_being_looked_at_early() {
     assert!(looked <= 64, "{looked}");
     assert!(engine.hard.len() <= 1024);
 }
+
+/// Processes that are looked at at a time.
+fn looked_at(host: &Host, engine: &mut Engine, at: u64) -> Vec<u32> {
+    let mut looked = Vec::new();
+    engine.look_early(u64::from(host.epoch) * 5_000_000_000 + at, |tgid| {
+        looked.push(tgid);
+        vec![host.row("/bin/x", tgid, &[(3, 20)])]
+    });
+    looked
+}
+
+/// A program that is merely new, in a unit.
+fn started(host: &Host, engine: &mut Engine, unit: &str, tgid: u32) {
+    let mut exec = host.exec(&format!("/usr/bin/{tgid}"), tgid, "/usr/sbin/web");
+    exec.actor.subject = common::subject(unit, &format!("/usr/bin/{tgid}"));
+    if let Origin::Exec(exec) = &mut exec.origin {
+        exec.under_listener = false;
+    }
+    engine.observe(&exec);
+}
+
+/// In however many units of his own somebody is loud, he is one.
+#[test]
+fn who_has_many_units_of_his_own_is_looked_at_as_one() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    for unit in 0..1024 {
+        started(&host, &mut engine, &format!("user@1000.service/{unit}.service"), 1000 + unit);
+    }
+    started(&host, &mut engine, "web.service", 200);
+    assert!(looked_at(&host, &mut engine, 3).contains(&200));
+}
+
+/// Whoever was judged comes behind who has a signal and was never looked at.
+#[test]
+fn who_has_a_signal_and_no_deed_is_looked_at_behind_many_that_were_judged() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    for tgid in 1000..1100 {
+        started(&host, &mut engine, "web.service", tgid);
+    }
+    let first = looked_at(&host, &mut engine, 3);
+    let second = looked_at(&host, &mut engine, 4);
+    assert_eq!((first.len(), second.iter().filter(|one| !first.contains(one)).count()), (64, 36));
+    let signal = Origin::Signal(hedgerow_event::Signal { unseen6: 9, calls: 10 });
+    engine.observe(&host.event("/usr/bin/worker", 101, signal));
+    assert!(looked_at(&host, &mut engine, 5).contains(&101));
+}

@@ -10,7 +10,6 @@ use crate::{
     hold::{Hold, is_narrow},
     kernel,
     ledger::Decision,
-    limits::owner,
     sockets,
     target::{canonical, same},
     unit::{self, Forker},
@@ -115,7 +114,7 @@ impl Responder {
             .map(|entry| entry.workload().unwrap_or(&host).clone())
             .chain(self.holds.iter().map(Hold::workload))
             .collect();
-        let own = of.iter().filter(|other| owner(other) == owner(workload)).count();
+        let own = of.iter().filter(|other| other.owner() == workload.owner()).count();
         if !limits.has_share(own, of.len()) {
             let full = Refusal::Share { workload: workload.to_string(), own, taken: of.len() };
             self.trip(workload, &full, now)?;

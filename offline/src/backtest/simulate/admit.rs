@@ -1,7 +1,7 @@
 //! Whether there is room and reason for one more entry, as the responder has it.
 
 use hedgerow_event::{Target, Workload};
-use hedgerow_responder::{Now, owner};
+use hedgerow_responder::Now;
 
 use super::{Live, ProcessKey, Simulation};
 
@@ -53,8 +53,8 @@ impl Simulation<'_> {
             return Err(format!("{target}: {what}"));
         }
         let of = |live: &&Live| {
-            let whose = live.entry.subject.as_ref().map(|subject| owner(&subject.workload));
-            whose == Some(owner(workload))
+            let whose = live.entry.subject.as_ref().map(|subject| subject.workload.owner());
+            whose == Some(workload.owner())
         };
         let (own, taken) = (self.live.iter().filter(of).count(), self.live.len());
         if !self.limits.has_share(own, taken) {

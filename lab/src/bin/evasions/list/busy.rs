@@ -1,6 +1,6 @@
 //! Noise, and tables that are filled.
 
-use super::{Part, Test, deny, partly, probe, row, unit, whole};
+use super::{Part, Test, deny, probe, row, unit, whole};
 
 pub const BUSY: Part = Part {
     title: "Being busy, or loud",
@@ -68,7 +68,7 @@ pub const BUSY: Part = Part {
                 ),
             ],
         ),
-        partly(
+        row(
             "many decoys between two deeds, so that nothing adds up",
             &[
                 unit("detect", "surprise::trees::tests::a_flood_of_trees_ends_those_of_who_floods"),
@@ -77,14 +77,17 @@ pub const BUSY: Part = Part {
                     "said::episodes::tests::an_episode_ends_after_five_quiet_minutes_and_one_that_finds_no_room_ends_too",
                 ),
             ],
-            "who runs units of his own, below his service manager or in a container without an id, is as many \
-             workloads as he names",
         ),
-        partly(
+        row(
             "many new programs, so that the one that matters is looked at late",
-            &[unit("detect", "tests::holding::noise_keeps_nobody_from_being_looked_at_early")],
-            "the same; and who has an early signal and no deed waits for the window's end where 64 were looked at \
-             before him",
+            &[
+                unit("detect", "tests::holding::noise_keeps_nobody_from_being_looked_at_early"),
+                unit("detect", "tests::holding::who_has_many_units_of_his_own_is_looked_at_as_one"),
+                unit(
+                    "detect",
+                    "tests::holding::who_has_a_signal_and_no_deed_is_looked_at_behind_many_that_were_judged",
+                ),
+            ],
         ),
         row(
             "many forks, so that a container's file passes for the host's by its path",
