@@ -3,7 +3,7 @@
 //! - A **deed** (`hedgerow_event::CATALOGUE`) is as surprising as its kind is rare in its context:
 //!   s = -ln P(one within an hour), by [`rates`].
 //! - A **tree** (a process with its descendants, [`trees`]) is as surprising as the sum over the
-//!   aspects of what it did within five minutes, the most surprising deed of each: conjunction
+//!   aspects of what it did until five minutes were quiet, the most surprising deed of each: conjunction
 //!   adds, volume doesn't. Something grave brings along what was merely new.
 //! - A **window** is as surprising as its measure is rare for its program ([`tails`]): the forest's
 //!   score and the neighbours' distance over all columns, n-grams and counts among them, or the same

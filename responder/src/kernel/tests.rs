@@ -150,11 +150,11 @@ fn the_reserve_is_kept_for_operators_and_the_breaker_holds_the_rest() {
 #[test]
 fn what_is_over_covers_nothing_though_nobody_swept() {
     let mut bench = Bench::new("over", Sizes::default(), Limits::default());
-    let short = Request { seconds: 1, ..request(narrow(1), Rule::NewProgramNewPeer) };
+    let short = Request { seconds: 5, ..request(narrow(1), Rule::NewProgramNewPeer) };
     bench.responder.deny(short.clone()).unwrap();
     let covered = bench.responder.deny(short.clone());
     assert!(matches!(covered, Err(Refusal::Covered { .. })), "{covered:?}");
-    std::thread::sleep(Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(5100));
     bench.responder.deny(short).unwrap();
     assert_eq!(bench.responder.entries().len(), 1);
     let told = bench.responder.tick(crate::now()).unwrap();
@@ -384,13 +384,15 @@ fn child_without_room(name: &str, mode: Mode) -> (String, u64) {
     let mut bench = Bench::new(name, sizes, Limits::default());
     // A shell that forks a child, which tries to run something.
     let mut shell = Command::new("/bin/sh")
-        .args(["-c", "read go; (/bin/true; exit $?); echo $?; read end"])
+        .args(["-c", "echo up; read go; (/bin/true; exit $?); echo $?; read end"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         // It says "Killed" there, in the middle of a line of whoever runs the tests.
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    // Whoever spawned it goes on before its exec is over, which the entry would refuse.
+    assert_eq!(first_line(&mut shell), "up");
     let start_boot_ns = bench.responder.start_of(shell.id()).unwrap().unwrap();
     let tree = Target::TaskTree { tgid: shell.id(), start_boot_ns };
     let request = Request { mode: Some(mode), ..request(tree, Rule::Operator) };
