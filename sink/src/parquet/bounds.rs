@@ -62,7 +62,8 @@ pub(super) fn footer(file: &File) -> Result<ArrowReaderMetadata> {
     let tail = FooterTail::try_new(&tail).map_err(|why| told(&why))?;
     let length = tail.metadata_length();
     if length > FOOTER_BYTES_MAX {
-        return Err(format!("its description has {length} bytes, more than {FOOTER_BYTES_MAX}"));
+        let most = FOOTER_BYTES_MAX;
+        return Err(format!("unreadable: its description has {length} bytes, more than {most}"));
     }
     if tail.is_encrypted_footer() {
         return Err("is encrypted".into());

@@ -145,7 +145,7 @@ fn a_description_that_nests_or_claims_too_much_is_refused_by_name() {
     assert!(ParquetReader::open(&at, None).unwrap().next().is_none());
 
     fs::write(&at, [b"PAR1", &u32::MAX.to_le_bytes()[..], b"PAR1"].concat()).unwrap();
-    assert!(refused(&at).starts_with("its description has 4294967295 bytes"));
+    assert!(refused(&at).starts_with("unreadable: its description has 4294967295 bytes"));
     fs::write(&at, b"PAR1").unwrap();
     assert_eq!(refused(&at), "unreadable: too short");
 }
