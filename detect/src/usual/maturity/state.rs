@@ -52,7 +52,8 @@ pub struct Learned {
 /// The state of a profile:
 ///
 /// - *learning* until what is known is frozen;
-/// - *mature* if every kind of novelty that applies has a forecast, from at least [`MaturityRule::min_units`] windows (hours: [`MIN_UNITS`]), below what the rule allows;
+/// - *mature* if every kind of novelty that applies has a forecast, from at least
+///   [`MaturityRule::min_units`] windows (hours: [`MIN_UNITS`]), below what the rule allows;
 /// - *provisional* otherwise, and if nothing at all has a forecast.
 pub fn maturity(learned: &Learned, rule: &MaturityRule) -> Maturity {
     if !learned.frozen {
