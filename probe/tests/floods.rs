@@ -6,6 +6,7 @@ use std::{
     net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
     process::{Child, Command},
+    time::Duration,
 };
 
 use hedgerow_event::HostCounters;
@@ -71,11 +72,13 @@ impl Drop for Victim {
     }
 }
 
-/// Floods until one shows as it should: on a slow machine the kernel's queues take few of the first.
+/// Floods until one shows as it should: on a slow machine the kernel's queues take few of the first,
+/// and none while the link comes up or its neighbour hasn't answered, who is asked again after a second.
 fn until_seen(flood: impl Fn(), shows: impl Fn(&HostCounters) -> bool) {
+    const FLOODS: usize = 20;
     let mut reader = HostCounterReader::default();
     let mut seen = Vec::new();
-    for _ in 0..5 {
+    for _ in 0..FLOODS {
         reader.read();
         flood();
         let increments = reader.read();
@@ -83,6 +86,7 @@ fn until_seen(flood: impl Fn(), shows: impl Fn(&HostCounters) -> bool) {
             return;
         }
         seen.push(increments);
+        std::thread::sleep(Duration::from_millis(500));
     }
     panic!("{seen:?}");
 }
