@@ -7,7 +7,7 @@ use std::{fs::File, os::unix::fs::FileExt, sync::Arc};
 use arrow::datatypes::DataType;
 use parquet::{
     arrow::{ProjectionMask, arrow_reader::ArrowReaderMetadata},
-    basic::Type,
+    basic::{Compression, Type},
     column::page::{Page, PageReader},
     file::{
         FOOTER_SIZE,
@@ -256,6 +256,7 @@ impl Column {
         let (Ok(begin), Ok(length)) = sizes else { return Err("is at no place".into()) };
         let bytes = file.metadata().map_err(|why| why.to_string())?.len();
         let end = begin.checked_add(length).filter(|end| *end <= bytes).ok_or("is at no place")?;
+        unpacks(chunk.compression())?;
         let texts = chunk.column_type() == Type::BYTE_ARRAY;
         let (mut at, mut values) = (begin, 0u64);
         while at < end {
@@ -297,6 +298,18 @@ impl Column {
                 self.lists.max(values.saturating_mul(self.longest).min(u64::from(u32::MAX)));
         }
         Ok(())
+    }
+}
+
+/// What other writers use unless they are told otherwise.
+fn unpacks(how: Compression) -> Result<()> {
+    match how {
+        Compression::UNCOMPRESSED | Compression::SNAPPY | Compression::ZSTD(_) => Ok(()),
+        other => {
+            let other = other.to_string();
+            let name = other.split('(').next().unwrap_or_default();
+            Err(format!("is packed by {name}; zstd and snappy are read"))
+        }
     }
 }
 

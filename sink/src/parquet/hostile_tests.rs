@@ -82,11 +82,16 @@ fn texts(at: &Path, page: &[u8], place: i64) {
 }
 
 fn column(at: &Path, page: &[u8], place: i64, leaf: Vec<u8>, kind: i64) {
+    packed(at, page, place, leaf, (kind, 6));
+}
+
+/// The same, packed by a codec's number.
+fn packed(at: &Path, page: &[u8], place: i64, leaf: Vec<u8>, (kind, codec): (i64, i64)) {
     let of = fields(&[
         int(1, kind),
         list(2, 5, &[]),
         list(3, 8, &[text(1, "t").2]),
-        int(4, 6),
+        int(4, codec),
         long(5, 1),
         long(6, 1),
         long(7, i64::try_from(page.len()).unwrap()),
@@ -180,6 +185,34 @@ fn a_page_that_claims_too_much_is_refused_by_name() {
         texts(&at, &page(0, 8, 0, 0), place);
         assert_eq!(refused(&at), "row group 0: column t: is at no place");
     }
+}
+
+#[test]
+fn snappy_is_read_and_what_is_packed_otherwise_is_refused_by_name() {
+    let home = tempfile::tempdir().unwrap();
+    let at = home.path().join("part-1.parquet");
+    let batch = RecordBatch::try_from_iter([(
+        "number",
+        Arc::new(UInt64Array::from_iter_values(0..3000)) as Arc<dyn Array>,
+    )])
+    .unwrap();
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let file = fs::File::create(&at).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let read = ParquetReader::open(&at, None).unwrap().map(Result::unwrap);
+    assert_eq!(read.map(|batch| batch.num_rows()).sum::<usize>(), 3000);
+    let number = || fields(&[int(1, 6), int(3, 0), text(4, "t"), int(6, 0)]);
+    for (codec, name) in [(2, "GZIP"), (4, "BROTLI"), (5, "LZ4"), (7, "LZ4_RAW")] {
+        packed(&at, &page(0, 8, 0, 0), 4, number(), (6, codec));
+        let told = format!("row group 0: column t: is packed by {name}; zstd and snappy are read");
+        assert_eq!(refused(&at), told);
+    }
+    // Snappy's own head says 4 GiB, the page's 8 bytes.
+    let bomb = [0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0, 0];
+    packed(&at, &[page(0, 8, 8, 0), bomb.to_vec()].concat(), 4, number(), (6, 1));
+    assert!(refused(&at).starts_with("unreadable: "), "{}", refused(&at));
 }
 
 /// A file of one column of text, and of a number of texts in its dictionary.
