@@ -87,9 +87,10 @@ pub fn import(
     let Source { runs, damaged } = captures.unwrap_or_default();
     let mut met = Scored { damaged, ..Scored::default() };
     for run in runs {
-        let mut tell = |_: &_, _| Ok(true);
+        let (mut watch, mut tell) = (|_: &_, _| {}, |_: &_, _| Ok(true));
         let model = saved.clone();
-        let (scored, engine) = score::with(model, run, Span::ALL, &asked, &mut tell, progress)?;
+        let (scored, engine) =
+            score::with(model, run, Span::ALL, &asked, &mut watch, &mut tell, progress)?;
         met.add(scored);
         saved.take_held_back(&engine, how.scale);
     }

@@ -30,7 +30,7 @@ pub struct Label {
     pub host: String,
     pub workload: Option<Pattern>,
     pub program: Option<Pattern>,
-    /// Process id of the offender, by which findings are told from others of the same program.
+    /// Process id of the offender: he and his descendants are meant, and no others of the same program.
     pub tree: Option<u32>,
     pub class: String,
 }
@@ -52,17 +52,19 @@ impl Label {
             && fits(&self.program, &subject.program.path)
     }
 
-    /// Whether a finding is of it: by its own subject, or by one that it names.
-    pub fn explains(&self, finding: &Finding) -> bool {
+    /// Whether a process is meant that is, or descends from, these ones.
+    pub(crate) fn means(&self, around: &[u32]) -> bool {
+        self.tree.is_none_or(|tree| around.contains(&tree))
+    }
+
+    /// Whether a finding is of it: by its own subject, or by one that it names. `around` is the process
+    /// that it is about, with those above it, as far as labels name them.
+    pub(crate) fn explains(&self, finding: &Finding, around: &[u32]) -> bool {
         let of = |subject: &Subject| {
             self.covers(&finding.host_id, subject, finding.window_start_ns, finding.window_end_ns)
         };
-        let tree = match (self.tree, &finding.process) {
-            (Some(tree), Some(process)) => process.pid == tree,
-            (Some(_), None) => false,
-            (None, _) => true,
-        };
-        tree && (of(&finding.subject) || finding.objects.iter().any(|object| of(object.subject())))
+        self.means(around)
+            && (of(&finding.subject) || finding.objects.iter().any(|object| of(object.subject())))
     }
 }
 

@@ -32,6 +32,7 @@ pub mod source;
 pub mod time;
 pub mod traces;
 pub mod train;
+mod trees;
 pub mod windows;
 
 pub use error::{Error, Result};

@@ -11,7 +11,7 @@ use crate::{
     capture::Capture,
     files,
     holes::Gap,
-    player::{Only, Play, Player, Progress, Rows, Tell},
+    player::{Only, Play, Player, Progress, Rows, Tell, Watch},
     scores::Scores,
     source::{Run, Source},
     time::Span,
@@ -124,7 +124,23 @@ pub fn score(
     tell: &mut Tell<'_>,
     progress: &mut Progress<'_>,
 ) -> Result<Scored> {
-    with(SavedModel::load(&how.model)?, run, span, how, tell, progress).map(|(scored, _)| scored)
+    watched(run, span, how, &mut |_, _| {}, tell, progress)
+}
+
+/// The same, with somebody who sees each event.
+///
+/// # Errors
+/// As [`score`].
+pub(crate) fn watched(
+    run: Run,
+    span: Span,
+    how: &Score,
+    watch: &mut Watch<'_>,
+    tell: &mut Tell<'_>,
+    progress: &mut Progress<'_>,
+) -> Result<Scored> {
+    let model = SavedModel::load(&how.model)?;
+    with(model, run, span, how, watch, tell, progress).map(|(scored, _)| scored)
 }
 
 /// The same with a model that is at hand; the engine as it was at the end comes back, too.
@@ -136,6 +152,7 @@ pub(crate) fn with(
     run: Run,
     span: Span,
     how: &Score,
+    watch: &mut Watch<'_>,
     tell: &mut Tell<'_>,
     progress: &mut Progress<'_>,
 ) -> Result<(Scored, Engine)> {
@@ -159,7 +176,7 @@ pub(crate) fn with(
     let mut engine = Engine::scoring(settings, saved)?;
     let play = Play { rows, own, judge_after, only: how.only.clone() };
     let mut player = Player::new(capture, &engine, play);
-    if player.play(&mut engine, tell, progress)? {
+    if player.watched(&mut engine, watch, tell, progress)? {
         for last in engine.finish(player.last_boot_ns()) {
             tell(&engine, last)?;
         }

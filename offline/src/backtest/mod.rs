@@ -5,6 +5,7 @@
 //! What the capture doesn't hold is named in [`Backtest::unavailable`].
 
 mod difference;
+mod missing;
 mod policy;
 mod show;
 mod simulate;
@@ -17,8 +18,8 @@ use hedgerow_detect::{Engine, Outcome, SavedModel, Schedule};
 use hedgerow_event::{Finding, Level, Mode, Rule, Target, Workload};
 use serde::Serialize;
 
-use self::simulate::Simulation;
-pub use self::{difference::Difference, policy::Policy};
+pub use self::{difference::Difference, missing::Missing, policy::Policy};
+use self::{missing::unavailable, simulate::Simulation};
 use crate::{
     Error, Result,
     capture::Capture,
@@ -52,6 +53,8 @@ pub struct Decided {
     pub label: Option<String>,
     /// An entry would have cut its process before: it might not have come to this.
     pub counterfactual: bool,
+    /// What is not available, and would make it another one, or come earlier.
+    pub hangs_on: Vec<Missing>,
 }
 
 /// Somebody whom an entry would have cut.
@@ -171,6 +174,7 @@ pub fn run(
     let host = capture.host.clone();
     let mut simulation = Simulation::new(&ask.policy, &host, labels).map_err(Error::Usage)?;
     simulation.rest_on(grounds);
+    simulation.misses(Missing::of(own, rows));
     let simulation = Rc::new(RefCell::new(simulation));
     let play = Play { rows, own, judge_after, only: ask.only.clone() };
     let mut player = Player::new(capture, &engine, play);
@@ -203,42 +207,4 @@ pub fn run(
         (player.damaged().cloned().collect(), player.gaps().collect());
     answer.unavailable.extend(holes::lines(&damaged, &gaps));
     Ok(())
-}
-
-/// What this capture doesn't tell.
-fn unavailable(capture: &Capture, own: bool, rows: Rows, grounds: bool) -> Vec<String> {
-    let mut missing = vec![
-        "what the host's kernel has hooks for: levels are those that every kernel has".to_owned(),
-        "what an operator set, lifted or reset, entries of before the capture, and whether a process is \
-         what its unit stands and falls with, whose entries wait for a minute"
-            .to_owned(),
-        "single packets: hits are flows that begin or send something, and execs".to_owned(),
-    ];
-    if !grounds {
-        missing.push(format!(
-            "{}: addresses of the host, its gateways and resolvers, and sources of admin logins: \
-             entries against them are shown as if they could stand; name them under `protect` in the \
-             policy",
-            capture.name
-        ));
-        missing.push(format!(
-            "{}: the orders that held, and hours of the week and peers seen before the capture: a \
-             workload is taken to have been first seen in it",
-            capture.name
-        ));
-    }
-    if rows == Rows::Unordered {
-        missing.push(format!(
-            "{}: the order of calls and early looks, since not every call was captured (--full) and \
-             the model is another one: findings that rest on family `order` can't be there, and \
-             others come up to 5 s later",
-            capture.name
-        ));
-    } else if !own {
-        missing.push(format!(
-            "{}: early looks, which were taken for another model: findings come up to 5 s later",
-            capture.name
-        ));
-    }
-    missing
 }

@@ -36,7 +36,9 @@ impl Backtest {
                 (Some(number), _) => format!("entry {number}"),
                 (None, reason) => reason.clone().unwrap_or_default(),
             };
-            let marked = if decided.counterfactual { ", counterfactual" } else { "" };
+            let marks = decided.counterfactual.then_some("counterfactual").into_iter();
+            let marks = marks.chain(decided.hangs_on.iter().map(|missing| missing.told()));
+            let marked: String = marks.flat_map(|mark| [", ", mark]).collect();
             let _ = writeln!(
                 out,
                 "{} {} {:?} {:.1} nats{label}{marked}: {became}",

@@ -1,13 +1,14 @@
 //! Entries as they would have come, been hit and gone.
 
 mod admit;
+mod live;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use hedgerow_event::{
-    Activity, Event, Evidence, FileKey, Finding, FlowDirection, FlowPhase, Level, Mode, Origin,
-    Rule, Subject, Target, Verdict, Workload,
+    Activity, Event, Evidence, FileKey, Finding, FlowDirection, FlowPhase, Mode, Origin, Rule,
+    Subject, Target, Verdict, Workload,
 };
 use hedgerow_features::Window;
 use hedgerow_responder::{
@@ -21,8 +22,12 @@ use hedgerow_responder::{
     spent::Spent,
 };
 
-use super::{Backtest, Cut, Decided, Policy, Stood};
-use crate::labels::Label;
+use self::live::{Live, level};
+use super::{Backtest, Cut, Decided, Missing, Policy, Stood};
+use crate::{
+    labels::Label,
+    trees::{ProcessKey, Trees},
+};
 
 const EPOCH_S: u32 = hedgerow_detect::EPOCH_SECONDS as u32;
 /// A wide entry is held for so long before it is installed.
@@ -35,13 +40,13 @@ const PAST_MAX: usize = 1 << 20;
 /// Somebody cut is told apart so far.
 const CUTS_MAX: usize = 4096;
 
-type ProcessKey = (u32, u64);
-
 /// One host's entries while its capture is played.
 pub(super) struct Simulation<'a> {
     policy: &'a Policy,
     host: String,
     labels: Option<&'a [Label]>,
+    trees: Trees,
+    missing: &'static [Missing],
     protected: ProtectedSet,
     /// What is still to come of what the responder's decisions rested on, and what holds of it.
     to_come: VecDeque<(u64, Grounds)>,
@@ -69,14 +74,6 @@ pub(super) struct Simulation<'a> {
     epochs: u64,
 }
 
-struct Live {
-    entry: Entry,
-    /// Its place in the answer.
-    number: usize,
-    from_boot_ns: u64,
-    cuts: BTreeMap<(String, u32), Cut>,
-}
-
 impl<'a> Simulation<'a> {
     pub fn new(
         policy: &'a Policy,
@@ -87,6 +84,8 @@ impl<'a> Simulation<'a> {
             policy,
             host: host.to_owned(),
             labels,
+            trees: Trees::of(host, labels.unwrap_or_default()),
+            missing: &[],
             protected: policy.protected()?,
             to_come: VecDeque::new(),
             grounds: None,
@@ -116,6 +115,10 @@ impl<'a> Simulation<'a> {
         if let Some((_, first)) = self.to_come.pop_front() {
             self.stand_on(first);
         }
+    }
+
+    pub fn misses(&mut self, missing: &'static [Missing]) {
+        self.missing = missing;
     }
 
     fn stand_on(&mut self, mut grounds: Grounds) {
@@ -155,6 +158,7 @@ impl<'a> Simulation<'a> {
             self.stand_on(grounds);
         }
         self.sweep();
+        self.trees.observe(event);
         let key = (event.actor.tgid, event.actor.start_boot_ns);
         let subject = &event.actor.subject;
         match &event.origin {
@@ -215,7 +219,9 @@ impl<'a> Simulation<'a> {
         let wall_ns = self.wall_ns(event.time_boot_ns);
         let subject = &event.actor.subject;
         let benign = self.labels.map(|labels| {
-            !labels.iter().any(|l| l.covers(&self.host, subject, wall_ns, wall_ns + 1))
+            let around = self.trees.around(key);
+            let covers = |l: &Label| l.covers(&self.host, subject, wall_ns, wall_ns + 1);
+            !labels.iter().any(|label| label.means(&around) && covers(label))
         });
         let past = match &event.origin {
             Origin::Flow(flow) => self.past.contains(&(Arc::clone(subject), flow.peer.address)),
@@ -322,7 +328,9 @@ impl<'a> Simulation<'a> {
             }
         }
         let label = self.labels.and_then(|labels| {
-            labels.iter().find(|label| label.explains(&finding)).map(|label| label.class.clone())
+            let around = self.trees.around_finding(&finding);
+            let explains = labels.iter().find(|label| label.explains(&finding, &around));
+            explains.map(|label| label.class.clone())
         });
         let process = finding.process.as_ref().map(|process| (process.pid, process.start_boot_ns));
         let gravest = evidence.first().map(|evidence| (evidence.tgid, evidence.start_boot_ns));
@@ -348,7 +356,10 @@ impl<'a> Simulation<'a> {
                 }
             }
             None => {
-                self.findings.push(Decided { finding, entry, reason, label, counterfactual });
+                let hangs_on = self.missing.iter().copied().filter(|one| one.matters(&finding));
+                let hangs_on = hangs_on.collect();
+                let decided = Decided { finding, entry, reason, label, counterfactual, hangs_on };
+                self.findings.push(decided);
             }
         }
     }
@@ -472,14 +483,6 @@ impl<'a> Simulation<'a> {
     }
 }
 
-/// What every supported kernel does for a target; some do more.
-fn level(target: &Target) -> Level {
-    match target {
-        Target::Program { .. } => Level::KillsBeforeFirstInstruction,
-        _ => Level::PreventsNetwork,
-    }
-}
-
 /// What an entry is made of.
 struct Made<'a> {
     finding: &'a Finding,
@@ -487,21 +490,4 @@ struct Made<'a> {
     mode: Mode,
     rule: Rule,
     counterfactual: bool,
-}
-
-impl Live {
-    /// Whether a new flow to an address would have been refused. `line` is its process with those
-    /// above it.
-    fn refuses(&self, event: &Event, address: std::net::IpAddr, line: &[ProcessKey]) -> bool {
-        match &self.entry.target {
-            Target::Peer { address: denied, cgroup_id, program_id, .. } => {
-                *denied == address.to_canonical()
-                    && [0, event.actor.cgroup_id].contains(cgroup_id)
-                    && [0, event.actor.program_id].contains(program_id)
-            }
-            Target::TaskTree { tgid, start_boot_ns } => line.contains(&(*tgid, *start_boot_ns)),
-            Target::Cgroup { cgroup_id, .. } => *cgroup_id == event.actor.cgroup_id,
-            Target::Program { .. } => false,
-        }
-    }
 }

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use hedgerow_event::{
     Activity, Actor, Class, Deed, Disposition, Epoch, Event, Evidence, Finding, Flow,
-    FlowDirection, Fork, Loss, Maturity, Object, Origin, Peer, Program, Scale, Severity, Subject,
-    Workload,
+    FlowDirection, Fork, Loss, Maturity, Object, Origin, Peer, Process, Program, Scale, Severity,
+    Subject, Workload,
 };
 
 use super::*;
@@ -82,6 +82,12 @@ fn finding(uid: &str, second: u64) -> Finding {
     }
 }
 
+/// What somebody did.
+fn finding_of(uid: &str, second: u64, tgid: u32) -> Finding {
+    let of = Process { pid: tgid, start_boot_ns: u64::from(tgid), ..Process::default() };
+    Finding { process: Some(of), ..finding(uid, second) }
+}
+
 fn evidence() -> Evidence {
     Evidence {
         surprise: 20.0,
@@ -113,7 +119,7 @@ fn lived(policy: &Policy, labels: Option<&[Label]>) -> Backtest {
     simulation.observe(&flow(OTHER, "/bin/web", 5, "192.0.2.1"), true);
     simulation.observe(&flow(OFFENDER, "/tmp/x", 9, "192.0.2.9"), true);
     simulation.observe(&flow(OFFENDER, "/tmp/x", 10, "192.0.2.8"), true);
-    simulation.found(finding("first", 10), &[evidence()]);
+    simulation.found(finding_of("first", 10, OFFENDER), &[evidence()]);
     simulation.observe(&flow(OFFENDER, "/tmp/x", 20, "192.0.2.9"), true);
     let fork = Fork {
         child_tgid: CHILD,
@@ -125,7 +131,7 @@ fn lived(policy: &Policy, labels: Option<&[Label]>) -> Backtest {
     simulation.observe(&flow(CHILD, "/tmp/x", 22, "192.0.2.7"), true);
     let mut again = evidence();
     (again.tgid, again.start_boot_ns) = (CHILD, u64::from(CHILD));
-    simulation.found(finding("second", 23), &[again]);
+    simulation.found(finding_of("second", 23, CHILD), &[again]);
     simulation.observe(&flow(OTHER, "/bin/web", 30, "192.0.2.1"), true);
     simulation.observe(&flow(OTHER, "/bin/web", 4000, "192.0.2.1"), true);
     let mut answer = Backtest::default();
@@ -168,6 +174,53 @@ fn what_no_label_explains_is_benign() {
     assert_eq!(benign, [Some(0), Some(1)]);
     assert_eq!(told.findings[0].label.as_deref(), Some("shell"));
     assert_eq!(told.findings[1].label, None);
+}
+
+fn of_tree(tree: u32) -> Label {
+    Label {
+        start_ns: 0,
+        end_ns: 9000 * SECOND as i64,
+        host: "a".to_owned(),
+        workload: None,
+        program: None,
+        tree: Some(tree),
+        class: "shell".to_owned(),
+    }
+}
+
+#[test]
+fn a_labelled_tree_means_who_descends_from_it_and_no_others() {
+    let told = |tree: u32| {
+        let told = lived(&policy(true), Some(&[of_tree(tree)]));
+        let benign: Vec<_> = told.entries[0].cuts.iter().map(|cut| cut.benign_by_labels).collect();
+        let labels: Vec<_> = told.findings.iter().map(|found| found.label.is_some()).collect();
+        (benign, labels)
+    };
+    assert_eq!(told(OFFENDER), (vec![Some(0), Some(0)], vec![true, true]));
+    assert_eq!(told(CHILD), (vec![Some(1), Some(0)], vec![false, true]));
+    assert_eq!(told(OTHER), (vec![Some(1), Some(1)], vec![false, false]));
+}
+
+#[test]
+fn findings_are_marked_that_hang_on_what_is_missing() {
+    let policy = policy(true);
+    let marks = |missing: &'static [Missing]| -> Vec<Vec<Missing>> {
+        let mut simulation = Simulation::new(&policy, "a", None).unwrap();
+        simulation.misses(missing);
+        simulation.found(finding_of("deed", 10, OFFENDER), &[]);
+        simulation.found(Finding { class: Class::Measure, ..finding("amount", 11) }, &[]);
+        let early = Finding { early: true, ..finding_of("early", 12, OFFENDER) };
+        simulation.found(early, &[]);
+        let mut told = Backtest::default();
+        simulation.end(&mut told);
+        told.findings.into_iter().map(|decided| decided.hangs_on).collect()
+    };
+    let nothing = vec![Vec::new(); 3];
+    assert_eq!(marks(Missing::of(true, Rows::Recorded)), nothing);
+    let looks = vec![vec![Missing::Looks], Vec::new(), Vec::new()];
+    assert_eq!(marks(Missing::of(false, Rows::Recomputed)), looks);
+    let both = vec![vec![Missing::Looks], vec![Missing::Order], Vec::new()];
+    assert_eq!(marks(Missing::of(false, Rows::Unordered)), both);
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use hedgerow_detect::Outcome;
-use hedgerow_event::{Activity, Class, Finding, Scale, Subject};
+use hedgerow_event::{Activity, Class, Event, Finding, Scale, Subject};
 
-use crate::labels::Label;
+use crate::{labels::Label, trees::Trees};
 
 const HOUR_NS: i64 = 3_600_000_000_000;
 
@@ -16,6 +16,14 @@ pub struct Alert {
     pub finding: Finding,
     /// Somebody was notified; else it was listed.
     pub told: bool,
+    /// Processes that labels name, of which it is about one or a descendant.
+    around: Vec<u32>,
+}
+
+impl Alert {
+    pub(super) fn is_of(&self, label: &Label) -> bool {
+        label.explains(&self.finding, &self.around)
+    }
 }
 
 /// One window of five seconds, small.
@@ -89,16 +97,22 @@ pub struct Collected {
     /// The highest surprise that a case was told or listed with.
     highest: Vec<f64>,
     epochs: u64,
+    trees: Trees,
 }
 
 impl Collected {
     /// What follows is of this host.
-    pub fn host(&mut self, name: &str) {
+    pub fn host(&mut self, name: &str, labels: &[Label]) {
+        self.trees = Trees::of(name, labels);
         let known = self.hosts.iter().position(|known| known == name);
         self.current = known.unwrap_or_else(|| {
             self.hosts.push(name.to_owned());
             self.hosts.len() - 1
         });
+    }
+
+    pub fn observe(&mut self, event: &Event) {
+        self.trees.observe(event);
     }
 
     pub fn add(&mut self, outcome: &Outcome) {
@@ -148,12 +162,14 @@ impl Collected {
         let case = self.case(&finding.uid) as usize;
         self.highest[case] = self.highest[case].max(finding.surprise);
         let told = finding.disposition.is_alert();
+        let new = || {
+            let around = self.trees.around_finding(finding);
+            Alert { finding: finding.clone(), told, around }
+        };
         match self.alerts.iter_mut().rev().find(|alert| alert.finding.uid == finding.uid) {
-            None => self.alerts.push(Alert { finding: finding.clone(), told }),
+            None => self.alerts.push(new()),
             // When somebody was notified counts.
-            Some(alert) if told && !alert.told => {
-                *alert = Alert { finding: finding.clone(), told };
-            }
+            Some(alert) if told && !alert.told => *alert = new(),
             Some(alert) => {
                 alert.finding.objects.extend(finding.objects.iter().cloned());
                 alert.finding.window_end_ns =

@@ -9,7 +9,10 @@ mod collect;
 pub mod curve;
 mod show;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use hedgerow_detect::{Engine, Outcome};
 use hedgerow_event::{Class, Family};
@@ -114,15 +117,17 @@ pub fn run(
     if how.budget_per_day.is_none() {
         one_budget(&runs)?;
     }
-    let (mut collected, mut met) = (Collected::default(), Scored::default());
+    let (collected, mut met) = (RefCell::new(Collected::default()), Scored::default());
     for run in runs {
-        collected.host(&run.host);
+        collected.borrow_mut().host(&run.host, labels);
+        let mut watch = |event: &_, _| collected.borrow_mut().observe(event);
         let mut tell = |_: &Engine, outcome: Outcome| {
-            collected.add(&outcome);
+            collected.borrow_mut().add(&outcome);
             Ok(true)
         };
-        met.add(score::score(run, span, how, &mut tell, progress)?);
+        met.add(score::watched(run, span, how, &mut watch, &mut tell, progress)?);
     }
+    let collected = collected.into_inner();
     how.only.found(met.taken)?;
     let model = how.model.display().to_string();
     Ok((evaluate(&model, met.budget_per_day, &collected, labels), met))
@@ -166,7 +171,7 @@ pub fn evaluate(
     let false_alerts: Vec<&Alert> = collected
         .alerts
         .iter()
-        .filter(|alert| alert.told && !labels.iter().any(|label| label.explains(&alert.finding)))
+        .filter(|alert| alert.told && !labels.iter().any(|label| alert.is_of(label)))
         .collect();
     let told = collected.alerts.iter().filter(|alert| alert.told).count() as f64;
     let mut seconds: Vec<f64> = matched.iter().filter_map(|i| i.seconds_to_detect).collect();
@@ -217,7 +222,7 @@ fn incidents(
         .map(|(label, windows)| {
             let of_it = || {
                 let alerts = collected.alerts.iter().filter(|alert| counts(alert));
-                alerts.filter(|alert| label.explains(&alert.finding))
+                alerts.filter(|alert| alert.is_of(label))
             };
             let first =
                 of_it().filter(|alert| alert.told).min_by_key(|alert| alert.finding.time_ns);

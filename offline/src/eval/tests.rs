@@ -95,7 +95,7 @@ fn label(start: i64, end: i64, program: &str, class: &str) -> Label {
 /// missed, one that is to be ignored and a false alert.
 fn collected() -> (Collected, Vec<Label>) {
     let mut collected = Collected::default();
-    collected.host("a");
+    collected.host("a", &[]);
     for epoch in 0..17_280 {
         collected.add(&Outcome::Windows(Vec::new()));
         collected.add(&window("/bin/web", epoch, 0.1, None));

@@ -5,6 +5,7 @@
 #[path = "../life/mod.rs"]
 mod life;
 
+mod backtest;
 mod condition;
 mod exchange;
 mod golden;
