@@ -13,6 +13,7 @@ use arrow::{
     datatypes::{DataType, Field, Schema},
 };
 use hedgerow_detect::Outcome;
+use hedgerow_event::{Origin, Raw};
 use hedgerow_features::{EarlyLook, Record, Window, to_batch};
 use hedgerow_offline::{
     Error,
@@ -27,7 +28,11 @@ use parquet::{
     file::{metadata::KeyValue, properties::WriterProperties},
 };
 
-use crate::life::{Life, files, open, wall_ns};
+use crate::life::{
+    Life,
+    common::{event, subject},
+    files, open, wall_ns,
+};
 
 /// Rows of a row group of files that are written anew.
 const GROUP: usize = 1000;
@@ -296,4 +301,39 @@ fn a_measure_that_is_infinite_is_refused_and_one_that_is_no_number_is_unavailabl
     assert_eq!(judged_early(home.path(), &filled(f64::NAN)), Ok(2));
     let home = tempfile::tempdir().unwrap();
     assert_eq!(judged_early(home.path(), &|batch| batch), Ok(2));
+}
+
+/// Programs with names of their own, as a flood of made-up ones has.
+#[test]
+fn a_million_subjects_take_nothing_from_others_and_are_bounded() {
+    const FLOODS: [u32; 4] = [10, 20, 30, 40];
+    const EACH: u32 = 250_000;
+    let home = tempfile::tempdir().unwrap();
+    let flood = |epoch: u32| -> Vec<Record> {
+        let of = |number: u32| {
+            let name = subject("flood.service", &format!("/tmp/{epoch}-{number}"));
+            let call = Raw {
+                number: 1,
+                compat: false,
+                uring: false,
+                fresh: false,
+                streamed: false,
+                result: 0,
+            };
+            event(&name, epoch, 4000 + 4 * number, Origin::Raw(call)).into()
+        };
+        let each = if FLOODS.contains(&epoch) { EACH } else { 0 };
+        (0..each).map(of).collect()
+    };
+    let life = Life { epochs: 90, ..Life::default() };
+    life.remains_with(&home.path().join("flooded"), &flood).finish().unwrap();
+    let how = Train { windows: Some(home.path().join("made")), ..Train::default() };
+    let source = open(&[home.path().join("flooded")]).unwrap();
+    assert!(source.rows() > 1_000_000);
+    let trained = train::train(source, Span::ALL, &how, None, &mut |_| {}).unwrap();
+    let programs = &trained.model.profile.programs;
+    let known = |name: &str| programs.iter().any(|program| program.path == name);
+    assert!(known("/usr/bin/web") && known("/usr/bin/db") && programs.len() < 256);
+    let made = ParquetReader::open(&home.path().join("made").join(WINDOWS), None).unwrap();
+    assert!(made.rows() < 10_000, "{}", made.rows());
 }
