@@ -174,7 +174,7 @@ fn readable(path: &Path) {
 }
 
 #[test]
-fn remains_are_learned_from_scored_judged_and_tested_by_nobody_in_place() {
+fn nobody_does_all_that_is_done_with_files_and_changes_nothing() {
     assert_root();
     let home = tempfile::tempdir().unwrap();
     fs::set_permissions(home.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -209,6 +209,12 @@ fn remains_are_learned_from_scored_judged_and_tested_by_nobody_in_place() {
     assert!(told["evaluation"]["auroc"]["value"].as_f64().is_some(), "{told}");
     let told = said(&["backtest", capture]);
     assert!(told.contains("not available:"), "{told}");
+    said(&["model", "export", "forest.onnx"]);
+    said(&["model", "import", "forest.onnx", "--out", "imported", "--hold-back", capture]);
+    said(&["train", capture, "--part", "--model", "part"]);
+    said(&["model", "merge", "part", "-o", "merged"]);
+    said(&["capture", "share", capture, "shared", "--owner", &NOBODY.to_string()]);
+    said(&["score", "shared", "--model", "merged"]);
     assert!(fs::metadata(own.join("report.html")).unwrap().len() < 2 << 20);
     let report = fs::read_to_string(own.join("report.json")).unwrap();
     assert!(serde_json::from_str::<serde_json::Value>(&report).unwrap()["model"].is_string());
