@@ -136,7 +136,7 @@ impl Attack {
                 let code = to_attacker(include_str!("python/memory_shell.py"), SHELL_PORT);
                 shell_from(lab, &carried(via, &code), limit)
             }
-            Self::NextAddress => next_address(lab, via, limit),
+            Self::NextAddress => next_address(lab, limit),
             Self::Exfiltrate => {
                 let recorder = Recorder::listen(lab, DROP_PORT, END_LIMIT, "")?;
                 let started_ns = now_ns();
@@ -204,8 +204,9 @@ fn shell_from(lab: &Lab, code: &str, limit: Duration) -> Result<Outcome> {
     finish(started_ns, recorder)
 }
 
-/// One process calls both: the second while its entry for the first stands, which it waits for.
-fn next_address(lab: &Lab, via: Via, limit: Duration) -> Result<Outcome> {
+/// One process calls both: the second while its entry for the first stands, which it waits for. The service
+/// starts it itself: what starts it for the service is denied as a whole.
+fn next_address(lab: &Lab, limit: Duration) -> Result<Outcome> {
     let next = Ipv4Addr::from_bits(Site::Attacker.ipv4().to_bits() + 1);
     let mut address = lab.command(Site::Attacker, "attacker", &User::ROOT, "/bin/sh")?;
     address.args(["-c", &format!("ip addr add {next}/24 dev eth0 2>/dev/null; true")]);
@@ -218,7 +219,7 @@ fn next_address(lab: &Lab, via: Via, limit: Duration) -> Result<Outcome> {
     let first = Recorder::listen(lab, SHELL_PORT, limit, "")?;
     let second = Recorder::listen(lab, NEXT_PORT, 2 * limit, "")?;
     let started_ns = now_ns();
-    inject(lab, &carried(via, &code))?;
+    inject(lab, &code)?;
     first.finish()?;
     finish(started_ns, second)
 }

@@ -81,6 +81,9 @@ fn broken(life: &Life) -> Vec<String> {
         not("not cut", &|tried| !tried.from_outside && !tried.is_cut())
             .into_iter()
             .for_each(&mut say);
+        not("not refused one peer, then the next", &Tried::misses_its_next_peer)
+            .into_iter()
+            .for_each(&mut say);
         not("denied by forged packets", &Tried::is_forged_denial).into_iter().for_each(&mut say);
     }
     broken

@@ -10,13 +10,14 @@ use std::{
 };
 
 use anyhow::Context;
-use hedgerow_event::{Action, Mode, Remediation, Rule};
+use hedgerow_event::{Mode, Remediation, Target};
 use serde::Serialize;
 
 use super::{
     Plan, START_LIMIT, is_scoring,
     planted::{self, Client, Planted},
     services::{ENFORCED, Services, Work},
+    told::{Entry, Told, boot_ns},
 };
 use crate::{Attack, Daemon, Error, Lab, Line, Load, Outcome, Via, now_ns};
 
@@ -78,6 +79,9 @@ pub struct Tried {
     pub mode: Option<Mode>,
     /// From the first connection, or else from the beginning, to the decision.
     pub entry_ms: Option<f64>,
+    /// It calls again once it was refused; what refused it at first: a peer, or already its network.
+    pub comes_back: bool,
+    pub first: Option<Target>,
     /// Bytes that the attacker had when the entry stood, and that came after.
     pub before: u64,
     pub after: u64,
@@ -91,6 +95,11 @@ impl Tried {
 
     pub fn is_cut(&self) -> bool {
         self.mode == Some(Mode::Enforce) && self.after == 0
+    }
+
+    /// Not refused one peer and then the next: nothing is shown of its second.
+    pub fn misses_its_next_peer(&self) -> bool {
+        self.comes_back && !matches!(self.first, Some(Target::Peer { .. }))
     }
 }
 
@@ -115,8 +124,7 @@ struct Watched<'a> {
     plan: &'a Plan<'a>,
     daemon: Daemon,
     state: PathBuf,
-    /// Each with the time at which it was read: it stands by then (Unix ns).
-    told: Vec<(Remediation, i64)>,
+    told: Told,
 }
 
 pub(super) fn live(
@@ -135,7 +143,7 @@ pub(super) fn live(
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let daemon = Daemon::start(plan.hedgerow, &options, &lab.directory().join("daemon.log"))?;
     daemon.wait_for("start of scoring", START_LIMIT, is_scoring)?;
-    let mut watched = Watched { plan, daemon, state: state.to_owned(), told: Vec::new() };
+    let mut watched = Watched { plan, daemon, state: state.to_owned(), told: Told::new(lab)? };
     for unit in ENFORCED {
         watched.order(&["mode", "enforce", "--workload", &Lab::workload(unit)])?;
     }
@@ -167,10 +175,11 @@ pub(super) fn live(
     };
     for (attack, via, unit) in ATTACKS {
         // Each by itself: what one tree does within five minutes is one case.
+        let since_boot_ns = boot_ns();
         if unit == "app" {
             watched.during(|| services.work(lab, &Work::Restart(Load::App), 0))?;
         }
-        life.attacks.push(watched.attack(lab, attack, via, unit, settle)?);
+        life.attacks.push(watched.attack(lab, (attack, via, unit), since_boot_ns, settle)?);
     }
     // Elsewhere nobody attacked.
     let (wrong, counted) = watched.wrong(&["app", "postgresql"]);
@@ -214,12 +223,11 @@ impl Watched<'_> {
         let until = Instant::now() + limit;
         while !done() && Instant::now() < until {
             let soon = until.min(Instant::now() + Duration::from_millis(50));
+            self.told.look();
             if let Some(Line::Remediation(told)) = self.daemon.next(soon)?
-                && told.action == Action::Block
-                && told.rule != Rule::Operator
+                && self.told.remediation(&told)
             {
                 (self.plan.tell)(&format!("    {} {}: {}", told.mode, told.target, told.reason));
-                self.told.push((*told, now_ns()));
             }
         }
         Ok(())
@@ -239,23 +247,14 @@ impl Watched<'_> {
         })
     }
 
-    /// What was told of a unit's entries.
-    fn of(&self, unit: &str) -> impl Iterator<Item = &(Remediation, i64)> {
-        let workload = Lab::workload(unit);
-        self.told.iter().filter(move |(entry, _)| {
-            let subject = entry.subject.as_ref();
-            subject.is_some_and(|subject| subject.workload.as_str() == workload)
-        })
-    }
-
     /// Entries of units in which nobody attacked: those that refuse, and those that count.
     fn wrong(&self, attacked: &[&str]) -> (Vec<String>, Vec<String>) {
         let spared = ENFORCED.iter().filter(|unit| **unit != planted::UNIT);
         let spared = spared.filter(|unit| !attacked.contains(unit));
         // The last that was told of an entry.
         let last: BTreeMap<&str, &Remediation> = spared
-            .flat_map(|unit| self.of(unit))
-            .map(|(entry, _)| (entry.uid.as_str(), entry))
+            .flat_map(|unit| self.told.of(unit))
+            .map(|entry| (entry.told.uid.as_str(), &entry.told))
             .collect();
         let say = |entry: &Remediation| {
             let subject = entry.subject.as_ref().map(|subject| subject.to_string());
@@ -266,12 +265,12 @@ impl Watched<'_> {
         (wrong.into_iter().map(say).collect(), counted.into_iter().map(say).collect())
     }
 
+    /// `since_boot_ns`: what ran before has no part in it.
     fn attack(
         &mut self,
         lab: &Lab,
-        attack: Attack,
-        via: Via,
-        unit: &str,
+        (attack, via, unit): (Attack, Via, &str),
+        since_boot_ns: u64,
         settle: Duration,
     ) -> anyhow::Result<Tried> {
         let name = match via {
@@ -279,7 +278,7 @@ impl Watched<'_> {
             Via::Thread => format!("{attack} in a thread"),
         };
         (self.plan.tell)(&format!("  attack: {name}"));
-        let earlier = self.told.len();
+        let earlier = self.told.entries.len();
         let started_ns = now_ns();
         let outcome = self.during(|| match attack.run(lab, via, ATTACK_LIMIT) {
             Ok(outcome) => Ok(outcome),
@@ -291,17 +290,16 @@ impl Watched<'_> {
         })?;
         self.watch(settle, || false)?;
         let workload = Lab::workload(unit);
-        let of_it = |entry: &Remediation| {
-            entry.subject.as_ref().is_some_and(|subject| subject.workload.as_str() == workload)
-        };
         let transcript = outcome.transcript.as_ref();
         let begun = transcript.and_then(|transcript| transcript.accepted);
         let begun_ns = begun.map_or(outcome.started_ns, |(time_ns, ..)| time_ns);
-        let told: Vec<_> = self.told[earlier..].iter().filter(|(entry, _)| of_it(entry)).collect();
-        let before = |entry: &Remediation| attack.comes_back() && entry.time_ns < begun_ns;
-        let first = told.iter().filter(|(entry, _)| !before(entry));
-        let first = first.max_by_key(|(entry, at)| (entry.mode, -at));
-        let stood_ns = first.map_or(i64::MAX, |(_, stood_ns)| *stood_ns);
+        let (before, told) = self.told.entries.split_at(earlier);
+        let of_it = |entry: &&Entry| entry.is_of(unit) && !entry.is_older(since_boot_ns, before);
+        let told = told.iter().filter(of_it);
+        let (at_first, led_to): (Vec<_>, Vec<_>) =
+            told.partition(|entry| attack.comes_back() && entry.told.time_ns < begun_ns);
+        let first = led_to.iter().max_by_key(|entry| (entry.told.mode, -entry.stood_ns));
+        let stood_ns = first.map_or(i64::MAX, |entry| entry.stood_ns);
         let (before, after) =
             transcript.map_or((0, 0), |transcript| transcript.bytes_around(stood_ns));
         let connected = transcript.is_none_or(|transcript| transcript.accepted.is_some());
@@ -309,8 +307,10 @@ impl Watched<'_> {
             attack: name,
             from_outside: attack.comes_from_outside(),
             made: first.is_some() || connected,
-            mode: first.map(|(entry, _)| entry.mode),
-            entry_ms: first.map(|(entry, _)| (entry.time_ns - begun_ns) as f64 / 1e6),
+            mode: first.map(|entry| entry.told.mode),
+            entry_ms: first.map(|entry| (entry.told.time_ns - begun_ns) as f64 / 1e6),
+            comes_back: attack.comes_back(),
+            first: at_first.first().map(|entry| entry.told.target.clone()),
             before,
             after,
         };
@@ -322,7 +322,8 @@ impl Watched<'_> {
     /// Takes the planted client's entry back as wrong.
     fn free(&mut self, client: &Client, planted: &mut Planted) -> anyhow::Result<()> {
         self.watch(Duration::from_secs(1), || false)?;
-        let told: Vec<&Remediation> = self.of(planted::UNIT).map(|(entry, _)| entry).collect();
+        let of_it = self.told.of(planted::UNIT);
+        let told: Vec<&Remediation> = of_it.map(|entry| &entry.told).collect();
         let refuses = |entry: &&&Remediation| entry.mode == Mode::Enforce;
         let Some(uid) = told.iter().rfind(refuses).map(|entry| entry.uid.clone()) else {
             return Ok(());

@@ -10,6 +10,7 @@ mod life;
 mod planted;
 mod services;
 mod table;
+mod told;
 
 use std::{path::Path, time::Duration};
 

@@ -19,7 +19,9 @@ that anybody can write to, calls a partner that nobody has called, and tries aga
 *cut* where an entry refuses and nothing arrives once it stands; *counted* where the entry may only count,
 since the gate is closed: the profile is not mature. What only comes from outside (a flood, a scan) has to lead to
 *no entry*: nobody on the host does anything that could be refused, the sources of packets can be forged, and whoever
-can have an address refused by naming it locks out whom he likes. Hits alone keep an entry for at most 3,600 s from its
+can have an address refused by naming it locks out whom he likes. `next-address` is refused one peer, and calls
+another: told is what the second gets. Entries are an attack's where they are in this lab, against no
+process that is older, and of no case that led to one before. Hits alone keep an entry for at most 3,600 s from its
 first second.
 ";
 
@@ -90,8 +92,13 @@ fn tried(tried: &Tried) -> String {
         _ => "counted",
     };
     let after = if mode == Mode::Enforce { tried.after } else { tried.before + tried.after };
+    let first = match (tried.comes_back, tried.misses_its_next_peer()) {
+        (true, true) => "not at its first peer; ",
+        (true, false) => "its first peer, then ",
+        (false, _) => "",
+    };
     format!(
-        "{word}: {:.0} ms, {} B before, {after} B after",
+        "{first}{word}: {:.0} ms, {} B before, {after} B after",
         tried.entry_ms.unwrap_or_default(),
         if mode == Mode::Enforce { tried.before } else { 0 }
     )
