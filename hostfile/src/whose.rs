@@ -19,6 +19,9 @@ pub struct Whose {
     namespace: Option<u64>,
     /// Where it isn't root. Of a process in a user namespace, who made that.
     user: Option<u32>,
+    /// The service or container in whose cgroup it is, where root made its user namespace: root of a container
+    /// makes as many as he likes, with a mount namespace each.
+    unit: Option<String>,
     /// Of what is neither: root's own on the host.
     place: String,
 }
@@ -34,20 +37,25 @@ impl Whose {
         // Init's are the host's, and so are our own: init's can't be read everywhere.
         let host = |name, own| ["1", "self"].into_iter().any(|pid| inode(pid, name) == Some(own));
         let foreign = |name| inode(&pid, name).filter(|own| !host(name, *own));
-        let user = match foreign("user") {
-            Some(_) => maker(process),
-            None => fs::metadata(format!("/proc/{pid}")).map(|found| found.uid()).ok(),
+        let made = foreign("user").is_some();
+        let user = match made {
+            true => maker(process),
+            false => fs::metadata(format!("/proc/{pid}")).map(|found| found.uid()).ok(),
         };
+        let user = user.filter(|user| *user != 0);
+        let read = || fs::read_to_string(format!("/proc/{pid}/cgroup")).ok();
+        let cgroup = if made && user.is_none() { read() } else { None };
         Self {
             namespace: foreign("mnt"),
-            user: user.filter(|user| *user != 0),
+            unit: cgroup.as_deref().and_then(unit),
+            user,
             place: place.to_owned(),
         }
     }
 
     /// A file of the host itself.
     pub fn host(place: &str) -> Self {
-        Self { namespace: None, user: None, place: place.to_owned() }
+        Self { namespace: None, user: None, unit: None, place: place.to_owned() }
     }
 
     /// Whether what one of them did is to be held against the other.
@@ -56,6 +64,7 @@ impl Whose {
         let nobody = |whose: &Self| whose.namespace.is_none() && whose.user.is_none();
         same(self.namespace, other.namespace)
             || same(self.user.map(u64::from), other.user.map(u64::from))
+            || (self.unit.is_some() && self.unit == other.unit)
             || (nobody(self) && nobody(other) && self.place == other.place)
     }
 }
@@ -73,6 +82,23 @@ impl Display for Whose {
     }
 }
 
+/// The cgroup of a service or container, by the lines of `/proc/PID/cgroup`: what lies below it, its own root
+/// makes.
+fn unit(lines: &str) -> Option<String> {
+    let path = lines.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let is_unit = |part: &str| {
+        let is_container = part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+        part.ends_with(".service")
+            || part.ends_with(".scope")
+            || is_container
+            || part.starts_with("lxc.")
+    };
+    let parts: Vec<&str> = path.split('/').collect();
+    let last = parts.iter().position(|part| is_unit(part));
+    let last = last.or_else(|| parts.iter().position(|part| !part.ends_with(".slice")));
+    Some(parts[..=last?].join("/")).filter(|unit| !unit.is_empty())
+}
+
 fn maker(process: u32) -> Option<u32> {
     let path = format!("/proc/{process}/ns/user");
     let namespace = File::options().read(true).custom_flags(libc::O_CLOEXEC).open(path).ok()?;
@@ -88,7 +114,12 @@ mod tests {
 
     #[test]
     fn an_owner_is_told_by_namespace_then_user_then_place() {
-        let of = |namespace, user, place: &str| Whose { namespace, user, place: place.into() };
+        let of = |namespace, user, place: &str| Whose {
+            namespace,
+            user,
+            unit: None,
+            place: place.into(),
+        };
         let container = of(Some(7), None, "/a");
         assert!(container.is_same(&of(Some(7), None, "/b")));
         assert!(!container.is_same(&of(Some(8), None, "/a")));
@@ -98,6 +129,35 @@ mod tests {
         assert!(of(Some(7), Some(1000), "/a").is_same(&of(None, Some(1000), "/b")));
         assert!(Whose::host("/a").is_same(&Whose::host("/a")));
         assert!(!Whose::host("/a").is_same(&Whose::host("/b")));
+    }
+
+    #[test]
+    fn the_namespaces_of_one_containers_root_are_one_owner() {
+        let id = "a".repeat(64);
+        let below = format!("0::/kubepods/burstable/pod7/{id}/x.service\n");
+        let whole = format!("kubepods/burstable/pod7/{id}");
+        for (lines, expected) in [
+            (below.as_str(), Some(whole.as_str())),
+            (
+                "1:name=systemd:/x\n0::/system.slice/docker-1.scope/a\n",
+                Some("system.slice/docker-1.scope"),
+            ),
+            ("0::/lxc.payload.c1/system.slice/b.service\n", Some("lxc.payload.c1")),
+            ("0::/user.slice/made/by/anybody\n", Some("user.slice/made")),
+            ("0::/user.slice\n", None),
+            ("0::/\n", None),
+            ("", None),
+        ] {
+            assert_eq!(unit(lines).as_deref(), expected, "{lines}");
+        }
+        let of = |namespace, unit: Option<&str>| Whose {
+            namespace: Some(namespace),
+            user: None,
+            unit: unit.map(str::to_owned),
+            place: "/a".into(),
+        };
+        assert!(of(7, Some("c")).is_same(&of(8, Some("c"))));
+        assert!(!of(7, Some("c")).is_same(&of(8, Some("d"))) && !of(7, None).is_same(&of(8, None)));
     }
 
     #[test]
