@@ -38,6 +38,8 @@ const SCHEMA: u32 = 2;
 const REPORTS_MAX: usize = 64;
 /// Of what one process has mapped.
 const MAPS_BYTES_MAX: u64 = 4 << 20;
+/// And of all processes.
+const MAPS_IN_ALL_MAX: usize = 256 << 20;
 /// Of a namespace's sockets, and descriptors of a process.
 const SOCKETS_BYTES_MAX: u64 = 16 << 20;
 const DESCRIPTORS_MAX: usize = 65_536;
@@ -58,7 +60,7 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
         let why = "--remember: of another tree than the host's, --workload says whose it is";
         return Err(Failure::Usage(why.into()).into());
     }
-    let live = live(tree.id(), arguments.workload.as_deref());
+    let (live, not_looked_at) = live(tree.id(), arguments.workload.as_deref(), MAPS_IN_ALL_MAX);
     let touched = Touched::of(&log::read(&state)?);
     let since_ns = arguments.since.map_or(i64::MIN, |since| {
         now_ns.saturating_sub(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
@@ -88,6 +90,11 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
             if record.talks_refused > 0 {
                 text::say("Not everybody who talked to a program is known: there was no room.");
             }
+            if not_looked_at > 0 {
+                text::say(&format!(
+                    "{not_looked_at} processes were not looked at: what runs has too much mapped."
+                ));
+            }
             if forgotten > 0 {
                 text::say("Not everything is remembered: there was no room.");
             }
@@ -95,7 +102,8 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
         }
         _ => text::json(&serde_json::json!({
             "schema": SCHEMA, "watched": watched, "gaps": gaps, "refused": record.refused,
-            "too_long": record.too_long, "talks_refused": record.talks_refused, "forgotten": forgotten, "rows": rows,
+            "too_long": record.too_long, "talks_refused": record.talks_refused, "forgotten": forgotten,
+            "not_looked_at": not_looked_at, "rows": rows,
         })),
     }
 }
@@ -177,12 +185,13 @@ fn assertions(arguments: &Exposure, now_ns: i64) -> anyhow::Result<Vec<Assertion
 }
 
 /// Every process that can be read, with what it has mapped; of a workload, those whose root is the
-/// tree, and those in a cgroup of its name.
-fn live(root: (u64, u64), workload: Option<&str>) -> Vec<Live> {
+/// tree, and those in a cgroup of its name; and how many were left out, since what the others have mapped
+/// takes all of `room` already.
+fn live(root: (u64, u64), workload: Option<&str>, mut room: usize) -> (Vec<Live>, usize) {
     let mut reader = Reader::new("maps");
     let mut listening = Listening::default();
     let own = std::process::id();
-    let mut found = Vec::new();
+    let (mut found, mut left_out) = (Vec::new(), 0);
     for pid in daemon::processes().into_iter().filter(|pid| *pid != own) {
         let Ok(program) = fs::read_link(format!("/proc/{pid}/exe")) else { continue };
         let place = place(pid, root, &mut reader);
@@ -190,6 +199,11 @@ fn live(root: (u64, u64), workload: Option<&str>) -> Vec<Live> {
             continue;
         }
         let Ok(maps) = reader.read_proc(pid, "maps", MAPS_BYTES_MAX) else { continue };
+        if maps.len() > room {
+            left_out += 1;
+            continue;
+        }
+        room -= maps.len();
         found.push(Live {
             pid,
             program: program.to_string_lossy().trim_end_matches(" (deleted)").to_owned(),
@@ -199,7 +213,7 @@ fn live(root: (u64, u64), workload: Option<&str>) -> Vec<Live> {
             mapped: mappings(&String::from_utf8_lossy(&maps)),
         });
     }
-    found
+    (found, left_out)
 }
 
 /// Where a process's paths are meant: in our own root as well where only its mount namespace is another, as
@@ -368,6 +382,7 @@ fn cells(row: &Row) -> [String; 7] {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -382,6 +397,17 @@ mod tests {
                         1970-01-01T00:00:25Z to 1970-01-01T00:00:26Z";
         assert_eq!(said, expected);
         assert!(window(&[span(0, 10)], &[]).contains("meanwhile: never; records lost: never"));
+    }
+
+    #[test]
+    fn what_runs_is_kept_as_far_as_there_is_room_and_the_rest_is_counted() {
+        let mut child = std::process::Command::new("/bin/sleep").arg("60").spawn().unwrap();
+        let (found, left_out) = live((0, 0), None, 0);
+        assert!(found.is_empty() && left_out > 0);
+        let (found, left_out) = live((0, 0), None, usize::MAX);
+        assert!(found.iter().any(|process| process.pid == child.id()) && left_out == 0);
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
