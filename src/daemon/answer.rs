@@ -28,6 +28,7 @@ fn reply<A: Ask>(_: &A, done: Result<A::Answer, String>) -> Reply {
 
 impl Daemon {
     pub(super) fn answer(&mut self, request: &Request, by: By) -> Reply {
+        self.follow_clock();
         if let Some(responder) = &mut self.actor.responder {
             responder.ordered_by(Some(by));
         }
@@ -410,8 +411,16 @@ impl Daemon {
         Ok(ModelNow { path, written, now_boot_ns: now().boot_ns, budget_per_day })
     }
 
+    /// Orders hold as long as was said, also where the clock is set.
+    fn follow_clock(&mut self) {
+        if self.orders.follow(now()) {
+            self.keep_orders();
+        }
+    }
+
     /// Ends what is over.
     pub(super) fn expire_orders(&mut self) {
+        self.follow_clock();
         let Some(over) = self.orders.expire(now().wall_ns) else { return };
         for allowance in over {
             if let Err(why) = self.set_allowed(&allowance, false) {

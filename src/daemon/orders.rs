@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use hedgerow_event::{Activity, Disposition, Finding, Object, Subject, Workload};
-use hedgerow_responder::By;
+use hedgerow_responder::{By, Now};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -27,6 +27,8 @@ pub const ORDERS: &str = "orders.json";
 const SEEN_MAX: usize = 10_000;
 /// Mutes and allowances, each; one more is refused.
 const EACH_MAX: usize = 1024;
+/// The wall clock is set by so much or more where it is set; less is a clock that is disciplined.
+const STEP_MIN_NS: i64 = 1_000_000_000;
 
 /// What is like a finding is not told.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,6 +89,9 @@ pub struct Orders {
     /// Open cases that would be alerted but for a mute; the engine opens only so many.
     #[serde(skip)]
     silenced: BTreeSet<String>,
+    /// Both clocks when they were last looked at.
+    #[serde(skip)]
+    clocks: Option<Now>,
     #[serde(skip)]
     path: PathBuf,
 }
@@ -126,6 +131,25 @@ impl Orders {
         file.write_all(&serde_json::to_vec(self)?).with_context(failed)?;
         file.sync_all().with_context(failed)?;
         fs::rename(&fresh, &self.path).with_context(failed)
+    }
+
+    /// Lets the ends of all that holds for a while go with a wall clock that is set: how long it holds is
+    /// counted by the clock that nobody sets. To be called before an end is reckoned from `now`. True where the
+    /// clock was set.
+    pub fn follow(&mut self, now: Now) -> bool {
+        let Some(was) = self.clocks.replace(now) else { return false };
+        let passed = i64::try_from(now.boot_ns.saturating_sub(was.boot_ns)).unwrap_or(i64::MAX);
+        let step = now.wall_ns.saturating_sub(was.wall_ns).saturating_sub(passed);
+        if step.saturating_abs() < STEP_MIN_NS {
+            return false;
+        }
+        let maintenance = self.maintenance.iter_mut().map(|one| &mut one.until_ns);
+        let muted = self.muted.iter_mut().map(|one| &mut one.until_ns);
+        let allowed = self.allowed.iter_mut().filter_map(|one| one.until_ns.as_mut());
+        for until_ns in maintenance.chain(muted).chain(allowed) {
+            *until_ns = until_ns.saturating_add(step);
+        }
+        true
     }
 
     /// Takes out what is over; the allowances among it are given back.
@@ -260,6 +284,36 @@ mod tests {
         assert!(orders.maintain(None, None, BY), "it was in maintenance");
         assert!(!orders.maintain(None, None, BY));
         assert_eq!(orders.maintained(&other), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_prolongs_and_ends_nothing() {
+        const HOUR: i64 = 3600 * STEP_MIN_NS;
+        let directory = tempfile::tempdir().unwrap();
+        let peer = "192.0.2.0/24".parse().unwrap();
+        for step in [-20 * HOUR, 50 * 366 * 24 * HOUR] {
+            let mut orders = Orders::load(directory.path()).unwrap();
+            let at = |hours: i64, step| Now {
+                wall_ns: 100 * HOUR + hours * HOUR + step,
+                boot_ns: (hours * HOUR) as u64,
+            };
+            assert!(!orders.follow(at(0, 0)));
+            orders.maintain(None, Some(at(2, 0).wall_ns), BY);
+            orders.mute(&super::super::example_finding("w", "r", 1), at(2, 0).wall_ns, BY).unwrap();
+            let until_ns = Some(at(2, 0).wall_ns);
+            orders.allow(Allowance { peer, workload: None, until_ns }).unwrap();
+            assert!(orders.follow(at(1, step)));
+            assert_eq!(orders.expire(at(1, step).wall_ns), None, "not over before its time");
+            assert!(!orders.follow(at(2, step)));
+            let over = orders.expire(at(2, step).wall_ns).unwrap();
+            assert_eq!(over.len(), 1, "over at its time");
+            assert!(orders.maintenance.is_empty() && orders.muted.is_empty());
+            // What a disciplined clock gains within a second is no step.
+            let mut now = at(3, step);
+            assert!(!orders.follow(now));
+            now.wall_ns += STEP_MIN_NS / 2;
+            assert!(!orders.follow(now));
+        }
     }
 
     #[test]
