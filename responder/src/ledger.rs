@@ -88,6 +88,8 @@ pub enum Decision {
     Refuse { target: Target, rule: Rule, finding_uid: Option<String>, reason: String },
     /// A finding was only reported.
     Report { finding_uid: String, reason: String },
+    /// So many more of an owner's workloads were refused or only reported within a minute than are written.
+    LeftOut { owner: String, lines: u64 },
     /// An operator said that an automatic entry should never have been made; the `counted`th in the
     /// period of the budget.
     Wrong { uid: String, workload: String, counted: usize, budget: usize },

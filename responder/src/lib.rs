@@ -33,6 +33,8 @@ mod own;
 pub mod policy;
 pub mod protected;
 #[cfg(feature = "kernel")]
+mod quota;
+#[cfg(feature = "kernel")]
 mod responder;
 #[cfg(feature = "kernel")]
 mod scope;

@@ -220,6 +220,11 @@ pub fn told(line: &Line) -> String {
         Decision::Report { finding_uid, reason } => {
             format!("no entry: {reason} (finding {finding_uid})")
         }
+        Decision::LeftOut { owner, lines } => {
+            format!(
+                "no entry {lines} times more within a minute, of {owner}: not written one by one"
+            )
+        }
         Decision::Wrong { uid, workload, counted, budget } => format!(
             "an operator said that it was wrong; {workload} goes back to monitor ({counted} wrong in \
              90 days, {budget} is acceptable) [{uid}]"
@@ -334,6 +339,7 @@ mod tests {
                 Decision::Wrong { uid, workload: workload.clone(), counted: 1, budget: 1 },
                 &["wrong", "web goes back to monitor", "1 is acceptable"],
             ),
+            (Decision::LeftOut { owner: workload.clone(), lines: 7 }, &["7 times", "web"]),
             (Decision::Halt { halted: true, reason: reason.clone() }, &["since it is"]),
             (Decision::Breaker { workload: workload.clone(), reason }, &["web: since"]),
             (Decision::Mode { workload: "*".into(), mode: Mode::Monitor }, &["all", "monitor"]),

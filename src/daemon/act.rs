@@ -255,7 +255,7 @@ impl Actor {
         let (target, rule, seconds, reason) = match policy::decide(evidence, &context) {
             Verdict::Deny { target, rule, seconds, reason } => (target, rule, seconds, reason),
             Verdict::Report { reason } => {
-                return Done::Reported(self.not_denied(finding_uid, reason));
+                return Done::Reported(self.not_denied(workload, finding_uid, reason));
             }
         };
         let wide = policy::widened(&target, evidence, &context);
@@ -290,13 +290,13 @@ impl Actor {
     }
 
     /// Writes down that a finding led to no entry, unless that was said of it.
-    pub fn not_denied(&mut self, finding_uid: &str, reason: String) -> String {
+    pub fn not_denied(&mut self, workload: &Workload, finding_uid: &str, reason: String) -> String {
         let said = (finding_uid.to_owned(), reason.clone());
         if self.reported.contains(&said) {
             return reason;
         }
         let Some(responder) = &mut self.responder else { return reason };
-        responder.record_report(finding_uid, &reason);
+        responder.record_report(workload, finding_uid, &reason);
         if self.reported.len() >= REPORTED_MAX {
             self.reported.pop_front();
         }

@@ -419,8 +419,9 @@ impl Daemon {
         let begun = Instant::now();
         let mut done = Vec::new();
         for evidence in evidence {
-            done.push(match self.orders.maintained(&evidence.subject.workload) {
-                Some(why) => Done::Reported(self.actor.not_denied(&finding.uid, why)),
+            let workload = &evidence.subject.workload;
+            done.push(match self.orders.maintained(workload) {
+                Some(why) => Done::Reported(self.actor.not_denied(workload, &finding.uid, why)),
                 None => self.actor.act(&finding.uid, evidence, finding.state),
             });
         }

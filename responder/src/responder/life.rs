@@ -139,6 +139,9 @@ impl Responder {
             self.see_armed()?;
         }
         self.keep();
+        for (owner, lines) in self.quota.take_left_out(now.boot_ns) {
+            self.log(now, Decision::LeftOut { owner, lines });
+        }
         let mut reports = std::mem::take(&mut self.pending);
         reports.extend(self.install_due(now)?);
         let ids: Vec<u64> = self.entries.keys().copied().collect();

@@ -30,6 +30,7 @@ use crate::{
     limits::Breaker,
     own::Own,
     protected::{ProtectedSet, remembered::Remembered},
+    quota::Quota,
     spent::Spent,
     standing::Standing,
 };
@@ -80,6 +81,7 @@ pub struct Responder {
     spent: Spent,
     ended: Ended,
     refused: Refused,
+    quota: Quota,
     /// Whose order is being followed.
     by: Option<By>,
     /// The kill switch as the ledger has it; others can throw it through the pin.
@@ -197,6 +199,7 @@ impl Responder {
             spent: Spent::default(),
             ended: Ended::default(),
             refused: Refused::default(),
+            quota: Quota::default(),
             by: None,
             armed: true,
             thrown: false,
@@ -223,6 +226,8 @@ impl Responder {
         let now = kernel::now();
         let (target, rule, finding_uid) =
             (request.target.clone(), request.rule, request.finding_uid.clone());
+        let workload = request.subject.as_deref().map(|subject| subject.workload.clone());
+        let workload = workload.unwrap_or_else(Workload::host);
         self.end_expired(now)?;
         let done = self.check(request, now).and_then(|checked| {
             let waits = rule != Rule::Operator && checked.wide;
@@ -230,7 +235,9 @@ impl Responder {
         });
         if let Err(refusal) = &done
             && !matches!(refusal, Refusal::Held { .. })
-            && (rule == Rule::Operator || self.refused.is_news(&finding_uid, &target, refusal))
+            && (rule == Rule::Operator
+                || (self.refused.is_news(&finding_uid, &target, refusal)
+                    && self.quota.has_room(workload.owner(), now.boot_ns)))
         {
             let reason = refusal.to_string();
             self.log(now, Decision::Refuse { target, rule, finding_uid, reason });
@@ -347,11 +354,15 @@ impl Responder {
         self.check(request, kernel::now()).map(drop)
     }
 
-    /// Writes down that a finding led to no entry, and why.
-    pub fn record_report(&mut self, finding_uid: &str, reason: &str) {
+    /// Writes down that a finding of a workload led to no entry, and why.
+    pub fn record_report(&mut self, workload: &Workload, finding_uid: &str, reason: &str) {
+        let now = kernel::now();
+        if !self.quota.has_room(workload.owner(), now.boot_ns) {
+            return;
+        }
         let decision =
             Decision::Report { finding_uid: finding_uid.to_owned(), reason: reason.to_owned() };
-        self.log(kernel::now(), decision);
+        self.log(now, decision);
     }
 
     /// How the ledger fares: its lines are written beside, and wait in memory where they can't be.
