@@ -240,6 +240,14 @@ fn an_operators_entry_is_refused_where_it_is_too_wide_or_the_host_itself_needs_i
         let refused = state.refused(&["deny", "add", "--peer", prefix]);
         assert!(refused.contains("protected") && refused.contains(why), "{prefix}: {refused}");
     }
+    for (user, why) in
+        [("root", "root"), ("nobody", "nobody"), ("1", "the system"), ("0x1", "/etc/passwd")]
+    {
+        let refused = state.refused(&["deny", "add", "--user", user, "--force"]);
+        assert!(refused.contains(why), "{user}: {refused}");
+    }
+    let said = state.said(&["deny", "add", "--user", "54242", "--dry-run"]);
+    assert!(said.contains("Would deny user 54242"), "{said}");
     assert_eq!(state.json(&["deny", "list"])["live"].as_array().unwrap().len(), 0);
     let own = state.json(&["deny", "add", "--peer", "203.0.113.0/24"])["entries"][0]["uid"]
         .as_str()

@@ -90,6 +90,14 @@ struct {
 	__type(value, __u64);
 } allow_programs __weak SEC(".maps");
 
+/* By real user id, as the host counts. When full: the responder refuses the new entry. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, DENY_USERS_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} deny_users __weak SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, DENY_SCOPES_MAX);

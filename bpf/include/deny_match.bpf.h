@@ -16,6 +16,8 @@ struct deny_query {
 	__u8 address[16];
 	__u32 verb;
 	__u32 look;
+	/* Real user id of who asks, or of the socket's creator; 0 is looked up by nobody. */
+	__u32 uid;
 	bool has_address;
 	/* A live entry was found, also where it only counts. */
 	bool met;
@@ -68,6 +70,8 @@ static __always_inline void deny_query_current(struct deny_query *query,
 	query->now = bpf_ktime_get_boot_ns();
 	query->verb = verb;
 	query->look = asked->look;
+	/* Neither a file that sets another one nor a namespace of his own changes it. */
+	query->uid = (__u32)bpf_get_current_uid_gid();
 	if (!(query->look & DENY_LOOK_CGROUPS))
 		return;
 	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
@@ -230,6 +234,18 @@ __weak __u64 deny_scope_refuses(struct deny_query *query, __u64 cgroup)
 	return 0;
 }
 
+__weak __u64 deny_user_refuses(struct deny_query *query)
+{
+	__u32 uid;
+	__u64 *id;
+
+	if (!query)
+		return 0;
+	uid = query->uid;
+	id = bpf_map_lookup_elem(&deny_users, &uid);
+	return id && deny_entry_refuses(query, *id) ? *id : 0;
+}
+
 static __always_inline bool deny_allows(const struct deny_query *query)
 {
 	if (!(query->look & DENY_LOOK_ALLOWED))
@@ -245,9 +261,15 @@ static __always_inline bool deny_allows(const struct deny_query *query)
 	return deny_scope_allows(query, 0);
 }
 
-/* Id of the entry that refuses by peer, program or cgroup; 0 is none. */
+/* Id of the entry that refuses by peer, program, cgroup or user; 0 is none. */
 static __always_inline __u64 deny_refuses(struct deny_query *query)
 {
+	if (query->look & DENY_LOOK_USERS && query->uid) {
+		__u64 id = deny_user_refuses(query);
+
+		if (id)
+			return id;
+	}
 	for (int i = DENY_LEVELS_MAX - 1; i >= 0 && query->look & DENY_LOOK_CGROUPS; i--) {
 		__u64 cgroup = query->cgroups[i];
 		__u64 id;

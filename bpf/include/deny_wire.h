@@ -9,13 +9,14 @@
 #define HEDGEROW_DENY_WIRE_H
 
 /* Layout of the pinned maps; another number is another set of pins. */
-#define DENY_LAYOUT 6
+#define DENY_LAYOUT 7
 
 enum deny_limit {
 	DENY_ENTRIES_MAX = 4096,
 	DENY_PEERS_MAX = 8192,
 	DENY_TASKS_MAX = 16384,
 	DENY_PROGRAMS_MAX = 1024,
+	DENY_USERS_MAX = 256,
 	DENY_SCOPES_MAX = 4096,
 	DENY_PROCESSES_MAX = 65536,
 	/* Ancestors that are looked up; an entry for a deeper cgroup is refused in user space. */
@@ -57,6 +58,7 @@ enum deny_kind {
 	DENY_KIND_TREE,
 	DENY_KIND_PROGRAM,
 	DENY_KIND_CGROUP,
+	DENY_KIND_USER,
 };
 
 /* 0 means expired: nothing in BPF is permanent. */
@@ -77,6 +79,8 @@ struct deny_hits {
 	__u64 last_boot_ns;
 	/* Packets from outside that were dropped: anybody can send them. */
 	__u64 inbound;
+	/* Of a tree, its processes in deny_tasks, but for its root. */
+	__s64 members;
 };
 
 /* LPM key: prefixlen counts DENY_SCOPE_BITS too; IPv4 is mapped into ::ffff:0:0/96. */
@@ -142,6 +146,7 @@ enum deny_look {
 	/* Cgroups have entries or allowances of their own. */
 	DENY_LOOK_CGROUPS = 2,
 	DENY_LOOK_ALLOWED = 4,
+	DENY_LOOK_USERS = 8,
 };
 
 /* What is to be looked up for a cgroup; key 0 is every cgroup. */
@@ -161,6 +166,9 @@ struct deny_socket {
 	__u32 tgid;
 	/* The listing (see deny_socket_record) that found a holder outside of the denied trees. */
 	__u32 shared_in;
+	/* Real user id of who made it, as the host counts; 0 is never looked up. */
+	__u32 uid;
+	__u32 pad;
 };
 
 /*

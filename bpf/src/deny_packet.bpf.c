@@ -149,8 +149,10 @@ static __always_inline void query_packet(struct deny_query *query, const struct 
 /* `socket` is owner and mark of what a process holds; NULL is unknown. */
 static __always_inline bool refuses(struct deny_query *query, const struct deny_socket *socket)
 {
-	if (socket)
+	if (socket) {
 		query->programs[0] = socket->program;
+		query->uid = socket->uid;
+	}
 	if (deny_allows(query))
 		return false;
 	if (socket) {
@@ -164,9 +166,9 @@ static __always_inline bool refuses(struct deny_query *query, const struct deny_
 
 /*
  * A TCP socket for which no entry was met is not looked up again for the same peer until the
- * entries change: its owner, program and cgroup don't. What other sockets send is: their owner may
- * connect them anew at the same time. The generation is read before the entries: what changes in
- * between is for the next packet.
+ * entries change: its owner, program, user and cgroup don't. What other sockets send is: their
+ * owner may connect them anew at the same time. The generation is read before the entries: what
+ * changes in between is for the next packet.
  */
 static __always_inline int packet(struct __sk_buff *skb, bool egress)
 {

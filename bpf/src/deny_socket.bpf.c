@@ -156,6 +156,7 @@ int deny_sock_create(struct bpf_sock *ctx)
 		socket->tgid = tgid;
 		socket->start_boot_ns = deny_current_start_boot_ns();
 		socket->program = process ? process->program : 0;
+		socket->uid = (__u32)bpf_get_current_uid_gid();
 	}
 	return 1;
 }

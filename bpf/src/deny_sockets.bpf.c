@@ -87,9 +87,11 @@ int deny_list_sockets(struct bpf_iter__task_file *ctx)
 			marked->tgid = tgid;
 			marked->start_boot_ns = task->group_leader->start_boottime;
 			marked->program = process ? process->program : 0;
+			marked->uid = task->real_cred->uid.val;
 			marked->passed = 0;
 		}
 		query.programs[1] = marked->program;
+		query.uid = marked->uid;
 		record.owner_tgid = marked->tgid;
 	}
 	if (process) {

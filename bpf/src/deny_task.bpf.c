@@ -8,6 +8,10 @@
 
 #define SIGKILL 9
 
+/* Processes of one tree, but for its root: half of the table, so that no tree takes it from others.
+ */
+const volatile __s64 tree_share = DENY_TASKS_MAX / 2;
+
 struct image {
 	__u64 program;
 	struct deny_file file;
@@ -132,6 +136,39 @@ static __always_inline void doom(struct deny_control *control, __u32 tgid, __u64
 		control->doomed_until_boot_ns = entry->expiry_boot_ns;
 }
 
+/*
+ * Enters a process under the tree's entry; false where it finds no room, or its tree has more than
+ * one may have.
+ */
+static __always_inline bool enter_member(__u32 tgid, const struct deny_task *member)
+{
+	__u64 id = member->id;
+	struct deny_hits *hits = bpf_map_lookup_elem(&deny_hits, &id);
+
+	if (hits && hits->members >= tree_share)
+		return false;
+	if (bpf_map_update_elem(&deny_tasks, &tgid, member, BPF_ANY))
+		return false;
+	if (hits)
+		__sync_fetch_and_add(&hits->members, 1);
+	return true;
+}
+
+static __always_inline void leave_member(__u32 tgid)
+{
+	struct deny_task *member = bpf_map_lookup_elem(&deny_tasks, &tgid);
+	struct deny_hits *hits;
+	__u64 id;
+
+	if (!member)
+		return;
+	id = member->id;
+	hits = bpf_map_lookup_elem(&deny_hits, &id);
+	if (hits)
+		__sync_fetch_and_add(&hits->members, -1);
+	bpf_map_delete_elem(&deny_tasks, &tgid);
+}
+
 /* The last of its threads has exited, or is about to pass deny_exit. */
 static __always_inline bool has_exited(struct task_struct *task)
 {
@@ -164,7 +201,7 @@ int BPF_PROG(deny_fork, struct task_struct *parent, struct task_struct *child)
 	if (denied && denied->start_boot_ns == parent->group_leader->start_boottime) {
 		struct deny_task copy = {child->start_boottime, denied->id};
 
-		if (bpf_map_update_elem(&deny_tasks, &tgid, &copy, BPF_ANY))
+		if (!enter_member(tgid, &copy))
 			doom(control, tgid, copy.id);
 	} else if (deny_is_doomed(parent_tgid, bpf_ktime_get_boot_ns())) {
 		__u32 index = tgid / 64;
@@ -215,7 +252,7 @@ int BPF_PROG(deny_exit, struct task_struct *task)
 	if (!has_exited(task))
 		return 0;
 	bpf_map_delete_elem(&deny_processes, &tgid);
-	bpf_map_delete_elem(&deny_tasks, &tgid);
+	leave_member(tgid);
 	pardon(tgid);
 	return 0;
 }
@@ -322,7 +359,7 @@ int deny_spread(struct bpf_iter__task *ctx)
 		struct deny_task copy = {task->start_boottime, id};
 		__u8 one = 1;
 
-		if (!bpf_map_update_elem(&deny_tasks, &tgid, &copy, BPF_ANY)) {
+		if (enter_member(tgid, &copy)) {
 			bpf_seq_write(ctx->meta->seq, &one, sizeof(one));
 			return 0;
 		}

@@ -84,10 +84,24 @@ pub enum Target {
     Peer { address: IpAddr, prefix_length: u8, cgroup_id: u64, program_id: u64 },
     /// A process and everything it forks.
     TaskTree { tgid: u32, start_boot_ns: u64 },
-    /// A program's file within a workload's cgroup.
-    Program { cgroup_id: u64, file: FileKey, path: Arc<str> },
+    /// A program's file within a workload's cgroup. With `network` it runs, and is refused the network
+    /// alone; its `cgroup_id` may then be 0, which means any.
+    Program {
+        cgroup_id: u64,
+        file: FileKey,
+        path: Arc<str>,
+        #[serde(default, skip_serializing_if = "is_false")]
+        network: bool,
+    },
     /// A cgroup with its descendants.
     Cgroup { cgroup_id: u64, path: Arc<str> },
+    /// Whoever has this real user id, as the host counts: what he asks of the network, and the sockets that
+    /// he made.
+    User { uid: u32 },
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 impl Target {
@@ -97,7 +111,7 @@ impl Target {
             Self::Peer { cgroup_id, .. }
             | Self::Program { cgroup_id, .. }
             | Self::Cgroup { cgroup_id, .. } => Some(*cgroup_id).filter(|id| *id != 0),
-            Self::TaskTree { .. } => None,
+            Self::TaskTree { .. } | Self::User { .. } => None,
         }
     }
 }
@@ -116,10 +130,16 @@ impl fmt::Display for Target {
                 Ok(())
             }
             Self::TaskTree { tgid, .. } => write!(f, "task tree of process {tgid}"),
-            Self::Program { path, cgroup_id, .. } => {
-                write!(f, "program {path} in cgroup {cgroup_id}")
+            Self::Program { path, cgroup_id, network, .. } => {
+                let of = if *network { "network of " } else { "" };
+                write!(f, "{of}program {path}")?;
+                if *cgroup_id != 0 {
+                    write!(f, " in cgroup {cgroup_id}")?;
+                }
+                Ok(())
             }
             Self::Cgroup { path, .. } => write!(f, "cgroup {path}"),
+            Self::User { uid } => write!(f, "user {uid}"),
         }
     }
 }

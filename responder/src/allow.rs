@@ -41,6 +41,7 @@ pub(crate) fn canonical(target: Target, allowed: bool) -> Result<Target, Refusal
             Ok(Target::Peer { address, prefix_length, cgroup_id, program_id })
         }
         Target::TaskTree { .. } => bad("a task tree can't be allowed"),
+        Target::User { .. } => bad("a user can't be allowed"),
         Target::Cgroup { cgroup_id: 0, .. } | Target::Program { cgroup_id: 0, .. } => {
             bad("no cgroup")
         }

@@ -47,7 +47,7 @@ pub fn is_narrow(target: &Target) -> bool {
             let whole = if address.is_ipv4() { 32 } else { 128 };
             *prefix_length == whole && *cgroup_id != 0 && *program_id != 0
         }
-        Target::Program { .. } | Target::Cgroup { .. } => false,
+        Target::Program { .. } | Target::Cgroup { .. } | Target::User { .. } => false,
     }
 }
 
@@ -72,7 +72,13 @@ mod tests {
             peer("2001:db8::", 64, 7, 9),
             peer("192.0.2.1", 32, 7, 0),
             peer("192.0.2.1", 32, 0, 9),
-            Target::Program { cgroup_id: 7, file: FileKey::default(), path: "/x".into() },
+            Target::Program {
+                cgroup_id: 7,
+                file: FileKey::default(),
+                path: "/x".into(),
+                network: false,
+            },
+            Target::User { uid: 1000 },
             Target::Cgroup { cgroup_id: 7, path: "/x".into() },
         ] {
             assert!(!is_narrow(&wide), "{wide}");

@@ -32,7 +32,9 @@ pub enum Key {
     ProgramPeer,
     TaskTree,
     Program,
+    ProgramNetwork,
     Cgroup,
+    User,
 }
 
 /// How a program gets to its hook.
@@ -90,11 +92,12 @@ pub enum There {
     IfAllowed,
 }
 
-use Key::{Cgroup, Peer, Program, ProgramPeer, TaskTree};
+use Key::{Cgroup, Peer, Program, ProgramNetwork, ProgramPeer, TaskTree, User};
 
-const ALL: &[Key] = &[Peer, ProgramPeer, TaskTree, Program, Cgroup];
 /// Who asks, whatever the address.
-const ASKER: &[Key] = &[TaskTree, Program, Cgroup];
+const ASKER: &[Key] = &[TaskTree, Program, ProgramNetwork, Cgroup, User];
+/// Whose programs are not run.
+const RUNNER: &[Key] = &[TaskTree, Program, Cgroup];
 
 const fn keeps(name: &'static str, hook: &'static str, program: &'static str) -> Hook {
     Hook { name, hook, program, attach: Attach::Section, needs: Needs::Nothing, refuses: None }
@@ -134,17 +137,17 @@ pub const HOOKS: &[Hook] = &[
         }),
         ..keeps("exec", "tp_btf/sched_process_exec", "deny_exec")
     },
-    lsm("bprm", "lsm/bprm_check_security", "deny_bprm", Verb::Exec, ASKER),
+    lsm("bprm", "lsm/bprm_check_security", "deny_bprm", Verb::Exec, RUNNER),
     lsm("map", "lsm/mmap_file", "deny_map", Verb::Map, &[Program]),
     cgroup("sock_create", "cgroup/sock_create", "deny_sock_create", Verb::Socket, ASKER),
-    cgroup("connect4", "cgroup/connect4", "deny_connect4", Verb::Connect, ALL),
-    cgroup("connect6", "cgroup/connect6", "deny_connect6", Verb::Connect, ALL),
-    cgroup("sendmsg4", "cgroup/sendmsg4", "deny_sendmsg4", Verb::Send, ALL),
-    cgroup("sendmsg6", "cgroup/sendmsg6", "deny_sendmsg6", Verb::Send, ALL),
+    cgroup("connect4", "cgroup/connect4", "deny_connect4", Verb::Connect, &Key::ALL),
+    cgroup("connect6", "cgroup/connect6", "deny_connect6", Verb::Connect, &Key::ALL),
+    cgroup("sendmsg4", "cgroup/sendmsg4", "deny_sendmsg4", Verb::Send, &Key::ALL),
+    cgroup("sendmsg6", "cgroup/sendmsg6", "deny_sendmsg6", Verb::Send, &Key::ALL),
     cgroup("bind4", "cgroup/bind4", "deny_bind4", Verb::Bind, ASKER),
     cgroup("bind6", "cgroup/bind6", "deny_bind6", Verb::Bind, ASKER),
-    cgroup("egress", "cgroup_skb/egress", "deny_egress", Verb::Packet, ALL),
-    cgroup("ingress", "cgroup_skb/ingress", "deny_ingress", Verb::Packet, ALL),
+    cgroup("egress", "cgroup_skb/egress", "deny_egress", Verb::Packet, &Key::ALL),
+    cgroup("ingress", "cgroup_skb/ingress", "deny_ingress", Verb::Packet, &Key::ALL),
     lsm("family", "lsm/socket_create", "deny_family", Verb::Family, ASKER),
     Hook {
         name: "capability",
@@ -200,15 +203,17 @@ impl Verb {
 }
 
 impl Key {
-    pub const ALL: [Self; 5] = [Peer, ProgramPeer, TaskTree, Program, Cgroup];
+    pub const ALL: [Self; 7] = [Peer, ProgramPeer, TaskTree, Program, ProgramNetwork, Cgroup, User];
 
     pub fn of(target: &Target) -> Self {
         match target {
             Target::Peer { program_id: 0, .. } => Peer,
             Target::Peer { .. } => ProgramPeer,
             Target::TaskTree { .. } => TaskTree,
-            Target::Program { .. } => Program,
+            Target::Program { network: false, .. } => Program,
+            Target::Program { network: true, .. } => ProgramNetwork,
             Target::Cgroup { .. } => Cgroup,
+            Target::User { .. } => User,
         }
     }
 
@@ -218,7 +223,9 @@ impl Key {
             ProgramPeer => "peer of a program",
             TaskTree => "task tree",
             Program => "program",
+            ProgramNetwork => "network of a program",
             Cgroup => "cgroup",
+            User => "user",
         }
     }
 }
@@ -367,6 +374,11 @@ An automatic entry stands for a minute, longer while it is tried, an hour at mos
 denied again, and who was refused one peer within the hour and calls another loses his network (the
 task tree), where something grave was done, not only something new. What an operator took back of a process
 (`hedgerow deny remove`) its finding doesn't ask for again.
+
+A user is the real user id as the host counts it, of who asks and of who made the socket: set-uid programs and user
+namespaces change nothing. No finding denies a user or the network of a program, only `hedgerow deny add --user U` and
+`hedgerow deny add --program P --network`; never root, a user of the system, of services or of containers, or who
+orders it, and who is logged in only by `--force`.
 
 ";
 

@@ -90,7 +90,7 @@ mod tests {
         for cgroup_id in own.roots.iter().copied() {
             let path = std::sync::Arc::<str>::from("/");
             let file = hedgerow_event::FileKey { inode: 7, ..Default::default() };
-            let program = Target::Program { cgroup_id, file, path: path.clone() };
+            let program = Target::Program { cgroup_id, file, path: path.clone(), network: false };
             let peer = Target::Peer { address, prefix_length: 32, cgroup_id, program_id: 9 };
             for target in [Target::Cgroup { cgroup_id, path }, program, peer] {
                 assert_eq!(own.inside(&target), Some("the root cgroup"), "{target}");

@@ -337,7 +337,8 @@ pub fn widened(
             let path = evidence.subject.program.path.clone();
             may.then(|| {
                 let why = format!("{offenders} processes of the workload ran {path}");
-                (Target::Program { cgroup_id: evidence.cgroup_id, file, path }, why)
+                let cgroup_id = evidence.cgroup_id;
+                (Target::Program { cgroup_id, file, path, network: false }, why)
             })
         }
         _ => None,

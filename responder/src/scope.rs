@@ -11,7 +11,7 @@ pub(crate) fn cgroup_of(target: &Target) -> Option<u64> {
         Target::Peer { cgroup_id, .. }
         | Target::Program { cgroup_id, .. }
         | Target::Cgroup { cgroup_id, .. } => Some(*cgroup_id),
-        Target::TaskTree { .. } => None,
+        Target::TaskTree { .. } | Target::User { .. } => None,
     }
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn scope<'a>(
             Target::Peer { .. } => flags |= wire::DENY_SCOPE_PROGRAM_PEERS,
             Target::Program { .. } => flags |= wire::DENY_SCOPE_PROGRAMS,
             Target::Cgroup { .. } => id = entry.id,
-            Target::TaskTree { .. } => {}
+            Target::TaskTree { .. } | Target::User { .. } => {}
         }
     }
     for target in allowed.filter(here) {
@@ -37,7 +37,7 @@ pub(crate) fn scope<'a>(
             Target::Peer { .. } => flags |= wire::DENY_SCOPE_ALLOW_PEERS,
             Target::Program { .. } => flags |= wire::DENY_SCOPE_ALLOW_PROGRAMS,
             Target::Cgroup { .. } => flags |= wire::DENY_SCOPE_ALLOWED,
-            Target::TaskTree { .. } => {}
+            Target::TaskTree { .. } | Target::User { .. } => {}
         }
     }
     (id, flags)

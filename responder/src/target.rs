@@ -16,7 +16,7 @@ pub(crate) const ROOT_CGROUP: u64 = 1;
 /// Masks host bits, turns v4-mapped addresses into v4, and refuses what can't be meant.
 ///
 /// # Errors
-/// A prefix too wide or too long, the root cgroup, init or the kernel as a task tree, empty ids.
+/// A prefix too wide or too long, the root cgroup, init or the kernel as a task tree, root, empty ids.
 pub(crate) fn canonical(target: Target) -> Result<Target, Refusal> {
     let bad = |what: &str| Err(Refusal::BadTarget(what.to_owned()));
     match target {
@@ -37,12 +37,12 @@ pub(crate) fn canonical(target: Target) -> Result<Target, Refusal> {
         Target::TaskTree { tgid: 1, .. } => Err(Refusal::Protected("init".into())),
         Target::TaskTree { start_boot_ns: 0, .. } => bad("a process without its start time"),
         Target::Program { file, .. } if file.inode == 0 => bad("a program without its file"),
-        Target::Program { cgroup_id: 0, .. } | Target::Cgroup { cgroup_id: 0, .. } => {
-            bad("no cgroup")
-        }
+        Target::Program { cgroup_id: 0, network: false, .. }
+        | Target::Cgroup { cgroup_id: 0, .. } => bad("no cgroup"),
         Target::Cgroup { cgroup_id: ROOT_CGROUP, .. } => {
             Err(Refusal::Protected("the root cgroup".into()))
         }
+        Target::User { uid: 0 } => Err(Refusal::Protected("root".into())),
         other => Ok(other),
     }
 }

@@ -41,14 +41,14 @@ plain! {
     deny_asked: 16,
     deny_control: 64,
     deny_entry: 24,
-    deny_hits: 24,
+    deny_hits: 32,
     deny_peer_key: 36,
     deny_peer: 16,
     deny_program_key: 32,
     deny_task: 16,
     deny_process: 168,
     deny_scope: 16,
-    deny_socket: 40,
+    deny_socket: 48,
     deny_socket_record: 96,
 }
 

@@ -4,7 +4,8 @@
 mod common;
 
 use common::{
-    Bench, Cgroup, EPERM, Puppet, Sink, copy_of_self, eventually, ok, peer, scoped_peer, steal,
+    Bench, Cgroup, EPERM, Puppet, Sink, copy_of_self, eventually, ok, operator, peer, scoped_peer,
+    steal,
 };
 use hedgerow_event::{Level, Target};
 use hedgerow_responder::hooks::{Key, Verb};
@@ -208,7 +209,8 @@ fn a_denied_program_never_runs_in_its_workload_and_does_elsewhere() {
     let exec = format!("exec {}", copy.display());
     assert_eq!(puppet.tell(&exec).unwrap(), "exit 0");
     let path = copy.to_string_lossy().into();
-    let entry = bench.deny(Target::Program { cgroup_id: cgroup.id(), file, path }, 60);
+    let entry =
+        bench.deny(Target::Program { cgroup_id: cgroup.id(), file, path, network: false }, 60);
     println!("exec of a denied program: {:?}", entry.level);
     // Where BPF LSM works the call fails, elsewhere the image dies; the entry says which.
     let refused = match entry.level {
@@ -250,4 +252,107 @@ fn a_peer_for_one_program_leaves_the_others_alone() {
     assert_eq!(other.tell(&connect), ok());
     assert_eq!(elsewhere.tell(&connect), ok());
     drop(offender);
+}
+
+fn as_user(uid: u32) -> Puppet {
+    let mut puppet = Puppet::new();
+    puppet.tell(&format!("user {uid}")).unwrap();
+    puppet
+}
+
+#[test]
+fn a_denied_user_is_refused_wherever_he_runs_and_what_he_made_is_cut() {
+    let mut bench = Bench::new("user");
+    let (sink, datagrams) = (Sink::tcp("127.66.20.1"), Sink::udp("127.66.20.2"));
+    let connect = format!("connect {}", sink.address);
+    let (mut user, mut other) = (as_user(4242), as_user(4243));
+    for puppet in [&mut user, &mut other] {
+        puppet.tell(&connect).unwrap();
+        puppet.tell("write before").unwrap();
+    }
+    eventually("what was sent before arrives", || sink.bytes() == 12);
+    let entry = bench.deny(Target::User { uid: 4242 }, 60);
+    assert_eq!(entry.level, Level::PreventsNetwork);
+    assert!(entry.sockets_destroyed >= 1, "{entry:?}");
+    let _ = user.tell("write after");
+    other.tell("write after").unwrap();
+    eventually("the other user's goes on", || sink.bytes() == 17);
+    // A cgroup that nobody knew, a child, and who begins later.
+    let cgroup = Cgroup::new("user");
+    user.tell(&format!("cgroup {}", cgroup.0.display())).unwrap();
+    let mut later = as_user(4242);
+    user.tell("fork").unwrap();
+    let send = format!("send {}", datagrams.address);
+    for command in [connect.as_str(), send.as_str(), "bind 127.0.0.1:0", "bind [::1]:0"] {
+        assert_eq!(user.tell(command), Err(EPERM), "{command}");
+        assert_eq!(user.tell(&format!("sub {command}")), Err(EPERM), "{command}, a child");
+        assert_eq!(later.tell(command), Err(EPERM), "{command}, later");
+    }
+    assert_eq!(sink.bytes(), 17);
+    assert_eq!(other.tell(&connect), ok());
+    let uid = bench.get().entries()[0].uid.clone();
+    bench.get().remove(&uid, "a test").unwrap().unwrap();
+    assert_eq!(user.tell(&connect), ok());
+    drop(user);
+}
+
+#[test]
+fn nobody_whom_the_host_stands_on_is_refused_by_user() {
+    use hedgerow_responder::{By, Refusal};
+    let mut bench = Bench::new("users");
+    let mut refused = |uid| {
+        let refused = bench.get().deny(operator(Target::User { uid }, 60));
+        assert!(matches!(refused, Err(Refusal::Protected(_))), "{uid}: {refused:?}");
+    };
+    for uid in [0, 1, 33, 999, 61_184, 65_519, 65_534, 65_535, u32::MAX] {
+        refused(uid);
+    }
+    let by = By { uid: 0, pid: 1, login_uid: Some(4242) };
+    bench.get().ordered_by(Some(by));
+    let himself = bench.get().deny(operator(Target::User { uid: 4242 }, 60));
+    assert!(himself.unwrap_err().to_string().contains("who orders it"));
+    bench.get().ordered_by(None);
+    let automatic = hedgerow_responder::Request {
+        rule: hedgerow_event::Rule::GraveDeed,
+        ..operator(Target::User { uid: 4242 }, 60)
+    };
+    assert!(bench.get().deny(automatic).is_err(), "no finding denies a user");
+    // Who is who was not read.
+    bench.responder = None;
+    bench.responder = Some(hedgerow_responder::Responder::start(bench.options.clone()).unwrap());
+    assert!(bench.get().deny(operator(Target::User { uid: 4242 }, 60)).is_err());
+    assert!(bench.get().entries().is_empty());
+}
+
+#[test]
+fn a_program_that_is_refused_the_network_runs_and_calls_nobody() {
+    let mut bench = Bench::new("offline");
+    let sink = Sink::tcp("127.66.21.1");
+    let connect = format!("connect {}", sink.address);
+    let copy = copy_of_self(bench.directory.path());
+    let mut running = Puppet::start(&copy);
+    running.tell(&connect).unwrap();
+    let (_, file) = bench.get().program_of(running.pid()).unwrap().unwrap();
+    let path: std::sync::Arc<str> = copy.to_string_lossy().into();
+    let whole = |file, network| Target::Program { cgroup_id: 0, file, path: path.clone(), network };
+    assert!(
+        bench.get().deny(operator(whole(file, false), 60)).is_err(),
+        "it would be killed everywhere"
+    );
+    let (_, own) = bench.get().program_of(std::process::id()).unwrap().unwrap();
+    assert!(bench.get().deny(operator(whole(own, true), 60)).is_err(), "Hedgerow's own");
+    let entry = bench.deny(whole(file, true), 60);
+    assert_eq!(entry.level, Level::PreventsNetwork);
+    assert!(entry.sockets_destroyed >= 1, "{entry:?}");
+    let cgroup = Cgroup::new("offline");
+    let mut puppet = Puppet::inside(&cgroup);
+    assert_eq!(puppet.tell(&format!("exec {}", copy.display())).unwrap(), "exit 0", "it runs");
+    let mut fresh = Puppet::start(&copy);
+    fresh.tell(&format!("cgroup {}", cgroup.0.display())).unwrap();
+    for puppet in [&mut running, &mut fresh] {
+        assert_eq!(puppet.tell(&connect), Err(EPERM));
+        assert_eq!(puppet.tell("bind 127.0.0.1:0"), Err(EPERM));
+    }
+    assert_eq!(puppet.tell(&connect), ok(), "another program");
+    drop((puppet, fresh));
 }

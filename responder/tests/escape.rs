@@ -347,7 +347,7 @@ fn a_denied_program_is_not_run_by_its_loader_where_maps_can_be_refused() {
     let load = |program: &Path| format!("exec {LOADER} {}", program.display());
     assert_eq!(puppet.tell(&load(&copy)).unwrap(), "exit 0");
     let path = copy.to_string_lossy().into();
-    bench.deny(Target::Program { cgroup_id: cgroup.id(), file, path }, 60);
+    bench.deny(Target::Program { cgroup_id: cgroup.id(), file, path, network: false }, 60);
     let expected = match bench.get().hooks().level(Key::Program, Verb::Map) {
         Level::Prevents => "exit 127",
         _ => {
@@ -359,4 +359,44 @@ fn a_denied_program_is_not_run_by_its_loader_where_maps_can_be_refused() {
     let other = std::env::current_exe().unwrap();
     assert_eq!(puppet.tell(&load(&other)).unwrap(), "exit 0", "another program");
     drop(puppet);
+}
+
+#[test]
+fn neither_a_set_uid_program_nor_a_user_namespace_changes_which_user_asks() {
+    let mut bench = Bench::new("real-user");
+    let sink = Sink::tcp("127.71.12.1");
+    let mut puppet = Puppet::new();
+    // Its effective user is root's from here on, as that of a set-uid program.
+    puppet.tell("user 4242").unwrap();
+    let connect = format!("connect {}", sink.address);
+    assert_eq!(puppet.tell(&connect), ok());
+    let namespaced = puppet.tell("mortal-userns").unwrap();
+    bench.deny(Target::User { uid: 4242 }, 60);
+    assert_eq!(puppet.tell(&connect), Err(EPERM));
+    match namespaced.as_str() {
+        "exit 0" => assert_eq!(puppet.tell("mortal-userns").unwrap(), format!("exit {EPERM}")),
+        other => println!("not tried: a user namespace is not to be had ({other})"),
+    }
+}
+
+/// Whose a socket is says who made it.
+#[test]
+fn a_socket_of_a_denied_user_is_refused_in_other_hands_and_one_of_others_is_not_in_his() {
+    let mut bench = Bench::new("user-sockets");
+    let sinks = ["127.71.13.1", "127.71.13.2"].map(Sink::tcp);
+    let mut user = Puppet::new();
+    user.tell("user 4242").unwrap();
+    user.tell(&format!("connect {}", sinks[0].address)).unwrap();
+    let (fd, mut other) = (user.tell("fd").unwrap(), Puppet::new());
+    other.tell(&format!("copy {} {fd}", user.pid())).unwrap();
+    bench.deny(Target::User { uid: 4242 }, 60);
+    let _ = other.tell("write his");
+    // What others made and he was handed.
+    let mut maker = Puppet::new();
+    maker.tell(&format!("connect {}", sinks[1].address)).unwrap();
+    let fd = maker.tell("fd").unwrap();
+    user.tell(&format!("copy {} {fd}", maker.pid())).unwrap();
+    user.tell("write theirs").unwrap();
+    eventually("what others made goes on", || sinks[1].bytes() == 6);
+    assert_eq!(sinks[0].bytes(), 0);
 }

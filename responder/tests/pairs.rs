@@ -17,6 +17,8 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 /// Who is denied sends from the first address, the peer from the second.
 const OWN: &str = "127.72.0.1:0";
 const PEER: &str = "127.72.0.2:0";
+/// Who is denied has this real user id, and the rights of root.
+const USER: u32 = 4242;
 
 #[test]
 fn puppet() {
@@ -46,6 +48,7 @@ impl Scene {
         let copy = copy_of_self(bench.directory.path());
         let (mut denied, mut bystander) = (Puppet::start(&copy), Puppet::new());
         denied.tell(&format!("cgroup {}", cgroup.0.display())).unwrap();
+        denied.tell(&format!("user {USER}")).unwrap();
         denied.tell(&format!("raw {OWN}")).unwrap();
         bystander.tell(&format!("raw {PEER}")).unwrap();
         let (program_id, file) = bench.get().program_of(denied.pid()).unwrap().unwrap();
@@ -71,12 +74,14 @@ impl Scene {
                 let start_boot_ns = self.bench.get().start_of(tgid).unwrap().unwrap();
                 Target::TaskTree { tgid, start_boot_ns }
             }
-            Key::Program => Target::Program {
+            Key::Program | Key::ProgramNetwork => Target::Program {
                 cgroup_id,
                 file: self.file,
                 path: self.copy.to_string_lossy().into(),
+                network: key == Key::ProgramNetwork,
             },
             Key::Cgroup => Target::Cgroup { cgroup_id, path: "/pairs".into() },
+            Key::User => Target::User { uid: USER },
         }
     }
 

@@ -88,6 +88,9 @@ fn maps_of_another_layout_refuse_until_their_entries_are_in_ours() {
     let start_boot_ns = bench.get().start_of(tree.pid()).unwrap().unwrap();
     bench.deny(Target::TaskTree { tgid: tree.pid(), start_boot_ns }, 60);
     bench.deny(scoped_peer("127.73.2.1", 32, cgroup.id()), 60);
+    let mut user = Puppet::new();
+    user.tell("user 4242").unwrap();
+    bench.deny(Target::User { uid: 4242 }, 60);
     let before: Vec<_> =
         bench.get().entries().iter().map(|e| (e.uid.clone(), e.expiry_boot_ns)).collect();
     let storm = Storm::start(Puppet::inside(&cgroup), &sink);
@@ -95,7 +98,9 @@ fn maps_of_another_layout_refuse_until_their_entries_are_in_ours() {
         set_layout(&bench, layout);
         bench.responder = None;
         bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
-        assert_eq!(tree.tell(&format!("connect {}", other.address)), Err(EPERM));
+        for denied in [&mut tree, &mut user] {
+            assert_eq!(denied.tell(&format!("connect {}", other.address)), Err(EPERM));
+        }
     }
     let (refused, passed) = storm.end();
     assert!(refused > 0);

@@ -179,6 +179,7 @@ pub fn remediation_to_ecs(event: &RemediationActivity) -> Value {
     let remediation = &event.unmapped.remediation;
     let (category, about) = match remediation.target {
         Target::Peer { .. } => ("network", "destination"),
+        Target::User { .. } => ("network", "user"),
         _ => ("process", "process"),
     };
     let mut whole = json!({
@@ -231,6 +232,7 @@ fn target(target: &Target) -> Value {
             json!({ "pid": tgid, "entity_id": format!("{tgid}-{start_boot_ns}") })
         }
         Target::Program { path, .. } => json!({ "executable": path, "name": base_name(path) }),
+        Target::User { uid } => json!({ "id": uid.to_string() }),
         Target::Cgroup { .. } => Value::Null,
     }
 }

@@ -29,7 +29,7 @@ fn findings_and_remediations_are_events_of_the_schema() {
         assert_eq!(event["hedgerow"]["finding"], serde_json::to_value(&finding).unwrap());
         common::golden(name, &event);
     }
-    for (target, name) in common::targets().into_iter().zip(["peer", "task", "program", "cgroup"]) {
+    for (target, name) in common::targets().into_iter().zip(common::TARGETS) {
         let remediation = common::remediation(target, Action::Block);
         let event = remediation_to_ecs(&remediation_to_ocsf(&remediation));
         assert_eq!(event["event"]["type"][0], "denied");

@@ -169,7 +169,7 @@ fn what_is_suppressed_or_over_is_no_alert() {
 
 #[test]
 fn peers_are_network_remediations_and_all_else_is_process_remediations() {
-    for (target, name) in common::targets().into_iter().zip(["peer", "task", "program", "cgroup"]) {
+    for (target, name) in common::targets().into_iter().zip(common::TARGETS) {
         let remediation = common::remediation(target, Action::Block);
         let encoded = remediation_to_ocsf(&remediation);
         let event = serde_json::to_value(&encoded).unwrap();
@@ -194,7 +194,7 @@ fn peers_are_network_remediations_and_all_else_is_process_remediations() {
 
 #[test]
 fn the_outcome_says_what_the_kernel_really_does() {
-    let [peer, _, program, _] = common::targets();
+    let [peer, _, program, ..] = common::targets();
     let outcome = |mode, level, action| {
         let mut remediation = common::remediation(program.clone(), action);
         remediation.mode = mode;

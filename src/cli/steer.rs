@@ -44,12 +44,20 @@ pub struct DenyAdd {
     /// An address or prefix.
     #[arg(long, group = "whom")]
     pub peer: Option<Prefix>,
-    /// The path of a program that ran since the daemon began.
+    /// The path of a program that ran since the daemon began; without --network and --peer it is not run
+    /// any more, in the workloads where it was seen.
     #[arg(long, group = "whom")]
     pub program: Option<String>,
+    /// The program runs on, and is refused the network alone; without --workload wherever it runs.
+    #[arg(long, requires = "program", conflicts_with = "peer")]
+    pub network: bool,
     /// A workload; alone, it is refused every connection.
     #[arg(long, group = "whom")]
     pub workload: Option<String>,
+    /// A user, by name or number, who is refused the network wherever he runs: no root, no user of the
+    /// system, of services or of containers, and not who orders it.
+    #[arg(long, group = "whom", conflicts_with_all = ["peer", "program", "workload"])]
+    pub user: Option<String>,
     /// For this long.
     #[arg(long = "for", default_value = "1h", value_parser = duration)]
     pub duration: Duration,
@@ -60,7 +68,8 @@ pub struct DenyAdd {
     #[arg(long)]
     pub dry_run: bool,
     /// Also what the host itself needs: loopback, own addresses, gateways, resolvers, sources of
-    /// logins; login sessions, the programs that make them, package managers, container runtimes.
+    /// logins; login sessions, users who are logged in, the programs that make sessions, package managers,
+    /// container runtimes.
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]

@@ -45,6 +45,8 @@ fn deny_add(add: &cli::DenyAdd, json: bool) -> anyhow::Result<()> {
         peer: add.peer,
         program: add.program.clone(),
         workload: add.workload.clone(),
+        user: add.user.clone(),
+        network: add.network,
         seconds: u32::try_from(add.duration.as_secs()).unwrap_or(u32::MAX),
         reason: add.reason.clone(),
         force: add.force,

@@ -257,6 +257,12 @@ pub struct Deny {
     pub peer: Option<Prefix>,
     pub program: Option<String>,
     pub workload: Option<String>,
+    /// By name or number; alone.
+    #[serde(default)]
+    pub user: Option<String>,
+    /// The program runs, and is refused the network.
+    #[serde(default)]
+    pub network: bool,
     pub seconds: u32,
     pub reason: Option<String>,
     /// Also what the host itself needs.

@@ -165,6 +165,9 @@ impl Actor {
         let protected = responder.protected_mut();
         protected.refresh(found.host);
         protected.refresh_namespaces(found.namespaces);
+        if let Some(users) = found.users {
+            protected.set_users(users);
+        }
         for (source, wall_ns) in found.logins {
             protected.add_admin_login(source, wall_ns);
         }
@@ -402,6 +405,14 @@ impl Actor {
             return Err(format!(
                 "protected: {address}/{prefix_length} is or holds {what}; --force refuses it all \
                  the same"
+            ));
+        }
+        if let Target::User { uid } = target
+            && responder.protected().users().is_some_and(|users| users.is_logged_in(*uid))
+            && !force
+        {
+            return Err(format!(
+                "protected: user {uid} is logged in; --force refuses him the network all the same"
             ));
         }
         Ok(())

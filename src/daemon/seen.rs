@@ -152,13 +152,14 @@ impl Seen {
         target: &'b Target,
     ) -> impl Iterator<Item = &'a Sight> + use<'a, 'b> {
         let meant = move |sight: &&'a Sight| {
-            Some(sight.cgroup_id) == target.cgroup_id()
+            let anywhere = matches!(target, Target::Program { .. });
+            target.cgroup_id().map_or(anywhere, |cgroup_id| cgroup_id == sight.cgroup_id)
                 && match target {
                     Target::Peer { program_id, .. } => {
                         *program_id == 0 || sight.program_id == *program_id
                     }
                     Target::Program { path, .. } => sight.subject.program.path == *path,
-                    Target::TaskTree { .. } | Target::Cgroup { .. } => true,
+                    Target::TaskTree { .. } | Target::Cgroup { .. } | Target::User { .. } => true,
                 }
         };
         self.sights.values().filter(meant)
@@ -274,6 +275,7 @@ mod tests {
             cgroup_id: 8,
             file: FileKey::default(),
             path: path.into(),
+            network: false,
         };
         let (web, job) = (Workload::new("web"), Workload::new("job"));
         assert_eq!(seen.whose(&peer(7, 0)), Some(&web));

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use hedgerow_event::{Subject, Target, Workload};
+use hedgerow_event::{FileKey, Subject, Target, Workload};
 use hedgerow_features::is_shell;
 use hedgerow_responder::{is_deep, protected::named};
 
@@ -18,6 +18,15 @@ const PROCESSES_MAX: usize = 64;
 impl Daemon {
     /// What an operator's words mean to the kernel.
     pub(super) fn targets(&self, asked: &Deny) -> Result<Vec<Target>, String> {
+        if let Some(user) = &asked.user {
+            if asked.peer.is_some() || asked.program.is_some() || asked.workload.is_some() {
+                return Err("a user is denied alone".to_owned());
+            }
+            return self.user(user).map(|uid| vec![Target::User { uid }]);
+        }
+        if asked.network && (asked.program.is_none() || asked.peer.is_some()) {
+            return Err("--network is of a --program, whatever the peer".to_owned());
+        }
         let workload = self.workload_if(asked.workload.as_ref())?;
         let sights = match &asked.program {
             Some(program) => self.programs(program, workload.as_ref())?,
@@ -35,7 +44,7 @@ impl Daemon {
         };
         let targets: BTreeSet<Target> = match (asked.peer, &asked.program, &workload) {
             (None, None, None) => {
-                return Err("name a peer, a program or a workload to deny".to_owned());
+                return Err("name a peer, a program, a workload or a user to deny".to_owned());
             }
             (Some(prefix), None, None) => [peer(prefix, 0, 0)].into(),
             (Some(prefix), None, Some(_)) => {
@@ -48,8 +57,19 @@ impl Daemon {
                 sights.iter().map(|sight| peer(prefix, sight.cgroup_id, sight.program_id)).collect()
             }
             (None, Some(path), _) => {
-                let files = sights.iter().map(|sight| self.program(sight, path));
-                files.collect::<Result<_, _>>()?
+                // Wherever it runs, where no workload is named.
+                let everywhere = asked.network && workload.is_none();
+                let cgroup = |sight: &Sight| if everywhere { 0 } else { sight.cgroup_id };
+                let files = sights.iter().map(|sight| {
+                    let (file, path) = self.program(sight, path)?;
+                    Ok(Target::Program {
+                        cgroup_id: cgroup(sight),
+                        file,
+                        path,
+                        network: asked.network,
+                    })
+                });
+                files.collect::<Result<_, String>>()?
             }
             (None, None, Some(workload)) => {
                 let path = workload.0.clone();
@@ -62,7 +82,8 @@ impl Daemon {
         }
         // All that a target meets is in one cgroup; who of them lives tells how deep it lies.
         let deep = |target: &&Target| {
-            self.seen.met_by(target).take(PROCESSES_MAX).any(|sight| is_deep(sight.tgid))
+            target.cgroup_id().is_some()
+                && self.seen.met_by(target).take(PROCESSES_MAX).any(|sight| is_deep(sight.tgid))
         };
         match targets.iter().find(deep) {
             Some(target) => Err(format!(
@@ -98,7 +119,7 @@ impl Daemon {
         let whole = match target {
             Target::Cgroup { .. } => true,
             Target::Program { .. } => false,
-            Target::Peer { .. } | Target::TaskTree { .. } => return Ok(()),
+            Target::Peer { .. } | Target::TaskTree { .. } | Target::User { .. } => return Ok(()),
         };
         spared_of(self.seen.met_by(target), whole)
     }
@@ -112,7 +133,17 @@ impl Daemon {
         Ok(sights)
     }
 
-    fn program(&self, sight: &Sight, path: &str) -> Result<Target, String> {
+    /// The id of a user that somebody typed.
+    fn user(&self, word: &str) -> Result<u32, String> {
+        let users = self.responder()?.protected().users();
+        let users = users.ok_or("who is who on this host is not read yet; try again")?;
+        users.id(word).ok_or_else(|| {
+            let word = hedgerow_event::gate::text(word);
+            format!("/etc/passwd has no user {word}; one whom another service knows has a number")
+        })
+    }
+
+    fn program(&self, sight: &Sight, path: &str) -> Result<(FileKey, Arc<str>), String> {
         let file = match sight.file {
             Some(file) => Some(file),
             None => {
@@ -126,7 +157,7 @@ impl Daemon {
         })?;
         // Of a script it is the interpreter, with all that it runs there.
         let path = Arc::clone(&sight.subject.program.path);
-        Ok(Target::Program { cgroup_id: sight.cgroup_id, file, path })
+        Ok((file, path))
     }
 }
 

@@ -24,15 +24,17 @@ fn kind(target: &Target) -> u8 {
         Target::TaskTree { .. } => wire::DENY_KIND_TREE,
         Target::Program { .. } => wire::DENY_KIND_PROGRAM,
         Target::Cgroup { .. } => wire::DENY_KIND_CGROUP,
+        Target::User { .. } => wire::DENY_KIND_USER,
     };
     kind as u8
 }
 
 fn look_for(target: &Target) -> u32 {
-    match cgroup_of(target) {
-        None => wire::DENY_LOOK_TREES,
-        Some(0) => 0,
-        Some(_) => wire::DENY_LOOK_CGROUPS,
+    match (target, cgroup_of(target)) {
+        (Target::User { .. }, _) => wire::DENY_LOOK_USERS,
+        (_, None) => wire::DENY_LOOK_TREES,
+        (_, Some(0)) => 0,
+        (_, Some(_)) => wire::DENY_LOOK_CGROUPS,
     }
 }
 
@@ -277,6 +279,7 @@ impl Maps {
             Target::Program { cgroup_id, file, .. } => {
                 put_bytes(&self.programs, program_key(*cgroup_id, *file).bytes(), &id.to_ne_bytes())
             }
+            Target::User { uid } => put(&self.users, &uid.to_ne_bytes(), &id),
             // In its scope, see `scope`.
             Target::Cgroup { .. } => Ok(Insert::Done),
         }
@@ -298,6 +301,7 @@ impl Maps {
             Target::Program { cgroup_id, file, .. } => {
                 delete(&self.programs, program_key(*cgroup_id, *file).bytes())
             }
+            Target::User { uid } => delete(&self.users, &uid.to_ne_bytes()),
             Target::Cgroup { .. } => Ok(()),
         }
     }
@@ -335,7 +339,9 @@ impl Maps {
                 &0u64.to_ne_bytes(),
             ),
             // A cgroup in its scope.
-            Target::Cgroup { .. } | Target::TaskTree { .. } => Ok(Insert::Done),
+            Target::Cgroup { .. } | Target::TaskTree { .. } | Target::User { .. } => {
+                Ok(Insert::Done)
+            }
         }
     }
 
@@ -353,6 +359,7 @@ impl Maps {
         retain(&self.peers, |_, value| live.contains(&peer_id(value)))?;
         retain(&self.tasks, |_, value| live.contains(&task_id(value)))?;
         retain(&self.programs, |_, value| live.contains(&id(value)))?;
+        retain(&self.users, |_, value| live.contains(&id(value)))?;
         retain(&self.scopes, |key, _| scopes.contains(&id(key)))?;
         let peers: HashSet<Vec<u8>> = allowed.iter().filter_map(peer_bytes).collect();
         let programs: HashSet<Vec<u8>> = allowed.iter().filter_map(program_bytes).collect();

@@ -67,8 +67,7 @@ pub(crate) struct Kernel {
     listing: Duration,
     /// Listings that came to no end, or weren't begun because one had not.
     cut_short: AtomicU64,
-    /// After such a one none is begun until then, in ns since boot: others wait for whoever lists.
-    rests_until: AtomicU64,
+    rest: Rest,
     spread: Link,
     pub(super) notes: MapHandle,
     pub(super) directory: PathBuf,
@@ -79,6 +78,21 @@ pub(crate) struct Kernel {
 /// So many times as long as a listing took that came to no end none is begun: whoever holds descriptors enough
 /// would have the daemon do nothing else.
 const RESTS: u64 = 9;
+
+/// The end of the rest after a listing that came to no end, in ns since boot: others wait for whoever lists.
+#[derive(Debug, Default)]
+struct Rest(AtomicU64);
+
+impl Rest {
+    fn is_over(&self, boot_ns: u64) -> bool {
+        boot_ns >= self.0.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self, boot_ns: u64, listing: Duration) {
+        let took = u64::try_from(listing.as_nanos()).unwrap_or(u64::MAX);
+        self.0.store(boot_ns.saturating_add(took.saturating_mul(RESTS)), Ordering::Relaxed);
+    }
+}
 
 /// Forks that go on meanwhile are entered by the fork hook: passes only catch what it was too
 /// early for.
@@ -126,7 +140,7 @@ impl Kernel {
             list_sockets,
             listing: sizes.listing,
             cut_short: AtomicU64::new(0),
-            rests_until: AtomicU64::new(0),
+            rest: Rest::default(),
             spread,
             directory: directory.to_owned(),
             pins: pins(directory),
@@ -142,8 +156,7 @@ impl Kernel {
         &self,
         mut take: impl FnMut(&wire::deny_socket_record),
     ) -> Result<bool, Error> {
-        let now = super::now().boot_ns;
-        if now < self.rests_until.load(Ordering::Relaxed) {
+        if !self.rest.is_over(super::now().boot_ns) {
             self.cut_short.fetch_add(1, Ordering::Relaxed);
             return Ok(false);
         }
@@ -158,9 +171,7 @@ impl Kernel {
         })?;
         if !whole {
             self.cut_short.fetch_add(1, Ordering::Relaxed);
-            let rest = u64::try_from(self.listing.as_nanos()).unwrap_or(u64::MAX);
-            let until = super::now().boot_ns.saturating_add(rest.saturating_mul(RESTS));
-            self.rests_until.store(until, Ordering::Relaxed);
+            self.rest.begin(super::now().boot_ns, self.listing);
         }
         Ok(whole)
     }
@@ -266,6 +277,7 @@ fn load<'obj>(
 fn resize(maps: &mut OpenDenyMaps<'_>, sizes: Sizes) -> libbpf_rs::Result<()> {
     if let Some(rodata) = maps.rodata_data.as_mut() {
         rodata.identity_key = sizes.identity_key;
+        rodata.tree_share = i64::from(sizes.tasks / 2).max(1);
     }
     maps.deny_entries.set_max_entries(sizes.entries)?;
     maps.deny_hits.set_max_entries(sizes.entries)?;
@@ -346,5 +358,30 @@ fn drain(
         if within.is_some_and(|within| host::cpu_time().saturating_sub(begun) >= within) {
             return Ok(false);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listings_that_come_to_no_end_take_a_tenth_of_the_time() {
+        let rest = Rest::default();
+        assert!(rest.is_over(0), "none was cut short");
+        let (mut now, mut listed) = (0, Duration::ZERO);
+        // Asked again at each millisecond of a hundred seconds.
+        while now < 100_000_000_000 {
+            if rest.is_over(now) {
+                listed += LISTING_MAX;
+                now += LISTING_MAX.as_nanos() as u64;
+                rest.begin(now, LISTING_MAX);
+            } else {
+                now += 1_000_000;
+            }
+        }
+        assert_eq!(listed, 10 * LISTING_MAX);
+        rest.begin(u64::MAX - 1, Duration::MAX);
+        assert!(!rest.is_over(u64::MAX - 1), "no overflow ends it");
     }
 }

@@ -408,6 +408,40 @@ fn child_without_room(name: &str, mode: Mode) -> (String, u64) {
     (said, bench.responder.doomed())
 }
 
+/// A table of eight for a tree of ten: half is the most that one tree gets, the rest of it is doomed.
+#[test]
+fn one_tree_leaves_room_for_others() {
+    let sizes = Sizes { tasks: 8, ..Sizes::default() };
+    let mut bench = Bench::new("share", sizes, Limits::default());
+    let parent = |children: u8| {
+        Forked::new(move || {
+            for _ in 0..children {
+                // SAFETY: plain system call.
+                if unsafe { libc::fork() } == 0 {
+                    rest(|| {});
+                }
+            }
+        })
+    };
+    let (many, one) = (parent(9), parent(0));
+    let children = || {
+        let path = format!("/proc/{0}/task/{0}/children", many.0);
+        std::fs::read_to_string(path).map_or(9, |read| read.split_whitespace().count())
+    };
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while children() < 9 {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    for (pid, doomed) in [(many.0, 5), (one.0, 5)] {
+        let tgid = pid as u32;
+        let start_boot_ns = bench.responder.start_of(tgid).unwrap().unwrap();
+        let tree = Target::TaskTree { tgid, start_boot_ns };
+        bench.responder.deny(request(tree, Rule::Operator)).unwrap();
+        assert!(bench.responder.doomed() >= doomed, "{}", bench.responder.doomed());
+    }
+}
+
 /// Processes that come of a fork: what they do after it are system calls alone.
 struct Forked(libc::pid_t);
 

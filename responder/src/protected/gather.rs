@@ -23,7 +23,7 @@ use std::{
 
 use hedgerow_hostfile::{Reader, Refusals, Refused};
 
-use super::names::Names;
+use super::{names::Names, users::Users};
 
 /// An address to protect, with why.
 pub type Protected = (IpAddr, u8, &'static str);
@@ -34,6 +34,8 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const NAMESPACES_MAX: usize = 1024;
 /// Largest `resolv.conf` and lease; a larger one is none.
 const TEXT_BYTES_MAX: u64 = 64 << 10;
+/// Largest table of users.
+const USERS_BYTES_MAX: u64 = 4 << 20;
 /// Largest table of the host's network namespace, and of another one.
 const TABLE_BYTES_MAX: u64 = 16 << 20;
 const OTHERS_TABLE_BYTES_MAX: u64 = 1 << 20;
@@ -58,6 +60,8 @@ pub struct Gathered {
     /// A file of the host's that may name more, and why it couldn't be read: what the last whole reading
     /// found is in `host` beside what this one did.
     pub unread: Option<String>,
+    /// `None` where it could not be read whole.
+    pub users: Option<Users>,
 }
 
 /// What reads. The host's own files have a reader of their own: others can make a reader wait until it
@@ -213,6 +217,7 @@ fn gather(readers: &mut Readers, last: &mut Vec<Protected>) -> Gathered {
         found.host.push(whole(api, "the cluster's API"));
     }
     found.unread = host.failed;
+    found.users = users(&mut readers.host);
     if found.unread.is_some() {
         found.host.extend_from_slice(last);
     }
@@ -222,6 +227,34 @@ fn gather(readers: &mut Readers, last: &mut Vec<Protected>) -> Gathered {
         last.clone_from(&found.host);
     }
     found
+}
+
+/// Who is who: by the host's own files, in init's root directory, since ours may be an image's. One that is
+/// missing says nothing; of one that can't be read whole nothing is known.
+fn users(reader: &mut Reader) -> Option<Users> {
+    let mut text = |path: &str| {
+        let read = match reader.read(INIT, path, USERS_BYTES_MAX) {
+            Err(Refused::Io(why)) if why.kind() == io::ErrorKind::PermissionDenied => {
+                reader.read_host(Path::new(path), USERS_BYTES_MAX)
+            }
+            read => read,
+        };
+        match read {
+            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(Refused::Io(why)) if why.kind() == io::ErrorKind::NotFound => Some(String::new()),
+            Err(_) => None,
+        }
+    };
+    let (passwd, defs) = (text("/etc/passwd")?, text("/etc/login.defs")?);
+    let subuid = text("/etc/subuid")?;
+    let login = |pid| fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?.trim().parse().ok();
+    let logged_in = processes().filter_map(login).filter(|uid| *uid != u32::MAX).collect();
+    Some(Users::read(&passwd, &defs, &subuid, logged_in))
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(number)
 }
 
 const INIT: u32 = 1;
@@ -240,11 +273,9 @@ fn namespace_of(pid: u32, kind: &str) -> Option<u64> {
 /// Each network and each mount namespace that has a process, with one of its processes, the host's first;
 /// and how many more there are than are looked at.
 fn namespaces() -> (HashMap<u64, (u32, &'static str)>, usize) {
-    let number = |entry: fs::DirEntry| entry.file_name().to_str()?.parse::<u32>().ok();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(number);
     let mut found = HashMap::new();
     let mut skipped = HashSet::new();
-    for pid in [INIT, std::process::id()].into_iter().chain(processes) {
+    for pid in [INIT, std::process::id()].into_iter().chain(processes()) {
         for kind in KINDS {
             let Some(namespace) = namespace_of(pid, kind) else { continue };
             if found.len() < NAMESPACES_MAX {

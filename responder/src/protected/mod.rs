@@ -5,6 +5,7 @@ mod files;
 pub mod gather;
 mod names;
 pub(crate) mod remembered;
+pub mod users;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,7 +14,7 @@ use std::{
 
 use hedgerow_event::{Evidence, FileKey, Object, Subject, Workload, gate};
 
-use self::{files::Files, gather::Protected};
+use self::{files::Files, gather::Protected, users::Users};
 use crate::target::{mask, plain};
 
 /// Workloads that use a private address before it counts as infrastructure.
@@ -131,6 +132,8 @@ pub struct ProtectedSet {
     own: HashSet<u32>,
     /// Hedgerow's own path.
     own_path: Option<String>,
+    /// Who is who on the host; `None` until it was read.
+    users: Option<Users>,
 }
 
 impl Default for ProtectedSet {
@@ -154,6 +157,7 @@ impl Default for ProtectedSet {
             admin_logins: HashMap::new(),
             own: HashSet::from([1]),
             own_path: None,
+            users: None,
         };
         set.reset_addresses();
         set
@@ -426,6 +430,15 @@ impl ProtectedSet {
             .into_iter()
             .flatten()
             .find_map(|path| named(path).map(|what| format!("{what} ({path})")))
+    }
+
+    /// Takes over who is who on the host.
+    pub fn set_users(&mut self, users: Users) {
+        self.users = Some(users);
+    }
+
+    pub fn users(&self) -> Option<&Users> {
+        self.users.as_ref()
     }
 
     /// Why a process and its children may not be denied.

@@ -69,10 +69,31 @@ impl Responder {
         if let Some(what) = self.own.inside(target) {
             return Err(Refusal::Protected(what.into()));
         }
+        if let Some(what) = self.never(target)? {
+            return Err(Refusal::Protected(what));
+        }
         if let Some(live) = self.covering(target)? {
             return Err(Refusal::Covered { uid: live });
         }
         Ok(())
+    }
+
+    /// Whom an order may not name, also not by force.
+    fn never(&self, target: &Target) -> Result<Option<String>, Error> {
+        Ok(match target {
+            Target::User { uid } => match self.protected.users() {
+                None => Some(format!("user {uid}: who is who on this host is not read yet")),
+                _ if self.by.is_some_and(|by| by.login_uid == Some(*uid)) => {
+                    Some(format!("user {uid} is who orders it"))
+                }
+                Some(users) => users.never(*uid).map(|what| format!("user {uid} is {what}")),
+            },
+            Target::Program { file, .. } => {
+                let own = self.kernel.program_of(std::process::id())?;
+                own.is_some_and(|(_, own)| own == *file).then(|| "Hedgerow".to_owned())
+            }
+            _ => None,
+        })
     }
 
     /// What holds for an automatic entry, when it is asked for and again when it has waited.
@@ -96,6 +117,10 @@ impl Responder {
                 self.protected.prefix(workload, *address, *prefix_length, now.wall_ns)
             }
             Target::TaskTree { tgid, .. } => self.protected.task(*tgid).map(str::to_owned),
+            // What costs so much is an operator's to say.
+            Target::User { .. } | Target::Program { network: true, .. } => {
+                Some("no finding denies it".to_owned())
+            }
             Target::Program { .. } | Target::Cgroup { .. } => None,
         };
         match protected {

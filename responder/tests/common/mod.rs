@@ -19,7 +19,9 @@ use std::{
 };
 
 use hedgerow_event::{Mode, Rule, Subject, Target};
-use hedgerow_responder::{Limits, Options, Request, Responder, remove_pins};
+use hedgerow_responder::{
+    Limits, Options, Request, Responder, protected::users::Users, remove_pins,
+};
 pub use stage::play;
 use stage::{ipv4_name, new_socket};
 
@@ -50,7 +52,9 @@ pub struct Bench {
 impl Bench {
     pub fn new(name: &str) -> Self {
         let mut bench = Self::idle(name);
-        bench.responder = Some(Responder::start(bench.options.clone()).unwrap());
+        let mut responder = Responder::start(bench.options.clone()).unwrap();
+        responder.protected_mut().set_users(Users::default());
+        bench.responder = Some(responder);
         bench
     }
     /// Without a responder yet: loading takes its time on an emulated CPU.

@@ -1,10 +1,10 @@
 //! Network Remediation Activity (class 7004) for peers, Process Remediation Activity (7003) for
-//! programs, tasks and cgroups.
+//! programs, tasks, cgroups and users.
 
 use hedgerow_event::{Action, Level, Mode, Remediation, Target};
 use serde::{Deserialize, Serialize};
 
-use super::object::{ConnectionInfo, Observable, OcsfProcess, Outcome};
+use super::object::{ConnectionInfo, Observable, OcsfProcess, Outcome, User};
 use super::{Base, Class, Head, milliseconds};
 
 const CATEGORY: (u32, &str) = (7, "Remediation");
@@ -186,19 +186,24 @@ fn connection_info(target: &Target) -> Option<ConnectionInfo> {
     Some(ConnectionInfo::with(*address))
 }
 
-/// The class has no file and no cgroup of its own: a program's or cgroup's processes are one process
-/// without a number, whose `uid` (`any:CGROUP` with the file's device, inode and generation) says
-/// which.
+/// The class has no file, no cgroup and no user of its own: a program's, cgroup's or user's processes are one
+/// process without a number, whose `uid` (`any:CGROUP` with the file's device, inode and generation, or
+/// `any:user:UID`) says which.
 fn process(target: &Target) -> Option<OcsfProcess> {
     match target {
         Target::Peer { .. } => None,
         Target::TaskTree { tgid, start_boot_ns } => Some(OcsfProcess::task(*tgid, *start_boot_ns)),
-        Target::Program { cgroup_id, file, path } => {
+        Target::Program { cgroup_id, file, path, .. } => {
             let uid = format!("any:{cgroup_id}:{}:{}:{}", file.device, file.inode, file.generation);
             Some(OcsfProcess { uid: Some(uid), ..OcsfProcess::program(path) })
         }
         Target::Cgroup { cgroup_id, path } => {
             Some(OcsfProcess::any(format!("any:{cgroup_id}"), path))
+        }
+        Target::User { uid } => {
+            let user = Some(User { uid: uid.to_string(), name: None });
+            let any = OcsfProcess::any(format!("any:user:{uid}"), &format!("user {uid}"));
+            Some(OcsfProcess { user, ..any })
         }
     }
 }

@@ -188,7 +188,16 @@ pub fn remediation(target: Target, action: Action) -> Remediation {
     }
 }
 
-pub fn targets() -> [Target; 4] {
+/// Names of the golden files of [`targets`].
+pub const TARGETS: [&str; 6] = ["peer", "task", "program", "cgroup", "program_network", "user"];
+
+pub fn targets() -> [Target; 6] {
+    let program = |network| Target::Program {
+        cgroup_id: 4711,
+        file: FileKey { device: 1, inode: 2, generation: 3 },
+        path: "/tmp/implant".into(),
+        network,
+    };
     [
         Target::Peer {
             address: IpAddr::from([203, 0, 113, 7]),
@@ -197,12 +206,10 @@ pub fn targets() -> [Target; 4] {
             program_id: 0,
         },
         Target::TaskTree { tgid: 4711, start_boot_ns: 123_456_789 },
-        Target::Program {
-            cgroup_id: 4711,
-            file: FileKey { device: 1, inode: 2, generation: 3 },
-            path: "/tmp/implant".into(),
-        },
+        program(false),
         Target::Cgroup { cgroup_id: 4711, path: "/system.slice/postgresql.service".into() },
+        program(true),
+        Target::User { uid: 1000 },
     ]
 }
 

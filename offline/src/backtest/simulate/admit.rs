@@ -47,7 +47,7 @@ impl Simulation<'_> {
                 self.protected.prefix(workload, *address, *prefix_length, now.wall_ns)
             }
             Target::TaskTree { tgid, .. } => self.protected.task(*tgid).map(str::to_owned),
-            Target::Program { .. } | Target::Cgroup { .. } => None,
+            Target::Program { .. } | Target::Cgroup { .. } | Target::User { .. } => None,
         };
         if let Some(what) = protected {
             return Err(format!("{target}: {what}"));

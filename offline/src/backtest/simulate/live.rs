@@ -27,7 +27,8 @@ impl Live {
             }
             Target::TaskTree { tgid, start_boot_ns } => line.contains(&(*tgid, *start_boot_ns)),
             Target::Cgroup { cgroup_id, .. } => *cgroup_id == event.actor.cgroup_id,
-            Target::Program { .. } => false,
+            // No finding denies a user, nor the network of a program alone.
+            Target::Program { .. } | Target::User { .. } => false,
         }
     }
 }
@@ -35,7 +36,7 @@ impl Live {
 /// What every supported kernel does for a target; some do more.
 pub(super) fn level(target: &Target) -> Level {
     match target {
-        Target::Program { .. } => Level::KillsBeforeFirstInstruction,
+        Target::Program { network: false, .. } => Level::KillsBeforeFirstInstruction,
         _ => Level::PreventsNetwork,
     }
 }

@@ -66,6 +66,20 @@ pub const OPERATOR: Part = Part {
             ],
         ),
         row(
+            "a user or program is denied that the host, or the operator, stands on",
+            &[
+                deny("deny", "nobody_whom_the_host_stands_on_is_refused_by_user"),
+                unit("responder", "protected::users::tests::only_people_can_be_refused_by_user"),
+                own(
+                    "daemon::targets::tests::logins_and_what_the_host_stands_on_are_spared_scripts_too",
+                ),
+            ],
+        ),
+        row(
+            "a clock that is set prolongs maintenance, a mute or an allowance",
+            &[own("daemon::orders::tests::a_clock_that_is_set_prolongs_and_ends_nothing")],
+        ),
+        row(
             "enforce without its hooks; entries lifted by a restart",
             &[
                 whole("killed", "enforce_that_was_ordered_and_can_not_be_is_a_finding"),

@@ -42,13 +42,17 @@ pub const STOPPING: Part = Part {
             )],
         ),
         row(
-            "a full or slow disk under the ledger",
+            "a full or slow disk under the ledger; refusals without end that push all else out of it",
             &[
                 unit(
                     "responder",
                     "ledger::tests::a_full_disk_holds_nobody_up_and_lines_come_when_there_is_room",
                 ),
                 unit("responder", "ledger::tests::its_size_is_capped_by_rotation"),
+                unit(
+                    "responder",
+                    "quota::tests::who_is_refused_without_end_gets_a_line_a_second_and_then_a_count",
+                ),
                 unit(
                     "responder",
                     "ledger::tests::a_new_file_that_can_not_be_made_costs_no_line_and_no_file_before",
@@ -111,6 +115,10 @@ pub const STOPPING: Part = Part {
                     "identity::aside::tests::who_asks_waits_a_moment_and_is_told_when_the_answer_comes",
                 ),
                 unit("hostfile", "reader::tests::no_more_than_four_are_left_behind"),
+                unit(
+                    "hostfile",
+                    "whose::tests::the_namespaces_of_one_containers_root_are_one_owner",
+                ),
             ],
         ),
         row(

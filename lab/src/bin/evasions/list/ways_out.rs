@@ -111,11 +111,35 @@ pub const WAYS_OUT: Part = Part {
             &[deny("deny", "a_connection_inside_another_network_namespace_is_cut")],
         ),
         row(
-            "a table of denied processes that is full",
-            &[unit(
-                "responder",
-                "kernel::tests::a_child_without_room_is_refused_and_dies_at_its_next_exec",
-            )],
+            "a table of denied processes that is full, by one tree or by all",
+            &[
+                unit(
+                    "responder",
+                    "kernel::tests::a_child_without_room_is_refused_and_dies_at_its_next_exec",
+                ),
+                unit("responder", "kernel::tests::one_tree_leaves_room_for_others"),
+            ],
+        ),
+        partly(
+            "another cgroup, a set-uid program, a user namespace, other hands, of a denied user",
+            &[
+                deny("deny", "a_denied_user_is_refused_wherever_he_runs_and_what_he_made_is_cut"),
+                deny(
+                    "escape",
+                    "neither_a_set_uid_program_nor_a_user_namespace_changes_which_user_asks",
+                ),
+                deny(
+                    "escape",
+                    "a_socket_of_a_denied_user_is_refused_in_other_hands_and_one_of_others_is_not_in_his",
+                ),
+            ],
+            "a connection that others made carries what he writes, as a proxy of theirs does; what he has run as another \
+             user (sudo, another's cron) is not his",
+        ),
+        partly(
+            "another cgroup, of a program that is refused the network",
+            &[deny("deny", "a_program_that_is_refused_the_network_runs_and_calls_nobody")],
+            "a copy of the file, and what it starts, are other programs; packets on a socket that it was handed",
         ),
         partly(
             "the next address, once one is refused",

@@ -1,0 +1,116 @@
+//! Whom an operator may refuse the network by user id: people, and nobody that the host or a container
+//! stands on. Pure.
+
+use std::collections::{HashMap, HashSet};
+
+/// `UID_MIN` where login.defs(5) says nothing.
+const LEAST: u32 = 1000;
+/// What systemd gives to services with `DynamicUser=`.
+const DYNAMIC: std::ops::RangeInclusive<u32> = 61_184..=65_519;
+/// `nobody`, to whom all is mapped that has no id here, and the sixteen-bit form of no id.
+const NOBODY: std::ops::RangeInclusive<u32> = 65_534..=65_535;
+/// Names and ranges that are kept; the rest go by number.
+const KEPT_MAX: usize = 65_536;
+
+/// Who is who on the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Users {
+    /// The first id of a person.
+    least: u32,
+    names: HashMap<String, u32>,
+    /// First id and how many: what people may give to containers of theirs.
+    subordinate: Vec<(u32, u32)>,
+    /// With a process that a login has begun.
+    logged_in: HashSet<u32>,
+}
+
+impl Default for Users {
+    fn default() -> Self {
+        Self::read("", "", "", HashSet::new())
+    }
+}
+
+impl Users {
+    /// By the text of passwd(5), login.defs(5) and subuid(5).
+    pub fn read(passwd: &str, login_defs: &str, subuid: &str, logged_in: HashSet<u32>) -> Self {
+        let named = passwd.lines().filter_map(|line| {
+            let mut parts = line.split(':');
+            let name = parts.next().filter(|name| !name.is_empty())?;
+            Some((name.to_owned(), parts.nth(1)?.parse().ok()?))
+        });
+        let least = login_defs.lines().find_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next() == Some("UID_MIN")).then(|| words.next()?.parse().ok()).flatten()
+        });
+        let ranges = subuid.lines().filter_map(|line| {
+            let mut parts = line.split(':').skip(1).map(|part| part.trim().parse().ok());
+            Some((parts.next()??, parts.next()??))
+        });
+        Self {
+            least: least.unwrap_or(LEAST),
+            // The first line of a name is the one that counts.
+            names: named.take(KEPT_MAX).fold(HashMap::new(), |mut names, (name, uid)| {
+                names.entry(name).or_insert(uid);
+                names
+            }),
+            subordinate: ranges.take(KEPT_MAX).collect(),
+            logged_in,
+        }
+    }
+
+    /// The id of a name, or of a number as it stands.
+    pub fn id(&self, word: &str) -> Option<u32> {
+        self.names.get(word).copied().or_else(|| word.parse().ok())
+    }
+
+    /// Why a user is never refused, whatever anybody says.
+    pub fn never(&self, uid: u32) -> Option<&'static str> {
+        let within =
+            |(first, count): &(u32, u32)| uid.checked_sub(*first).is_some_and(|n| n < *count);
+        match uid {
+            0 => Some("root"),
+            uid if uid < self.least => Some("a user of the system"),
+            uid if DYNAMIC.contains(&uid) => Some("a user of services"),
+            uid if NOBODY.contains(&uid) || uid == u32::MAX => Some("nobody"),
+            _ if self.subordinate.iter().any(within) => Some("a user of containers"),
+            _ => None,
+        }
+    }
+
+    pub fn is_logged_in(&self, uid: u32) -> bool {
+        self.logged_in.contains(&uid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PASSWD: &str = "root:x:0:0::/root:/bin/bash\nalice:x:1001:1001::/home/alice:/bin/sh\n\
+                          alice:x:7:7::/:/bin/sh\n:x:5:5\nshort:x\n";
+
+    #[test]
+    fn only_people_can_be_refused_by_user() {
+        let subuid = "alice:100000:65536\nbroken:1\n:::\nwhole:4294967295:9\n";
+        let users = Users::read(PASSWD, "#UID_MIN 1\nUID_MIN\t\t 1001\n", subuid, HashSet::new());
+        for uid in [0, 1, 999, 1000, 61_184, 65_519, 65_534, 65_535, 100_000, 165_535, u32::MAX] {
+            assert!(users.never(uid).is_some(), "{uid}");
+        }
+        for uid in [1001, 60_000, 65_536, 99_999, 165_536, 1_600_000_001] {
+            assert_eq!(users.never(uid), None, "{uid}");
+        }
+        assert_eq!(Users::default().never(999), Some("a user of the system"));
+        assert_eq!(Users::default().never(1000), None);
+    }
+
+    #[test]
+    fn a_user_is_named_or_numbered() {
+        let users = Users::read(PASSWD, "", "", HashSet::from([1001]));
+        assert_eq!(users.id("alice"), Some(1001));
+        assert_eq!(users.id("4242"), Some(4242));
+        for word in ["bob", "", "-1", "4294967296", "short"] {
+            assert_eq!(users.id(word), None, "{word}");
+        }
+        assert!(users.is_logged_in(1001) && !users.is_logged_in(1002));
+    }
+}
