@@ -222,6 +222,7 @@ impl Engine {
         let unit_ns = (learn_ns / INCIDENCE_UNITS).clamp(1, HOUR_NS);
         let seed = settings.forest_seed();
         let mut engine = Self::empty(settings, Baseline::new(key, unit_ns));
+        engine.notices.begin_boot(&engine.settings.boot_id);
         engine.learning =
             [Scale::Seconds5, Scale::Minute].iter().map(|s| (*s, Learning::new(seed))).collect();
         Ok(engine)
@@ -280,7 +281,8 @@ impl Engine {
         self.lineage.observe(event);
         self.note_file(event);
         let fill = self.phase == Phase::Fill;
-        let learning = fill || self.relearning > 0;
+        let paused = self.paused.concerns(&event.actor.subject);
+        let learning = fill && !paused || self.relearning > 0;
         let objects = objects::objects(event, &self.baseline, &mut self.deeds, fill, learning);
         if !objects.is_empty() || matches!(event.origin, Origin::Signal(_)) {
             self.watch_early(event);
@@ -288,7 +290,7 @@ impl Engine {
         for object in objects {
             self.done(event, object);
         }
-        if !self.paused.concerns(&event.actor.subject) {
+        if !paused {
             self.baseline.observe(event);
         }
         self.grams.note_digest(event, self.phase == Phase::Scoring);
@@ -302,7 +304,10 @@ impl Engine {
         }
         self.first.entry(Arc::clone(subject)).or_insert(event.time_boot_ns);
         let (witness, context, nats) = self.weighed(event, object, &self.lineage);
-        self.trees.add(&self.lineage, witness, context, nats);
+        let id = self.trees.add(&self.lineage, witness, context, nats);
+        if let Some(tree) = self.trees.get_mut(id) {
+            tree.is_maintenance |= self.paused.concerns(subject);
+        }
     }
 
     /// A deed with who did it, in which context and how surprising it is.

@@ -361,7 +361,17 @@ impl Engine {
         if let Some(floors) = learned.floors {
             engine.floors = floors;
         }
+        // Who only asks what would be told asks for the boot that the model was saved in.
+        let boot_id = &engine.settings.boot_id;
+        if !boot_id.is_empty() && engine.notices.begin_boot(boot_id) {
+            engine.floors.begin_boot();
+        }
         engine.know_programs();
+        // What was held back is scored by what is known today, by the floors of owners that follow from it,
+        // too.
+        engine.floors.rescore_all(&engine.rates);
+        engine.solve();
+        engine.floors.rescore_all(&engine.rates);
         // The operator's word of today holds, not that of when the model was learned.
         engine.set_budget(engine.settings.budget_per_day);
         Ok(engine)

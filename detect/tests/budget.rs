@@ -92,7 +92,8 @@ impl Life {
 
     fn notify(&mut self, class: Class, program: u64, nats: f64, hour: u64) {
         let hours = self.tails.hours_of(&subject(program));
-        if nats >= self.floors.floor(class) && self.floors.tells(class, hours) {
+        let workload = &subject(program).workload;
+        if nats >= self.floors.floor_for(class, workload) && self.floors.tells(class, hours) {
             self.tell(class, program, nats, hour);
         }
     }
@@ -142,14 +143,16 @@ impl Life {
             }
             let classes = by_class(best.values().copied());
             let highest = classes.values().copied().fold(0.0, f64::max);
+            let floor = |class| self.floors.floor_for(class, &context.workload);
             let suspected = highest >= DENIAL_NATS
-                || classes.iter().any(|(class, nats)| *nats >= self.floors.floor(*class));
+                || classes.iter().any(|(class, nats)| *nats >= floor(*class));
             for (class, nats) in classes {
                 self.notify(class, program, nats, hour);
             }
             let deeds =
                 best.values().map(|(deed, _)| (*deed, context.clone(), minutes as f64)).collect();
-            self.floors.hold_back(highest, Told { deeds });
+            let told = Told { deeds, workload: Some(context.workload.clone()), cases: Vec::new() };
+            self.floors.hold_back(highest, told);
             if !suspected {
                 let top = best.values().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
                 self.notify_campaign(program, *top, hour);

@@ -94,7 +94,8 @@ impl Engine {
             }
         }
         let classes = by_class(best.into_values().collect::<Vec<_>>().into_iter());
-        classes.into_iter().any(|(class, nats)| nats >= self.floors.floor(class))
+        let workload = &finding.subject.workload;
+        classes.into_iter().any(|(class, nats)| nats >= self.floors.floor_for(class, workload))
     }
 }
 

@@ -1,6 +1,6 @@
 //! What would be told of the host as a whole: no program of a workload does it.
 
-use hedgerow_event::{Deed, HostCounters, Program, Subject};
+use hedgerow_event::{Deed, HostCounters, Program, Subject, Workload};
 
 use super::{DeedPower, Miss, trial::Trial};
 use crate::Engine;
@@ -40,7 +40,11 @@ fn flood(trial: &mut Trial<'_>) -> DeedPower {
             how: HOW.into(),
             why: trial.why(None, deed, &judged),
             nats,
-            floor: trial.engine.floors.floor(deed.class()).min(crate::said::finding::NO_FLOOR),
+            floor: trial
+                .engine
+                .floors
+                .floor_for(deed.class(), &Workload::host())
+                .min(crate::said::finding::NO_FLOOR),
             per_hour: trial.engine.rates.per_hour(deed, &context, 0.0),
             with: Vec::new(),
         }

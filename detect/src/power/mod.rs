@@ -276,7 +276,11 @@ impl Trial<'_> {
             how: act.how.into(),
             why: self.why(Some(&stage.subject.program), act.deed, &judged),
             nats,
-            floor: self.engine.floors.floor(class).min(crate::said::finding::NO_FLOOR),
+            floor: self
+                .engine
+                .floors
+                .floor_for(class, &stage.subject.workload)
+                .min(crate::said::finding::NO_FLOOR),
             per_hour: self.engine.rates.per_hour(act.deed, &context, 0.0),
             with: Vec::new(),
         })

@@ -15,7 +15,7 @@ use crate::{
     deeds::{Deeds, processes::Facts, trades},
     lineage::Lineage,
     objects::{self, Witness},
-    surprise::trees::{Tree, Trees},
+    surprise::{tree::Tree, trees::Trees},
 };
 
 /// Events of one process tree, as they would be judged.

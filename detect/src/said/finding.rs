@@ -14,7 +14,7 @@ use crate::{
     detector::Scored,
     objects::{Witness, families},
     scale::Learned,
-    surprise::trees::{Done, Tree},
+    surprise::tree::{Done, Tree},
 };
 
 /// Surprise from which a grave case is critical, in nats.
@@ -43,6 +43,9 @@ impl Engine {
         let objects = tree.objects();
         let mut finding = self.blank(subject, class, nats, window, now_boot_ns);
         finding.score = window.map_or(0.0, |window| self.forest_score(window));
+        if let Some(workload) = tree.workload() {
+            finding.floor = self.floors.floor_for(class, workload).min(NO_FLOOR);
+        }
         finding.severity = match class {
             Class::Intrinsic if nats >= CRITICAL_NATS => Severity::Critical,
             Class::Intrinsic => Severity::High,
@@ -52,7 +55,7 @@ impl Engine {
         finding.attribution = deed_shares(&counted, class);
         finding.attribution.extend(window.map_or_else(Vec::new, |one| self.explanation(one)));
         finding.process = gravest.map(|done| process(&done.witness));
-        finding.reason = tree_reason(&counted, class, nats, finding.floor);
+        finding.reason = tree_reason(&counted, nats, finding.floor);
         finding.objects = objects.into_iter().collect();
         finding
     }
@@ -242,15 +245,13 @@ pub(crate) fn campaign_reason(whole: &Tree, nats: f64, floor: f64) -> String {
     )
 }
 
-fn tree_reason(counted: &[&Done], class: Class, nats: f64, floor: f64) -> String {
+pub(crate) fn tree_reason(counted: &[&Done], nats: f64, floor: f64) -> String {
+    // What is grave by itself is named, whether or not that is what it is told for.
     let mut named: Vec<&&Done> = counted.iter().collect();
-    named.sort_by(|a, b| b.nats.total_cmp(&a.nats));
-    let objects: Vec<String> = named
-        .iter()
-        .filter(|done| class == Class::Intrinsic || done.deed().class() == class)
-        .take(4)
-        .map(|done| done.witness.object.to_string())
-        .collect();
+    let class_of = |done: &Done| done.deed().class();
+    named.sort_by(|a, b| class_of(b).cmp(&class_of(a)).then(b.nats.total_cmp(&a.nats)));
+    let objects: Vec<String> =
+        named.iter().take(4).map(|done| done.witness.object.to_string()).collect();
     format!(
         "{}; together expected here once in {} ({nats:.1} nats, told from {floor:.1})",
         objects.join(", "),

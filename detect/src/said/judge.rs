@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use hedgerow_event::{Activity, Class, Disposition, EpochClose, Evidence, Finding, Scale, Subject};
+use hedgerow_event::{
+    Activity, Class, Disposition, EpochClose, Evidence, Finding, Scale, Subject, Workload,
+};
 use hedgerow_features::Window;
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
         finding::campaign_reason,
         questions::{Questions, deniable, window_of},
     },
-    surprise::{campaign, notices::NotTold, trees::Tree},
+    surprise::{campaign, notices::NotTold, tree::Tree},
     valid,
 };
 
@@ -109,7 +111,9 @@ impl Engine {
 
     /// The gravest class in which a tree is above the floor, and its surprise.
     pub(crate) fn above(&self, tree: &Tree) -> Option<(Class, f64)> {
-        let above = |(class, nats): &(Class, f64)| *nats >= self.floors.floor(*class);
+        let host = Workload::host();
+        let workload = tree.workload().unwrap_or(&host);
+        let above = |(class, nats): &(Class, f64)| *nats >= self.floors.floor_for(*class, workload);
         tree.nats().into_iter().rev().find(above)
     }
 
@@ -218,11 +222,13 @@ impl Engine {
         let episode =
             self.episodes.of(case.clone(), class, now_boot_ns, (&finding.subject.workload, uid));
         episode.subjects.extend(whole.done.iter().map(|done| Arc::clone(&done.witness.subject)));
+        let uid = episode.uid.clone();
         self.report(&case, Some(nats), finding, Vec::new(), outcomes);
         // What was part of it is not learned, as far as it wasn't yet.
         for id in self.campaign.take() {
             if let Some(tree) = self.trees.get_mut(id) {
                 tree.tell(tree.nats().into_values().fold(0.0, f64::max), true);
+                tree.report_as(&uid);
             }
         }
         for done in &whole.done {

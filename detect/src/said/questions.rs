@@ -11,7 +11,7 @@ use crate::{
     objects::Witness,
     surprise::{
         asked::Asked,
-        trees::{Done, Tree, key},
+        tree::{Done, Tree, key},
     },
 };
 

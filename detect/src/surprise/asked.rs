@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use hedgerow_event::Evidence;
 
-use super::trees::{Tree, key};
+use super::tree::{Tree, key};
 use crate::{lineage::ProcessKey, objects::Witness};
 
 /// An entry that nobody tries lives for so long.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use hedgerow_event::Aspect;
 
-use super::trees::{Done, Tree};
+use super::tree::{Done, Tree};
 
 /// Hours of the clock that a campaign is followed for, the running one among them.
 pub const HOURS: u64 = 2;

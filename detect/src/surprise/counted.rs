@@ -106,6 +106,7 @@ impl Counted {
             kinds: self.kinds.iter().map(|(deed, workloads)| (*deed, kind(workloads))).collect(),
             programs: BTreeMap::new(),
             refused: self.refused,
+            cells: None,
         }
     }
 }

@@ -8,10 +8,14 @@
 //! where n held-back hours had m_c(v) with at least v, and L0_c(v) is what the rates expect an hour
 //! (`Rates::masses`; for measures the programs' tails). With few hours the rates decide, and say so:
 //! an extrapolation, worth A hours of watching; with many the hours do: above the k-th largest of n
-//! exchangeable hours lies the next one with probability k / (n + 1). Held-back hours are rescored
-//! by the rates that judge now, each without its own deeds; a month of them is too much for one
-//! look, so that each takes its turn within the hour. Campaigns (`campaign`) have a share and a
-//! floor of their own, by the same rule.
+//! exchangeable hours lies the next one with probability k / (n + 1). Nobody can
+//! tell where floors are solved which hours were attacks, or decoys; so no single owner of workloads
+//! raises the floor of the others, whatever he did: theirs is the lowest that there would be without one
+//! of the others. His own follows all hours.
+//! Held-back hours are rescored by the rates that judge now, each without its own deeds; a month of
+//! them is too much for one look, so that each takes its turn within the hour. What was confirmed to be
+//! an attack is none of them. Campaigns (`campaign`) have a share and a floor of their own, by the
+//! same rule.
 //!
 //! A program's tail tells how far it goes in what it is known for. Besides there is work that nobody
 //! has seen yet, a reload, a deploy, a job of each Sunday, and how far from all else that lies a tail
@@ -19,22 +23,31 @@
 //! program is known, 1 / (hours + 2) (Laplace; which hours those are, `tails` tells). While that alone is
 //! more than measures are allowed, what is above their floor is suspected, and listed, and not told.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use hedgerow_event::{Aspect, Class, Deed};
+use hedgerow_event::{Aspect, Class, Deed, Workload};
 use serde::{Deserialize, Serialize};
+
+mod promise;
+
+pub use promise::{ClassPromise, Promise};
 
 use super::{
     campaign,
     rates::{Context, Mass, Rates},
 };
+use crate::fair;
 
 /// Hours that the extrapolation is worth.
 const PRIOR_HOURS: f64 = 72.0;
+/// Owners of whom it is known what the floor is without them.
+const RAISING_MAX: usize = 8;
 /// Held-back hours kept, about a month; the oldest go.
 pub const HOURS_MAX: usize = 720;
-/// Trees kept of one hour, the most surprising ones.
+/// Trees kept of one hour, the most surprising ones, as many of each owner.
 const TREES_MAX: usize = 32;
+/// Floors are looked for in steps of so much.
+const STEP_NATS: f64 = 0.1;
 /// A share of the budget that the held-back hours support by themselves needs this many of the
 /// hours that it allows one false notification in.
 const SUPPORT: f64 = 1.0;
@@ -44,6 +57,19 @@ const SUPPORT: f64 = 1.0;
 pub struct Told {
     /// The most surprising deed of each aspect, with the minutes in which it happened.
     pub deeds: Vec<(Deed, Context, f64)>,
+    /// Whose first deed it began with; of what was saved without it, one of its deeds.
+    #[serde(default)]
+    pub workload: Option<Workload>,
+    /// The uids of the cases that it was reported as.
+    #[serde(default)]
+    pub cases: Vec<String>,
+}
+
+impl Told {
+    fn owner(&self) -> &str {
+        let any = || self.deeds.first().map(|(_, context, _)| &context.workload);
+        self.workload.as_ref().or_else(any).map_or(Workload::HOST, Workload::owner)
+    }
 }
 
 /// Hours that are rescored at a look, besides the running ones: the floors are solved on the loop
@@ -51,9 +77,10 @@ pub struct Told {
 const RESCORED: usize = 12;
 
 /// What the trees of an hour are worth by the rates that judge.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 struct Scored {
-    highest: BTreeMap<Class, f64>,
+    /// By class and owner.
+    highest: BTreeMap<(Class, String), f64>,
     /// The most surprising deed of each tree that was below its floors.
     tops: Vec<(Aspect, f64)>,
 }
@@ -73,37 +100,8 @@ pub struct Hour {
     trees: Vec<(f64, Told)>,
     /// The highest surprise of a measure.
     measure: f64,
-    #[serde(default)]
+    #[serde(skip)]
     scored: Scored,
-}
-
-/// What a budget asks, expects and had.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Promise {
-    pub asked_per_day: f64,
-    /// By the rates and the held-back hours, of what is above the floors.
-    pub expected_per_day: f64,
-    pub hours_held_back: f64,
-    pub classes: Vec<ClassPromise>,
-    /// Least surprise from which what several trees did is told; `None`: nothing is.
-    #[serde(default)]
-    pub campaign_floor: Option<f64>,
-    /// Classes of which what is above the floor is only listed, since too little is known of the host.
-    #[serde(default)]
-    pub only_listed: Vec<Class>,
-    /// Hours that are missing until it isn't; of a program that came later there are more.
-    #[serde(default)]
-    pub hours_missing: f64,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ClassPromise {
-    pub class: Class,
-    /// Least surprise that notifies, in nats; `None`: nothing does.
-    pub floor: Option<f64>,
-    pub expected_per_day: f64,
-    /// The held-back hours support the share by themselves; else the rates extrapolate.
-    pub supported: bool,
 }
 
 /// Held-back hours and the floors in force.
@@ -115,6 +113,9 @@ pub struct Floors {
     running: Option<u64>,
     /// By class: (floor, expected an hour).
     floors: BTreeMap<Class, (f64, f64)>,
+    /// By class: the owners that raised it most, with what it is for the others.
+    #[serde(skip)]
+    raised: BTreeMap<Class, Vec<(String, f64)>>,
     #[serde(default)]
     campaign: Option<(f64, f64)>,
     /// Hours of the host that tell something of their own.
@@ -159,11 +160,11 @@ pub fn by_class(deeds: impl Iterator<Item = (Deed, f64)> + Clone) -> BTreeMap<Cl
 }
 
 impl Hour {
-    fn highest(&self, class: Class) -> Option<f64> {
-        match class {
-            Class::Measure => Some(self.measure),
-            _ => self.scored.highest.get(&class).copied(),
-        }
+    /// The highest surprise of a class's trees, but for those of an owner.
+    fn highest(&self, class: Class, but_for: Option<&str>) -> f64 {
+        let of_class = self.scored.highest.iter().filter(|((of, _), _)| *of == class);
+        let others = of_class.filter(|((_, owner), _)| Some(&**owner) != but_for);
+        others.map(|(_, nats)| *nats).fold(0.0, f64::max)
     }
 }
 
@@ -175,6 +176,7 @@ impl Floors {
             hours: VecDeque::new(),
             running: None,
             floors: BTreeMap::new(),
+            raised: BTreeMap::new(),
             campaign: None,
             known: 0.0,
             turn: 0,
@@ -185,7 +187,7 @@ impl Floors {
     pub fn of_hours(per_day: f64, hours: Vec<Hour>, rates: &Rates) -> Self {
         let mut floors = Self::new(per_day);
         floors.hours = hours.into();
-        (0..floors.hours.len()).for_each(|at| floors.rescore_hour(rates, at));
+        floors.rescore_all(rates);
         floors
     }
 
@@ -217,15 +219,39 @@ impl Floors {
         }
     }
 
-    /// Holds back what a tree did; `nats` is how surprising it was, by which the hour's least is
-    /// dropped when there is no more room.
+    /// Another boot, whose hours are counted anew, has none in common with what was watched before.
+    pub fn begin_boot(&mut self) {
+        self.running = None;
+    }
+
+    /// Holds back what a tree did; `nats` is how surprising it was, by which the least of the owner that
+    /// has most in this hour is dropped when there is no more room.
     pub fn hold_back(&mut self, nats: f64, told: Told) {
         let Some(open) = self.hours.back_mut() else { return };
         open.trees.push((nats, told));
         if open.trees.len() > TREES_MAX {
-            open.trees.sort_by(|a, b| b.0.total_cmp(&a.0));
-            open.trees.truncate(TREES_MAX);
+            let all = open.trees.iter().enumerate();
+            // Floats that are not negative are ordered as their bits are.
+            let all = all.map(|(at, (nats, told))| (told.owner(), nats.max(0.0).to_bits(), at));
+            for at in fair::make_room(all, 1) {
+                open.trees.remove(at);
+            }
         }
+    }
+
+    /// Takes out what was reported as these cases: they were attacks. Gives how many trees that was.
+    pub fn confirm(&mut self, cases: &BTreeSet<&str>, rates: &Rates) -> usize {
+        let mut taken = 0;
+        for at in 0..self.hours.len() {
+            let Some(hour) = self.hours.get_mut(at) else { continue };
+            let before = hour.trees.len();
+            hour.trees.retain(|(_, told)| told.cases.iter().all(|uid| !cases.contains(&**uid)));
+            if hour.trees.len() < before {
+                taken += before - hour.trees.len();
+                self.rescore_hour(rates, at);
+            }
+        }
+        taken
     }
 
     /// Holds back a measure's surprise.
@@ -247,6 +273,11 @@ impl Floors {
         }
     }
 
+    /// Rescores all hours, as after they were read.
+    pub fn rescore_all(&mut self, rates: &Rates) {
+        (0..self.hours.len()).for_each(|at| self.rescore_hour(rates, at));
+    }
+
     fn rescore_hour(&mut self, rates: &Rates, at: usize) {
         let Some(hour) = self.hours.get(at) else { return };
         let mut scored = Scored::default();
@@ -257,11 +288,12 @@ impl Floors {
                 .collect();
             let classes = by_class(deeds.iter().copied());
             let top = deeds.iter().max_by(|a, b| a.1.total_cmp(&b.1));
-            if classes.iter().all(|(class, nats)| *nats < self.floor(*class)) {
+            let owner = told.owner();
+            if classes.iter().all(|(class, nats)| *nats < self.floor_of(*class, Some(owner))) {
                 scored.tops.extend(top.map(|(deed, nats)| (deed.aspect(), *nats)));
             }
             for (class, nats) in classes {
-                let highest = scored.highest.entry(class).or_default();
+                let highest = scored.highest.entry((class, owner.to_owned())).or_default();
                 *highest = highest.max(nats);
             }
         }
@@ -273,23 +305,63 @@ impl Floors {
     /// Solves the floors anew.
     pub fn solve(&mut self, rates: &Rates, measured: Measured) {
         self.known = measured.hours;
-        for class in Class::ALL {
-            let masses = match class {
-                // A tail's p-values are uniform: programs times exp(-v) expected an hour.
-                Class::Measure => Vec::new(),
-                _ => rates.masses(|row| row.class == class),
-            };
-            let expected = |v: f64| -> f64 {
-                if class == Class::Measure {
-                    return measured.programs as f64 * (-v).exp();
-                }
-                masses.iter().filter(|(nats, _)| *nats >= v).map(|(_, rate)| rate).sum()
-            };
-            let held: Vec<f64> = self.hours.iter().filter_map(|hour| hour.highest(class)).collect();
-            let floor = self.least(&expected, self.per_hour(class), &masses, &held);
+        for class in [Class::Intrinsic, Class::Novelty] {
+            let masses = rates.masses(|row| row.class == class);
+            let (floor, raised) = self.solve_trees(class, &masses);
             self.floors.insert(class, floor);
+            self.raised.insert(class, raised);
         }
+        // A tail's p-values are uniform: programs times exp(-v) expected an hour.
+        let expected = |v: f64| measured.programs as f64 * (-v).exp();
+        let held: Vec<f64> = self.hours.iter().map(|hour| hour.measure).collect();
+        let floor = self.least(&expected, self.per_hour(Class::Measure), &[], &held);
+        self.floors.insert(Class::Measure, floor);
         self.campaign = Some(self.solve_campaign(rates));
+    }
+
+    /// The floor of what trees did, and what it is for others than those that raised it most.
+    fn solve_trees(&self, class: Class, masses: &[Mass]) -> ((f64, f64), Vec<(String, f64)>) {
+        let expected = |v: f64| -> f64 {
+            masses.iter().filter(|(nats, _)| *nats >= v).map(|(_, rate)| rate).sum()
+        };
+        let without = |owner: Option<&str>| {
+            let held: Vec<f64> = self.hours.iter().map(|hour| hour.highest(class, owner)).collect();
+            self.least(&expected, self.per_hour(class), masses, &held)
+        };
+        let (all, _) = without(None);
+        let mut raised: Vec<(String, f64)> = self
+            .raising(class, all)
+            .into_iter()
+            .map(|owner| (owner.to_owned(), without(Some(owner)).0))
+            .filter(|(_, others)| *others < all)
+            .collect();
+        raised.sort_by(|a, b| a.1.total_cmp(&b.1));
+        raised.truncate(2);
+        let of = |owner: Option<&str>| floor_of(all, &raised, owner);
+        let others = of(None);
+        let told = |hour: &&Hour| {
+            let mut highest = hour.scored.highest.iter();
+            highest.any(|((of_it, owner), nats)| *of_it == class && *nats >= of(Some(owner)))
+        };
+        let had = self.hours.iter().filter(told).count() as f64;
+        let rate = (had + PRIOR_HOURS * expected(others)) / (self.watched() + PRIOR_HOURS);
+        ((all, if all.is_finite() { rate } else { 0.0 }), raised)
+    }
+
+    /// Owners without whom a floor could be lower, those with most hours that hold it up.
+    fn raising(&self, class: Class, floor: f64) -> Vec<&str> {
+        let mut of: BTreeMap<&str, usize> = BTreeMap::new();
+        for ((_, owner), _) in self
+            .hours
+            .iter()
+            .flat_map(|hour| &hour.scored.highest)
+            .filter(|((of, _), nats)| *of == class && **nats >= floor - 2.0 * STEP_NATS)
+        {
+            *of.entry(owner).or_default() += 1;
+        }
+        let mut most: Vec<(usize, &str)> = of.into_iter().map(|(owner, n)| (n, owner)).collect();
+        most.sort_unstable_by(|a, b| b.cmp(a));
+        most.into_iter().take(RAISING_MAX).map(|(_, owner)| owner).collect()
     }
 
     fn solve_campaign(&self, rates: &Rates) -> (f64, f64) {
@@ -320,7 +392,13 @@ impl Floors {
             let had = held.iter().filter(|nats| **nats >= v).count() as f64;
             (had + PRIOR_HOURS * expected(v)) / (watched + PRIOR_HOURS)
         };
-        least(&rate, allowed, masses, held)
+        // It falls in steps just above each mass and each hour, and for measures smoothly.
+        let falls = masses.iter().map(|(nats, _)| *nats).chain(held.iter().copied());
+        let mut steps: Vec<f64> = falls.map(|nats| nats.max(0.0) + 1e-6).collect();
+        steps.extend((0..400).map(|at| f64::from(at) * STEP_NATS));
+        steps.sort_by(f64::total_cmp);
+        let at = steps.partition_point(|v| rate(*v) > allowed);
+        steps.get(at).map_or((f64::INFINITY, 0.0), |floor| (*floor, rate(*floor)))
     }
 
     /// Notifications of a class that the budget allows in an hour.
@@ -334,9 +412,19 @@ impl Floors {
         self.hours.iter().map(|hour| hour.watched).sum::<f64>() + 0.0
     }
 
-    /// Least surprise of a class that notifies.
+    /// Least surprise of a class that notifies, of who raised it less than others did.
     pub fn floor(&self, class: Class) -> f64 {
-        self.floors.get(&class).map_or(f64::INFINITY, |(floor, _)| *floor)
+        self.floor_of(class, None)
+    }
+
+    /// The same for what began with a deed of a workload's.
+    pub fn floor_for(&self, class: Class, workload: &Workload) -> f64 {
+        self.floor_of(class, Some(workload.owner()))
+    }
+
+    fn floor_of(&self, class: Class, owner: Option<&str>) -> f64 {
+        let all = self.floors.get(&class).map_or(f64::INFINITY, |(floor, _)| *floor);
+        floor_of(all, self.raised.get(&class).map_or(&[], Vec::as_slice), owner)
     }
 
     /// Whether what is above the floor of its class is told, or only listed; of measures by the hours since
@@ -379,132 +467,13 @@ impl Floors {
     pub fn supports(&self, class: Class) -> bool {
         self.watched() * self.per_hour(class) >= SUPPORT
     }
-
-    pub fn promise(&self) -> Promise {
-        let classes = Class::ALL.map(|class| {
-            let (floor, expected) =
-                self.floors.get(&class).copied().unwrap_or((f64::INFINITY, 0.0));
-            let expected_per_day = 24.0 * expected;
-            let floor = Some(floor).filter(|floor| floor.is_finite());
-            ClassPromise { class, floor, expected_per_day, supported: self.supports(class) }
-        });
-        Promise {
-            asked_per_day: self.per_day,
-            expected_per_day: classes.iter().map(|class| class.expected_per_day).sum::<f64>()
-                + self.campaign.map_or(0.0, |(_, expected)| 24.0 * expected),
-            hours_held_back: self.watched(),
-            classes: classes.into(),
-            campaign_floor: Some(self.campaign_floor()).filter(|floor| floor.is_finite()),
-            only_listed: Class::ALL
-                .into_iter()
-                .filter(|class| !self.tells(*class, self.known))
-                .collect(),
-            hours_missing: self.hours_missing(self.known),
-        }
-    }
 }
 
-/// The least surprise at which `rate` is no more than allowed, and that rate. It falls in steps just
-/// above each mass and each hour, and for measures smoothly.
-fn least(rate: &dyn Fn(f64) -> f64, allowed: f64, masses: &[Mass], hours: &[f64]) -> (f64, f64) {
-    let above = |nats: &f64| nats.max(0.0) + 1e-6;
-    let mut steps: Vec<f64> = masses.iter().map(|(nats, _)| above(nats)).collect();
-    steps.extend(hours.iter().map(above));
-    steps.extend((0..400).map(|at| f64::from(at) * 0.1));
-    steps.sort_by(f64::total_cmp);
-    let at = steps.partition_point(|v| rate(*v) > allowed);
-    let floor = steps.get(at).copied().unwrap_or(f64::INFINITY);
-    (floor, if floor.is_finite() { rate(floor) } else { 0.0 })
+/// The floor of an owner: the lowest that there would be without one of the others.
+fn floor_of(all: f64, raised: &[(String, f64)], owner: Option<&str>) -> f64 {
+    let others = raised.iter().filter(|(by, _)| Some(&**by) != owner);
+    others.map(|(_, floor)| *floor).fold(all, f64::min)
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use hedgerow_event::Workload;
-
-    use super::*;
-
-    fn context(program: u64) -> Context {
-        Context { workload: Workload::new("web.service"), program }
-    }
-
-    fn rates(hours: f64) -> Rates {
-        let mut rates = Rates::default();
-        rates.know((0..5).map(|at| (Workload::new(format!("s{at}")), 3)).collect());
-        rates.watch(hours, true);
-        rates
-    }
-
-    #[test]
-    fn a_grave_deed_notifies_from_the_first_minute_and_a_new_program_does_not() {
-        let rates = rates(0.02);
-        let mut floors = Floors::new(1.0);
-        floors.watch(0, 0.02);
-        floors.solve(&rates, Measured { programs: 20, hours: 0.02 });
-        let memory = rates.surprise(Deed::ExecMemory, &context(1), 0.0);
-        assert!(memory >= floors.floor(Class::Intrinsic), "{memory} {floors:?}");
-        let program = rates.surprise(Deed::NewProgram, &context(1), 0.0);
-        assert!(program < floors.floor(Class::Novelty), "{program} {floors:?}");
-        let promise = floors.promise();
-        assert!(promise.expected_per_day <= 1.0, "{promise:?}");
-        assert!(!floors.supports(Class::Intrinsic));
-    }
-
-    #[test]
-    fn hours_above_the_floor_raise_it_until_the_rate_is_kept() {
-        let rates = rates(400.0);
-        let mut floors = Floors::new(1.0);
-        for hour in 0..400u64 {
-            floors.watch(hour, 1.0);
-            floors.hold_back_measure(hour as f64 / 40.0);
-        }
-        floors.solve(&rates, Measured { programs: 1, hours: 400.0 });
-        let floor = floors.floor(Class::Measure);
-        let above = (0..400).filter(|at| f64::from(*at) / 40.0 >= floor).count();
-        // A fifth of one a day is one hour of 120, of those that were watched and the prior's.
-        assert!((1..=3).contains(&above), "{floor}");
-        assert!(floors.supports(Class::Measure));
-        let raised = {
-            let mut less = floors.clone();
-            less.ask(0.1);
-            less.solve(&rates, Measured { programs: 1, hours: 400.0 });
-            less.floor(Class::Measure)
-        };
-        assert!(raised > floor);
-    }
-
-    #[test]
-    fn work_that_nobody_has_seen_yet_is_expected_while_little_is_known() {
-        let floors = |per_day: f64, watched: u64, hours: f64| {
-            let mut floors = Floors::new(per_day);
-            (0..watched).for_each(|hour| floors.watch(hour, 1.0));
-            floors.solve(&rates(400.0), Measured { programs: 20, hours });
-            assert!(floors.floor(Class::Measure).is_finite());
-            assert!(floors.tells(Class::Intrinsic, 0.0));
-            floors
-        };
-        let tells = |per_day, watched, hours, own| {
-            floors(per_day, watched, hours).tells(Class::Measure, own)
-        };
-        assert!(!tells(1.0, 24, 24.0, 24.0) && tells(1.0, 100, 100.0, 100.0));
-        // A quarter of an hour that is lived again and again stays one; who asks for more is told sooner.
-        assert!(!tells(1.0, 168, 1.0, 168.0) && tells(24.0, 6, 6.0, 6.0));
-        // A program of yesterday is not known by what its host is.
-        assert!(!tells(1.0, 400, 400.0, 5.0));
-        for (watched, hours) in [(0, 0.0), (24, 24.0), (400, 5.0)] {
-            let missing = floors(1.0, watched, hours).hours_missing(hours).ceil();
-            let after = |more: f64| tells(1.0, watched + more as u64, hours + more, hours + more);
-            assert!(after(missing) && !after(missing - 2.0), "{missing} h after {watched}");
-        }
-        assert_eq!(floors(1.0, 100, 100.0).hours_missing(100.0), 0.0);
-    }
-
-    #[test]
-    fn conjunction_adds_within_a_tree_and_measures_stay_apart() {
-        let deeds = [(Deed::NewProgram, 2.0), (Deed::NewPeer, 3.0), (Deed::SocketStreams, 7.0)];
-        let found = by_class(deeds.into_iter());
-        assert_eq!(found[&Class::Intrinsic], 12.0);
-        assert_eq!(found[&Class::Novelty], 5.0);
-        assert!(!found.contains_key(&Class::Measure));
-    }
-}
+mod tests;

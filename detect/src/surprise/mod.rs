@@ -28,4 +28,5 @@ pub mod floors;
 pub mod notices;
 pub mod rates;
 pub mod tails;
+pub mod tree;
 pub mod trees;

@@ -1,6 +1,6 @@
 //! At most one notification of a class in an hour, more only where the budget asks for more: what it
-//! promises. What is grave by itself has one of each of a few workloads, so that noise in one hides
-//! nothing in another. The cap binds what a person is told, never what is listed or what the
+//! promises. What is grave by itself has one of each of a few owners of workloads, so that noise of one
+//! hides nothing of another; floors count as much (`owners`). The cap binds what a person is told, never what is listed or what the
 //! responder is asked.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 /// A case of the same class and hour notifies all the same if it is by so many nats more surprising
 /// than those that were told: what is grave is not hidden by what came before it.
 const GRAVER_NATS: f64 = 3.0;
-/// Workloads with a place of their own for what is grave, in an hour.
-const WORKLOADS_MAX: usize = 4;
+/// Owners with a place of their own for what is grave, in an hour.
+const OWNERS_MAX: usize = 4;
 const HOUR_NS: u64 = 3_600_000_000_000;
 const DAY_NS: u64 = 24 * HOUR_NS;
 /// Notifications of the last week that are counted; the oldest go.
@@ -21,11 +21,14 @@ const KEPT_MAX: usize = 4096;
 /// What was told lately, on the clock since boot.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Notices {
+    /// The boot that the clock runs since.
+    #[serde(default)]
+    boot_id: String,
     /// By class: the hour of the last notification, how many it had and the highest surprise.
     last: BTreeMap<Class, (u64, u32, f64)>,
-    /// Workloads that had one for what is grave in that hour.
+    /// Owners that had one for what is grave in that hour.
     #[serde(default)]
-    grave: BTreeSet<Workload>,
+    grave: BTreeSet<String>,
     told_ns: VecDeque<u64>,
     /// Those that nobody was told of yet, not even by number.
     #[serde(default)]
@@ -73,6 +76,17 @@ impl Listed {
 }
 
 impl Notices {
+    /// Goes on in a boot; true where that is another one, of which no hour is an hour that something was
+    /// told in.
+    pub fn begin_boot(&mut self, boot_id: &str) -> bool {
+        let is_new = self.boot_id != boot_id;
+        if is_new {
+            *self = Self { not_told: self.not_told, ..Self::default() };
+            boot_id.clone_into(&mut self.boot_id);
+        }
+        is_new
+    }
+
     /// Whether a case of a workload notifies, of which `per_hour` are allowed (at least one).
     pub fn admit(
         &mut self,
@@ -83,20 +97,19 @@ impl Notices {
     ) -> bool {
         let hour = now_boot_ns / HOUR_NS;
         let allowed = per_hour.ceil().clamp(1.0, f64::from(u32::MAX)) as u32;
-        // A clock that begins anew, after a boot, has no hour in common with what was told before.
         let told = self.last.get(&class).filter(|(last, ..)| *last == hour);
         let (_, count, highest) = told.copied().unwrap_or((hour, 0, 0.0));
         if class == Class::Intrinsic && count == 0 {
             self.grave.clear();
         }
         let is_elsewhere = class == Class::Intrinsic
-            && self.grave.len() < WORKLOADS_MAX
-            && !self.grave.contains(workload);
+            && self.grave.len() < OWNERS_MAX
+            && !self.grave.contains(workload.owner());
         if count >= allowed && nats < highest + GRAVER_NATS && !is_elsewhere {
             return false;
         }
-        if class == Class::Intrinsic && self.grave.len() < WORKLOADS_MAX {
-            self.grave.insert(workload.clone());
+        if class == Class::Intrinsic && self.grave.len() < OWNERS_MAX {
+            self.grave.insert(workload.owner().to_owned());
         }
         self.last.insert(class, (hour, count.saturating_add(1), highest.max(nats)));
         self.told_ns.push_back(now_boot_ns);
@@ -124,7 +137,7 @@ impl Notices {
         std::mem::take(&mut self.not_told)
     }
 
-    /// Notifications within the last day.
+    /// Notifications within the last day, of this boot.
     pub fn of_day(&self, now_boot_ns: u64) -> usize {
         let since = now_boot_ns.saturating_sub(DAY_NS);
         self.told_ns.iter().filter(|told| (since..=now_boot_ns).contains(*told)).count()
@@ -167,8 +180,26 @@ mod tests {
         assert!(!grave(&mut notices, "noisy", 20));
         assert!(grave(&mut notices, "web", 30));
         let told = (0..20).filter(|at| grave(&mut notices, &format!("s{at}"), 40)).count();
-        assert_eq!(told, WORKLOADS_MAX - 2, "a host that is noisy all over is told no more");
+        assert_eq!(told, OWNERS_MAX - 2, "a host that is noisy all over is told no more");
+        let names = (0..20).map(|at| format!("user@1.service/{at}.service"));
+        let told = names.filter(|name| grave(&mut notices, name, 2 * HOUR_NS)).count();
+        assert_eq!(told, 1, "names that one user makes are one owner's");
+        assert!(grave(&mut notices, "web", 2 * HOUR_NS + 1));
+        let mut notices = Notices::default();
+        assert!(grave(&mut notices, "web", 10));
         assert!(grave(&mut notices, "noisy", HOUR_NS));
         assert!(grave(&mut notices, "web", HOUR_NS + 1));
+    }
+
+    #[test]
+    fn the_first_hour_of_a_boot_is_not_that_of_the_last() {
+        let mut notices = Notices::default();
+        assert!(notices.begin_boot("a"));
+        assert!(admit(&mut notices, Class::Novelty, "web", 10, 8.0));
+        assert!(!notices.begin_boot("a") && !admit(&mut notices, Class::Novelty, "web", 20, 8.0));
+        notices.list(NotTold::Room);
+        assert!(notices.begin_boot("b") && notices.of_day(30) == 0);
+        assert!(admit(&mut notices, Class::Novelty, "web", 30, 8.0));
+        assert_eq!(notices.take_listed().cases(), 1, "it is still to be told by number");
     }
 }

@@ -58,9 +58,29 @@ impl Count {
         Self { minutes, last: 0 }
     }
 
-    fn add(&mut self, minute: u64) {
-        if self.minutes == 0.0 || self.last != minute {
-            self.minutes += 1.0;
+    fn add(&mut self, minutes: Minutes) {
+        let known = self.minutes != 0.0 && self.last == minutes.first;
+        self.minutes += minutes.count as f64 - f64::from(u8::from(known));
+        self.last = minutes.last;
+    }
+}
+
+/// Minutes in which something was done, in their order: how many, however long it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Minutes {
+    pub count: u64,
+    first: u64,
+    last: u64,
+}
+
+impl Minutes {
+    pub fn of(minute: u64) -> Self {
+        Self { count: 1, first: minute, last: minute }
+    }
+
+    pub fn add(&mut self, minute: u64) {
+        if minute > self.last {
+            self.count += 1;
             self.last = minute;
         }
     }
@@ -83,6 +103,9 @@ pub struct Rates {
     /// Programs known, by workload.
     pub(super) programs: BTreeMap<Workload, u32>,
     pub(super) refused: u64,
+    /// Programs with counts of their own, of all kinds and workloads; counted once, and kept up.
+    #[serde(skip)]
+    pub(super) cells: Option<usize>,
 }
 
 /// The rate of all cells of one kind that are alike: (surprise of one of them in nats, the sum of
@@ -117,18 +140,28 @@ impl Rates {
 
     /// Counts a deed that nobody suspects.
     pub fn count(&mut self, deed: Deed, context: &Context, minute: u64) {
-        let is_full = self.cells() >= CELLS_MAX;
+        self.count_all(deed, context, Minutes::of(minute));
+    }
+
+    /// The same of each minute in which it was done.
+    pub fn count_all(&mut self, deed: Deed, context: &Context, minutes: Minutes) {
+        let cells = match self.cells {
+            Some(cells) => cells,
+            None => self.cells(),
+        };
+        self.cells = Some(cells);
         let workloads = self.kinds.entry(deed).or_default();
         if workloads.len() >= WORKLOADS_MAX && !workloads.contains_key(&context.workload) {
             self.refused += 1;
             return;
         }
         let counts = workloads.entry(context.workload.clone()).or_default();
-        counts.all.add(minute);
+        counts.all.add(minutes);
         if let Some(own) = counts.programs.get_mut(&context.program) {
-            own.add(minute);
-        } else if !is_full && counts.programs.len() < PROGRAMS_MAX {
-            counts.programs.entry(context.program).or_default().add(minute);
+            own.add(minutes);
+        } else if cells < CELLS_MAX && counts.programs.len() < PROGRAMS_MAX {
+            counts.programs.entry(context.program).or_default().add(minutes);
+            self.cells = Some(cells + 1);
         }
     }
 
@@ -293,6 +326,22 @@ mod tests {
         assert_eq!(often, once);
         (0..30).for_each(|minute| often.count(Deed::NewPeer, &here, minute));
         assert!(often.surprise(Deed::NewPeer, &here, 0.0) < 1e-3);
+    }
+
+    /// However long a deed is done again and again, what is kept of it is as much as of one, and counts as
+    /// much as if each minute were counted by itself.
+    #[test]
+    fn many_minutes_are_counted_at_once() {
+        let here = context("s0", 1);
+        let (mut one, mut all) = (host(1.0), host(1.0));
+        for range in [3..9, 8..20, 40..41u64] {
+            let mut minutes = Minutes::of(range.start);
+            range.clone().for_each(|minute| minutes.add(minute));
+            range.for_each(|minute| one.count(Deed::Trace, &here, minute));
+            all.count_all(Deed::Trace, &here, minutes);
+        }
+        assert_eq!(one.kinds, all.kinds);
+        assert_eq!((all.cells, all.cells()), (Some(1), 1));
     }
 
     #[test]

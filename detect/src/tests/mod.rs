@@ -369,6 +369,76 @@ fn what_was_put_to_the_responder_from_below_its_floor_is_not_learned() {
     }
 }
 
+/// An operator's word takes what an attack did out of what floors are solved over: while its tree is open,
+/// later, after a restart, and once.
+#[test]
+fn what_was_confirmed_to_be_an_attack_is_not_held_back() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    let mut attack = |engine: &mut Engine, tgid| {
+        host.live(engine);
+        engine.observe(&host.exec("/bin/bash", tgid, "/usr/sbin/web"));
+        engine.observe(&host.flow("/bin/bash", tgid, [192, 0, 2, 9], 10));
+        let uid = findings(host.close(engine))[0].0.uid.clone();
+        let word = (tgid == 200).then(|| engine.confirm([uid.as_str()]));
+        for _ in 0..72 {
+            host.live(engine);
+            host.close(engine);
+        }
+        (uid, word)
+    };
+    let (open, word) = attack(&mut engine, 200);
+    assert_eq!(word, Some(1), "its tree is open");
+    let (over, _) = attack(&mut engine, 300);
+    let mut again = restarted(&engine);
+    assert_eq!(engine.confirm([over.as_str(), open.as_str()]), 1);
+    assert_eq!(engine.confirm([over.as_str(), open.as_str()]), 0);
+    assert_eq!(again.confirm([open.as_str()]), 0);
+    assert_eq!(again.confirm([over.as_str()]), 1);
+}
+
+/// Maintenance is no normal life: what is done in it is told, and neither learned, in any part of
+/// learning, nor held back, also where its tree is over later.
+#[test]
+fn what_is_done_in_maintenance_teaches_nothing() {
+    let pause = |engine: &mut Engine, all| engine.pause(Paused { all, ..Paused::default() });
+    let number = libc::SYS_process_vm_writev.try_into().unwrap();
+    let trace = || Origin::Call(Box::new(Call::of(number, [1; 6], None)));
+    let mut host = Host::new();
+    let mut engine = Engine::learning(settings(600)).unwrap();
+    pause(&mut engine, true);
+    engine.observe(&host.event("/usr/bin/worker", 101, trace()));
+    host.close(&mut engine);
+    pause(&mut engine, false);
+    while engine.phase() != Phase::Calibrate {
+        host.live(&mut engine);
+        host.close(&mut engine);
+    }
+    pause(&mut engine, true);
+    host.live(&mut engine);
+    host.close(&mut engine);
+    assert_eq!(engine.held_back, 0);
+    pause(&mut engine, false);
+    while engine.phase() != Phase::Scoring {
+        host.live(&mut engine);
+        host.close(&mut engine);
+    }
+    for maintenance in [true, false] {
+        pause(&mut engine, maintenance);
+        host.live(&mut engine);
+        engine.observe(&host.event("/usr/bin/worker", 101, trace()));
+        let found = findings(host.close(&mut engine));
+        assert_eq!(found.len(), 1, "{found:?}");
+        pause(&mut engine, false);
+        for _ in 0..72 {
+            host.live(&mut engine);
+            host.close(&mut engine);
+        }
+        let held_back = engine.confirm([found[0].0.uid.as_str()]);
+        assert_eq!(held_back, usize::from(!maintenance));
+    }
+}
+
 /// A case that is listed before somebody is told of it is one case still: only its first report makes it,
 /// and only one is its first alert.
 #[test]

@@ -1,6 +1,6 @@
 //! Learning on: what is held back, counted and learned while life goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow_event::{Class, EpochClose, Object, Scale, Subject, Workload};
 use hedgerow_features::{Set, Window};
@@ -9,7 +9,7 @@ use crate::{
     EPOCH_SECONDS, Engine, HOUR_NS, Outcome, Phase, Result, SOLVE_EPOCHS,
     detector::Scored,
     fair,
-    surprise::{floors::Measured, tails::Tails, trees::Tree},
+    surprise::{floors::Measured, tails::Tails, tree::Tree},
     valid,
 };
 
@@ -23,7 +23,9 @@ impl Engine {
     pub(crate) fn hold_back(&mut self, windows: &[Window]) {
         for scale in [Scale::Seconds5, Scale::Minute] {
             let mut part = valid(windows, scale);
-            part.retain(|window| !self.in_transition(window));
+            part.retain(|window| {
+                !self.in_transition(window) && !self.paused.concerns(&window.subject)
+            });
             let scored = self.scored(scale, &part);
             for (window, scored) in part.iter().zip(&scored) {
                 self.held_back += 1;
@@ -80,21 +82,23 @@ impl Engine {
         self.rates.watch(hours, self.phase != Phase::Fill);
     }
 
-    /// A tree that is over is held back, whatever it was; what nobody suspected is counted, too. The
-    /// responder suspects what it may deny, wherever the floors are: what was refused once is refused
-    /// again.
+    /// A tree that is over is held back, whatever it was, but for maintenance; what nobody suspected is
+    /// counted, too. The responder suspects what it may deny, wherever the floors are: what was refused
+    /// once is refused again.
     pub(crate) fn take_in(&mut self, tree: Tree) {
-        if self.phase != Phase::Fill {
+        if tree.is_maintenance {
+            return;
+        }
+        if self.phase != Phase::Fill && !tree.is_attack {
             let highest = tree.nats().into_values().fold(0.0, f64::max);
             self.floors.hold_back(highest, tree.told());
         }
-        let paused = tree.objects().iter().any(|object| self.paused.concerns(object.subject()));
         let grave = self.phase == Phase::Scoring && tree.is_grave();
-        if paused || grave || tree.is_suspected() {
+        if grave || tree.is_suspected() {
             return;
         }
-        for (deed, context, minute) in tree.counts() {
-            self.rates.count(deed, context, minute);
+        for (deed, context, minutes) in tree.counts() {
+            self.rates.count_all(deed, context, minutes);
         }
         for object in tree.objects() {
             if object.deed().class() != Class::Intrinsic {
@@ -110,7 +114,8 @@ impl Engine {
             // By a keyed hash, so that no name is made to stay.
             let rank = |object: &Object| key.path(&object.to_string());
             let waiting = self.unsuspected.iter();
-            let all = waiting.map(|object| (&object.subject().workload, rank(object), object));
+            let all =
+                waiting.map(|object| (object.subject().workload.owner(), rank(object), object));
             let gone = fair::make_room(all, fair::room(UNSUSPECTED_MAX));
             self.unlearned += gone.len() as u64;
             for object in gone.into_iter().cloned().collect::<Vec<_>>() {
@@ -118,6 +123,17 @@ impl Engine {
             }
         }
         self.unsuspected.insert(object);
+    }
+
+    /// Cases, by their uids, were attacks: their trees are no part of the life that floors are solved
+    /// over. Gives how many trees that was.
+    pub fn confirm<'a>(&mut self, uids: impl IntoIterator<Item = &'a str>) -> usize {
+        let cases: BTreeSet<&str> = uids.into_iter().collect();
+        let trees = self.trees.confirm(&cases) + self.floors.confirm(&cases, &self.rates);
+        if trees > 0 && self.phase == Phase::Scoring {
+            self.solve();
+        }
+        trees
     }
 
     /// Learns what was new a day ago and what nobody suspected: a rate counts it once, not every

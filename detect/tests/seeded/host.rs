@@ -205,6 +205,22 @@ impl Host {
             Deed::Privilege => exec.privileged = true,
             _ => (),
         });
+        self.goes_on(who, tid, deed);
+        tid
+    }
+
+    /// Does all that it can in one tree, as a decoy.
+    pub fn does_all(&mut self, service: usize) {
+        let who = self.stranger(service);
+        let tid = self.run(service, &who, |exec| {
+            (exec.memory, exec.writable, exec.under_listener) = (true, true, true);
+            (exec.socket_io, exec.privileged) = (true, true);
+        });
+        GRAVE.into_iter().chain([Deed::NewPeer]).for_each(|deed| self.goes_on(&who, tid, deed));
+    }
+
+    /// What a process does of a deed beside its exec.
+    fn goes_on(&mut self, who: &Arc<Subject>, tid: u32, deed: Deed) {
         let create = (libc::O_CREAT | libc::O_WRONLY) as u64;
         let call = match deed {
             Deed::SetIdBit => call(libc::SYS_fchmod, &[3, libc::S_ISUID.into()], None),
@@ -217,10 +233,9 @@ impl Host {
                 let peer = format!("198.51.{}.{}", self.rng.r#gen::<u8>(), self.rng.r#gen::<u8>());
                 outbound(FlowPhase::Start, &peer, 443, 900)
             }
-            _ => return tid,
+            _ => return,
         };
         self.observe(who, tid, call);
-        tid
     }
 
     /// A program of a service that was never seen.

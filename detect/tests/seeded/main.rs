@@ -9,11 +9,11 @@ mod host;
 #[path = "../stats/mod.rs"]
 mod stats;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use common::outbound;
 use hedgerow_detect::Phase;
-use hedgerow_event::{Deed, FlowPhase};
+use hedgerow_event::{Aspect, Deed, FlowPhase, Subject};
 use host::{DAY, GRAVE, HOUR, Host, MINUTE, tool};
 use rand::Rng;
 use stats::{at_most, share_interval};
@@ -48,12 +48,22 @@ impl Table {
     /// After a life each grave deed is done, each on the host as it was then, alone in its tree, by
     /// a program that is known and never did it.
     fn attack(&mut self, host: &Host, seed: u64) {
+        self.attack_by(host, seed, &GRAVE, |_| tool(0, 1));
+    }
+
+    fn attack_by(
+        &mut self,
+        host: &Host,
+        seed: u64,
+        deeds: &[Deed],
+        who: impl Fn(&mut Host) -> Arc<Subject>,
+    ) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("m.hedgerow");
         host.saved(&path);
-        for deed in GRAVE {
+        for deed in deeds.iter().copied() {
             let mut again = host.again(&path, seed);
-            let (service, who) = (0, tool(0, 1));
+            let (service, who) = (0, who(&mut again));
             let tid = again.does(service, &who, deed);
             self.add(deed, again.is_found(&who, tid));
         }
@@ -132,6 +142,36 @@ fn an_hour_of_noise_hides_nothing_elsewhere() {
         table.peace(&mut host, 5 * HOUR);
     }
     table.holds("an hour of noise");
+}
+
+/// One container does all that it can, in several hours, so that what was held back is full of it: that
+/// raises its own floor. At one a day single deeds of others are found as before; at one in ten days,
+/// where no single deed is told, those of a program that was never seen.
+#[test]
+fn decoys_of_one_owner_hide_nothing_of_another() {
+    for (per_day, hours, seeds) in [(1.0, 3, 40..43), (0.1, 1, 43..45), (0.1, 3, 45..47)] {
+        let mut table = Table::default();
+        for seed in seeds {
+            let mut host = Host::new(HOUR, per_day, seed);
+            host.activity = 0.05;
+            host.live_until(Phase::Scoring);
+            for hour in 0..hours {
+                host.does_all(2);
+                host.live_for(if hour + 1 < hours { HOUR } else { 8 * MINUTE });
+            }
+            assert!(!host.alerts.is_empty(), "a decoy is told");
+            host.alerts.clear();
+            let is_single = per_day >= 1.0;
+            // That a program is new is of the same aspect as whom it was started by.
+            let two = |deed: &Deed| is_single || deed.aspect() != Aspect::Lineage;
+            let deeds: Vec<Deed> = GRAVE.into_iter().filter(two).collect();
+            table.attack_by(&host, seed, &deeds, |host| match is_single {
+                true => tool(0, 1),
+                false => host.stranger(0),
+            });
+        }
+        table.holds(&format!("{hours} hours of decoys at {per_day} a day"));
+    }
 }
 
 /// One program does all of it once while it is learned; another one does it later.

@@ -1,6 +1,6 @@
 //! Noise, and tables that are filled.
 
-use super::{Part, Test, deny, probe, row, unit, whole};
+use super::{Part, Test, deny, partly, probe, row, unit, whole};
 
 pub const BUSY: Part = Part {
     title: "Being busy, or loud",
@@ -77,6 +77,19 @@ pub const BUSY: Part = Part {
                     "said::episodes::tests::an_episode_ends_after_five_quiet_minutes_and_one_that_finds_no_room_ends_too",
                 ),
             ],
+        ),
+        partly(
+            "decoys that raise the level from which others' deeds are told, or take their places",
+            &[
+                unit("detect", "surprise::floors::tests::who_does_decoys_raises_his_own_floor"),
+                unit(
+                    "detect",
+                    "surprise::notices::tests::noise_in_one_workload_takes_no_place_from_what_is_grave_in_another",
+                ),
+            ],
+            "two owners that are loud in as many hours as the budget allows (containers by their own names are \
+             several); and who was told of is hidden by it in his own service, until `hedgerow findings ack \
+             --attack`",
         ),
         row(
             "many new programs, so that the one that matters is looked at late",

@@ -1,0 +1,158 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+fn context(program: u64) -> Context {
+    Context { workload: Workload::new("web.service"), program }
+}
+
+fn rates(hours: f64) -> Rates {
+    let mut rates = Rates::default();
+    rates.know((0..5).map(|at| (Workload::new(format!("s{at}")), 3)).collect());
+    rates.watch(hours, true);
+    rates
+}
+
+#[test]
+fn a_grave_deed_notifies_from_the_first_minute_and_a_new_program_does_not() {
+    let rates = rates(0.02);
+    let mut floors = Floors::new(1.0);
+    floors.watch(0, 0.02);
+    floors.solve(&rates, Measured { programs: 20, hours: 0.02 });
+    let memory = rates.surprise(Deed::ExecMemory, &context(1), 0.0);
+    assert!(memory >= floors.floor(Class::Intrinsic), "{memory} {floors:?}");
+    let program = rates.surprise(Deed::NewProgram, &context(1), 0.0);
+    assert!(program < floors.floor(Class::Novelty), "{program} {floors:?}");
+    let promise = floors.promise();
+    assert!(promise.expected_per_day <= 1.0, "{promise:?}");
+    assert!(!floors.supports(Class::Intrinsic));
+}
+
+#[test]
+fn hours_above_the_floor_raise_it_until_the_rate_is_kept() {
+    let rates = rates(400.0);
+    let mut floors = Floors::new(1.0);
+    for hour in 0..400u64 {
+        floors.watch(hour, 1.0);
+        floors.hold_back_measure(hour as f64 / 40.0);
+    }
+    floors.solve(&rates, Measured { programs: 1, hours: 400.0 });
+    let floor = floors.floor(Class::Measure);
+    let above = (0..400).filter(|at| f64::from(*at) / 40.0 >= floor).count();
+    // A fifth of one a day is one hour of 120, of those that were watched and the prior's.
+    assert!((1..=3).contains(&above), "{floor}");
+    assert!(floors.supports(Class::Measure));
+    let raised = {
+        let mut less = floors.clone();
+        less.ask(0.1);
+        less.solve(&rates, Measured { programs: 1, hours: 400.0 });
+        less.floor(Class::Measure)
+    };
+    assert!(raised > floor);
+}
+
+#[test]
+fn work_that_nobody_has_seen_yet_is_expected_while_little_is_known() {
+    let floors = |per_day: f64, watched: u64, hours: f64| {
+        let mut floors = Floors::new(per_day);
+        (0..watched).for_each(|hour| floors.watch(hour, 1.0));
+        floors.solve(&rates(400.0), Measured { programs: 20, hours });
+        assert!(floors.floor(Class::Measure).is_finite());
+        assert!(floors.tells(Class::Intrinsic, 0.0));
+        floors
+    };
+    let tells =
+        |per_day, watched, hours, own| floors(per_day, watched, hours).tells(Class::Measure, own);
+    assert!(!tells(1.0, 24, 24.0, 24.0) && tells(1.0, 100, 100.0, 100.0));
+    // A quarter of an hour that is lived again and again stays one; who asks for more is told sooner.
+    assert!(!tells(1.0, 168, 1.0, 168.0) && tells(24.0, 6, 6.0, 6.0));
+    // A program of yesterday is not known by what its host is.
+    assert!(!tells(1.0, 400, 400.0, 5.0));
+    for (watched, hours) in [(0, 0.0), (24, 24.0), (400, 5.0)] {
+        let missing = floors(1.0, watched, hours).hours_missing(hours).ceil();
+        let after = |more: f64| tells(1.0, watched + more as u64, hours + more, hours + more);
+        assert!(after(missing) && !after(missing - 2.0), "{missing} h after {watched}");
+    }
+    assert_eq!(floors(1.0, 100, 100.0).hours_missing(100.0), 0.0);
+}
+
+#[test]
+fn conjunction_adds_within_a_tree_and_measures_stay_apart() {
+    let deeds = [(Deed::NewProgram, 2.0), (Deed::NewPeer, 3.0), (Deed::SocketStreams, 7.0)];
+    let found = by_class(deeds.into_iter());
+    assert_eq!(found[&Class::Intrinsic], 12.0);
+    assert_eq!(found[&Class::Novelty], 5.0);
+    assert!(!found.contains_key(&Class::Measure));
+}
+
+fn told(workload: &str, deeds: &[Deed]) -> Told {
+    let context = Context { workload: Workload::new(workload), program: 1 };
+    let deeds = deeds.iter().map(|deed| (*deed, context.clone(), 1.0)).collect();
+    Told { deeds, workload: None, cases: vec![format!("case of {workload}")] }
+}
+
+const LOUD: [Deed; 5] =
+    [Deed::ExecMemory, Deed::Privilege, Deed::Trace, Deed::Secret, Deed::Persistence];
+
+/// Floors after some hours, in the first of which each of some workloads did all that it could.
+fn after(per_day: f64, hours: u64, loud: &[(&str, u64)]) -> (Floors, Rates) {
+    let rates = rates(hours as f64);
+    let mut floors = Floors::new(per_day);
+    for hour in 0..hours {
+        floors.watch(hour, 1.0);
+        for (workload, _) in loud.iter().filter(|(_, of)| hour < *of) {
+            floors.hold_back(60.0, told(workload, &LOUD));
+        }
+    }
+    floors.rescore_all(&rates);
+    floors.solve(&rates, Measured { programs: 20, hours: hours as f64 });
+    (floors, rates)
+}
+
+/// Decoys raise the floor of who does them, of those whom he names, and of nobody else.
+#[test]
+fn who_does_decoys_raises_his_own_floor() {
+    for (per_day, hours) in [(0.1, 2), (0.1, 400), (1.0, 2), (1.0, 24), (1.0, 168), (5.0, 24)] {
+        let floor =
+            |floors: &Floors, of: &str| floors.floor_for(Class::Intrinsic, &Workload::new(of));
+        let (quiet, _) = after(per_day, hours, &[]);
+        let mut decoys = vec![("user@1.service/a", hours), ("user@1.service/b", hours)];
+        let (loud, _) = after(per_day, hours, &decoys);
+        let (before, now) = (floor(&quiet, "web.service"), floor(&loud, "web.service"));
+        assert_eq!(now, before, "{per_day} {hours}");
+        assert!(floor(&loud, "user@1.service/c") > 30.0, "{per_day} {hours}");
+        assert_eq!(now, loud.floor(Class::Intrinsic));
+        // What the victim had itself once, a day after learning, doesn't lend it another's floor.
+        decoys.push(("web.service", 1));
+        let (both, rates) = after(per_day, hours, &decoys);
+        let own: f64 = LOUD
+            .iter()
+            .map(|deed| rates.surprise(*deed, &told("web.service", &LOUD).deeds[0].1, 0.0))
+            .sum();
+        assert!(floor(&both, "web.service") < own + 1e-3, "{per_day} {hours}");
+    }
+}
+
+#[test]
+fn what_was_confirmed_to_be_an_attack_decides_no_floor() {
+    let (mut floors, rates) = after(1.0, 24, &[("web.service", 3), ("db.service", 1)]);
+    let (quiet, _) = after(1.0, 24, &[("db.service", 1)]);
+    let cases = BTreeSet::from(["case of web.service", "another"]);
+    assert_eq!(floors.confirm(&cases, &rates), 3);
+    assert_eq!(floors.confirm(&cases, &rates), 0, "once");
+    floors.solve(&rates, Measured { programs: 20, hours: 24.0 });
+    assert_eq!(floors.raised, quiet.raised);
+    assert_eq!(floors.floors, quiet.floors);
+    assert_eq!(floors.watched(), 24.0, "it was watched all the same");
+}
+
+#[test]
+fn a_flood_of_trees_drops_those_of_who_floods() {
+    let mut floors = Floors::new(1.0);
+    floors.watch(0, 1.0);
+    floors.hold_back(9.0, told("web.service", &[Deed::Trace]));
+    (0..100).for_each(|at| floors.hold_back(50.0 + f64::from(at), told("job.service", &LOUD)));
+    let kept = &floors.hours[0].trees;
+    assert_eq!(kept.len(), TREES_MAX);
+    assert!(kept.iter().any(|(_, told)| told.owner() == "web.service"));
+    assert!(kept.iter().any(|(nats, _)| *nats == 149.0));
+}
