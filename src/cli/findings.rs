@@ -41,6 +41,10 @@ pub enum Findings {
     /// Say that it was seen.
     Ack {
         uid: String,
+        /// And that it was an attack: how much it did no longer raises the level from which other such
+        /// things are told.
+        #[arg(long)]
+        attack: bool,
         #[command(flatten)]
         state: State,
     },

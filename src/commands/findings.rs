@@ -40,7 +40,10 @@ pub fn run(command: &cli::Findings, json: bool) -> anyhow::Result<()> {
         cli::Findings::Show { uid, explain, record, state } => {
             show(&config::state(state)?, uid, *explain, *record, json)
         }
-        cli::Findings::Ack { uid, state } => judge(&config::state(state)?, uid, Word::Ack, json),
+        cli::Findings::Ack { uid, attack, state } => {
+            let word = if *attack { Word::Attack } else { Word::Ack };
+            judge(&config::state(state)?, uid, word, json)
+        }
         cli::Findings::Mute { uid, duration, state } => {
             let word = Word::Mute { seconds: duration.as_secs() };
             judge(&config::state(state)?, uid, word, json)
@@ -112,10 +115,11 @@ fn tell(finding: &Finding, orders: &Orders, json: bool) -> anyhow::Result<()> {
         return text::json(finding);
     }
     let muted = orders.muted_until(finding).map(|ns| format!(" (muted until {})", text::time(ns)));
-    let seen = match muted {
-        Some(muted) => muted,
-        None if orders.seen.contains_key(&finding.uid) => " (seen)".to_owned(),
-        None => String::new(),
+    let seen = match (muted, orders.seen.get(&finding.uid)) {
+        (Some(muted), _) => muted,
+        (None, Some(ack)) if ack.attack => " (an attack)".to_owned(),
+        (None, Some(_)) => " (seen)".to_owned(),
+        (None, None) => String::new(),
     };
     text::say(&format!(
         "{} {} {} {:.3} {}: {}{seen}",
@@ -263,6 +267,9 @@ fn judge(state: &Path, uid: &str, word: Word, json: bool) -> anyhow::Result<()> 
     let Judged { uid, word, .. } = &judged;
     text::say(&match word {
         Word::Ack => format!("{uid} was seen."),
+        Word::Attack => format!(
+            "{uid} was an attack: the next such thing is told as if this one had never been."
+        ),
         Word::Mute { seconds } => format!(
             "What is like {uid} is not told for {}; it is judged and denied as before.",
             text::seconds(*seconds)

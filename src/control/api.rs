@@ -421,6 +421,8 @@ pub struct Maintenances {
 pub enum Word {
     /// It was seen.
     Ack,
+    /// It was an attack: what it did is no part of the life that floors are solved over.
+    Attack,
     /// What is like it is not told for so long; it is judged and denied as before.
     Mute { seconds: u64 },
     /// It is normal here: learned and no longer reported.

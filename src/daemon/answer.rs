@@ -368,10 +368,11 @@ impl Daemon {
         let uid = finding.uid.clone();
         let until_ns = match asked.word {
             Word::Mute { seconds } => Some(until(seconds)?),
-            Word::Ack | Word::Accept => None,
+            Word::Ack | Word::Attack | Word::Accept => None,
         };
         let word = match asked.word {
             Word::Ack => "ack",
+            Word::Attack => "attack",
             Word::Mute { .. } => "mute",
             Word::Accept => "accept",
         };
@@ -379,9 +380,15 @@ impl Daemon {
             self.orders.mute(finding, until_ns, by)?;
         }
         // Whatever is said of it, it was seen.
-        self.orders.ack(&uid, now().wall_ns, by);
-        if asked.word == Word::Accept {
-            self.engine.accept(finding);
+        self.orders.ack(&uid, now().wall_ns, by, asked.word == Word::Attack);
+        match asked.word {
+            Word::Accept => self.engine.accept(finding),
+            Word::Attack => {
+                self.engine.confirm([uid.as_str()]);
+            }
+            Word::Ack | Word::Mute { .. } => {}
+        }
+        if matches!(asked.word, Word::Accept | Word::Attack) {
             self.save().map_err(|why| format!("{why:#}"))?;
         }
         self.keep_orders();

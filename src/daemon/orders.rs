@@ -77,6 +77,9 @@ fn unnumbered(text: &str) -> String {
 pub struct Ack {
     pub time_ns: i64,
     pub by: By,
+    /// It was an attack.
+    #[serde(default)]
+    pub attack: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -225,13 +228,20 @@ impl Orders {
         }
     }
 
-    pub fn ack(&mut self, uid: &str, time_ns: i64, by: By) {
-        self.seen.insert(uid.to_owned(), Ack { time_ns, by });
+    /// Notes that a finding was seen, or was an attack, which it stays whatever else is said of it.
+    pub fn ack(&mut self, uid: &str, time_ns: i64, by: By, attack: bool) {
+        let attack = attack || self.seen.get(uid).is_some_and(|ack| ack.attack);
+        self.seen.insert(uid.to_owned(), Ack { time_ns, by, attack });
         while self.seen.len() > SEEN_MAX {
             let oldest = self.seen.iter().min_by_key(|(_, ack)| ack.time_ns);
             let Some(oldest) = oldest.map(|(uid, _)| uid.clone()) else { return };
             self.seen.remove(&oldest);
         }
+    }
+
+    /// Findings that were attacks.
+    pub fn attacks(&self) -> impl Iterator<Item = &str> {
+        self.seen.iter().filter(|(_, ack)| ack.attack).map(|(uid, _)| uid.as_str())
     }
 
     /// Notes an allowance that ends, or is for one workload; a plain one is the responder's.
@@ -355,6 +365,23 @@ mod tests {
     }
 
     #[test]
+    fn an_attack_stays_one_over_a_restart_and_whatever_else_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut orders = Orders::load(directory.path()).unwrap();
+        orders.ack("a", 1, BY, false);
+        orders.ack("b", 2, BY, true);
+        orders.ack("b", 3, BY, false);
+        orders.save().unwrap();
+        let orders = Orders::load(directory.path()).unwrap();
+        assert_eq!(orders.attacks().collect::<Vec<_>>(), ["b"]);
+        // As the version before wrote it.
+        let by = serde_json::to_value(BY).unwrap();
+        let old = serde_json::json!({"seen": {"c": {"time_ns": 1, "by": by}}});
+        fs::write(directory.path().join(ORDERS), old.to_string()).unwrap();
+        assert!(!Orders::load(directory.path()).unwrap().seen["c"].attack);
+    }
+
+    #[test]
     fn what_is_told_when_a_mute_has_ended_alerts_for_the_first_time() {
         let directory = tempfile::tempdir().unwrap();
         let mut orders = Orders::load(directory.path()).unwrap();
@@ -386,7 +413,7 @@ mod tests {
         orders.allow(timed.clone()).unwrap();
         assert_eq!(orders.expire(50), Some(vec![timed]));
         for time in 0..=SEEN_MAX {
-            orders.ack(&format!("{time:06}"), i64::try_from(time).unwrap(), BY);
+            orders.ack(&format!("{time:06}"), i64::try_from(time).unwrap(), BY, false);
         }
         assert_eq!(orders.seen.len(), SEEN_MAX);
         assert!(!orders.seen.contains_key("000000"), "the oldest went");

@@ -96,10 +96,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     };
     let learning = saved.is_none();
     // Models may start a pool of threads.
-    let engine = support::lowered(|| match saved {
+    let mut engine = support::lowered(|| match saved {
         Some(saved) => Engine::scoring(settings, saved),
         None => Engine::learning(settings),
     })??;
+    // The model may be older than the word.
+    engine.confirm(orders.attacks());
     let mut reporter = support::lowered(|| reporter(&config, &host, &board))??;
     let actor = Actor::start(&config, &host, identity_key, learning, &mut reporter)?;
     let run = Run {
