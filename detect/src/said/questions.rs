@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
-use hedgerow_event::{Aspect, Class, DENIAL_NATS, Deed, Evidence, Object, Scale, Subject};
+use hedgerow_event::{Aspect, Class, DENIAL_NATS, Deed, Evidence, Loss, Object, Scale, Subject};
 use hedgerow_features::Window;
 
 use crate::{
@@ -45,15 +45,33 @@ fn offender(tree: &Tree) -> Option<&Witness> {
     found.map(|done| &done.witness)
 }
 
+/// Whether no record is missing of who did it: by the window of his subject, or the one that it was merged
+/// into. Where there is none nothing was charged to him, and what was charged to nobody may be his; an early
+/// row of another subject tells what it can.
+fn is_complete(witness: &Witness, windows: &[Window]) -> bool {
+    let of = |subject: &Subject| {
+        let own = |window: &&Window| *window.subject == *subject;
+        windows.iter().filter(|window| window.time.scale == Scale::Seconds5).find(own)
+    };
+    // What a bucket held back by design is none of the records that decide.
+    let is_whole = |loss: Loss| loss.lost == 0 && loss.late == 0;
+    let subject = &witness.subject;
+    let own = of(subject).or_else(|| of(&Subject::other(subject.workload.clone())));
+    match (own, windows.first()) {
+        (Some(own), _) => is_whole(own.loss),
+        (None, Some(early)) if early.early.is_some() => is_whole(early.loss),
+        (None, Some(any)) => is_whole(any.time.unattributed),
+        (None, None) => false,
+    }
+}
+
 /// What the responder may act on: a process, and what speaks for its denial.
 fn evidence(tree: &Tree, witness: &Witness, windows: &[Window]) -> Evidence {
     let counted = tree.counted();
-    let loss = window_of(tree, windows).map(|window| window.loss).unwrap_or_default();
     Evidence {
         surprise: counted.iter().map(|done| done.nats).sum(),
         deeds: counted.iter().map(|done| done.deed()).collect(),
-        // What a bucket held back by design is none of the records that decide.
-        complete: loss.lost == 0 && loss.late == 0,
+        complete: is_complete(witness, windows),
         kernel_owned: true,
         objects: tree.objects().into_iter().collect(),
         subject: Arc::clone(&witness.subject),

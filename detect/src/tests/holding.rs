@@ -92,6 +92,55 @@ fn the_next_peer_of_who_was_asked_about_is_asked_about_too() {
     assert_eq!(asked_peers(host.close(&mut engine)), [(200, 9), (200, 10)]);
 }
 
+/// Evidence is complete by the records of who is to be denied, whoever else's there are: what is lost of a
+/// child takes nothing from it, and where he has no window what was charged to nobody may be his.
+#[test]
+fn evidence_has_the_holes_of_who_is_to_be_denied() {
+    let complete = |outcomes: Vec<Outcome>, tgid| {
+        let of = |outcome| match outcome {
+            Outcome::Finding(_, evidence) | Outcome::Again(_, evidence) => evidence,
+            _ => Vec::new(),
+        };
+        let mut all = outcomes.into_iter().flat_map(of).filter(|of| of.tgid == tgid);
+        all.next().map(|of| of.complete)
+    };
+    for (lost, of_parent) in [(None, true), (Some(200), false), (Some(201), true)] {
+        let (mut host, mut engine) = called_out();
+        host.live(&mut engine);
+        engine.observe(&host.fork("/bin/bash", 200, 201));
+        let mut exec = host.exec("/memfd:x", 201, "/bin/bash");
+        if let Origin::Exec(exec) = &mut exec.origin {
+            (exec.memory, exec.parent_tgid) = (true, 200);
+        }
+        engine.observe(&exec);
+        engine.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 10], 10));
+        if let Some(tgid) = lost {
+            let program = if tgid == 200 { "/bin/bash" } else { "/memfd:x" };
+            let mut row = host.row(program, tgid, &[(3, 2)]);
+            if let Origin::Row(row) = &mut row.origin {
+                row.lost = 5;
+            }
+            engine.observe(&row);
+        }
+        assert_eq!(complete(host.close(&mut engine), 200), Some(of_parent), "{lost:?}");
+    }
+    // The third peer waits for its minute, when he who called it does nothing.
+    for lost in [0, 5] {
+        let (mut host, mut engine) = called_out();
+        calls(&mut host, &mut engine, 200, 10);
+        calls(&mut host, &mut engine, 200, 11);
+        let mut asked = Vec::new();
+        for _ in 0..12 {
+            host.live(&mut engine);
+            let mut close = common::close(host.epoch);
+            close.loss.lost = lost;
+            host.epoch += 1;
+            asked.extend(complete(engine.close(&close).unwrap(), 200));
+        }
+        assert_eq!(asked, [lost == 0]);
+    }
+}
+
 /// What was asked about him before he called anybody takes no peer's place.
 #[test]
 fn who_is_asked_about_before_he_calls_is_asked_about_with_two_peers_all_the_same() {
