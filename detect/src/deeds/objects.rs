@@ -118,14 +118,12 @@ pub fn incidence(seen: &hedgerow_features::Incidence) -> Incidence {
         return Incidence {
             units: u64::from(seen.units_learned),
             once: seen.once,
-            twice: seen.twice,
             total: seen.items,
         };
     }
     Incidence {
         units: u64::from(seen.units_frozen),
         once: seen.first_seen,
-        twice: 0,
         total: seen.items + seen.first_seen,
     }
 }

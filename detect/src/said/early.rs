@@ -10,12 +10,10 @@ use std::{
 use hedgerow_event::{Event, Scale, Subject};
 use hedgerow_features::Window;
 
-use crate::{Engine, Outcome, Phase, detector::Scored};
+use crate::{Engine, Outcome, Phase, detector::Scored, fair};
 
 /// Subjects that wait to be looked at before their window closes, in one epoch.
 const WAITING_MAX: usize = 1024;
-/// Of them, those that make room at once for who comes.
-const ROOM: usize = 64;
 /// Subjects that are looked at at a time.
 const EARLY_SUBJECTS_MAX: usize = 64;
 /// Processes of one of them whose rows are read out; the window holds the rest when it closes.
@@ -49,21 +47,19 @@ impl Engine {
         }
     }
 
-    /// Those that matter least make room, of the owner of workloads that has most, who began last.
+    /// Those that matter least make room, of the owner of workloads that has most of them, who began last.
     fn make_room(&mut self) {
         let urgent = self.urgent();
-        let mut of: BTreeMap<&str, usize> = BTreeMap::new();
-        for subject in self.hard.keys() {
-            *of.entry(subject.workload.owner()).or_default() += 1;
+        let mut gone = Vec::new();
+        for least in [2, 1, 0] {
+            let all = self.hard.keys().filter(|subject| rank(&urgent, subject) == least);
+            let all = all.map(|subject| {
+                let began = Reverse(self.first_of(subject));
+                (subject.workload.owner(), began, Arc::clone(subject))
+            });
+            gone.extend(fair::make_room(all, fair::room(WAITING_MAX) - gone.len()));
         }
-        let mut waiting: Vec<_> = self.hard.keys().cloned().collect();
-        waiting.sort_by_cached_key(|subject| {
-            let count = of.get(subject.workload.owner()).copied();
-            Reverse((rank(&urgent, subject), count, self.first_of(subject)))
-        });
-        for subject in waiting.iter().take(ROOM) {
-            self.hard.remove(subject);
-        }
+        gone.iter().for_each(|subject| drop(self.hard.remove(subject)));
     }
 
     /// Whose deeds nobody judged yet, and whether a denial could rest on them.

@@ -8,9 +8,9 @@ use std::{
 
 use hedgerow_event::{Class, Finding, Subject, Workload};
 
-use crate::surprise::trees::QUIET_NS;
+use crate::{fair, surprise::trees::QUIET_NS};
 
-/// Open episodes; past it the one reported longest ago of the owner of workloads that has most is closed.
+/// Open episodes; past it those reported longest ago of the owner of workloads that has most are closed.
 const OPEN_MAX: usize = 1024;
 
 /// What an episode is about.
@@ -80,14 +80,11 @@ impl Episodes {
     }
 
     fn make_room(&mut self) {
-        let mut of: BTreeMap<&str, usize> = BTreeMap::new();
-        for episode in self.open.values() {
-            *of.entry(episode.workload.owner()).or_default() += 1;
-        }
-        let most = of.into_iter().max_by_key(|(_, count)| *count).map(|(owner, _)| owner);
-        let own = self.open.iter().filter(|(_, episode)| Some(episode.workload.owner()) == most);
-        let oldest = own.min_by_key(|(_, episode)| episode.last_boot_ns);
-        if let Some(case) = oldest.map(|(case, _)| case.clone()) {
+        let all = self
+            .open
+            .iter()
+            .map(|(case, episode)| (episode.workload.owner(), episode.last_boot_ns, case.clone()));
+        for case in fair::make_room(all, fair::room(OPEN_MAX)) {
             self.over.extend(self.open.remove(&case));
             self.forgotten += 1;
         }
@@ -171,7 +168,8 @@ mod tests {
             episodes.of(Case::Tree(at), Class::Measure, at, (&unit, "a".to_owned()));
         }
         let refused = episodes.expire(0);
-        assert_eq!((refused.len(), refused[0].last_boot_ns, episodes.forgotten()), (1, 1, 1));
+        assert_eq!(refused.len() as u64, episodes.forgotten());
+        assert_eq!((refused.len(), refused[0].last_boot_ns), (fair::room(OPEN_MAX), 1));
         assert!(episodes.get(&Case::Tree(0)).is_some());
     }
 }

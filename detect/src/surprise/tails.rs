@@ -39,7 +39,7 @@ use crate::fair;
 
 /// Largest measures kept of a group; the count of all is exact.
 pub const KEPT_MAX: usize = 256;
-/// Groups with a tail of their own. Past them subjects of the workload that has most make room: first such
+/// Groups with a tail of their own. Past them those of the owner of workloads that has most make room: first such
 /// as are not judged by their own tail yet, of those the one that was measured longest ago.
 const GROUPS_MAX: usize = 2048;
 /// A group with fewer windows is judged by its workload, then by the host.
@@ -270,7 +270,8 @@ impl Tails {
             join(own);
         } else {
             if self.workloads.len() >= GROUPS_MAX {
-                let all = self.workloads.iter().map(|(name, tail)| ((), tail.rank(), name.clone()));
+                let all = self.workloads.iter();
+                let all = all.map(|(name, tail)| (name.owner(), tail.rank(), name.clone()));
                 let gone = fair::make_room(all, fair::room(GROUPS_MAX));
                 self.forgotten += gone.len() as u64;
                 gone.iter().for_each(|name| drop(self.workloads.remove(name)));
@@ -285,7 +286,9 @@ impl Tails {
             return;
         }
         let all = self.subjects.iter();
-        let all = all.map(|(name, tail)| (tail.workload.clone(), tail.rank(), name.clone()));
+        let all = all.map(|(name, tail)| {
+            (tail.workload.as_ref().map(Workload::owner), tail.rank(), name.clone())
+        });
         let gone = fair::make_room(all, fair::room(GROUPS_MAX));
         self.forgotten += gone.len() as u64;
         gone.iter().for_each(|name| drop(self.subjects.remove(name)));

@@ -8,7 +8,7 @@ mod absorb;
 mod known;
 mod seen;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
 
 pub use absorb::keep_least;
 use hedgerow_event::{Event, Exec, FlowDirection, Object, Origin, Subject, Workload};
@@ -204,7 +204,11 @@ impl Baseline {
         }
         let late = || self.workloads.iter().filter(|(_, seen)| seen.late);
         if late().count() >= WORKLOADS_LIMIT {
-            let quiet = late().min_by_key(|(_, seen)| seen.last_unit);
+            // One of the owner who has most.
+            let mut of: BTreeMap<&str, usize> = BTreeMap::new();
+            late().for_each(|(name, _)| *of.entry(name.owner()).or_default() += 1);
+            let quiet =
+                late().min_by_key(|(name, seen)| (Reverse(of[name.owner()]), seen.last_unit));
             if let Some(quiet) = quiet.map(|(workload, _)| workload.clone()) {
                 self.workloads.remove(&quiet);
                 self.workloads_refused += 1;

@@ -129,8 +129,6 @@ pub struct Incidence {
     pub units_learned: u32,
     /// Items seen in exactly one unit of the fill (f1).
     pub once: u64,
-    /// Items seen in exactly two (f2).
-    pub twice: u64,
     /// Items learned.
     pub items: u64,
     /// Items that had to go for others, of all sets.
@@ -288,7 +286,6 @@ impl Seen {
             incidence.items += items.entries.len() as u64;
             for entry in items.entries.values() {
                 incidence.once += u64::from(entry.units == 1);
-                incidence.twice += u64::from(entry.units == 2);
             }
         }
         incidence

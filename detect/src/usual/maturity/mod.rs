@@ -24,8 +24,6 @@ pub struct Incidence {
     pub units: u64,
     /// Things seen in exactly one unit (f1).
     pub once: u64,
-    /// Things seen in exactly two units (f2).
-    pub twice: u64,
     /// Sum over the units of the distinct things in each.
     pub total: u64,
 }

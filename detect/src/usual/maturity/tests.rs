@@ -23,7 +23,7 @@ impl Counter {
 
     fn incidence(&self) -> Incidence {
         let of = |n: u64| self.things.values().filter(|units| **units == n).count() as u64;
-        Incidence { units: self.units, once: of(1), twice: of(2), total: self.total }
+        Incidence { units: self.units, once: of(1), total: self.total }
     }
 }
 
@@ -81,8 +81,8 @@ fn the_forecast_meets_what_comes() {
 #[test]
 fn states_follow_the_rule() {
     let rule = MaturityRule::default();
-    let calm = Incidence { units: 2_000, once: 20, twice: 10, total: 40_000 };
-    let hours = Incidence { units: 168, once: 3, twice: 2, total: 4_000 };
+    let calm = Incidence { units: 2_000, once: 20, total: 40_000 };
+    let hours = Incidence { units: 168, once: 3, total: 4_000 };
     let ready = Learned { frozen: true, grams: Some(calm), first_seen: Some(hours) };
     assert_eq!(maturity(&ready, &rule), Maturity::Mature);
     let not_yet = [
@@ -103,9 +103,9 @@ fn states_follow_the_rule() {
 proptest! {
     #[test]
     fn forecasts_stay_in_their_ranges(units in 0u64..1_000_000, once in 0u64..10_000,
-                                      twice in 0u64..10_000, more in 0u64..100_000) {
-        let total = once + 2 * twice + more;
-        if let Some(f) = (Incidence { units, once, twice, total }).forecast() {
+                                      more in 0u64..100_000) {
+        let total = once + more;
+        if let Some(f) = (Incidence { units, once, total }).forecast() {
             prop_assert!((0.0..=1.0).contains(&f.new_share));
         }
     }
