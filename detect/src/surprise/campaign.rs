@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use hedgerow_event::Aspect;
 
 use super::tree::{Done, Tree};
+use crate::fair;
 
 /// Hours of the clock that a campaign is followed for, the running one among them.
 pub const HOURS: u64 = 2;
-/// Trees followed; past them the least surprising goes.
+/// Trees followed; past them the least surprising goes, of the aspect that has most.
 const TREES_MAX: usize = 256;
 /// One aspect is no campaign.
 const ASPECTS_LEAST: usize = 2;
@@ -30,9 +31,12 @@ impl Campaign {
         let Some(top) = of.done.iter().max_by(|a, b| a.nats.total_cmp(&b.nats)) else { return };
         self.0.insert(tree, (hour, top.clone()));
         if self.0.len() > TREES_MAX {
-            let least = self.0.iter().min_by(|(_, (_, a)), (_, (_, b))| a.nats.total_cmp(&b.nats));
-            if let Some(least) = least.map(|(tree, _)| *tree) {
-                self.0.remove(&least);
+            let all = self.0.iter().map(|(tree, (_, done))| {
+                // Floats that are not negative are ordered as their bits are.
+                (done.deed().aspect(), done.nats.max(0.0).to_bits(), *tree)
+            });
+            for tree in fair::make_room(all, 1) {
+                self.0.remove(&tree);
             }
         }
     }
@@ -117,13 +121,43 @@ impl Expected {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Arc;
+
+    use hedgerow_event::{Object, Peer, Program, Subject, Workload};
+
+    use super::{
+        super::rates::{Context, Minutes},
+        *,
+    };
+    use crate::objects::Witness;
 
     #[test]
     fn several_aspects_are_a_campaign_and_one_is_none() {
         let tops = [(Aspect::Image, 8.0), (Aspect::Image, 9.0)];
         assert_eq!(nats(tops.into_iter()), 0.0);
         assert_eq!(nats(tops.into_iter().chain([(Aspect::Peer, 3.0)])), 12.0);
+    }
+
+    /// Nor are many decoys of one kind a way to be forgotten.
+    #[test]
+    fn many_trees_of_one_aspect_push_out_no_others() {
+        let subject = Arc::new(Subject::new(Workload::new("web.service"), Program::new("/bin/a")));
+        let tree = |object, nats| {
+            let context = Context::new(&subject, 1);
+            let (witness, minutes) = (Witness::of_kernel(object, 1), Minutes::of(0));
+            Tree::of(vec![Done { witness, context, nats, minutes, again: Vec::new() }])
+        };
+        let mut campaign = Campaign::default();
+        let peer = Peer { address: [192, 0, 2, 9].into(), port: 443 };
+        let peer = Object::NewPeer { subject: Arc::clone(&subject), peer, protocol: None };
+        campaign.add(0, &tree(peer, 3.0), 0);
+        for at in 1..=2 * TREES_MAX as u64 {
+            let memory = Object::ExecMemory { subject: Arc::clone(&subject) };
+            campaign.add(at, &tree(memory, 4.0), 0);
+        }
+        let whole = campaign.whole();
+        assert_eq!(whole.done.len(), TREES_MAX);
+        assert!(whole.done.iter().any(|done| done.deed().aspect() == Aspect::Peer));
     }
 
     #[test]
