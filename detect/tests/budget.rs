@@ -151,7 +151,8 @@ impl Life {
             }
             let deeds =
                 best.values().map(|(deed, _)| (*deed, context.clone(), minutes as f64)).collect();
-            let told = Told { deeds, workload: Some(context.workload.clone()), cases: Vec::new() };
+            let workload = Some(context.workload.clone());
+            let told = Told { deeds, workload, cases: Vec::new(), counted: !suspected };
             self.floors.hold_back(highest, told);
             if !suspected {
                 let top = best.values().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap();

@@ -63,6 +63,13 @@ pub struct Told {
     /// The uids of the cases that it was reported as.
     #[serde(default)]
     pub cases: Vec<String>,
+    /// The rates counted it; as all were that were saved without it.
+    #[serde(default = "counted")]
+    pub counted: bool,
+}
+
+fn counted() -> bool {
+    true
 }
 
 impl Told {
@@ -280,11 +287,16 @@ impl Floors {
 
     fn rescore_hour(&mut self, rates: &Rates, at: usize) {
         let Some(hour) = self.hours.get(at) else { return };
+        let age: f64 = self.hours.range(at + 1..).map(|later| later.watched).sum();
+        let left = rates.left_after(age);
         let mut scored = Scored::default();
         for (_, told) in &hour.trees {
             let deeds = told.deeds.iter();
             let deeds: Vec<(Deed, f64)> = deeds
-                .map(|(deed, context, minutes)| (*deed, rates.surprise(*deed, context, *minutes)))
+                .map(|(deed, context, minutes)| {
+                    let own = if told.counted { minutes * left } else { 0.0 };
+                    (*deed, rates.surprise(*deed, context, own))
+                })
                 .collect();
             let classes = by_class(deeds.iter().copied());
             let top = deeds.iter().max_by(|a, b| a.1.total_cmp(&b.1));

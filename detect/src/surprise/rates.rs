@@ -35,6 +35,9 @@ const SEEN_HOURS: f64 = 1.0;
 const CONTEXT_WEIGHT: f64 = 0.25;
 /// What is known after a month weighs half.
 const HALF_LIFE_HOURS: f64 = 30.0 * 24.0;
+/// Who has fewer left counts as one that never did it: else each name that a host ever had would foretell
+/// others for good.
+const MINUTES_LEAST: f64 = 0.5;
 
 /// A program by its keyed hash: names would make the counts large.
 pub type ProgramKey = u64;
@@ -127,10 +130,23 @@ impl Rates {
     fn forget(&mut self, factor: f64) {
         self.hours *= factor;
         self.hours_frozen *= factor;
-        for counts in self.kinds.values_mut().flat_map(BTreeMap::values_mut) {
-            counts.all.minutes *= factor;
-            counts.programs.values_mut().for_each(|count| count.minutes *= factor);
+        let keeps = |count: &mut Count| {
+            count.minutes *= factor;
+            count.minutes >= MINUTES_LEAST
+        };
+        for workloads in self.kinds.values_mut() {
+            workloads.retain(|_, counts| {
+                counts.programs.retain(|_, count| keeps(count));
+                keeps(&mut counts.all)
+            });
         }
+        self.cells = None;
+    }
+
+    /// What is left of something that was counted so many watched hours ago.
+    pub fn left_after(&self, hours: f64) -> f64 {
+        // Nothing is forgotten in the first month.
+        if self.hours < HALF_LIFE_HOURS { 1.0 } else { 0.5f64.powf(hours / HALF_LIFE_HOURS) }
     }
 
     /// What is known of the host's contexts: programs by workload.
@@ -326,6 +342,22 @@ mod tests {
         assert_eq!(often, once);
         (0..30).for_each(|minute| often.count(Deed::NewPeer, &here, minute));
         assert!(often.surprise(Deed::NewPeer, &here, 0.0) < 1e-3);
+    }
+
+    /// Workloads that each lived for a minute foretell others for as long as they are remembered.
+    #[test]
+    fn what_many_did_once_and_nobody_since_is_forgotten() {
+        let mut rates = host(24.0);
+        let never = |rates: &Rates| rates.per_hour(Deed::ExecDrift, &context("new", 1), 0.0);
+        let before = never(&rates);
+        for at in 0..1000 {
+            rates.count(Deed::ExecDrift, &context(&format!("job{at}.scope"), 1), 60 * at);
+        }
+        assert!(never(&rates) > 10.0 * before);
+        rates.watch(HALF_LIFE_HOURS, true);
+        rates.watch(2.0 * HALF_LIFE_HOURS, true);
+        assert!(never(&rates) < 2.0 * before);
+        assert_eq!((rates.seen(Deed::ExecDrift), rates.cells()), ((0.0, 0), 0));
     }
 
     /// However long a deed is done again and again, what is kept of it is as much as of one, and counts as

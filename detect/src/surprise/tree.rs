@@ -277,7 +277,12 @@ impl Tree {
     pub fn told(&self) -> Told {
         let told = |done: &Done| (done.deed(), done.context.clone(), done.minutes.count as f64);
         let deeds = self.counted().into_iter().map(told).collect();
-        Told { deeds, workload: self.workload().cloned(), cases: self.uids.clone() }
+        Told {
+            deeds,
+            workload: self.workload().cloned(),
+            cases: self.uids.clone(),
+            counted: !self.is_suspected(),
+        }
     }
 
     /// Every deed with its context and the minutes in which it was done, to be counted.

@@ -9,7 +9,11 @@ use crate::{
     EPOCH_SECONDS, Engine, HOUR_NS, Outcome, Phase, Result, SOLVE_EPOCHS,
     detector::Scored,
     fair,
-    surprise::{floors::Measured, tails::Tails, tree::Tree},
+    surprise::{
+        floors::{Measured, Told},
+        tails::Tails,
+        tree::Tree,
+    },
     valid,
 };
 
@@ -89,12 +93,13 @@ impl Engine {
         if tree.is_maintenance {
             return;
         }
+        let grave = self.phase == Phase::Scoring && tree.is_grave();
+        let counted = !grave && !tree.is_suspected();
         if self.phase != Phase::Fill && !tree.is_attack {
             let highest = tree.nats().into_values().fold(0.0, f64::max);
-            self.floors.hold_back(highest, tree.told());
+            self.floors.hold_back(highest, Told { counted, ..tree.told() });
         }
-        let grave = self.phase == Phase::Scoring && tree.is_grave();
-        if grave || tree.is_suspected() {
+        if !counted {
             return;
         }
         for (deed, context, minutes) in tree.counts() {

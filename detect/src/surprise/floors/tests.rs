@@ -87,7 +87,7 @@ fn conjunction_adds_within_a_tree_and_measures_stay_apart() {
 fn told(workload: &str, deeds: &[Deed]) -> Told {
     let context = Context { workload: Workload::new(workload), program: 1 };
     let deeds = deeds.iter().map(|deed| (*deed, context.clone(), 1.0)).collect();
-    Told { deeds, workload: None, cases: vec![format!("case of {workload}")] }
+    Told { deeds, workload: None, cases: vec![format!("case of {workload}")], counted: true }
 }
 
 const LOUD: [Deed; 5] =
@@ -143,6 +143,41 @@ fn what_was_confirmed_to_be_an_attack_decides_no_floor() {
     assert_eq!(floors.raised, quiet.raised);
     assert_eq!(floors.floors, quiet.floors);
     assert_eq!(floors.watched(), 24.0, "it was watched all the same");
+}
+
+/// An hour is rescored without what was counted of it, as far as that is remembered: not without what never
+/// was, nor without more than there is.
+#[test]
+fn an_hour_is_rescored_without_its_own_part_alone() {
+    let who = context(1);
+    let of = |minutes: f64, counted| Told {
+        deeds: vec![(Deed::Trace, who.clone(), minutes)],
+        counted,
+        ..told("web.service", &[])
+    };
+    let mut rates = rates(400.0);
+    rates.count(Deed::Trace, &who, 7);
+    let mut floors = Floors::new(1.0);
+    floors.watch(0, 1.0);
+    floors.hold_back(9.0, of(1.0, false));
+    floors.rescore_all(&rates);
+    let highest = |floors: &Floors, at: usize| floors.hours[at].highest(Class::Intrinsic, None);
+    assert_eq!(highest(&floors, 0), rates.surprise(Deed::Trace, &who, 0.0));
+    // A long tree of a month ago, and another one of today.
+    let mut rates = self::rates(800.0);
+    let mut floors = Floors::new(1.0);
+    for (hour, minutes) in [(0, 40), (700, 15)] {
+        floors.watch(hour, 1.0);
+        floors.hold_back(9.0, of(minutes as f64, true));
+        (0..minutes).for_each(|minute| rates.count(Deed::Trace, &who, 60 * hour + minute));
+        for hour in hour + 1..700 {
+            floors.watch(hour, 1.0);
+            rates.watch(1.0, true);
+        }
+    }
+    floors.rescore_all(&rates);
+    let never = rates.surprise(Deed::Trace, &context(2), 0.0);
+    assert!(highest(&floors, 0) < never - 3.0, "{} {never}", highest(&floors, 0));
 }
 
 #[test]
