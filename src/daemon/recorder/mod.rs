@@ -80,8 +80,9 @@ pub struct Recorder {
     segments: VecDeque<Arc<Segment>>,
     /// The one that is written to.
     open: Option<Segment>,
-    /// An empty one, whose pages the kernel gave already.
-    spare: Option<Segment>,
+    /// Empty ones, whose pages the kernel gave already: to have new ones each time costs as much as to
+    /// write to them. All together are no more than were in use at one time.
+    spare: Vec<Segment>,
     trees: HashMap<u32, Member, BuildHasherDefault<ByNumber>>,
     /// Records before it are too old.
     from_ns: u64,
@@ -98,7 +99,7 @@ impl Recorder {
             bytes_max,
             segments: VecDeque::new(),
             open: None,
-            spare: None,
+            spare: Vec::new(),
             trees: HashMap::default(),
             from_ns: 0,
             forgot_ns: 0,
@@ -116,9 +117,9 @@ impl Recorder {
         if self.open.as_mut().is_some_and(|open| open.push(tree, event)) {
             return;
         }
-        let mut next = self.spare.take().unwrap_or_else(|| self.segment());
+        let mut next = self.segment();
         if !next.push(tree, event) {
-            self.spare = Some(next);
+            self.spare.push(next);
             self.dropped += 1;
             return;
         }
@@ -129,8 +130,13 @@ impl Recorder {
         self.open = Some(next);
     }
 
-    fn segment(&self) -> Segment {
-        Segment::new(self.bytes_max / SEGMENTS)
+    fn segment(&mut self) -> Segment {
+        self.spare.pop().unwrap_or_else(|| Segment::new(self.bytes_max / SEGMENTS))
+    }
+
+    /// A past that is being written may still have it; then that is the last to have it.
+    fn clear(&mut self, segment: Arc<Segment>) {
+        self.spare.extend(Arc::into_inner(segment).map(Segment::cleared));
     }
 
     /// The tree of who did it. An exec tells the kernel's word for it, a child is of its parent's, and
@@ -215,6 +221,7 @@ impl Recorder {
                     fuller.push(next);
                 }
             }
+            self.clear(segment);
         }
         self.segments = fuller.into_iter().map(Arc::new).chain(segments).collect();
     }
@@ -225,8 +232,7 @@ impl Recorder {
         self.from_ns = from;
         self.segments.extend(self.open.take_if(|open| open.newest_ns() < from).map(Arc::new));
         while self.segments.front().is_some_and(|oldest| oldest.newest_ns() < from) {
-            let oldest = self.segments.pop_front().and_then(Arc::into_inner);
-            self.spare = oldest.map(Segment::cleared).or_else(|| self.spare.take());
+            self.segments.pop_front().into_iter().for_each(|oldest| self.clear(oldest));
         }
         if from.saturating_sub(self.forgot_ns) >= FORGET_NS {
             self.forgot_ns = from;
@@ -542,6 +548,22 @@ mod tests {
         let mut off = Recorder::new(0);
         off.observe(&quiet("w", 1, 1));
         assert!(off.of_process(1).is_none());
+    }
+
+    #[test]
+    fn memory_is_used_again() {
+        let mut recorder = Recorder::new(64 << 10);
+        let fill = |recorder: &mut Recorder, second: u64| {
+            (1..=5000).for_each(|tgid| recorder.observe(&quiet("w", tgid, second)));
+            recorder.segments.len() + recorder.spare.len() + 1
+        };
+        let segments = fill(&mut recorder, 1);
+        assert!((SEGMENTS..SEGMENTS + 4).contains(&segments), "{segments}");
+        for second in [40, 80, 120] {
+            recorder.sweep(second * 1_000_000_000);
+            assert!(recorder.segments.is_empty() && recorder.spare.len() >= SEGMENTS);
+            assert!(fill(&mut recorder, second).abs_diff(segments) <= 1);
+        }
     }
 
     #[test]
