@@ -149,6 +149,11 @@ impl Config {
         let state = run.state.clone().or(raw.state);
         let state = state.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY));
         let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state, &files)?;
+        if let Some(Err(why)) = raw.jsonl.as_ref().map(JsonlConfig::check) {
+            let why = why.to_string();
+            let key = why.split(": ").next().unwrap_or_default();
+            return Err(Failure::Usage(files.origin(key).prefixes(&why)).into());
+        }
         let metrics = raw.metrics.map(|metrics| metrics.listen);
         if let Some(why) = metrics.and_then(crate::metrics::refusal) {
             return Err(wrong("metrics.listen", false, why).into());
@@ -308,6 +313,8 @@ mod tests {
             ("budget = -1.0\n", ": budget: -1 is not"),
             ("\nbudgets = 1\n", " line 2: unknown field `budgets`"),
             ("[kafka]\nbrokers = \"nowhere\"\n", ": kafka.brokers: write host:port"),
+            ("[jsonl]\npath = \"reports\"\n", ": jsonl.path: write the whole path"),
+            ("[jsonl]\npath = \"/r\"\nkeep = 5000\n", ": jsonl.keep: at most 1000"),
         ] {
             std::fs::write(&last, text).unwrap();
             let why = load(&config).unwrap_err().to_string();

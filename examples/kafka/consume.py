@@ -28,6 +28,11 @@ CLOSE = 3
 RESTORE = 3
 
 
+def shown(line):
+    """Names are what strangers chose: control characters would reach the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
 class Desk:
     def __init__(self, prefix):
         self.takers = {
@@ -97,8 +102,8 @@ class Desk:
         host = beat["host_id"]
         before = self.hosts.get(host)
         self.hosts[host] = {
-            "time": beat["time"],
-            "interval": beat["interval_seconds"] * 1000,
+            "time": int(beat["time"]),
+            "interval": int(beat["interval_seconds"]) * 1000,
             "silent": False,
         }
         if before is None:
@@ -135,7 +140,7 @@ def run(brokers, group, prefix, idle):
         while idle is None or last is None or time.monotonic() - last < idle:
             record = consumer.poll(0.5)
             for line in desk.silent(int(time.time() * 1000)):
-                print(line, flush=True)
+                print(shown(line), flush=True)
             if record is None:
                 continue
             if record.error():
@@ -147,10 +152,10 @@ def run(brokers, group, prefix, idle):
             try:
                 line = desk.take(record.topic(), record.value())
                 if line is not None:
-                    print(line, flush=True)
+                    print(shown(line), flush=True)
             except (ValueError, TypeError, KeyError) as error:
                 place = f"{record.topic()}/{record.partition()}@{record.offset()}"
-                print(f"{place} can't be read: {error!r}", file=sys.stderr)
+                print(shown(f"{place} can't be read: {error!r}"), file=sys.stderr)
             # Only what was printed is committed: a crash repeats a line, it never skips one.
             consumer.commit(record, asynchronous=True)
     except KeyboardInterrupt:

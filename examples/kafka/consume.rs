@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use hedgerow_event::gate::shown;
 use hedgerow_sink::{
     heartbeat::Heartbeat,
     kafka::Topics,
@@ -217,7 +218,7 @@ pub fn run(
     while idle.is_none_or(|idle| last.is_none_or(|last| last.elapsed() < idle)) {
         let record = consumer.poll(Duration::from_millis(500));
         for line in desk.silent(now_ms()) {
-            writeln!(out, "{line}")?;
+            writeln!(out, "{}", shown(&line))?;
         }
         let Some(record) = record else { continue };
         let record = match record {
@@ -233,11 +234,12 @@ pub fn run(
         };
         last = Some(Instant::now());
         match desk.take(topics, record.topic(), record.payload().unwrap_or_default()) {
-            Ok(Some(line)) => writeln!(out, "{line}")?,
+            Ok(Some(line)) => writeln!(out, "{}", shown(&line))?,
             Ok(None) => {}
             Err(error) => {
                 let (partition, offset) = (record.partition(), record.offset());
-                eprintln!("{}/{partition}@{offset} can't be read: {error}", record.topic());
+                let why = error.to_string();
+                eprintln!("{}/{partition}@{offset} can't be read: {}", record.topic(), shown(&why));
             }
         }
         // Only what was printed is committed: a crash repeats a line, it never skips one.

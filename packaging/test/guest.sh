@@ -279,7 +279,7 @@ until_ 20 "a refusal" newest_is denied
 
 step "purge, with a live entry"
 dpkg -P hedgerow >/run/purge.log 2>&1 || { cat /run/purge.log; fail "dpkg -P"; }
-for path in /var/lib/hedgerow /etc/hedgerow /run/hedgerow /usr/bin/hedgerow /usr/share/doc/hedgerow \
+for path in /var/lib/hedgerow /var/log/hedgerow /etc/hedgerow /run/hedgerow /usr/bin/hedgerow /usr/share/doc/hedgerow \
 	/usr/lib/systemd/system/hedgerow.service /etc/systemd/system/multi-user.target.wants/hedgerow.service; do
 	[ ! -e "$path" ] || fail "$path is left"
 done

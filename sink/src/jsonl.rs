@@ -214,6 +214,27 @@ pub struct JsonlConfig {
 }
 
 #[cfg(feature = "kafka")]
+impl JsonlConfig {
+    /// # Errors
+    /// [`SinkError::Table`] names the field and says what is wrong.
+    pub fn check(&self) -> Result<(), SinkError> {
+        let wrong = |field, reason: &str| {
+            Err(SinkError::Table { table: JsonlSink::NAME, field, reason: reason.to_owned() })
+        };
+        if !self.path.is_absolute() {
+            return wrong("path", "write the whole path, from / on");
+        }
+        if self.max_bytes < crate::RECORD_BYTES_LIMIT as u64 {
+            return wrong("max_bytes", "at least 900000: a report is no longer than that");
+        }
+        if self.keep > 1000 {
+            return wrong("keep", "at most 1000");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(feature = "kafka")]
 fn max_bytes() -> u64 {
     Rotation::default().file_bytes
 }
@@ -239,20 +260,7 @@ impl JsonlSink {
     /// # Errors
     /// A field is wrong, or the file can't be opened.
     pub fn start(config: &JsonlConfig) -> Result<Self, SinkError> {
-        let wrong = |field, reason: &str| SinkError::Table {
-            table: Self::NAME,
-            field,
-            reason: reason.to_owned(),
-        };
-        if !config.path.is_absolute() {
-            return Err(wrong("path", "write the whole path, from / on"));
-        }
-        if config.max_bytes < crate::RECORD_BYTES_LIMIT as u64 {
-            return Err(wrong("max_bytes", "at least 900000: a report is no longer than that"));
-        }
-        if config.keep > 1000 {
-            return Err(wrong("keep", "at most 1000"));
-        }
+        config.check()?;
         let rotation = Rotation { file_bytes: config.max_bytes, keep: config.keep };
         let lines = PatientLines::new(JsonLinesSink::file(&config.path, rotation)?);
         Ok(Self { lines, format: config.format, rejected: 0 })

@@ -1,18 +1,48 @@
-//! What the service manager is told, by its socket: nobody is asked for help, and nothing waits.
+//! What the service manager is told, by its socket: nobody is asked for help, and nothing waits for long.
+
+use std::{
+    env, io,
+    os::{
+        linux::net::SocketAddrExt,
+        unix::{
+            ffi::OsStrExt,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    time::Duration,
+};
 
 use hedgerow_detect::Phase;
 use sd_notify::NotifyState;
 
 use crate::{control::Status, text};
 
+/// Where the manager listens: a path, or after `@` an abstract name (sd_notify(3)).
+const SOCKET: &str = "NOTIFY_SOCKET";
+/// How long the loop waits for room in the manager's queue: others may write to it, too.
+const WAIT: Duration = Duration::from_millis(50);
+
 /// Tells the service manager, if there is one.
 fn tell(state: &[NotifyState<'_>]) {
     // Who doesn't hear it ends the service by itself.
-    drop(sd_notify::notify(state));
+    drop(send(state));
+}
+
+/// `sd_notify::notify` waits as long as the queue is full.
+fn send(state: &[NotifyState<'_>]) -> io::Result<()> {
+    let Some(path) = env::var_os(SOCKET) else { return Ok(()) };
+    let address = match path.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(&path)?,
+    };
+    let text: String = state.iter().map(|one| format!("{one}\n")).collect();
+    let socket = UnixDatagram::unbound()?;
+    socket.set_write_timeout(Some(WAIT))?;
+    socket.send_to_addr(text.as_bytes(), &address).map(drop)
 }
 
 pub fn is_there() -> bool {
-    std::env::var_os("NOTIFY_SOCKET").is_some()
+    env::var_os(SOCKET).is_some()
 }
 
 /// Everything is attached.
