@@ -70,7 +70,8 @@ static __always_inline void deny_query_current(struct deny_query *query,
 	query->now = bpf_ktime_get_boot_ns();
 	query->verb = verb;
 	query->look = asked->look;
-	/* Neither a file that sets another one nor a namespace of his own changes it. */
+	/* A file that sets another one doesn't change it, nor a user namespace by itself. Who has
+	 * subordinate ids there is one of them, and not met. */
 	query->uid = (__u32)bpf_get_current_uid_gid();
 	if (!(query->look & DENY_LOOK_CGROUPS))
 		return;

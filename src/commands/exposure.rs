@@ -199,6 +199,10 @@ fn live(root: (u64, u64), workload: Option<&str>, mut room: usize) -> (Vec<Live>
             continue;
         }
         let Ok(maps) = reader.read_proc(pid, "maps", MAPS_BYTES_MAX) else { continue };
+        // It ended meanwhile.
+        if maps.is_empty() {
+            continue;
+        }
         if maps.len() > room {
             left_out += 1;
             continue;

@@ -268,7 +268,7 @@ fn judge(state: &Path, uid: &str, word: Word, json: bool) -> anyhow::Result<()> 
     text::say(&match word {
         Word::Ack => format!("{uid} was seen."),
         Word::Attack => format!(
-            "{uid} was an attack: the next such thing is told as if this one had never been."
+            "{uid} was an attack: the next such deed is told as if this one had never been."
         ),
         Word::Mute { seconds } => format!(
             "What is like {uid} is not told for {}; it is judged and denied as before.",

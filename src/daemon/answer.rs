@@ -388,14 +388,15 @@ impl Daemon {
             }
             Word::Ack | Word::Mute { .. } => {}
         }
-        if matches!(asked.word, Word::Accept | Word::Attack) {
-            self.save().map_err(|why| format!("{why:#}"))?;
-        }
         self.keep_orders();
         if let Some(responder) = &mut self.actor.responder {
             let finding_uid = uid.clone();
             let order = Decision::Finding { finding_uid, word: word.to_owned(), until_ns };
             responder.record_order(order);
+        }
+        // Last: a disk that takes no model takes no word back.
+        if matches!(asked.word, Word::Accept | Word::Attack) {
+            self.save().map_err(|why| format!("{why:#}"))?;
         }
         Ok(Judged { uid, word: asked.word, objects: finding.objects.clone() })
     }

@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
 use anyhow::Context;
@@ -77,8 +78,8 @@ fn unnumbered(text: &str) -> String {
 pub struct Ack {
     pub time_ns: i64,
     pub by: By,
-    /// It was an attack.
-    #[serde(default)]
+    /// It was an attack. Left out where not: versions before it don't know the field.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub attack: bool,
 }
 
@@ -95,6 +96,9 @@ pub struct Orders {
     /// Both clocks when they were last looked at.
     #[serde(skip)]
     clocks: Option<Now>,
+    /// When the file that was read was written, by the wall clock.
+    #[serde(skip)]
+    saved_ns: i64,
     #[serde(skip)]
     path: PathBuf,
 }
@@ -118,7 +122,10 @@ impl Orders {
                 return Err(Failure::file(why).into());
             }
         };
-        Ok(Self { path, ..orders })
+        let written = fs::metadata(&path).and_then(|file| file.modified()).ok();
+        let written = written.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        let saved_ns = written.map_or(0, |at| i64::try_from(at.as_nanos()).unwrap_or(i64::MAX));
+        Ok(Self { path, saved_ns, ..orders })
     }
 
     /// Replaces the file at once: a crash leaves the old one or the new one.
@@ -137,8 +144,9 @@ impl Orders {
     }
 
     /// Lets the ends of all that holds for a while go with a wall clock that is set: how long it holds is
-    /// counted by the clock that nobody sets. To be called before an end is reckoned from `now`. True where the
-    /// clock was set.
+    /// counted by the clock that nobody sets. What an earlier run left ends when it said: a clock that lies
+    /// before its file isn't set yet, and only what was ordered by that clock goes with it. To be called before
+    /// an end is reckoned from `now`. True where the clock was set.
     pub fn follow(&mut self, now: Now) -> bool {
         let Some(was) = self.clocks.replace(now) else { return false };
         let passed = i64::try_from(now.boot_ns.saturating_sub(was.boot_ns)).unwrap_or(i64::MAX);
@@ -149,7 +157,9 @@ impl Orders {
         let maintenance = self.maintenance.iter_mut().map(|one| &mut one.until_ns);
         let muted = self.muted.iter_mut().map(|one| &mut one.until_ns);
         let allowed = self.allowed.iter_mut().filter_map(|one| one.until_ns.as_mut());
-        for until_ns in maintenance.chain(muted).chain(allowed) {
+        let all = maintenance.chain(muted).chain(allowed);
+        let early = was.wall_ns < self.saved_ns;
+        for until_ns in all.filter(|until_ns| !early || **until_ns < self.saved_ns) {
             *until_ns = until_ns.saturating_add(step);
         }
         true
@@ -324,6 +334,25 @@ mod tests {
             now.wall_ns += STEP_MIN_NS / 2;
             assert!(!orders.follow(now));
         }
+    }
+
+    #[test]
+    fn a_machine_that_starts_without_the_time_ends_old_orders_when_they_said() {
+        const HOUR: i64 = 3600 * STEP_MIN_NS;
+        let directory = tempfile::tempdir().unwrap();
+        let mut orders = Orders::load(directory.path()).unwrap();
+        let saved_ns = hedgerow_responder::now().wall_ns;
+        orders.maintain(None, Some(saved_ns + 2 * HOUR), BY);
+        orders.save().unwrap();
+        let mut orders = Orders::load(directory.path()).unwrap();
+        let at = |wall_ns, boot: i64| Now { wall_ns, boot_ns: (boot * HOUR) as u64 };
+        assert!(!orders.follow(at(0, 0)));
+        let workload = Workload::new("w");
+        orders.maintain(Some(workload.clone()), Some(3 * HOUR), BY);
+        // It is an hour later by the right clock, too.
+        assert!(orders.follow(at(saved_ns + HOUR, 1)));
+        let ends: Vec<i64> = orders.maintenance.iter().map(|one| one.until_ns).collect();
+        assert_eq!(ends, [saved_ns + 2 * HOUR, saved_ns + 3 * HOUR]);
     }
 
     #[test]

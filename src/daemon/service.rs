@@ -69,7 +69,8 @@ pub fn alive() {
 
 /// One line of health.
 pub fn status(status: &Status) {
-    tell(&[NotifyState::Status(&line(status))]);
+    // Who started it waits for `Ready`, which may have found no room; said again it changes nothing.
+    tell(&[NotifyState::Ready, NotifyState::Status(&line(status))]);
 }
 
 fn line(status: &Status) -> String {

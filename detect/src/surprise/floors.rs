@@ -10,8 +10,8 @@
 //! an extrapolation, worth A hours of watching; with many the hours do: above the k-th largest of n
 //! exchangeable hours lies the next one with probability k / (n + 1). Nobody can
 //! tell where floors are solved which hours were attacks, or decoys; so no single owner of workloads
-//! raises the floor of the others, whatever he did: theirs is the lowest that there would be without one
-//! of the others. His own follows all hours.
+//! raises the floor of the others' trees, whatever he did: theirs is the lowest that there would be without
+//! one of the others. His own follows all hours. Measures have one floor for all.
 //! Held-back hours are rescored by the rates that judge now, each without its own deeds; a month of
 //! them is too much for one look, so that each takes its turn within the hour. What was confirmed to be
 //! an attack is none of them. Campaigns (`campaign`) have a share and a floor of their own, by the

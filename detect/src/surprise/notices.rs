@@ -1,6 +1,6 @@
 //! At most one notification of a class in an hour, more only where the budget asks for more: what it
 //! promises. What is grave by itself has one of each of a few owners of workloads, so that noise of one
-//! hides nothing of another; floors count as much (`owners`). The cap binds what a person is told, never what is listed or what the
+//! hides nothing of another. The cap binds what a person is told, never what is listed or what the
 //! responder is asked.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

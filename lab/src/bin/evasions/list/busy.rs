@@ -88,7 +88,7 @@ pub const BUSY: Part = Part {
                 ),
             ],
             "two owners that are loud in as many hours as the budget allows (containers by their own names are \
-             several); and who was told of is hidden by it in his own service, until `hedgerow findings ack \
+             several); measures, which have one floor for all; and who was told of is hidden by it in his own service, until `hedgerow findings ack \
              --attack`",
         ),
         row(

@@ -134,7 +134,7 @@ pub const WAYS_OUT: Part = Part {
                 ),
             ],
             "a connection that others made carries what he writes, as a proxy of theirs does; what he has run as another \
-             user (sudo, another's cron) is not his",
+             user (sudo, another's cron, a subordinate id of his in a user namespace) is not his",
         ),
         partly(
             "another cgroup, of a program that is refused the network",
