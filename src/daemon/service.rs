@@ -1,7 +1,9 @@
 //! What the service manager is told, by its socket: nobody is asked for help, and nothing waits for long.
 
 use std::{
-    env, io,
+    env,
+    ffi::OsStr,
+    io,
     os::{
         linux::net::SocketAddrExt,
         unix::{
@@ -25,15 +27,14 @@ const WAIT: Duration = Duration::from_millis(50);
 /// Tells the service manager, if there is one.
 fn tell(state: &[NotifyState<'_>]) {
     // Who doesn't hear it ends the service by itself.
-    drop(send(state));
+    env::var_os(SOCKET).into_iter().for_each(|socket| drop(send(&socket, state)));
 }
 
 /// `sd_notify::notify` waits as long as the queue is full.
-fn send(state: &[NotifyState<'_>]) -> io::Result<()> {
-    let Some(path) = env::var_os(SOCKET) else { return Ok(()) };
+fn send(path: &OsStr, state: &[NotifyState<'_>]) -> io::Result<()> {
     let address = match path.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
-        None => SocketAddr::from_pathname(&path)?,
+        None => SocketAddr::from_pathname(path)?,
     };
     let text: String = state.iter().map(|one| format!("{one}\n")).collect();
     let socket = UnixDatagram::unbound()?;
@@ -96,4 +97,24 @@ fn line(status: &Status) -> String {
         text::count(status.sent as f64),
         status.alerts
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn nobody_waits_for_a_manager_that_does_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let ready = || send(path.as_os_str(), &[NotifyState::Ready]);
+        let full = std::iter::repeat_with(ready).find_map(Result::err).unwrap();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock, "{full}");
+        let mut bytes = [0; 64];
+        let length = manager.recv(&mut bytes).unwrap();
+        assert_eq!(&bytes[..length], b"READY=1\n");
+        ready().unwrap();
+    }
 }
