@@ -46,10 +46,10 @@ pub struct Mute {
 impl Mute {
     fn covers(&self, finding: &Finding) -> bool {
         let objects = names(&finding.objects);
-        self.uid == finding.uid
-            || (self.subject == finding.subject
-                && objects.iter().all(|name| self.objects.contains(name))
-                && objects.is_empty() == self.objects.is_empty())
+        // A case that does more than it did is another one.
+        (self.uid == finding.uid || self.subject == finding.subject)
+            && objects.iter().all(|name| self.objects.contains(name))
+            && objects.is_empty() == self.objects.is_empty()
     }
 }
 
@@ -375,6 +375,9 @@ mod tests {
             |uid: &str, objects: Vec<Object>| Finding { uid: uid.into(), objects, ..plain.clone() };
         let first = vec![peer("192.0.2.9", 4444), source("101 connections from 192.0.2.9")];
         orders.mute(&found("u1", first), 50, BY).unwrap();
+        let memory = Object::ExecMemory { subject: Arc::clone(&plain.subject) };
+        let grown = found("u1", vec![peer("192.0.2.9", 4444), memory]);
+        assert_eq!(orders.muted_until(&grown), None, "the same case goes on to something else");
         let muted = |objects| orders.muted_until(&found("u2", objects)) == Some(50);
         assert!(muted(vec![peer("192.0.2.9", 4445), source("7 connections from 192.0.2.9")]));
         assert!(muted(vec![peer("192.0.2.9", 4444)]), "less of it");
