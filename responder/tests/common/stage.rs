@@ -160,7 +160,6 @@ impl Stage {
                     .args(words)
                     .arg("--list")
                     .stdout(Stdio::null())
-                    .stderr(Stdio::null())
                     .status()?;
                 return Ok(ended(status.into_raw()));
             }
