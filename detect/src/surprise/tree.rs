@@ -273,16 +273,12 @@ impl Tree {
         self.done.iter().map(|done| done.deed().class()).max().unwrap_or(Class::Measure)
     }
 
-    /// What is held back of it.
-    pub fn told(&self) -> Told {
+    /// What is held back of it; `counted` where the rates have it, too.
+    pub fn told(&self, counted: bool) -> Told {
         let told = |done: &Done| (done.deed(), done.context.clone(), done.minutes.count as f64);
         let deeds = self.counted().into_iter().map(told).collect();
-        Told {
-            deeds,
-            workload: self.workload().cloned(),
-            cases: self.uids.clone(),
-            counted: !self.is_suspected(),
-        }
+        let (workload, cases) = (self.workload().cloned(), self.uids.clone());
+        Told { deeds, workload, cases, counted }
     }
 
     /// Every deed with its context and the minutes in which it was done, to be counted.

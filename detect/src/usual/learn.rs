@@ -9,11 +9,7 @@ use crate::{
     EPOCH_SECONDS, Engine, HOUR_NS, Outcome, Phase, Result, SOLVE_EPOCHS,
     detector::Scored,
     fair,
-    surprise::{
-        floors::{Measured, Told},
-        tails::Tails,
-        tree::Tree,
-    },
+    surprise::{floors::Measured, tails::Tails, tree::Tree},
     valid,
 };
 
@@ -97,7 +93,7 @@ impl Engine {
         let counted = !grave && !tree.is_suspected();
         if self.phase != Phase::Fill && !tree.is_attack {
             let highest = tree.nats().into_values().fold(0.0, f64::max);
-            self.floors.hold_back(highest, Told { counted, ..tree.told() });
+            self.floors.hold_back(highest, tree.told(counted));
         }
         if !counted {
             return;

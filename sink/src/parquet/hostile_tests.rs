@@ -187,15 +187,17 @@ fn a_page_that_claims_too_much_is_refused_by_name() {
     }
 }
 
+/// One column of 3,000 numbers.
+fn numbers() -> RecordBatch {
+    let column = Arc::new(UInt64Array::from_iter_values(0..3000)) as Arc<dyn Array>;
+    RecordBatch::try_from_iter([("number", column)]).unwrap()
+}
+
 #[test]
 fn snappy_is_read_and_what_is_packed_otherwise_is_refused_by_name() {
     let home = tempfile::tempdir().unwrap();
     let at = home.path().join("part-1.parquet");
-    let batch = RecordBatch::try_from_iter([(
-        "number",
-        Arc::new(UInt64Array::from_iter_values(0..3000)) as Arc<dyn Array>,
-    )])
-    .unwrap();
+    let batch = numbers();
     let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
     let file = fs::File::create(&at).unwrap();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
@@ -259,11 +261,7 @@ fn a_long_text_that_is_repeated_comes_in_smaller_batches() {
 fn row_groups_before_a_bad_one_are_read() {
     let home = tempfile::tempdir().unwrap();
     let at = home.path().join("part-1.parquet");
-    let batch = RecordBatch::try_from_iter([(
-        "number",
-        Arc::new(UInt64Array::from_iter_values(0..3000)) as Arc<dyn Array>,
-    )])
-    .unwrap();
+    let batch = numbers();
     let properties = WriterProperties::builder()
         .set_max_row_group_row_count(Some(1000))
         .set_column_encoding("number".into(), Encoding::PLAIN)
