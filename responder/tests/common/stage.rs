@@ -152,11 +152,13 @@ impl Stage {
             "bind" => {
                 self.bound.insert(rest.to_owned(), UdpSocket::bind(address()?)?);
             }
-            // `exec PROGRAM`, `exec LOADER PROGRAM`
+            // `exec PROGRAM`, `exec LOADER PROGRAM`. Without an environment: a loader that takes
+            // cargo's LD_LIBRARY_PATH from a process of two user ids fails an assertion of its own
+            // (glibc 2.36, `_dl_start_args_adjust`).
             "exec" => {
                 let mut words = rest.split(' ');
                 let status = Command::new(words.next().unwrap_or_default())
-                    .env_remove(MARK)
+                    .env_clear()
                     .args(words)
                     .arg("--list")
                     .stdout(Stdio::null())
