@@ -16,8 +16,10 @@ struct deny_query {
 	__u8 address[16];
 	__u32 verb;
 	__u32 look;
-	/* Real user id of who asks, or of the socket's creator; 0 is looked up by nobody. */
+	/* Real user id of who asks, or of the socket's creator, as the host counts; and whose the
+	 * user namespace is that he is in (see deny_owner). 0 is looked up by nobody. */
 	__u32 uid;
+	__u32 owner;
 	bool has_address;
 	/* A live entry was found, also where it only counts. */
 	bool met;
@@ -63,6 +65,38 @@ static __always_inline __u64 deny_current_start_boot_ns(void)
 	return BPF_CORE_READ(task, group_leader, start_boottime);
 }
 
+/*
+ * Who made the outermost user namespace above these credentials, but for root; 0: nobody. All that
+ * is in it is his: whatever ids he has there, and what others among them make in turn. What root
+ * makes is a container's, and who makes one in there is who he is.
+ *
+ * Out of line, for the stack.
+ */
+static __noinline __u32 deny_owner(const struct cred *cred)
+{
+	struct user_namespace *space = BPF_CORE_READ(cred, user_ns);
+	__u32 owner = 0;
+
+	for (int i = 0; i < DENY_USER_NAMESPACES_MAX; i++) {
+		__u32 made_by;
+
+		if (!space || !BPF_CORE_READ(space, level))
+			break;
+		made_by = BPF_CORE_READ(space, owner.val);
+		if (made_by)
+			owner = made_by;
+		space = BPF_CORE_READ(space, parent);
+	}
+	return owner;
+}
+
+static __always_inline __u32 deny_current_owner(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return deny_owner(BPF_CORE_READ(task, cred));
+}
+
 /* When, what, and in which cgroups the running process asks. */
 static __always_inline void deny_query_current(struct deny_query *query,
 					       const struct deny_asked *asked, __u32 verb)
@@ -70,9 +104,11 @@ static __always_inline void deny_query_current(struct deny_query *query,
 	query->now = bpf_ktime_get_boot_ns();
 	query->verb = verb;
 	query->look = asked->look;
-	/* A file that sets another one doesn't change it, nor a user namespace by itself. Who has
-	 * subordinate ids there is one of them, and not met. */
-	query->uid = (__u32)bpf_get_current_uid_gid();
+	if (query->look & DENY_LOOK_USERS) {
+		/* A file that sets another one doesn't change it. */
+		query->uid = (__u32)bpf_get_current_uid_gid();
+		query->owner = deny_current_owner();
+	}
 	if (!(query->look & DENY_LOOK_CGROUPS))
 		return;
 	for (int i = 0; i < DENY_LEVELS_MAX; i++) {
@@ -235,14 +271,12 @@ __weak __u64 deny_scope_refuses(struct deny_query *query, __u64 cgroup)
 	return 0;
 }
 
-__weak __u64 deny_user_refuses(struct deny_query *query)
+__weak __u64 deny_user_refuses(struct deny_query *query, __u32 uid)
 {
-	__u32 uid;
 	__u64 *id;
 
-	if (!query)
+	if (!query || !uid)
 		return 0;
-	uid = query->uid;
 	id = bpf_map_lookup_elem(&deny_users, &uid);
 	return id && deny_entry_refuses(query, *id) ? *id : 0;
 }
@@ -265,9 +299,11 @@ static __always_inline bool deny_allows(const struct deny_query *query)
 /* Id of the entry that refuses by peer, program, cgroup or user; 0 is none. */
 static __always_inline __u64 deny_refuses(struct deny_query *query)
 {
-	if (query->look & DENY_LOOK_USERS && query->uid) {
-		__u64 id = deny_user_refuses(query);
+	if (query->look & DENY_LOOK_USERS) {
+		__u64 id = deny_user_refuses(query, query->uid);
 
+		if (!id && query->owner != query->uid)
+			id = deny_user_refuses(query, query->owner);
 		if (id)
 			return id;
 	}

@@ -9,7 +9,7 @@
 #define HEDGEROW_DENY_WIRE_H
 
 /* Layout of the pinned maps; another number is another set of pins. */
-#define DENY_LAYOUT 7
+#define DENY_LAYOUT 8
 
 enum deny_limit {
 	DENY_ENTRIES_MAX = 4096,
@@ -21,6 +21,8 @@ enum deny_limit {
 	DENY_PROCESSES_MAX = 65536,
 	/* Ancestors that are looked up; an entry for a deeper cgroup is refused in user space. */
 	DENY_LEVELS_MAX = 12,
+	/* User namespaces that the kernel lets stand in each other, and the host's. */
+	DENY_USER_NAMESPACES_MAX = 34,
 	/* An expired or counting prefix is looked up again one bit shorter, at most so often. */
 	DENY_RETRIES_MAX = 4,
 	/* Bits of (cgroup id, program id) ahead of the address in deny_peer_key. */
@@ -166,9 +168,9 @@ struct deny_socket {
 	__u32 tgid;
 	/* The listing (see deny_socket_record) that found a holder outside of the denied trees. */
 	__u32 shared_in;
-	/* Real user id of who made it, as the host counts; 0 is never looked up. */
+	/* Who made it, as deny_query has them; 0 is never looked up. */
 	__u32 uid;
-	__u32 pad;
+	__u32 owner;
 };
 
 /*

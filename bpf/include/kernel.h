@@ -40,7 +40,9 @@ struct qstr {
 };
 
 struct user_namespace {
-	int level;
+	int level; /* 0: the host's */
+	struct user_namespace *parent;
+	struct kuid_like owner; /* effective user id of who made it, as the host counts */
 };
 
 struct super_block {
@@ -245,6 +247,8 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	struct pid *thread_pid;
 	const struct cred *real_cred;
+	const struct cred
+		*cred; /* what it acts with; another one while it serves a ring's request */
 	char comm[16];
 };
 

@@ -152,6 +152,7 @@ static __always_inline bool refuses(struct deny_query *query, const struct deny_
 	if (socket) {
 		query->programs[0] = socket->program;
 		query->uid = socket->uid;
+		query->owner = socket->owner;
 	}
 	if (deny_allows(query))
 		return false;

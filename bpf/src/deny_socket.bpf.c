@@ -157,6 +157,7 @@ int deny_sock_create(struct bpf_sock *ctx)
 		socket->start_boot_ns = deny_current_start_boot_ns();
 		socket->program = process ? process->program : 0;
 		socket->uid = (__u32)bpf_get_current_uid_gid();
+		socket->owner = deny_current_owner();
 	}
 	return 1;
 }

@@ -88,10 +88,12 @@ int deny_list_sockets(struct bpf_iter__task_file *ctx)
 			marked->start_boot_ns = task->group_leader->start_boottime;
 			marked->program = process ? process->program : 0;
 			marked->uid = task->real_cred->uid.val;
+			marked->owner = deny_owner(task->real_cred);
 			marked->passed = 0;
 		}
 		query.programs[1] = marked->program;
 		query.uid = marked->uid;
+		query.owner = marked->owner;
 		record.owner_tgid = marked->tgid;
 	}
 	if (process) {

@@ -375,11 +375,11 @@ denied again, and who was refused one peer within the hour and calls another los
 task tree), where something grave was done, not only something new. What an operator took back of a process
 (`hedgerow deny remove`) its finding doesn't ask for again.
 
-A user is the real user id as the host counts it, of who asks and of who made the socket: set-uid programs and a user
-namespace by itself change nothing. Who has subordinate ids (`/etc/subuid`, as rootless containers use them) and
-becomes one of them is not met: refuse his workload. No finding denies a user or the network of a program, only `hedgerow deny add --user U` and
-`hedgerow deny add --program P --network`; never root, a user of the system, of services or of containers, or who
-orders it, and who is logged in only by `--force`.
+A user is the real user id as the host counts it, of who asks and of who made the socket: set-uid programs change
+nothing. All that is in a user namespace is its maker's too, whatever ids it has there (`/etc/subuid`, as rootless
+containers use them), of namespaces in each other the outermost one's that root has not made. No finding denies a user or
+the network of a program, only `hedgerow deny add --user U` and `hedgerow deny add --program P --network`; never root, a
+user of the system, of services or of containers, or who orders it, and who is logged in only by `--force`.
 
 ";
 

@@ -10,6 +10,7 @@ use std::{
 
 use common::{
     Bench, Cgroup, EPERM, Puppet, Sink, copy_of_self, eventually, ok, operator, peer, scoped_peer,
+    spaces,
 };
 use hedgerow_event::{Level, Target};
 use hedgerow_responder::{
@@ -362,21 +363,52 @@ fn a_denied_program_is_not_run_by_its_loader_where_maps_can_be_refused() {
 }
 
 #[test]
-fn neither_a_set_uid_program_nor_a_user_namespace_changes_which_user_asks() {
+fn a_set_uid_program_does_not_change_which_user_asks() {
     let mut bench = Bench::new("real-user");
     let sink = Sink::tcp("127.71.12.1");
     let mut puppet = Puppet::new();
-    // Its effective user is root's from here on, as that of a set-uid program.
+    // Its effective user is root's from here on.
     puppet.tell("user 4242").unwrap();
     let connect = format!("connect {}", sink.address);
     assert_eq!(puppet.tell(&connect), ok());
-    let namespaced = puppet.tell("mortal-userns").unwrap();
     bench.deny(Target::User { uid: 4242 }, 60);
     assert_eq!(puppet.tell(&connect), Err(EPERM));
-    match namespaced.as_str() {
-        "exit 0" => assert_eq!(puppet.tell("mortal-userns").unwrap(), format!("exit {EPERM}")),
-        other => println!("not tried: a user namespace is not to be had ({other})"),
+}
+
+#[test]
+fn subordinate_ids_in_user_namespaces_are_their_owner() {
+    if spaces::are_refused() {
+        println!("not tried: AppArmor lets nobody but root have user namespaces");
+        return;
     }
+    let mut bench = Bench::new("subordinate");
+    let sinks = ["127.71.14.1", "127.71.14.2"].map(Sink::tcp);
+    let connect = format!("connect {}", sinks[0].address);
+    // Subordinate ids of his, in one namespace and as deep as the kernel lets them stand in each other.
+    let mut his = [1, 33].map(|depth| within(4242, depth));
+    let mut others = within(4243, 1);
+    for puppet in his.iter_mut().chain([&mut others]) {
+        puppet.tell(&format!("sub connect {}", sinks[1].address)).unwrap();
+        puppet.tell("sub write before").unwrap();
+    }
+    eventually("what was sent before arrives", || sinks[1].bytes() == 18);
+    bench.deny(Target::User { uid: 4242 }, 60);
+    for puppet in &mut his {
+        let _ = puppet.tell("sub write after");
+        for command in [connect.as_str(), "bind 127.0.0.1:0", "create 2 1 0"] {
+            assert_eq!(puppet.tell(&format!("sub {command}")), Err(EPERM), "{command}");
+        }
+    }
+    others.tell("sub write after").unwrap();
+    eventually("another's go on", || sinks[1].bytes() == 23);
+    assert_eq!(others.tell(&format!("sub {connect}")), ok());
+}
+
+/// Has a child that is a subordinate id of this user.
+fn within(uid: u32, depth: u32) -> Puppet {
+    let mut puppet = Puppet::new();
+    puppet.tell(&format!("userns {uid} {depth}")).unwrap();
+    puppet
 }
 
 /// Whose a socket is says who made it.

@@ -54,7 +54,7 @@ pub struct DenyAdd {
     /// A workload; alone, it is refused every connection.
     #[arg(long, group = "whom")]
     pub workload: Option<String>,
-    /// A user, by name or number, who is refused the network in any cgroup: no root, no user of the
+    /// A user, by name or number, who is refused the network in any cgroup and user namespace: no root, no user of the
     /// system, of services or of containers, and not who orders it.
     #[arg(long, group = "whom", conflicts_with_all = ["peer", "program", "workload"])]
     pub user: Option<String>,

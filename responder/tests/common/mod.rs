@@ -4,6 +4,7 @@
 
 mod locked;
 mod ring;
+pub mod spaces;
 mod stage;
 mod wire;
 
@@ -168,8 +169,12 @@ impl Puppet {
     /// Starts `PROGRAM`, or `LOADER PROGRAM`.
     pub fn run(words: &str) -> std::io::Result<Self> {
         let mut words = words.split(' ');
-        let mut child = Command::new(words.next().unwrap_or_default())
-            .args(words)
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
+        Self::begin(command)
+    }
+    pub fn begin(mut command: Command) -> std::io::Result<Self> {
+        let mut child = command
             .args(["--exact", "puppet", "--nocapture", "--test-threads=1"])
             .env(MARK, "1")
             .stdin(Stdio::piped())

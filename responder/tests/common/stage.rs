@@ -20,7 +20,7 @@ use hedgerow_responder::{Options, Responder};
 use super::{
     MARK, Puppet, Sink,
     locked::Locked,
-    operator, peer, ring,
+    operator, peer, ring, spaces,
     wire::{self, Wire},
 };
 
@@ -65,16 +65,10 @@ impl Stage {
             "cgroup" => fs::write(Path::new(rest).join("cgroup.procs"), "0")?,
             "netns" => new_netns()?,
             "user" => be_real(rest.parse().map_err(std::io::Error::other)?)?,
-            // An internet socket from a user namespace of a child's own.
-            "mortal-userns" => {
-                return Ok(ended(mortal(|| {
-                    // SAFETY: plain system calls; the child has one thread.
-                    let made = unsafe {
-                        libc::unshare(libc::CLONE_NEWUSER) == 0
-                            && libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) >= 0
-                    };
-                    if made { Ok(()) } else { Err(std::io::Error::last_os_error()) }
-                })?));
+            // `userns UID DEPTH`: a child of its own, one of the subordinate ids of that user.
+            "userns" => {
+                let [uid, depth] = pair(rest)?;
+                self.sub = Some(spaces::inside(uid as u32, depth as u32)?);
             }
             "listen" => {
                 let sink = Sink::tcp(rest);

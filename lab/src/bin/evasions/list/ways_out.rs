@@ -121,20 +121,18 @@ pub const WAYS_OUT: Part = Part {
             ],
         ),
         partly(
-            "another cgroup, a set-uid program, a user namespace, other hands, of a denied user",
+            "another cgroup, a set-uid program, a user namespace with other ids, other hands, of a denied user",
             &[
                 deny("deny", "a_denied_user_is_refused_wherever_he_runs_and_what_he_made_is_cut"),
-                deny(
-                    "escape",
-                    "neither_a_set_uid_program_nor_a_user_namespace_changes_which_user_asks",
-                ),
+                deny("escape", "a_set_uid_program_does_not_change_which_user_asks"),
+                deny("escape", "subordinate_ids_in_user_namespaces_are_their_owner"),
                 deny(
                     "escape",
                     "a_socket_of_a_denied_user_is_refused_in_other_hands_and_one_of_others_is_not_in_his",
                 ),
             ],
             "a connection that others made carries what he writes, as a proxy of theirs does; what he has run as another \
-             user (sudo, another's cron, a subordinate id of his in a user namespace) is not his",
+             user (sudo, another's cron, a namespace that a set-uid program of root's makes for him) is not his",
         ),
         partly(
             "another cgroup, of a program that is refused the network",
