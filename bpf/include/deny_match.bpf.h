@@ -235,6 +235,18 @@ __weak int deny_scope_allows(const struct deny_query *query, __u64 cgroup)
 	return false;
 }
 
+__weak __u64 deny_program_refuses(struct deny_query *query, __u64 cgroup, __u32 network)
+{
+	struct deny_program_key key = {.cgroup = cgroup, .network = network};
+	__u64 *id;
+
+	if (!query)
+		return 0;
+	key.file = query->file;
+	id = bpf_map_lookup_elem(&deny_programs, &key);
+	return id && deny_entry_refuses(query, *id) ? *id : 0;
+}
+
 __weak __u64 deny_scope_refuses(struct deny_query *query, __u64 cgroup)
 {
 	struct deny_scope *scope = bpf_map_lookup_elem(&deny_scopes, &cgroup);
@@ -260,11 +272,14 @@ __weak __u64 deny_scope_refuses(struct deny_query *query, __u64 cgroup)
 			return id;
 	}
 	if (scope->flags & DENY_SCOPE_PROGRAMS) {
-		struct deny_program_key key = {.cgroup = cgroup, .file = query->file};
-		__u64 *program = bpf_map_lookup_elem(&deny_programs, &key);
-
-		if (program && deny_entry_refuses(query, *program))
-			return *program;
+		id = deny_program_refuses(query, cgroup, 0);
+		if (id)
+			return id;
+	}
+	if (scope->flags & DENY_SCOPE_PROGRAM_NETWORKS) {
+		id = deny_program_refuses(query, cgroup, 1);
+		if (id)
+			return id;
 	}
 	if (deny_entry_refuses(query, scope->id))
 		return scope->id;

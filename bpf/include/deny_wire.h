@@ -109,6 +109,8 @@ struct deny_file {
 struct deny_program_key {
 	__u64 cgroup;
 	struct deny_file file;
+	__u32 network; /* 1: its network alone, which stands beside what refuses to run it */
+	__u32 pad;
 };
 
 struct deny_task {
@@ -141,6 +143,7 @@ enum deny_scope_flag {
 	DENY_SCOPE_ALLOW_PEERS = 8,
 	DENY_SCOPE_ALLOW_PROGRAMS = 16,
 	DENY_SCOPE_ALLOWED = 32,
+	DENY_SCOPE_PROGRAM_NETWORKS = 64,
 };
 
 enum deny_look {

@@ -42,6 +42,7 @@ pub(crate) fn canonical(target: Target, allowed: bool) -> Result<Target, Refusal
         }
         Target::TaskTree { .. } => bad("a task tree can't be allowed"),
         Target::User { .. } => bad("a user can't be allowed"),
+        Target::Program { network: true, .. } => bad("a program is allowed as a whole"),
         Target::Cgroup { cgroup_id: 0, .. } | Target::Program { cgroup_id: 0, .. } => {
             bad("no cgroup")
         }

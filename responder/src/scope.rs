@@ -27,7 +27,8 @@ pub(crate) fn scope<'a>(
         match entry.target {
             Target::Peer { program_id: 0, .. } => flags |= wire::DENY_SCOPE_PEERS,
             Target::Peer { .. } => flags |= wire::DENY_SCOPE_PROGRAM_PEERS,
-            Target::Program { .. } => flags |= wire::DENY_SCOPE_PROGRAMS,
+            Target::Program { network: false, .. } => flags |= wire::DENY_SCOPE_PROGRAMS,
+            Target::Program { .. } => flags |= wire::DENY_SCOPE_PROGRAM_NETWORKS,
             Target::Cgroup { .. } => id = entry.id,
             Target::TaskTree { .. } | Target::User { .. } => {}
         }

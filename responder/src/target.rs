@@ -97,9 +97,9 @@ pub(crate) fn mask(address: IpAddr, length: u8) -> IpAddr {
 pub(crate) fn same(a: &Target, b: &Target) -> bool {
     match (a, b) {
         (
-            Target::Program { cgroup_id: a_cgroup, file: a_file, .. },
-            Target::Program { cgroup_id: b_cgroup, file: b_file, .. },
-        ) => a_cgroup == b_cgroup && a_file == b_file,
+            Target::Program { cgroup_id: a_cgroup, file: a_file, network: a_network, .. },
+            Target::Program { cgroup_id: b_cgroup, file: b_file, network: b_network, .. },
+        ) => (a_cgroup, a_file, a_network) == (b_cgroup, b_file, b_network),
         (Target::Cgroup { cgroup_id: a, .. }, Target::Cgroup { cgroup_id: b, .. }) => a == b,
         _ => a == b,
     }

@@ -44,7 +44,7 @@ plain! {
     deny_hits: 32,
     deny_peer_key: 36,
     deny_peer: 16,
-    deny_program_key: 32,
+    deny_program_key: 40,
     deny_task: 16,
     deny_process: 168,
     deny_scope: 16,
@@ -92,7 +92,8 @@ pub(crate) fn peer_key(
     }
 }
 
-pub(crate) fn program_key(cgroup_id: u64, file: FileKey) -> wire::deny_program_key {
+/// Of what refuses to run it, or of what refuses its network alone.
+pub(crate) fn program_key(cgroup_id: u64, file: FileKey, network: bool) -> wire::deny_program_key {
     wire::deny_program_key {
         cgroup: cgroup_id,
         file: wire::deny_file {
@@ -101,6 +102,8 @@ pub(crate) fn program_key(cgroup_id: u64, file: FileKey) -> wire::deny_program_k
             generation: file.generation,
             pad: 0,
         },
+        network: network.into(),
+        pad: 0,
     }
 }
 

@@ -8,7 +8,10 @@ use common::{
     steal,
 };
 use hedgerow_event::{Level, Target};
-use hedgerow_responder::hooks::{Key, Verb};
+use hedgerow_responder::{
+    By, Refusal,
+    hooks::{Key, Verb},
+};
 
 #[test]
 fn puppet() {
@@ -298,7 +301,6 @@ fn a_denied_user_is_refused_wherever_he_runs_and_what_he_made_is_cut() {
 
 #[test]
 fn nobody_whom_the_host_stands_on_is_refused_by_user() {
-    use hedgerow_responder::{By, Refusal};
     let mut bench = Bench::new("users");
     let mut refused = |uid| {
         let refused = bench.get().deny(operator(Target::User { uid }, 60));
@@ -355,4 +357,43 @@ fn a_program_that_is_refused_the_network_runs_and_calls_nobody() {
     }
     assert_eq!(puppet.tell(&connect), ok(), "another program");
     drop((puppet, fresh));
+}
+
+#[test]
+fn a_program_that_may_not_run_and_its_network_are_two_entries_in_either_order() {
+    let mut bench = Bench::new("beside");
+    let sink = Sink::tcp("127.66.22.1");
+    let connect = format!("connect {}", sink.address);
+    let cgroup = Cgroup::new("beside");
+    let copy = copy_of_self(bench.directory.path());
+    let mut running = Puppet::start(&copy);
+    running.tell(&format!("cgroup {}", cgroup.0.display())).unwrap();
+    let mut starter = Puppet::inside(&cgroup);
+    let start = format!("exec {}", copy.display());
+    let runs = Ok("exit 0".to_owned());
+    let (_, file) = bench.get().program_of(running.pid()).unwrap().unwrap();
+    let path: std::sync::Arc<str> = copy.to_string_lossy().into();
+    let of =
+        |network| Target::Program { cgroup_id: cgroup.id(), file, path: path.clone(), network };
+    for network_first in [true, false] {
+        for network in [network_first, !network_first] {
+            bench.deny(of(network), 60);
+        }
+        for network in [true, false] {
+            let again = bench.get().deny(operator(of(network), 60));
+            assert!(matches!(again, Err(Refusal::Covered { .. })), "{again:?}");
+        }
+        assert_ne!(starter.tell(&start), runs);
+        // The first one goes, and the other one holds as before.
+        let mut entries = bench.get().entries().into_iter();
+        let first = entries.find(|entry| entry.target == of(network_first));
+        let uid = first.unwrap().uid.clone();
+        bench.get().remove(&uid, "a test").unwrap().unwrap();
+        assert_eq!(starter.tell(&start) == runs, !network_first);
+        assert_eq!(running.tell(&connect), Err(EPERM));
+        let uid = bench.get().entries()[0].uid.clone();
+        bench.get().remove(&uid, "a test").unwrap().unwrap();
+        assert_eq!((starter.tell(&start), running.tell(&connect)), (runs.clone(), ok()));
+    }
+    drop((running, starter));
 }

@@ -252,8 +252,8 @@ pub(super) fn peer_bytes(target: &Target) -> Option<Vec<u8>> {
 
 pub(super) fn program_bytes(target: &Target) -> Option<Vec<u8>> {
     match target {
-        Target::Program { cgroup_id, file, .. } => {
-            Some(program_key(*cgroup_id, *file).bytes().to_vec())
+        Target::Program { cgroup_id, file, network, .. } => {
+            Some(program_key(*cgroup_id, *file, *network).bytes().to_vec())
         }
         _ => None,
     }
@@ -276,8 +276,8 @@ impl Maps {
                 }
                 put(&self.tasks, &tgid.to_ne_bytes(), &value)
             }
-            Target::Program { cgroup_id, file, .. } => {
-                put_bytes(&self.programs, program_key(*cgroup_id, *file).bytes(), &id.to_ne_bytes())
+            Target::Program { cgroup_id, file, network, .. } => {
+                put(&self.programs, program_key(*cgroup_id, *file, *network).bytes(), &id)
             }
             Target::User { uid } => put(&self.users, &uid.to_ne_bytes(), &id),
             // In its scope, see `scope`.
@@ -298,8 +298,8 @@ impl Maps {
                 Ok(())
             }
             Target::TaskTree { .. } => self.forget_tree(id),
-            Target::Program { cgroup_id, file, .. } => {
-                delete(&self.programs, program_key(*cgroup_id, *file).bytes())
+            Target::Program { cgroup_id, file, network, .. } => {
+                delete(&self.programs, program_key(*cgroup_id, *file, *network).bytes())
             }
             Target::User { uid } => delete(&self.users, &uid.to_ne_bytes()),
             Target::Cgroup { .. } => Ok(()),
@@ -335,7 +335,7 @@ impl Maps {
             }
             Target::Program { cgroup_id, file, .. } => set(
                 &self.allow_programs,
-                program_key(*cgroup_id, *file).bytes(),
+                program_key(*cgroup_id, *file, false).bytes(),
                 &0u64.to_ne_bytes(),
             ),
             // A cgroup in its scope.
