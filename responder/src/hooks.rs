@@ -379,7 +379,9 @@ A user is the real user id as the host counts it, of who asks and of who made th
 nothing. All that is in a user namespace is its maker's too, whatever ids it has there (`/etc/subuid`, as rootless
 containers use them), of namespaces in each other the outermost one's that root has not made. No finding denies a user or
 the network of a program, only `hedgerow deny add --user U` and `hedgerow deny add --program P --network`; never root, a
-user of the system, of services or of containers, or who orders it, and who is logged in only by `--force`.
+user of the system, of services or of containers, or who orders it. Only by `--force` one who is logged in, or runs
+something where it is not known whose login orders it (a kernel without audit, a console), or whose id lies beyond 65,535
+and in no line of `/etc/passwd`.
 
 ";
 

@@ -408,11 +408,11 @@ impl Actor {
             ));
         }
         if let Target::User { uid } = target
-            && responder.protected().users().is_some_and(|users| users.is_logged_in(*uid))
+            && let Some(why) = responder.risk(*uid)
             && !force
         {
             return Err(format!(
-                "protected: user {uid} is logged in; --force refuses him the network all the same"
+                "protected: user {uid} is {why}; --force refuses him the network all the same"
             ));
         }
         Ok(())

@@ -7,10 +7,8 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    env,
-    fs::{self, File},
-    io::{self, Read, Seek, SeekFrom},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    env, fs, io,
+    net::IpAddr,
     os::unix::fs::MetadataExt,
     path::Path,
     sync::{
@@ -24,6 +22,11 @@ use std::{
 use hedgerow_hostfile::{Reader, Refusals, Refused};
 
 use super::{names::Names, users::Users};
+use tables::{dhcp_servers, gateways_v4, gateways_v6, own_v4, own_v6, resolvers};
+
+mod logins;
+mod people;
+mod tables;
 
 /// An address to protect, with why.
 pub type Protected = (IpAddr, u8, &'static str);
@@ -34,8 +37,6 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const NAMESPACES_MAX: usize = 1024;
 /// Largest `resolv.conf` and lease; a larger one is none.
 const TEXT_BYTES_MAX: u64 = 64 << 10;
-/// Largest table of users.
-const USERS_BYTES_MAX: u64 = 4 << 20;
 /// Largest table of the host's network namespace, and of another one.
 const TABLE_BYTES_MAX: u64 = 16 << 20;
 const OTHERS_TABLE_BYTES_MAX: u64 = 1 << 20;
@@ -182,7 +183,7 @@ impl<'a> Noting<'a> {
 /// Reads all of it once. What can't be read of others gives nothing; where something of the host can't
 /// be, what the `last` whole reading found stays.
 fn gather(readers: &mut Readers, last: &mut Vec<Protected>) -> Gathered {
-    let mut found = Gathered { logins: admin_logins(), ..Gathered::default() };
+    let mut found = Gathered { logins: logins::admin_logins(), ..Gathered::default() };
     // Init's can't be read everywhere.
     let hosts: HashSet<u64> =
         [INIT, std::process::id()].into_iter().flat_map(namespaces_of).collect();
@@ -217,7 +218,7 @@ fn gather(readers: &mut Readers, last: &mut Vec<Protected>) -> Gathered {
         found.host.push(whole(api, "the cluster's API"));
     }
     found.unread = host.failed;
-    found.users = users(&mut readers.host);
+    found.users = people::users(&mut readers.host);
     if found.unread.is_some() {
         found.host.extend_from_slice(last);
     }
@@ -227,29 +228,6 @@ fn gather(readers: &mut Readers, last: &mut Vec<Protected>) -> Gathered {
         last.clone_from(&found.host);
     }
     found
-}
-
-/// Who is who: by the host's own files, in init's root directory, since ours may be an image's. One that is
-/// missing says nothing; of one that can't be read whole nothing is known.
-fn users(reader: &mut Reader) -> Option<Users> {
-    let mut text = |path: &str| {
-        let read = match reader.read(INIT, path, USERS_BYTES_MAX) {
-            Err(Refused::Io(why)) if why.kind() == io::ErrorKind::PermissionDenied => {
-                reader.read_host(Path::new(path), USERS_BYTES_MAX)
-            }
-            read => read,
-        };
-        match read {
-            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(Refused::Io(why)) if why.kind() == io::ErrorKind::NotFound => Some(String::new()),
-            Err(_) => None,
-        }
-    };
-    let (passwd, defs) = (text("/etc/passwd")?, text("/etc/login.defs")?);
-    let subuid = text("/etc/subuid")?;
-    let login = |pid| fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?.trim().parse().ok();
-    let logged_in = processes().filter_map(login).filter(|uid| *uid != u32::MAX).collect();
-    Some(Users::read(&passwd, &defs, &subuid, logged_in))
 }
 
 fn processes() -> impl Iterator<Item = u32> {
@@ -317,120 +295,8 @@ fn of_files(noting: &mut Noting<'_>, pid: u32) -> Vec<Protected> {
     resolvers(&noting.text(path, |reader| reader.read(pid, path, TEXT_BYTES_MAX)))
 }
 
-/// Where successful logins are recorded.
-const LOGINS: [&str; 2] = ["/var/log/wtmp", "/run/utmp"];
-/// The newest bytes of it that are read.
-const LOGINS_BYTES_MAX: u64 = 4 << 20;
-
-/// Sources of successful logins over the network, with their wall time, as `login` and `sshd` record
-/// them; a host that keeps no such record has none.
-fn admin_logins() -> Vec<(IpAddr, i64)> {
-    let size = size_of::<libc::utmpx>() as u64;
-    let mut found = Vec::new();
-    for path in LOGINS {
-        let Ok(mut file) = File::open(path) else { continue };
-        let length = file.metadata().map_or(0, |metadata| metadata.size());
-        let start = length.saturating_sub(LOGINS_BYTES_MAX).next_multiple_of(size);
-        let mut bytes = Vec::new();
-        let read = file.seek(SeekFrom::Start(start)).and_then(|_| {
-            // It may be growing.
-            file.take(LOGINS_BYTES_MAX).read_to_end(&mut bytes)
-        });
-        if read.is_ok() {
-            found.extend(logins(&bytes));
-        }
-    }
-    found
-}
-
-/// Records of utmp(5); what is cut short at the end is left out.
-fn logins(bytes: &[u8]) -> Vec<(IpAddr, i64)> {
-    let record = |bytes: &[u8]| {
-        // SAFETY: plain C data for which every bit pattern is a value; the chunk has its size, and
-        // `read_unaligned` needs no alignment.
-        let record: libc::utmpx = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
-        let words = record.ut_addr_v6.map(i32::to_ne_bytes).concat();
-        let octets: [u8; 16] = words.try_into().ok()?;
-        // IPv4 has the first word alone.
-        let address = match octets {
-            [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0] => Ipv4Addr::new(a, b, c, d).into(),
-            octets => Ipv6Addr::from(octets).to_canonical(),
-        };
-        let seconds = i64::from(record.ut_tv.tv_sec);
-        (record.ut_type == libc::USER_PROCESS && !address.is_unspecified())
-            .then_some((address, seconds.saturating_mul(1_000_000_000)))
-    };
-    bytes.chunks_exact(size_of::<libc::utmpx>()).filter_map(record).collect()
-}
-
 pub(super) fn whole(address: IpAddr, reason: &'static str) -> Protected {
     (address, if address.is_ipv4() { 32 } else { 128 }, reason)
-}
-
-/// Local addresses of `/proc/net/fib_trie`: a leaf line `|-- ADDRESS` with a `/32 host LOCAL` below.
-fn own_v4(text: &str) -> Vec<Protected> {
-    let mut leaf: Option<Ipv4Addr> = None;
-    let mut found = Vec::new();
-    for line in text.lines().map(str::trim) {
-        if let Some(address) = line.strip_prefix("|-- ") {
-            leaf = address.parse().ok();
-        } else if line.starts_with("/32 host LOCAL") {
-            found.extend(leaf.map(|address| whole(address.into(), "an own address")));
-        }
-    }
-    found
-}
-
-/// `/proc/net/if_inet6`: 32 hex digits head each line.
-fn own_v6(text: &str) -> Vec<Protected> {
-    let address = |line: &str| hex_v6(line.split(' ').next()?);
-    text.lines().filter_map(address).map(|a| whole(a.into(), "an own address")).collect()
-}
-
-/// `/proc/net/route`: interface, destination, gateway (hex in host order) ...
-fn gateways_v4(text: &str) -> Vec<Protected> {
-    let gateway = |line: &str| {
-        let raw = u32::from_str_radix(line.split_whitespace().nth(2)?, 16).ok()?;
-        (raw != 0).then(|| Ipv4Addr::from(raw.to_ne_bytes()))
-    };
-    text.lines().skip(1).filter_map(gateway).map(|a| whole(a.into(), "a gateway")).collect()
-}
-
-/// `/proc/net/ipv6_route`: destination, length, source, length, next hop ...
-fn gateways_v6(text: &str) -> Vec<Protected> {
-    let gateway = |line: &str| {
-        let address = hex_v6(line.split_whitespace().nth(4)?)?;
-        (!address.is_unspecified()).then_some(address)
-    };
-    text.lines().filter_map(gateway).map(|a| whole(a.into(), "a gateway")).collect()
-}
-
-fn hex_v6(digits: &str) -> Option<Ipv6Addr> {
-    (digits.len() == 32).then_some(())?;
-    u128::from_str_radix(digits, 16).ok().map(Ipv6Addr::from_bits)
-}
-
-fn resolvers(text: &str) -> Vec<Protected> {
-    let server = |line: &str| {
-        let mut words = line.split_whitespace();
-        (words.next()? == "nameserver").then_some(())?;
-        let address = words.next()?;
-        address.split('%').next()?.parse().ok()
-    };
-    text.lines().filter_map(server).map(|address| whole(address, "a resolver")).collect()
-}
-
-/// Leases of systemd-networkd (`SERVER_ADDRESS=`), dhclient (`dhcp-server-identifier`) and
-/// NetworkManager's internal client (`SERVER_ADDRESS=`).
-fn dhcp_servers(text: &str) -> Vec<Protected> {
-    let server = |line: &str| {
-        let line = line.trim().trim_end_matches(';');
-        let address = line
-            .strip_prefix("SERVER_ADDRESS=")
-            .or_else(|| line.strip_prefix("option dhcp-server-identifier "))?;
-        address.parse().ok()
-    };
-    text.lines().filter_map(server).map(|address| whole(address, "the DHCP server")).collect()
 }
 
 #[cfg(test)]
@@ -438,68 +304,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use hedgerow_hostfile::{HUNG_MAX, Progress, Whose};
 
-    use super::*;
-
-    fn addresses(found: &[Protected]) -> Vec<String> {
-        found.iter().map(|(address, length, _)| format!("{address}/{length}")).collect()
-    }
-
-    #[test]
-    fn procfs_tables_are_read() {
-        let trie = "Main:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 10.0.2.0\n        /24 link UNICAST\n\
-                    Local:\n        |-- 10.0.2.15\n           /32 host LOCAL\n\
-                    |-- 10.0.2.255\n           /32 link BROADCAST\n";
-        assert_eq!(addresses(&own_v4(trie)), ["10.0.2.15/32"]);
-        let v6 = "fe80000000000000505400fffe123456 02 40 20 80     eth0\n";
-        assert_eq!(addresses(&own_v6(v6)), ["fe80::5054:ff:fe12:3456/128"]);
-        let route = "Iface\tDestination\tGateway \tFlags\n\
-                     eth0\t00000000\t0202000A\t0003\t0\n\
-                     eth0\t0002000A\t00000000\t0001\t0\n";
-        assert_eq!(addresses(&gateways_v4(route)), ["10.0.2.2/32"]);
-        let zeros = "0".repeat(32);
-        let route = format!(
-            "{zeros} 00 {zeros} 00 fe800000000000000000000000000002 00000400 0 0 0 eth0\n\
-             {zeros} 00 {zeros} 00 {zeros} ffffffff 0 0 0 lo\n"
-        );
-        assert_eq!(addresses(&gateways_v6(&route)), ["fe80::2/128"]);
-    }
-
-    #[test]
-    fn resolvers_and_leases_are_read() {
-        let text = "# nameserver 192.0.2.1\nnameserver 10.0.2.3\nnameserver fe80::3%eth0\n";
-        assert_eq!(addresses(&resolvers(text)), ["10.0.2.3/32", "fe80::3/128"]);
-        let lease = "lease {\n  option dhcp-server-identifier 10.0.2.2;\n}\n";
-        assert_eq!(addresses(&dhcp_servers(lease)), ["10.0.2.2/32"]);
-        assert_eq!(addresses(&dhcp_servers("SERVER_ADDRESS=10.0.2.9\n")), ["10.0.2.9/32"]);
-    }
-
-    #[test]
-    fn logins_over_the_network_are_read_and_others_are_not() {
-        // SAFETY: plain C data for which zeroes are a value.
-        let mut record: libc::utmpx = unsafe { std::mem::zeroed() };
-        let mut bytes = Vec::new();
-        let mut add = |kind: libc::c_short, address: [u8; 16], seconds| {
-            record.ut_type = kind;
-            let word = |at: usize| i32::from_ne_bytes(address[at * 4..][..4].try_into().unwrap());
-            record.ut_addr_v6 = [word(0), word(1), word(2), word(3)];
-            record.ut_tv.tv_sec = seconds;
-            // SAFETY: plain C data, made from zeroes.
-            bytes.extend(unsafe {
-                std::slice::from_raw_parts((&raw const record).cast::<u8>(), size_of_val(&record))
-            });
-        };
-        let v4 = [192, 0, 2, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let v6 = "2001:db8::7".parse::<Ipv6Addr>().unwrap().octets();
-        add(libc::USER_PROCESS, v4, 100);
-        add(libc::USER_PROCESS, v6, 200);
-        add(libc::USER_PROCESS, [0; 16], 300); // at the console
-        add(libc::DEAD_PROCESS, v4, 400);
-        let expected = [("192.0.2.7", 100_000_000_000), ("2001:db8::7", 200_000_000_000)]
-            .map(|(address, time)| (address.parse::<IpAddr>().unwrap(), time));
-        assert_eq!(logins(&bytes), expected);
-        assert_eq!(logins(&bytes[..bytes.len() - 1]).len(), 2);
-        assert!(logins(&bytes[..20]).is_empty());
-    }
+    use super::{tables::addresses, *};
 
     #[test]
     fn this_host_has_a_loopback_of_its_own() {
@@ -507,6 +312,9 @@ mod tests {
         assert!(addresses(&found.host).contains(&"127.0.0.1/32".to_owned()), "{found:?}");
         assert_eq!((found.skipped, &found.unread), (0, &None));
         assert!(namespaces_of(u32::MAX).is_empty());
+        // SAFETY: plain system call.
+        let own = unsafe { libc::getuid() };
+        assert!(found.users.unwrap().risk(own, None).is_some(), "{own} runs this");
         assert_eq!(namespaces_of(std::process::id()).len(), KINDS.len());
     }
 

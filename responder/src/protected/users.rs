@@ -20,19 +20,26 @@ pub struct Users {
     names: HashMap<String, u32>,
     /// First id and how many: what people may give to containers of theirs.
     subordinate: Vec<(u32, u32)>,
-    /// With a process that a login has begun.
-    logged_in: HashSet<u32>,
+    present: Present,
+}
+
+/// Who runs something, by user id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Present {
+    /// A login has begun it.
+    pub logged_in: HashSet<u32>,
+    pub running: HashSet<u32>,
 }
 
 impl Default for Users {
     fn default() -> Self {
-        Self::read("", "", "", HashSet::new())
+        Self::read("", "", "", Present::default())
     }
 }
 
 impl Users {
     /// By the text of passwd(5), login.defs(5) and subuid(5).
-    pub fn read(passwd: &str, login_defs: &str, subuid: &str, logged_in: HashSet<u32>) -> Self {
+    pub fn read(passwd: &str, login_defs: &str, subuid: &str, present: Present) -> Self {
         let named = passwd.lines().filter_map(|line| {
             let mut parts = line.split(':');
             let name = parts.next().filter(|name| !name.is_empty())?;
@@ -54,7 +61,7 @@ impl Users {
                 names
             }),
             subordinate: ranges.take(KEPT_MAX).collect(),
-            logged_in,
+            present,
         }
     }
 
@@ -77,8 +84,19 @@ impl Users {
         }
     }
 
-    pub fn is_logged_in(&self, uid: u32) -> bool {
-        self.logged_in.contains(&uid)
+    /// Why a user is refused by force alone, where this is the login of who orders it: nobody is to lock himself
+    /// out. A kernel without audit knows no logins, a console or a container's shell may have none.
+    pub fn risk(&self, uid: u32, login: Option<u32>) -> Option<&'static str> {
+        let is_named = || self.names.values().any(|named| *named == uid);
+        if self.present.logged_in.contains(&uid) {
+            Some("logged in")
+        } else if login.is_none() && self.present.running.contains(&uid) {
+            Some("running something, and whose login orders this is not known: it may be his")
+        } else if uid > *NOBODY.end() && !is_named() {
+            Some("in no line of /etc/passwd, and may be a container's")
+        } else {
+            None
+        }
     }
 }
 
@@ -92,7 +110,8 @@ mod tests {
     #[test]
     fn only_people_can_be_refused_by_user() {
         let subuid = "alice:100000:65536\nbroken:1\n:::\nwhole:4294967295:9\n";
-        let users = Users::read(PASSWD, "#UID_MIN 1\nUID_MIN\t\t 1001\n", subuid, HashSet::new());
+        let users =
+            Users::read(PASSWD, "#UID_MIN 1\nUID_MIN\t\t 1001\n", subuid, Present::default());
         for uid in [0, 1, 999, 1000, 61_184, 65_519, 65_534, 65_535, 100_000, 165_535, u32::MAX] {
             assert!(users.never(uid).is_some(), "{uid}");
         }
@@ -105,12 +124,27 @@ mod tests {
 
     #[test]
     fn a_user_is_named_or_numbered() {
-        let users = Users::read(PASSWD, "", "", HashSet::from([1001]));
+        let users = Users::read(PASSWD, "", "", Present::default());
         assert_eq!(users.id("alice"), Some(1001));
         assert_eq!(users.id("4242"), Some(4242));
         for word in ["bob", "", "-1", "4294967296", "short"] {
             assert_eq!(users.id(word), None, "{word}");
         }
-        assert!(users.is_logged_in(1001) && !users.is_logged_in(1002));
+    }
+
+    #[test]
+    fn who_may_be_the_one_that_orders_it_is_refused_by_force_alone() {
+        let present =
+            Present { logged_in: HashSet::from([1001]), running: HashSet::from([1002, 100_000]) };
+        let passwd = format!("{PASSWD}directory:x:70000:7::/:\n");
+        let users = Users::read(&passwd, "", "", present);
+        for login in [None, Some(1003)] {
+            assert!(users.risk(1001, login).is_some(), "logged in");
+            assert_eq!(users.risk(1004, login), None, "runs nothing");
+            assert_eq!(users.risk(70_000, login), None, "has a name");
+            assert!(users.risk(70_001, login).is_some(), "a container's, or of a directory");
+        }
+        assert_eq!(users.risk(1002, Some(1003)), None, "somebody else orders it");
+        assert!(users.risk(1002, None).is_some(), "nobody knows who orders it");
     }
 }

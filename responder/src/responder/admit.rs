@@ -96,6 +96,12 @@ impl Responder {
         })
     }
 
+    /// Why an order against a user is made by force alone.
+    pub fn risk(&self, uid: u32) -> Option<&'static str> {
+        let login = self.by.and_then(|by| by.login_uid);
+        self.protected.users()?.risk(uid, login)
+    }
+
     /// What holds for an automatic entry, when it is asked for and again when it has waited.
     pub(super) fn admit_automatic(
         &self,
