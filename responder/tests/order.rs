@@ -378,3 +378,22 @@ fn a_clean_stop_lifts_everything_unless_it_is_told_to_keep() {
     next.arm().unwrap();
     next.stop(false).whole().unwrap();
 }
+
+#[test]
+fn what_was_left_out_of_the_ledger_is_counted_there_at_the_stop() {
+    const REPORTS: u64 = 100;
+    let mut bench = Bench::new("left-out");
+    for _ in 0..REPORTS {
+        bench.get().record_report(&Workload::new("web"), "finding", "no entry");
+    }
+    bench.responder.take().unwrap().stop(true).whole().unwrap();
+    let (lines, _) = Ledger::read(&bench.options.ledger).unwrap();
+    let written = |line: &&ledger::Line| matches!(line.decision, Decision::Report { .. });
+    let written = lines.iter().filter(written).count() as u64;
+    let left_out = lines.iter().filter_map(|line| match line.decision {
+        Decision::LeftOut { lines, .. } => Some(lines),
+        _ => None,
+    });
+    assert!(written < REPORTS);
+    assert_eq!(written + left_out.sum::<u64>(), REPORTS);
+}

@@ -99,6 +99,7 @@ impl Responder {
         let mut failed = self.see_armed().err();
         let mut fails = |done: Result<(), Error>| failed = failed.take().or(done.err());
         fails(self.withdraw_all(None, "Hedgerow stopped"));
+        self.tell_left_out(u64::MAX);
         let mut reports = std::mem::take(&mut self.pending);
         // Written aside meanwhile, and waited for at the end alone.
         self.save();

@@ -139,9 +139,7 @@ impl Responder {
             self.see_armed()?;
         }
         self.keep();
-        for (owner, lines) in self.quota.take_left_out(now.boot_ns) {
-            self.log(now, Decision::LeftOut { owner, lines });
-        }
+        self.tell_left_out(now.boot_ns);
         let mut reports = std::mem::take(&mut self.pending);
         reports.extend(self.install_due(now)?);
         let ids: Vec<u64> = self.entries.keys().copied().collect();
@@ -149,6 +147,13 @@ impl Responder {
             reports.extend(self.end_or_extend(id, now)?);
         }
         Ok(reports)
+    }
+
+    /// Writes how many lines were left out in minutes that are over then.
+    pub(super) fn tell_left_out(&mut self, boot_ns: u64) {
+        for (owner, lines) in self.quota.take_left_out(boot_ns) {
+            self.log(kernel::now(), Decision::LeftOut { owner, lines });
+        }
     }
 
     /// Ends what is over by now, though nobody swept yet: it refuses nothing, so it covers nothing.
