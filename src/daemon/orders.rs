@@ -24,7 +24,7 @@ use crate::{
 
 /// Name of the file in the state directory.
 pub const ORDERS: &str = "orders.json";
-/// Findings that were seen are remembered up to this many; the oldest go first.
+/// Findings that were seen are remembered up to this many; the oldest go first, those that were attacks last.
 const SEEN_MAX: usize = 10_000;
 /// Mutes and allowances, each; one more is refused.
 const EACH_MAX: usize = 1024;
@@ -243,7 +243,7 @@ impl Orders {
         let attack = attack || self.seen.get(uid).is_some_and(|ack| ack.attack);
         self.seen.insert(uid.to_owned(), Ack { time_ns, by, attack });
         while self.seen.len() > SEEN_MAX {
-            let oldest = self.seen.iter().min_by_key(|(_, ack)| ack.time_ns);
+            let oldest = self.seen.iter().min_by_key(|(_, ack)| (ack.attack, ack.time_ns));
             let Some(oldest) = oldest.map(|(uid, _)| uid.clone()) else { return };
             self.seen.remove(&oldest);
         }
@@ -304,6 +304,16 @@ mod tests {
         assert!(orders.maintain(None, None, BY), "it was in maintenance");
         assert!(!orders.maintain(None, None, BY));
         assert_eq!(orders.maintained(&other), None);
+    }
+
+    #[test]
+    fn what_was_an_attack_is_remembered_longer_than_what_was_only_seen() {
+        let mut orders = Orders::default();
+        orders.ack("attack", 1, BY, true);
+        (0..SEEN_MAX as i64).for_each(|at| orders.ack(&at.to_string(), 2 + at, BY, false));
+        assert_eq!(orders.seen.len(), SEEN_MAX);
+        assert_eq!(orders.attacks().collect::<Vec<_>>(), ["attack"]);
+        assert!(!orders.seen.contains_key("0") && orders.seen.contains_key("1"));
     }
 
     #[test]
