@@ -49,6 +49,13 @@ pub struct Sight {
     pub file: Option<FileKey>,
 }
 
+impl Sight {
+    /// It runs from this file, or from one of this path.
+    fn runs(&self, file: FileKey, path: &str) -> bool {
+        self.file == Some(file) || *self.subject.program.path == *path
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Seen {
     /// By cgroup and program.
@@ -158,7 +165,7 @@ impl Seen {
                     Target::Peer { program_id, .. } => {
                         *program_id == 0 || sight.program_id == *program_id
                     }
-                    Target::Program { path, .. } => sight.subject.program.path == *path,
+                    Target::Program { file, path, .. } => sight.runs(*file, path),
                     Target::TaskTree { .. } | Target::Cgroup { .. } | Target::User { .. } => true,
                 }
         };
@@ -176,11 +183,11 @@ impl Seen {
     pub fn met(&self, target: &Target, workload: &Workload) -> Option<&Workload> {
         let cgroup_id = target.cgroup_id()?;
         let meant = |sight: &&Sight| {
-            let path = match target {
-                Target::Program { path, .. } => sight.subject.program.path == *path,
+            let runs = match target {
+                Target::Program { file, path, .. } => sight.runs(*file, path),
                 _ => true,
             };
-            sight.cgroup_id == cgroup_id && path && sight.subject.workload != *workload
+            sight.cgroup_id == cgroup_id && runs && sight.subject.workload != *workload
         };
         self.sights.values().find(meant).map(|sight| &sight.subject.workload)
     }
@@ -287,6 +294,12 @@ mod tests {
         assert_eq!(seen.met(&peer(8, 0), &web), Some(&job));
         assert_eq!(seen.met(&program("/usr/bin/bash"), &web), Some(&job));
         assert_eq!(seen.met(&program("/usr/bin/job"), &job), None);
+        // A second name of the file, which is what an entry is of.
+        let file = FileKey { inode: 5, ..FileKey::default() };
+        let linked = Target::Program { cgroup_id: 8, file, path: "/opt/j".into(), network: false };
+        assert_eq!((seen.whose(&linked), seen.met(&linked, &job)), (None, None));
+        seen.sights.get_mut(&(8, 2)).unwrap().file = Some(file);
+        assert_eq!((seen.whose(&linked), seen.met(&linked, &job)), (Some(&web), Some(&web)));
     }
 
     #[test]
