@@ -41,8 +41,8 @@ pub enum Findings {
     /// Say that it was seen.
     Ack {
         uid: String,
-        /// And that it was an attack: how much it did no longer raises the level from which other such
-        /// things are told.
+        /// And that it was an attack: its deeds no longer raise the level from which other such things are
+        /// told. Amounts that were measured do.
         #[arg(long)]
         attack: bool,
         #[command(flatten)]

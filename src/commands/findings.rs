@@ -264,11 +264,20 @@ fn judge(state: &Path, uid: &str, word: Word, json: bool) -> anyhow::Result<()> 
     if json {
         return text::json(&judged);
     }
-    let Judged { uid, word, .. } = &judged;
-    text::say(&match word {
+    text::say(&told(&judged));
+    Ok(())
+}
+
+/// What came of a word.
+fn told(Judged { uid, word, taken_out, .. }: &Judged) -> String {
+    match word {
         Word::Ack => format!("{uid} was seen."),
+        Word::Attack if *taken_out == 0 => format!(
+            "{uid} was an attack. Nothing of it was held back: what is told from now on stays as it is."
+        ),
         Word::Attack => format!(
-            "{uid} was an attack: the next such deed is told as if this one had never been."
+            "{uid} was an attack: its deeds are no longer held back ({taken_out} process trees), and the \
+             next such deed is told as if they had never been."
         ),
         Word::Mute { seconds } => format!(
             "What is like {uid} is not told for {}; it is judged and denied as before.",
@@ -277,8 +286,7 @@ fn judge(state: &Path, uid: &str, word: Word, json: bool) -> anyhow::Result<()> 
         Word::Accept => format!(
             "Accepted {uid}: it is learned, of this workload and file, and no longer reported."
         ),
-    });
-    Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -287,6 +295,15 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn an_attack_of_which_nothing_was_held_back_promises_nothing() {
+        let (uid, objects) = ("abc".to_owned(), Vec::new());
+        let mut judged = Judged { uid, word: Word::Attack, objects, taken_out: 0 };
+        assert!(told(&judged).contains("Nothing of it was held back"));
+        judged.taken_out = 2;
+        assert!(told(&judged).contains("2 process trees"));
+    }
 
     #[test]
     fn what_is_written_later_is_followed_line_by_line_and_over_a_rotation() {

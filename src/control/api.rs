@@ -421,7 +421,7 @@ pub struct Maintenances {
 pub enum Word {
     /// It was seen.
     Ack,
-    /// It was an attack: what it did is no part of the life that floors are solved over.
+    /// It was an attack: its deeds are no part of the life that floors are solved over; its measures are.
     Attack,
     /// What is like it is not told for so long; it is judged and denied as before.
     Mute { seconds: u64 },
@@ -442,6 +442,9 @@ pub struct Judged {
     pub uid: String,
     pub word: Word,
     pub objects: Vec<Object>,
+    /// Of an attack: trees of processes that were held back and no longer are; measures stay.
+    #[serde(default)]
+    pub taken_out: usize,
 }
 
 /// What tests tell of a daemon.

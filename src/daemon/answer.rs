@@ -381,11 +381,10 @@ impl Daemon {
         }
         // Whatever is said of it, it was seen.
         self.orders.ack(&uid, now().wall_ns, by, asked.word == Word::Attack);
+        let mut taken_out = 0;
         match asked.word {
             Word::Accept => self.engine.accept(finding),
-            Word::Attack => {
-                self.engine.confirm([uid.as_str()]);
-            }
+            Word::Attack => taken_out = self.engine.confirm([uid.as_str()]),
             Word::Ack | Word::Mute { .. } => {}
         }
         self.keep_orders();
@@ -398,7 +397,7 @@ impl Daemon {
         if matches!(asked.word, Word::Accept | Word::Attack) {
             self.save().map_err(|why| format!("{why:#}"))?;
         }
-        Ok(Judged { uid, word: asked.word, objects: finding.objects.clone() })
+        Ok(Judged { uid, word: asked.word, objects: finding.objects.clone(), taken_out })
     }
 
     /// The command works on the file: the loop has no time for what it works out.
