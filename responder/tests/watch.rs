@@ -94,6 +94,44 @@ fn foreign_entries_changes_and_allowances_are_told() {
 }
 
 #[test]
+fn whom_entries_refuse_is_told_where_it_was_changed() {
+    let mut bench = Bench::new("index");
+    let file = hedgerow_event::FileKey { device: 1, inode: 2, generation: 3 };
+    for network in [false, true] {
+        bench.deny(Target::Program { cgroup_id: 77, file, path: "/p".into(), network }, 60);
+    }
+    bench.deny(Target::User { uid: 4242 }, 60);
+    let program_id = 5;
+    let of_program = Target::Peer {
+        address: DENIED.parse().unwrap(),
+        prefix_length: 32,
+        cgroup_id: 77,
+        program_id,
+    };
+    bench.deny(of_program, 60);
+    bench.deny(peer(DENIED, 32), 60);
+    assert!(told(&mut bench).is_empty(), "{:?}", told(&mut bench));
+    for name in ["deny_peers", "deny_programs", "deny_users"] {
+        let index = map(&bench, name);
+        let key = index.keys().next().unwrap();
+        let value = index.lookup(&key, MapFlags::ANY).unwrap().unwrap();
+        let changed = [format!("map {name}: whom an entry refuses was taken out or changed")];
+        index.delete(&key).unwrap();
+        assert_eq!(told(&mut bench), changed);
+        index.update(&key, &vec![1; value.len()], MapFlags::ANY).unwrap();
+        assert_eq!(told(&mut bench), changed);
+        index.update(&key, &value, MapFlags::ANY).unwrap();
+        let mut other = key.clone();
+        *other.last_mut().unwrap() ^= 1;
+        index.update(&other, &value, MapFlags::ANY).unwrap();
+        let foreign = [format!("map {name}: it refuses somebody whom no ledger line explains")];
+        assert_eq!(told(&mut bench), foreign);
+        index.delete(&other).unwrap();
+        assert!(told(&mut bench).is_empty());
+    }
+}
+
+#[test]
 fn detached_and_unpinned_programs_are_told() {
     let mut bench = Bench::new("detached");
     Link::open(link(&bench, "connect4")).unwrap().detach().unwrap();

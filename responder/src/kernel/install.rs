@@ -243,8 +243,8 @@ fn is_running(tgid: u32, start_boot_ns: u64) -> bool {
 
 pub(super) fn peer_bytes(target: &Target) -> Option<Vec<u8>> {
     match target {
-        Target::Peer { address, prefix_length, cgroup_id, .. } => {
-            Some(peer_key(*address, *prefix_length, *cgroup_id, 0).bytes().to_vec())
+        Target::Peer { address, prefix_length, cgroup_id, program_id } => {
+            Some(peer_key(*address, *prefix_length, *cgroup_id, *program_id).bytes().to_vec())
         }
         _ => None,
     }
@@ -252,6 +252,13 @@ pub(super) fn peer_bytes(target: &Target) -> Option<Vec<u8>> {
 
 pub(super) fn program_bytes(target: &Target) -> Option<Vec<u8>> {
     match target {
+pub(super) fn user_bytes(target: &Target) -> Option<Vec<u8>> {
+    match target {
+        Target::User { uid } => Some(uid.to_ne_bytes().to_vec()),
+        _ => None,
+    }
+}
+
         Target::Program { cgroup_id, file, network, .. } => {
             Some(program_key(*cgroup_id, *file, *network).bytes().to_vec())
         }

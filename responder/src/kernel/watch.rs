@@ -1,14 +1,14 @@
 //! Whether pins, links and maps are still as the responder left them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use hedgerow_bpf::wire;
 use hedgerow_event::{Tampering, Target};
-use libbpf_rs::MapCore;
+use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 use super::{
     Kernel,
-    install::{peer_bytes, program_bytes},
+    install::{peer_bytes, program_bytes, user_bytes},
     maps::get,
     pins::{Pin, pins},
 };
@@ -75,6 +75,22 @@ impl Kernel {
                 Some(_) => {}
             }
         }
+        type KeyOf = fn(&Target) -> Option<Vec<u8>>;
+        for (name, map, key_of) in [
+            ("deny_peers", &self.maps.peers, peer_bytes as KeyOf),
+            ("deny_programs", &self.maps.programs, program_bytes),
+            ("deny_users", &self.maps.users, user_bytes),
+        ] {
+            let expected =
+                entries.iter().filter_map(|entry| Some((key_of(&entry.target)?, entry.id)));
+            let (expected, found) = (expected.collect::<HashMap<_, _>>(), ids_by_key(map)?);
+            if found.keys().any(|key| !expected.contains_key(key)) {
+                tell(name, "it refuses somebody whom no ledger line explains");
+            }
+            if expected.iter().any(|(key, id)| found.get(key) != Some(id)) {
+                tell(name, "whom an entry refuses was taken out or changed");
+            }
+        }
         let allowed_peers: HashSet<Vec<u8>> = allowed.iter().filter_map(peer_bytes).collect();
         let allowed_programs: HashSet<Vec<u8>> = allowed.iter().filter_map(program_bytes).collect();
         for (name, map, keys) in [
@@ -111,4 +127,16 @@ impl Kernel {
         }
         Ok(found)
     }
+}
+
+/// Of a map by whose keys entries are found: each begins its value with the entry's id.
+fn ids_by_key(map: &MapHandle) -> Result<HashMap<Vec<u8>, u64>, Error> {
+    let mut found = HashMap::new();
+    for key in map.keys() {
+        let value = map.lookup(&key, MapFlags::ANY).map_err(Error::bpf("can't read a deny map"))?;
+        if let Some(id) = value.and_then(|value| u64::read(&value)) {
+            found.insert(key, id);
+        }
+    }
+    Ok(found)
 }
