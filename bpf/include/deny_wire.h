@@ -81,7 +81,7 @@ struct deny_hits {
 	__u64 last_boot_ns;
 	/* Packets from outside that were dropped: anybody can send them. */
 	__u64 inbound;
-	/* Of a tree, its processes in deny_tasks, but for its root. */
+	/* Of a tree, its processes in deny_tasks. */
 	__s64 members;
 };
 

@@ -8,8 +8,7 @@
 
 #define SIGKILL 9
 
-/* Processes of one tree, but for its root: half of the table, so that no tree takes it from others.
- */
+/* Processes of one tree: half of the table, so that no tree takes it from others. */
 const volatile __s64 tree_share = DENY_TASKS_MAX / 2;
 
 struct image {

@@ -66,7 +66,9 @@ impl Kernel {
         let maps = &self.maps;
         let installed = (|| {
             self.note(entry);
-            if put(&maps.hits, &key, &wire::deny_hits::default())? == Insert::Full
+            let members = maps.enters_root(&entry.target)?.into();
+            let hits = wire::deny_hits { members, ..wire::deny_hits::default() };
+            if put(&maps.hits, &key, &hits)? == Insert::Full
                 || maps.index(&entry.target, entry.id)? == Insert::Full
             {
                 return Ok(Insert::Full);
@@ -250,8 +252,6 @@ pub(super) fn peer_bytes(target: &Target) -> Option<Vec<u8>> {
     }
 }
 
-pub(super) fn program_bytes(target: &Target) -> Option<Vec<u8>> {
-    match target {
 pub(super) fn user_bytes(target: &Target) -> Option<Vec<u8>> {
     match target {
         Target::User { uid } => Some(uid.to_ne_bytes().to_vec()),
@@ -259,6 +259,8 @@ pub(super) fn user_bytes(target: &Target) -> Option<Vec<u8>> {
     }
 }
 
+pub(super) fn program_bytes(target: &Target) -> Option<Vec<u8>> {
+    match target {
         Target::Program { cgroup_id, file, network, .. } => {
             Some(program_key(*cgroup_id, *file, *network).bytes().to_vec())
         }
@@ -267,20 +269,22 @@ pub(super) fn user_bytes(target: &Target) -> Option<Vec<u8>> {
 }
 
 impl Maps {
+    /// Whether it is a tree whose root is entered: none that has exited and whose number another process has.
+    fn enters_root(&self, target: &Target) -> Result<bool, Error> {
+        let Target::TaskTree { tgid, start_boot_ns } = target else { return Ok(false) };
+        let process: Option<wire::deny_process> = get(&self.processes, &tgid.to_ne_bytes())?;
+        Ok(process.is_none_or(|process| process.start_boot_ns == *start_boot_ns))
+    }
+
     fn index(&self, target: &Target, id: u64) -> Result<Insert, Error> {
         match target {
             Target::Peer { address, prefix_length, cgroup_id, program_id } => {
                 let key = peer_key(*address, *prefix_length, *cgroup_id, *program_id);
                 put(&self.peers, key.bytes(), &wire::deny_peer { id, plen: key.prefixlen, pad: 0 })
             }
+            Target::TaskTree { .. } if !self.enters_root(target)? => Ok(Insert::Done),
             Target::TaskTree { tgid, start_boot_ns } => {
                 let value = wire::deny_task { start_boot_ns: *start_boot_ns, id };
-                let process: Option<wire::deny_process> =
-                    get(&self.processes, &tgid.to_ne_bytes())?;
-                // It has exited, and another process has its number.
-                if process.is_some_and(|process| process.start_boot_ns != *start_boot_ns) {
-                    return Ok(Insert::Done);
-                }
                 put(&self.tasks, &tgid.to_ne_bytes(), &value)
             }
             Target::Program { cgroup_id, file, network, .. } => {

@@ -407,6 +407,12 @@ impl Responder {
     pub(crate) fn kernel_hits(&self, id: u64) -> u64 {
         self.kernel.maps.hits(id).expect("hits are readable").0
     }
+    /// Processes in the kernel's table that it counts for a tree.
+    pub(crate) fn counted_members(&self, id: u64) -> i64 {
+        use kernel::maps::get;
+        let hits = get::<hedgerow_bpf::wire::deny_hits>(&self.kernel.maps.hits, &id.to_ne_bytes());
+        hits.expect("hits are readable").map_or(0, |hits| hits.members)
+    }
     /// The word by which a socket of this process is known to have met no entry.
     pub(crate) fn passed(&self, socket: &impl std::os::fd::AsRawFd) -> u64 {
         use kernel::maps::get;

@@ -120,7 +120,7 @@ pub const BUSY: Part = Part {
             "a monitored tree whose table is full is killed",
             &[unit(
                 "responder",
-                "kernel::tests::a_monitored_tree_without_room_is_neither_refused_nor_killed",
+                "kernel::tests::trees::a_monitored_tree_without_room_is_neither_refused_nor_killed",
             )],
         ),
         row(
@@ -128,11 +128,11 @@ pub const BUSY: Part = Part {
             &[
                 unit(
                     "responder",
-                    "kernel::tests::a_table_of_descriptors_that_many_processes_share_is_not_copied_for_each",
+                    "kernel::tests::sockets::a_table_of_descriptors_that_many_processes_share_is_not_copied_for_each",
                 ),
                 unit(
                     "responder",
-                    "kernel::tests::what_there_was_no_time_to_look_at_stands_is_told_and_its_packets_are_dropped",
+                    "kernel::tests::sockets::what_there_was_no_time_to_look_at_stands_is_told_and_its_packets_are_dropped",
                 ),
                 unit("responder", "sockets::tests::what_one_entry_cuts_is_bounded"),
             ],

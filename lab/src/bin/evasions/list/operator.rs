@@ -33,7 +33,7 @@ pub const OPERATOR: Part = Part {
             "the number of a process that has exited is refused to the next",
             &[unit(
                 "responder",
-                "kernel::tests::who_has_exited_dooms_no_later_process_of_its_number",
+                "kernel::tests::trees::who_has_exited_dooms_no_later_process_of_its_number",
             )],
         ),
         row(

@@ -115,9 +115,9 @@ pub const WAYS_OUT: Part = Part {
             &[
                 unit(
                     "responder",
-                    "kernel::tests::a_child_without_room_is_refused_and_dies_at_its_next_exec",
+                    "kernel::tests::trees::a_child_without_room_is_refused_and_dies_at_its_next_exec",
                 ),
-                unit("responder", "kernel::tests::one_tree_leaves_room_for_others"),
+                unit("responder", "kernel::tests::trees::one_tree_leaves_room_for_others"),
             ],
         ),
         partly(
