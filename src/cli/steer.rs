@@ -68,7 +68,7 @@ pub struct DenyAdd {
     #[arg(long)]
     pub dry_run: bool,
     /// Also what the host itself needs: loopback, own addresses, gateways, resolvers, sources of
-    /// logins; login sessions, users who are logged in, the programs that make sessions, package managers,
+    /// logins; login sessions, users who are logged in or may be who orders it, the programs that make sessions, package managers,
     /// container runtimes.
     #[arg(long)]
     pub force: bool,

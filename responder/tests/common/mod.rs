@@ -2,6 +2,7 @@
 //! Needs nothing but itself, so that it runs in a guest without a shell.
 #![allow(clippy::unwrap_used, dead_code)]
 
+mod forks;
 mod locked;
 mod ring;
 pub mod spaces;
