@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    fs,
     net::TcpStream,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, Output},
     time::{Duration, Instant},
@@ -49,7 +51,7 @@ impl State {
         self.pins().exists()
     }
     fn pins(&self) -> PathBuf {
-        let path = std::fs::canonicalize(self.path()).unwrap();
+        let path = fs::canonicalize(self.path()).unwrap();
         let digest = Sha256::digest(path.as_os_str().as_encoded_bytes());
         let name: String = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
         format!("/sys/fs/bpf/hedgerow-{name}").into()
@@ -156,7 +158,7 @@ fn enforce_that_was_ordered_and_can_not_be_is_a_finding() {
     state.said(&["mode", "enforce", "--workload", "host"]);
     daemon.interrupt().unwrap();
     // Somebody else's directory is where the pins go.
-    std::fs::create_dir_all(state.pins().join("foreign")).unwrap();
+    fs::create_dir_all(state.pins().join("foreign")).unwrap();
     let daemon = state.daemon();
     let tells = |line: &Line| match line {
         Line::Finding(finding) => finding.reason.contains("enforce is ordered"),
@@ -166,15 +168,15 @@ fn enforce_that_was_ordered_and_can_not_be_is_a_finding() {
     let Line::Finding(told) = told else { unreachable!() };
     // It is shown before it is logged.
     eventually("it is in the log", || {
-        let log = std::fs::read_to_string(state.path().join("findings.jsonl"));
+        let log = fs::read_to_string(state.path().join("findings.jsonl"));
         log.is_ok_and(|log| log.lines().any(|line| line.contains(&*told.uid)))
     });
     daemon.kill();
-    std::fs::remove_dir(state.pins().join("foreign")).unwrap();
+    fs::remove_dir(state.pins().join("foreign")).unwrap();
     // Who was killed closes nothing; the next daemon does, once.
     for _ in 0..2 {
         state.daemon().interrupt().unwrap();
-        let log = std::fs::read_to_string(state.path().join("findings.jsonl")).unwrap();
+        let log = fs::read_to_string(state.path().join("findings.jsonl")).unwrap();
         let reports = log.lines().map(|line| serde_json::from_str::<Finding>(line).unwrap());
         let of_it: Vec<Activity> =
             reports.filter(|report| report.uid == told.uid).map(|report| report.activity).collect();
@@ -223,6 +225,7 @@ fn disarm_works_beside_a_daemon_and_after_it_and_remove_takes_everything_away() 
 #[test]
 fn an_operators_entry_is_refused_where_it_is_too_wide_or_the_host_itself_needs_it() {
     let state = State::new();
+    let mut sleeper = Command::new("sleep").arg("300").uid(54_243).spawn().unwrap();
     let daemon = state.daemon();
     for (prefix, why) in [
         ("0.0.0.0/0", "wider than /24"),
@@ -248,6 +251,17 @@ fn an_operators_entry_is_refused_where_it_is_too_wide_or_the_host_itself_needs_i
     }
     let said = state.said(&["deny", "add", "--user", "54242", "--dry-run"]);
     assert!(said.contains("Would deny user 54242"), "{said}");
+    let his = ["deny", "add", "--user", "54243", "--dry-run"];
+    if fs::read_to_string("/proc/self/loginuid").is_ok_and(|login| login != u32::MAX.to_string()) {
+        println!("not tried: it is known whose login orders this");
+    } else {
+        let refused = state.refused(&his);
+        assert!(refused.contains("whose login orders this is not known"), "{refused}");
+    }
+    let said = state.said(&[&his[..], &["--force"]].concat());
+    assert!(said.contains("Would deny user 54243"), "{said}");
+    sleeper.kill().unwrap();
+    sleeper.wait().unwrap();
     assert_eq!(state.json(&["deny", "list"])["live"].as_array().unwrap().len(), 0);
     let own = state.json(&["deny", "add", "--peer", "203.0.113.0/24"])["entries"][0]["uid"]
         .as_str()
@@ -290,7 +304,7 @@ fn an_operators_word_is_checked_explained_and_says_whose_it_is() {
         assert!(why.contains("--token ***") && why.contains(&by), "{what}: {why}");
         assert!(!why.contains("203.0.113.9") && !why.contains('\u{1b}'), "{what}: {why}");
     }
-    let ledger = std::fs::read_to_string(state.path().join("ledger.jsonl")).unwrap();
+    let ledger = fs::read_to_string(state.path().join("ledger.jsonl")).unwrap();
     assert!(!ledger.contains("hunter2"));
     // Beginnings that fit several are refused; --all lifts what is left.
     let common = state.refused(&["deny", "remove", ""]);

@@ -247,8 +247,8 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	struct pid *thread_pid;
 	const struct cred *real_cred;
-	const struct cred
-		*cred; /* what it acts with; another one while it serves a ring's request */
+	/* What it acts with: another one while it serves a ring's request. */
+	const struct cred *cred;
 	char comm[16];
 };
 

@@ -397,25 +397,21 @@ impl Actor {
     /// What the host itself needs is refused unless it is forced.
     pub fn guard(&mut self, target: &Target, force: bool) -> Result<(), String> {
         let responder = self.operated()?;
-        if let Target::Peer { address, prefix_length, .. } = target
-            && let Some(what) =
-                responder.protected().infrastructure(*address, *prefix_length, now().wall_ns)
-            && !force
-        {
-            return Err(format!(
-                "protected: {address}/{prefix_length} is or holds {what}; --force refuses it all \
-                 the same"
-            ));
+        let why = match target {
+            Target::Peer { address, prefix_length, .. } => {
+                let protected = responder.protected();
+                let what = protected.infrastructure(*address, *prefix_length, now().wall_ns);
+                what.map(|what| format!("{address}/{prefix_length} is or holds {what}"))
+            }
+            Target::User { uid } => responder.risk(*uid).map(|why| format!("user {uid} is {why}")),
+            _ => None,
+        };
+        match why {
+            Some(why) if !force => {
+                Err(format!("protected: {why}; --force refuses it all the same"))
+            }
+            _ => Ok(()),
         }
-        if let Target::User { uid } = target
-            && let Some(why) = responder.risk(*uid)
-            && !force
-        {
-            return Err(format!(
-                "protected: user {uid} is {why}; --force refuses him the network all the same"
-            ));
-        }
-        Ok(())
     }
 
     /// An operator's entry.
