@@ -1,5 +1,8 @@
 //! What is asked and answered: the same types on both ends.
 
+#[cfg(test)]
+pub mod examples;
+
 use std::{collections::BTreeSet, path::PathBuf};
 
 use hedgerow_detect::{Phase, surprise::floors::Promise};
@@ -445,84 +448,4 @@ pub struct Judged {
     /// Of an attack: trees of processes that were held back and no longer are; measures stay.
     #[serde(default)]
     pub taken_out: usize,
-}
-
-/// What tests tell of a daemon.
-#[cfg(test)]
-pub mod examples {
-    use hedgerow_detect::surprise::floors::ClassPromise;
-    use hedgerow_event::Class;
-
-    use super::*;
-
-    pub fn status() -> Status {
-        let hook = |hook: &str, proof: &str| Hook { hook: hook.into(), proof: proof.into() };
-        Status {
-            mode: Some(Mode::Enforce),
-            armed: Some(true),
-            entries: 2,
-            held: 1,
-            phase: Phase::Fill,
-            state: Maturity::Learning,
-            seconds_left: 90,
-            relearning_seconds: 7200,
-            programs: 3,
-            programs_refused: 0,
-            deeds_refused: 0,
-            trees_forgotten: 0,
-            cases_forgotten: 0,
-            processes_forgotten: 0,
-            services_refused: 0,
-            workloads_refused: 0,
-            shares_refused: 0,
-            names_refused: 0,
-            digests_refused: 0,
-            programs_on_probation: 0,
-            drifted: Vec::new(),
-            sent: 200,
-            records: 198,
-            lost: 2,
-            windows_overdue: 0,
-            stands_still: Vec::new(),
-            alerts: 1,
-            suppressed: 4,
-            blocks: 5,
-            unread: Vec::new(),
-            sinks: Vec::new(),
-            findings_waiting: 0,
-            findings_unwritten: 0,
-            findings_failure: None,
-            ledger_waiting: 0,
-            ledger_unwritten: 0,
-            ledger_failure: None,
-            untold: 0,
-            unprinted: 0,
-            model: "m".into(),
-            budget: Promise {
-                asked_per_day: 1.0,
-                expected_per_day: 0.5,
-                hours_held_back: 12.0,
-                classes: vec![ClassPromise {
-                    class: Class::Intrinsic,
-                    floor: Some(9.5),
-                    expected_per_day: 0.5,
-                    supported: false,
-                }],
-                campaign_floor: Some(14.5),
-                only_listed: vec![Class::Measure],
-                hours_missing: 61.5,
-            },
-            told_today: 3,
-            hooks: vec![hook("Calls", "Proved"), hook("Exec", "Unproved")],
-            maintenance: Vec::new(),
-            muted: 0,
-            recorder_bytes: 0,
-            recorder_dropped: 0,
-            recorder_forgotten: 0,
-            events_per_second: 0.0,
-            modes: None,
-            workloads: Vec::new(),
-            workloads_more: 0,
-        }
-    }
 }
