@@ -30,6 +30,26 @@ pub const OPERATOR: Part = Part {
             &[deny("deny", "a_socket_that_was_refused_one_peer_sends_to_others")],
         ),
         row(
+            "an entry for the network of a program stands in the way of one that stops it",
+            &[deny(
+                "deny",
+                "a_program_that_may_not_run_and_its_network_are_two_entries_in_either_order",
+            )],
+        ),
+        row(
+            "who orders it is refused the network himself, where no login is known",
+            &[
+                unit(
+                    "responder",
+                    "protected::users::tests::who_may_be_the_one_that_orders_it_is_refused_by_force_alone",
+                ),
+                whole(
+                    "killed",
+                    "an_operators_entry_is_refused_where_it_is_too_wide_or_the_host_itself_needs_it",
+                ),
+            ],
+        ),
+        row(
             "the number of a process that has exited is refused to the next",
             &[unit(
                 "responder",

@@ -197,6 +197,7 @@ pub const WAYS_OUT: Part = Part {
             &[
                 deny("watch", "detached_and_unpinned_programs_are_told"),
                 deny("watch", "foreign_entries_changes_and_allowances_are_told"),
+                deny("watch", "whom_entries_refuse_is_told_where_it_was_changed"),
             ],
         ),
     ],
