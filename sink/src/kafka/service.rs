@@ -37,8 +37,6 @@ const BATCH_RECORDS: usize = 256;
 const IDLE: Duration = Duration::from_millis(200);
 /// How long it sleeps while reports are due.
 const BUSY: Duration = Duration::from_millis(5);
-/// How long callbacks are served in each round.
-const POLL: Duration = Duration::from_millis(1);
 /// Pause before sending again what failed, and before recreating a producer.
 const BACKOFF: Duration = Duration::from_secs(1);
 
@@ -282,10 +280,15 @@ impl Service {
         }
     }
 
-    /// Serves the client's callbacks and acts on them.
+    /// Serves the callbacks that the client has, and acts on them. It isn't waited for: what is left of a
+    /// time to wait is rounded down to milliseconds there, and the last one spun away.
     fn collect(&mut self) {
         let Some(producer) = &self.producer else { return };
-        producer.poll(POLL);
+        let mut left = i32::MAX;
+        while producer.in_flight_count() < left {
+            left = producer.in_flight_count();
+            producer.poll(Duration::ZERO);
+        }
         let reports = producer.context().take_reports();
         let fatal = producer.client().fatal_error();
         for report in reports {
