@@ -107,6 +107,7 @@ useradd --no-create-home --groups hedgerow alice
 runuser -u alice -- hedgerow status >/run/out 2>&1 || { cat /run/out; fail "a member can't read"; }
 said '^watched:' /run/out || fail "$(cat /run/out)"
 runuser -u alice -- hedgerow findings list >/run/out 2>&1 || fail "findings: $(cat /run/out)"
+runuser -u alice -- hedgerow why >/run/out 2>&1 || fail "why: $(cat /run/out)"
 for order in 'mode monitor' disarm 'deny remove --all' 'deny add --workload lab-client.service'; do
 	# shellcheck disable=SC2086
 	! runuser -u alice -- hedgerow $order >/run/out 2>&1 || fail "a member steers: $order"

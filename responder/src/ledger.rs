@@ -215,24 +215,50 @@ impl Ledger {
     /// A file exists but can't be read.
     pub fn read(path: &Path) -> Result<(Vec<Line>, usize), Error> {
         let (mut lines, mut torn) = (Vec::new(), 0);
+        for (path, file) in Self::files(path)? {
+            let (more, cut) = Self::lines(BufReader::new(file)).map_err(unreadable(&path))?;
+            lines.extend(more);
+            torn += cut;
+        }
+        Ok((lines, torn))
+    }
+
+    /// The files that are there, the oldest lines first.
+    ///
+    /// # Errors
+    /// A file exists but can't be read.
+    pub fn files(path: &Path) -> Result<Vec<(PathBuf, File)>, Error> {
+        let mut found = Vec::new();
         for path in [rotated(path), path.to_owned()] {
-            let failed = || Error::io(format!("can't read the ledger {}", path.display()));
-            let file = match File::open(&path) {
-                Ok(file) => file,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(failed()(error)),
-            };
-            for bytes in BufReader::new(file).split(b'\n') {
-                let bytes = bytes.map_err(failed())?;
-                match serde_json::from_slice(&bytes) {
-                    Ok(line) => lines.push(line),
-                    Err(_) if bytes.is_empty() => {}
-                    Err(_) => torn += 1,
-                }
+            match File::open(&path) {
+                Ok(file) => found.push((path, file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(unreadable(&path)(error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Lines as they were written, and how many could not be read.
+    ///
+    /// # Errors
+    /// The reader's.
+    pub fn lines(reader: impl BufRead) -> io::Result<(Vec<Line>, usize)> {
+        let (mut lines, mut torn) = (Vec::new(), 0);
+        for bytes in reader.split(b'\n') {
+            let bytes = bytes?;
+            match serde_json::from_slice(&bytes) {
+                Ok(line) => lines.push(line),
+                Err(_) if bytes.is_empty() => {}
+                Err(_) => torn += 1,
             }
         }
         Ok((lines, torn))
     }
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    Error::io(format!("can't read the ledger {}", path.display()))
 }
 
 impl Drop for Ledger {

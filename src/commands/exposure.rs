@@ -61,7 +61,7 @@ pub fn run(arguments: &Exposure, json: bool) -> anyhow::Result<()> {
         return Err(Failure::Usage(why.into()).into());
     }
     let (live, not_looked_at) = live(tree.id(), arguments.workload.as_deref(), MAPS_IN_ALL_MAX);
-    let touched = Touched::of(&log::read(&state)?);
+    let touched = Touched::of(&log::findings(&state)?);
     let since_ns = arguments.since.map_or(i64::MIN, |since| {
         now_ns.saturating_sub(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
     });

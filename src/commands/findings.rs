@@ -80,7 +80,7 @@ fn list(state: &Path, chosen: &Chosen, follow: bool, json: bool) -> anyhow::Resu
     }
     // What is written between the two is read twice rather than not at all.
     let mut tail = Tail::at_end(state)?;
-    let all = log::read(state)?;
+    let all = log::findings(state)?;
     if let Some(workload) = &chosen.workload {
         let known = all.iter().map(|finding| finding.subject.workload.as_str());
         names::known("workload with findings", workload, known).map_err(Failure::Usage)?;
@@ -185,7 +185,7 @@ impl Tail {
 
 /// Every report of the one finding whose uid begins so, oldest first.
 pub fn of_uid(state: &Path, uid: &str) -> anyhow::Result<Vec<Finding>> {
-    let mut all = log::read(state)?;
+    let mut all = log::findings(state)?;
     let whole = names::begun("a finding", uid, all.iter().map(|finding| &*finding.uid));
     let whole = whole.map_err(Failure::Usage)?.to_owned();
     all.retain(|finding| finding.uid == whole);
@@ -225,7 +225,7 @@ fn hides(state: &Path, uid: &str, json: bool) -> anyhow::Result<()> {
         return Err(Failure::Usage(format!("no finding's uid begins with `{uid}`")).into());
     };
     let since_ns = hedgerow_responder::now().wall_ns.saturating_sub(WEEK_NS);
-    let mut past = log::read(state)?;
+    let mut past = log::findings(state)?;
     past.retain(|one| one.time_ns >= since_ns && one.is_first_alert());
     let hidden = Hidden::by(&finding, &past, &judging.saved, &judging.settings)?;
     if json {

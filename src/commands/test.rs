@@ -23,7 +23,7 @@ use hedgerow_probe::support::cgroup_root;
 use hedgerow_responder::ledger::{Decision, Line};
 use serde_json::{Value, json};
 
-use super::{findings::Tail, why};
+use super::{findings::Tail, log, why};
 use crate::{
     control::{GetStatus, Remove, Status, Which, call, socket},
     exit::Failure,
@@ -291,7 +291,7 @@ fn await_decision(state: &Path, finding_uid: &str) -> anyhow::Result<Option<Line
     };
     let until = Instant::now() + EFFECT;
     loop {
-        let lines: Vec<Line> = why::read(state)?.into_iter().filter(about).collect();
+        let lines: Vec<Line> = log::decisions(state)?.into_iter().filter(about).collect();
         let entry = lines.iter().find(|line| matches!(line.decision, Decision::Block { .. }));
         if entry.is_some() || Instant::now() > until {
             return Ok(entry.or(lines.last()).cloned());

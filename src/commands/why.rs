@@ -3,34 +3,25 @@
 use std::{collections::BTreeSet, net::IpAddr, path::Path};
 
 use hedgerow_event::{Action, Finding, Mode, Object, Remediation, Target};
-use hedgerow_responder::ledger::{Decision, Ledger, Line};
+use hedgerow_responder::ledger::{Decision, Line};
 
 use super::log;
-use crate::{cli::Prefix, daemon::LEDGER, exit::Failure, names, text};
+use crate::{cli::Prefix, exit::Failure, names, text};
 
 /// Decisions that are shown unless all are asked for.
 const RECENT: usize = 20;
 
-/// Reads the ledger of a daemon that runs or ran.
-pub fn read(state: &Path) -> anyhow::Result<Vec<Line>> {
-    let (lines, torn) = Ledger::read(&state.join(LEDGER)).map_err(Failure::file)?;
-    if torn > 0 {
-        text::note(&format!("hedgerow: {torn} lines of the ledger can't be read"));
-    }
-    Ok(lines)
-}
-
 /// The whole uid of an entry, live or ended, that begins so.
 pub fn whole_uid(state: &Path, uid: &str) -> anyhow::Result<String> {
-    let lines = read(state)?;
+    let lines = log::decisions(state)?;
     let all = lines.iter().filter_map(|line| entry_of(&line.decision));
     Ok(names::begun("an entry", uid, all).map_err(Failure::Usage)?.to_owned())
 }
 
 /// Explains an entry, a finding or a peer; without one what was decided last.
 pub fn run(what: Option<&str>, all: bool, state: &Path, json: bool) -> anyhow::Result<()> {
-    let lines = read(state)?;
-    let findings = log::read(state)?;
+    let lines = log::decisions(state)?;
+    let findings = log::findings(state)?;
     let story = match what {
         None => Story { lines: newest(&lines, all), findings: Vec::new() },
         Some(what) => match what.parse::<Prefix>() {

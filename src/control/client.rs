@@ -9,13 +9,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Ask, GROUP, readers_socket};
-use crate::{exit::Failure, findings::FINDINGS};
+use crate::exit::Failure;
 
 /// The daemon answers within this time, if only that it is busy; one that doesn't is stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 
 /// A log of findings of more bytes is no answer of ours.
-const FINDINGS_BYTES_MAX: usize = 512 << 20;
+const LOG_BYTES_MAX: usize = 512 << 20;
 
 /// Sends a request to the daemon that listens on `socket`, or, where only root may open that, on the
 /// one for readers.
@@ -29,12 +29,16 @@ pub fn call<A: Ask>(socket: &Path, asked: &A) -> anyhow::Result<A::Answer> {
     serde_json::from_value(answer).context("the daemon is of another version: its answer differs")
 }
 
-/// The log of findings as the daemon of this state directory reads it out: a line each.
-pub fn findings(state: &Path) -> anyhow::Result<Bytes> {
-    let request = hyper::Request::get(format!("/{FINDINGS}"))
+/// A log of that name as the daemon of this state directory reads it out: a line each.
+pub fn log(state: &Path, name: &str) -> anyhow::Result<Bytes> {
+    log_of(&super::socket(state), name)
+}
+
+pub(super) fn log_of(socket: &Path, name: &str) -> anyhow::Result<Bytes> {
+    let request = hyper::Request::get(format!("/{name}"))
         .header("host", "hedgerow")
         .body(Full::new(Bytes::new()))?;
-    let (status, bytes) = send(&super::socket(state), request)?;
+    let (status, bytes) = send(socket, request)?;
     if status.is_success() {
         return Ok(bytes);
     }
@@ -59,7 +63,7 @@ pub fn metrics(address: SocketAddr, bytes_max: usize) -> anyhow::Result<Bytes> {
 type Answer = (hyper::StatusCode, Bytes);
 
 fn send(socket: &Path, request: hyper::Request<Full<Bytes>>) -> anyhow::Result<Answer> {
-    wait(async { exchange(connect(socket).await?, request, FINDINGS_BYTES_MAX).await })
+    wait(async { exchange(connect(socket).await?, request, LOG_BYTES_MAX).await })
 }
 
 fn wait(answer: impl Future<Output = anyhow::Result<Answer>>) -> anyhow::Result<Answer> {

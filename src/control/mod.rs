@@ -5,7 +5,8 @@
 //! `{"error": "..."}` and a status of 4xx or 503; `GET /` is the request `status`, so that
 //! `curl --unix-socket /var/lib/hedgerow/control.sock http://hedgerow/` shows a daemon's health.
 //!
-//! `GET /findings.jsonl` answers with the log of findings, a line each: readers can't open the file.
+//! `GET /findings.jsonl` answers with the log of findings, `GET /ledger.jsonl` with what was decided, a
+//! line each: readers can't open the files.
 //!
 //! A request is executed once or not at all: what its client no longer waits for, since it has gone
 //! or was told that the daemon is busy, is never executed later.
@@ -18,7 +19,7 @@ mod server;
 use std::path::{Path, PathBuf};
 
 pub use api::*;
-pub use client::{call, findings, metrics};
+pub use client::{call, log, metrics};
 pub use server::{Control, Pending, Readers, login_uid};
 
 use crate::host;

@@ -32,6 +32,7 @@ use tokio::{
 use super::{GROUP, GetStatus, Reply, Request, log, readers_socket};
 use crate::{
     connections::{Connections, PAUSE, http},
+    daemon::LEDGER,
     findings::{self, FINDINGS},
 };
 
@@ -274,7 +275,8 @@ async fn answer(listener: std::os::unix::net::UnixListener, desk: Desk) {
     let share = if desk.steers { ROOTS } else { READERS };
     let router = Router::new()
         .route("/", get(status).post(request))
-        .route(&format!("/{FINDINGS}"), get(log::read_out))
+        .route(&format!("/{FINDINGS}"), get(log::findings))
+        .route(&format!("/{LEDGER}"), get(log::decisions))
         .with_state(desk)
         .layer(DefaultBodyLimit::max(share.body_bytes));
     let listener = match UnixListener::from_std(listener) {
@@ -502,6 +504,9 @@ mod tests {
             let socket = socket.to_owned();
             move || {
                 let read = call(&socket, &crate::control::GetEntries {}).map(drop);
+                let logs =
+                    [FINDINGS, LEDGER].map(|name| crate::control::client::log_of(&socket, name));
+                assert!(logs.iter().all(|log| log.is_ok() == read.is_ok()), "{logs:?}");
                 let steered = call(&socket, &Arm {}).map(drop);
                 (read.map_err(|why| why.to_string()), steered.map_err(|why| why.to_string()))
             }

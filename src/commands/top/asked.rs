@@ -123,7 +123,7 @@ impl Log {
         // What is written between the two is read twice rather than not at all.
         let tail = fs::read_dir(&self.state).is_ok().then(|| Tail::at_end(&self.state));
         self.alerts.clear();
-        keep(&mut self.alerts, log::read(&self.state)?);
+        keep(&mut self.alerts, log::findings(&self.state)?);
         self.tail = tail.transpose()?;
         self.read = Some(Instant::now());
         Ok(())
