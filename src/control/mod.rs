@@ -15,12 +15,14 @@ mod api;
 mod client;
 mod log;
 mod server;
+mod sockets;
 
 use std::path::{Path, PathBuf};
 
 pub use api::*;
 pub use client::{call, log, metrics};
-pub use server::{Control, Pending, Readers, login_uid};
+pub use server::{Control, Pending, login_uid};
+pub use sockets::Readers;
 
 use crate::host;
 

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::fs::{DirBuilderExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -29,7 +28,10 @@ use tokio::{
     sync::{Semaphore, oneshot},
 };
 
-use super::{GROUP, GetStatus, Reply, Request, log, readers_socket};
+use super::{
+    GetStatus, Reply, Request, log,
+    sockets::{Readers, await_room, listen_for_root},
+};
 use crate::{
     connections::{Connections, PAUSE, http},
     daemon::LEDGER,
@@ -126,57 +128,6 @@ pub struct Control {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// Where members of the group listen.
-#[derive(Debug, Clone)]
-pub struct Readers {
-    pub socket: PathBuf,
-    pub group: u32,
-}
-
-impl Readers {
-    /// Of the daemon with this state directory; `None` where the host has no such group.
-    pub fn of(state: &Path) -> Option<Self> {
-        let groups = fs::read_to_string("/etc/group").ok()?;
-        let group = groups.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next()? == GROUP).then(|| fields.nth(1)?.parse().ok())?
-        })?;
-        Some(Self { socket: readers_socket(state), group })
-    }
-
-    /// A socket that root and the group may open, in a directory that only they can enter.
-    fn listen(&self) -> anyhow::Result<std::os::unix::net::UnixListener> {
-        let directory = self.socket.parent().context("the socket has no directory")?;
-        let mut builder = fs::DirBuilder::new();
-        builder.recursive(true).mode(0o700).create(directory)?;
-        chown(directory, Some(0), Some(self.group))?;
-        fs::set_permissions(directory, fs::Permissions::from_mode(0o750))?;
-        let listener = listen(&self.socket, 0o600)?;
-        chown(&self.socket, Some(0), Some(self.group))?;
-        fs::set_permissions(&self.socket, fs::Permissions::from_mode(0o660))?;
-        Ok(listener)
-    }
-
-    /// Removes the socket and, where nothing else is in it, its directory.
-    fn clear(&self) {
-        drop(fs::remove_file(&self.socket));
-        if let Some(directory) = self.socket.parent() {
-            drop(fs::remove_dir(directory));
-        }
-    }
-}
-
-/// A socket at `path`; one that a killed daemon left is replaced.
-fn listen(path: &Path, mode: u32) -> anyhow::Result<std::os::unix::net::UnixListener> {
-    // When it can't be removed, bind says why.
-    drop(fs::remove_file(path));
-    let listener = std::os::unix::net::UnixListener::bind(path)
-        .with_context(|| format!("can't listen on {}", path.display()))?;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 impl Control {
     /// Listens at `path`, in the state directory, and for readers. A socket that is there is of a daemon
     /// that was killed: who starts one holds the directory's lock.
@@ -186,12 +137,11 @@ impl Control {
 
     fn listen_for(path: &Path, readers: Option<Readers>, wait: Duration) -> anyhow::Result<Self> {
         let path = path.to_owned();
-        let mut listeners = vec![(listen(&path, 0o600)?, true)];
-        if let Some(readers) = &readers {
-            let listener = readers.listen();
-            let listener = listener.with_context(|| format!("{}", readers.socket.display()))?;
-            listeners.push((listener, false));
-        }
+        let roots = listen_for_root(&path)?;
+        let listener_of = |readers: &Readers| {
+            readers.listen().with_context(|| readers.socket.display().to_string())
+        };
+        let group = readers.as_ref().map(listener_of).transpose()?;
         let (sender, requests) = bounded(REQUESTS_MAX);
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -205,7 +155,21 @@ impl Control {
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
             // The sockets have their owners. Had it failed, so would the start.
             drop(support::lower());
-            runtime.block_on(serve(listeners, desk, stopped));
+            runtime.block_on(async {
+                if let Some(group) = group {
+                    tokio::spawn(answer(group, desk.clone()));
+                }
+                let (path, desk) = (path.clone(), Desk { steers: true, ..desk });
+                tokio::spawn(async move {
+                    let listener = match roots {
+                        Some(listener) => listener,
+                        None => await_room(&path).await,
+                    };
+                    answer(listener, desk).await;
+                });
+                // Its tasks end with the runtime.
+                drop(stopped.await);
+            });
             drop(fs::remove_file(&path));
             if let Some(readers) = readers {
                 readers.clear();
@@ -257,18 +221,6 @@ pub(super) struct Desk {
     pub(super) reading: Arc<Semaphore>,
     /// Behind the socket that only root can open.
     steers: bool,
-}
-
-async fn serve(
-    listeners: Vec<(std::os::unix::net::UnixListener, bool)>,
-    desk: Desk,
-    stopped: oneshot::Receiver<()>,
-) {
-    for (listener, steers) in listeners {
-        tokio::spawn(answer(listener, Desk { steers, ..desk.clone() }));
-    }
-    // Its tasks end with the runtime.
-    drop(stopped.await);
 }
 
 async fn answer(listener: std::os::unix::net::UnixListener, desk: Desk) {
@@ -351,7 +303,10 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::io::{Read, Write};
+    use std::{
+        io::{Read, Write},
+        os::unix::fs::PermissionsExt,
+    };
 
     use super::*;
     use crate::{
@@ -387,6 +342,29 @@ mod tests {
         assert!(!socket.exists());
         let gone = call(&socket, &Arm {}).unwrap_err();
         assert!(matches!(gone.downcast_ref(), Some(Failure::NoDaemon(_))));
+    }
+
+    #[test]
+    fn where_there_is_no_room_for_a_socket_it_is_made_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = |command: &mut std::process::Command| {
+            assert!(command.arg(directory.path()).status().unwrap().success());
+        };
+        let full = ["-t", "tmpfs", "-o", "nr_inodes=3", "none"];
+        mount(std::process::Command::new("mount").args(full));
+        let (socket, other) = (directory.path().join("s"), directory.path().join("o"));
+        fs::write(&other, "").unwrap();
+        fs::write(directory.path().join("p"), "").unwrap();
+        let control = Control::listen(&socket, None).unwrap();
+        assert!(call(&socket, &Arm {}).is_err(), "there was room");
+        fs::remove_file(&other).unwrap();
+        let until = std::time::Instant::now() + PATIENCE;
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            assert!(std::time::Instant::now() < until, "nobody listens");
+            thread::sleep(Duration::from_millis(50));
+        }
+        drop(control);
+        mount(&mut std::process::Command::new("umount"));
     }
 
     #[test]
