@@ -215,6 +215,14 @@ impl Learned {
         assert!(hedgerow(&self.state, &["maintenance", "--end"]).status.success());
     }
 
+    /// What was an attack is no longer held back, and how much that was is told.
+    fn takes_an_attack_out(&self, uid: &str) {
+        let said = self.says(&["findings", "ack", uid]);
+        assert!(said.contains("was seen"), "{said}");
+        let judged = self.answers(&["findings", "ack", uid, "--attack"]);
+        assert!(judged["taken_out"].as_u64().unwrap() >= 1, "{judged}");
+    }
+
     /// `hedgerow top` on a real terminal: what ran, was found and is refused; its key lifts an entry;
     /// it goes on when the daemon hangs, and leaves the terminal as it was.
     fn shows_itself_on_a_terminal(&self) {
@@ -294,6 +302,7 @@ fn an_incident_is_shown_end_to_end_and_a_replaced_program_relearns() {
     learned.explains_and_says_what_accepting_hides(&uid);
     // Found once more, since nothing was accepted.
     learned.denies_nothing_in_maintenance();
+    learned.takes_an_attack_out(&uid);
     learned.relearns();
     learned.shows_itself_on_a_terminal();
     learned.daemon.interrupt().unwrap();
