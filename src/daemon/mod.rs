@@ -238,7 +238,8 @@ impl Daemon {
                         self.allow_anew(&workload, cgroup_id);
                     }
                 }
-                // By itself: most of what it costs is code and tables that nearer caches lost meanwhile.
+                // By itself: most of what it costs is code and tables that nearer caches lost meanwhile. Not
+                // later: what is freed late is in no cache when the drain thread has it again.
                 events.iter().for_each(|event| self.recorder.observe(event));
                 if let Some(capture) = &mut self.capture {
                     capture.records(events.into_iter().map(Record::Event).collect());

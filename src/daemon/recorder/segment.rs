@@ -81,6 +81,8 @@ pub struct Segment {
     count: usize,
     who: Vec<Who>,
     subjects: Vec<Arc<Subject>>,
+    /// How many records of which tree are in it, in their order, once it is full.
+    trees: Vec<(Tree, usize)>,
     newest_ns: u64,
 }
 
@@ -94,6 +96,7 @@ impl Segment {
             count: 0,
             who: Vec::with_capacity((of_who / size_of::<Who>()).min(usize::from(u16::MAX))),
             subjects: Vec::with_capacity(of_subjects / size_of::<Arc<Subject>>()),
+            trees: Vec::new(),
             newest_ns: 0,
         }
     }
@@ -103,7 +106,22 @@ impl Segment {
         (self.used, self.count, self.newest_ns) = (0, 0, 0);
         self.who.clear();
         self.subjects.clear();
+        self.trees = Vec::new();
         self
+    }
+
+    /// Full: nothing is written to it any more.
+    pub fn closed(mut self) -> Arc<Self> {
+        let mut trees: Vec<_> = self.records().map(|(who, ..)| (who.tree, 1)).collect();
+        trees.sort_unstable();
+        trees.dedup_by(|(next, more), (tree, records)| {
+            let same = next == tree;
+            *records += if same { *more } else { 0 };
+            same
+        });
+        trees.shrink_to_fit();
+        self.trees = trees;
+        Arc::new(self)
     }
 
     /// What it takes in memory, full or not.
@@ -111,6 +129,7 @@ impl Segment {
         self.bytes.len()
             + self.who.capacity() * size_of::<Who>()
             + self.subjects.capacity() * size_of::<Arc<Subject>>()
+            + self.trees.capacity() * size_of::<(Tree, usize)>()
     }
 
     /// What each of its records takes of that.
@@ -192,6 +211,10 @@ impl Segment {
 
     fn subject(&self, number: u16) -> Option<&Arc<Subject>> {
         self.subjects.get(usize::from(number).checked_sub(1)?)
+    }
+
+    pub fn trees(&self) -> &[(Tree, usize)] {
+        &self.trees
     }
 
     /// All records, the first written first.

@@ -1,0 +1,195 @@
+#![allow(clippy::unwrap_used)]
+use hedgerow_event::{
+    Actor, Call, Digest, Epoch, Exec, Exit, Flow, FlowDirection, Fork, Peer, Program, Raw, Row,
+    RowReason, Signal, Subject,
+};
+
+use super::*;
+
+fn event(workload: &str, tgid: u32, time_s: u64, origin: Origin) -> Event {
+    let subject = Subject::new(Workload::new(workload), Program::new("/bin/x"));
+    let actor = Actor {
+        subject: Arc::new(subject),
+        tgid,
+        tid: tgid,
+        start_boot_ns: u64::from(tgid),
+        cgroup_id: 7,
+        program_id: 8,
+        slot: 0,
+    };
+    Event { epoch: Epoch(1), time_boot_ns: time_s * 1_000_000_000, actor, origin }
+}
+
+fn quiet(workload: &str, tgid: u32, time_s: u64) -> Event {
+    event(workload, tgid, time_s, Origin::Signal(Signal { unseen6: 0, calls: 0 }))
+}
+
+fn fork(tgid: u32, child: u32) -> Event {
+    let fork = Fork { child_tgid: child, child_tid: child, child_start_boot_ns: 0, thread: false };
+    event("w", tgid, 1, Origin::Fork(fork))
+}
+
+fn who(events: &[Event]) -> Vec<u32> {
+    events.iter().map(|event| event.actor.tgid).collect()
+}
+
+fn of_process(recorder: &Recorder, tgid: u32) -> Vec<Event> {
+    recorder.of_process(tgid).iter().flat_map(Past::events).collect()
+}
+
+fn all(recorder: &mut Recorder, events: impl IntoIterator<Item = Event>) {
+    events.into_iter().for_each(|event| recorder.observe(&event));
+}
+
+#[test]
+fn a_tree_is_taken_whole_and_no_other_with_it() {
+    let mut recorder = Recorder::new(1 << 20);
+    let begun = [fork(10, 11), fork(11, 12), quiet("w", 12, 2), quiet("w", 20, 2)];
+    all(&mut recorder, begun);
+    // It goes on in another service, which is another tree; and its exec is the kernel's word.
+    let root = Some(Root { tgid: 10, start_boot_ns: 10 });
+    let exec = Exec { root, ..Exec::of("/bin/y") };
+    all(&mut recorder, [quiet("v", 11, 3), event("w", 30, 4, Origin::Exec(exec.into()))]);
+    assert_eq!(who(&of_process(&recorder, 12)), [10, 11, 12, 30]);
+    all(&mut recorder, [quiet("w", 12, 5)]);
+    assert_eq!(who(&of_process(&recorder, 10)), [10, 11, 12, 30, 12]);
+    assert_eq!(who(&of_process(&recorder, 11)), [11]);
+    assert_eq!(who(&of_process(&recorder, 20)), [20]);
+    let subject = quiet("w", 0, 0).actor.subject;
+    let busiest: Vec<Event> = recorder.of_subject(&subject).iter().flat_map(Past::events).collect();
+    assert_eq!(who(&busiest), [10, 11, 12, 30, 12]);
+    let gone = Origin::Exit(Exit { code: 0, process: true });
+    recorder.observe(&event("w", 20, 5, gone));
+    recorder.sweep(6_000_000_000);
+    assert!(of_process(&recorder, 99).is_empty(), "nobody knows it");
+    assert_eq!(who(&of_process(&recorder, 20)), [20, 20], "it ended a moment ago");
+    recorder.sweep(40_000_000_000);
+    assert!(!recorder.trees.contains_key(&20) && recorder.trees.contains_key(&12));
+    assert_eq!(recorder.recorded(), Recorded::default());
+}
+
+#[test]
+fn a_record_comes_back_as_it_was() {
+    let address = std::net::IpAddr::from([192, 0, 2, 1]);
+    let peer = Peer { address, port: 443 };
+    let mut row = Row::empty(RowReason::Exit);
+    (row.classes[0], row.classes[63], row.calls) = (7, u32::MAX, 1 << 40);
+    let subject = |path: &str| {
+        let program = Program { script: Some("/x.py".into()), ..Program::new(path) };
+        Some(Arc::new(Subject::new(Workload::new("w"), program)))
+    };
+    let exec = Exec {
+        previous: subject("/bin/a"),
+        parent: subject("/bin/b"),
+        digest: Some(Digest([7; 32])),
+        arguments: "-x \u{fffd}".into(),
+        ..Exec::of("/bin/c")
+    };
+    let raw =
+        Raw { number: -1, compat: true, uring: false, fresh: true, streamed: false, result: -516 };
+    let origins = [
+        Origin::Row(row.into()),
+        Origin::Exec(exec.into()),
+        Origin::Exit(Exit { code: -1, process: false }),
+        Origin::Call(Call::of(257, [u64::MAX, 1, 2, 3, 4, 5], Some("/etc/shadow")).into()),
+        Origin::Flow(Flow::start(FlowDirection::Outbound, peer, peer).into()),
+        Origin::Signal(Signal { unseen6: 9, calls: 10 }),
+        Origin::Raw(raw),
+    ];
+    let mut events = vec![fork(5, 6)];
+    events.extend((2..).zip(origins).map(|(second, origin)| event("w", 5, second, origin)));
+    let mut recorder = Recorder::new(1 << 20);
+    all(&mut recorder, events.clone());
+    assert_eq!(of_process(&recorder, 6), events);
+}
+
+#[test]
+fn a_noisy_tree_loses_its_own_past_and_is_counted() {
+    // Every record has a subject of its own here, which takes more than the record.
+    let mut recorder = Recorder::new(64 << 10);
+    all(&mut recorder, (1..=3).map(|second| quiet("w", 1, second)));
+    for second in 0..20_000 {
+        recorder.observe(&quiet("noisy", 2, second));
+        assert!(recorder.recorded().bytes <= 64 << 10, "{second}");
+    }
+    assert_eq!(of_process(&recorder, 1).len(), 3);
+    let second = |event: &Event| event.time_boot_ns / 1_000_000_000;
+    let times: Vec<u64> = of_process(&recorder, 2).iter().map(second).collect();
+    assert_eq!(times, (recorder.recorded().dropped..20_000).collect::<Vec<u64>>(), "the newest");
+    assert!(times.len() > 100, "{}", times.len());
+}
+
+#[test]
+fn a_past_stays_as_it_was_when_it_was_taken() {
+    let mut recorder = Recorder::new(64 << 10);
+    all(&mut recorder, (1..=3).map(|second| quiet("w", 1, second)));
+    let past = recorder.of_process(1).unwrap();
+    all(&mut recorder, (1..=10_000).map(|tgid| quiet("w", tgid, u64::from(tgid))));
+    recorder.sweep(100_000_000_000_000);
+    assert_eq!(recorder.recorded().bytes, 0);
+    assert_eq!(who(&past.events().collect::<Vec<Event>>()), [1, 1, 1]);
+}
+
+#[test]
+fn whoever_forks_most_is_forgotten_and_nobody_else() {
+    let mut recorder = Recorder::new(1 << 20);
+    all(&mut recorder, [fork(1, 2), fork(3, 4)]);
+    all(&mut recorder, (0..200_000).map(|child| fork(3, 10 + child)));
+    assert!(recorder.trees.len() <= PROCESSES_MAX, "{}", recorder.trees.len());
+    assert!(recorder.recorded().forgotten > 0);
+    assert!(recorder.trees.contains_key(&1) && recorder.trees.contains_key(&2));
+    // Where nobody has many it is some of all.
+    all(&mut recorder, (0..200_000).map(|tgid| quiet("w", 1_000_000 + tgid, 1)));
+    assert!(recorder.trees.len() <= PROCESSES_MAX, "{}", recorder.trees.len());
+}
+
+#[test]
+fn of_many_small_trees_the_oldest_records_go() {
+    let mut recorder = Recorder::new(64 << 10);
+    all(&mut recorder, (1..=10_000).map(|tgid| quiet("w", tgid, u64::from(tgid))));
+    let told = recorder.recorded();
+    assert!(told.bytes <= 64 << 10 && told.dropped > 0, "{told:?}");
+    let gone = told.dropped as u32;
+    assert!(of_process(&recorder, 1).is_empty() && of_process(&recorder, gone).is_empty());
+    assert_eq!(of_process(&recorder, gone + 1).len(), 1);
+    assert_eq!(of_process(&recorder, 10_000).len(), 1);
+}
+
+#[test]
+fn what_is_older_than_half_a_minute_is_forgotten_and_off_is_off() {
+    let mut recorder = Recorder::new(1 << 20);
+    all(&mut recorder, [5, 34, 36].map(|second| quiet("w", 1, second)));
+    recorder.sweep(65_000_000_000);
+    assert_eq!(of_process(&recorder, 1).len(), 1);
+    recorder.observe(&quiet("w", 2, 36));
+    recorder.sweep(100_000_000_000);
+    assert_eq!(recorder.recorded(), Recorded::default());
+    let mut off = Recorder::new(0);
+    off.observe(&quiet("w", 1, 1));
+    assert!(off.of_process(1).is_none());
+}
+
+#[test]
+fn memory_is_used_again() {
+    let mut recorder = Recorder::new(64 << 10);
+    let fill = |recorder: &mut Recorder, second: u64| {
+        (1..=5000).for_each(|tgid| recorder.observe(&quiet("w", tgid, second)));
+        recorder.segments.len() + recorder.spare.len() + 1
+    };
+    let segments = fill(&mut recorder, 1);
+    // Where each record is of a tree of its own, these take a part.
+    assert!((SEGMENTS * 7 / 8..SEGMENTS + 4).contains(&segments), "{segments}");
+    for second in [40, 80, 120] {
+        recorder.sweep(second * 1_000_000_000);
+        assert!(recorder.segments.is_empty() && recorder.spare.len() >= SEGMENTS * 7 / 8);
+        assert!(fill(&mut recorder, second).abs_diff(segments) <= 1);
+    }
+}
+
+#[test]
+fn what_does_not_fit_at_all_is_counted() {
+    let mut recorder = Recorder::new(64 << 10);
+    let exec = Exec::of("/x".repeat(1 << 10));
+    recorder.observe(&event("w", 1, 1, Origin::Exec(exec.into())));
+    assert_eq!(recorder.recorded(), Recorded { dropped: 1, ..Recorded::default() });
+}
