@@ -15,7 +15,6 @@
 mod common;
 mod deeds;
 mod error;
-mod fair;
 pub mod file;
 mod overview;
 pub mod parts;

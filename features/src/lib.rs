@@ -15,6 +15,7 @@ mod column;
 mod columns;
 mod docs;
 mod error;
+pub mod fair;
 mod families;
 mod imagined;
 mod item;

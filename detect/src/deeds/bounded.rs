@@ -6,7 +6,7 @@ use std::{
     hash::Hash,
 };
 
-use crate::fair;
+use hedgerow_features::fair;
 
 #[derive(Debug, Clone)]
 pub struct Bounded<O, K, V> {

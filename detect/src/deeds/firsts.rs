@@ -6,11 +6,11 @@ use std::{
 };
 
 use hedgerow_event::{Deed, Subject, Workload};
-use hedgerow_features::{EPHEMERAL_PORT_FIRST, ItemKey, WORKLOADS_LIMIT, place_of};
+use hedgerow_features::{EPHEMERAL_PORT_FIRST, ItemKey, WORKLOADS_LIMIT, fair, place_of};
 use serde::{Deserialize, Serialize};
 
 use super::files::CLAIMED;
-use crate::{fair, parts};
+use crate::parts;
 
 /// Different deeds of one kind that a workload remembers. Past it those make room that were done longest
 /// ago: they are told again, and their rate tells whether they are common.
@@ -179,14 +179,14 @@ impl Firsts {
         }
     }
 
-    /// A workload's, made where there are none: of those that were not watched while learning the one makes
-    /// room of which something was learned longest ago. Whoever makes up many takes no room of the others.
+    /// A workload's, made where there are none: of those that were not watched while learning, and of who has
+    /// most of them, those make room of which something was learned longest ago.
     fn sets(&mut self, workload: &Workload) -> &mut Sets {
         let late = || self.workloads.iter().filter(|(_, own)| !own.learned);
         if !self.workloads.contains_key(workload) && late().count() >= WORKLOADS_LIMIT {
-            let oldest = late().min_by_key(|(_, own)| own.used);
-            if let Some(oldest) = oldest.map(|(workload, _)| workload.clone()) {
-                self.workloads.remove(&oldest);
+            let all = late().map(|(name, own)| (name.owner(), own.used, name.clone()));
+            for name in fair::make_room(all, fair::room(WORKLOADS_LIMIT)) {
+                self.workloads.remove(&name);
                 self.workloads_refused += 1;
             }
         }

@@ -8,9 +8,9 @@ use std::{
 };
 
 use hedgerow_event::{Event, Scale, Subject};
-use hedgerow_features::Window;
+use hedgerow_features::{Window, fair};
 
-use crate::{Engine, Outcome, Phase, detector::Scored, fair};
+use crate::{Engine, Outcome, Phase, detector::Scored};
 
 /// Subjects that wait to be looked at before their window closes, in one epoch.
 const WAITING_MAX: usize = 1024;

@@ -7,8 +7,9 @@ use std::{
 };
 
 use hedgerow_event::{Class, Finding, Subject, Workload};
+use hedgerow_features::fair;
 
-use crate::{fair, surprise::trees::QUIET_NS};
+use crate::surprise::trees::QUIET_NS;
 
 /// Open episodes; past it those reported longest ago of the owner of workloads that has most are closed.
 const OPEN_MAX: usize = 1024;

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use hedgerow_event::Aspect;
 
+use hedgerow_features::fair;
 use super::tree::{Done, Tree};
-use crate::fair;
 
 /// Hours of the clock that a campaign is followed for, the running one among them.
 pub const HOURS: u64 = 2;

@@ -26,6 +26,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use hedgerow_event::{Aspect, Class, Deed, Workload};
+use hedgerow_features::fair;
 use serde::{Deserialize, Serialize};
 
 mod promise;
@@ -36,7 +37,6 @@ use super::{
     campaign,
     rates::{Context, Mass, Rates},
 };
-use crate::fair;
 
 /// Hours that the extrapolation is worth.
 const PRIOR_HOURS: f64 = 72.0;

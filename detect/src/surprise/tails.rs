@@ -33,9 +33,8 @@
 use std::collections::BTreeMap;
 
 use hedgerow_event::{Subject, Workload};
+use hedgerow_features::fair;
 use serde::{Deserialize, Serialize};
-
-use crate::fair;
 
 /// Largest measures kept of a group; the count of all is exact.
 pub const KEPT_MAX: usize = 256;

@@ -6,13 +6,13 @@ use std::{
 };
 
 use hedgerow_event::{Subject, Workload};
+use hedgerow_features::fair;
 
 use super::{
     rates::{Context, Minutes},
     tree::{Done, Tree, key},
 };
 use crate::{
-    fair,
     lineage::{Lineage, ProcessKey},
     objects::Witness,
 };

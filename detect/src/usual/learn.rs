@@ -3,12 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow_event::{Class, EpochClose, Object, Scale, Subject, Workload};
-use hedgerow_features::{Set, Window};
+use hedgerow_features::{Set, Window, fair};
 
 use crate::{
     EPOCH_SECONDS, Engine, HOUR_NS, Outcome, Phase, Result, SOLVE_EPOCHS,
     detector::Scored,
-    fair,
     surprise::{floors::Measured, tails::Tails, tree::Tree},
     valid,
 };

@@ -8,7 +8,7 @@ mod absorb;
 mod known;
 mod seen;
 
-use std::{cmp::Reverse, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 pub use absorb::keep_least;
 use hedgerow_event::{Event, Exec, FlowDirection, Object, Origin, Subject, Workload};
@@ -19,11 +19,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     accumulate::names_a_program,
+    fair,
     item::{ItemKey, known_port, path_prefix},
 };
 
 /// Workloads with sets of their own. A workload past them is judged by the host's sets. As many again came
-/// after fill: what is learned of them is theirs alone, and the one that was quiet longest makes room.
+/// after fill: what is learned of them is theirs alone, and of who has most of them those that were quiet longest
+/// make room.
 pub const WORKLOADS_LIMIT: usize = 256;
 /// Things that learning saw but doesn't trust, kept for the operator; further ones are counted.
 pub const DISTRUSTED_LIMIT: usize = 256;
@@ -204,13 +206,9 @@ impl Baseline {
         }
         let late = || self.workloads.iter().filter(|(_, seen)| seen.late);
         if late().count() >= WORKLOADS_LIMIT {
-            // One of the owner who has most.
-            let mut of: BTreeMap<&str, usize> = BTreeMap::new();
-            late().for_each(|(name, _)| *of.entry(name.owner()).or_default() += 1);
-            let quiet =
-                late().min_by_key(|(name, seen)| (Reverse(of[name.owner()]), seen.last_unit));
-            if let Some(quiet) = quiet.map(|(workload, _)| workload.clone()) {
-                self.workloads.remove(&quiet);
+            let all = late().map(|(name, seen)| (name.owner(), seen.last_unit, name.clone()));
+            for name in fair::make_room(all, fair::room(WORKLOADS_LIMIT)) {
+                self.workloads.remove(&name);
                 self.workloads_refused += 1;
             }
         }

@@ -36,7 +36,7 @@ pub const BUSY: Part = Part {
                     "limits::tests::no_workload_takes_more_than_it_leaves_to_the_others",
                 ),
                 unit(
-                    "detect",
+                    "features",
                     "fair::tests::nobody_makes_room_who_has_less_than_another_and_the_order_decides_nothing",
                 ),
                 unit("detect", "deeds::tests::sets::a_full_set_goes_on_telling"),
