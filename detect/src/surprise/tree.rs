@@ -40,6 +40,8 @@ pub struct Tree {
     /// processes that they were forked from.
     pub(super) members: BTreeMap<ProcessKey, Option<ProcessKey>>,
     pub done: Vec<Done>,
+    /// Whose first deed it began with, which may have made room since.
+    owner: Option<Workload>,
     pub last_boot_ns: u64,
     /// Surprise in the gravest class that it has, as of its last deed.
     weight: f64,
@@ -116,7 +118,8 @@ impl Tree {
 
     /// What several trees did, as if one had.
     pub fn of(done: Vec<Done>) -> Self {
-        Self { done, ..Self::default() }
+        let owner = done.first().map(|done| done.witness.subject.workload.clone());
+        Self { done, owner, ..Self::default() }
     }
 
     /// The most surprising deed of each aspect: what the tree's surprise is the sum of.
@@ -210,6 +213,7 @@ impl Tree {
     /// the aspect and class that has most: many deeds of one kind take no room from another's, and a grave deed
     /// doesn't drown behind many that are nothing; nor does what a denial could rest on of who was asked about.
     pub(super) fn name(&mut self, done: Done) {
+        self.owner.get_or_insert_with(|| done.witness.subject.workload.clone());
         if self.done.len() >= DEEDS_MAX {
             let kind = |done: &Done| (done.deed().aspect(), done.deed().class());
             let own = kind(&done);
@@ -249,7 +253,7 @@ impl Tree {
 
     /// Whose first deed it began with.
     pub fn workload(&self) -> Option<&Workload> {
-        self.done.first().map(|done| &done.witness.subject.workload)
+        self.owner.as_ref()
     }
 
     /// Processes with a deed that a denial can rest on, and peers.

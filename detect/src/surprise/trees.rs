@@ -23,6 +23,9 @@ pub const QUIET_NS: u64 = 300_000_000_000;
 const TREES_MAX: usize = 1024;
 /// Processes of a tree that are told apart; further ones add nothing new.
 const MEMBERS_MAX: usize = 1024;
+/// Processes of all trees together. Past them a tree has these few, whoever has the others.
+const MEMBERS_OF_ALL: usize = 65_536;
+const MEMBERS_LEAST: usize = 16;
 
 /// Trees by number.
 #[derive(Debug, Default)]
@@ -50,7 +53,8 @@ impl Trees {
         if key.0 == 0 {
             self.of_kernel.insert(Arc::clone(witness.object.subject()), id);
         }
-        if tree.members.len() < MEMBERS_MAX && !tree.members.contains_key(&key) {
+        let most = if self.of.len() < MEMBERS_OF_ALL { MEMBERS_MAX } else { MEMBERS_LEAST };
+        if tree.members.len() < most && !tree.members.contains_key(&key) {
             let parent = lineage.parent(key);
             tree.members.insert(key, parent);
             if key.0 != 0 {
@@ -294,6 +298,48 @@ mod tests {
         trees.grown();
         add(&mut trees, did(Deed::RuntimeCode, "more".into()), 8.5);
         assert_eq!(trees.grown(), Vec::<u64>::new());
+    }
+
+    /// However many processes all trees have, each has room for the first of its own, by which it goes on.
+    #[test]
+    fn a_host_full_of_members_leaves_a_tree_its_first() {
+        let (mut trees, mut lineage) = (Trees::default(), Lineage::default());
+        let pid = |at: u64| u32::try_from(at).unwrap_or_default();
+        trees.of.extend((0..MEMBERS_OF_ALL as u64).map(|at| ((pid(at + 1_000), 9), u64::MAX)));
+        let who = subject(0);
+        let first = add_by(&mut trees, (7, 1), Object::ExecMemory { subject: subject(1) }, 9.0);
+        for child in 8..60 {
+            let mut event = crate::common::event(&who, 1, 4 * 7, crate::common::fork(child));
+            event.actor.start_boot_ns = 1;
+            if let hedgerow_event::Origin::Fork(fork) = &mut event.origin {
+                fork.child_start_boot_ns = 1;
+            }
+            lineage.observe(&event);
+            let object = Object::NewProgram { subject: subject(child as usize) };
+            assert_eq!(add_in(&mut trees, &lineage, (child, 1), object, 1.0), first);
+        }
+        assert_eq!(trees.get(first).map(|tree| tree.members.len()), Some(MEMBERS_LEAST));
+    }
+
+    /// Whoever is drawn into a tree that goes on for long doesn't take it over, nor is it judged by his floor.
+    #[test]
+    fn a_tree_stays_his_whose_first_deed_it_began_with() {
+        let mut trees = Trees::default();
+        let read = |subject: &Arc<Subject>, what: usize| Object::Did {
+            subject: Arc::clone(subject),
+            deed: Deed::Secret,
+            what: what.to_string().into(),
+            contact: None,
+        };
+        let id = add(&mut trees, read(&subject(0), 0), 0.1);
+        let other = Arc::new(Subject::new(Workload::new("other.service"), Program::new("/bin/x")));
+        for what in 0..2 * DEEDS_MAX {
+            assert_eq!(add(&mut trees, read(&other, what), 9.0), id);
+        }
+        let tree = trees.get(id).cloned().unwrap_or_default();
+        assert!(tree.done.iter().all(|done| *done.witness.subject == *other));
+        assert_eq!(tree.workload().map(Workload::as_str), Some("web.service"));
+        assert_eq!(tree.told(false).workload.as_ref().map(Workload::as_str), Some("web.service"));
     }
 
     /// As where what is grave lies below its floor, and what is merely new above its own.
