@@ -183,9 +183,10 @@ impl Life {
                 let nats = self.tails.surprise(&subject, x);
                 if let Some(nats) = nats {
                     self.notify(Class::Measure, program, nats, hour);
-                    self.floors.hold_back_measure(nats);
+                    self.floors.hold_back_measure(&subject.workload, nats);
                 }
-                let above = nats.is_some_and(|nats| nats >= self.floors.floor(Class::Measure));
+                let floor = self.floors.floor_for(Class::Measure, &subject.workload);
+                let above = nats.is_some_and(|nats| nats >= floor);
                 self.tails.hold_back(&subject, x, (hour * 720 + minute * 12) as u32, above);
             }
         }

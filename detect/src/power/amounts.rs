@@ -183,7 +183,7 @@ impl Trial<'_> {
         let windows = self.windows(stage);
         least(amount.most(span), |n| {
             let mut windows = amount.windows(stage, &windows, span, n);
-            windows.any(|(scale, window)| self.above(&window, scale).is_some())
+            windows.any(|(scale, window)| self.above(&stage.subject, &window, scale).is_some())
         })
     }
 

@@ -141,13 +141,13 @@ impl<'a> Trial<'a> {
         // Measures of all workloads share one place.
         self.engine.floors.tells(measures, self.engine.hours_of(subject))
             && self
-                .above(imagined, scale)
+                .above(subject, imagined, scale)
                 .is_some_and(|nats| self.is_free(measures, &Workload::host(), nats))
     }
 
     /// How surprising an imagined window is, where it would be listed at least.
-    pub fn above(&self, imagined: &Imagined, scale: Scale) -> Option<f64> {
-        let floor = self.engine.floors.floor(Class::Measure);
+    pub fn above(&self, subject: &Subject, imagined: &Imagined, scale: Scale) -> Option<f64> {
+        let floor = self.engine.floors.floor_for(Class::Measure, &subject.workload);
         self.measure(imagined, scale).filter(|nats| *nats >= floor)
     }
 

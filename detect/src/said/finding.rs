@@ -105,6 +105,7 @@ impl Engine {
         }
         let start = window.map_or(now_boot_ns, |window| window.time.start_boot_ns);
         let end = window.map_or(now_boot_ns, |window| window.time.end_boot_ns);
+        let floor = self.floors.floor_for(class, &subject.workload).min(NO_FLOOR);
         Finding {
             uid: String::new(),
             activity: Activity::Create,
@@ -124,7 +125,7 @@ impl Engine {
             disposition: Disposition::Alert,
             class,
             surprise: nats,
-            floor: self.floors.floor(class).min(NO_FLOOR),
+            floor,
             p_value: Some((-nats).exp()),
             families: Vec::new(),
             objects: Vec::new(),

@@ -83,9 +83,9 @@ impl Engine {
     fn hold_back_judged(&mut self, window: &Window, scored: &Scored) {
         let Some(learned) = self.learned.get_mut(&window.time.scale) else { return };
         if let Some(nats) = scored.nats {
-            self.floors.hold_back_measure(nats);
+            self.floors.hold_back_measure(&window.subject.workload, nats);
         }
-        let floor = self.floors.floor(Class::Measure);
+        let floor = self.floors.floor_for(Class::Measure, &window.subject.workload);
         learned.hold_back(window, scored, scored.nats.is_some_and(|nats| nats >= floor));
     }
 
@@ -246,7 +246,7 @@ impl Engine {
         outcomes: &mut Vec<Outcome>,
     ) -> Option<Case> {
         let nats = scored.nats?;
-        if nats < self.floors.floor(Class::Measure) {
+        if nats < self.floors.floor_for(Class::Measure, &window.subject.workload) {
             return None;
         }
         if let Some(case) = self.episodes.tree_of(&window.subject) {
@@ -350,7 +350,7 @@ impl Engine {
             score: scored.forest,
             row: measured(&scored.deviation),
             surprise: scored.nats,
-            floor: self.floors.floor(Class::Measure),
+            floor: self.floors.floor_for(Class::Measure, &window.subject.workload),
             finding_uid: case
                 .and_then(|case| self.episodes.get(&case).map(|episode| episode.uid.clone())),
         }

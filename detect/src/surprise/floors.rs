@@ -10,8 +10,8 @@
 //! an extrapolation, worth A hours of watching; with many the hours do: above the k-th largest of n
 //! exchangeable hours lies the next one with probability k / (n + 1). Nobody can
 //! tell where floors are solved which hours were attacks, or decoys; so no single owner of workloads
-//! raises the floor of the others' trees, whatever he did: theirs is the lowest that there would be without
-//! one of the others. His own follows all hours. Measures have one floor for all.
+//! raises the floor of the others, whatever he did: theirs is the lowest that there would be without
+//! one of the others. His own follows all hours.
 //! Held-back hours are rescored by the rates that judge now, each without its own deeds; a month of
 //! them is too much for one look, so that each takes its turn within the hour. What was confirmed to be
 //! an attack is none of them. Campaigns (`campaign`) have a share and a floor of their own, by the
@@ -46,6 +46,10 @@ const RAISING_MAX: usize = 8;
 pub const HOURS_MAX: usize = 720;
 /// Trees kept of one hour, the most surprising ones, as many of each owner.
 const TREES_MAX: usize = 32;
+/// Owners whose measures are kept of one hour, those that were most surprising.
+const MEASURES_MAX: usize = 32;
+/// Of a measure that was saved without its owner.
+const NOBODY: &str = "";
 /// Floors are looked for in steps of so much.
 const STEP_NATS: f64 = 0.1;
 /// A share of the budget that the held-back hours support by themselves needs this many of the
@@ -105,8 +109,11 @@ pub struct Hour {
     /// Part of an hour that was watched.
     watched: f64,
     trees: Vec<(f64, Told)>,
-    /// The highest surprise of a measure.
+    /// The highest surprise of a measure, which is all that an older version reads of it.
     measure: f64,
+    /// The same by owner.
+    #[serde(default)]
+    measures: BTreeMap<String, f64>,
     #[serde(skip)]
     scored: Scored,
 }
@@ -167,7 +174,7 @@ pub fn by_class(deeds: impl Iterator<Item = (Deed, f64)> + Clone) -> BTreeMap<Cl
 }
 
 impl Hour {
-    /// The highest surprise of a class's trees, but for those of an owner.
+    /// The highest surprise of a class, but for an owner's.
     fn highest(&self, class: Class, but_for: Option<&str>) -> f64 {
         let of_class = self.scored.highest.iter().filter(|((of, _), _)| *of == class);
         let others = of_class.filter(|((_, owner), _)| Some(&**owner) != but_for);
@@ -261,10 +268,22 @@ impl Floors {
         taken
     }
 
-    /// Holds back a measure's surprise.
-    pub fn hold_back_measure(&mut self, nats: f64) {
-        if let Some(open) = self.hours.back_mut() {
-            open.measure = open.measure.max(nats);
+    /// Holds back the surprise of a measure of a workload's.
+    pub fn hold_back_measure(&mut self, workload: &Workload, nats: f64) {
+        let Some(open) = self.hours.back_mut() else { return };
+        open.measure = open.measure.max(nats);
+        match open.measures.get_mut(workload.owner()) {
+            Some(highest) => *highest = highest.max(nats),
+            None => {
+                open.measures.insert(workload.owner().to_owned(), nats);
+            }
+        }
+        if open.measures.len() > MEASURES_MAX {
+            let all = open.measures.iter();
+            let all = all.map(|(owner, nats)| ((), nats.max(0.0).to_bits(), owner.clone()));
+            for owner in fair::make_room(all, 1) {
+                open.measures.remove(&owner);
+            }
         }
     }
 
@@ -290,6 +309,12 @@ impl Floors {
         let age: f64 = self.hours.range(at + 1..).map(|later| later.watched).sum();
         let left = rates.left_after(age);
         let mut scored = Scored::default();
+        let nobodys =
+            (hour.measures.is_empty() && hour.measure > 0.0).then_some((NOBODY, hour.measure));
+        let measures = hour.measures.iter().map(|(owner, nats)| (&**owner, *nats)).chain(nobodys);
+        scored
+            .highest
+            .extend(measures.map(|(owner, nats)| ((Class::Measure, owner.to_owned()), nats)));
         for (_, told) in &hour.trees {
             let deeds = told.deeds.iter();
             let deeds: Vec<(Deed, f64)> = deeds
@@ -317,28 +342,30 @@ impl Floors {
     /// Solves the floors anew.
     pub fn solve(&mut self, rates: &Rates, measured: Measured) {
         self.known = measured.hours;
-        for class in [Class::Intrinsic, Class::Novelty] {
-            let masses = rates.masses(|row| row.class == class);
-            let (floor, raised) = self.solve_trees(class, &masses);
+        for class in Class::ALL {
+            let (floor, raised) = if class == Class::Measure {
+                // A tail's p-values are uniform: programs times exp(-v) expected an hour.
+                self.solve_class(class, &|v| measured.programs as f64 * (-v).exp(), &[])
+            } else {
+                let masses = rates.masses(|row| row.class == class);
+                self.solve_class(class, &|v| mass_above(&masses, v), &masses)
+            };
             self.floors.insert(class, floor);
             self.raised.insert(class, raised);
         }
-        // A tail's p-values are uniform: programs times exp(-v) expected an hour.
-        let expected = |v: f64| measured.programs as f64 * (-v).exp();
-        let held: Vec<f64> = self.hours.iter().map(|hour| hour.measure).collect();
-        let floor = self.least(&expected, self.per_hour(Class::Measure), &[], &held);
-        self.floors.insert(Class::Measure, floor);
         self.campaign = Some(self.solve_campaign(rates));
     }
 
-    /// The floor of what trees did, and what it is for others than those that raised it most.
-    fn solve_trees(&self, class: Class, masses: &[Mass]) -> ((f64, f64), Vec<(String, f64)>) {
-        let expected = |v: f64| -> f64 {
-            masses.iter().filter(|(nats, _)| *nats >= v).map(|(_, rate)| rate).sum()
-        };
+    /// The floor of a class, and what it is for others than those that raised it most.
+    fn solve_class(
+        &self,
+        class: Class,
+        expected: &dyn Fn(f64) -> f64,
+        masses: &[Mass],
+    ) -> ((f64, f64), Vec<(String, f64)>) {
         let without = |owner: Option<&str>| {
             let held: Vec<f64> = self.hours.iter().map(|hour| hour.highest(class, owner)).collect();
-            self.least(&expected, self.per_hour(class), masses, &held)
+            self.least(expected, self.per_hour(class), masses, &held)
         };
         let (all, _) = without(None);
         let mut raised: Vec<(String, f64)> = self
@@ -363,11 +390,10 @@ impl Floors {
     /// Owners without whom a floor could be lower, those with most hours that hold it up.
     fn raising(&self, class: Class, floor: f64) -> Vec<&str> {
         let mut of: BTreeMap<&str, usize> = BTreeMap::new();
-        for ((_, owner), _) in self
-            .hours
-            .iter()
-            .flat_map(|hour| &hour.scored.highest)
-            .filter(|((of, _), nats)| *of == class && **nats >= floor - 2.0 * STEP_NATS)
+        for ((_, owner), _) in
+            self.hours.iter().flat_map(|hour| &hour.scored.highest).filter(|((of, owner), nats)| {
+                *of == class && owner != NOBODY && **nats >= floor - 2.0 * STEP_NATS
+            })
         {
             *of.entry(owner).or_default() += 1;
         }
@@ -479,6 +505,11 @@ impl Floors {
     pub fn supports(&self, class: Class) -> bool {
         self.watched() * self.per_hour(class) >= SUPPORT
     }
+}
+
+/// How many an hour the rates expect of at least so much.
+fn mass_above(masses: &[Mass], v: f64) -> f64 {
+    masses.iter().filter(|(nats, _)| *nats >= v).map(|(_, rate)| rate).sum()
 }
 
 /// The floor of an owner: the lowest that there would be without one of the others.

@@ -29,14 +29,15 @@ fn a_grave_deed_notifies_from_the_first_minute_and_a_new_program_does_not() {
 
 #[test]
 fn hours_above_the_floor_raise_it_until_the_rate_is_kept() {
-    let rates = rates(400.0);
+    let (rates, web) = (rates(400.0), Workload::new("web.service"));
     let mut floors = Floors::new(1.0);
     for hour in 0..400u64 {
         floors.watch(hour, 1.0);
-        floors.hold_back_measure(hour as f64 / 40.0);
+        floors.hold_back_measure(&web, hour as f64 / 40.0);
     }
+    floors.rescore_all(&rates);
     floors.solve(&rates, Measured { programs: 1, hours: 400.0 });
-    let floor = floors.floor(Class::Measure);
+    let floor = floors.floor_for(Class::Measure, &web);
     let above = (0..400).filter(|at| f64::from(*at) / 40.0 >= floor).count();
     // A fifth of one a day is one hour of 120, of those that were watched and the prior's.
     assert!((1..=3).contains(&above), "{floor}");
@@ -45,7 +46,7 @@ fn hours_above_the_floor_raise_it_until_the_rate_is_kept() {
         let mut less = floors.clone();
         less.ask(0.1);
         less.solve(&rates, Measured { programs: 1, hours: 400.0 });
-        less.floor(Class::Measure)
+        less.floor_for(Class::Measure, &web)
     };
     assert!(raised > floor);
 }
@@ -130,6 +131,57 @@ fn who_does_decoys_raises_his_own_floor() {
             .sum();
         assert!(floor(&both, "web.service") < own + 1e-3, "{per_day} {hours}");
     }
+}
+
+/// Whatever one owner measures, in however many workloads of his: the floor of the others' measures is as it was.
+#[test]
+fn who_is_loud_raises_the_floor_of_his_own_measures() {
+    let measured = Measured { programs: 20, hours: 400.0 };
+    for (per_day, loud) in [(0.1, 2), (0.1, 400), (1.0, 24), (1.0, 400), (5.0, 400)] {
+        let rates = rates(400.0);
+        let (mut quiet, mut noisy) = (Floors::new(per_day), Floors::new(per_day));
+        for hour in 0..400u64 {
+            for floors in [&mut quiet, &mut noisy] {
+                floors.watch(hour, 1.0);
+                floors.hold_back_measure(&Workload::new("web.service"), (hour % 10) as f64);
+            }
+            if hour < loud {
+                for name in 0..2 * MEASURES_MAX {
+                    let job = Workload::new(format!("user@1.service/{name}.service"));
+                    noisy.hold_back_measure(&job, 60.0);
+                }
+            }
+        }
+        for floors in [&mut quiet, &mut noisy] {
+            floors.rescore_all(&rates);
+            floors.solve(&rates, measured);
+        }
+        let floor =
+            |floors: &Floors, of: &str| floors.floor_for(Class::Measure, &Workload::new(of));
+        assert_eq!(floor(&noisy, "web.service"), floor(&quiet, "web.service"), "{per_day} {loud}");
+        assert!(floor(&noisy, "user@1.service/other") > 9.0 || loud < 24, "{per_day} {loud}");
+    }
+    // As many owners as there may be: who was least surprising makes room.
+    let mut floors = Floors::new(1.0);
+    floors.watch(0, 1.0);
+    (0..2 * MEASURES_MAX).for_each(|at| {
+        floors.hold_back_measure(&Workload::new(format!("{at}.service")), (at / 2) as f64);
+    });
+    let kept = &floors.hours[0].measures;
+    assert_eq!(kept.len(), MEASURES_MAX);
+    assert!(kept.values().all(|nats| *nats >= (MEASURES_MAX / 2) as f64));
+}
+
+/// What an older version saved is anybody's: it holds up the floor of all.
+#[test]
+fn measures_that_were_saved_without_owners_count_for_all() {
+    let (mut floors, rates) = after(1.0, 200, &[]);
+    for hour in &mut floors.hours {
+        hour.measure = 20.0;
+    }
+    floors.rescore_all(&rates);
+    floors.solve(&rates, Measured { programs: 20, hours: 200.0 });
+    assert!(floors.floor_for(Class::Measure, &Workload::new("web.service")) > 20.0);
 }
 
 #[test]
