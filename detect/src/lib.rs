@@ -232,8 +232,8 @@ impl Engine {
         Self {
             gathering: None,
             builder: builder(&settings, baseline.key()),
+            grams: GramLearner::new(baseline.key()),
             baseline,
-            grams: GramLearner::new(),
             profile: None,
             probation: Probation::default(),
             daily: Daily::default(),

@@ -137,7 +137,7 @@ pub(super) fn trouble(status: &Status) -> Vec<String> {
         ));
     }
     let full = [
-        (status.programs_refused, "windows of programs past the limit"),
+        (status.programs_refused, "profiles"),
         (status.deeds_refused, "deeds"),
         (status.trees_forgotten, "process trees"),
         (status.cases_forgotten, "cases"),

@@ -162,6 +162,7 @@ impl Engine {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use hedgerow_event::{Epoch, Program};
+    use hedgerow_features::ItemKey;
     use rand::{Rng, SeedableRng, rngs::SmallRng};
 
     use super::*;
@@ -192,7 +193,7 @@ mod tests {
                 profile: Profile::default(),
                 daily: Daily::default(),
             };
-            let mut learner = grams::GramLearner::new();
+            let mut learner = grams::GramLearner::new(ItemKey(7));
             for _ in 0..WINDOWS {
                 let made = life.made();
                 learner.add(&report(&life.subject, made));

@@ -1,15 +1,24 @@
 //! Learning which system-call n-grams a program makes, and in how many windows.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::{
     file::{GramSet, Profile, ProgramProfile},
     maturity::Incidence,
 };
-use hedgerow_event::{Digest, Event, GramReport, Grams, Origin, Subject};
+use hedgerow_event::{Digest, Epoch, Event, GramReport, Grams, Origin, Subject};
+use hedgerow_features::{ItemKey, fair};
 
-/// Programs with a profile; a program past them stays unprofiled, and is counted.
+/// Programs with a profile. Past them a program that is seen again gets one of who has most of them, of his the
+/// one that made calls in the fewest windows: names that are made up, each of which runs once, take none of a
+/// program that stays.
 pub const PROFILES_MAX: usize = 255;
+
+/// Programs without a profile that are known again in the next window.
+const WAITING_MAX: usize = 65_536;
 
 /// Programs whose file's digest is kept; a further one has none in the model.
 pub const DIGESTS_MAX: usize = 4096;
@@ -17,21 +26,37 @@ pub const DIGESTS_MAX: usize = 4096;
 /// Profiles in the making, and the digests that programs were last seen to have.
 #[derive(Debug, Clone)]
 pub struct GramLearner {
+    key: ItemKey,
     programs: BTreeMap<Arc<Subject>, ProgramProfile>,
     digests: BTreeMap<Arc<Subject>, Digest>,
+    /// What found no room in the last window and finds none in this one, by a keyed hash.
+    waiting: [BTreeSet<u64>; 2],
+    epoch: Epoch,
     refused: u64,
 }
 
 impl GramLearner {
-    pub fn new() -> Self {
-        Self { programs: BTreeMap::new(), digests: BTreeMap::new(), refused: 0 }
+    /// `key` decides between programs of as many windows: no name is made to stay.
+    pub fn new(key: ItemKey) -> Self {
+        Self {
+            key,
+            programs: BTreeMap::new(),
+            digests: BTreeMap::new(),
+            waiting: Default::default(),
+            epoch: Epoch(0),
+            refused: 0,
+        }
     }
 
     /// Adds one program's grams of one window.
     pub fn add(&mut self, report: &GramReport) {
         if !self.programs.contains_key(&report.subject) && self.programs.len() >= PROFILES_MAX {
-            self.refused += 1;
-            return;
+            let known = self.key.path(&report.subject.to_string());
+            if !self.waits(known, report.epoch) {
+                self.refused += 1;
+                return;
+            }
+            self.make_room();
         }
         let profile = self.programs.entry(Arc::clone(&report.subject)).or_insert_with(|| {
             let subject = &report.subject;
@@ -44,6 +69,31 @@ impl GramLearner {
             profile
         });
         add_window(profile, std::iter::once(report));
+    }
+
+    /// Whether a program without a profile was there in the window before.
+    fn waits(&mut self, program: u64, epoch: Epoch) -> bool {
+        let [before, now] = &mut self.waiting;
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            *before = std::mem::take(now);
+        }
+        if now.len() < WAITING_MAX {
+            now.insert(program);
+        }
+        before.contains(&program)
+    }
+
+    fn make_room(&mut self) {
+        let key = self.key;
+        let all = self.programs.iter().map(|(subject, profile)| {
+            let rank = (profile.windows, key.path(&subject.to_string()));
+            (subject.workload.owner(), rank, Arc::clone(subject))
+        });
+        for subject in fair::make_room(all, fair::room(PROFILES_MAX)) {
+            self.programs.remove(&subject);
+            self.refused += 1;
+        }
     }
 
     /// Notes the digest of a program's own file; of one that runs through its loader there is none.
@@ -76,7 +126,7 @@ impl GramLearner {
         self.programs.iter()
     }
 
-    /// Reports of programs that found no room.
+    /// Programs that found no room, or had to go for others.
     pub fn refused(&self) -> u64 {
         self.refused
     }
@@ -171,7 +221,7 @@ pub fn subject(program: &ProgramProfile) -> Subject {
 
 #[cfg(test)]
 mod tests {
-    use hedgerow_event::{Epoch, Exec, Program, Workload};
+    use hedgerow_event::{Exec, Program, Workload};
 
     use super::*;
     use crate::common;
@@ -186,10 +236,39 @@ mod tests {
         common::event(subject, 1, 1, Origin::Exec(Box::new(exec)))
     }
 
+    /// Whatever names come and go in a service, in each epoch more than there are profiles: what stays in it has
+    /// one, and no other workload's is touched.
+    #[test]
+    fn names_that_run_once_take_no_profile_of_what_stays() {
+        let subject = |workload: &str, path: &str| {
+            Arc::new(Subject::new(Workload::new(workload), Program::new(path)))
+        };
+        let [web, last] = ["/usr/bin/web", "/zz/web"].map(|path| subject("web.service", path));
+        let db = subject("db.service", "/usr/bin/db");
+        let mut learner = GramLearner::new(ItemKey(7));
+        for epoch in 0..20 {
+            let made = (0..2 * PROFILES_MAX)
+                .map(|at| subject("web.service", &format!("/{}/{epoch}-{at}", ["a", "z"][at % 2])));
+            let mut named: BTreeSet<Arc<Subject>> = made.collect();
+            named.extend([&web, &last].map(Arc::clone));
+            // Once, before all of them.
+            named.extend((epoch == 0).then(|| Arc::clone(&db)));
+            for subject in named {
+                let (grams2, grams3, grams6) = (vec![1], vec![1], vec![1]);
+                learner.add(&GramReport { epoch: Epoch(epoch), subject, grams2, grams3, grams6 });
+            }
+            assert!(learner.programs.len() <= PROFILES_MAX);
+        }
+        let windows = |of| learner.programs.get(of).map_or(0, |profile| profile.windows);
+        assert_eq!(windows(&db), 1);
+        assert!(windows(&web) > 8 && windows(&last) > 8, "{}", windows(&web));
+        assert!(learner.refused() > 5_000);
+    }
+
     #[test]
     fn a_profile_holds_the_digest_that_its_program_was_last_seen_to_have() {
         let subject = Arc::new(Subject::new(Workload::host(), Program::new("/bin/x")));
-        let mut learner = GramLearner::new();
+        let mut learner = GramLearner::new(ItemKey(7));
         learner.add(&GramReport {
             epoch: Epoch(1),
             subject: Arc::clone(&subject),
@@ -205,7 +284,7 @@ mod tests {
         assert_eq!(of(&learner), [1], "its own file, not its loader's");
         let mut saved = learner.profile(1);
         // A daemon that starts with the model, and sees the file replaced.
-        let mut scoring = GramLearner::new();
+        let mut scoring = GramLearner::new(ItemKey(7));
         scoring.put_digests(&mut saved);
         assert_eq!(told(&saved) as Vec<u8>, [1]);
         scoring.note_digest(&exec(&subject, "/bin/x", 2, false), true);

@@ -150,6 +150,7 @@ impl Engine {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use hedgerow_event::{Epoch, Program, Workload};
+    use hedgerow_features::ItemKey;
 
     use super::*;
 
@@ -165,7 +166,7 @@ mod tests {
 
     /// A program learned for three windows, in which it made this call sequence.
     fn learned(subject: &Arc<Subject>, gram: u32) -> Profile {
-        let mut learner = grams::GramLearner::new();
+        let mut learner = grams::GramLearner::new(ItemKey(7));
         (0..3).for_each(|_| learner.add(&report(subject, gram)));
         learner.profile(1)
     }
