@@ -423,7 +423,7 @@ impl Engine {
         self.replaced.clear();
         // What was done before judging begins was taken in where it was judged or learned.
         drop(self.trees.drain());
-        drop(self.campaign.take());
+        self.campaign = Campaign::default();
         self.end_epoch(close);
     }
 

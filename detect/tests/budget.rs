@@ -15,7 +15,7 @@ use hedgerow_detect::surprise::{
     rates::{Context, Rates},
     tails::Tails,
 };
-use hedgerow_event::{Class, DENIAL_NATS, Deed, Program, Subject, Workload};
+use hedgerow_event::{Aspect, Class, DENIAL_NATS, Deed, Program, Subject, Workload};
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use stats::at_most;
 
@@ -45,7 +45,7 @@ struct Life {
     /// The measures' slow part.
     levels: Vec<f64>,
     /// The most surprising deed of each tree of late.
-    tops: Vec<(u64, Deed, f64)>,
+    tops: Vec<(u64, u64, Deed, f64)>,
     /// Notifications by week.
     told: [u32; 4],
     /// By class.
@@ -100,13 +100,20 @@ impl Life {
 
     /// What trees did that were not told by themselves adds up over two hours.
     fn notify_campaign(&mut self, program: u64, top: (Deed, f64), hour: u64) {
-        self.tops.push((hour, top.0, top.1));
+        self.tops.push((hour, program, top.0, top.1));
         self.tops.retain(|(then, ..)| then + campaign::HOURS > hour);
-        let nats = campaign::nats(self.tops.iter().map(|(_, deed, nats)| (deed.aspect(), *nats)));
+        let nats = campaign::nats(self.tops.iter().map(|(.., deed, nats)| (deed.aspect(), *nats)));
         if nats >= self.floors.campaign_floor() {
-            let class = self.tops.iter().map(|(_, deed, _)| deed.class()).max().unwrap();
+            let class = self.tops.iter().map(|(.., deed, _)| deed.class()).max().unwrap();
             self.tell(class, program, nats, hour);
-            self.tops.clear();
+            // Those whose deed is the most surprising of its aspect make it.
+            let mut best: BTreeMap<Aspect, (f64, u64)> = BTreeMap::new();
+            for (_, program, deed, nats) in &self.tops {
+                let best = best.entry(deed.aspect()).or_insert((*nats, *program));
+                *best = if *nats > best.0 { (*nats, *program) } else { *best };
+            }
+            let makers: Vec<u64> = best.into_values().map(|(_, program)| program % 4).collect();
+            self.tops.retain(|(_, program, ..)| !makers.contains(&(program % 4)));
         }
     }
 

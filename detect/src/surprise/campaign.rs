@@ -4,13 +4,14 @@
 //!
 //! A campaign is as surprising as the sum over aspects of the most surprising deed, where each tree
 //! counts with one deed alone: what one tree did was judged by itself. Trees that were told are none
-//! of it.
+//! of it. It is told of the owners of workloads that make it so surprising, by the most surprising deed
+//! of an aspect: what others did meanwhile goes on being learned, and being followed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hedgerow_event::Aspect;
-
 use hedgerow_features::fair;
+
 use super::tree::{Done, Tree};
 
 /// Hours of the clock that a campaign is followed for, the running one among them.
@@ -46,15 +47,38 @@ impl Campaign {
         self.0.remove(&tree);
     }
 
-    /// What was done, as if one tree had.
-    pub fn whole(&self) -> Tree {
-        Tree::of(self.0.values().map(|(_, done)| done.clone()).collect())
+    /// Owners with the most surprising deed of an aspect.
+    fn makers(&self) -> BTreeSet<String> {
+        let mut best: BTreeMap<Aspect, &Done> = BTreeMap::new();
+        for (_, done) in self.0.values() {
+            let best = best.entry(done.deed().aspect()).or_insert(done);
+            if done.nats > best.nats {
+                *best = done;
+            }
+        }
+        best.into_values().map(|done| owner(done).to_owned()).collect()
     }
 
-    /// It was told: another one begins. Gives its trees.
-    pub fn take(&mut self) -> Vec<u64> {
-        std::mem::take(&mut self.0).into_keys().collect()
+    /// What those did who make it so surprising, as if one tree had.
+    pub fn whole(&self) -> Tree {
+        let makers = self.makers();
+        let done = self.0.values().map(|(_, done)| done);
+        Tree::of(done.filter(|done| makers.contains(owner(done))).cloned().collect())
     }
+
+    /// It was told: what they did is part of no other. Gives their trees.
+    pub fn take(&mut self) -> Vec<u64> {
+        let makers = self.makers();
+        let (taken, left) = std::mem::take(&mut self.0)
+            .into_iter()
+            .partition(|(_, (_, done))| makers.contains(owner(done)));
+        self.0 = left;
+        taken.into_keys().collect()
+    }
+}
+
+fn owner(done: &Done) -> &str {
+    done.witness.subject.workload.owner()
 }
 
 /// The surprise of a campaign, by the most surprising deed of each tree; 0 where it is none.
@@ -138,22 +162,49 @@ mod tests {
         assert_eq!(nats(tops.into_iter().chain([(Aspect::Peer, 3.0)])), 12.0);
     }
 
+    fn tree(workload: &str, object: fn(Arc<Subject>) -> Object, nats: f64) -> Tree {
+        let subject = Arc::new(Subject::new(Workload::new(workload), Program::new("/bin/a")));
+        let context = Context::new(&subject, 1);
+        let (witness, minutes) = (Witness::of_kernel(object(subject), 1), Minutes::of(0));
+        Tree::of(vec![Done { witness, context, nats, minutes, again: Vec::new() }])
+    }
+
+    fn memory(subject: Arc<Subject>) -> Object {
+        Object::ExecMemory { subject }
+    }
+
+    fn peer(subject: Arc<Subject>) -> Object {
+        let peer = Peer { address: [192, 0, 2, 9].into(), port: 443 };
+        Object::NewPeer { subject, peer, protocol: None }
+    }
+
+    /// Whoever is loud enough to be told takes nobody else along: neither is what others did suspected, nor
+    /// forgotten.
+    #[test]
+    fn a_campaign_is_of_those_who_make_it() {
+        let mut campaign = Campaign::default();
+        campaign.add(0, &tree("web.service", peer, 3.0), 0);
+        campaign.add(1, &tree("user@1.service/a", memory, 9.0), 0);
+        campaign.add(2, &tree("user@1.service/b", peer, 4.0), 0);
+        campaign.add(3, &tree("user@1.service/c", peer, 3.5), 0);
+        campaign.add(4, &tree("db.service", memory, 8.0), 0);
+        let whole = campaign.whole();
+        assert_eq!(whole.done.len(), 3);
+        assert!(whole.done.iter().all(|done| owner(done) == "user@1.service"));
+        assert_eq!(campaign.take(), [1, 2, 3]);
+        // What is left may be one of its own.
+        assert_eq!(campaign.whole().done.len(), 2);
+        assert_eq!(campaign.take(), [0, 4]);
+        assert!(campaign.whole().done.is_empty());
+    }
+
     /// Nor are many decoys of one kind a way to be forgotten.
     #[test]
     fn many_trees_of_one_aspect_push_out_no_others() {
-        let subject = Arc::new(Subject::new(Workload::new("web.service"), Program::new("/bin/a")));
-        let tree = |object, nats| {
-            let context = Context::new(&subject, 1);
-            let (witness, minutes) = (Witness::of_kernel(object, 1), Minutes::of(0));
-            Tree::of(vec![Done { witness, context, nats, minutes, again: Vec::new() }])
-        };
         let mut campaign = Campaign::default();
-        let peer = Peer { address: [192, 0, 2, 9].into(), port: 443 };
-        let peer = Object::NewPeer { subject: Arc::clone(&subject), peer, protocol: None };
-        campaign.add(0, &tree(peer, 3.0), 0);
+        campaign.add(0, &tree("web.service", peer, 3.0), 0);
         for at in 1..=2 * TREES_MAX as u64 {
-            let memory = Object::ExecMemory { subject: Arc::clone(&subject) };
-            campaign.add(at, &tree(memory, 4.0), 0);
+            campaign.add(at, &tree("web.service", memory, 4.0), 0);
         }
         let whole = campaign.whole();
         assert_eq!(whole.done.len(), TREES_MAX);
