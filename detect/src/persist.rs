@@ -15,7 +15,10 @@ use super::{
     parts::Parts,
     probation::Probation,
     reference::{DEVIATIONS, deviation_columns},
-    said::{accepted::Accepted, finding::hex},
+    said::{
+        accepted::{Accepted, Files},
+        finding::hex,
+    },
     scale::Learned,
     surprise::{floors::Floors, notices::Notices, rates::Rates},
     usual::{daily::Daily, drift::Drift},
@@ -51,6 +54,8 @@ struct LearnedSection {
     daily: Daily,
     #[serde(default)]
     accepted: Accepted,
+    #[serde(default)]
+    files: Files,
     #[serde(default)]
     drift: Drift,
     /// Epochs of the day that runs, and what waits for its end.
@@ -288,6 +293,7 @@ impl Engine {
             probation: self.probation.clone(),
             daily: self.daily.clone(),
             accepted: self.accepted.clone(),
+            files: self.accepted.files().clone(),
             drift: self.drift.clone(),
             day: self.day,
             unsuspected: self.unsuspected.clone(),
@@ -344,7 +350,7 @@ impl Engine {
         engine.daily.follow(&file.profile);
         engine.profile = Some(file.profile);
         engine.probation = learned.probation;
-        engine.accepted = learned.accepted;
+        engine.accepted = learned.accepted.with_files(learned.files);
         engine.drift = learned.drift;
         engine.day = learned.day;
         engine.unsuspected = learned.unsuspected;

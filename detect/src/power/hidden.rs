@@ -67,7 +67,7 @@ impl Hidden {
             finding.objects.iter().map(|object| object.subject()).collect();
         let programs = subjects.iter().map(|subject| BoundProgram {
             subject: Arc::clone(subject),
-            digest: before.accepted.file_of(subject),
+            digest: before.file_of(subject),
         });
         Ok(Self {
             findings: hidden.into_iter().cloned().collect(),

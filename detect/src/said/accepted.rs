@@ -7,15 +7,17 @@ use std::{
 };
 
 use hedgerow_event::{Digest, Event, Finding, Object, Origin, Provenance, Subject};
+use hedgerow_features::fair;
 use serde::{Deserialize, Serialize};
 
-use crate::Engine;
+use crate::{Engine, grams};
 
 /// Programs with something accepted; past them the one that comes first goes, and is told again.
 const PROGRAMS_MAX: usize = 4096;
 /// Objects accepted of one of them.
 const OBJECTS_MAX: usize = 256;
-/// Programs whose file's digest is known; a further one is bound at its next exec.
+/// Programs whose file's digest is known; past them those make room that were run longest ago, of who has most.
+/// One whose file is unknown is bound at its next exec.
 const FILES_MAX: usize = 4096;
 
 /// What was accepted of one program.
@@ -33,14 +35,52 @@ struct Bound {
 #[serde(from = "Vec<Bound>", into = "Vec<Bound>")]
 pub struct Accepted {
     bound: BTreeMap<Arc<Subject>, Bound>,
-    /// Files that programs were last seen to run from.
-    files: BTreeMap<Arc<Subject>, Digest>,
+    files: Files,
+}
+
+/// Files that programs were last seen to run from, saved in the order in which they were.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<(Arc<Subject>, Digest)>", into = "Vec<(Arc<Subject>, Digest)>")]
+pub struct Files {
+    known: BTreeMap<Arc<Subject>, (u64, Digest)>,
+    runs: u64,
+}
+
+impl From<Vec<(Arc<Subject>, Digest)>> for Files {
+    fn from(saved: Vec<(Arc<Subject>, Digest)>) -> Self {
+        let mut files = Self::default();
+        saved.into_iter().for_each(|(subject, digest)| files.note(&subject, digest));
+        files
+    }
+}
+
+impl From<Files> for Vec<(Arc<Subject>, Digest)> {
+    fn from(files: Files) -> Self {
+        let mut known: Vec<_> = files.known.into_iter().collect();
+        known.sort_unstable_by_key(|(_, (run, _))| *run);
+        known.into_iter().map(|(subject, (_, digest))| (subject, digest)).collect()
+    }
+}
+
+impl Files {
+    fn note(&mut self, subject: &Arc<Subject>, digest: Digest) {
+        if self.known.len() >= FILES_MAX && !self.known.contains_key(subject) {
+            let all = self.known.iter();
+            let all = all
+                .map(|(subject, (run, _))| (subject.workload.owner(), *run, Arc::clone(subject)));
+            for gone in fair::make_room(all, fair::room(FILES_MAX)) {
+                self.known.remove(&gone);
+            }
+        }
+        self.runs += 1;
+        self.known.insert(Arc::clone(subject), (self.runs, digest));
+    }
 }
 
 impl From<Vec<Bound>> for Accepted {
     fn from(bound: Vec<Bound>) -> Self {
         let bound = bound.into_iter().map(|one| (Arc::clone(&one.subject), one)).collect();
-        Self { bound, files: BTreeMap::new() }
+        Self { bound, files: Files::default() }
     }
 }
 
@@ -51,8 +91,17 @@ impl From<Accepted> for Vec<Bound> {
 }
 
 impl Accepted {
+    pub fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Goes on with the files that were known when it was saved.
+    pub fn with_files(self, files: Files) -> Self {
+        Self { files, ..self }
+    }
+
     /// Binds an object to its program's file; gives what had to go for it.
-    fn bind(&mut self, object: &Object) -> BTreeSet<Object> {
+    fn bind(&mut self, object: &Object, digest: Option<Digest>) -> BTreeSet<Object> {
         let subject = object.subject();
         let mut gone = BTreeSet::new();
         if self.bound.len() >= PROGRAMS_MAX
@@ -61,7 +110,6 @@ impl Accepted {
         {
             gone = bound.objects;
         }
-        let digest = self.files.get(subject).copied();
         let bound = self.bound.entry(Arc::clone(subject)).or_insert_with(|| Bound {
             subject: Arc::clone(subject),
             digest,
@@ -77,20 +125,23 @@ impl Accepted {
     /// Notes the file that a program runs from; gives what was accepted of another one. An upgrade
     /// by the package that it belongs to is the same program.
     fn note(&mut self, subject: &Arc<Subject>, digest: Digest, packaged: bool) -> BTreeSet<Object> {
-        if self.files.len() < FILES_MAX || self.files.contains_key(subject) {
-            self.files.insert(Arc::clone(subject), digest);
-        }
+        self.files.note(subject, digest);
         let Some(bound) = self.bound.get_mut(subject) else { return BTreeSet::new() };
         if bound.digest.is_none_or(|known| known == digest || packaged) {
             bound.digest = Some(digest);
             return BTreeSet::new();
         }
-        self.bound.remove(subject).map(|bound| bound.objects).unwrap_or_default()
+        self.take_back(subject)
     }
 
-    /// The file that what is accepted of a program is bound to.
-    pub fn file_of(&self, subject: &Subject) -> Option<Digest> {
-        self.files.get(subject).copied()
+    /// A program's file was replaced by one that can't be read; gives what was accepted of the one before.
+    fn lose(&mut self, subject: &Arc<Subject>) -> BTreeSet<Object> {
+        self.files.known.remove(subject);
+        self.take_back(subject)
+    }
+
+    fn take_back(&mut self, subject: &Arc<Subject>) -> BTreeSet<Object> {
+        self.bound.remove(subject).map(|bound| bound.objects).unwrap_or_default()
     }
 }
 
@@ -101,20 +152,35 @@ impl Engine {
             self.baseline.accept(object);
             self.deeds.learn(object);
             self.probation.accept(object);
-            for gone in self.accepted.bind(object) {
+            let digest = self.file_of(object.subject());
+            for gone in self.accepted.bind(object, digest) {
                 self.forget(&gone);
             }
         }
     }
 
+    /// The file that what is accepted of a program is bound to: the one that it was last seen to run from,
+    /// else the one that it was learned from.
+    pub(crate) fn file_of(&self, subject: &Subject) -> Option<Digest> {
+        let seen = self.accepted.files.known.get(subject).map(|(_, digest)| *digest);
+        let learned = || {
+            let programs = &self.profile.as_ref()?.programs;
+            let program = programs.iter().find(|program| grams::is_of(program, subject))?;
+            program.digest.map(Digest)
+        };
+        seen.or_else(learned)
+    }
+
     /// Takes back what was accepted of a file that is another one now.
     pub(crate) fn note_file(&mut self, event: &Event) {
         let Origin::Exec(exec) = &event.origin else { return };
-        let Some(digest) = exec.digest else { return };
-        let packaged = exec.provenance == Provenance::Package;
-        for object in self.accepted.note(&event.actor.subject, digest, packaged) {
-            self.forget(&object);
-        }
+        let (subject, packaged) = (&event.actor.subject, exec.provenance == Provenance::Package);
+        let gone = match exec.digest {
+            Some(digest) => self.accepted.note(subject, digest, packaged),
+            None if exec.replaced => self.accepted.lose(subject),
+            None => return,
+        };
+        gone.iter().for_each(|object| self.forget(object));
     }
 
     fn forget(&mut self, object: &Object) {

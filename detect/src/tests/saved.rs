@@ -27,6 +27,38 @@ fn a_saved_model_judges_alike() {
     assert_ne!(seed, format!("{:016x}", engine.seed()), "the key is not told");
 }
 
+/// What is accepted of a program that has run since before a restart is bound to the file that it runs from: a
+/// file that is put in its place is excused nothing, be it one that can't be read.
+#[test]
+fn what_is_accepted_after_a_restart_is_excused_of_the_same_file_only() {
+    let exec = |host: &Host, digest: Option<u8>, replaced: bool| {
+        let mut event = host.exec("/bin/bash", 200, "/usr/sbin/web");
+        if let Origin::Exec(exec) = &mut event.origin {
+            exec.digest = digest.map(|byte| hedgerow_event::Digest([byte; 32]));
+            (exec.replaced, exec.provenance) = (replaced, hedgerow_event::Provenance::Unknown);
+        }
+        event
+    };
+    for (digest, replaced, excused) in
+        [(Some(1), false, true), (Some(2), true, false), (None, true, false)]
+    {
+        let mut host = Host::new();
+        let mut engine = host.learn(60);
+        host.live(&mut engine);
+        engine.observe(&exec(&host, Some(1), false));
+        engine.observe(&host.flow("/bin/bash", 200, [192, 0, 2, 9], 10));
+        let (finding, _) = findings(host.close(&mut engine)).remove(0);
+        let mut again = restarted(&engine);
+        let bash = |object: &&Object| object.subject().program.path == "/bin/bash".into();
+        let subject = finding.objects.iter().find(bash).unwrap().subject();
+        assert_eq!(again.file_of(subject), Some(hedgerow_event::Digest([1; 32])));
+        again.accept(&finding);
+        assert!(finding.objects.iter().all(|object| again.knows(object)));
+        again.observe(&exec(&host, digest, replaced));
+        assert_eq!(finding.objects.iter().all(|object| again.knows(object)), excused, "{digest:?}");
+    }
+}
+
 #[test]
 fn the_budget_asked_today_holds_with_a_saved_model() {
     let mut host = Host::new();
