@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use hedgerow_event::{Activity, Disposition, Finding, Object, Subject, Workload};
+use hedgerow_event::{Activity, Class, Disposition, Finding, Object, Subject, Workload};
 use hedgerow_responder::{By, Now};
 use serde::{Deserialize, Serialize};
 
@@ -45,7 +45,7 @@ pub struct Mute {
 
 impl Mute {
     fn covers(&self, finding: &Finding) -> bool {
-        let objects = names(&finding.objects);
+        let objects = names(finding);
         // A case that does more than it did is another one.
         (self.uid == finding.uid || self.subject == finding.subject)
             && objects.iter().all(|name| self.objects.contains(name))
@@ -53,14 +53,18 @@ impl Mute {
     }
 }
 
-/// Objects by what they name: amounts and ports differ each time.
-fn names(objects: &[Object]) -> Vec<String> {
+/// What it was found by: of amounts that program's first column, else objects by what they name: amounts and
+/// ports differ each time.
+fn names(finding: &Finding) -> Vec<String> {
+    if finding.class == Class::Measure {
+        let column = finding.attribution.first().map_or("", |share| &*share.feature);
+        return vec![format!("{column} of {}", finding.subject)];
+    }
     let name = |object: &Object| match object {
-        Object::Count { column, .. } => column.to_string(),
         Object::NewPeer { subject, peer, .. } => format!("peer {} of {subject}", peer.address),
         object => unnumbered(&object.to_string()),
     };
-    objects.iter().map(name).collect()
+    finding.objects.iter().map(name).collect()
 }
 
 /// Words that are numbers, as of `4444/tcp` the first part, are all the same.
@@ -207,7 +211,7 @@ impl Orders {
             return Err(format!("{EACH_MAX} findings are muted already; no more can be"));
         }
         let (uid, subject) = (finding.uid.clone(), Arc::clone(&finding.subject));
-        let objects = names(&finding.objects);
+        let objects = names(finding);
         self.muted.push(Mute { uid, subject, objects, until_ns, by });
         Ok(())
     }
@@ -400,6 +404,24 @@ mod tests {
             ]),
             "more than that"
         );
+        let measure = |uid: &str, workload: &str, column: &str| {
+            let mut one = super::super::example_finding(workload, "r", 1);
+            let share = hedgerow_event::Share {
+                feature: column.into(),
+                value: 1.0,
+                usual_low: None,
+                usual_high: None,
+                direction: hedgerow_event::Direction::Above,
+                share: 1.0,
+                of: "nats".into(),
+            };
+            (one.uid, one.class, one.attribution) = (uid.into(), Class::Measure, vec![share]);
+            one
+        };
+        orders.mute(&measure("m1", "w", "reads"), 50, BY).unwrap();
+        assert_eq!(orders.muted_until(&measure("m2", "w", "reads")), Some(50));
+        assert_eq!(orders.muted_until(&measure("m2", "w", "bytes out")), None, "another column");
+        assert_eq!(orders.muted_until(&measure("m1", "v", "reads")), None, "another program");
         assert_eq!(
             unnumbered("listens: port 45235/tcp, 3.5 MiB of /srv/1"),
             "listens: port #/tcp, # MiB of /srv/1"
