@@ -395,7 +395,9 @@ impl Engine {
                 if let Some(early) = self.early.get(&window.subject)
                     && early.amounts > scored.amounts
                 {
-                    *scored = early.clone();
+                    // What it did besides is not undone by how fast it began.
+                    let measure = scored.measure.max(early.measure);
+                    *scored = Scored { measure, ..early.clone() };
                 }
             }
         }

@@ -9,7 +9,10 @@ use std::{
 use hedgerow_event::{Class, Finding, Subject, Workload};
 use hedgerow_features::fair;
 
-use crate::surprise::trees::QUIET_NS;
+use crate::{
+    HOUR_NS,
+    surprise::{notices::GRAVER_NATS, trees::QUIET_NS},
+};
 
 /// Open episodes; past it those reported longest ago of the owner of workloads that has most are closed.
 const OPEN_MAX: usize = 1024;
@@ -33,6 +36,7 @@ pub struct Episode {
     workload: Workload,
     pub class: Class,
     pub subjects: BTreeSet<Arc<Subject>>,
+    begun_boot_ns: u64,
     pub last_boot_ns: u64,
     pub sequence: u32,
     /// A person was told; until then its reports are listed.
@@ -52,6 +56,13 @@ pub struct Episodes {
     forgotten: u64,
 }
 
+impl Episode {
+    /// Whether so much is more than what was reported of it.
+    pub fn is_graver(&self, nats: f64) -> bool {
+        self.reported.as_ref().is_some_and(|last| nats >= last.surprise + GRAVER_NATS)
+    }
+}
+
 impl Episodes {
     /// The episode of a case of a workload, opened with a uid where there is none.
     pub fn of(
@@ -69,6 +80,7 @@ impl Episodes {
             workload: workload.clone(),
             class,
             subjects: BTreeSet::new(),
+            begun_boot_ns: now_boot_ns,
             last_boot_ns: now_boot_ns,
             sequence: 0,
             notified: false,
@@ -91,6 +103,14 @@ impl Episodes {
         }
     }
 
+    /// Ends an episode that began an hour ago: whoever goes on keeps nothing that comes later in his case.
+    pub fn end_old(&mut self, case: &Case, now_boot_ns: u64) {
+        let is_old = |one: &Episode| one.begun_boot_ns.saturating_add(HOUR_NS) <= now_boot_ns;
+        if self.open.get(case).is_some_and(is_old) {
+            self.end(case);
+        }
+    }
+
     /// Ends an episode: what comes is another one.
     pub fn end(&mut self, case: &Case) {
         self.over.extend(self.open.remove(case));
@@ -108,10 +128,13 @@ impl Episodes {
         self.open.get(case)
     }
 
-    /// The case of a tree that a subject is part of and that was told.
-    pub fn tree_of(&self, subject: &Subject) -> Option<Case> {
+    /// The case of a tree that a subject is part of and that was told, where that accounts for so much.
+    pub fn tree_of(&self, subject: &Subject, nats: f64) -> Option<Case> {
         let mut trees = self.open.iter().filter(|(case, episode)| {
-            matches!(case, Case::Tree(_)) && episode.notified && episode.subjects.contains(subject)
+            matches!(case, Case::Tree(_))
+                && episode.notified
+                && episode.subjects.contains(subject)
+                && !episode.is_graver(nats)
         });
         trees.next().map(|(case, _)| case.clone())
     }

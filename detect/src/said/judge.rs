@@ -237,7 +237,7 @@ impl Engine {
     }
 
     /// Judges one scored window by its measure; gives the case that it is part of. A program that a
-    /// tree's case is about does more, or other work, because of that.
+    /// tree's case is about does more, or other work, because of that, unless it is graver than what was told.
     pub(crate) fn judge_window(
         &mut self,
         window: &Window,
@@ -249,11 +249,12 @@ impl Engine {
         if nats < self.floors.floor_for(Class::Measure, &window.subject.workload) {
             return None;
         }
-        if let Some(case) = self.episodes.tree_of(&window.subject) {
+        if let Some(case) = self.episodes.tree_of(&window.subject, nats) {
             return Some(case);
         }
         let finding = self.window_finding(window, scored, nats, now_boot_ns);
         let case = Case::Amounts(window.subject.workload.clone(), window.subject.is_host());
+        self.episodes.end_old(&case, now_boot_ns);
         let uid = self.name_case(&finding, now_boot_ns);
         let columns: Vec<_> = finding
             .attribution
@@ -271,7 +272,7 @@ impl Engine {
         episode.subjects.insert(Arc::clone(&window.subject));
         episode.columns.extend(columns);
         let grown = before != (episode.subjects.len(), episode.columns.len());
-        if grown || !episode.notified {
+        if grown || episode.is_graver(nats) || !episode.notified {
             self.report(&case, Some(nats), finding, Vec::new(), outcomes);
         }
         Some(case)

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// A case of the same class and hour notifies all the same if it is by so many nats more surprising
 /// than those that were told: what is grave is not hidden by what came before it.
-const GRAVER_NATS: f64 = 3.0;
+pub const GRAVER_NATS: f64 = 3.0;
 /// Owners with a place of their own for what is grave, in an hour.
 const OWNERS_MAX: usize = 4;
 const HOUR_NS: u64 = 3_600_000_000_000;

@@ -8,6 +8,7 @@ use hedgerow_features::Sensors;
 
 use super::*;
 
+mod cases;
 mod holding;
 mod learning_on;
 mod saved;

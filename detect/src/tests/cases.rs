@@ -1,0 +1,79 @@
+//! Cases: what is part of one, and what is another one.
+
+use hedgerow_event::Class;
+
+use super::*;
+use crate::episodes::Case;
+
+/// The worker's window of an epoch.
+fn worker(outcomes: Vec<Outcome>) -> Window {
+    let windows = outcomes.into_iter().find_map(|outcome| match outcome {
+        Outcome::Windows(windows) => Some(windows),
+        _ => None,
+    });
+    let of_worker = |window: &Window| window.subject.program.path == "/usr/bin/worker".into();
+    windows.unwrap().into_iter().find(of_worker).unwrap()
+}
+
+/// Windows of a program as they are judged at some minutes, with so much surprise each.
+fn judged(engine: &mut Engine, window: &Window, at: &[(u64, f64)]) -> Vec<(Activity, String)> {
+    let scored = engine.scored(Scale::Seconds5, &[window]).remove(0);
+    let begun = engine.now_boot_ns;
+    let mut outcomes = Vec::new();
+    for (minute, nats) in at {
+        let (scored, now) =
+            (Scored { nats: Some(*nats), ..scored.clone() }, begun + minute * 60_000_000_000);
+        engine.judge_window(window, &scored, now, &mut outcomes);
+        engine.episodes.expire(now);
+    }
+    findings(outcomes).into_iter().map(|(finding, _)| (finding.activity, finding.uid)).collect()
+}
+
+/// Whoever is loud now and then, and told of, hides nothing in his case: neither what is far louder, nor what
+/// comes an hour later.
+#[test]
+fn a_case_of_amounts_covers_what_is_like_it_for_an_hour() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    engine.set_budget(1e4);
+    host.live(&mut engine);
+    let window = &worker(host.close(&mut engine));
+    engine.episodes.drain();
+    let floor = engine.floors.floor(Class::Measure);
+    let loud: Vec<(u64, f64)> = (0..31).map(|at| (2 * at, floor + 1.0)).collect();
+    let told = judged(&mut engine, window, &loud);
+    assert_eq!(told.iter().map(|one| one.0).collect::<Vec<_>>(), [Activity::Create; 2]);
+    assert_ne!(told[0].1, told[1].1);
+    let graver =
+        judged(&mut engine, window, &[(61, floor + 3.5), (62, floor + 4.1), (63, floor + 4.5)]);
+    assert_eq!(graver, [(Activity::Update, told[1].1.clone())]);
+    // Nor in that of a tree that it is part of.
+    let number = libc::SYS_process_vm_writev.try_into().unwrap();
+    let trace = Origin::Call(Box::new(Call::of(number, [1; 6], None)));
+    engine.episodes.drain();
+    host.live(&mut engine);
+    engine.observe(&host.event("/usr/bin/worker", 101, trace));
+    let (tree, _) = findings(host.close(&mut engine)).remove(0);
+    engine.episodes.end(&Case::Amounts(window.subject.workload.clone(), false));
+    let measured =
+        judged(&mut engine, window, &[(0, tree.surprise + 2.5), (1, tree.surprise + 3.5)]);
+    assert_eq!(measured.iter().map(|one| one.0).collect::<Vec<_>>(), [Activity::Create]);
+    assert_ne!(measured[0].1, tree.uid);
+}
+
+/// An early row that went farther than the window as a whole takes nothing of what the window shows besides.
+#[test]
+fn a_window_keeps_the_order_of_its_calls_beside_an_early_row_of_more() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    let window = worker(host.close(&mut engine));
+    let closed = engine.scored(Scale::Seconds5, &[&window]).remove(0);
+    for measure in [closed.measure - 1.0, closed.measure + 1.0] {
+        let early = Scored { amounts: closed.amounts + 1.0, measure, ..closed.clone() };
+        engine.early.insert(Arc::clone(&window.subject), early);
+        let scored = engine.scored(Scale::Seconds5, &[&window]).remove(0);
+        assert_eq!(scored.amounts, closed.amounts + 1.0);
+        assert_eq!(scored.measure, measure.max(closed.measure));
+    }
+}
