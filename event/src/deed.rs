@@ -245,7 +245,8 @@ mod tests {
             let text = serde_json::to_string(&row.deed).unwrap_or_default();
             assert_eq!(text, format!("\"{}\"", row.name));
         }
-        // Half of one alert a day is what intrinsic deeds may spend; what is learned needs some of it.
+        // Half of one alert a day is what intrinsic deeds may spend: a third by the catalogue, the rest is for
+        // what is learned.
         let intrinsic = CATALOGUE.iter().filter(|row| row.class == Class::Intrinsic);
         let per_day: f64 = intrinsic.map(|row| row.per_day).sum();
         assert!(per_day < 1.0 / 3.0, "{per_day}");

@@ -84,12 +84,39 @@ pub const BUSY: Part = Part {
                 unit("detect", "surprise::floors::tests::who_does_decoys_raises_his_own_floor"),
                 unit(
                     "detect",
+                    "surprise::floors::tests::who_is_loud_raises_the_floor_of_his_own_measures",
+                ),
+                unit(
+                    "detect",
                     "surprise::notices::tests::noise_in_one_workload_takes_no_place_from_what_is_grave_in_another",
                 ),
             ],
             "two owners that are loud in as many hours as the budget allows (containers by their own names are \
-             several); measures, which have one floor for all; and who was told of is hidden by it in his own service, until `hedgerow findings ack \
-             --attack`",
+             several); and who was told of is hidden by it in his own service, until `hedgerow findings ack --attack`",
+        ),
+        row(
+            "a loud campaign takes along what others did meanwhile, so that it is neither learned nor followed",
+            &[unit("detect", "surprise::campaign::tests::a_campaign_is_of_those_who_make_it")],
+        ),
+        row(
+            "a case that is kept open, so that what comes later is part of it",
+            &[unit("detect", "tests::cases::a_case_of_amounts_covers_what_is_like_it_for_an_hour")],
+        ),
+        partly(
+            "a peer that is called once, and sent to when it is known",
+            &[unit(
+                "detect",
+                "deeds::tests::amounts::an_address_that_life_taught_is_a_newcomer_to_amounts_for_a_month",
+            )],
+            "what is less than 1 MB an hour or four times the program's most; calls at regular times; a month later",
+        ),
+        partly(
+            "names that are made up while it is learned, so that what stays has no profile",
+            &[unit(
+                "detect",
+                "usual::grams::tests::names_that_run_once_take_no_profile_of_what_stays",
+            )],
+            "in the kernel slots are given to whom it meets first; the metrics count those that got none",
         ),
         row(
             "many new programs, so that the one that matters is looked at late",
