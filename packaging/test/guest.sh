@@ -107,7 +107,6 @@ useradd --no-create-home --groups hedgerow alice
 runuser -u alice -- hedgerow status >/run/out 2>&1 || { cat /run/out; fail "a member can't read"; }
 said '^watched:' /run/out || fail "$(cat /run/out)"
 runuser -u alice -- hedgerow findings list >/run/out 2>&1 || fail "findings: $(cat /run/out)"
-runuser -u alice -- hedgerow why >/run/out 2>&1 || fail "why: $(cat /run/out)"
 for order in 'mode monitor' disarm 'deny remove --all' 'deny add --workload lab-client.service'; do
 	# shellcheck disable=SC2086
 	! runuser -u alice -- hedgerow $order >/run/out 2>&1 || fail "a member steers: $order"
@@ -191,6 +190,10 @@ tries=$(grep -c '^denied$' /run/tries)
 [ "$tries" -gt 10 ] || fail "only $tries tries"
 ! grep -v '^denied$' /run/tries || fail "a connection was let through"
 echo "$tries tries refused over the upgrade, none let through"
+
+step "a member may ask why"
+runuser -u alice -- hedgerow why >/run/out 2>&1 || fail "why: $(cat /run/out)"
+said 'by rule operator' /run/out || fail "$(cat /run/out)"
 
 step "a bundle for who helps"
 ! runuser -u alice -- hedgerow support /tmp/bundle.tar.gz >/run/out 2>&1 || fail "a member has one"
