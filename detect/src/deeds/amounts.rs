@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use super::{
     bounded::Bounded,
     firsts::Firsts,
-    met::Met,
     most::{By, Most},
 };
 
@@ -110,8 +109,6 @@ struct Newcomer {
     out: Counter,
     /// Of its answers: the most that was told.
     answers: Counter,
-    /// The hour that these are of, once life has taught the address.
-    hour: u64,
     starts: [u64; STARTS],
     started: usize,
 }
@@ -122,13 +119,6 @@ impl Newcomer {
     fn way(&self) -> u64 {
         let starts = self.started.min(STARTS) as u64 * 1000 / STARTS as u64;
         starts.max(self.out.total / (OUTFLOW_FLOOR / 1000)).min(1000)
-    }
-
-    /// Begins anew with an hour.
-    fn begin_hour(&mut self, hour: u64) {
-        if self.hour != hour {
-            (self.hour, self.out, self.answers) = (hour, Counter::default(), Counter::default());
-        }
     }
 
     /// Bytes that it gets for each byte that it sent, where that is to be told.
@@ -178,8 +168,6 @@ impl Default for Running {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Amounts {
     most: Most,
-    #[serde(default)]
-    pub met: Met,
     #[serde(skip)]
     running: Running,
 }
@@ -259,8 +247,7 @@ impl Amounts {
             }
             return;
         }
-        let is_new = context.is_newcomer(flow.direction, address);
-        if !is_new && !self.met.has((by.workload, of, outbound)) {
+        if !context.is_newcomer(flow.direction, address) {
             return;
         }
         if called
@@ -273,9 +260,6 @@ impl Amounts {
         let answers = self.most.limit(Deed::Answers, by, ANSWERS_FLOOR);
         let owner = (by.workload, flow.direction);
         let newcomer = self.running.newcomers.entry(owner, (by.own, of));
-        if !is_new {
-            newcomer.begin_hour(context.event.time_boot_ns / HOUR_NS);
-        }
         newcomer.out.total = newcomer.out.total.saturating_add(flow.bytes_out);
         newcomer.out.asked = newcomer.out.asked.saturating_add(flow.bytes_in);
         if newcomer.out.tells(limit) {
@@ -293,7 +277,6 @@ impl Amounts {
         // A peer that doesn't answer is called, too.
         let starts = matches!(flow.phase, FlowPhase::Start | FlowPhase::Failed);
         if outbound
-            && is_new
             && starts
             && let Some(gap_ns) = newcomer.start(context.event.time_boot_ns)
         {
@@ -456,7 +439,6 @@ impl Amounts {
             + hour.evicted()
             + newcomers.evicted
             + self.most.refused()
-            + self.met.evicted()
     }
 }
 

@@ -11,7 +11,6 @@ mod execs;
 pub mod files;
 mod firsts;
 pub mod lineage;
-mod met;
 mod most;
 pub mod objects;
 pub mod processes;
@@ -34,7 +33,6 @@ use self::{
     amounts::{Amounts, Context},
     files::Files,
     firsts::Firsts,
-    met::Met,
     processes::Processes,
     servers::Servers,
 };
@@ -191,28 +189,14 @@ impl Deeds {
 
     /// Learns what an object names, at an operator's word or because nobody suspected it.
     pub fn learn(&mut self, object: &Object) {
-        let Some(items) = self.key else { return };
-        if let Some(key) = Met::key(items, object) {
-            self.amounts.met.remove(key);
-        }
-        let Object::Did { subject, deed, what, .. } = object else { return };
+        let (Some(items), Object::Did { subject, deed, what, .. }) = (self.key, object) else {
+            return;
+        };
         if is_amount(*deed) {
             self.amounts.accept(items, subject, *deed, what);
         } else {
             self.firsts.accept(items, subject, *deed, what);
         }
-    }
-
-    /// Learns what nobody suspected in a day: whom a workload met stays a newcomer to its amounts.
-    pub fn learn_of_day(&mut self, object: &Object) {
-        let known = self.key.and_then(|items| Met::key(items, object));
-        self.learn(object);
-        known.into_iter().for_each(|key| self.amounts.met.add(key));
-    }
-
-    /// Ends a day of life.
-    pub fn end_day(&mut self) {
-        self.amounts.met.end_day();
     }
 
     /// Takes back what [`Self::learn`] learned.

@@ -141,9 +141,8 @@ impl Engine {
     fn learn_day(&mut self, outcomes: &mut Vec<Outcome>) -> Result<()> {
         for object in std::mem::take(&mut self.unsuspected) {
             self.baseline.accept(&object);
-            self.deeds.learn_of_day(&object);
+            self.deeds.learn(&object);
         }
-        self.deeds.end_day();
         self.know_programs();
         self.learn_grams(outcomes);
         let seed = self.settings.forest_seed();

@@ -40,57 +40,6 @@ fn much_to_a_new_peer_is_told_however_slowly_it_leaves() {
     assert_eq!(send(5 * MB), ["11 MB to 192.0.2.7"]);
 }
 
-/// Whoever waits until an address is known has to wait for a month: until then what goes there in an hour is
-/// told. An operator's word makes it one that was learned.
-#[test]
-fn an_address_that_life_taught_is_a_newcomer_to_amounts_for_a_month() {
-    let met = |host: &mut Host, who: &Who, address: &str| {
-        let peer = outbound(address, 0).peer;
-        let peer = Object::NewPeer { subject: who.subject(), peer, protocol: None };
-        host.baseline.accept(&peer);
-        host.deeds.learn_of_day(&peer);
-        host.deeds.end_day();
-        peer
-    };
-    let much = |host: &mut Host, bytes| {
-        of(&host.flow(&web(), outbound("192.0.2.7", bytes)), Deed::Outflow)
-    };
-    for (days, told) in [(1, true), (super::super::met::YOUNG_DAYS, false)] {
-        let mut host = learned(MB);
-        assert!(much(&mut host, MB).is_empty());
-        let peer = met(&mut host, &web(), "192.0.2.7");
-        for _ in 0..days {
-            host.deeds.end_day();
-        }
-        // As before, by the hour.
-        for _ in 0..5 {
-            host.pass(3600);
-            assert!(much(&mut host, 3 * MB).is_empty());
-        }
-        host.pass(3600);
-        assert_eq!(much(&mut host, 50 * MB).len(), usize::from(told), "{days}");
-        host.deeds.learn(&peer);
-        host.pass(3600);
-        assert!(much(&mut host, 500 * MB).is_empty(), "accepted");
-    }
-    // A client, too, and over a restart.
-    let mut host = learned(MB);
-    let source = Object::Did {
-        subject: web().subject(),
-        deed: Deed::NewSource,
-        what: "192.0.2.8".into(),
-        contact: None,
-    };
-    host.deeds.learn_of_day(&source);
-    let mut bytes = Vec::new();
-    ciborium::into_writer(&host.deeds, &mut bytes).unwrap();
-    host.deeds = ciborium::from_reader(bytes.as_slice()).unwrap();
-    let mut flow = inbound("192.0.2.8", 80);
-    flow.phase = FlowPhase::Final;
-    flow.bytes_out = 5 * MB;
-    assert_eq!(of(&host.flow(&web(), flow), Deed::Outflow), ["5000 KB to 192.0.2.8"]);
-}
-
 #[test]
 fn much_to_a_known_peer_or_little_to_a_new_one_is_silent() {
     let mut host = learned(MB);
