@@ -9,10 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::parts;
 
 /// Programs (once in each workload, once over all of them) whose most is kept, for each kind. Past
-/// them a program is judged by the largest of those of its workload that found no room.
+/// them a program is judged by the largest of all.
 pub const MOST_MAX: usize = 4_096;
-/// Workloads with such; in a further one whoever found no room is judged as if he had done nothing.
-const LOST_MAX: usize = 1_024;
 /// So many times the most is a deed.
 const FACTOR: u64 = 4;
 
@@ -43,9 +41,6 @@ struct Table {
     entries: BTreeMap<u64, u64>,
     largest: u64,
     refused: u64,
-    /// The largest that found no room, by workload.
-    #[serde(default)]
-    lost: BTreeMap<u64, u64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,25 +58,20 @@ impl Most {
             }
             let over = own.entries.len() > MOST_MAX;
             parts::keep(&mut own.entries, MOST_MAX);
-            for (workload, amount) in table.lost {
-                let most = own.lost.entry(workload).or_default();
-                *most = (*most).max(amount);
-            }
-            parts::keep(&mut own.lost, LOST_MAX);
             own.refused = own.refused.max(table.refused).min(1).max(u64::from(over));
         }
     }
 
     pub fn learn(&mut self, deed: Deed, by: By, amount: u64) {
-        self.raise(deed, by.own, by.workload, amount);
+        self.raise(deed, by.own, amount);
         if by.any != by.own {
-            self.raise(deed, by.any, by.workload, amount);
+            self.raise(deed, by.any, amount);
         }
     }
 
     /// For one workload alone.
     pub fn accept(&mut self, deed: Deed, by: By, amount: u64) {
-        self.raise(deed, by.own, by.workload, amount);
+        self.raise(deed, by.own, amount);
     }
 
     /// For one workload alone.
@@ -91,7 +81,7 @@ impl Most {
         }
     }
 
-    fn raise(&mut self, deed: Deed, key: u64, workload: u64, amount: u64) {
+    fn raise(&mut self, deed: Deed, key: u64, amount: u64) {
         let table = self.0.entry(deed).or_default();
         table.largest = table.largest.max(amount);
         if table.entries.len() < MOST_MAX || table.entries.contains_key(&key) {
@@ -99,10 +89,6 @@ impl Most {
             *most = (*most).max(amount);
         } else {
             table.refused += 1;
-            if table.lost.len() < LOST_MAX || table.lost.contains_key(&workload) {
-                let most = table.lost.entry(workload).or_default();
-                *most = (*most).max(amount);
-            }
         }
     }
 
@@ -112,9 +98,8 @@ impl Most {
         let known = table.entries.get(&by.own).or_else(|| table.entries.get(&by.any));
         let most = match known {
             Some(most) => *most,
-            // An older version, and several runs together, don't know whose it was.
-            None if table.refused > 0 && table.lost.is_empty() => table.largest,
-            None => table.lost.get(&by.workload).copied().unwrap_or(0),
+            None if table.refused > 0 => table.largest,
+            None => 0,
         };
         floor.max(most.saturating_mul(FACTOR))
     }

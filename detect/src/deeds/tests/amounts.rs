@@ -51,23 +51,6 @@ fn much_to_a_known_peer_or_little_to_a_new_one_is_silent() {
     assert_eq!(host.flow(&other, outbound("192.0.2.7", 1)).len(), 1);
 }
 
-/// Whoever has more programs than there is room for, and sends much, raises what is usual in his own workload.
-#[test]
-fn programs_without_number_make_nothing_usual_elsewhere() {
-    let mut host = Host::new();
-    host.row(&web(), &[]);
-    for at in 0..super::super::most::MOST_MAX {
-        let name = who(&format!("/bin/{at}"), 9).of("job.service");
-        host.flow(&name, outbound("10.0.0.2", 1));
-    }
-    host.flow(&who("/bin/last", 9).of("job.service"), outbound("10.0.0.2", 1_000_000 * MB));
-    host.end_learning();
-    let stranger = who("/bin/other", 10);
-    assert_eq!(of(&host.flow(&stranger, outbound("192.0.2.7", 5 * MB)), Deed::Outflow).len(), 1);
-    let his = stranger.of("job.service");
-    assert!(host.flow(&his, outbound("192.0.2.7", 5 * MB)).is_empty());
-}
-
 #[test]
 fn the_most_is_that_of_an_hour_and_of_one_peer() {
     let mut host = Host::new();
