@@ -310,9 +310,10 @@ impl Maps {
             }
             Target::TaskTree { .. } => self.forget_tree(id),
             Target::Program { cgroup_id, file, network, .. } => {
-                delete(&self.programs, program_key(*cgroup_id, *file, *network).bytes())
+                let key = program_key(*cgroup_id, *file, *network);
+                forget(&self.programs, key.bytes(), id)
             }
-            Target::User { uid } => delete(&self.users, &uid.to_ne_bytes()),
+            Target::User { uid } => forget(&self.users, &uid.to_ne_bytes(), id),
             Target::Cgroup { .. } => Ok(()),
         }
     }
@@ -398,5 +399,13 @@ impl Maps {
     pub fn hits(&self, id: u64) -> Result<(u64, u64), Error> {
         let hits: Option<wire::deny_hits> = get(&self.hits, &id.to_ne_bytes())?;
         Ok(hits.map_or((0, 0), |hits| (hits.hits, hits.inbound)))
+    }
+}
+
+/// Removes what points to the entry.
+fn forget(map: &libbpf_rs::MapHandle, key: &[u8], id: u64) -> Result<(), Error> {
+    match get::<u64>(map, key)? {
+        Some(found) if found == id => delete(map, key),
+        _ => Ok(()),
     }
 }
