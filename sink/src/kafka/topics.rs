@@ -12,7 +12,7 @@ use super::{KafkaConfig, client::Context};
 
 /// The broker answers within this time. Whoever asks also takes reports to the spool, for which others
 /// wait, so that it is short and one topic is asked for at a time.
-const ANSWER: Duration = Duration::from_millis(500);
+const ANSWER: Duration = Duration::from_secs(1);
 /// A topic that the broker makes by itself is not there at once: it is asked for so often.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
