@@ -247,7 +247,8 @@ impl Orders {
         let attack = attack || self.seen.get(uid).is_some_and(|ack| ack.attack);
         self.seen.insert(uid.to_owned(), Ack { time_ns, by, attack });
         while self.seen.len() > SEEN_MAX {
-            let oldest = self.seen.iter().min_by_key(|(_, ack)| (ack.attack, ack.time_ns));
+            let others = self.seen.iter().filter(|(known, _)| **known != *uid);
+            let oldest = others.min_by_key(|(_, ack)| (ack.attack, ack.time_ns));
             let Some(oldest) = oldest.map(|(uid, _)| uid.clone()) else { return };
             self.seen.remove(&oldest);
         }
