@@ -177,7 +177,7 @@ impl Engine {
         let (subject, packaged) = (&event.actor.subject, exec.provenance == Provenance::Package);
         let gone = match exec.digest {
             Some(digest) => self.accepted.note(subject, digest, packaged),
-            None if exec.replaced => self.accepted.lose(subject),
+            None if exec.replaced && !packaged => self.accepted.lose(subject),
             None => return,
         };
         gone.iter().for_each(|object| self.forget(object));

@@ -255,6 +255,10 @@ impl Engine {
         let finding = self.window_finding(window, scored, nats, now_boot_ns);
         let case = Case::Amounts(window.subject.workload.clone(), window.subject.is_host());
         self.episodes.end_old(&case, now_boot_ns);
+        // What is far graver than all that a person was told of is told as a case of its own.
+        if self.episodes.get(&case).is_some_and(|case| case.notified && case.is_graver(nats)) {
+            self.episodes.end(&case);
+        }
         let uid = self.name_case(&finding, now_boot_ns);
         let columns: Vec<_> = finding
             .attribution
@@ -272,7 +276,7 @@ impl Engine {
         episode.subjects.insert(Arc::clone(&window.subject));
         episode.columns.extend(columns);
         let grown = before != (episode.subjects.len(), episode.columns.len());
-        if grown || episode.is_graver(nats) || !episode.notified {
+        if grown || !episode.notified {
             self.report(&case, Some(nats), finding, Vec::new(), outcomes);
         }
         Some(case)

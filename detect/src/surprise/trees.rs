@@ -23,8 +23,9 @@ pub const QUIET_NS: u64 = 300_000_000_000;
 const TREES_MAX: usize = 1024;
 /// Processes of a tree that are told apart; further ones add nothing new.
 const MEMBERS_MAX: usize = 1024;
-/// Processes of all trees together. Past them a tree has these few, whoever has the others.
+/// Processes of all trees together. Past them a tree has these few, where its owner has a share of them.
 const MEMBERS_OF_ALL: usize = 65_536;
+const MEMBERS_SHARE: usize = MEMBERS_OF_ALL / 8;
 const MEMBERS_LEAST: usize = 16;
 
 /// Trees by number.
@@ -49,11 +50,11 @@ impl Trees {
         let key = key(&witness);
         let now = witness.time_boot_ns;
         let id = self.of(lineage, key, &witness).unwrap_or_else(|| self.open(now));
+        let most = self.members_max(id);
         let Some(tree) = self.open.get_mut(&id) else { return id };
         if key.0 == 0 {
             self.of_kernel.insert(Arc::clone(witness.object.subject()), id);
         }
-        let most = if self.of.len() < MEMBERS_OF_ALL { MEMBERS_MAX } else { MEMBERS_LEAST };
         if tree.members.len() < most && !tree.members.contains_key(&key) {
             let parent = lineage.parent(key);
             tree.members.insert(key, parent);
@@ -72,6 +73,19 @@ impl Trees {
         let minutes = Minutes::of(minute);
         tree.name(Done { witness, context, nats, minutes, again: Vec::new() });
         id
+    }
+
+    /// How many processes a tree may have: who fills the table has no more than a few in each.
+    fn members_max(&self, id: u64) -> usize {
+        fn owner(tree: &Tree) -> Option<&str> {
+            tree.workload().map(Workload::owner)
+        }
+        let Some(own) = self.open.get(&id).filter(|_| self.of.len() >= MEMBERS_OF_ALL) else {
+            return MEMBERS_MAX;
+        };
+        let of_owner = self.open.values().filter(|tree| owner(tree) == owner(own));
+        let has = of_owner.map(|tree| tree.members.len()).sum::<usize>();
+        if has < MEMBERS_SHARE { MEMBERS_MAX } else { MEMBERS_LEAST }
     }
 
     /// The tree that holds the process, one of its ancestors, or a child of it. What the kernel
@@ -152,7 +166,7 @@ impl Trees {
 
     /// Those that were reported as one of these cases are an attack's; gives how many.
     pub fn confirm(&mut self, cases: &BTreeSet<&str>) -> usize {
-        let of = self.open.values_mut().filter(|tree| tree.is_one_of(cases));
+        let of = self.open.values_mut().filter(|tree| !tree.is_attack && tree.is_one_of(cases));
         of.map(|tree| tree.is_attack = true).count()
     }
 
@@ -300,14 +314,21 @@ mod tests {
         assert_eq!(trees.grown(), Vec::<u64>::new());
     }
 
-    /// However many processes all trees have, each has room for the first of its own, by which it goes on.
+    /// However many processes all trees have, those of who has no share of them have all of theirs, and those of
+    /// who has one the first, by which they go on.
     #[test]
     fn a_host_full_of_members_leaves_a_tree_its_first() {
         let (mut trees, mut lineage) = (Trees::default(), Lineage::default());
         let pid = |at: u64| u32::try_from(at).unwrap_or_default();
-        trees.of.extend((0..MEMBERS_OF_ALL as u64).map(|at| ((pid(at + 1_000), 9), u64::MAX)));
+        let others = || (0..MEMBERS_OF_ALL as u64).map(|at| (pid(at + 1_000), 9));
+        trees.of.extend(others().map(|member| (member, u64::MAX)));
         let who = subject(0);
         let first = add_by(&mut trees, (7, 1), Object::ExecMemory { subject: subject(1) }, 9.0);
+        assert_eq!(trees.members_max(first), MEMBERS_MAX);
+        let second = add_by(&mut trees, (6, 1), Object::ExecMemory { subject: subject(1) }, 9.0);
+        if let Some(second) = trees.open.get_mut(&second) {
+            second.members.extend(others().take(MEMBERS_SHARE).map(|member| (member, None)));
+        }
         for child in 8..60 {
             let mut event = crate::common::event(&who, 1, 4 * 7, crate::common::fork(child));
             event.actor.start_boot_ns = 1;

@@ -90,7 +90,7 @@ impl GramLearner {
             let rank = (profile.windows, key.path(&subject.to_string()));
             (subject.workload.owner(), rank, Arc::clone(subject))
         });
-        for subject in fair::make_room(all, fair::room(PROFILES_MAX)) {
+        for subject in fair::make_room(all, 1) {
             self.programs.remove(&subject);
             self.refused += 1;
         }

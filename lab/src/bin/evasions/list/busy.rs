@@ -103,20 +103,13 @@ pub const BUSY: Part = Part {
             &[unit("detect", "tests::cases::a_case_of_amounts_covers_what_is_like_it_for_an_hour")],
         ),
         partly(
-            "a peer that is called once, and sent to when it is known",
-            &[unit(
-                "detect",
-                "deeds::tests::amounts::an_address_that_life_taught_is_a_newcomer_to_amounts_for_a_month",
-            )],
-            "what is less than 1 MB an hour or four times the program's most; calls at regular times; a month later",
-        ),
-        partly(
             "names that are made up while it is learned, so that what stays has no profile",
             &[unit(
                 "detect",
                 "usual::grams::tests::names_that_run_once_take_no_profile_of_what_stays",
             )],
-            "in the kernel slots are given to whom it meets first; the metrics count those that got none",
+            "in the kernel slots are given to whom it meets first, the metrics count those that got none; models that are \
+             merged keep those of least hash",
         ),
         row(
             "many new programs, so that the one that matters is looked at late",
