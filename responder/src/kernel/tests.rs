@@ -240,21 +240,30 @@ struct Forked(libc::pid_t);
 
 impl Forked {
     fn new(life: impl FnOnce()) -> Self {
-        // SAFETY: the child makes system calls until it is killed with its parent's thread.
-        let child = unsafe { libc::fork() };
-        assert!(child >= 0);
-        if child == 0 {
-            rest(life);
-        }
-        Self(child)
+        Self(forked(life))
     }
 }
 
+/// A child that lives as long as its parent.
+fn forked(life: impl FnOnce()) -> libc::pid_t {
+    // SAFETY: the child makes system calls until it is killed with its parent's thread.
+    let (parent, child) = unsafe { (libc::getpid(), libc::fork()) };
+    assert!(child >= 0);
+    if child == 0 {
+        rest(parent, life);
+    }
+    child
+}
+
 /// Lives as long as its parent, and doesn't return.
-fn rest(life: impl FnOnce()) -> ! {
+fn rest(parent: libc::pid_t, life: impl FnOnce()) -> ! {
     // SAFETY: plain system calls.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // Whose parent ended before would live on, with the locks of other tests' files.
+        if libc::getppid() != parent {
+            libc::_exit(0);
+        }
         life();
         loop {
             libc::pause();

@@ -157,10 +157,10 @@ fn a_table_of_descriptors_that_many_processes_share_is_not_copied_for_each() {
             while made < TABLE && libc::dup(socket.as_raw_fd()) >= 0 {
                 made += 1;
             }
-            let flags = libc::CLONE_FILES | libc::SIGCHLD;
+            let (flags, parent) = (libc::CLONE_FILES | libc::SIGCHLD, libc::getpid());
             for _ in 0..SHARED / made.max(1) {
                 if libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) == 0 {
-                    rest(|| {});
+                    rest(parent, || {});
                 }
             }
             let bytes = made.to_ne_bytes();

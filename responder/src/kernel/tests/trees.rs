@@ -59,10 +59,7 @@ fn one_tree_leaves_room_for_others() {
     let parent = |children: u8| {
         Forked::new(move || {
             for _ in 0..children {
-                // SAFETY: plain system call.
-                if unsafe { libc::fork() } == 0 {
-                    rest(|| {});
-                }
+                forked(|| {});
             }
         })
     };
