@@ -12,7 +12,7 @@ from hedgerow._hedgerow import Error, __version__
 from hedgerow.capture import read_capture
 from hedgerow.forest import IsolationForest
 from hedgerow.model import Model
-from hedgerow.verbs import backtest, evaluate, export_forest, import_forest, merge, score, train
+from hedgerow.verbs import backtest, evaluate, export_forest, import_forest, merge, score, share, train
 
 __all__ = [
     "Error",
@@ -26,5 +26,6 @@ __all__ = [
     "merge",
     "read_capture",
     "score",
+    "share",
     "train",
 ]

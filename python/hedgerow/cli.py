@@ -24,7 +24,7 @@ def shown(text):
 def parser():
     top = argparse.ArgumentParser(
         prog="hedgerow-offline",
-        description="Learns from captures, scores, evaluates and back-tests them, on files alone.",
+        description="Learns from captures, scores, evaluates, back-tests and shares them, on files alone.",
         epilog="Example: hedgerow-offline train /captures --model host.hedgerow",
     )
     top.add_argument("--version", action="version", version=hedgerow.__version__)
@@ -71,6 +71,14 @@ def parser():
     sub.add_argument("--out", required=True, help="model file to write")
     sub.add_argument("--hold-back", nargs="+", default=[], metavar="CAPTURE", help="what the forest is held against")
     sub.add_argument("--recompute", action="store_true", help="rows and n-grams out of every call")
+
+    text = "Write a capture anew, as it can be given away."
+    sub = verbs.add_parser("share", help=text, description=text)
+    sub.add_argument("capture", metavar="CAPTURE")
+    sub.add_argument("out", metavar="OUT")
+    sub.add_argument("--owner", required=True, help="whose it becomes: a user's name or number")
+    sub.add_argument("--pseudonymise", metavar="KEYFILE", help="replace names by this secret (mode 0600)")
+    sub.set_defaults(run=hedgerow.share)
 
     sub = verb("score", hedgerow.score, "Score captures; without --out the findings are printed.")
     sub.add_argument("--out", help="directory for scores (Parquet) and findings (JSON lines)")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 
 from hedgerow import _hedgerow
 
@@ -68,6 +69,17 @@ def import_forest(forest, model, out, *, scale="5s", hold_back=(), recompute=Fal
     import`; the forest is held against windows of the captures `hold_back`."""
     asked = (_path(forest), _path(model), _path(out), scale, _list(hold_back), recompute)
     return json.loads(_hedgerow.import_forest(*asked))
+
+
+def share(capture, out, *, owner, pseudonymise=None):
+    """Writes a capture anew without arguments, for a user (name or number) alone, as `hedgerow capture share`;
+    with a file of a secret also without names."""
+    try:
+        user = pwd.getpwuid(int(owner)) if str(owner).isdecimal() else pwd.getpwnam(owner)
+    except (KeyError, OverflowError):
+        raise _hedgerow.Error(f"--owner: this host has no user `{owner}`") from None
+    asked = (_path(capture), _path(out), user.pw_uid, user.pw_gid, _path(pseudonymise))
+    return json.loads(_hedgerow.share(*asked))
 
 
 def score(captures, model, *, out=None, recompute=False, windows=None, **which):

@@ -33,6 +33,7 @@ fn _hedgerow(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(verbs::merge, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::export_forest, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::import_forest, module)?)?;
+    module.add_function(wrap_pyfunction!(verbs::share, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::score, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::evaluate, module)?)?;
     module.add_function(wrap_pyfunction!(verbs::backtest, module)?)?;

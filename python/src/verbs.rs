@@ -14,6 +14,7 @@ use hedgerow_offline::{
     files, fleet, holes, labels,
     report::{Gathered, Report},
     score::Score,
+    share::{Owner, Pseudonyms, share as share_capture},
     source::{Selection, Source},
     train::Train,
 };
@@ -153,6 +154,24 @@ pub fn import_forest(
         let mut told = json!(made);
         told["holes"] = holes::json(&met.damaged, &met.gaps);
         Ok(told)
+    })
+}
+
+/// Writes a capture anew, as it can be given away.
+#[pyfunction]
+pub fn share(
+    py: Python<'_>,
+    capture: PathBuf,
+    out: PathBuf,
+    user: u32,
+    group: u32,
+    pseudonymise: Option<PathBuf>,
+) -> PyResult<String> {
+    told(py, move || {
+        let key = pseudonymise.as_deref().map(fleet::share_key).transpose()?;
+        let (owner, names) = (Owner { user, group }, key.map(Pseudonyms::new));
+        let shared = share_capture(&capture, &out, owner, names, &mut |_| {})?;
+        Ok(json!({ "shared": shared, "holes": holes::json(&shared.damaged, &[]) }))
     })
 }
 

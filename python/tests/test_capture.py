@@ -1,6 +1,7 @@
 """Captures, models and verbs, against the command line."""
 
 import json
+import os
 import pickle
 import shutil
 
@@ -133,6 +134,26 @@ def test_evaluation_and_back_test_are_those_of_the_command_line(life, tmp_path, 
             hedgerow.evaluate(life.today, life.model, labels, budget=budget)
 
 
+def test_a_capture_is_shared_as_by_the_command_line(life, tmp_path, capsys):
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef")
+    key.chmod(0o600)
+    told, ours = [], tmp_path / "ours"
+    for verb in (["share", life.past, ours], ["capture", "share", life.past, tmp_path / "theirs"]):
+        asked = [*map(str, verb), "--owner", str(os.getuid()), "--pseudonymise", str(key)]
+        if verb[0] == "share":
+            assert cli.main(asked) == 0
+            told.append(json.loads(capsys.readouterr().out))
+        else:
+            told.append(json.loads(command(*asked, "--json")))
+    assert told[0] == told[1] and told[0]["shared"]["pseudonymised"]
+    one, other = (pl.DataFrame(hedgerow.read_capture(tmp_path / name, "records")) for name in ("ours", "theirs"))
+    assert one.equals(other) and "/usr/bin/web" not in set(one["program"])
+    assert {path.stat().st_mode & 0o777 for path in ours.rglob("*.parquet")} == {0o600}
+    with pytest.raises(hedgerow.Error, match="no user `nobody-at-all`"):
+        hedgerow.share(life.past, tmp_path / "other", owner="nobody-at-all")
+
+
 def test_models_of_each_host_merged_are_the_model_of_all(life, tmp_path):
     records = sorted((life.home / "past").rglob("records/host=*"))
     parts = [tmp_path / name for name in ("one", "two")]
@@ -151,12 +172,15 @@ def test_files_of_other_writers_are_read_and_ones_that_nest_deep_are_told(life, 
     own = windows(life)
     table = own.to_arrow(compat_level=pl.CompatLevel.oldest())
     own.write_parquet(tmp_path / "polars.parquet")
-    own.to_pandas().to_parquet(tmp_path / "pandas.parquet", compression="zstd")
+    own.to_pandas().to_parquet(tmp_path / "pandas.parquet")  # snappy
     version = {"data_page_version": "2.0", "use_dictionary": False, "row_group_size": 100}
     parquet.write_table(table, tmp_path / "arrow.parquet", compression="zstd", **version)
     for path in sorted(tmp_path.iterdir()):
         read = pl.DataFrame(hedgerow.read_capture(path))
         assert read.select(own.columns).to_dicts() == own.to_dicts(), path
+    own.write_parquet(tmp_path / "gzip.parquet", compression="gzip")
+    with pytest.warns(UserWarning, match=r"gzip\.parquet: row group 0: column .* is packed by GZIP"):
+        assert list(hedgerow.read_capture(tmp_path / "gzip.parquet")) == []
     value = 1
     for _ in range(12):
         value = {"deeper": value}
