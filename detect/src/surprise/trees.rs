@@ -50,12 +50,14 @@ impl Trees {
         let key = key(&witness);
         let now = witness.time_boot_ns;
         let id = self.of(lineage, key, &witness).unwrap_or_else(|| self.open(now));
-        let most = self.members_max(id);
+        // Most deeds are of members: only a new one is worth a look at all trees.
+        let is_new = self.open.get(&id).is_some_and(|tree| !tree.members.contains_key(&key));
+        let most = if is_new { self.members_max(id) } else { 0 };
         let Some(tree) = self.open.get_mut(&id) else { return id };
         if key.0 == 0 {
             self.of_kernel.insert(Arc::clone(witness.object.subject()), id);
         }
-        if tree.members.len() < most && !tree.members.contains_key(&key) {
+        if tree.members.len() < most {
             let parent = lineage.parent(key);
             tree.members.insert(key, parent);
             if key.0 != 0 {
