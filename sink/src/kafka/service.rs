@@ -55,6 +55,8 @@ pub(super) struct Service {
     queue: Receiver<Message>,
     stop: Receiver<Instant>,
     window: BTreeMap<usize, Pending>,
+    /// Of them, those that the spool could not take.
+    in_memory: u64,
     unsent: BTreeSet<usize>,
     next_ticket: usize,
     check: topics::Check,
@@ -95,6 +97,7 @@ impl Service {
             queue,
             stop,
             window: BTreeMap::new(),
+            in_memory: 0,
             unsent: BTreeSet::new(),
             next_ticket: 0,
             check: topics::Check::at(Instant::now()),
@@ -139,6 +142,7 @@ impl Service {
                 self.counts.error = Some(error.to_string());
             }
         }
+        self.in_memory = 0;
         self.unsent.clear();
     }
 
@@ -186,6 +190,7 @@ impl Service {
     fn enter(&mut self, origin: Option<RecordId>, message: Message) {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        self.in_memory += u64::from(origin.is_none());
         self.window.insert(ticket, Pending { origin, message });
         self.unsent.insert(ticket);
     }
@@ -257,7 +262,9 @@ impl Service {
 
     fn leave(&mut self, ticket: usize) -> Option<RecordId> {
         self.unsent.remove(&ticket);
-        self.window.remove(&ticket)?.origin
+        let origin = self.window.remove(&ticket)?.origin;
+        self.in_memory -= u64::from(origin.is_none());
+        origin
     }
 
     fn reject(&mut self, origin: Option<RecordId>, error: &str) {
@@ -359,8 +366,7 @@ impl Service {
 
     fn publish(&mut self) {
         let counts = std::mem::take(&mut self.counts);
-        let in_memory = self.window.values().filter(|pending| pending.origin.is_none()).count();
-        let waiting = self.spool.waiting() + in_memory as u64;
+        let waiting = self.spool.waiting() + self.in_memory;
         let spool_bytes = self.spool.bytes();
         self.shared.update(|status| {
             status.delivered += counts.delivered;
