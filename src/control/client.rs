@@ -1,6 +1,11 @@
 //! The command's side.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    path::Path,
+    time::Duration,
+};
 
 use anyhow::Context;
 use http_body_util::{BodyExt, Full, Limited};
@@ -17,8 +22,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// A log of findings of more bytes is no answer of ours.
 const LOG_BYTES_MAX: usize = 512 << 20;
 
-/// Sends a request to the daemon that listens on `socket`, or, where only root may open that, on the
-/// one for readers.
+/// Sends a request to the daemon that listens on `socket`, or, where only root may open that or there was
+/// no room for it, on the one for readers.
 pub fn call<A: Ask>(socket: &Path, asked: &A) -> anyhow::Result<A::Answer> {
     let body = serde_json::to_vec(&asked.clone().into())?;
     let request = hyper::Request::post("/")
@@ -76,8 +81,8 @@ fn wait(answer: impl Future<Output = anyhow::Result<Answer>>) -> anyhow::Result<
 }
 
 async fn connect(socket: &Path) -> Result<tokio::net::UnixStream, Failure> {
-    let told = |path: &Path, why: &std::io::Error| match why.kind() {
-        std::io::ErrorKind::PermissionDenied => Failure::Host(format!(
+    let told = |path: &Path, why: &io::Error| match why.kind() {
+        ErrorKind::PermissionDenied => Failure::Host(format!(
             "not allowed: only root may steer the daemon, and only root and members of the group \
              {GROUP} may read from it (`usermod -aG {GROUP} NAME`, then log in anew)"
         )),
@@ -90,21 +95,24 @@ async fn connect(socket: &Path) -> Result<tokio::net::UnixStream, Failure> {
         Ok(stream) => return Ok(stream),
         Err(why) => why,
     };
-    let readers = socket.parent().map(readers_socket);
-    let Some(readers) = readers.filter(|_| why.kind() == std::io::ErrorKind::PermissionDenied)
-    else {
+    let asks_on = matches!(why.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound);
+    let Some(readers) = socket.parent().map(readers_socket).filter(|_| asks_on) else {
         return Err(told(socket, &why));
     };
-    tokio::net::UnixStream::connect(&readers).await.map_err(|why| match why.kind() {
+    match tokio::net::UnixStream::connect(&readers).await {
+        Ok(stream) => Ok(stream),
         // Without the group there is no such socket.
-        std::io::ErrorKind::NotFound => Failure::Host(format!(
-            "not allowed: only root may ask the daemon of {}, or none runs there; members of the \
-             group {GROUP} may read where {} exists",
-            socket.display(),
-            readers.display()
-        )),
-        _ => told(&readers, &why),
-    })
+        Err(other) if other.kind() == ErrorKind::NotFound => match why.kind() {
+            ErrorKind::NotFound => Err(told(socket, &why)),
+            _ => Err(Failure::Host(format!(
+                "not allowed: only root may ask the daemon of {}, or none runs there; members of the \
+                 group {GROUP} may read where {} exists",
+                socket.display(),
+                readers.display()
+            ))),
+        },
+        Err(other) => Err(told(&readers, &other)),
+    }
 }
 
 async fn exchange(

@@ -36,6 +36,7 @@ use crate::{
     connections::{Connections, PAUSE, http},
     daemon::LEDGER,
     findings::{self, FINDINGS},
+    text,
 };
 
 /// Requests that wait for the main loop; one more is answered with 503 at once.
@@ -163,7 +164,7 @@ impl Control {
                 tokio::spawn(async move {
                     let listener = match roots {
                         Some(listener) => listener,
-                        None => await_room(&path).await,
+                        None => await_room(&path, text::note).await,
                     };
                     answer(listener, desk).await;
                 });
@@ -234,7 +235,7 @@ async fn answer(listener: std::os::unix::net::UnixListener, desk: Desk) {
     let listener = match UnixListener::from_std(listener) {
         Ok(listener) => listener,
         Err(why) => {
-            return crate::text::note(&format!("hedgerow: the control socket failed: {why}"));
+            return text::note(&format!("hedgerow: the control socket failed: {why}"));
         }
     };
     let mut connections = Connections::new(share.connections, CONNECTION_MAX);
@@ -271,10 +272,13 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
     };
     let steers = desk.steers && by.uid == 0;
     if !steers && !request.only_reads() {
-        return refused(
-            StatusCode::FORBIDDEN,
-            "only root may steer the daemon; you may read from it",
-        );
+        let why = match by.uid {
+            0 => {
+                "the daemon is steered by root's own socket, which isn't there: was there no room for it?"
+            }
+            _ => "only root may steer the daemon; you may read from it",
+        };
+        return refused(StatusCode::FORBIDDEN, why);
     }
     let (reply, answer) = oneshot::channel();
     let state = Arc::new(AtomicU8::new(WAITING));

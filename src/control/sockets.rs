@@ -74,7 +74,7 @@ fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
 pub(super) fn listen_for_root(path: &Path) -> anyhow::Result<Option<UnixListener>> {
     match listen(path, 0o600) {
         Ok(listener) => Ok(Some(listener)),
-        Err(why) if matches!(why.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+        Err(why) if is_full(&why) => {
             text::note(&format!(
                 "hedgerow: warning: can't listen on {} ({why}): nobody can steer until there is room",
                 path.display()
@@ -85,13 +85,60 @@ pub(super) fn listen_for_root(path: &Path) -> anyhow::Result<Option<UnixListener
     }
 }
 
-/// The same, once there is room.
-pub(super) async fn await_room(path: &Path) -> UnixListener {
+/// The same, once there is room; what else is in the way by then is told.
+pub(super) async fn await_room(path: &Path, mut tell: impl FnMut(&str)) -> UnixListener {
+    let mut told = String::new();
     loop {
         tokio::time::sleep(RETRY).await;
-        if let Ok(listener) = listen(path, 0o600) {
-            text::note(&format!("The daemon can be steered by {} by now.", path.display()));
-            return listener;
+        match listen(path, 0o600) {
+            Ok(listener) => {
+                tell(&format!("The daemon can be steered by {} by now.", path.display()));
+                return listener;
+            }
+            Err(why) if is_full(&why) || why.to_string() == told => {}
+            Err(why) => {
+                told = why.to_string();
+                tell(&format!(
+                    "hedgerow: warning: can't listen on {} ({told}): nobody can steer",
+                    path.display()
+                ));
+            }
         }
+    }
+}
+
+fn is_full(why: &io::Error) -> bool {
+    matches!(why.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_else_is_in_the_way_of_the_socket_is_told_once_each() {
+        let directory = tempfile::tempdir().unwrap();
+        let (parent, mut told) = (directory.path().join("d"), Vec::new());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        fs::write(&parent, "").unwrap();
+        let path = parent.join("s");
+        let mut waits = 0;
+        runtime.block_on(await_room(&path, |line| {
+            waits += 1;
+            // Neither a directory, nor there, and then it is.
+            match waits {
+                1 => fs::remove_file(&parent).unwrap(),
+                2 => fs::create_dir(&parent).unwrap(),
+                _ => {}
+            }
+            told.push(line.to_owned());
+        }));
+        assert_eq!(told.len(), 3, "{told:?}");
+        assert!(
+            told[0].contains("Not a directory") && told[1].contains("No such file"),
+            "{told:?}"
+        );
+        assert!(told[2].contains("can be steered"), "{told:?}");
     }
 }

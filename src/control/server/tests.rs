@@ -6,7 +6,7 @@ use std::{
 
 use super::*;
 use crate::{
-    control::{Arm, Remove, Which, call},
+    control::{Arm, Remove, Which, call, readers_socket},
     exit::Failure,
 };
 
@@ -51,8 +51,17 @@ fn where_there_is_no_room_for_a_socket_it_is_made_later() {
     let (socket, other) = (directory.path().join("s"), directory.path().join("o"));
     fs::write(&other, "").unwrap();
     fs::write(directory.path().join("p"), "").unwrap();
-    let control = Control::listen(&socket, None).unwrap();
-    assert!(call(&socket, &Arm {}).is_err(), "there was room");
+    let readers = Readers { socket: readers_socket(directory.path()), group: 54_321 };
+    let control = Control::listen(&socket, Some(readers)).unwrap();
+    let requests = control.requests.clone();
+    let daemon = thread::spawn(move || {
+        let entries = serde_json::to_value(crate::control::Entries::default()).unwrap();
+        requests.recv().unwrap().claim().unwrap().answer(Ok(entries));
+    });
+    call(&socket, &crate::control::GetEntries {}).unwrap();
+    daemon.join().unwrap();
+    let why = call(&socket, &Arm {}).unwrap_err().to_string();
+    assert!(why.contains("root's own socket"), "{why}");
     fs::remove_file(&other).unwrap();
     let until = std::time::Instant::now() + PATIENCE;
     while std::os::unix::net::UnixStream::connect(&socket).is_err() {
