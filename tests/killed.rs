@@ -225,8 +225,9 @@ fn disarm_works_beside_a_daemon_and_after_it_and_remove_takes_everything_away() 
 #[test]
 fn an_operators_entry_is_refused_where_it_is_too_wide_or_the_host_itself_needs_it() {
     let state = State::new();
-    let mut sleeper = Command::new("sleep").arg("300").uid(54_243).spawn().unwrap();
     let daemon = state.daemon();
+    // Later than whatever the daemon has read of those who run something.
+    let mut sleeper = Command::new("sleep").arg("300").uid(54_243).spawn().unwrap();
     for (prefix, why) in [
         ("0.0.0.0/0", "wider than /24"),
         ("203.0.113.0/23", "wider than /24"),

@@ -21,7 +21,10 @@ use axum::{
 };
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_probe::support;
-use hedgerow_responder::By;
+use hedgerow_responder::{
+    By,
+    protected::{gather, users::Present},
+};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::{UnixListener, UnixStream},
@@ -29,7 +32,7 @@ use tokio::{
 };
 
 use super::{
-    GetStatus, Reply, Request, log,
+    Deny, GetStatus, Reply, Request, log,
     sockets::{Readers, await_room, listen_for_root},
 };
 use crate::{
@@ -45,6 +48,9 @@ const REQUESTS_MAX: usize = 64;
 const READERS_REQUESTS_MAX: usize = 16;
 /// A request that the main loop has not begun within this time is refused, and never begun.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// All processes are looked at for who runs them within this time.
+const PRESENT_MAX: Duration = Duration::from_secs(2);
 
 /// A connection ends within this time: the log of findings is read out in less.
 const CONNECTION_MAX: Duration = Duration::from_secs(90);
@@ -92,6 +98,7 @@ impl Drop for Waits {
 pub struct Pending {
     request: Request,
     by: By,
+    present: Option<Present>,
     state: Arc<AtomicU8>,
     reply: oneshot::Sender<Reply>,
 }
@@ -99,10 +106,10 @@ pub struct Pending {
 impl Pending {
     /// Takes the request to execute it; `None` where nobody waits for it any more.
     pub fn claim(self) -> Option<Claimed> {
-        self.state
-            .compare_exchange(WAITING, CLAIMED, Ordering::AcqRel, Ordering::Acquire)
-            .ok()
-            .map(|_| Claimed { request: self.request, by: self.by, reply: self.reply })
+        let (from, to) = (WAITING, CLAIMED);
+        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).ok()?;
+        let Self { request, by, present, reply, .. } = self;
+        Some(Claimed { request, by, present, reply })
     }
 }
 
@@ -111,6 +118,8 @@ impl Pending {
 pub struct Claimed {
     pub request: Request,
     pub by: By,
+    /// Who ran something when it came, where it is about a user.
+    pub present: Option<Present>,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -280,11 +289,26 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
         };
         return refused(StatusCode::FORBIDDEN, why);
     }
+    // Whoever logged in a moment ago is not to be locked out; by force he is all the same.
+    let present = match &request {
+        Request::Deny(Deny { user: Some(_), force: false, .. }) => {
+            let read = tokio::task::spawn_blocking(gather::present);
+            match tokio::time::timeout(PRESENT_MAX, read).await {
+                Ok(Ok(present)) => Some(present),
+                _ => {
+                    let why =
+                        "who is logged in could not be read in time; nothing was done; try again";
+                    return refused(StatusCode::SERVICE_UNAVAILABLE, why);
+                }
+            }
+        }
+        _ => None,
+    };
     let (reply, answer) = oneshot::channel();
     let state = Arc::new(AtomicU8::new(WAITING));
     let waits = Waits(Arc::clone(&state));
     let is_full = !desk.steers && desk.sender.len() >= READERS_REQUESTS_MAX;
-    if is_full || desk.sender.try_send(Pending { request, by, state, reply }).is_err() {
+    if is_full || desk.sender.try_send(Pending { request, by, present, state, reply }).is_err() {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is busy; try again");
     }
     tokio::pin!(answer);

@@ -144,7 +144,12 @@ impl Daemon {
                 },
                 recv(control.requests) -> pending => {
                     self.turns.enter(Part::Control);
-                    if let Some(claimed) = pending.ok().and_then(Pending::claim) {
+                    if let Some(mut claimed) = pending.ok().and_then(Pending::claim) {
+                        if let (Some(present), Ok(responder)) =
+                            (claimed.present.take(), self.actor.operated())
+                        {
+                            responder.protected_mut().set_present(present);
+                        }
                         let reply = self.answer(&claimed.request, claimed.by);
                         claimed.answer(reply);
                     }

@@ -21,7 +21,10 @@ use std::{
 
 use hedgerow_hostfile::{Reader, Refusals, Refused};
 
-use super::{names::Names, users::Users};
+use super::{
+    names::Names,
+    users::{Present, Users},
+};
 use tables::{dhcp_servers, gateways_v4, gateways_v6, own_v4, own_v6, resolvers};
 
 mod logins;
@@ -228,6 +231,11 @@ fn gather(readers: &mut Readers, last: &mut Vec<Protected>) -> Gathered {
         last.clone_from(&found.host);
     }
     found
+}
+
+/// Who runs something at present.
+pub fn present() -> Present {
+    people::present()
 }
 
 fn processes() -> impl Iterator<Item = u32> {

@@ -14,7 +14,11 @@ use std::{
 
 use hedgerow_event::{Evidence, FileKey, Object, Subject, Workload, gate};
 
-use self::{files::Files, gather::Protected, users::Users};
+use self::{
+    files::Files,
+    gather::Protected,
+    users::{Present, Users},
+};
 use crate::target::{mask, plain};
 
 /// Workloads that use a private address before it counts as infrastructure.
@@ -435,6 +439,13 @@ impl ProtectedSet {
     /// Takes over who is who on the host.
     pub fn set_users(&mut self, users: Users) {
         self.users = Some(users);
+    }
+
+    /// Who runs something now; the rest stays as it was read.
+    pub fn set_present(&mut self, present: Present) {
+        if let Some(users) = &mut self.users {
+            users.present = present;
+        }
     }
 
     pub fn users(&self) -> Option<&Users> {

@@ -20,7 +20,7 @@ pub struct Users {
     names: HashMap<String, u32>,
     /// First id and how many: what people may give to containers of theirs.
     subordinate: Vec<(u32, u32)>,
-    present: Present,
+    pub(super) present: Present,
 }
 
 /// Who runs something, by user id.

@@ -33,7 +33,7 @@ pub(super) fn users(reader: &mut Reader) -> Option<Users> {
     Some(Users::read(&passwd, &defs, &subuid, present()))
 }
 
-fn present() -> Present {
+pub(super) fn present() -> Present {
     let login = |pid| fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?.trim().parse().ok();
     let real = |pid| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
