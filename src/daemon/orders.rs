@@ -45,12 +45,24 @@ pub struct Mute {
 
 impl Mute {
     fn covers(&self, finding: &Finding) -> bool {
-        let objects = names(finding);
         // A case that does more than it did is another one.
+        let has = |objects: &[String]| {
+            objects.iter().all(|name| self.objects.contains(name))
+                && objects.is_empty() == self.objects.is_empty()
+        };
         (self.uid == finding.uid || self.subject == finding.subject)
-            && objects.iter().all(|name| self.objects.contains(name))
-            && objects.is_empty() == self.objects.is_empty()
+            && (has(&names(finding)) || counts(finding).is_some_and(|counts| has(&counts)))
     }
+}
+
+/// Of amounts what versions before 28 November 2026 named: the mutes that they left hold until they end.
+fn counts(finding: &Finding) -> Option<Vec<String>> {
+    let column = |object: &Object| match object {
+        Object::Count { column, .. } => Some(column.to_string()),
+        _ => None,
+    };
+    let counts = || finding.objects.iter().filter_map(column).collect();
+    (finding.class == Class::Measure).then(counts)
 }
 
 /// What it was found by: of amounts that program's first column, else objects by what they name: amounts and
@@ -423,6 +435,26 @@ mod tests {
         assert_eq!(orders.muted_until(&measure("m2", "w", "reads")), Some(50));
         assert_eq!(orders.muted_until(&measure("m2", "w", "bytes out")), None, "another column");
         assert_eq!(orders.muted_until(&measure("m1", "v", "reads")), None, "another program");
+        // As a version before has left them.
+        let mut old = |objects: Vec<String>| {
+            orders.muted.retain(|one| one.uid != "m0");
+            orders.mute(&measure("m0", "w", "reads"), 40, BY).unwrap();
+            orders.muted.last_mut().unwrap().objects = objects;
+            let count = |column: &str| {
+                let mut one = measure("m2", "w", "bytes out");
+                one.objects.push(Object::Count {
+                    subject: Arc::clone(&one.subject),
+                    column: column.into(),
+                    value: 2,
+                    largest: 1,
+                });
+                one
+            };
+            let none = measure("m2", "w", "bytes out");
+            [count("writes"), count("opens"), none].map(|one| orders.muted_until(&one) == Some(40))
+        };
+        assert_eq!(old(vec!["writes".into()]), [true, false, false]);
+        assert_eq!(old(Vec::new()), [false, false, true]);
         assert_eq!(
             unnumbered("listens: port 45235/tcp, 3.5 MiB of /srv/1"),
             "listens: port #/tcp, # MiB of /srv/1"
