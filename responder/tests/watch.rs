@@ -116,17 +116,20 @@ fn whom_entries_refuse_is_told_where_it_was_changed() {
         let key = index.keys().next().unwrap();
         let value = index.lookup(&key, MapFlags::ANY).unwrap().unwrap();
         let changed = [format!("map {name}: whom an entry refuses was taken out or changed")];
-        index.delete(&key).unwrap();
-        assert_eq!(told(&mut bench), changed);
+        // Each time: it is put back.
+        for _ in 0..2 {
+            index.delete(&key).unwrap();
+            assert_eq!(told(&mut bench), changed);
+            assert_eq!(index.lookup(&key, MapFlags::ANY).unwrap().unwrap(), value);
+        }
         index.update(&key, &vec![1; value.len()], MapFlags::ANY).unwrap();
         assert_eq!(told(&mut bench), changed);
-        index.update(&key, &value, MapFlags::ANY).unwrap();
+        assert!(told(&mut bench).is_empty());
         let mut other = key.clone();
         *other.last_mut().unwrap() ^= 1;
         index.update(&other, &value, MapFlags::ANY).unwrap();
         let foreign = [format!("map {name}: it refuses somebody whom no ledger line explains")];
         assert_eq!(told(&mut bench), foreign);
-        index.delete(&other).unwrap();
         assert!(told(&mut bench).is_empty());
     }
 }

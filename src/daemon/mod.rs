@@ -339,7 +339,8 @@ impl Daemon {
         let mut found = self.sensor.tampered();
         found.extend(self.actor.tampered(&mut self.reporter));
         let (state, model) = (self.engine.state(), self.engine.model_id());
-        for tampering in self.tampered.fresh(found) {
+        let now = hedgerow_responder::now().boot_ns;
+        for tampering in self.tampered.fresh(found, now) {
             self.actor.accuse(tampering, state, model, &mut self.reporter);
         }
     }

@@ -2,7 +2,10 @@
 //! It passes by the alert budget, also while learning: whoever blinds the sensor must not be able to
 //! buy its silence.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use hedgerow_event::{Family, Finding, Maturity, Object, Subject, Tampering, Workload};
 use hedgerow_responder::Alarm;
@@ -10,16 +13,29 @@ use hedgerow_responder::Alarm;
 use super::alarm;
 use crate::host::Host;
 
-/// What has been told already. As many at most as there are hooks and maps.
+/// What is changed again, having been as it was left meanwhile, is told again after this time.
+const AGAIN_NS: u64 = 600_000_000_000;
+
+/// What was found at the last look, and what is told lately. As many at most as there are hooks and maps.
 #[derive(Debug, Default)]
-pub struct Told(BTreeSet<Tampering>);
+pub struct Told {
+    found: BTreeSet<Tampering>,
+    untold: BTreeSet<Tampering>,
+    told_boot_ns: BTreeMap<Tampering, u64>,
+}
 
 impl Told {
-    /// What was not there at the last look.
-    pub fn fresh(&mut self, found: BTreeSet<Tampering>) -> Vec<Tampering> {
-        let fresh = found.difference(&self.0).cloned().collect();
-        self.0 = found;
-        fresh
+    /// What was not there at the last look; where it was told a moment ago, once that is long ago.
+    pub fn fresh(&mut self, found: BTreeSet<Tampering>, boot_ns: u64) -> Vec<Tampering> {
+        self.untold.extend(found.difference(&self.found).cloned());
+        self.found = found;
+        self.told_boot_ns.retain(|_, told| boot_ns.saturating_sub(*told) < AGAIN_NS);
+        let is_late = |one: &Tampering| self.told_boot_ns.contains_key(one);
+        let all = std::mem::take(&mut self.untold).into_iter();
+        let (untold, fresh): (BTreeSet<_>, BTreeSet<_>) = all.partition(is_late);
+        self.untold = untold;
+        self.told_boot_ns.extend(fresh.iter().map(|one| (one.clone(), boot_ns)));
+        fresh.into_iter().collect()
     }
 }
 
@@ -48,13 +64,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_is_told_once_and_again_when_it_comes_back() {
+    fn a_change_is_told_once_and_again_when_it_comes_back_after_a_while() {
         let mut told = Told::default();
         let change = Tampering::new("program x at packets", "detached");
         let found = BTreeSet::from([change.clone()]);
-        assert_eq!(told.fresh(found.clone()), vec![change.clone()]);
-        assert!(told.fresh(found.clone()).is_empty());
-        assert!(told.fresh(BTreeSet::new()).is_empty());
-        assert_eq!(told.fresh(found), vec![change]);
+        let mut fresh = |found: &BTreeSet<Tampering>, at| told.fresh(found.clone(), at);
+        let none = BTreeSet::new();
+        assert_eq!(fresh(&found, 1), vec![change.clone()]);
+        assert!(fresh(&found, 2).is_empty() && fresh(&none, 3).is_empty());
+        // Whoever changes it at each look is told now and then.
+        assert!(fresh(&found, 4).is_empty() && fresh(&none, 5).is_empty());
+        assert_eq!(fresh(&none, 1 + AGAIN_NS), vec![change.clone()]);
+        assert!(fresh(&none, 1 + 3 * AGAIN_NS).is_empty(), "nobody did");
+        assert_eq!(fresh(&found, 2 + 3 * AGAIN_NS), vec![change]);
     }
 }

@@ -276,7 +276,7 @@ impl Maps {
         Ok(process.is_none_or(|process| process.start_boot_ns == *start_boot_ns))
     }
 
-    fn index(&self, target: &Target, id: u64) -> Result<Insert, Error> {
+    pub(super) fn index(&self, target: &Target, id: u64) -> Result<Insert, Error> {
         match target {
             Target::Peer { address, prefix_length, cgroup_id, program_id } => {
                 let key = peer_key(*address, *prefix_length, *cgroup_id, *program_id);

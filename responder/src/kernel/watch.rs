@@ -9,7 +9,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use super::{
     Kernel,
     install::{peer_bytes, program_bytes, user_bytes},
-    maps::get,
+    maps::{delete, get},
     pins::{Pin, pins},
 };
 use crate::{Error, entry::Entry, hooks::HOOKS, wire::Plain};
@@ -75,21 +75,8 @@ impl Kernel {
                 Some(_) => {}
             }
         }
-        type KeyOf = fn(&Target) -> Option<Vec<u8>>;
-        for (name, map, key_of) in [
-            ("deny_peers", &self.maps.peers, peer_bytes as KeyOf),
-            ("deny_programs", &self.maps.programs, program_bytes),
-            ("deny_users", &self.maps.users, user_bytes),
-        ] {
-            let expected =
-                entries.iter().filter_map(|entry| Some((key_of(&entry.target)?, entry.id)));
-            let (expected, found) = (expected.collect::<HashMap<_, _>>(), ids_by_key(map)?);
-            if found.keys().any(|key| !expected.contains_key(key)) {
-                tell(name, "it refuses somebody whom no ledger line explains");
-            }
-            if expected.iter().any(|(key, id)| found.get(key) != Some(id)) {
-                tell(name, "whom an entry refuses was taken out or changed");
-            }
+        for (name, how) in self.mend_indexes(entries)? {
+            tell(name, how);
         }
         let allowed_peers: HashSet<Vec<u8>> = allowed.iter().filter_map(peer_bytes).collect();
         let allowed_programs: HashSet<Vec<u8>> = allowed.iter().filter_map(program_bytes).collect();
@@ -114,6 +101,37 @@ impl Kernel {
         }
         tampered.dedup();
         Ok(tampered)
+    }
+
+    /// Puts back by what entries are found, so that who changes it again is seen again; what was changed.
+    fn mend_indexes(&self, entries: &[&Entry]) -> Result<Vec<(&'static str, &'static str)>, Error> {
+        type KeyOf = fn(&Target) -> Option<Vec<u8>>;
+        let mut changed = Vec::new();
+        for (name, map, key_of) in [
+            ("deny_peers", &self.maps.peers, peer_bytes as KeyOf),
+            ("deny_programs", &self.maps.programs, program_bytes),
+            ("deny_users", &self.maps.users, user_bytes),
+        ] {
+            let expected =
+                entries.iter().filter_map(|entry| Some((key_of(&entry.target)?, *entry)));
+            let (expected, found) = (expected.collect::<HashMap<_, _>>(), ids_by_key(map)?);
+            let mut foreign = found.keys().filter(|key| !expected.contains_key(*key)).peekable();
+            if foreign.peek().is_some() {
+                changed.push((name, "it refuses somebody whom no ledger line explains"));
+            }
+            foreign.try_for_each(|key| delete(map, key))?;
+            let is_gone = |(key, entry): &(&Vec<u8>, &&Entry)| found.get(*key) != Some(&entry.id);
+            let mut gone = expected.iter().filter(is_gone).peekable();
+            if gone.peek().is_some() {
+                changed.push((name, "whom an entry refuses was taken out or changed"));
+            }
+            // Where a foreign hand has filled the map it is told again until there is room.
+            gone.try_for_each(|(_, entry)| self.maps.index(&entry.target, entry.id).map(drop))?;
+        }
+        if !changed.is_empty() {
+            self.maps.changed()?;
+        }
+        Ok(changed)
     }
 
     fn scopes(&self) -> Result<HashSet<(u64, u64, u32)>, Error> {

@@ -12,8 +12,8 @@ use crate::{
 
 impl Responder {
     /// Pins, links and maps that are no longer as they were left: a detached program, an entry or an
-    /// allowance that no ledger line explains, one that was changed or taken out. The kill switch is
-    /// an operator's, not part of it.
+    /// allowance that no ledger line explains, one that was changed or taken out. By what entries are found is
+    /// put back. The kill switch is an operator's, not part of it.
     ///
     /// # Errors
     /// The kernel fails.
