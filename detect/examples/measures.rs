@@ -166,7 +166,7 @@ fn live(seed: u64, table: &mut [Row; DETECTORS.len()], days: &mut f64) {
                 let nats = tails[detector].surprise(subject, measure).unwrap_or(0.0);
                 highest[detector] = highest[detector].max(nats);
                 if hold_back {
-                    tails[detector].hold_back(subject, measure, at, false);
+                    tails[detector].hold_back((subject, &subject.text()), measure, at, false);
                 }
             }
         }

@@ -194,7 +194,12 @@ impl Life {
                 }
                 let floor = self.floors.floor_for(Class::Measure, &subject.workload);
                 let above = nats.is_some_and(|nats| nats >= floor);
-                self.tails.hold_back(&subject, x, (hour * 720 + minute * 12) as u32, above);
+                self.tails.hold_back(
+                    (&subject, &subject.text()),
+                    x,
+                    (hour * 720 + minute * 12) as u32,
+                    above,
+                );
             }
         }
     }
@@ -255,7 +260,8 @@ fn a_program_that_came_yesterday_is_not_known_by_the_weeks_of_its_host() {
             let epoch = (hour * 720 + minute * 12) as u32;
             for (program, level) in levels.iter_mut().enumerate() {
                 *level = 0.99 * *level + 0.14 * rng.gen_range(-1.0..1.0f64);
-                tails.hold_back(&subject(program as u64), *level, epoch, false);
+                let subject = subject(program as u64);
+                tails.hold_back((&subject, &subject.text()), *level, epoch, false);
             }
             if hour < KNOWN {
                 continue;
@@ -267,7 +273,8 @@ fn a_program_that_came_yesterday_is_not_known_by_the_weeks_of_its_host() {
                 assert!(!floors.tells(Class::Measure, tails.hours_of(&newcomer)));
                 assert!(floors.tells(Class::Measure, tails.hours_of(&old)), "its host is known");
             }
-            tails.hold_back(&newcomer, x, epoch, nats >= floors.floor(Class::Measure));
+            let is_above = nats >= floors.floor(Class::Measure);
+            tails.hold_back((&newcomer, &newcomer.text()), x, epoch, is_above);
         }
     }
     assert!(above > 0, "somebody would have been told");

@@ -17,7 +17,7 @@ use hedgerow_features::Sensors;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 const LEARNED_EPOCHS: u64 = 120;
-const JUDGED_EPOCHS: u32 = 200;
+const JUDGED_EPOCHS: u32 = 2000;
 
 fn main() {
     // `cargo test --benches` only wants to know that it builds.

@@ -341,8 +341,9 @@ mod tests {
                 _ => {
                     let measure = rng.gen_range(0.0..9.0);
                     let deviation = Deviation { row: [0.0; 20], column: [None; 20] };
-                    let nats = None;
-                    let scored = Scored { forest: 0.5, amounts: measure, measure, nats, deviation };
+                    let (nats, text) = (None, subject.text());
+                    let (forest, amounts) = (0.5, measure);
+                    let scored = Scored { text, forest, amounts, measure, nats, deviation };
                     part.hold_back(KEY, id, &window, &scored);
                 }
             }

@@ -239,11 +239,17 @@ impl Tails {
         self.watched += hours;
     }
 
-    /// Holds back a window's measure; whether it is above the floor is told by `above`.
-    pub fn hold_back(&mut self, subject: &Subject, x: f64, epoch: u32, above: bool) {
+    /// Holds back a window's measure; whether it is above the floor is told by `above`. The subject comes
+    /// with its text.
+    pub fn hold_back(
+        &mut self,
+        (subject, name): (&Subject, &str),
+        x: f64,
+        epoch: u32,
+        above: bool,
+    ) {
         let block = epoch / BLOCK_EPOCHS;
-        let name = subject.text();
-        let judged_by = above.then(|| self.of(subject, &name)?.largest()).flatten();
+        let judged_by = above.then(|| self.of(subject, name)?.largest()).flatten();
         let watched = self.watched;
         let join = |tail: &mut Tail| {
             tail.end(block);
@@ -251,7 +257,7 @@ impl Tails {
             tail.last = watched;
             tail.add(x.min(f64::from(limit)), block);
         };
-        if let Some(own) = self.subjects.get_mut(&name) {
+        if let Some(own) = self.subjects.get_mut(name) {
             own.workload.get_or_insert_with(|| subject.workload.clone());
             join(own);
         } else {
@@ -259,7 +265,7 @@ impl Tails {
             let workload = Some(subject.workload.clone());
             let mut made = Tail { since: watched, workload, ..Tail::default() };
             join(&mut made);
-            self.subjects.insert(name, made);
+            self.subjects.insert(name.to_owned(), made);
         }
         // The kernel's own counters are like no program's.
         if subject.is_host() {
@@ -357,6 +363,12 @@ mod tests {
 
     use super::*;
 
+    impl Tails {
+        fn hold(&mut self, subject: &Subject, x: f64, epoch: u32, above: bool) {
+            self.hold_back((subject, &subject.text()), x, epoch, above);
+        }
+    }
+
     fn subject() -> Subject {
         Subject::new(Workload::new("web.service"), Program::new("/usr/bin/web"))
     }
@@ -376,7 +388,7 @@ mod tests {
                     level = 0.9 * level + 0.44 * rng.gen_range(-1.7..1.7f64);
                     let nats = tails.surprise(&subject(), level.exp()).unwrap_or(0.0);
                     highest = highest.max(nats);
-                    tails.hold_back(&subject(), level.exp(), epoch, false);
+                    tails.hold(&subject(), level.exp(), epoch, false);
                 }
                 let counts = if hour == 1 { &mut young } else { &mut old };
                 if hour == 1 || hour >= 30 {
@@ -398,7 +410,7 @@ mod tests {
     fn a_constant_program_is_not_surprising_by_a_little_and_a_stranger_is_judged_by_its_host() {
         let mut tails = Tails::default();
         assert_eq!(tails.surprise(&subject(), 1.0), None);
-        (0..40).for_each(|epoch| tails.hold_back(&subject(), 1.0, epoch * 12, false));
+        (0..40).for_each(|epoch| tails.hold(&subject(), 1.0, epoch * 12, false));
         assert!(tails.surprise(&subject(), 1.2).unwrap() < 1.0);
         let stranger = Subject::new(Workload::new("new.service"), Program::new("/bin/x"));
         assert!(tails.surprise(&stranger, 1.0).unwrap() < 0.1);
@@ -410,7 +422,7 @@ mod tests {
     fn a_program_that_does_one_of_a_few_things_is_not_known_by_how_often_it_did_them() {
         let mut tails = Tails::default();
         for epoch in 0..2400 {
-            tails.hold_back(&subject(), if epoch % 120 < 60 { 4.2 } else { -0.7 }, epoch, false);
+            tails.hold(&subject(), if epoch % 120 < 60 { 4.2 } else { -0.7 }, epoch, false);
         }
         assert!(tails.surprise(&subject(), 9.0).unwrap() < 6.0);
         assert!(tails.surprise(&subject(), 60.0).unwrap() > 9.0);
@@ -423,7 +435,7 @@ mod tests {
             let workload = Workload::new(format!("s{program}.service"));
             let subject = Subject::new(workload, Program::new("/usr/bin/web"));
             for block in 0..=12 * hours {
-                tails.hold_back(&subject, largest(program, block), block * BLOCK_EPOCHS, false);
+                tails.hold(&subject, largest(program, block), block * BLOCK_EPOCHS, false);
             }
         }
         tails.hours()
@@ -466,9 +478,9 @@ mod tests {
         let mut tails = Tails::default();
         for hour in 0..10 {
             tails.watch(1.0);
-            tails.hold_back(&subject(), 1.0, hour * 720, false);
+            tails.hold(&subject(), 1.0, hour * 720, false);
             if hour >= 7 {
-                tails.hold_back(&later, 1.0, hour * 720, false);
+                tails.hold(&later, 1.0, hour * 720, false);
             }
         }
         assert_eq!((tails.hours_of(&subject()), tails.hours_of(&later)), (9.0, 2.0));
@@ -491,7 +503,7 @@ mod tests {
             for block in blocks {
                 tails.watch(1.0 / 12.0);
                 let x = -rng.gen_range(1e-3f64..1.0).ln() / 2.0;
-                tails.hold_back(&subject(), x, block * BLOCK_EPOCHS, false);
+                tails.hold(&subject(), x, block * BLOCK_EPOCHS, false);
             }
         };
         live(&mut tails, 0..24);
@@ -499,7 +511,7 @@ mod tests {
         let surprise = |tails: &Tails, x: f64| tails.surprise(&subject(), x).unwrap();
         for epoch in 24 * BLOCK_EPOCHS..25 * BLOCK_EPOCHS {
             let above = surprise(&tails, 12.0) >= floor;
-            tails.hold_back(&subject(), 12.0, epoch, above);
+            tails.hold(&subject(), 12.0, epoch, above);
         }
         live(&mut tails, 25..24 * 12 * 4);
         assert!(surprise(&tails, 11.5) > floor, "{}", surprise(&tails, 11.5));
@@ -508,7 +520,7 @@ mod tests {
         for block in 24 * 12 * 4..24 * 12 * 5 {
             let is_above = surprise(&tails, 12.0) >= floor;
             above += u32::from(is_above);
-            tails.hold_back(&subject(), 12.0, block * BLOCK_EPOCHS, is_above);
+            tails.hold(&subject(), 12.0, block * BLOCK_EPOCHS, is_above);
         }
         assert!((13..=144).contains(&above), "{above} blocks");
     }
@@ -527,11 +539,11 @@ mod tests {
                 tails.watch(1.0 / 12.0);
                 for program in 0..20 {
                     let x = -rng.gen_range(1e-3f64..1.0).ln();
-                    tails.hold_back(&of("web.service", program), x, block * BLOCK_EPOCHS, false);
+                    tails.hold(&of("web.service", program), x, block * BLOCK_EPOCHS, false);
                 }
                 for at in 0..made {
                     let name = of("job.service", block as usize * made + at);
-                    tails.hold_back(&name, 1.0, block * BLOCK_EPOCHS, false);
+                    tails.hold(&name, 1.0, block * BLOCK_EPOCHS, false);
                 }
             }
         };
@@ -543,7 +555,7 @@ mod tests {
         let moved = (tails.measured() / programs).ln();
         assert!(moved < 0.5, "{moved} nats");
         let later = of("later.service", 1);
-        (0..24).for_each(|at| tails.hold_back(&later, 1.0, (400 + at) * BLOCK_EPOCHS, false));
+        (0..24).for_each(|at| tails.hold(&later, 1.0, (400 + at) * BLOCK_EPOCHS, false));
         assert_eq!(tails.of(&later, &later.text()).map(|tail| tail.windows), Some(24));
         assert!((0..20).all(|at| tails.hours_of(&of("web.service", at)) > 24.0));
     }
@@ -563,7 +575,7 @@ mod tests {
                     let from = rng.gen_range(0..120);
                     for epoch in 0..60 {
                         let lived = if repeats { quarter[from + epoch] } else { fresh(&mut rng) };
-                        tails.hold_back(&subject(), lived, block * 60 + epoch as u32, false);
+                        tails.hold(&subject(), lived, block * 60 + epoch as u32, false);
                     }
                 }
                 [tails.surprise(&subject(), 16.0).unwrap(), tails.hours()]

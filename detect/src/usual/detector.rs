@@ -42,6 +42,8 @@ pub struct Detector {
 /// A scored window.
 #[derive(Debug, Clone)]
 pub struct Scored {
+    /// Its subject's text, by which all that is known of it is looked up.
+    pub text: String,
     /// The isolation forest's, in (0, 1] (Liu 2008).
     pub forest: f64,
     /// The forest's log-odds, plus the mean distance to the nearest neighbours in half units: a
@@ -109,14 +111,18 @@ impl Detector {
         if windows.is_empty() {
             return Vec::new();
         }
-        let compared: Vec<(Deviation, Option<Sequence>)> =
-            windows.iter().map(|window| reference.compare(window.borrow())).collect();
-        let measures = self.measures(&rows(compared.iter().map(|(deviation, _)| deviation)));
+        let compare = |window: &Window| {
+            let text = window.subject.text();
+            let (deviation, sequence) = reference.compare(window, &text);
+            (text, deviation, sequence)
+        };
+        let compared: Vec<_> = windows.iter().map(|window| compare(window.borrow())).collect();
+        let measures = self.measures(&rows(compared.iter().map(|(_, deviation, _)| deviation)));
         let scored = compared.into_iter().zip(measures);
         scored
-            .map(|((deviation, sequence), (forest, amounts))| {
+            .map(|((text, deviation, sequence), (forest, amounts))| {
                 let measure = amounts + sequence.map_or(0.0, Sequence::measure);
-                Scored { forest, amounts, measure, nats: None, deviation }
+                Scored { text, forest, amounts, measure, nats: None, deviation }
             })
             .collect()
     }
@@ -202,7 +208,7 @@ fn by_column(
     let whole: f64 = told().filter(|(_, column)| column.is_some()).map(|(part, _)| part).sum();
     let mut shares: Vec<Share> = Vec::new();
     for (part, column) in told() {
-        let Some(column) = *column else { continue };
+        let Some(column) = column.map(usize::from) else { continue };
         let part = part / whole;
         let name = &COLUMNS[column].name;
         if let Some(share) = shares.iter_mut().find(|share| *share.feature == **name) {

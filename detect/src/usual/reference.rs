@@ -120,8 +120,8 @@ pub struct Reference {
 pub struct Deviation {
     /// (spread, excess) of each family of [`FAMILIES`], in units; NaN where unavailable.
     pub row: [f32; DEVIATIONS],
-    /// The column behind each of them, as an index into [`COLUMNS`].
-    pub column: [Option<usize>; DEVIATIONS],
+    /// The column behind each of them, as an index into [`COLUMNS`], of which there are 256 at most.
+    pub column: [Option<u8>; DEVIATIONS],
 }
 
 /// What a column's value looks like beside its range.
@@ -309,11 +309,11 @@ impl Reference {
         !self.host.sequences.is_empty()
     }
 
-    /// The narrowest group with enough windows to judge a subject by, and whether it is the
-    /// subject's own.
-    fn group(&self, subject: &Subject) -> (&Group, bool) {
+    /// The narrowest group with enough windows to judge a subject by, which is looked up by its text, and
+    /// whether it is the subject's own.
+    fn group(&self, subject: &Subject, text: &str) -> (&Group, bool) {
         let enough = |group: &&Group| group.windows >= WINDOWS_LEAST;
-        if let Some(own) = self.subjects.get(&subject.text()).filter(enough) {
+        if let Some(own) = self.subjects.get(text).filter(enough) {
             return (own, true);
         }
         let workload = self.workloads.get(&subject.workload).filter(enough);
@@ -323,23 +323,24 @@ impl Reference {
     /// How far a window lies from what is usual for its subject. A column that was never available
     /// during fill (order, novelty) is usually 0.
     pub fn deviation(&self, window: &Window) -> Deviation {
-        deviation_by(self.group(&window.subject), window, &COLUMNS_OF)
+        self.compare(window, &window.subject.text()).0
     }
 
-    /// The same, with its calls beside what is usual of them; `None` where nothing is.
-    pub fn compare(&self, window: &Window) -> (Deviation, Option<Sequence>) {
-        let group = self.group(&window.subject);
+    /// The same, with its calls beside what is usual of them; `None` where nothing is. `text` is the
+    /// subject's.
+    pub fn compare(&self, window: &Window, text: &str) -> (Deviation, Option<Sequence>) {
+        let group = self.group(&window.subject, text);
         (deviation_by(group, window, &COLUMNS_OF), group.0.sequences.of(window))
     }
 
     /// The deviation by what it does to others: in all else it is as usual.
     pub fn outward(&self, window: &Window) -> Deviation {
-        deviation_by(self.group(&window.subject), window, &OUTWARD)
+        deviation_by(self.group(&window.subject, &window.subject.text()), window, &OUTWARD)
     }
 
     /// A column's usual value of a subject with ranges of its own; of another nothing is usual.
     pub fn usual(&self, subject: &Subject, column: usize) -> Option<f64> {
-        let (group, own) = self.group(subject);
+        let (group, own) = self.group(subject, &subject.text());
         let range = range(group, column).filter(|_| own)?;
         Some(untransformed(range.median, kind_of(column)))
     }
@@ -347,7 +348,7 @@ impl Reference {
     /// Where a column's value lies in the usual range of a subject.
     pub fn beside(&self, subject: &Subject, column: usize, value: f64) -> Beside {
         let kind = kind_of(column);
-        let Some(range) = range(self.group(subject).0, column) else {
+        let Some(range) = range(self.group(subject, &subject.text()).0, column) else {
             return Beside { low: None, high: None, direction: Direction::Above };
         };
         let (low, high) = (untransformed(range.low, kind), untransformed(range.high, kind));
@@ -402,10 +403,10 @@ fn deviation_by(
             };
             sum += distance * distance;
             if distance > farthest.0 {
-                farthest = (distance, Some(index));
+                farthest = (distance, Some(index as u8));
             }
             if excess > beyond.0 {
-                beyond = (excess, Some(index));
+                beyond = (excess, Some(index as u8));
             }
         }
         if count > 0 {
@@ -432,6 +433,11 @@ fn never(compared: (Kind, f32), value: f32) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_column_has_room_in_a_deviation() {
+        assert!(COLUMNS.len() <= 1 + usize::from(u8::MAX), "{}", COLUMNS.len());
+    }
 
     /// One that was given another name would no longer count, and nobody would notice.
     #[test]

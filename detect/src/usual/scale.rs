@@ -225,9 +225,10 @@ impl Learned {
     /// Holds back a window, which is `above` the floor or not.
     pub fn hold_back(&mut self, window: &Window, scored: &Scored, above: bool) {
         let epoch = window.time.epoch.0;
-        self.tails.hold_back(&window.subject, scored.amounts, epoch, above);
+        let who = (&*window.subject, &*scored.text);
+        self.tails.hold_back(who, scored.amounts, epoch, above);
         if self.reference.knows_sequences() {
-            self.sequences.hold_back(&window.subject, scored.measure, epoch, above);
+            self.sequences.hold_back(who, scored.measure, epoch, above);
         }
     }
 
@@ -241,9 +242,8 @@ impl Learned {
     /// program that reads, maps or orders its calls as never before does so to itself, as each does
     /// that loads its settings anew: it is as surprising as what it does to others is.
     pub fn surprise(&self, window: &Window, scored: &Scored) -> Option<f64> {
-        let text = window.subject.text();
-        let tail = self.tails.of(&window.subject, &text)?;
-        let sequence = self.sequences.of(&window.subject, &text);
+        let tail = self.tails.of(&window.subject, &scored.text)?;
+        let sequence = self.sequences.of(&window.subject, &scored.text);
         let sequence = sequence.map_or(0.0, |tail| tail.surprise(scored.measure));
         let whole = tail.surprise(scored.amounts).max(sequence);
         if whole < NATS_LEAST {

@@ -226,9 +226,14 @@ fn nearest_of_each_by<L: Lanes>(
     out.fill(f32::INFINITY);
     for (group, panels) in draws.chunks(n_columns * ABREAST).enumerate() {
         let flat = flat.get(group).copied().unwrap_or(0);
+        let n_panels = panels.len() / n_columns;
+        // Whose draw each panel is of, and whether it is the last of it: divided once for all rows.
+        let of: [(usize, bool); ABREAST] = std::array::from_fn(|number| {
+            let panel = group * ABREAST + number;
+            (panel / panels_each, (panel + 1).is_multiple_of(panels_each))
+        });
         for (row, least) in rows.chunks_exact(n_columns).zip(out.chunks_exact_mut(n_draws)) {
             let mut squares = [L::zero(); ABREAST];
-            let n_panels = panels.len() / n_columns;
             if n_panels == ABREAST {
                 let (first, rest) = panels.split_at(n_columns);
                 let (second, rest) = rest.split_at(n_columns);
@@ -255,11 +260,9 @@ fn nearest_of_each_by<L: Lanes>(
                     }
                 }
             }
-            for (number, square) in squares.into_iter().enumerate().take(n_panels) {
-                let panel = group * ABREAST + number;
-                let (draw, of_draw) = (panel / panels_each, panel % panels_each);
+            for ((draw, is_last), square) in of.into_iter().zip(squares).take(n_panels) {
                 let mut square = square.values();
-                if of_draw + 1 == panels_each && last < PANEL {
+                if is_last && last < PANEL {
                     square[last..].fill(f32::INFINITY);
                 }
                 least[draw] = least[draw].min(smallest(square));
