@@ -127,7 +127,7 @@ pub struct WindowScore {
 #[derive(Debug)]
 pub enum Outcome {
     /// The kernel is to take the profile's grams for known.
-    Arm(Profile),
+    Arm(Arc<Profile>),
     /// A program's file was replaced; it relearns on probation for so many of its windows.
     Replaced {
         subject: Arc<Subject>,
@@ -161,7 +161,7 @@ pub struct Engine {
     builder: WindowBuilder,
     baseline: Baseline,
     grams: GramLearner,
-    profile: Option<Profile>,
+    profile: Option<Arc<Profile>>,
     probation: Probation,
     daily: Daily,
     accepted: Accepted,
@@ -344,7 +344,7 @@ impl Engine {
             gathering.close(close, self.phase);
         }
         self.count_floods(close);
-        let mut outcomes = Vec::new();
+        let mut outcomes = vec![Outcome::Windows(Vec::new())];
         match self.phase {
             Phase::Fill => self.learn(&windows),
             // The kernel got to know the profile somewhere inside the first epoch of fit.
@@ -356,7 +356,7 @@ impl Engine {
         self.keep_time(close, &mut outcomes)?;
         self.begin_probation(&mut outcomes);
         self.end_epoch(close);
-        outcomes.insert(0, Outcome::Windows(windows));
+        outcomes[0] = Outcome::Windows(windows);
         self.closed += 1;
         self.advance(&mut outcomes)?;
         Ok(outcomes)

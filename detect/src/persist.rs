@@ -1,6 +1,9 @@
 //! What was learned, as a model file, and back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::file::{ModelFile, SchemaId, TrainingSummary};
 use hedgerow_event::{Digest, Object, Scale};
@@ -283,7 +286,7 @@ impl Engine {
         let mut file = ModelFile::default();
         file.summary = self.summary();
         file.schema = schema();
-        file.profile = profile.clone();
+        file.profile = Arc::clone(profile);
         self.grams.put_digests(&mut file.profile);
         let section = LearnedSection {
             model_id: self.model_id.clone(),
@@ -385,7 +388,7 @@ impl Engine {
 
     /// The profile in force, for the kernel; `None` before the end of fill.
     pub fn profile(&self) -> Option<&crate::file::Profile> {
-        self.profile.as_ref()
+        self.profile.as_deref()
     }
 }
 

@@ -6,6 +6,7 @@ use hedgerow_features::Baseline;
 use crate::{
     Engine, HOUR_NS,
     deeds::objects,
+    file::ProgramProfile,
     surprise::{floors::Promise, notices::Listed},
     usual::{
         grams,
@@ -43,15 +44,21 @@ impl Engine {
 
     /// Programs being profiled, with (windows seen, grams seen in one window only, grams known).
     pub fn programs(&self) -> Vec<(String, u64, u64, u64)> {
-        self.grams
-            .programs()
-            .map(|(subject, profile)| {
-                let known = profile.six_grams.known.iter().map(|word| u64::from(word.count_ones()));
-                let once =
-                    profile.six_grams.in_one_window.iter().map(|w| u64::from(w.count_ones()));
-                (subject.to_string(), profile.windows, once.sum(), known.sum())
-            })
-            .collect()
+        let count = |words: &[u64]| words.iter().map(|word| u64::from(word.count_ones())).sum();
+        let told = |name: String, profile: &ProgramProfile| {
+            let (once, known) = (&profile.six_grams.in_one_window, &profile.six_grams.known);
+            (name, profile.windows, count(once), count(known))
+        };
+        match &self.profile {
+            Some(profile) => {
+                let programs = profile.programs.iter();
+                programs.map(|program| told(grams::subject(program).to_string(), program)).collect()
+            }
+            None => {
+                let programs = self.grams.programs();
+                programs.map(|(subject, program)| told(subject.to_string(), program)).collect()
+            }
+        }
     }
 
     /// Reports of programs that found no room for a profile.

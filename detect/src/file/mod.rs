@@ -39,6 +39,8 @@ pub use profile::{
 };
 pub use summary::{SchemaId, TrainingSummary};
 
+use std::sync::Arc;
+
 use hedgerow_event::Digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -53,7 +55,7 @@ pub struct ModelFile {
     /// The feature columns that it reads.
     pub schema: SchemaId,
     /// System-call profiles of programs.
-    pub profile: Profile,
+    pub profile: Arc<Profile>,
     /// Sections of the caller's own, and optional ones that this version does not know.
     others: Vec<Section>,
 }
@@ -92,7 +94,7 @@ impl ModelFile {
         let mut sections = vec![
             section(SUMMARY, true, &self.summary)?,
             section(SCHEMA, true, &self.schema)?,
-            section(PROFILE, true, &self.profile)?,
+            section(PROFILE, true, &*self.profile)?,
         ];
         // A section of a newer version gives way to the one that this version writes.
         let written: Vec<String> = sections.iter().map(|s| s.name.clone()).collect();
@@ -113,7 +115,7 @@ impl ModelFile {
         let model = ModelFile {
             summary,
             schema,
-            profile: take(&mut sections, PROFILE)?.unwrap_or_default(),
+            profile: Arc::new(take(&mut sections, PROFILE)?.unwrap_or_default()),
             others: sections,
         };
         match model.others.iter().find(|s| s.required) {
@@ -169,7 +171,7 @@ impl ModelFile {
     /// # Errors
     /// [`FileError::Malformed`] if a section can't be encoded.
     pub fn digest(&self, name: &str) -> Result<Digest, FileError> {
-        let own = [section(SCHEMA, true, &self.schema)?, section(PROFILE, true, &self.profile)?];
+        let own = [section(SCHEMA, true, &self.schema)?, section(PROFILE, true, &*self.profile)?];
         let attached = self.others.iter().filter(|section| section.name == name);
         let mut hasher = Sha256::new();
         for section in own.iter().chain(attached) {

@@ -11,7 +11,7 @@ fn model() -> ModelFile {
     let mut model = ModelFile {
         summary: TrainingSummary { host: "h".into(), ended_unix_s: 9, ..Default::default() },
         schema: SchemaId { version: 3, hash: [1; 32], columns: vec!["errors_share".into()] },
-        profile: Profile { gram_hash_key: u64::MAX, programs: vec![program] },
+        profile: Arc::new(Profile { gram_hash_key: u64::MAX, programs: vec![program] }),
         ..ModelFile::default()
     };
     model.attach("first-seen", 1, &vec!["/usr/bin/psql", "10.0.0.7"]).unwrap();

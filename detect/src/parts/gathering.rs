@@ -132,7 +132,7 @@ impl Engine {
         let mut profile = self.profile.clone().unwrap_or_else(made);
         self.grams.put_digests(&mut profile);
         let (mut programs, mut digests) = (Programs::new(), Digests::new());
-        for mut program in profile.programs {
+        for mut program in Arc::unwrap_or_clone(profile).programs {
             let subject = Arc::new(grams::subject(&program));
             if let Some(digest) = program.digest.take() {
                 digests.insert(Arc::clone(&subject), Some(digest));

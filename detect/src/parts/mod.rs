@@ -271,7 +271,7 @@ impl Parts {
         let mut engine = Engine::empty(settings, baseline);
         let profile = self.profile();
         engine.daily.follow(&profile);
-        engine.profile = Some(profile);
+        engine.profile = Some(Arc::new(profile));
         engine.deeds = self.deeds.clone();
         engine.unsuspected.clone_from(&self.unsuspected);
         engine.held_back = self.held_back;

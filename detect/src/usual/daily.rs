@@ -149,9 +149,9 @@ impl Engine {
     /// Has the profiles learn what was made in the day that is over.
     pub(crate) fn learn_grams(&mut self, outcomes: &mut Vec<Outcome>) {
         let Some(profile) = &mut self.profile else { return };
-        let (grown, beyond) = self.daily.learn(profile);
+        let (grown, beyond) = self.daily.learn(Arc::make_mut(profile));
         if grown {
-            outcomes.push(Outcome::Arm(profile.clone()));
+            outcomes.push(Outcome::Arm(Arc::clone(profile)));
         }
         let drifted = beyond.into_iter().filter(|workload| self.drift.tell(workload));
         outcomes.extend(drifted.map(Outcome::Drifted));
@@ -198,7 +198,7 @@ mod tests {
                 let made = life.made();
                 learner.add(&report(&life.subject, made));
             }
-            life.profile = learner.profile(1);
+            life.profile = Arc::unwrap_or_clone(learner.end(1));
             life.daily.follow(&life.profile);
             life
         }

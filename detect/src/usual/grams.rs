@@ -112,12 +112,19 @@ impl GramLearner {
         }
     }
 
-    /// Puts the digests last seen into a profile.
-    pub fn put_digests(&self, profile: &mut Profile) {
-        for program in &mut profile.programs {
-            if let Some(digest) = self.digests.get(&subject(program)) {
-                program.digest = Some(digest.0);
-            }
+    /// Puts the digests last seen into a profile; one that has them stays shared.
+    pub fn put_digests(&self, profile: &mut Arc<Profile>) {
+        let newer = |program: &ProgramProfile| {
+            let seen = self.digests.get(&subject(program))?.0;
+            (program.digest != Some(seen)).then_some(seen)
+        };
+        let newer: Vec<_> = profile.programs.iter().map(newer).collect();
+        if newer.iter().all(Option::is_none) {
+            return;
+        }
+        let programs = &mut Arc::make_mut(profile).programs;
+        for (program, digest) in programs.iter_mut().zip(newer).filter(|(_, new)| new.is_some()) {
+            program.digest = digest;
         }
     }
 
@@ -131,9 +138,15 @@ impl GramLearner {
         self.refused
     }
 
-    pub fn profile(&self, gram_hash_key: u64) -> Profile {
-        let mut profile =
-            Profile { gram_hash_key, programs: self.programs.values().cloned().collect() };
+    /// What was learned so far.
+    pub fn profile(&self, gram_hash_key: u64) -> Arc<Profile> {
+        self.clone().end(gram_hash_key)
+    }
+
+    /// The same, and the learner keeps nothing of it but the digests: bitmaps are large.
+    pub fn end(&mut self, gram_hash_key: u64) -> Arc<Profile> {
+        let programs = std::mem::take(&mut self.programs).into_values().collect();
+        let mut profile = Arc::new(Profile { gram_hash_key, programs });
         self.put_digests(&mut profile);
         profile
     }

@@ -1,6 +1,6 @@
 //! Learning in time order: fill, fit, calibrate.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use hedgerow_event::Scale;
 use hedgerow_features::Window;
@@ -46,9 +46,9 @@ impl Engine {
         let seed = self.settings.seed;
         match self.phase {
             Phase::Fill if self.closed >= schedule.fill => {
-                let profile = self.grams.profile(seed);
+                let profile = self.grams.end(seed);
                 self.daily.follow(&profile);
-                self.profile = Some(profile.clone());
+                self.profile = Some(Arc::clone(&profile));
                 outcomes.push(Outcome::Arm(profile));
                 self.enter(Phase::Fit, outcomes);
             }

@@ -128,7 +128,7 @@ impl Engine {
     pub(crate) fn relearns(&mut self, subject: &Subject, clean: bool) -> bool {
         let Some(learned) = self.probation.close(subject, clean) else { return false };
         let Some(profile) = &mut self.profile else { return false };
-        grams::merge(profile, &learned, subject);
+        grams::merge(Arc::make_mut(profile), &learned, subject);
         self.daily.forget(subject);
         self.daily.follow(profile);
         true
@@ -141,7 +141,7 @@ impl Engine {
         outcomes: &mut Vec<Outcome>,
     ) {
         let Some(profile) = self.profile.as_ref().filter(|_| !subjects.is_empty()) else { return };
-        outcomes.push(Outcome::Arm(profile.clone()));
+        outcomes.push(Outcome::Arm(Arc::clone(profile)));
         outcomes.push(Outcome::Relearned { subjects });
     }
 }
@@ -168,7 +168,7 @@ mod tests {
     fn learned(subject: &Arc<Subject>, gram: u32) -> Profile {
         let mut learner = grams::GramLearner::new(ItemKey(7));
         (0..3).for_each(|_| learner.add(&report(subject, gram)));
-        learner.profile(1)
+        Arc::unwrap_or_clone(learner.end(1))
     }
 
     #[test]

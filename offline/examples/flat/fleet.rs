@@ -4,7 +4,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use hedgerow_detect::{Engine, Outcome, Schedule, file::Profile, known};
@@ -170,7 +173,7 @@ impl Tape {
     }
 
     /// What an engine learns of the hour by *fill*, and the windows that the hour has.
-    fn learn(&self) -> (Profile, u64) {
+    fn learn(&self) -> (Arc<Profile>, u64) {
         let epochs = u32::try_from(self.epochs.len()).unwrap();
         let settings = hedgerow_detect::Settings {
             host_id: "fleet".into(),

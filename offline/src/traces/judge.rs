@@ -106,7 +106,7 @@ struct Learner {
     engine: Engine,
     extractor: Extractor,
     subject: Arc<Subject>,
-    profile: Option<Profile>,
+    profile: Option<Arc<Profile>>,
     next: Epoch,
 }
 
