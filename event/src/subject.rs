@@ -62,6 +62,22 @@ impl Workload {
             _ => &self.0,
         }
     }
+    /// Who may have as many owners as he likes: a user with all of his logins, a namespace of Kubernetes, whoever
+    /// else runs containers. Anybody else is his own.
+    pub fn tenant(&self) -> &str {
+        let owner = self.owner();
+        let uid =
+            |name: &'static str, end: &'static str| owner.strip_prefix(name)?.strip_suffix(end);
+        let user = [(Self::LOGIN, ""), ("user@", ".service"), ("user-", ".slice")];
+        if let Some(uid) = user.into_iter().find_map(|(name, end)| uid(name, end)) {
+            return uid;
+        }
+        match owner.split_once(':') {
+            Some((image @ "image", _)) => image,
+            Some(("k8s", _)) => owner.split('/').next().unwrap_or(owner),
+            _ => owner,
+        }
+    }
 }
 
 impl fmt::Display for Workload {
@@ -204,17 +220,19 @@ mod tests {
 
     #[test]
     fn what_somebody_names_below_his_own_cgroup_is_his() {
-        for (name, whose) in [
-            ("user@1000.service/a:b.service", "user@1000.service"),
-            ("lxc.payload.c1/a.service", "lxc.payload.c1"),
-            ("user-1000.slice/session.scope", "user-1000.slice"),
-            ("web.service", "web.service"),
-            ("/usr/sbin/nginx", "/usr/sbin/nginx"),
-            ("k8s:shop/web/client", "k8s:shop/web/client"),
-            ("image:library/nginx:1", "image:library/nginx:1"),
-            ("login:1000", "login:1000"),
+        for (name, whose, tenant) in [
+            ("user@1000.service/a:b.service", "user@1000.service", "1000"),
+            ("lxc.payload.c1/a.service", "lxc.payload.c1", "lxc.payload.c1"),
+            ("user-1000.slice/session.scope", "user-1000.slice", "1000"),
+            ("web.service", "web.service", "web.service"),
+            ("/usr/sbin/nginx", "/usr/sbin/nginx", "/usr/sbin/nginx"),
+            ("/srv/image:k8s:x/y", "/srv/image:k8s:x/y", "/srv/image:k8s:x/y"),
+            ("k8s:shop/web/client", "k8s:shop/web/client", "k8s:shop"),
+            ("image:library/nginx:1", "image:library/nginx:1", "image"),
+            ("login:1000", "login:1000", "1000"),
         ] {
-            assert_eq!(Workload::new(name).owner(), whose);
+            let workload = Workload::new(name);
+            assert_eq!((workload.owner(), workload.tenant()), (whose, tenant));
         }
     }
 

@@ -237,7 +237,7 @@ impl Responder {
             && !matches!(refusal, Refusal::Held { .. })
             && (rule == Rule::Operator
                 || (self.refused.is_news(&finding_uid, &target, refusal)
-                    && self.quota.has_room(workload.owner(), now.boot_ns)))
+                    && self.quota.has_room(&workload, now.boot_ns)))
         {
             let reason = refusal.to_string();
             self.log(now, Decision::Refuse { target, rule, finding_uid, reason });
@@ -357,7 +357,7 @@ impl Responder {
     /// Writes down that a finding of a workload led to no entry, and why.
     pub fn record_report(&mut self, workload: &Workload, finding_uid: &str, reason: &str) {
         let now = kernel::now();
-        if !self.quota.has_room(workload.owner(), now.boot_ns) {
+        if !self.quota.has_room(workload, now.boot_ns) {
             return;
         }
         let decision =
