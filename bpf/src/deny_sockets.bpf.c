@@ -118,3 +118,33 @@ int deny_list_sockets(struct bpf_iter__task_file *ctx)
 		bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
 	return 0;
 }
+
+/*
+ * Over the sockets of maps that an earlier version has left, before others are listed: whoever made
+ * one may have gone since, and whoever marked it may hold it no more.
+ */
+SEC("iter/bpf_sk_storage_map")
+int deny_carry_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
+{
+	struct deny_socket *left = ctx->value;
+	struct sock *sk = ctx->sk;
+	struct deny_socket *own;
+
+	if (!sk || !left)
+		return 0;
+	own = bpf_sk_storage_get(&deny_sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!own)
+		return 0;
+	if (!own->tgid) {
+		own->start_boot_ns = left->start_boot_ns;
+		own->program = left->program;
+		own->tgid = left->tgid;
+		own->uid = left->uid;
+		own->owner = left->owner;
+	}
+	if (!own->id)
+		own->id = left->id;
+	own->passed = 0;
+	return 0;
+}
+

@@ -15,7 +15,7 @@ use std::{
 
 use common::{Bench, Cgroup, EPERM, Puppet, Sink, eventually, ok, scoped_peer};
 use hedgerow_event::Target;
-use hedgerow_responder::Responder;
+use hedgerow_responder::{Responder, protected::users::Users};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 
 #[test]
@@ -93,6 +93,14 @@ fn maps_of_another_layout_refuse_until_their_entries_are_in_ours() {
     bench.deny(Target::User { uid: 4242 }, 60);
     let before: Vec<_> =
         bench.get().entries().iter().map(|e| (e.uid.clone(), e.expiry_boot_ns)).collect();
+    // Who made a socket is known, though he has gone and another holds it.
+    let (mut maker, mut holder) = (Puppet::new(), Puppet::new());
+    let handed = Sink::tcp("127.73.2.3");
+    maker.tell("user 4243").unwrap();
+    maker.tell(&format!("connect {}", handed.address)).unwrap();
+    let fd = maker.tell("fd").unwrap();
+    holder.tell(&format!("copy {} {fd}", maker.pid())).unwrap();
+    drop(maker);
     let storm = Storm::start(Puppet::inside(&cgroup), &sink);
     for layout in [4, 99] {
         set_layout(&bench, layout);
@@ -105,6 +113,13 @@ fn maps_of_another_layout_refuse_until_their_entries_are_in_ours() {
     let (refused, passed) = storm.end();
     assert!(refused > 0);
     assert_eq!(passed, 0, "of {refused}");
+    bench.get().protected_mut().set_users(Users::default());
+    let his = bench.deny(Target::User { uid: 4243 }, 60);
+    let _ = holder.tell("write his");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(handed.bytes(), 0, "what he made goes on in other hands");
+    bench.get().remove(&his.uid, "a test").unwrap().unwrap();
+    assert!(bench.get().take_notices().is_empty());
     let after: Vec<_> =
         bench.get().entries().iter().map(|e| (e.uid.clone(), e.expiry_boot_ns)).collect();
     assert_eq!(after, before, "each is there, and ends when it did");

@@ -3,14 +3,16 @@
 
 use std::{
     fs,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
 use hedgerow_bpf::wire;
-use libbpf_rs::{MapCore, MapFlags, MapHandle};
+use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramMut};
 
 use super::{
     Kernel,
+    load::{LISTING_MAX, drain},
     maps::put_bytes,
     notes::{self, NOTES},
     pins::{pinned, remove},
@@ -30,6 +32,16 @@ pub(super) fn set_aside(directory: &Path) -> Result<(), Error> {
     // Of an upgrade that did not end, and older still.
     remove(&to)?;
     fs::rename(directory, &to).map_err(Error::io(format!("can't move {}", directory.display())))
+}
+
+/// Takes over what they know of sockets that stand: who made each, and which entry it is marked by. False
+/// where they know other things than ours, or of too many.
+pub(super) fn carry_sockets(directory: &Path, carry: &ProgramMut<'_>) -> bool {
+    let Ok(left) = pinned(&aside(directory), "deny_sockets") else { return true };
+    left.value_size() as usize == size_of::<wire::deny_socket>()
+        && carry
+            .attach_iter(left.as_fd())
+            .is_ok_and(|link| drain(&link, Some(LISTING_MAX), |_| Ok(())).is_ok_and(|whole| whole))
 }
 
 impl Kernel {

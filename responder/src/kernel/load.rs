@@ -29,7 +29,7 @@ use crate::{Error, hooks::Hooks, wire::Plain};
 
 /// CPU time of a listing of sockets, past which it goes no further: who shares one large table of
 /// descriptors among many processes has each of them listed.
-const LISTING_MAX: Duration = Duration::from_secs(1);
+pub(super) const LISTING_MAX: Duration = Duration::from_secs(1);
 
 /// What is fixed at load: places in the maps and the time of a listing, which tests make small, and the
 /// key.
@@ -63,6 +63,8 @@ pub(crate) struct Kernel {
     pub adopted: bool,
     /// What this kernel has of the table.
     pub hooks: Hooks,
+    /// Maps of another layout didn't say who made the sockets that stood: that is their first holder.
+    pub makers_lost: bool,
     list_sockets: Link,
     listing: Duration,
     /// Listings that came to no end, or weren't begun because one had not.
@@ -131,6 +133,7 @@ impl Kernel {
             .deny_spread
             .attach()
             .map_err(Error::bpf("can't attach the task iterator"))?;
+        let makers_lost = !before::carry_sockets(directory, &skel.progs.deny_carry_sockets);
         let notes = super::notes::open(directory, sizes.entries)?;
         let kernel = Self {
             maps,
@@ -139,6 +142,7 @@ impl Kernel {
             hooks,
             list_sockets,
             listing: sizes.listing,
+            makers_lost,
             cut_short: AtomicU64::new(0),
             rest: Rest::default(),
             spread,
@@ -338,7 +342,7 @@ const READ_BYTES: usize = 64 << 10;
 
 /// Runs an iterator to its end, or until it has taken that CPU time and `false` is returned. One call of
 /// the kernel looks at no more than a million objects.
-fn drain(
+pub(super) fn drain(
     link: &Link,
     within: Option<Duration>,
     mut take: impl FnMut(&[u8]) -> Result<(), Error>,

@@ -104,6 +104,8 @@ const DOOMED: &str = "a denied tree has more processes than the kernel's table h
                       everything and killed at their next exec";
 const UNCOUNTED: &str = "a monitored tree has more processes than the kernel's table has room for: what further children do \
                          is not counted";
+const MAKERS_LOST: &str = "what an earlier version knew of sockets that stand could not be taken over: whoever holds one first \
+                           counts as who made it, and a denied user's or program's that others hold may go on";
 
 /// What was told of what there was no time or no room for, each counted since it began.
 #[derive(Debug, Default)]
@@ -116,6 +118,7 @@ struct Noticed {
     processes: u64,
     doomed: u64,
     uncounted: u64,
+    makers_lost: u64,
 }
 
 /// Refusals that are remembered; the oldest go first, and would be written once more.
@@ -313,6 +316,7 @@ impl Responder {
             processes: control.map_or(was.processes, |control| control.unknown),
             doomed: control.map_or(was.doomed, |control| control.doomed),
             uncounted: control.map_or(was.uncounted, |control| control.uncounted),
+            makers_lost: u64::from(self.kernel.makers_lost),
         };
         if now.short > was.short {
             notices.push(format!(
@@ -327,6 +331,7 @@ impl Responder {
             (now.processes, was.processes, PROCESSES_REFUSED),
             (now.doomed, was.doomed, DOOMED),
             (now.uncounted, was.uncounted, UNCOUNTED),
+            (now.makers_lost, was.makers_lost, MAKERS_LOST),
         ] {
             if now > 0 && was == 0 {
                 notices.push(what.to_owned());
