@@ -114,7 +114,7 @@ static __always_inline void grams_check(struct row *row, struct wire_counts *cou
 	if (!slot)
 		return;
 	profile = bpf_map_lookup_elem(&profiles, &slot);
-	if (!profile)
+	if (!profile || (control.shed & WIRE_SHED_GRAMS && profile->quiet))
 		return;
 	counts->checked++;
 	position = (gram_key(row->history, 6) * gram_multiplier[2]) >> (64 - 17);

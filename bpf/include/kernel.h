@@ -100,6 +100,7 @@ struct path {
 };
 
 struct file {
+	unsigned int f_mode;
 	unsigned int f_flags; /* without those that only open() itself heeds */
 	struct path f_path;
 	struct inode *f_inode;

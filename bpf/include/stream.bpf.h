@@ -12,6 +12,9 @@
 #define AF_PACKET 17
 #define AF_XDP 44
 #define AT_FDCWD (-100)
+#define O_ACCMODE 3
+#define S_IROTH 4
+#define FMODE_CREATED 0x100000      /* this open made the file */
 #define CLONE_NEW_ANY 0x7e020000ULL /* every CLONE_NEW* that clone(2) knows */
 
 struct budget {
@@ -180,6 +183,23 @@ static __always_inline __u32 stream_path(struct task_struct *task, const struct 
 	return flags & PATH_ARGUMENTS ? stream_claimed_name(task, flags, arguments, scratch) : 0;
 }
 
+/* Whether an open is of those that are not told to cost less: a failed one, or one that could only
+ * read what everybody may read. What writes, or opens what is kept from others, is told always. */
+static __noinline bool stream_sheds(struct task_struct *task, const struct call *call, __u32 flags)
+{
+	struct file *file;
+
+	if (!(control.shed & WIRE_SHED_READS) || !(flags & WIRE_INFO_DESCRIPTOR) ||
+	    flags & WIRE_INFO_EVIDENCE || call->uring)
+		return false;
+	if (call->result < 0)
+		return true;
+	file = task_file(task, call->result);
+	return file && !(BPF_CORE_READ(file, f_flags) & O_ACCMODE) &&
+	       !(BPF_CORE_READ(file, f_mode) & FMODE_CREATED) &&
+	       BPF_CORE_READ(file, f_inode, i_mode) & S_IROTH;
+}
+
 static __noinline int stream_call(struct row *row, struct task_struct *task,
 				  const struct call *call, const __u64 *arguments, __u32 info)
 {
@@ -189,7 +209,7 @@ static __noinline int stream_call(struct row *row, struct task_struct *task,
 	struct wire_call *record;
 	__u32 given, size;
 
-	if (!stream_token(row, flags)) {
+	if (stream_sheds(task, call, flags) || !stream_token(row, flags)) {
 		row_bucket(row)->counts.limited++;
 		return 0;
 	}

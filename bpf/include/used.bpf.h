@@ -10,7 +10,6 @@
 #define USED_AGAIN 720   /* epochs: an hour */
 #define USED_TOKENS 1024 /* records of a CPU in an epoch; more are counted, and told later */
 #define S_IFREG 0100000
-#define O_ACCMODE 3
 #define O_WRONLY 1
 
 struct used_key {
@@ -142,7 +141,7 @@ static __noinline int used_call(struct row *row, struct task_struct *task, __s64
 {
 	struct file *file;
 
-	if (result < 0)
+	if (result < 0 || control.shed & WIRE_SHED_USED)
 		return 0;
 	if (flags & WIRE_INFO_MAPS) {
 		if (!(arguments[2] & PROT_EXEC) || arguments[3] & MAP_ANONYMOUS)

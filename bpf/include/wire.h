@@ -64,8 +64,8 @@ struct wire_grams {
 /* A slot of the profile array, mapped by user space. `known` is written by user space, `pending`
  * (one half per parity of the epoch) by the kernel and taken out by user space. */
 struct wire_profile {
-	__u32 armed; /* `known` is meant, from wire_control.known_since on */
-	__u32 reserved;
+	__u32 armed;    /* `known` is meant, from wire_control.known_since on */
+	__u32 quiet;    /* nothing unseen for long: what WIRE_SHED_GRAMS spares itself */
 	__u32 dirty[2]; /* that half of `pending` has bits */
 	__u64 signal_boot_ns;
 	struct wire_grams known;
@@ -87,6 +87,16 @@ struct wire_control {
 	/* The first epoch in which armed profiles hold, so that a window is counted against one
 	 * state of them; 0: none yet. Written before the clock is stepped to it. */
 	__u32 known_since;
+	__u32 shed; /* bits of enum wire_shed; taken back before the clock is stepped */
+};
+
+/* What is not looked at, to cost less. Never: processes, rows, flows, what is evidence. */
+enum wire_shed {
+	WIRE_SHED_USED = 1,  /* files in use are not told: used.bpf.h */
+	WIRE_SHED_NAMES = 2, /* answers of name servers are not copied */
+	WIRE_SHED_GRAMS = 4, /* the order of calls of quiet programs is not checked */
+	WIRE_SHED_READS =
+		8, /* opens to read what everybody may read, and failed ones: stream.bpf.h */
 };
 
 /* Workload number of the cgroups that hold no unit. There the service at the root of a process's

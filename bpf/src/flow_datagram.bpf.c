@@ -177,7 +177,7 @@ static __always_inline void flow_packet(struct __sk_buff *skb, bool egress)
 		return;
 	flow_packet_hit(state);
 	if (!egress && packet.ends.protocol == IPPROTO_UDP && packet.ends.peer_port == DNS_PORT &&
-	    state->netns)
+	    state->netns && !(control.shed & WIRE_SHED_NAMES))
 		answer_copy(skb, packet.payload, state->netns);
 	if (!state->cookie) {
 		state->cookie = bpf_get_socket_cookie(skb);

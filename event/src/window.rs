@@ -94,4 +94,7 @@ pub struct EpochClose {
     /// Missing records that could not be charged to a thread.
     pub loss: Loss,
     pub host: HostCounters,
+    /// Opens, or the order of calls, were not looked at to cost less: the window is judged by the rest, and
+    /// nothing is learned of it.
+    pub shed: bool,
 }

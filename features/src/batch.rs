@@ -365,6 +365,7 @@ impl Keys {
                 realtime_offset_ns: self.offset.get(row)?,
                 suspended_ns: self.suspended.get(row)?,
                 unattributed: loss(&self.unattributed)?,
+                shed: false,
             },
             early: self.early.maybe(row),
             hard: self.hard.get(row)?,

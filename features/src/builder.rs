@@ -10,7 +10,7 @@ use hedgerow_event::{Epoch, EpochClose, Event, Loss, Origin, Scale, Subject};
 use crate::{
     accumulate::{Accumulator, HostCounts},
     baseline::Baseline,
-    column::Context,
+    column::{Context, Sensors},
     item::ItemKey,
     part::{Part, merge_small},
     window::{Config, EPOCH_NS, SUSPEND_LIMIT_NS, Window, WindowTime},
@@ -36,6 +36,8 @@ pub struct WindowBuilder {
     first: Option<u32>,
     last_end_boot_ns: Option<u64>,
     realtime_offset_ns: i64,
+    /// The last epoch was shed, and the open one most likely is.
+    shed: bool,
     rollups: Vec<Rollup>,
 }
 
@@ -58,6 +60,7 @@ impl WindowBuilder {
             open: BTreeMap::new(),
             first: None,
             last_end_boot_ns: None,
+            shed: false,
             rollups: Vec::new(),
         }
     }
@@ -119,7 +122,9 @@ impl WindowBuilder {
             realtime_offset_ns: close.realtime_offset_ns,
             suspended_ns: close.suspended_ns,
             unattributed: close.loss,
+            shed: close.shed,
         };
+        self.shed = close.shed;
         let rows = self.close_part(part, close);
         let mut closed = Vec::new();
         self.add_to_rollups(&rows, &time);
@@ -179,6 +184,7 @@ impl WindowBuilder {
             realtime_offset_ns: self.realtime_offset_ns,
             suspended_ns: 0,
             unattributed: Loss::default(),
+            shed: self.shed,
         };
         let mut context = self.context(&row, &time, baseline);
         context.seconds = Some(EPOCH_NS as f64 / 1e9);
@@ -231,10 +237,11 @@ impl WindowBuilder {
         baseline: &'a Baseline,
     ) -> Context<'a> {
         let known = baseline.known(&row.subject.workload);
+        let sensors = self.config.sensors;
         Context {
             scale: time.scale,
             seconds: time.seconds(),
-            sensors: self.config.sensors,
+            sensors: Sensors { calls: sensors.calls && !time.shed, ..sensors },
             known: known.filter(|_| baseline.key() == self.key),
         }
     }
@@ -247,6 +254,7 @@ impl WindowBuilder {
             let at = at.unwrap_or_else(|| {
                 let time = WindowTime { scale, epoch: Epoch(start), parts: 0, ..time.clone() };
                 let time = WindowTime { suspended_ns: 0, unattributed: Loss::default(), ..time };
+                let time = WindowTime { shed: false, ..time };
                 self.rollups.push(Rollup { time, epochs: 0, rows: HashMap::new() });
                 self.rollups.len() - 1
             });
@@ -276,6 +284,7 @@ impl Rollup {
         self.time.realtime_offset_ns = time.realtime_offset_ns;
         self.time.suspended_ns += time.suspended_ns;
         self.time.unattributed.add(time.unattributed);
+        self.time.shed |= time.shed;
         for row in rows {
             if let Some(sum) = self.rows.get_mut(&row.subject) {
                 sum.merge(row);

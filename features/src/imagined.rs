@@ -164,6 +164,7 @@ mod tests {
             realtime_offset_ns: 0,
             suspended_ns: 0,
             unattributed: Loss::default(),
+            shed: false,
         }
     }
 

@@ -25,6 +25,9 @@ pub struct WindowTime {
     pub suspended_ns: u64,
     /// Records missing from the host as a whole, charged to no thread.
     pub unattributed: Loss,
+    /// In a part of it something was not looked at to cost less. Not kept in files of windows: there the
+    /// columns of calls are empty.
+    pub shed: bool,
 }
 
 /// Suspends up to here leave a window's rates alone.

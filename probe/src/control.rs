@@ -26,6 +26,7 @@ use crate::{
     mapping::Mapping,
     naming::Namer,
     profiles::Profiles,
+    shed::Shed,
     watch::{self, Watch},
 };
 
@@ -99,6 +100,8 @@ pub struct Shared {
     pub stop: AtomicBool,
     /// Profiles have been armed and wait for the next epoch to hold.
     arming: AtomicBool,
+    /// What is shed from the next epoch on.
+    shed: AtomicU32,
     pub received: AtomicU64,
     /// Turns of the drain thread, for who watches whether it goes on.
     pub turns: AtomicU64,
@@ -126,6 +129,7 @@ const GENERATION: usize = CLOCK + std::mem::offset_of!(wire::wire_clock, generat
 const CLOSING: usize = std::mem::offset_of!(wire::wire_control, closing);
 const LEARNING: usize = std::mem::offset_of!(wire::wire_control, learning);
 const KNOWN_SINCE: usize = std::mem::offset_of!(wire::wire_control, known_since);
+const SHED: usize = std::mem::offset_of!(wire::wire_control, shed);
 const PROOF: usize = std::mem::offset_of!(wire::wire_control, proof_tgid);
 
 mod learn;
@@ -142,12 +146,7 @@ fn control_word(control: &Mapping<wire::wire_control>, offset: usize) -> Option<
 }
 
 impl Shared {
-    pub fn new(
-        mut loaded: Loaded,
-        namer: Namer,
-        resolver: Resolver,
-        profiles: Mapping<wire::wire_profile>,
-    ) -> Self {
+    pub fn new(mut loaded: Loaded, namer: Namer, resolver: Resolver, profiles: Profiles) -> Self {
         let word = |index: usize| {
             control_word(&loaded.control, index * size_of::<u32>())
                 .map_or(0, |word| word.load(Ordering::Acquire))
@@ -161,6 +160,7 @@ impl Shared {
             loaded,
             stop: AtomicBool::new(false),
             arming: AtomicBool::new(false),
+            shed: AtomicU32::new(written[SHED / size_of::<u32>()]),
             received: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             overdue: AtomicU64::new(0),
@@ -168,7 +168,7 @@ impl Shared {
             refused: Refused::default(),
             naming: Mutex::new((namer, resolver)),
             answers: Mutex::default(),
-            profiles: Mutex::new(Profiles::new(profiles)),
+            profiles: Mutex::new(profiles),
             proved: Mutex::new(Vec::new()),
             gone: Mutex::new(Vec::new()),
         }
@@ -208,8 +208,21 @@ impl Shared {
         lock(&self.written)[LEARNING / size_of::<u32>()] != 0
     }
 
+    /// What is shed is so at once, what isn't any more from the next epoch on: a window is whole or said to
+    /// lack something.
+    pub fn shed(&self, shed: Shed) {
+        self.shed.store(shed.bits(), Ordering::Release);
+        self.set(SHED, |now| now | shed.bits());
+    }
+
+    /// Whether what windows are made of is shed in the open window.
+    pub fn thins_windows(&self) -> bool {
+        Shed::thins_windows(lock(&self.written)[SHED / size_of::<u32>()])
+    }
+
     /// The kernel's window number.
     pub fn step(&self, epoch: Epoch) {
+        self.set(SHED, |_| self.shed.load(Ordering::Acquire));
         if self.arming.swap(false, Ordering::AcqRel) {
             self.set(KNOWN_SINCE, |since| if since == 0 { epoch.0 } else { since });
         }

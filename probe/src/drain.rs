@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TryRecvError, bounded};
-use hedgerow_event::{Epoch, HostCounters, Loss};
+use hedgerow_event::{Epoch, EpochClose, HostCounters, Loss};
 use libbpf_rs::MapCore;
 
 use crate::{
@@ -105,6 +105,8 @@ pub struct Drain {
     /// Where the rings stood when the closing window's rows had been read.
     marks: Option<(Epoch, Vec<u64>)>,
     host: Host,
+    /// Of what the closing window is made, something was shed.
+    closing_shed: bool,
     /// As of the last window's close.
     stats: Stats,
     drains: bool,
@@ -134,6 +136,7 @@ impl Drain {
             marks: None,
             // As the drain thread does once it has begun, which is too late for this one.
             host: support::lowered(Host::start).map_err(Error::io("host counters' thread"))??,
+            closing_shed: false,
             stats: Stats::default(),
             drains,
             more: false,
@@ -229,6 +232,7 @@ impl Drain {
     /// bucket that could wait.
     fn step(&mut self, epoch: Epoch) -> Result<()> {
         let ended = self.windows.oldest();
+        self.closing_shed = self.shared.thins_windows();
         self.shared.step(epoch);
         self.shared.set_closing(ended);
         let mut records = Vec::new();
@@ -302,7 +306,9 @@ impl Drain {
         self.stats = stats;
         let counters = self.host.take();
         match self.windows.close(loss, counters) {
-            Some(close) => Ok(self.send(Item::Close(close))),
+            Some(close) => {
+                Ok(self.send(Item::Close(EpochClose { shed: self.closing_shed, ..close })))
+            }
             None => Ok(true),
         }
     }

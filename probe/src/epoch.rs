@@ -119,6 +119,7 @@ impl Windows {
                 .unwrap_or(0),
             loss,
             host,
+            shed: false,
         })
     }
 }

@@ -30,6 +30,7 @@ mod profiles;
 mod prove;
 mod rings;
 mod rows;
+mod shed;
 mod watch;
 
 pub use control::{Control, Stats};
@@ -38,3 +39,4 @@ pub use hooks::{Hook, HookStatus, Proof};
 pub use options::{Options, RING_BYTES_MIN};
 pub use probe::{Item, Probe};
 pub use profiles::{Fill, Positions, SATURATED};
+pub use shed::Shed;

@@ -149,6 +149,7 @@ fn settings(open: &mut OpenSensorSkel<'_>, options: &Options, epoch: u32) -> Res
     control.control.clock.epoch = epoch;
     control.control.clock.generation = 1;
     control.control.learning = u32::from(options.learning);
+    control.control.shed = options.shed.bits();
     // A profile that is given from the start on may hold from the start on.
     control.control.known_since = if options.learning { 0 } else { epoch };
     Ok(())

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use hedgerow_event::Epoch;
 
+use crate::shed::Shed;
+
 /// Sensor settings; fixed once it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
@@ -28,6 +30,10 @@ pub struct Options {
     pub rings_bytes: u32,
     /// n-gram profiles, of 66 KiB each.
     pub profiles: u32,
+    /// What is not looked at from the first window on.
+    pub shed: Shed,
+    /// Windows without anything unseen after which a program is quiet ([`Shed::grams`]).
+    pub quiet_windows: u32,
     /// Streamed calls of one thread in one epoch; more are counted as limited.
     pub task_tokens: u32,
     /// Streamed calls of one cgroup in one epoch.
@@ -61,6 +67,8 @@ impl Default for Options {
             flows: true,
             rings_bytes: 32 << 20,
             profiles: 256,
+            shed: Shed::default(),
+            quiet_windows: 720,
             task_tokens: 512,
             cgroup_tokens: 20_000,
             evidence_tokens: 256,

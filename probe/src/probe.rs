@@ -18,6 +18,7 @@ use crate::{
     loader,
     naming::Namer,
     options::Options,
+    profiles::Profiles,
     prove, support,
 };
 
@@ -138,6 +139,7 @@ fn start(
         // Who stood before is no event.
         let _ = namer.name(record, &mut resolver);
     }
+    let profiles = Profiles::new(profiles, options.quiet_windows);
     let shared = Arc::new(Shared::new(loaded, namer, resolver, profiles));
     let windows = Windows::new(first, now, window_ns, delay_ns);
     let drain = Drain::new(Arc::clone(&shared), sender, windows, options.drain)?;

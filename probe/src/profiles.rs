@@ -90,14 +90,20 @@ pub struct Profiles {
     preloaded: HashMap<Arc<Subject>, Positions>,
     /// Checksums of what the slots know, as we wrote it.
     written: Vec<u64>,
+    /// Windows since anything unseen was seen, by slot.
+    calm: Vec<u32>,
+    /// So many make a slot quiet.
+    quiet_windows: u32,
 }
 
 impl Profiles {
-    pub fn new(slots: Mapping<wire_profile>) -> Self {
+    pub fn new(slots: Mapping<wire_profile>, quiet_windows: u32) -> Self {
         let owners = vec![None; slots.len()];
         let empty = slots.at(0).map_or(0, checksum);
         let written = vec![empty; slots.len()];
-        Self { slots, owners, by_subject: HashMap::new(), preloaded: HashMap::new(), written }
+        let calm = vec![0; slots.len()];
+        let (by_subject, preloaded) = (HashMap::new(), HashMap::new());
+        Self { slots, owners, by_subject, preloaded, written, calm, quiet_windows }
     }
 
     /// Slots of a subject.
@@ -176,7 +182,12 @@ impl Profiles {
         for (slot, owner) in self.owners.iter().enumerate() {
             let (Some(subject), Some(profile)) = (owner, self.slots.at(slot)) else { continue };
             let (grams, dirty) = pending(profile, epoch);
-            if dirty.swap(0, Ordering::Acquire) == 0 {
+            let is_dirty = dirty.swap(0, Ordering::Acquire) != 0;
+            let calm = &mut self.calm[slot];
+            *calm = if is_dirty { 0 } else { calm.saturating_add(1) };
+            let quiet = flag(profile, std::mem::offset_of!(wire_profile, quiet));
+            quiet.store(u32::from(*calm >= self.quiet_windows), Ordering::Relaxed);
+            if !is_dirty {
                 continue;
             }
             let [grams2, grams3, grams6] = Order::ALL.map(|order| drain(grams, order));

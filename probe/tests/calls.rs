@@ -3,11 +3,17 @@
 
 mod harness;
 
-use std::{path::Path, time::Duration};
+use std::{
+    ffi::CString,
+    fs,
+    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    path::Path,
+    time::Duration,
+};
 
 use harness::{Sensor, rows};
 use hedgerow_event::{Origin, RowReason, calls::Class};
-use hedgerow_probe::{Hook, Options, Proof};
+use hedgerow_probe::{Hook, Options, Proof, Shed};
 
 /// A call that nothing else here makes: it fails, and is of class `ipc`.
 fn mark(times: usize) {
@@ -180,4 +186,64 @@ fn what_the_token_bucket_holds_back_is_limited_and_not_lost() {
     let limited: u64 = rows(&seen.events, mine).map(|(_, row)| row.limited).sum();
     let lost: u64 = rows(&seen.events, mine).map(|(_, row)| row.lost).sum();
     assert_eq!((streamed, limited, lost), (10, opens - 10, 0));
+}
+
+/// Opens of a file by a thread of its own, told as calls in the order that they came.
+fn told(seen: &harness::Seen, path: &Path) -> Vec<u64> {
+    let calls = seen.events.iter().filter_map(|event| match &event.origin {
+        Origin::Call(call) if call.path.as_deref().map(Path::new) == Some(path) => Some(call),
+        _ => None,
+    });
+    calls.map(|call| call.arguments[2] & (libc::O_ACCMODE | libc::O_CREAT) as u64).collect()
+}
+
+#[test]
+fn of_opens_that_are_shed_what_writes_or_reads_what_is_kept_from_others_is_told_all_the_same() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path().canonicalize().unwrap();
+    let [open, kept, made, lacking] =
+        ["open.py", "kept.py", "made.py", "lacking.py"].map(|name| home.join(name));
+    for (path, mode) in [(&open, 0o644), (&kept, 0o640)] {
+        fs::write(path, "").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let shed = Shed { used: true, reads: true, ..Shed::default() };
+    let window = Duration::from_millis(300);
+    let sensor = Sensor::start(Options { window, observe_own: true, shed, ..Options::default() });
+    let at = |path: &Path, flags: i32| {
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: a valid path, and a descriptor that nobody else has.
+        unsafe { libc::close(libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, 0o644)) };
+    };
+    at(&open, libc::O_RDONLY);
+    at(&lacking, libc::O_RDONLY);
+    at(&open, libc::O_WRONLY);
+    at(&kept, libc::O_RDONLY);
+    at(&made, libc::O_RDONLY | libc::O_CREAT);
+    // SAFETY: no memory is passed; the group stays what it is.
+    unsafe { libc::syscall(libc::SYS_setregid, -1, -1) };
+    sensor.wait("a window of it", |seen| seen.closes.len() > 1);
+    sensor.control().shed(Shed::default());
+    sensor.wait("a window without", |seen| seen.closes.last().is_some_and(|close| !close.shed));
+    at(&open, libc::O_RDONLY);
+    let seen = sensor.stop();
+    let [read, write] = [libc::O_RDONLY, libc::O_WRONLY].map(|flags| flags as u64);
+    assert_eq!(told(&seen, &open), [write, read]);
+    assert_eq!(told(&seen, &kept), [read]);
+    assert_eq!(told(&seen, &made), [read | libc::O_CREAT as u64]);
+    assert!(told(&seen, &lacking).is_empty());
+    let number = |number: i64| {
+        move |event: &&hedgerow_event::Event| {
+            let us = event.actor.tgid == std::process::id();
+            us && matches!(&event.origin, Origin::Call(call) if i64::from(call.number) == number)
+        }
+    };
+    assert_eq!(seen.events.iter().filter(number(libc::SYS_setregid)).count(), 1);
+    let shed: Vec<bool> = seen.closes.iter().map(|close| close.shed).collect();
+    assert!(shed[0] && shed.is_sorted_by(|a, b| a >= b), "{shed:?}");
+    let used: Vec<_> = seen.used.iter().filter(|used| used.path.ends_with(".py")).collect();
+    assert_eq!(used.len(), 1, "only once files in use are told again: {used:?}");
+    let mine = |event: &hedgerow_event::Event| event.actor.tgid == std::process::id();
+    let limited: u64 = rows(&seen.events, mine).map(|(_, row)| row.limited).sum();
+    assert!(limited >= 2, "{limited}");
 }

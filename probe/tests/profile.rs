@@ -13,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use harness::{Seen, Sensor};
+use harness::{Seen, Sensor, rows};
 use hedgerow_event::Origin;
-use hedgerow_probe::Options;
+use hedgerow_probe::{Options, Positions, Shed};
 
 fn sensor() -> Sensor {
     let options = Options {
@@ -128,4 +128,67 @@ fn scripts_that_ran_before_the_sensor_have_profiles_of_their_own() {
             "{slots:?}"
         );
     }
+}
+
+#[test]
+fn the_order_of_calls_of_a_quiet_program_is_not_checked_while_that_is_shed() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("quiet.sh");
+    fs::write(&script, "while read line; do umask 022; done\n").unwrap();
+    let options = Options {
+        window: Duration::from_millis(300),
+        observe_own: true,
+        learning: true,
+        flows: false,
+        quiet_windows: 3,
+        ..Options::default()
+    };
+    let sensor =
+        Sensor::filtered(options, |event| matches!(event.origin, Origin::Exec(_) | Origin::Row(_)));
+    let mut process = old(&script);
+    let (pid, input) = (process.id(), process.stdin.take().unwrap());
+    // What it was checked for, by window; it does the same all the time.
+    let checked = |seen: &Seen, shed: bool| {
+        let of_it = rows(&seen.events, move |event| event.actor.tgid == pid);
+        let closed =
+            |epoch| seen.closes.iter().any(|close| close.epoch == epoch && close.shed == shed);
+        let rows = of_it.filter(|(event, row)| row.calls > 0 && closed(event.epoch));
+        rows.map(|(_, row)| row.checked > 0).collect::<Vec<_>>()
+    };
+    let wait = |what: &str, done: &dyn Fn(&Seen) -> bool| {
+        sensor.wait(what, |seen| {
+            writeln!(&input, "x").unwrap();
+            done(seen)
+        });
+    };
+    wait("windows that are learned", &|seen| checked(seen, false).len() > 3);
+    let control = sensor.control();
+    let known = sensor.seen(|seen| {
+        let of_it = seen.grams.iter().filter(|report| {
+            report.subject.program.script.as_deref().is_some_and(|one| one.ends_with("quiet.sh"))
+        });
+        let mut known = BTreeMap::<_, Positions>::new();
+        for report in of_it {
+            let sum = known.entry(report.subject.clone()).or_default();
+            sum.grams2.extend(&report.grams2);
+            sum.grams3.extend(&report.grams3);
+            sum.grams6.extend(&report.grams6);
+        }
+        known
+    });
+    assert_eq!(known.len(), 1);
+    control.arm(known);
+    let closes = sensor.seen(|seen| seen.closes.len());
+    wait("quiet windows", &|seen| seen.closes.len() > closes + 6);
+    control.shed(Shed { grams: true, ..Shed::default() });
+    wait("windows that are shed", &|seen| checked(seen, true).len() > 3);
+    control.shed(Shed::default());
+    let before = sensor.seen(|seen| checked(seen, false).len());
+    wait("windows that are not", &|seen| checked(seen, false).len() > before + 2);
+    drop(input);
+    process.wait().unwrap();
+    let seen = sensor.stop();
+    // What is shed is so at once, in the middle of a window.
+    assert!(checked(&seen, true).into_iter().skip(1).all(|checked| !checked));
+    assert!(checked(&seen, false).into_iter().skip(before + 1).all(|checked| checked));
 }

@@ -393,6 +393,7 @@ mod tests {
             suspended_ns: 0,
             loss: Loss::default(),
             host: HostCounters::default(),
+            shed: false,
         }
     }
 

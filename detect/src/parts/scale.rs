@@ -295,6 +295,7 @@ fn window(subject: &Arc<Subject>, packed: &Packed) -> Window {
         realtime_offset_ns: 0,
         suspended_ns: 0,
         unattributed: Loss::default(),
+        shed: false,
     };
     Window {
         host: "".into(),

@@ -129,6 +129,7 @@ impl<'a> Trial<'a> {
             realtime_offset_ns: 0,
             suspended_ns: 0,
             unattributed: Loss::default(),
+            shed: false,
         };
         let window = imagined.window(self.engine.builder.config(), time, &self.engine.baseline);
         let scored = learned.detector.score(&learned.reference, std::slice::from_ref(&window));

@@ -46,20 +46,18 @@ impl Engine {
                 let found = self
                     .judge_window(window, scored, close.end_boot_ns, outcomes)
                     .or_else(|| self.episodes.case_of(&window.subject));
-                let paused = self.paused.concerns(&window.subject);
-                let clean = found.is_none() && !paused && !self.episodes.involves(&window.subject);
+                let learns = self.learns_of(window);
+                let clean = found.is_none() && learns && !self.episodes.involves(&window.subject);
                 outcomes.push(Outcome::Scored(self.window_score(window, scored, found)));
-                if !paused {
+                if !self.paused.concerns(&window.subject) {
                     self.hold_back_judged(window, scored);
-                    if scale == Scale::Seconds5 {
-                        self.drift.add(&window.subject, scored.amounts);
-                    }
-                    if clean {
-                        self.keep_row(window, scored);
-                    }
                 }
-                if scale == Scale::Seconds5 && !paused {
+                if scale == Scale::Seconds5 && learns {
+                    self.drift.add(&window.subject, scored.amounts);
                     self.daily.close(&window.subject, clean);
+                }
+                if clean {
+                    self.keep_row(window, scored);
                 }
                 if scale == Scale::Seconds5 && self.relearns(&window.subject, clean) {
                     relearned.push(Arc::clone(&window.subject));
@@ -84,6 +82,9 @@ impl Engine {
         let Some(learned) = self.learned.get_mut(&window.time.scale) else { return };
         if let Some(nats) = scored.nats {
             self.floors.hold_back_measure(&window.subject.workload, nats);
+        }
+        if window.time.shed {
+            return;
         }
         let floor = self.floors.floor_for(Class::Measure, &window.subject.workload);
         learned.hold_back(window, scored, scored.nats.is_some_and(|nats| nats >= floor));

@@ -183,3 +183,39 @@ fn a_day_teaches_sequences_of_calls_that_nobody_suspects() {
     let engine = restarted(&engine);
     assert_eq!(known(engine.profile().unwrap(), &web), [0b1110; 3]);
 }
+
+/// What was not looked at is not learned to be rare, in a minute of which only a part was shed neither.
+#[test]
+fn of_a_window_of_which_a_part_was_shed_nothing_is_learned() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    let tails = |engine: &Engine| -> Vec<_> {
+        engine.learned.values().map(|learned| learned.tails.clone()).collect()
+    };
+    let mut end = |engine: &mut Engine, shed: bool| {
+        host.live(engine);
+        let close = EpochClose { shed, ..common::close(host.epoch) };
+        host.epoch += 1;
+        let outcomes = engine.close(&close).unwrap();
+        outcomes.into_iter().find_map(|outcome| match outcome {
+            Outcome::Windows(windows) => Some(windows),
+            _ => None,
+        })
+    };
+    let minute = Scale::Minute.epochs();
+    let before = tails(&engine);
+    for _ in 0..2 * minute {
+        let windows = end(&mut engine, true).unwrap();
+        for window in windows.iter().filter(|window| window.time.scale == Scale::Seconds5) {
+            assert!(window.time.shed && window.value("files_opens_count").is_none());
+            assert!(window.subject.is_host() || window.value("volume_calls_count").is_some());
+        }
+    }
+    assert_eq!(tails(&engine), before);
+    for _ in 0..minute {
+        let windows = end(&mut engine, false).unwrap();
+        let longer = windows.iter().filter(|window| window.time.scale == Scale::Minute);
+        longer.for_each(|window| assert!(window.time.shed && !engine.learns_of(window)));
+    }
+    assert_ne!(tails(&engine), before);
+}

@@ -22,9 +22,7 @@ impl Engine {
     pub(crate) fn hold_back(&mut self, windows: &[Window]) {
         for scale in [Scale::Seconds5, Scale::Minute] {
             let mut part = valid(windows, scale);
-            part.retain(|window| {
-                !self.in_transition(window) && !self.paused.concerns(&window.subject)
-            });
+            part.retain(|window| !self.in_transition(window) && self.learns_of(window));
             let scored = self.scored(scale, &part);
             for (window, scored) in part.iter().zip(&scored) {
                 self.held_back += 1;
@@ -51,7 +49,7 @@ impl Engine {
         if self.phase != Phase::Fill {
             self.floors.watch(close.end_boot_ns / HOUR_NS, hours);
         }
-        for learned in self.learned.values_mut() {
+        for learned in self.learned.values_mut().filter(|_| !close.shed) {
             learned.tails.watch(hours);
             learned.sequences.watch(hours);
         }

@@ -14,8 +14,7 @@ const HELD_BACK_LEAST: u64 = 5;
 impl Engine {
     pub(crate) fn learn(&mut self, windows: &[Window]) {
         let taken = windows.iter().filter(|window| {
-            let paused = self.paused.concerns(&window.subject);
-            !paused && window.time.is_valid() && !self.in_transition(window)
+            self.learns_of(window) && window.time.is_valid() && !self.in_transition(window)
         });
         let mut by_scale: BTreeMap<Scale, Vec<&Window>> = BTreeMap::new();
         for window in taken {

@@ -209,6 +209,7 @@ impl Host {
             suspended_ns: 0,
             loss: Loss::default(),
             host: HostCounters { closed_ports: Some(self.untaken.take()), ..Default::default() },
+            shed: false,
         };
         self.epoch += 1;
         let outcomes = engine.close(&close).unwrap();

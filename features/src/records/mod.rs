@@ -21,15 +21,16 @@ use write::COLUMNS;
 
 /// Version of the records' schema; a change of names, types or order makes a new one. Older ones are
 /// read; what they don't hold is unknown.
-pub const RECORDS_VERSION: u32 = 4;
+pub const RECORDS_VERSION: u32 = 5;
 /// Columns that the first version didn't have, with the first that has them.
-const LATER: [(&str, u32); 6] = [
+const LATER: [(&str, u32); 7] = [
     ("exec_socket_io", 2),
     ("exec_under_listener", 2),
     ("exec_provenance", 2),
     ("exec_root_tgid", 3),
     ("exec_root_start_boot_ns", 3),
     ("exec_of_host", 4),
+    ("close_shed", 5),
 ];
 const VERSION_KEY: &str = "hedgerow.records_version";
 

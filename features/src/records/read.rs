@@ -505,6 +505,7 @@ struct CloseColumns {
     loss: [U64; 3],
     /// SYN cookies, listen overflows, closed ports, ICMP, UDP, TCP segments, packets
     host: [U64; 7],
+    shed: Flags,
 }
 
 impl CloseColumns {
@@ -525,6 +526,7 @@ impl CloseColumns {
                 count("close_tcp_in_segments")?,
                 count("close_packets_in")?,
             ],
+            shed: Flags::open(batch, "close_shed")?,
         })
     }
 
@@ -548,6 +550,7 @@ impl CloseColumns {
                 tcp_in_segments: tcp,
                 packets_in,
             },
+            shed: self.shed.maybe(row).unwrap_or(false),
         })
     }
 }

@@ -285,6 +285,7 @@ pub(super) const COLUMNS: &[Column] = columns! {
     "close_udp_in" UInt64, CLOSE as u16, u64s(|r| close(r)?.host.udp_in);
     "close_tcp_in_segments" UInt64, CLOSE as u16, u64s(|r| close(r)?.host.tcp_in_segments);
     "close_packets_in" UInt64, CLOSE as u16, u64s(|r| close(r)?.host.packets_in);
+    "close_shed" Boolean, CLOSE as u16, flags(|r| Some(close(r)?.shed));
 };
 
 fn class_lists(records: &[Record], of: fn(&Record) -> Option<&Row>) -> ArrayRef {

@@ -98,5 +98,6 @@ pub fn close(epoch: u32) -> EpochClose {
         suspended_ns: 0,
         loss: Loss::default(),
         host: HostCounters { packets_in: Some(100), closed_ports: Some(3), ..Default::default() },
+        shed: false,
     }
 }

@@ -77,6 +77,7 @@ pub fn close(epoch: Epoch) -> EpochClose {
         suspended_ns: 0,
         loss: Loss::default(),
         host: HostCounters::default(),
+        shed: false,
     }
 }
 

@@ -17,6 +17,7 @@ use crate::{
     hooks::HookStatus,
     profiles::{Fill, Positions},
     rows,
+    shed::Shed,
 };
 
 /// A handle to a running sensor; clones share it.
@@ -67,6 +68,11 @@ impl Control {
     /// Whether new programs get a profile at exec.
     pub fn set_learning(&self, learning: bool) {
         self.0.set_learning(learning);
+    }
+
+    /// What is not looked at until another word; what is again, from the next window on.
+    pub fn shed(&self, shed: Shed) {
+        self.0.shed(shed);
     }
 
     /// How full each known profile is.
