@@ -70,7 +70,14 @@ exposure-truth: ## twelve packages that ran, were mapped, read, upgraded or left
 	@scripts/setup build test
 	cargo test --locked --workspace --test exposure
 
-.PHONY: soak recorder-cost
+.PHONY: soak recorder-cost governor-plot
+
+governor-plot: CPU ?= 2%
+governor-plot: OUT ?= $(TARGET_DIR)/governor.svg
+governor-plot: ## ten minutes of the cost governor, drawn: a budget of CPU (default 2%) under a load that comes and goes, as OUT and its .csv
+	@scripts/setup build
+	$(BUILD) --release --bin hedgerow
+	$(AS_ROOT) scripts/governor-plot $(TARGET_DIR)/release/hedgerow $(CPU) $(OUT)
 
 soak: MINUTES ?= 10
 soak: KILLS ?= 20

@@ -1,6 +1,7 @@
 //! Configuration: raw TOML and command line, checked once into what the daemon runs with.
 
 mod files;
+mod governor;
 mod shown;
 
 use std::{
@@ -12,8 +13,14 @@ use hedgerow_event::Mode;
 use hedgerow_sink::{JsonlConfig, journald::JournaldConfig, kafka::KafkaConfig};
 use serde::Deserialize;
 
-use self::files::{Files, Origin, unvalued};
-pub use self::shown::{changed, shown};
+use self::{
+    files::{Files, Origin, unvalued},
+    governor::RawGovernor,
+};
+pub use self::{
+    governor::Governor,
+    shown::{changed, shown},
+};
 use crate::{cli, exit::Failure};
 
 /// The configuration file as written; unknown keys are refused.
@@ -38,6 +45,9 @@ struct Raw {
     key_file: Option<PathBuf>,
     /// The flight recorder.
     recorder: Option<RawRecorder>,
+    /// What Hedgerow may cost.
+    #[serde(default)]
+    governor: RawGovernor,
     /// The Kafka sink, as the sink's own documentation describes its keys.
     kafka: Option<toml::Table>,
     /// Reports as JSON lines in a file.
@@ -82,6 +92,7 @@ pub struct Config {
     pub capture: Option<PathBuf>,
     /// Of the flight recorder; 0: nothing is recorded.
     pub recorder_bytes: usize,
+    pub governor: Governor,
     pub kafka: Option<KafkaConfig>,
     pub jsonl: Option<JsonlConfig>,
     pub journald: Option<JournaldConfig>,
@@ -146,6 +157,7 @@ impl Config {
             let why = format!("{recorder_bytes} is more than {RECORDER_BYTES_MAX}");
             return Err(wrong("recorder.bytes", false, why).into());
         }
+        let governor = raw.governor.check().map_err(|(key, why)| wrong(key, false, why))?;
         let state = run.state.clone().or(raw.state);
         let state = state.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY));
         let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state, &files)?;
@@ -175,6 +187,7 @@ impl Config {
             full: run.full,
             capture: run.capture.clone(),
             recorder_bytes,
+            governor,
             kafka,
             jsonl: raw.jsonl,
             journald: raw.journald,

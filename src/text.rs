@@ -63,6 +63,20 @@ pub fn count(value: f64) -> String {
     }
 }
 
+/// A part of a core.
+pub fn percent(cores: f64) -> String {
+    let digits = if cores < 0.1 { 2 } else { 1 };
+    format!("{:.digits$} %", cores * 100.0)
+}
+
+/// Bytes in the largest unit that has a whole number of them.
+pub fn size(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB")];
+    let unit = units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit));
+    let (unit, name) = unit.unwrap_or((1 << 10, "KiB"));
+    format!("{}{name}", bytes / unit)
+}
+
 /// UTC, `2026-11-23 01:02:03`.
 pub fn time(unix_ns: i64) -> String {
     DateTime::from_timestamp_nanos(unix_ns).format("%Y-%m-%d %H:%M:%S").to_string()

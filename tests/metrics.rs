@@ -9,7 +9,12 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     path::Path,
-    process::Command,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -20,6 +25,9 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const STARTED: Duration = Duration::from_secs(60);
 /// The first window, and the first statistics of BPF programs.
 const TOLD: Duration = Duration::from_secs(60);
+const WINDOW: Duration = Duration::from_secs(5);
+/// What a window or some decide comes within this time.
+const HELD: Duration = Duration::from_secs(60);
 /// Usage, by `hedgerow --help`.
 const USAGE: i32 = 2;
 /// Told once learning has ended.
@@ -151,4 +159,137 @@ fn an_address_that_others_reach_is_refused() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(USAGE), "{said}");
     assert!(said.contains("metrics.listen") && said.contains("127.0.0.1:9469"), "{said}");
+}
+
+/// Opens of a file that everybody may read, so many threads, a hundred a second each: more are not told
+/// anyway.
+struct Opens {
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Opens {
+    fn begin(threads: usize) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let open = |stop: Arc<AtomicBool>| {
+            while !stop.load(Ordering::Relaxed) {
+                (0..10).for_each(|_| drop(fs::File::open("/etc/hostname").unwrap()));
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        };
+        let thread = |_| {
+            std::thread::spawn({
+                let stop = Arc::clone(&stop);
+                move || open(stop)
+            })
+        };
+        Self { threads: (0..threads).map(thread).collect(), stop }
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+/// CPU time of a process and its threads, by its clock ticks.
+fn ticks(pid: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    let ticks = |at: usize| fields[at].parse::<u64>().unwrap();
+    Duration::from_millis((ticks(11) + ticks(12)) * 10)
+}
+
+/// Parts of a core that a process uses in a time.
+fn cores(pid: u32, time: Duration) -> f64 {
+    let (begun, before) = (Instant::now(), ticks(pid));
+    std::thread::sleep(time);
+    (ticks(pid) - before).as_secs_f64() / begun.elapsed().as_secs_f64()
+}
+
+/// A value, and 0 where it is not told.
+fn told(address: &str, name: &str) -> f64 {
+    let metrics = get(address, "/metrics");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0.0, |line| line.trim().parse().unwrap())
+}
+
+/// Levers that are pulled, in the order of the table.
+fn shed(address: &str) -> Vec<bool> {
+    let pulled = |lever| told(address, &format!("hedgerow_shed{{lever=\"{lever}\"}}")) > 0.0;
+    ["recorder", "used", "names", "grams", "reads"].map(pulled).to_vec()
+}
+
+fn wait(what: &str, address: &str, done: impl Fn(&[bool]) -> bool) {
+    let until = Instant::now() + HELD;
+    loop {
+        let shed = shed(address);
+        assert!(shed.is_sorted_by(|a, b| a >= b), "the first first: {shed:?}");
+        if done(&shed) {
+            return;
+        }
+        assert!(Instant::now() < until, "{what}: {shed:?}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn refused(home: &Path) -> Child {
+    let config = home.join("refused.toml");
+    fs::write(&config, "[governor]\ncpu = \"0.01%\"\n").unwrap();
+    let mut command = Command::new(PROGRAM);
+    command.arg("run").arg("--config").arg(&config).arg("--state").arg(home.join("refused"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+#[test]
+fn a_budget_of_cpu_holds_under_load_by_what_proc_says_and_too_small_ones_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("hedgerow.toml");
+    let state = home.path().join("state").display().to_string();
+    let budget = |cores: f64| {
+        let percent = cores * 100.0;
+        let text = "[metrics]\nlisten = \"127.0.0.1:0\"\n[governor]\nmemory = \"1GiB\"\n";
+        fs::write(&config, format!("{text}cpu = \"{percent:.4}%\"\n")).unwrap();
+    };
+    budget(10.0);
+    let small = refused(home.path());
+    let arguments = ["--config", config.to_str().unwrap(), "--state", &state];
+    let daemon = Daemon::start(Path::new(PROGRAM), &arguments, &home.path().join("log")).unwrap();
+    let serves = |line: &Line| matches!(line, Line::Status(told) if told["metrics"].is_string());
+    let Line::Status(line) = daemon.wait_for("address of metrics", STARTED, serves).unwrap() else {
+        unreachable!("it is a status")
+    };
+    let address = line["metrics"].as_str().unwrap().to_owned();
+    // What can't be shed is measured: nothing else is looked at.
+    wait("a start", &address, |shed| shed == [true; 5]);
+    wait("the start's end", &address, |shed| shed == [false; 5]);
+    let idle = cores(daemon.id(), 2 * WINDOW);
+    let load = Opens::begin(60);
+    std::thread::sleep(WINDOW);
+    let (own, bpf) = ("{by=\"own\"}", "{by=\"bpf\"}");
+    let loaded = cores(daemon.id(), 3 * WINDOW);
+    let used = |by| told(&address, &format!("hedgerow_cpu_used_ratio{by}"));
+    let cores_of_bpf = used(bpf);
+    assert!(loaded > 1.5 * idle && used(own) > idle, "{idle} at rest, {loaded} under load");
+    // Less than it takes now, as if the load had come after the budget.
+    let allowed = (idle + loaded) / 2.0 + cores_of_bpf;
+    budget(allowed);
+    // SAFETY: a signal to a child of ours that lives.
+    unsafe { libc::kill(daemon.id().cast_signed(), libc::SIGHUP) };
+    wait("something is shed", &address, |shed| shed[0]);
+    std::thread::sleep(2 * WINDOW);
+    let execs = told(&address, "hedgerow_events_total{kind=\"exec\"}");
+    assert!(Command::new("/bin/true").status().unwrap().success());
+    let held = cores(daemon.id(), 6 * WINDOW);
+    let shed = shed(&address);
+    load.end();
+    let all = format!("{idle} at rest, {loaded} under load, {held} of {allowed} held by {shed:?}");
+    eprintln!("{all}, {cores_of_bpf} of BPF programs");
+    assert!(held <= 1.1 * allowed && held < loaded, "{all}");
+    assert!(told(&address, "hedgerow_events_total{kind=\"exec\"}") > execs, "never shed");
+    daemon.interrupt().unwrap();
+    let output = small.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(USAGE), "{said}");
+    assert!(said.contains("governor.cpu: 0.01 % of a core is less than the "), "{said}");
 }

@@ -7,7 +7,7 @@ use hedgerow_event::Workload;
 
 use super::steer;
 use crate::{
-    control::{GetStatus, Modes, SinkNow, Status, call, socket},
+    control::{Cost, GetStatus, Modes, SinkNow, Status, call, socket},
     text,
 };
 
@@ -71,6 +71,7 @@ fn lines(status: &Status) -> Vec<String> {
         status.recorder_bytes as f64 / f64::from(1 << 20),
         status.recorder_dropped
     ));
+    lines.extend(status.cost.as_ref().map(cost));
     lines.extend(delivered(status));
     lines.extend(trouble(status));
     lines.extend(status.maintenance.iter().map(|one| {
@@ -102,6 +103,24 @@ fn learned(status: &Status) -> Vec<String> {
         lines.push(text::drifted(&drifted.join(", ")));
     }
     lines
+}
+
+/// What it costs, and what is not seen for that.
+fn cost(cost: &Cost) -> String {
+    let cpu = cost.minute.zip(cost.budget).map(|(minute, budget)| {
+        let (minute, budget) = (text::percent(minute), text::percent(budget));
+        format!("{minute} of a core in the last minute, of {budget} that may be used")
+    });
+    let memory = cost.memory.zip(cost.memory_budget).map(|(held, budget)| {
+        let held = held as f64 / f64::from(1 << 20);
+        format!("{held:.1} MiB of memory, of {} that may be held", text::size(budget))
+    });
+    let shed = match cost.shed.is_empty() {
+        true => "everything is seen".to_owned(),
+        false => format!("not seen: {}", cost.shed.join(", ")),
+    };
+    let said: Vec<String> = cpu.into_iter().chain(memory).chain([shed]).collect();
+    format!("cost: {}", said.join("; "))
 }
 
 /// What each sink got.
@@ -244,6 +263,9 @@ mod tests {
         {
             assert!(said.contains(told), "{told} in {said}");
         }
+        let cost = "cost: 1.80 % of a core in the last minute, of 2.00 % that may be used; 61.0 MiB of memory, of \
+                    100MiB that may be held; not seen: recorder";
+        assert!(said.contains(cost), "{said}");
         assert!(trouble(&status).is_empty(), "all is well: {said}");
         status.drifted.push(Workload::new("batch.service"));
         assert!(lines(&status).join("\n").contains("Drifted: batch.service:"));

@@ -80,6 +80,9 @@ fn values(config: &Config) -> anyhow::Result<Table> {
     put("no_syscalls", (!config.syscalls).into());
     let recorder = [("bytes".to_owned(), Value::try_from(config.recorder_bytes)?)];
     put("recorder", Value::Table(recorder.into_iter().collect()));
+    if config.governor.is_there() {
+        put("governor", config.governor.written().into());
+    }
     if let Some(path) = &config.key_file {
         put("key_file", path.to_string_lossy().into_owned().into());
     }

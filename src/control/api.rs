@@ -197,6 +197,9 @@ pub struct Status {
     /// Records of all workloads, in the window that closed last.
     #[serde(default)]
     pub events_per_second: f64,
+    /// What it costs, where that has a budget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// How far the responder may go, workload by workload; only where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modes: Option<Modes>,
@@ -205,6 +208,24 @@ pub struct Status {
     pub workloads: Vec<WorkloadNow>,
     #[serde(default, skip_serializing_if = "is_zero")]
     pub workloads_more: usize,
+}
+
+/// What the daemon and its BPF programs cost, in cores and bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// What may be used, and was in the last minute.
+    pub budget: Option<f64>,
+    pub minute: Option<f64>,
+    /// Of the last window, our threads and our programs.
+    pub own: f64,
+    pub bpf: f64,
+    /// What may be held, and is.
+    pub memory_budget: Option<u64>,
+    pub memory: Option<u64>,
+    /// What is not looked at, so that the budget holds.
+    pub shed: Vec<String>,
+    /// How often something was.
+    pub sheds: u64,
 }
 
 fn is_zero(number: &usize) -> bool {

@@ -6,7 +6,7 @@ use hedgerow_detect::{EPOCH_SECONDS, Paused};
 use hedgerow_event::{Action, Finding, Mode, Remediation, Target, Workload};
 use hedgerow_responder::{By, Request as Order, Responder, ledger::Decision, now, policy};
 
-use super::{Daemon, MODEL, recorder::Recorded, status, targets::ALL};
+use super::{Daemon, MODEL, governor::Governor, recorder::Recorded, status, targets::ALL};
 use crate::{
     cli::Prefix,
     control::{
@@ -74,6 +74,7 @@ impl Daemon {
             recorder_bytes: bytes,
             recorder_dropped: dropped,
             recorder_forgotten: forgotten,
+            cost: self.governor.as_ref().map(Governor::told),
             ..status::status(engine, sensor, actor, reporter, orders, still, pulse)
         }
     }

@@ -7,6 +7,7 @@ mod act;
 mod alarm;
 mod answer;
 mod capture;
+mod governor;
 mod heartbeat;
 mod kept;
 mod measure;
@@ -44,11 +45,13 @@ use signal_hook::consts::SIGHUP;
 #[cfg(test)]
 pub use self::alarm::example as example_finding;
 pub use self::capture::{Capture, Run};
+pub use self::governor::LEVERS;
 pub use self::orders::Orders;
 pub use self::start::run;
 pub use self::used::{processes, replace};
 use self::{
     act::{Actor, Done},
+    governor::Governor,
     heartbeat::Heart,
     kept::Kept,
     named::Called,
@@ -95,6 +98,7 @@ struct Daemon {
     seen: Seen,
     pulse: Pulse,
     recorder: Recorder,
+    governor: Option<Governor>,
     /// Findings that opened since the last sweep: as many as may be told.
     opened: Vec<Opened>,
     uses: Uses,
@@ -180,7 +184,7 @@ impl Daemon {
         service::ready();
     }
 
-    /// The budget holds from now on, as it would after a restart. Whatever else is read was opened,
+    /// The budgets of alerts and CPU hold from now on, as they would after a restart. Whatever else is read was opened,
     /// sized or ordered at the start.
     fn take_over(&mut self, fresh: &Config) -> anyhow::Result<String> {
         let mut keys = config::changed(&self.config, fresh)?;
@@ -190,6 +194,15 @@ impl Daemon {
             self.config.budget_per_day = fresh.budget_per_day;
             self.engine.set_budget(fresh.budget_per_day);
             said.push(format!("from now on at most {} alerts a day", fresh.budget_per_day));
+        }
+        if let Some(at) = keys.iter().position(|key| key == "governor")
+            && let Some(governor) = &mut self.governor
+            && let Some(cores) = fresh.governor.cpu.filter(|_| self.config.governor.cpu.is_some())
+            && fresh.governor.memory == self.config.governor.memory
+        {
+            said.push(governor.set_cores(cores)?);
+            keys.remove(at);
+            self.config.governor = fresh.governor;
         }
         if !keys.is_empty() {
             said.push(format!("restart to change {}", keys.join(", ")));
@@ -284,6 +297,9 @@ impl Daemon {
             capture.records(vec![Record::Close(close.clone())]);
             self.actor.tell_grounds(capture, close.end_boot_ns);
         }
+        if self.governor.as_ref().is_some_and(Governor::sheds_used) {
+            self.uses.lose();
+        }
         self.uses.close(&close, &self.sensor.stats().unwrap_or_default());
         self.look_after_ourselves();
         let outcomes = self.engine.close(&close)?;
@@ -298,6 +314,7 @@ impl Daemon {
         for outcome in outcomes {
             self.handle(outcome)?;
         }
+        self.govern()?;
         self.tell_overdue();
         let status = (service::is_there() || self.reporter.is_machine()).then(|| self.status());
         status.as_ref().into_iter().for_each(service::status);

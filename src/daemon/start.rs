@@ -5,13 +5,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use hedgerow_detect::{Engine, SavedModel, Schedule, Settings};
 use hedgerow_features::Sensors;
-use hedgerow_probe::{Control as Sensor, Options, Probe, identity::Resolver, support};
+use hedgerow_probe::{Control as Sensor, Options, Probe, Shed, identity::Resolver, support};
 use hedgerow_responder::Responder;
 use hedgerow_sink::{JsonLinesSink, Rotation};
 
 use super::{
     Capture, Daemon, MODEL, Orders, Run,
     act::Actor,
+    governor::{self, Governor},
     heartbeat::Heart,
     kept::Kept,
     named::Called,
@@ -114,6 +115,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let capture = config.capture.as_deref();
     let capture = support::lowered(|| capture.map(|path| Capture::start(path, &host, run)))?;
     let capture = capture.transpose()?;
+    let governed = config.governor.is_there();
     let options = Options {
         gram_key: seed,
         identity_key,
@@ -121,6 +123,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         full: config.full,
         calls: config.syscalls,
         rings_bytes: config.ring_bytes,
+        shed: if governed { governor::all_shed() } else { Shed::default() },
         ..Options::default()
     };
     let resolver = support::lowered(Resolver::open)?;
@@ -129,7 +132,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let sensor = probe.control();
     let unread = sensor.refusals();
     let (turns, ledger) = (Arc::new(Loop::new(&board)), Arc::new(Queue::default()));
-    let sampled = server.is_some().then(|| {
+    let sampled = (server.is_some() || governed).then(|| {
         let mut programs = sensor.programs();
         let deny = actor.responder.iter().flat_map(Responder::programs);
         programs.extend(deny.map(|(name, id)| (name.to_owned(), id)));
@@ -137,11 +140,13 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     });
     // Everything is attached and opened; threads made before did the same.
     support::lower().map_err(Failure::host)?;
-    let sampler = sampled.map(|programs| Sampler::start(programs, Arc::clone(&board)));
+    let sampler = sampled.map(|programs| Sampler::start(programs, Arc::clone(&board), governed));
     let sampler = sampler.transpose()?;
     let stages = stages(&sensor, &turns, &ledger, reporter.outlets());
     let watchdog = Watchdog::start(stages, Arc::clone(&turns))?;
-    let recorder = Recorder::new(config.recorder_bytes);
+    let mut recorder = Recorder::new(config.recorder_bytes);
+    recorder.pause(governed);
+    let governor = Governor::new(config.governor, Arc::clone(&board));
     let now_ns = hedgerow_responder::now().wall_ns;
     let uses = Uses::start(&config.state, now_ns, unread.clone())?;
     let mut daemon = Daemon {
@@ -165,6 +170,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         overdue: 0,
         pulse: Pulse::default(),
         recorder,
+        governor,
         opened: Vec::new(),
         uses,
         called: Called::default(),
@@ -176,7 +182,9 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     daemon.orders_changed();
     let mode = daemon.actor.responder.as_ref().map(Responder::default_mode);
     daemon.reporter.started(&daemon.sensor, &daemon.engine, mode);
-    service::ready();
+    if !governed {
+        service::ready();
+    }
     if let Some(address) = server.as_ref().and_then(Server::address) {
         daemon.reporter.serves(address);
     }

@@ -84,6 +84,7 @@ pub fn status(
         recorder_dropped: 0,
         recorder_forgotten: 0,
         events_per_second: pulse.events_per_second(),
+        cost: None,
         modes: None,
         workloads: Vec::new(),
         workloads_more: 0,

@@ -159,6 +159,11 @@ impl Uses {
         }
     }
 
+    /// Not everything of this window was told.
+    pub fn lose(&mut self) {
+        self.lost = true;
+    }
+
     /// Hands a window over.
     pub fn close(&mut self, close: &EpochClose, stats: &Stats) {
         let losses =

@@ -81,6 +81,13 @@ impl Board {
         self.turns.load(Ordering::Relaxed)
     }
 
+    /// Time in which our BPF programs were watched, and for how much of it they ran, on all CPUs together.
+    pub fn ran(&self) -> [Duration; 2] {
+        let programs = self.programs.load();
+        let ran = programs.programs.iter().map(|(_, ran)| ran.ns).sum();
+        [programs.sampled, Duration::from_nanos(ran)]
+    }
+
     /// How long ago the loop turned.
     fn still(&self) -> Duration {
         let turned = Duration::from_nanos(self.turned_ns.load(Ordering::Relaxed));

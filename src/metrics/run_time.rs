@@ -15,9 +15,10 @@ use hedgerow_probe::run_time::{self, RunTime, sample};
 
 use super::Board;
 
-/// The statistics are on for a moment in each period.
+/// The statistics are on for a moment in each period; in each window where a budget is held by them.
 const MOMENT: Duration = Duration::from_millis(100);
 const PERIOD: Duration = Duration::from_secs(10);
+const PERIOD_GOVERNED: Duration = Duration::from_secs(5);
 
 /// What was seen of each program in all moments together.
 #[derive(Debug, Clone, Default)]
@@ -35,10 +36,11 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    pub fn start(mut sampled: Sampled, board: Arc<Board>) -> std::io::Result<Self> {
+    pub fn start(mut sampled: Sampled, board: Arc<Board>, governed: bool) -> std::io::Result<Self> {
         let (stop, stopped) = channel();
+        let period = if governed { PERIOD_GOVERNED } else { PERIOD };
         thread::Builder::new().name("bpf-run-time".into()).spawn(move || {
-            while stopped.recv_timeout(PERIOD - MOMENT) == Err(RecvTimeoutError::Timeout) {
+            while stopped.recv_timeout(period - MOMENT) == Err(RecvTimeoutError::Timeout) {
                 sampled.ask();
                 board.programs.store(Arc::new(sampled.told.clone()));
             }

@@ -16,7 +16,7 @@ use super::{
     run_time::Programs,
     snapshot::{EFFECTS, KINDS, REASONS, STATES},
 };
-use crate::text;
+use crate::{daemon::LEVERS, text};
 
 /// How values of a metric behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,9 @@ impl From {
             Self::Responder => "the responder, as of the last closed window",
             Self::Outlets => "queues and sinks, as of the last closed window",
             Self::Loop => "the main loop, at once",
-            Self::Sampler => "the kernel's run-time statistics, on for 100 ms in 10 s",
+            Self::Sampler => {
+                "the kernel's run-time statistics, on for 100 ms in 10 s, in 5 s where `[governor]` has a budget"
+            }
             Self::Server => "whoever answers the scrape, at once",
         }
     }
@@ -282,6 +284,24 @@ rows! {
             out.gauge(&[hook], f64::from(u8::from(*there)));
         }
     });
+
+    // What it may cost.
+    Gauge "cpu_budget_ratio", Loop, "CPU that may be used, as a part of a core; none without `[governor]`", of!(|s, out| s.status.cost.iter().filter_map(|cost| cost.budget).for_each(|budget| out.gauge(&[], budget)));
+    Gauge "cpu_used_ratio" ["by"], Loop, "CPU that the last window used, as a part of a core: own (our threads), bpf (our programs, sampled); none without `[governor]`", of!(|s, out| {
+        if let Some(cost) = &s.status.cost {
+            out.gauge(&["own"], cost.own);
+            out.gauge(&["bpf"], cost.bpf);
+        }
+    });
+    Gauge "memory_budget" bytes, Loop, "Memory that may be held, BPF maps included; none without `[governor] memory`", of!(|s, out| s.status.cost.iter().filter_map(|cost| cost.memory_budget).for_each(|bytes| out.number(&[], bytes)));
+    Gauge "memory_held" bytes, Loop, "Memory that is held, BPF maps included, as of the last minute; none without `[governor] memory`", of!(|s, out| s.status.cost.iter().filter_map(|cost| cost.memory).for_each(|bytes| out.number(&[], bytes)));
+    Gauge "shed" ["lever"], Loop, "1 for what is not looked at at present, so that the budget holds", of!(|s, out| {
+        for lever in s.status.cost.iter().flat_map(|_| &LEVERS) {
+            let shed = s.status.cost.iter().any(|cost| cost.shed.iter().any(|shed| shed == lever.name));
+            out.gauge(&[lever.name], f64::from(u8::from(shed)));
+        }
+    });
+    Counter "sheds", Loop, "Times that something was shed", of!(|s, out| out.count(&[], s.status.cost.as_ref().map_or(0, |cost| cost.sheds)));
 
     // The way out.
     Gauge "queue_length" ["queue"], Outlets, "What waits in a bounded queue", of!(|s, out| s.queues.iter().for_each(|queue| out.number(&[queue.name], queue.waiting)));

@@ -75,7 +75,7 @@ pub const CAPABILITIES: [Row; 9] = [
         Capability::CAP_SYS_ADMIN,
         Held::InUse,
         "programs are looked up by id; then, to enter the network namespace of such a socket, and to \
-         switch the kernel's statistics of BPF programs on for 100 ms in 10 s",
+         switch the kernel's statistics of BPF programs on for 100 ms in 10 s (5 s with `[governor]`)",
     ),
 ];
 

@@ -24,6 +24,8 @@ const PROCESSES_MAX: usize = 65_536;
 /// Those that ended too long ago are forgotten this often: all are looked at.
 const FORGET_NS: u64 = 5_000_000_000;
 
+/// Less room than this keeps nothing worth it.
+const LEAST: usize = 1 << 20;
 /// Segments that all the room is divided into.
 const SEGMENTS: usize = 64;
 /// Where there is no room, this part of it is made at once: to look who has most costs something.
@@ -78,6 +80,9 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct Recorder {
     bytes_max: usize,
+    /// What it was made with.
+    bytes_asked: usize,
+    paused: bool,
     /// Full ones, the oldest first: a past that is being written shares them.
     segments: VecDeque<Arc<Segment>>,
     /// The one that is written to.
@@ -99,6 +104,8 @@ impl Recorder {
     pub fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
+            bytes_asked: bytes_max,
+            paused: false,
             segments: VecDeque::new(),
             open: None,
             spare: Vec::new(),
@@ -110,9 +117,38 @@ impl Recorder {
         }
     }
 
+    /// What it holds, empty segments included.
+    pub fn held(&self) -> usize {
+        self.bytes() + self.spare.iter().map(Segment::size).sum::<usize>()
+    }
+
+    /// No more than so much is kept from here on, nor than was asked for at first.
+    pub fn limit(&mut self, bytes: usize) {
+        let bytes = if bytes < LEAST { 0 } else { bytes.min(self.bytes_asked) };
+        if bytes < self.bytes_max {
+            self.spare.clear();
+            while self.bytes() > bytes
+                && let Some(segment) = self.segments.pop_front()
+            {
+                self.dropped +=
+                    segment.trees().iter().map(|(_, records)| *records as u64).sum::<u64>();
+            }
+        }
+        self.bytes_max = bytes;
+    }
+
+    /// Nothing is kept from here on, nor of what was; or everything that comes is.
+    pub fn pause(&mut self, paused: bool) {
+        if paused && !self.paused {
+            let (bytes_max, dropped, forgotten) = (self.bytes_max, self.dropped, self.forgotten);
+            *self = Self { bytes_max, dropped, forgotten, ..Self::new(self.bytes_asked) };
+        }
+        self.paused = paused;
+    }
+
     pub fn observe(&mut self, event: &Event) {
         // Sums of threads that nobody knows any more are no tree's.
-        if self.bytes_max == 0 || event.actor.tgid == 0 {
+        if self.bytes_max == 0 || self.paused || event.actor.tgid == 0 {
             return;
         }
         let tree = self.tree_of(event);

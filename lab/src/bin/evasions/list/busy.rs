@@ -1,10 +1,32 @@
 //! Noise, and tables that are filled.
 
-use super::{Part, Test, deny, partly, probe, row, unit, whole};
+use super::{Part, Test, deny, own, partly, probe, row, unit, whole};
 
 pub const BUSY: Part = Part {
     title: "Being busy, or loud",
     rows: &[
+        partly(
+            "so much load that a budget of CPU has things shed",
+            &[
+                probe(
+                    "calls",
+                    "of_opens_that_are_shed_what_writes_or_reads_what_is_kept_from_others_is_told_all_the_same",
+                ),
+                own(
+                    "daemon::governor::budget::tests::levers_are_shed_in_order_and_what_cant_be_held_is_told_once",
+                ),
+                unit(
+                    "detect",
+                    "tests::learning_on::of_a_window_of_which_a_part_was_shed_nothing_is_learned",
+                ),
+                whole(
+                    "metrics",
+                    "a_budget_of_cpu_holds_under_load_by_what_proc_says_and_too_small_ones_are_refused",
+                ),
+            ],
+            "what led to a finding, files in use, names of peers, reads of what everybody may read and the order of \
+             calls of quiet programs are not seen as long as it lasts",
+        ),
         row(
             "noise beside a theft makes its evidence incomplete",
             &[

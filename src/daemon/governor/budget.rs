@@ -1,0 +1,285 @@
+//! When something is shed, and when it is seen again. Pure: what a window cost goes in, what changes comes out.
+
+use std::{collections::VecDeque, ops::Range};
+
+use super::levers::LEVERS;
+
+/// Windows of the minute that the budget is meant over, and of what is looked ahead.
+const MINUTE: usize = 12;
+const HALF: usize = 6;
+/// Shed where the minute that ends in half a minute would cost more of the budget than this.
+const FULL: f64 = 0.95;
+/// One window that costs so much more is believed at once; less only when the next one costs as much.
+const SUDDEN: f64 = 1.5;
+/// For each such part of the budget too much, one lever.
+const STEP: f64 = 0.25;
+/// Seen again where the cost would be below this with what the lever gave back ...
+const FITS: f64 = 0.9;
+/// ... or, since loads change, as a try where it is below this,
+const TRIES: f64 = 0.85;
+/// ... after a minute, and longer each time that it failed.
+const PATIENCE: u32 = MINUTE as u32;
+const PATIENCE_GROWS: u32 = 5;
+const PATIENCE_MAX: u32 = 360;
+/// A lever that was let go so long ago and is pulled again was let go too early.
+const FAILS: u32 = 24;
+/// Nothing was shed for so long: patience is what it was.
+const CALM: u32 = 60;
+/// With everything shed a minute may cost this much of the budget; more is told.
+pub const WITHIN: f64 = 1.1;
+
+/// What becomes of the levers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// These are shed from now on.
+    Shed(Range<usize>),
+    /// This one is not any more.
+    Seen(usize),
+    /// Everything is shed, and it still costs too much.
+    Unable,
+    /// The budget holds again.
+    Able,
+}
+
+/// A budget of CPU, in cores, and the levers that hold it.
+#[derive(Debug)]
+pub struct Budget {
+    cores: f64,
+    /// Levers that are shed: so many of the table.
+    level: usize,
+    /// What the last windows cost, in cores.
+    minute: VecDeque<f64>,
+    /// Windows since the level changed, and since something was shed.
+    since: u32,
+    since_shed: u32,
+    /// The last change let a lever go.
+    let_go: bool,
+    patience: u32,
+    /// What each lever gave back when it was shed last.
+    gains: [f64; LEVERS.len()],
+    /// Levers of which that is not known yet, and the cost before.
+    unweighed: Option<(Range<usize>, f64)>,
+    unable: bool,
+}
+
+impl Budget {
+    pub fn new(cores: f64) -> Self {
+        Self {
+            cores,
+            level: 0,
+            minute: VecDeque::with_capacity(MINUTE),
+            since: 0,
+            since_shed: 0,
+            let_go: false,
+            patience: PATIENCE,
+            gains: [0.0; LEVERS.len()],
+            unweighed: None,
+            unable: false,
+        }
+    }
+
+    pub fn set_cores(&mut self, cores: f64) {
+        self.cores = cores;
+    }
+
+    pub fn cores(&self) -> f64 {
+        self.cores
+    }
+
+    pub fn level(&self) -> usize {
+        self.level
+    }
+
+    /// The mean of the last minute.
+    pub fn minute(&self) -> f64 {
+        mean(self.minute.iter())
+    }
+
+    /// Takes what a window cost.
+    pub fn step(&mut self, cost: f64) -> Option<Change> {
+        let before = self.minute.back().copied().unwrap_or(cost);
+        if self.minute.len() == MINUTE {
+            self.minute.pop_front();
+        }
+        self.minute.push_back(cost);
+        self.since = self.since.saturating_add(1);
+        self.since_shed = self.since_shed.saturating_add(1);
+        self.weigh(cost);
+        if self.level == 0 && self.since >= CALM {
+            self.patience = PATIENCE;
+        }
+        let rate = if cost > SUDDEN * self.cores { cost } else { cost.min(before) };
+        if self.level < LEVERS.len() && self.ahead(rate) > FULL * self.cores {
+            return Some(self.pull(rate));
+        }
+        self.let_one_go().or_else(|| self.tell())
+    }
+
+    /// What the minute that ends in half a minute will have cost, if it goes on like this.
+    fn ahead(&self, rate: f64) -> f64 {
+        let kept: Vec<f64> = self.minute.iter().rev().take(HALF).copied().collect();
+        (kept.iter().sum::<f64>() + HALF as f64 * rate) / (kept.len() + HALF) as f64
+    }
+
+    fn pull(&mut self, rate: f64) -> Change {
+        let steps = ((rate / self.cores - FULL) / STEP).ceil().max(1.0);
+        let pulled = self.level..LEVERS.len().min(self.level + steps as usize);
+        if self.let_go && self.since < FAILS {
+            self.patience = (self.patience * PATIENCE_GROWS).min(PATIENCE_MAX);
+        }
+        self.level = pulled.end;
+        (self.since, self.since_shed, self.let_go) = (0, 0, false);
+        self.unweighed = Some((pulled.clone(), rate));
+        Change::Shed(pulled)
+    }
+
+    /// Notes what levers gave back: of the first window without them, the same for each.
+    fn weigh(&mut self, cost: f64) {
+        let Some((levers, before)) = self.unweighed.take() else { return };
+        let gain = (before - cost).max(0.0) / levers.len().max(1) as f64;
+        levers.for_each(|lever| self.gains[lever] = gain);
+    }
+
+    fn let_one_go(&mut self) -> Option<Change> {
+        if self.level == 0 || (self.since as usize) < HALF || self.since_shed < PATIENCE {
+            return None;
+        }
+        let cost = mean(self.minute.iter().rev().take(HALF));
+        let fits = cost + self.gains[self.level - 1] < FITS * self.cores;
+        let tries = cost < TRIES * self.cores && self.since_shed >= self.patience;
+        if !fits && !tries {
+            return None;
+        }
+        self.level -= 1;
+        (self.since, self.let_go) = (0, true);
+        Some(Change::Seen(self.level))
+    }
+
+    fn tell(&mut self) -> Option<Change> {
+        let all = self.level == LEVERS.len() && self.since as usize >= MINUTE;
+        let minute = self.minute();
+        if !self.unable && all && minute > WITHIN * self.cores {
+            self.unable = true;
+            return Some(Change::Unable);
+        }
+        if self.unable && minute < FULL * self.cores {
+            self.unable = false;
+            return Some(Change::Able);
+        }
+        None
+    }
+}
+
+fn mean<'a>(of: impl ExactSizeIterator<Item = &'a f64>) -> f64 {
+    let count = of.len().max(1) as f64;
+    of.sum::<f64>() / count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: f64 = 0.02;
+    /// Of each lever's part of what depends on the load.
+    const PART: f64 = 0.12;
+
+    /// A host: what is there always, and what comes with the load, of which levers spare a part.
+    fn cost(load: f64, level: usize) -> f64 {
+        0.006 + 0.008 * load * (1.0 - PART * level as f64)
+    }
+
+    /// Windows with what each cost, and what changed after it.
+    struct Run {
+        budget: Budget,
+        costs: Vec<f64>,
+        changes: Vec<(usize, Change)>,
+    }
+
+    impl Run {
+        fn new() -> Self {
+            Self { budget: Budget::new(BUDGET), costs: Vec::new(), changes: Vec::new() }
+        }
+
+        fn live(&mut self, windows: usize, load: impl Fn(usize) -> f64) {
+            for window in 0..windows {
+                let cost = cost(load(window), self.budget.level());
+                let at = self.costs.len();
+                self.costs.push(cost);
+                self.changes.extend(self.budget.step(cost).map(|change| (at, change)));
+            }
+        }
+
+        /// The dearest minute of those that begin in these windows.
+        fn dearest(&self, windows: Range<usize>) -> f64 {
+            let minutes = self.costs[windows].windows(MINUTE);
+            minutes.map(|minute| mean(minute.iter())).fold(0.0, f64::max)
+        }
+
+        fn levels(&self, windows: Range<usize>) -> usize {
+            let in_it = |(at, change): &&(usize, Change)| {
+                windows.contains(at) && matches!(change, Change::Shed(_) | Change::Seen(_))
+            };
+            self.changes.iter().filter(in_it).count()
+        }
+    }
+
+    #[test]
+    fn a_load_that_triples_is_held_within_ten_percent_and_everything_comes_back() {
+        let mut run = Run::new();
+        run.live(60, |_| 1.0);
+        assert_eq!((run.budget.level(), run.changes.len()), (0, 0));
+        run.live(240, |_| 3.0);
+        assert!(cost(3.0, 0) > 1.4 * BUDGET);
+        let dearest = run.dearest(66..300);
+        assert!(dearest <= WITHIN * BUDGET, "{dearest}");
+        assert!(run.budget.level() > 2);
+        let loaded = run.costs.len();
+        run.live(120, |_| 1.0);
+        assert_eq!(run.budget.level(), 0);
+        assert!(run.changes.iter().all(|(at, change)| {
+            *at >= 60 && (*at < loaded || matches!(change, Change::Seen(_)))
+        }));
+    }
+
+    #[test]
+    fn under_a_constant_load_no_more_than_two_changes_come_in_five_minutes() {
+        for load in [1.6, 1.8, 2.0, 2.5, 3.0] {
+            let mut run = Run::new();
+            run.live(24, |_| 1.0);
+            run.live(1440, |_| load);
+            for from in 36..1400 {
+                assert!(run.levels(from..from + 60) <= 2, "{load}, {from}: {:?}", run.changes);
+            }
+            assert!(run.dearest(36..1464) <= WITHIN * BUDGET, "{load}");
+        }
+    }
+
+    #[test]
+    fn a_load_that_comes_and_goes_is_held_and_one_window_of_it_sheds_for_minutes_at_most() {
+        let mut run = Run::new();
+        run.live(1440, |window| if window / 24 % 2 == 0 { 1.0 } else { 3.0 });
+        assert!(run.dearest(30..1440) <= WITHIN * BUDGET, "{}", run.dearest(30..1440));
+        let mut run = Run::new();
+        run.live(120, |window| if window == 60 { 5.0 } else { 1.0 });
+        assert_eq!(run.budget.level(), 0);
+        assert!(run.dearest(0..120) <= WITHIN * BUDGET);
+    }
+
+    #[test]
+    fn levers_are_shed_in_order_and_what_cant_be_held_is_told_once() {
+        let mut run = Run::new();
+        run.live(24, |_| 1.0);
+        run.live(120, |_| 12.0);
+        let unable = run.changes.iter().filter(|(_, change)| *change == Change::Unable).count();
+        assert_eq!((run.budget.level(), unable), (LEVERS.len(), 1));
+        let mut next = 0;
+        for (_, change) in &run.changes {
+            if let Change::Shed(levers) = change {
+                assert_eq!(levers.start, next);
+                next = levers.end;
+            }
+        }
+        run.live(24, |_| 1.0);
+        assert_eq!(run.changes.iter().filter(|(_, change)| *change == Change::Able).count(), 1);
+    }
+}

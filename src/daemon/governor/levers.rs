@@ -1,0 +1,49 @@
+//! What can be shed, the first first. What the kernel sees of processes, connections, rights and whatever else a
+//! denial may rest on is not among it.
+
+use hedgerow_probe::Shed;
+
+/// One thing that can be done without for a while.
+#[derive(Debug)]
+pub struct Lever {
+    /// In `status` and metrics.
+    pub name: &'static str,
+    /// What is not seen then.
+    pub unseen: &'static str,
+}
+
+const RECORDER: usize = 0;
+const USED: usize = 1;
+const NAMES: usize = 2;
+const GRAMS: usize = 3;
+const READS: usize = 4;
+
+/// The table; docs/configuration.md has it, too.
+pub const LEVERS: [Lever; 5] = [
+    Lever { name: "recorder", unseen: "what led to a finding in the half minute before it" },
+    Lever { name: "used", unseen: "files in use, so that `hedgerow exposure` says unknown" },
+    Lever { name: "names", unseen: "by which names peers were asked for" },
+    Lever {
+        name: "grams",
+        unseen: "the order of calls of programs that showed nothing unseen for an hour",
+    },
+    Lever {
+        name: "reads",
+        unseen: "opens that could only read what everybody may read, and those that failed",
+    },
+];
+
+/// What the sensor sheds with so many levers.
+pub fn shed(level: usize) -> Shed {
+    Shed { used: level > USED, names: level > NAMES, grams: level > GRAMS, reads: level > READS }
+}
+
+/// Files in use are not told.
+pub fn sheds_used(level: usize) -> bool {
+    level > USED
+}
+
+/// Nothing is recorded.
+pub fn sheds_recorder(level: usize) -> bool {
+    level > RECORDER
+}
