@@ -70,7 +70,7 @@ exposure-truth: ## twelve packages that ran, were mapped, read, upgraded or left
 	@scripts/setup build test
 	cargo test --locked --workspace --test exposure
 
-.PHONY: soak recorder-cost governor-plot
+.PHONY: soak recorder-cost governor-plot footprint
 
 governor-plot: CPU ?= 2%
 governor-plot: OUT ?= $(TARGET_DIR)/governor.svg
@@ -78,6 +78,11 @@ governor-plot: ## ten minutes of the cost governor, drawn: a budget of CPU (defa
 	@scripts/setup build
 	$(BUILD) --release --bin hedgerow
 	$(AS_ROOT) scripts/governor-plot $(TARGET_DIR)/release/hedgerow $(CPU) $(OUT)
+
+footprint: ## memory and CPU of the release build with `aggregate = true` at 300 records a second
+	@scripts/setup build
+	$(BUILD) --release --bin hedgerow
+	$(AS_ROOT) scripts/footprint $(TARGET_DIR)/release/hedgerow
 
 soak: MINUTES ?= 10
 soak: KILLS ?= 20

@@ -41,6 +41,8 @@ struct Raw {
     ring_mib: Option<u32>,
     /// Don't observe system calls.
     no_syscalls: Option<bool>,
+    /// Keep and send nothing but findings, for small hosts.
+    aggregate: Option<bool>,
     /// File of a secret that all hosts of a fleet share.
     key_file: Option<PathBuf>,
     /// The flight recorder.
@@ -88,6 +90,8 @@ pub struct Config {
     pub enforce_provisional: bool,
     pub ring_bytes: u32,
     pub syscalls: bool,
+    /// No records are kept or sent, no files in use, and fewer programs have a profile.
+    pub aggregate: bool,
     pub full: bool,
     pub capture: Option<PathBuf>,
     /// Of the flight recorder; 0: nothing is recorded.
@@ -117,6 +121,8 @@ pub const BUDGET_PER_DAY_DEFAULT: f64 = 1.0;
 const RING_MIB_DEFAULT: u32 = 8;
 /// A stream of every call is a hundred times as much.
 const RING_MIB_FULL: u32 = 32;
+/// The least, with one or two CPUs.
+const RING_MIB_AGGREGATE: u32 = 1;
 const RECORDER_BYTES_DEFAULT: usize = 16 << 20;
 const RECORDER_BYTES_MAX: usize = 256 << 20;
 const WRONG_ENTRIES_DEFAULT: usize = 1;
@@ -145,14 +151,23 @@ impl Config {
             let why = format!("{budget_per_day} is not a number of episodes a day above 0");
             return Err(wrong("budget", run.budget.is_some(), why).into());
         }
-        let ring_mib =
-            raw.ring_mib.unwrap_or(if run.full { RING_MIB_FULL } else { RING_MIB_DEFAULT });
+        let aggregate = raw.aggregate.unwrap_or(false);
+        if let Some((key, given)) = kept(run, &raw).filter(|_| aggregate) {
+            let why = "`aggregate` keeps and sends no more than findings; leave one of the two out";
+            return Err(wrong(key, given, why.to_owned()).into());
+        }
+        let ring_mib = raw.ring_mib.unwrap_or(match () {
+            () if run.full => RING_MIB_FULL,
+            () if aggregate => RING_MIB_AGGREGATE,
+            () => RING_MIB_DEFAULT,
+        });
         if !(1..=1024).contains(&ring_mib) {
             let why = format!("{ring_mib} is not from 1 to 1024");
             return Err(wrong("ring_mib", false, why).into());
         }
         let recorder_bytes = raw.recorder.and_then(|recorder| recorder.bytes);
-        let recorder_bytes = recorder_bytes.unwrap_or(RECORDER_BYTES_DEFAULT);
+        let recorder_bytes =
+            recorder_bytes.unwrap_or(if aggregate { 0 } else { RECORDER_BYTES_DEFAULT });
         if recorder_bytes > RECORDER_BYTES_MAX {
             let why = format!("{recorder_bytes} is more than {RECORDER_BYTES_MAX}");
             return Err(wrong("recorder.bytes", false, why).into());
@@ -184,6 +199,7 @@ impl Config {
             enforce_provisional: run.enforce_provisional,
             ring_bytes: ring_mib << 20,
             syscalls: !(run.no_syscalls || raw.no_syscalls.unwrap_or(false)),
+            aggregate,
             full: run.full,
             capture: run.capture.clone(),
             recorder_bytes,
@@ -199,6 +215,20 @@ impl Config {
             given: run.clone(),
         })
     }
+}
+
+/// What keeps or sends more than findings, and whether the command line asks for it.
+fn kept(run: &cli::Run, raw: &Raw) -> Option<(&'static str, bool)> {
+    let recorded = raw.recorder.as_ref().and_then(|recorder| recorder.bytes);
+    let kept = [
+        ("kafka.brokers", true, run.kafka.is_some()),
+        ("--capture", true, run.capture.is_some()),
+        ("--full", true, run.full),
+        ("kafka.brokers", false, raw.kafka.is_some()),
+        ("jsonl.path", false, raw.jsonl.is_some()),
+        ("recorder.bytes", false, recorded.is_some_and(|bytes| bytes > 0)),
+    ];
+    kept.into_iter().find(|(_, _, asked)| *asked).map(|(key, given, _)| (key, given))
 }
 
 /// The state directory of the daemon that a command is for.

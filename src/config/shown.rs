@@ -78,6 +78,7 @@ fn values(config: &Config) -> anyhow::Result<Table> {
     put("wrong_entries", Value::try_from(config.wrong_entries)?);
     put("ring_mib", i64::from(config.ring_bytes >> 20).into());
     put("no_syscalls", (!config.syscalls).into());
+    put("aggregate", config.aggregate.into());
     let recorder = [("bytes".to_owned(), Value::try_from(config.recorder_bytes)?)];
     put("recorder", Value::Table(recorder.into_iter().collect()));
     if config.governor.is_there() {

@@ -35,6 +35,9 @@ use crate::{
     metrics::{Board, Sampled, Sampler, Server},
 };
 
+/// Programs with a profile where only findings are kept; each takes 66 KiB.
+const PROFILES_AGGREGATE: u32 = 64;
+
 /// What is freed goes back to the kernel: learning takes and frees much, and dozens of threads with an
 /// arena each would keep what one of them once needed. Called before threads are made.
 fn thrifty() {
@@ -123,7 +126,12 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         full: config.full,
         calls: config.syscalls,
         rings_bytes: config.ring_bytes,
-        shed: if governed { governor::all_shed() } else { Shed::default() },
+        shed: if governed {
+            governor::all_shed()
+        } else {
+            Shed { used: config.aggregate, ..Shed::default() }
+        },
+        profiles: if config.aggregate { PROFILES_AGGREGATE } else { Options::default().profiles },
         ..Options::default()
     };
     let resolver = support::lowered(Resolver::open)?;
@@ -148,7 +156,10 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     recorder.pause(governed);
     let governor = Governor::new(config.governor, Arc::clone(&board));
     let now_ns = hedgerow_responder::now().wall_ns;
-    let uses = Uses::start(&config.state, now_ns, unread.clone())?;
+    let uses = match config.aggregate {
+        true => Uses::off(),
+        false => Uses::start(&config.state, now_ns, unread.clone())?,
+    };
     let mut daemon = Daemon {
         config,
         engine,

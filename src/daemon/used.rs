@@ -93,22 +93,30 @@ impl Uses {
         };
         let thread = std::thread::Builder::new().name("hedgerow-used".into());
         let thread = thread.spawn(move || keeper.run(&receiver, now_ns)).map_err(Failure::host)?;
-        Ok(Self {
+        Ok(Self { windows: Some(windows), thread: Some(thread), untold, known, ..Self::off() })
+    }
+
+    /// Nothing is kept.
+    pub fn off() -> Self {
+        Self {
             pending: HashMap::new(),
             talks: HashSet::new(),
             talks_refused: 0,
             lost: false,
             losses: 0,
-            windows: Some(windows),
+            windows: None,
             windows_lost: 0,
-            thread: Some(thread),
-            untold,
-            known,
-        })
+            thread: None,
+            untold: Arc::default(),
+            known: vulnerable::Shared::default(),
+        }
     }
 
     /// Notes who ran what, and who was talked to by whom.
     pub fn observe(&mut self, event: &Event) {
+        if self.windows.is_none() {
+            return;
+        }
         match &event.origin {
             Origin::Exec(exec) => self.ran(event, exec),
             Origin::Flow(flow) => self.talked(&event.actor.subject, flow),
@@ -166,6 +174,9 @@ impl Uses {
 
     /// Hands a window over.
     pub fn close(&mut self, close: &EpochClose, stats: &Stats) {
+        if self.windows.is_none() {
+            return;
+        }
         let losses =
             stats.lost + stats.calls_uncounted + stats.skipped + stats.used_untold + stats.overdue;
         let lost = take(&mut self.lost) || losses > self.losses;

@@ -11,6 +11,8 @@ mod room;
 
 use std::sync::Arc;
 
+use hedgerow_probe::Shed;
+
 pub use self::levers::LEVERS;
 use self::{
     budget::{Budget, Change},
@@ -43,7 +45,7 @@ pub struct Governor {
 }
 
 /// What is shed while a start is measured.
-pub fn all_shed() -> hedgerow_probe::Shed {
+pub fn all_shed() -> Shed {
     levers::shed(LEVERS.len())
 }
 
@@ -189,7 +191,8 @@ impl Daemon {
         let level = governor.level();
         governor.in_force = before.max(level);
         if level != before {
-            self.sensor.shed(levers::shed(level));
+            let shed = levers::shed(level);
+            self.sensor.shed(Shed { used: shed.used || self.config.aggregate, ..shed });
             self.recorder.pause(levers::sheds_recorder(level));
         }
         if let Some(room) = governor.room.as_mut().filter(|_| governor.started.is_none()) {
