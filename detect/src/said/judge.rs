@@ -218,7 +218,9 @@ impl Engine {
         let mut finding = self.tree_finding(&whole, class, nats, None, now_boot_ns);
         finding.floor = floor;
         finding.reason = campaign_reason(&whole, nats, floor);
-        let case = Case::Campaign(id);
+        // Their last tree, which makes no other: who did more just now may not be among them.
+        let trees = self.campaign.take();
+        let case = Case::Campaign(trees.last().copied().unwrap_or(id));
         let uid = self.name_case(&finding, now_boot_ns);
         let episode =
             self.episodes.of(case.clone(), class, now_boot_ns, (&finding.subject.workload, uid));
@@ -226,7 +228,7 @@ impl Engine {
         let uid = episode.uid.clone();
         self.report(&case, Some(nats), finding, Vec::new(), outcomes);
         // What was part of it is not learned, as far as it wasn't yet.
-        for id in self.campaign.take() {
+        for id in trees {
             if let Some(tree) = self.trees.get_mut(id) {
                 tree.tell(tree.nats().into_values().fold(0.0, f64::max), true);
                 tree.report_as(&uid);

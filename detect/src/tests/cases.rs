@@ -78,3 +78,40 @@ fn a_window_keeps_the_order_of_its_calls_beside_an_early_row_of_more() {
         assert_eq!(scored.measure, measure.max(closed.measure));
     }
 }
+
+/// A campaign is a case of its own, whoever did more just now: a bystander's tree may be part of another one.
+#[test]
+fn a_campaign_is_the_case_of_those_who_make_it() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    engine.floors.ask(1e-9);
+    engine.floors.set_campaign_floor(f64::INFINITY);
+    host.live(&mut engine);
+    engine.observe(&host.flow("/usr/bin/worker", 101, [192, 0, 2, 77], 10));
+    engine.observe(&host.exec("/bin/bash", 200, "/usr/sbin/web"));
+    host.close(&mut engine);
+    let mut trees: Vec<_> = (0..100).filter_map(|id| engine.trees.get(id).cloned()).collect();
+    for tree in &mut trees {
+        let subject =
+            Subject::new(Workload::new("other.service"), hedgerow_event::Program::new("/bin/a"));
+        tree.done.truncate(1);
+        (tree.done[0].nats, tree.done[0].witness.subject) = (100.0, Arc::new(subject));
+    }
+    assert_eq!(trees.len(), 2);
+    engine.floors.set_campaign_floor(150.0);
+    let mut told = |ids: [u64; 2]| {
+        for (id, tree) in ids.into_iter().zip(&trees) {
+            engine.campaign.add(id, tree, engine.now_boot_ns / HOUR_NS);
+        }
+        host.live(&mut engine);
+        // One of another workload's, each time by the same tree.
+        let address = [192, 0, 2, ids[0] as u8];
+        engine.observe(&host.flow("/usr/bin/worker", 101, address, 10));
+        let found = findings(host.close(&mut engine));
+        let found = found.into_iter().find(|(one, _)| one.surprise >= 150.0).unwrap().0;
+        (found.activity, engine.episodes.get(&Case::Campaign(ids[1])).unwrap().uid.clone())
+    };
+    let (first, second) = (told([190, 191]), told([192, 193]));
+    assert_eq!([first.0, second.0], [Activity::Create; 2]);
+    assert_ne!(first.1, second.1);
+}
