@@ -13,21 +13,22 @@
 //!
 //! A sample keeps the rows that draw the least numbers, and a row's number hangs on the key, the run,
 //! the subject and the epoch alone. So a sample of samples is the sample of all. Tables
-//! that overflow keep what has the least hashes, for the same reason.
+//! that overflow keep what has the least hashes, n-gram profiles those of who has fewest, for the same reason.
 
 mod gathering;
 mod packed;
 mod scale;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     path::Path,
     sync::Arc,
 };
 
 use hedgerow_event::{Object, Scale, Subject};
-use hedgerow_features::Baseline;
 pub(crate) use hedgerow_features::keep_least;
+use hedgerow_features::{Baseline, fair};
 use serde::{Deserialize, Serialize};
 
 pub use self::gathering::Gathering;
@@ -109,6 +110,17 @@ pub(crate) fn draw_of(content: &[u8]) -> u64 {
 pub(crate) fn keep<K: Ord, V>(map: &mut BTreeMap<K, V>, most: usize) {
     while map.len() > most {
         map.pop_last();
+    }
+}
+
+/// Of who has most profiles those of greatest hashes go: nobody's names take the others'. Not those of fewest
+/// windows, as within a run: how many there are in all is known to no part of them, while who is left here is
+/// left in every part that has him, so that nothing of his is lost in any order.
+fn make_room(programs: &mut Programs) {
+    let over = programs.len().saturating_sub(PROFILES_MAX);
+    let all = programs.keys().map(|key| (key.1.workload.owner(), Reverse(key), key.clone()));
+    for gone in fair::make_room(all, over) {
+        programs.remove(&gone);
     }
 }
 
@@ -239,7 +251,7 @@ impl Parts {
                 None => drop(self.programs.insert(key, program)),
             }
         }
-        keep(&mut self.programs, PROFILES_MAX);
+        make_room(&mut self.programs);
         for (subject, digest) in digests {
             let own = self.digests.entry(subject).or_insert(digest);
             *own = own.filter(|own| Some(*own) == digest);
@@ -311,5 +323,61 @@ impl Parts {
         }
         let programs = programs.into_iter().map(|(_, program)| program).collect();
         Profile { gram_hash_key: self.seed, programs }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow_event::{Program, Workload};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn programs(of: &[(u8, u16)]) -> Programs {
+        let profile = |(owner, name): &(u8, u16)| {
+            let path = format!("/{name}");
+            let subject = Subject::new(
+                Workload::new(format!("{owner}.service")),
+                Program::new(path.as_str()),
+            );
+            let mut profile = ProgramProfile::empty(String::new(), String::new(), path);
+            // What is counted here needs no grams.
+            for set in [&mut profile.two_grams, &mut profile.three_grams, &mut profile.six_grams] {
+                *set = crate::file::GramSet::empty(0);
+            }
+            profile.windows = 1;
+            ((draw(&[u64::from(*owner), u64::from(*name)]), Arc::new(subject)), profile)
+        };
+        of.iter().map(profile).collect()
+    }
+
+    fn merged(parts: &[&Programs]) -> Programs {
+        let mut all = Programs::new();
+        for part in parts {
+            for (key, program) in *part {
+                match all.get_mut(key) {
+                    Some(own) => grams::add(own, program),
+                    None => drop(all.insert(key.clone(), program.clone())),
+                }
+            }
+            make_room(&mut all);
+        }
+        all
+    }
+
+    #[test]
+    fn nobodys_names_take_the_profiles_of_others_in_whatever_order_parts_are_merged() {
+        let loud: Vec<_> = (0..2 * PROFILES_MAX as u16).map(|name| (0, name)).collect();
+        let quiet: Vec<_> = (1..20).map(|owner| (owner, 1)).collect();
+        let kept = merged(&[&programs(&loud), &programs(&quiet)]);
+        assert_eq!(kept.len(), PROFILES_MAX);
+        assert!(programs(&quiet).keys().all(|key| kept.contains_key(key)));
+        let part = || proptest::collection::vec((0..4u8, 0..200u16), 0..400);
+        proptest!(ProptestConfig::with_cases(32), |(a in part(), b in part(), c in part())| {
+            let [a, b, c] = [a, b, c].map(|part| programs(&part));
+            let all = merged(&[&a, &b, &c]);
+            prop_assert_eq!(&merged(&[&c, &merged(&[&b, &a])]), &all);
+            prop_assert_eq!(&merged(&[&merged(&[&a, &c]), &b]), &all);
+        });
     }
 }

@@ -126,12 +126,18 @@ pub const BUSY: Part = Part {
         ),
         partly(
             "names that are made up while it is learned, so that what stays has no profile",
-            &[unit(
-                "detect",
-                "usual::grams::tests::names_that_run_once_take_no_profile_of_what_stays",
-            )],
+            &[
+                unit(
+                    "detect",
+                    "usual::grams::tests::names_that_run_once_take_no_profile_of_what_stays",
+                ),
+                unit(
+                    "detect",
+                    "parts::tests::nobodys_names_take_the_profiles_of_others_in_whatever_order_parts_are_merged",
+                ),
+            ],
             "in the kernel slots are given to whom it meets first, the metrics count those that got none; models that are \
-             merged keep those of least hash",
+             merged keep an owner's of least hash",
         ),
         row(
             "many new programs, so that the one that matters is looked at late",
