@@ -15,6 +15,8 @@ pub const GRAVER_NATS: f64 = 3.0;
 const OWNERS_MAX: usize = 4;
 const HOUR_NS: u64 = 3_600_000_000_000;
 const DAY_NS: u64 = 24 * HOUR_NS;
+/// Tenants who wait for a place, and who had one.
+const WAITING_MAX: usize = 256;
 /// Notifications of the last week that are counted; the oldest go.
 const KEPT_MAX: usize = 4096;
 
@@ -30,6 +32,9 @@ pub struct Notices {
     #[serde(default)]
     grave: BTreeSet<String>,
     told_ns: VecDeque<u64>,
+    /// Whose turn it is among those who were told of amounts.
+    #[serde(default)]
+    turns: Turns,
     /// Those that nobody was told of yet, not even by number.
     #[serde(default)]
     not_told: Listed,
@@ -56,11 +61,53 @@ pub struct Listed {
     pub hours_missing: f64,
 }
 
+/// Places for amounts go round: whoever found none has the next hour's before those who were told later, and
+/// where he doesn't come nobody has it. So nobody who is loud in each hour has all of them, and no hour has more.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+struct Turns {
+    /// By tenant the hour in which he was last told of.
+    told: BTreeMap<String, u64>,
+    /// Who found no place, in which hour, and the highest surprise then.
+    waiting: BTreeMap<String, (u64, f64)>,
+}
+
+impl Turns {
+    /// Whether he has one of so many places: others who are before him don't need them all.
+    fn is_first(&self, tenant: &str, places: u32, hour: u64, nats: f64) -> bool {
+        let own = self.told.get(tenant);
+        let before = |(other, (since, theirs)): &(&String, &(u64, f64))| {
+            *other != tenant
+                && hour <= since + 1
+                && self.told.get(*other) < own
+                && nats < theirs + GRAVER_NATS
+        };
+        (self.waiting.iter().filter(before).count() as u64) < u64::from(places)
+    }
+
+    fn waits(&mut self, tenant: &str, hour: u64, nats: f64) {
+        self.waiting.retain(|_, (since, _)| hour <= *since + 1);
+        if self.waiting.len() < WAITING_MAX || self.waiting.contains_key(tenant) {
+            let waits = self.waiting.entry(tenant.to_owned()).or_default();
+            *waits = (hour, waits.1.max(nats));
+        }
+    }
+
+    fn told(&mut self, tenant: &str, hour: u64) {
+        self.waiting.remove(tenant);
+        self.told.insert(tenant.to_owned(), hour);
+        if self.told.len() > WAITING_MAX {
+            let oldest = self.told.iter().min_by_key(|(_, told)| **told);
+            let oldest = oldest.map(|(tenant, _)| tenant.clone());
+            oldest.and_then(|oldest| self.told.remove(&oldest));
+        }
+    }
+}
+
 impl NotTold {
     /// For the end of a finding's reason.
     pub fn words(self) -> String {
         match self {
-            Self::Room => "this hour's notification of its class is spent".into(),
+            Self::Room => "this hour's notification of its class is spent, or another's".into(),
             Self::LittleKnown(hours) => {
                 format!("amounts alone are told once its program is known for {hours:.0} h more")
             }
@@ -105,8 +152,20 @@ impl Notices {
         let is_elsewhere = class == Class::Intrinsic
             && self.grave.len() < OWNERS_MAX
             && !self.grave.contains(workload.owner());
-        if count >= allowed && nats < highest + GRAVER_NATS && !is_elsewhere {
+        let left = allowed.saturating_sub(count);
+        let has_place = match class {
+            Class::Measure => self.turns.is_first(workload.tenant(), left, hour, nats),
+            _ => left > 0,
+        };
+        let is_graver = count > 0 && nats >= highest + GRAVER_NATS;
+        if !has_place && !is_graver && !is_elsewhere {
+            if class == Class::Measure {
+                self.turns.waits(workload.tenant(), hour, nats);
+            }
             return false;
+        }
+        if class == Class::Measure {
+            self.turns.told(workload.tenant(), hour);
         }
         if class == Class::Intrinsic && self.grave.len() < OWNERS_MAX {
             self.grave.insert(workload.owner().to_owned());
@@ -162,7 +221,7 @@ mod tests {
             admit(&mut notices, Class::Intrinsic, "a", 40, 6.0),
             "each class has a place of its own"
         );
-        assert!(admit(&mut notices, Class::Measure, "a", HOUR_NS + 1, 8.0));
+        assert!(admit(&mut notices, Class::Measure, "b", HOUR_NS + 1, 8.0));
         assert_eq!(notices.of_day(HOUR_NS + 2), 4);
         assert_eq!(notices.of_day(3 * DAY_NS), 0);
         let mut many = Notices::default();
@@ -189,6 +248,31 @@ mod tests {
         assert!(grave(&mut notices, "web", 10));
         assert!(grave(&mut notices, "noisy", HOUR_NS));
         assert!(grave(&mut notices, "web", HOUR_NS + 1));
+    }
+
+    #[test]
+    fn who_is_loud_in_each_hour_leaves_places_to_others_and_no_hour_has_more() {
+        let mut notices = Notices::default();
+        let mut told = |hour: u64, of: &[(&str, f64)]| -> Vec<usize> {
+            let told = |(of, nats): &(&str, f64)| {
+                admit(&mut notices, Class::Measure, of, hour * HOUR_NS + 1, *nats)
+            };
+            let told: Vec<bool> = of.iter().map(told).collect();
+            (0..told.len()).filter(|at| told[*at]).collect()
+        };
+        let (loud, web, db) = (("image:loud", 9.0), ("web", 8.0), ("db", 8.0));
+        assert_eq!(told(0, &[loud, web, db]), [0]);
+        // Whatever he calls himself, and however often he asks first.
+        assert_eq!(told(1, &[("image:made-up", 9.0), loud, web, db]), [2]);
+        assert_eq!(told(2, &[loud, web, db]), [2]);
+        assert_eq!(told(3, &[loud, web, db]), [0]);
+        assert_eq!(told(4, &[loud, web, db]), [1]);
+        // Who waited is over: the place is spent, and the next hour is anybody's.
+        assert_eq!(told(5, &[loud]), [0usize; 0]);
+        assert_eq!(told(6, &[loud]), [0]);
+        // What is far graver waits for nobody.
+        assert_eq!(told(6, &[db]), [0usize; 0]);
+        assert_eq!(told(7, &[("image:loud", 13.0), db]), [0]);
     }
 
     #[test]

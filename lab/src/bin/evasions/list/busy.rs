@@ -112,6 +112,10 @@ pub const BUSY: Part = Part {
                     "detect",
                     "surprise::notices::tests::noise_in_one_workload_takes_no_place_from_what_is_grave_in_another",
                 ),
+                unit(
+                    "detect",
+                    "surprise::notices::tests::who_is_loud_in_each_hour_leaves_places_to_others_and_no_hour_has_more",
+                ),
             ],
             "two owners that are loud in as many hours as the budget allows (containers by their own names are \
              several); and who was told of is hidden by it in his own service, until `hedgerow findings ack --attack`",
