@@ -173,6 +173,7 @@ struct wire_stats {
 	__u64 used_untold;        /* files in use that were not told, see used.bpf.h */
 	__u64 answers_refused; /* answers of name servers that were too many or too long to copy */
 	__u64 shares_refused; /* found a ring half full, and their workload's share of it used up */
+	__u64 usage_refused;  /* packets that were counted without their peer, or not at all */
 	__u64 hits[8]; /* programs run, by enum wire_hook; counted for the marked child only */
 };
 
@@ -474,6 +475,33 @@ struct wire_answer {
 	__u8 bytes[WIRE_ANSWER_MAX];
 };
 _Static_assert(sizeof(struct wire_answer) == 1256, "wire_answer");
+
+/* Of whom bytes are counted, where, and with whom; an unspecified peer stands for all without room. */
+struct wire_usage_key {
+	__u64 cgroup_id;
+	__u64 program_id;
+	__u64 service;
+	__u32 login_uid;
+	__u32 uid; /* who made the socket or accepted on it, as the host counts */
+	__u32 ifindex;
+	__u32 netns;
+	__u8 peer[16];
+};
+_Static_assert(sizeof(struct wire_usage_key) == 56, "wire_usage_key");
+
+struct wire_usage_way {
+	__u64 bytes;
+	__u64 extra;    /* headers of segments that hardware cuts or has joined */
+	__u64 segments; /* packets, had all been cut */
+};
+
+struct wire_usage {
+	char device[16];         /* the interface's name; ends with a zero byte */
+	struct wire_actor owner; /* one of those that the key stands for */
+	struct wire_usage_way in;
+	struct wire_usage_way out;
+};
+_Static_assert(sizeof(struct wire_usage) == 128, "wire_usage");
 
 #include "deny_wire.h"
 

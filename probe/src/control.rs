@@ -67,6 +67,8 @@ pub struct Stats {
     pub answers_refused: u64,
     /// Records past their workload's share of a ring that was half full: lost, or, of rows, summed up.
     pub shares_refused: u64,
+    /// Packets that were counted without their peer, or not at all, for want of room.
+    pub usage_refused: u64,
     /// Names of peers that made room for others before their time.
     pub peer_names_evicted: u64,
     /// Windows that closed although not everything of them had come.
@@ -220,6 +222,11 @@ impl Shared {
         Shed::thins_windows(lock(&self.written)[SHED / size_of::<u32>()])
     }
 
+    /// The epoch that the kernel is in.
+    pub fn epoch(&self) -> u32 {
+        lock(&self.written)[EPOCH / size_of::<u32>()]
+    }
+
     /// The kernel's window number.
     pub fn step(&self, epoch: Epoch) {
         self.set(SHED, |_| self.shed.load(Ordering::Acquire));
@@ -285,6 +292,7 @@ impl Shared {
             stats.used_untold += cpu.used_untold;
             stats.answers_refused += cpu.answers_refused;
             stats.shares_refused += cpu.shares_refused;
+            stats.usage_refused += cpu.usage_refused;
             for (sum, hits) in stats.hits.iter_mut().zip(cpu.hits) {
                 *sum += hits;
             }

@@ -11,6 +11,7 @@ pub mod host_counters;
 pub mod identity;
 pub mod run_time;
 pub mod support;
+pub mod usage;
 pub mod wire_event;
 
 mod clock;

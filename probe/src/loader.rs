@@ -26,7 +26,7 @@ use crate::{
     identity::{cgroup::Hierarchy, program},
     mapping::Mapping,
     options::Options,
-    rows, support,
+    rows, support, usage,
     wire_event::WireEvent,
 };
 
@@ -55,6 +55,7 @@ pub struct Loaded {
     pub peek: OwnedFd,
     pub hooks: Vec<Attached>,
     pub flows: Option<Flows>,
+    pub usage: Option<usage::Sums>,
     /// Processes that ran already; taken by the `Namer`.
     pub stood: Vec<WireEvent>,
 }
@@ -117,6 +118,7 @@ fn attempt(
             }
         }
     }
+    usage::select(&mut open.progs, &mut open.maps, options.usage && options.flows)?;
     // The hook on flows sees it, too.
     open.progs.on_lineage_listen.set_autoload(!options.flows);
     let skel = open.load().map_err(Error::load("the sensor"))?;
@@ -252,6 +254,7 @@ fn attach(
         peek: progs.on_rows_peek.as_fd().try_clone_to_owned().map_err(Error::io("row iterator"))?,
         hooks: Vec::new(),
         flows: None,
+        usage: None,
         stood: Vec::new(),
     };
     // The order matters: a process must be seen forking before its calls are counted.
@@ -276,6 +279,11 @@ fn attach(
         let root = File::open(hierarchy.mount()).map_err(Error::io("cgroup v2 root"))?;
         let flows = Flows::attach(progs, maps, hook, root.as_fd());
         loaded.flows = Some(flows.map_err(Error::attach("flow hooks"))?);
+        if options.usage {
+            loaded.usage = Some(usage::Sums::open(maps).map_err(Error::map("usage"))?);
+            let hooks = usage::attach(progs, root.as_fd()).map_err(Error::attach("usage hooks"))?;
+            loaded.hooks.extend(hooks);
+        }
     }
     loaded.stood = stood_before(progs)?;
     Ok(loaded)

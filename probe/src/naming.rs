@@ -268,6 +268,18 @@ impl Namer {
         Some(actor(wire, subject))
     }
 
+    /// Who a process is, as far as anybody has asked before; nothing is remembered, nor found out.
+    pub fn whom(&self, key: &ProcessKey, resolver: &mut Resolver) -> Arc<Subject> {
+        let known = self.processes.get(&key.tgid);
+        let known = known.filter(|known| known.key.start_boot_ns == key.start_boot_ns);
+        match known {
+            Some(known) if [0, known.key.program_id].contains(&key.program_id) => {
+                Arc::clone(&known.subject)
+            }
+            _ => resolver.known(key),
+        }
+    }
+
     fn remember(
         &mut self,
         key: ProcessKey,

@@ -26,6 +26,8 @@ pub struct Options {
     pub calls: bool,
     /// Watch flows.
     pub flows: bool,
+    /// Sum up bytes by whose socket they pass; only with flows, which know whose it is.
+    pub usage: bool,
     /// All rings together, in bytes.
     pub rings_bytes: u32,
     /// n-gram profiles, of 66 KiB each.
@@ -65,6 +67,7 @@ impl Default for Options {
             full: false,
             calls: true,
             flows: true,
+            usage: false,
             rings_bytes: 32 << 20,
             profiles: 256,
             shed: Shed::default(),

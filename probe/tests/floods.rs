@@ -1,16 +1,28 @@
-//! Floods over veth into a namespace with a process in it show in the host counters. Needs root.
+//! Over veth into a namespace with a process in it: floods show in the host counters, and bytes are
+//! summed up as both interfaces count them. Needs root.
 #![allow(clippy::unwrap_used)]
+
+mod harness;
 
 use std::{
     fs::File,
-    net::{Ipv4Addr, SocketAddrV4, TcpListener, UdpSocket},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
     process::{Child, Command},
     time::Duration,
 };
 
+use harness::Sensor;
 use hedgerow_event::HostCounters;
-use hedgerow_probe::host_counters::HostCounterReader;
+use hedgerow_probe::{
+    Options,
+    host_counters::{Device, DeviceReader, HostCounterReader},
+    usage::{Usage, Way},
+};
 
 const TARGET: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 /// An address of the link that nobody answers for.
@@ -179,4 +191,170 @@ fn a_syn_flood_shows_as_cookies_or_overflows() {
         },
     );
     drop((listener, victim));
+}
+
+const USER: u32 = 4242;
+
+/// Sockets of the calling thread are this user's from here on.
+fn act_as(uid: u32) {
+    // SAFETY: no memory is passed.
+    unsafe { libc::setfsuid(uid) };
+}
+
+/// Has an interface of this namespace leave it to nobody to cut large TCP packets.
+fn without_tso(name: &str) {
+    #[repr(C)]
+    struct Value {
+        command: u32,
+        data: u32,
+    }
+    const ETHTOOL_STSO: u32 = 0x1f;
+    const SIOCETHTOOL: u64 = 0x8946;
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let mut value = Value { command: ETHTOOL_STSO, data: 0 };
+    // SAFETY: all zeros are a request.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: request and value live as long as the call.
+    assert_eq!(unsafe { libc::ioctl(socket.as_raw_fd(), SIOCETHTOOL as _, &raw mut request) }, 0);
+}
+
+/// A connection into the victim's namespace, `up` or down; the other end's user is root.
+fn tcp(victim: &Victim, address: IpAddr, bytes: usize, up: bool) {
+    let listener = victim.inside(|| TcpListener::bind((address, PORT)).unwrap());
+    std::thread::scope(|scope| {
+        let accepted = scope.spawn(move || exchange(listener.accept().unwrap().0, bytes, !up));
+        act_as(USER);
+        let stream = TcpStream::connect((address, PORT)).unwrap();
+        act_as(0);
+        exchange(stream, bytes, up);
+        accepted.join().unwrap();
+    });
+}
+
+fn exchange(mut stream: TcpStream, bytes: usize, sends: bool) {
+    let mut part = vec![7; 256 << 10];
+    if sends {
+        (0..bytes / part.len()).for_each(|_| stream.write_all(&part).unwrap());
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    while stream.read(&mut part).unwrap() > 0 {}
+}
+
+/// Datagrams into the victim's namespace, some of which are cut into fragments.
+fn datagrams(victim: &Victim, address: IpAddr) {
+    let server = victim.inside(|| UdpSocket::bind((address, PORT)).unwrap());
+    let client = UdpSocket::bind(SocketAddr::new(unspecified(address), 0)).unwrap();
+    let mut bytes = [0; 9000];
+    for (size, times) in [(1200, 1000), (100, 500), (8000, 300)] {
+        for _ in 0..times {
+            client.send_to(&bytes[..size], (address, PORT)).unwrap();
+            assert_eq!(server.recv(&mut bytes).unwrap(), size);
+        }
+    }
+}
+
+fn unspecified(like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { "::".parse().unwrap() }
+}
+
+/// What has passed until now, once its windows have closed.
+fn passed(sensor: &Sensor) -> Vec<Usage> {
+    let closes = sensor.seen(|seen| seen.closes.len());
+    let mut all = Vec::new();
+    for more in 1..=2 {
+        sensor.wait("close", |seen| seen.closes.len() >= closes + more);
+        all.extend(sensor.control().take_usage().unwrap());
+    }
+    all
+}
+
+fn sum(usages: &[Usage], netns: u32, way: fn(&Usage) -> Way) -> Way {
+    let of = usages.iter().filter(|usage| usage.netns == netns).map(way);
+    of.fold(Way::default(), |sum, way| Way {
+        bytes: sum.bytes + way.bytes,
+        extra: sum.extra + way.extra,
+        segments: sum.segments + way.segments,
+    })
+}
+
+fn device(netns: u32, name: &str) -> Device {
+    // Some process has to live there: the calling thread's has others elsewhere.
+    let devices = DeviceReader::default().read();
+    devices.into_iter().find(|one| one.netns == netns && one.name == name).unwrap()
+}
+
+/// Within a hundredth.
+fn is_as_counted(what: &str, told: u64, counted: u64) {
+    println!("{what}: {told} of {counted}");
+    assert!(told.abs_diff(counted) < counted / 100, "{what}: {told} of {counted}");
+}
+
+#[test]
+fn bytes_are_summed_up_as_interfaces_count_them_with_whatever_cuts_large_packets() {
+    let victim = Victim::new();
+    let here = std::fs::metadata("/proc/thread-self/ns/net").unwrap().ino() as u32;
+    let there = std::fs::metadata(format!("/proc/{}/ns/net", victim.0.id())).unwrap().ino() as u32;
+    let stays = Victim(Command::new("sleep").arg("120").spawn().unwrap());
+    ip("-6 address add fd99::1/64 dev v0 nodad");
+    ip("route add 10.128.0.0/12 via 10.99.0.2");
+    victim.inside(|| ip("-6 address add fd99::2/64 dev v1 nodad"));
+    let (v4, v6) = (IpAddr::from(TARGET), "fd99::2".parse().unwrap());
+    let options = Options { usage: true, calls: false, observe_own: true, ..Options::default() };
+    let sensor = Sensor::filtered(Options { window: Duration::from_secs(1), ..options }, |_| false);
+    for cut in [false, true] {
+        if cut {
+            without_tso("v0");
+            victim.inside(|| without_tso("v1"));
+        }
+        passed(&sensor);
+        let before = [device(here, "v0"), device(there, "v1")];
+        tcp(&victim, v4, 20 << 20, true);
+        tcp(&victim, v6, 5 << 20, false);
+        datagrams(&victim, v4);
+        datagrams(&victim, v6);
+        let usages = passed(&sensor);
+        let after = [device(here, "v0"), device(there, "v1")];
+        for (before, after) in before.iter().zip(&after) {
+            let out = sum(&usages, after.netns, |usage| usage.sent);
+            let sent = after.sent.bytes - before.sent.bytes;
+            let what = format!("{} sent, cut: {cut}, {out:?}", after.name);
+            is_as_counted(&what, out.bytes + if cut { out.extra } else { 0 }, sent);
+            assert!(out.extra > sent / 50, "{what}");
+            let packets = after.sent.packets - before.sent.packets;
+            assert_eq!(packets >= out.segments, cut, "{what}, {packets} packets");
+            let came = sum(&usages, after.netns, |usage| usage.received);
+            let received = after.received.bytes - before.received.bytes;
+            is_as_counted(&format!("{} received, cut: {cut}", after.name), came.bytes, received);
+        }
+        let user: Vec<Usage> = usages.iter().filter(|one| one.uid == USER).cloned().collect();
+        assert!(sum(&user, here, |usage| usage.sent).bytes > 20 << 20);
+        let path = std::env::current_exe().unwrap();
+        let own = |one: &Usage| path == std::path::Path::new(&*one.subject.program.path);
+        assert!(user.iter().all(|one| own(one) && one.device == "v0"), "{user:#?}");
+        let peers: Vec<IpAddr> = user.iter().filter_map(|one| one.peer).collect();
+        assert!(peers.contains(&v4) && peers.contains(&v6), "{peers:?}");
+    }
+    flood_of_peers(&sensor, here);
+    drop((sensor.stop(), stays));
+}
+
+/// More peers than there is room for: none is lost, some go without a name.
+fn flood_of_peers(sensor: &Sensor, here: u32) {
+    passed(sensor);
+    let before = device(here, "v0");
+    let client = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    for number in 0..20_000_u32 {
+        let address = Ipv4Addr::from_bits(Ipv4Addr::new(10, 128, 0, 0).to_bits() + number);
+        client.send_to(&[0; 100], (address, PORT)).unwrap();
+    }
+    let usages = passed(sensor);
+    let sent = device(here, "v0").sent.bytes - before.sent.bytes;
+    is_as_counted("of many peers", sum(&usages, here, |usage| usage.sent).bytes, sent);
+    let named = usages.iter().filter(|usage| usage.peer.is_some()).count();
+    assert!((10_000..=2 * 16_384).contains(&named), "{named} peers");
+    println!("{named} peers named, {} refused", sensor.control().stats().unwrap().usage_refused);
 }

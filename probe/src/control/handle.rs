@@ -18,6 +18,7 @@ use crate::{
     profiles::{Fill, Positions},
     rows,
     shed::Shed,
+    usage::{self, Usage},
 };
 
 /// A handle to a running sensor; clones share it.
@@ -90,6 +91,32 @@ impl Control {
         let mut naming = self.0.naming();
         let (namer, resolver) = &mut *naming;
         Ok(rows.into_iter().filter_map(|row| namer.name(row, resolver)).collect())
+    }
+
+    /// Takes out what passed interfaces since this was last asked, but for what the open window still
+    /// adds to: then it takes long enough from one step of the clock to the next.
+    ///
+    /// # Errors
+    /// The sums can't be read.
+    pub fn take_usage(&self) -> Result<Vec<Usage>> {
+        // The half that is added to next.
+        self.usage_of(self.0.epoch().wrapping_add(1))
+    }
+
+    /// The rest, once nothing is attached any more.
+    ///
+    /// # Errors
+    /// The sums can't be read.
+    pub fn take_last_usage(&self) -> Result<Vec<Usage>> {
+        let epoch = self.0.epoch();
+        let mut last = self.usage_of(epoch.wrapping_add(1))?;
+        last.extend(self.usage_of(epoch)?);
+        Ok(last)
+    }
+
+    fn usage_of(&self, epoch: u32) -> Result<Vec<Usage>> {
+        let Some(sums) = &self.0.loaded.usage else { return Ok(Vec::new()) };
+        Ok(usage::name(&sums.take(epoch)?, || self.0.naming()))
     }
 
     /// Each hook: absent, attached, proved or gone.

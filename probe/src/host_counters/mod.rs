@@ -1,22 +1,21 @@
 //! Counters of the network stack for what never becomes a flow: floods, closed ports, overflowing
 //! listeners. Each network namespace with a process in it is read through one of its processes.
 
+mod devices;
+mod namespaces;
 mod parse;
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
+pub use devices::{Counted, Device, DeviceReader};
 use hedgerow_event::HostCounters;
+pub use namespaces::{NAMESPACE_LIMIT, PROCESS_LIMIT};
+use namespaces::{Namespaces, net_namespace};
 use parse::Totals;
-
-/// Network namespaces read per window; more are left out and reported as `skipped`.
-pub const NAMESPACE_LIMIT: usize = 128;
-/// Processes looked at per window when searching for namespaces; a larger host is searched in
-/// turns, so that a new namespace is found within `processes / PROCESS_LIMIT` windows.
-pub const PROCESS_LIMIT: usize = 8192;
 
 /// Increments over one window.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,17 +34,8 @@ pub struct Increments {
 /// namespace itself alive.
 #[derive(Debug)]
 pub struct HostCounterReader {
-    proc: PathBuf,
-    namespaces: BTreeMap<u64, Namespace>,
-    /// Where the next search goes on.
-    cursor: u32,
-}
-
-#[derive(Debug)]
-struct Namespace {
-    /// A process inside, through whose directory the files are read.
-    representative: u32,
-    totals: Totals,
+    namespaces: Namespaces,
+    totals: BTreeMap<u64, Totals>,
 }
 
 impl Default for HostCounterReader {
@@ -57,87 +47,39 @@ impl Default for HostCounterReader {
 impl HostCounterReader {
     /// `proc` is the mount point of procfs.
     pub fn new(proc: impl Into<PathBuf>) -> Self {
-        Self { proc: proc.into(), namespaces: BTreeMap::new(), cursor: 0 }
+        Self { namespaces: Namespaces::new(proc), totals: BTreeMap::new() }
     }
 
     /// Finds the namespaces of the running processes and sums what was counted in them since the
     /// last call; the first call only notes where the counters stand.
     pub fn read(&mut self) -> Increments {
-        let (found, skipped) = self.discover();
+        let skipped = self.namespaces.find();
         let mut sum = Totals::default();
         let mut alive = BTreeMap::new();
-        for (inode, representative) in found {
-            let Some(totals) = self.totals(representative, inode) else {
+        for (inode, directory) in self.namespaces.each() {
+            let Some(totals) = totals(&directory) else { continue };
+            if net_namespace(&directory) != Some(inode) {
                 continue;
-            };
-            if let Some(before) = self.namespaces.get(&inode) {
-                add(&mut sum, &since(&totals, &before.totals));
             }
-            alive.insert(inode, Namespace { representative, totals });
+            if let Some(before) = self.totals.get(&inode) {
+                add(&mut sum, &since(&totals, before));
+            }
+            alive.insert(inode, totals);
         }
         let namespaces = alive.len();
-        self.namespaces = alive;
+        self.totals = alive;
         Increments { counters: parse::named(sum), namespaces, skipped }
-    }
-
-    /// Namespace inode to a process in it. Known ones keep their place when there are too many.
-    fn discover(&mut self) -> (BTreeMap<u64, u32>, usize) {
-        let mut found: BTreeMap<u64, u32> = self
-            .namespaces
-            .iter()
-            .filter(|(inode, known)| {
-                net_namespace(&self.proc, known.representative) == Some(**inode)
-            })
-            .map(|(inode, known)| (*inode, known.representative))
-            .collect();
-        let mut skipped = HashSet::new();
-        for process in self.next_processes() {
-            let Some(inode) = net_namespace(&self.proc, process) else {
-                continue;
-            };
-            if found.len() < NAMESPACE_LIMIT || found.contains_key(&inode) {
-                found.entry(inode).or_insert(process);
-            } else if skipped.len() < PROCESS_LIMIT {
-                skipped.insert(inode);
-            }
-        }
-        (found, skipped.len())
-    }
-
-    fn next_processes(&mut self) -> Vec<u32> {
-        let Ok(entries) = fs::read_dir(&self.proc) else {
-            return Vec::new();
-        };
-        let mut processes: Vec<u32> = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect();
-        if processes.len() > PROCESS_LIMIT {
-            processes.sort_unstable();
-            let after = processes.partition_point(|&process| process <= self.cursor);
-            processes.rotate_left(after);
-            processes.truncate(PROCESS_LIMIT);
-            self.cursor = processes.last().copied().unwrap_or(0);
-        }
-        processes
-    }
-
-    /// `None` when the process left in the meantime.
-    fn totals(&self, process: u32, inode: u64) -> Option<Totals> {
-        let net = self.proc.join(process.to_string()).join("net");
-        let snmp = fs::read_to_string(net.join("snmp")).ok()?;
-        let netstat = fs::read_to_string(net.join("netstat")).ok()?;
-        // Absent where IPv6 is disabled.
-        let snmp6 = fs::read_to_string(net.join("snmp6")).unwrap_or_default();
-        (net_namespace(&self.proc, process)? == inode)
-            .then(|| parse::totals(&snmp, &netstat, &snmp6))
     }
 }
 
-/// Inode of the process's network namespace, out of the link text `net:[4026531840]`.
-fn net_namespace(proc: &Path, process: u32) -> Option<u64> {
-    let link = fs::read_link(proc.join(process.to_string()).join("ns/net")).ok()?;
-    link.to_str()?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+/// `None` when the process left in the meantime.
+fn totals(process: &Path) -> Option<Totals> {
+    let net = process.join("net");
+    let snmp = fs::read_to_string(net.join("snmp")).ok()?;
+    let netstat = fs::read_to_string(net.join("netstat")).ok()?;
+    // Absent where IPv6 is disabled.
+    let snmp6 = fs::read_to_string(net.join("snmp6")).unwrap_or_default();
+    Some(parse::totals(&snmp, &netstat, &snmp6))
 }
 
 /// Counters never go back, so where one does the inode number belongs to another namespace now,
@@ -221,7 +163,8 @@ mod tests {
         for pid in [5, 6] {
             proc.process(pid, 10, 130, 0);
         }
-        proc.gone(reader.namespaces[&10].representative);
+        let (_, representative) = reader.namespaces.each().next().unwrap();
+        fs::remove_dir_all(representative).unwrap();
         assert_eq!(reader.read().counters.udp_in, Some(30));
     }
 
@@ -250,8 +193,8 @@ mod tests {
         let mut reader = proc.reader();
         let first = reader.read();
         assert_eq!((first.namespaces, first.skipped), (NAMESPACE_LIMIT, 3));
-        let known: Vec<u64> = reader.namespaces.keys().copied().collect();
+        let known: Vec<u64> = reader.totals.keys().copied().collect();
         reader.read();
-        assert!(known.iter().eq(reader.namespaces.keys()));
+        assert!(known.iter().eq(reader.totals.keys()));
     }
 }

@@ -30,6 +30,8 @@ const SUBJECTS_MAX: usize = 16_384;
 const WORKLOADS_MAX: usize = 1024;
 /// Processes, cgroups and services that wait for a name; past it the makeshift name stays.
 const WAITING_MAX: usize = 4096;
+/// Of a program that is gone before anybody could read its name.
+const UNKNOWN: &str = "(unknown)";
 /// Of the cgroups that hold no unit.
 const HOST_NUMBER: u32 = wire::WIRE_WORKLOAD_HOST;
 
@@ -414,7 +416,7 @@ impl Resolver {
                     let who = Changed::Process(key);
                     let found = self.running(key.tgid, key.start_boot_ns, who);
                     let Some(Running { program, file, .. }) = found.flatten() else {
-                        let unknown = || Subject::new(workload, Program::new("(unknown)"));
+                        let unknown = || Subject::new(workload, Program::new(UNKNOWN));
                         return known.unwrap_or_else(|| Arc::new(unknown()));
                     };
                     if let Some(file) = file {
@@ -430,6 +432,13 @@ impl Resolver {
         }
         self.processes.insert(key, Arc::clone(&subject));
         subject
+    }
+
+    /// The subject that a process's program stood for last; none is asked for.
+    pub fn known(&mut self, key: &ProcessKey) -> Arc<Subject> {
+        let (workload, number) = self.place(key);
+        let known = self.named(number, key.program_id);
+        known.unwrap_or_else(|| Arc::new(Subject::new(workload, Program::new(UNKNOWN))))
     }
 
     /// The subject that a program stood for last.
