@@ -5,6 +5,7 @@ mod exposure;
 mod findings;
 mod model;
 mod steer;
+mod usage;
 mod value;
 
 use std::{path::PathBuf, time::Duration};
@@ -16,6 +17,7 @@ pub use exposure::{Exposure, Format};
 pub use findings::Findings;
 pub use model::{Model, ModelImport};
 pub use steer::{AllowCommand, Deny, DenyAdd, ModeArgument};
+pub use usage::{By, Usage};
 pub use value::{Prefix, duration};
 
 /// Where the model, findings, ledger and spool live unless told otherwise.
@@ -161,6 +163,18 @@ pub enum Command {
         --assert CVE-2026-1=vulnerable_code_not_in_execute_path"
     )]
     Exposure(Exposure),
+    /// Who used how many bytes of which interface, and with whom, by day.
+    #[command(
+        after_help = "Recorded where the configuration has [usage] enabled = true; the files are read, so that \
+        it works with the daemon dead. Bytes are counted as the interface does, with headers; other is what \
+        it counted and nobody is named for: what is forwarded, what sockets of the kernel carry, what found \
+        no room. Who is named is the user who made the socket or accepted on it, and the program that uses \
+        it. Loopback is left out. Days are UTC, 62 of them are kept. docs/usage.md says the rest.\n\n\
+        Examples:\n  hedgerow usage\n  hedgerow usage --by peer --user carol --since 7d\n  \
+        hedgerow usage --by interface\n  hedgerow usage --by day --interface eth0\n  \
+        hedgerow usage --json | jq '.lines[] | select(.sent > 1e9)'"
+    )]
+    Usage(Usage),
     /// List and show findings, and say what they are worth.
     #[command(
         subcommand,

@@ -50,6 +50,8 @@ struct Raw {
     /// What Hedgerow may cost.
     #[serde(default)]
     governor: RawGovernor,
+    /// Who uses how many bytes of which interface.
+    usage: Option<RawUsage>,
     /// The Kafka sink, as the sink's own documentation describes its keys.
     kafka: Option<toml::Table>,
     /// Reports as JSON lines in a file.
@@ -75,6 +77,14 @@ struct RawRecorder {
     bytes: Option<usize>,
 }
 
+/// The data accounting as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawUsage {
+    /// Count, and keep it by day.
+    enabled: Option<bool>,
+}
+
 /// What the daemon runs with: every value checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -97,6 +107,8 @@ pub struct Config {
     /// Of the flight recorder; 0: nothing is recorded.
     pub recorder_bytes: usize,
     pub governor: Governor,
+    /// Who uses how many bytes is counted.
+    pub usage: bool,
     pub kafka: Option<KafkaConfig>,
     pub jsonl: Option<JsonlConfig>,
     pub journald: Option<JournaldConfig>,
@@ -204,6 +216,7 @@ impl Config {
             capture: run.capture.clone(),
             recorder_bytes,
             governor,
+            usage: raw.usage.and_then(|usage| usage.enabled).unwrap_or(false),
             kafka,
             jsonl: raw.jsonl,
             journald: raw.journald,

@@ -14,6 +14,7 @@ mod metrics;
 mod names;
 mod records;
 mod text;
+mod usage;
 
 use std::process::ExitCode;
 

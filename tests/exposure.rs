@@ -1,4 +1,5 @@
-//! Twelve packages and what was done with each: every verdict of `hedgerow exposure` is right.
+//! What a daemon keeps for those who ask later. Twelve packages and what was done with each: every verdict
+//! of `hedgerow exposure` is right. Who used how many bytes, also over a restart: `hedgerow usage`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{BufRead, BufReader},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -343,4 +345,114 @@ fn what_can_not_be_read_is_named_and_ends_with_its_code() {
         let (code, said) = run(&report, &[&asserted[..], &[until, "--assert", assertion]].concat());
         assert_eq!(code, 2, "{said}");
     }
+}
+
+const PORT: u16 = 4096;
+const OTHER_USER: User = User { uid: 4242, gid: 4242 };
+
+/// Takes whatever comes.
+const TAKES: &str = "import socket, threading\n\
+    def take(c):\n  while c.recv(1 << 20): pass\n  c.close()\n\
+    s = socket.create_server(('::', 4096), family=socket.AF_INET6, dualstack_ipv6=True)\n\
+    print(flush=True)\n\
+    while True: threading.Thread(target=take, args=(s.accept()[0],)).start()";
+
+/// What the clients' interface has received and sent.
+fn counted(lab: &Lab) -> [u64; 2] {
+    let namespace = format!("{}.clients", lab.name());
+    let show = ["-n", &namespace, "-j", "-s", "link", "show", "dev", "eth0"];
+    let output = Command::new("ip").args(show).output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    ["rx", "tx"].map(|way| told[0]["stats64"][way]["bytes"].as_u64().unwrap())
+}
+
+fn usage(state: &str, arguments: &[&str]) -> Value {
+    let mut command = Command::new(HEDGEROW);
+    let output = command.args(["usage", "--state", state, "--json"]).args(arguments).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Of a line, or of what stands beside the lines.
+fn ways(told: &Value) -> [u64; 2] {
+    ["received", "sent"].map(|way| told[way].as_u64().unwrap())
+}
+
+fn line(told: &Value, name: &str) -> [u64; 2] {
+    let mut lines = told["lines"].as_array().unwrap().iter();
+    ways(lines.find(|line| line["name"] == name).unwrap_or_else(|| panic!("no {name}: {told:#}")))
+}
+
+fn within_a_hundredth(told: u64, counted: u64) -> bool {
+    told.abs_diff(counted) * 100 < counted
+}
+
+/// A daemon's life, in which one program of a user sends by IPv6 and one of root by IPv4.
+fn lives(lab: &Lab, home: &Path, config: &str) {
+    let arguments = ["--config", config, "--no-syscalls"];
+    let daemon = Daemon::start(Path::new(HEDGEROW), &arguments, &home.join("log")).unwrap();
+    let started = |line: &Line| matches!(line, Line::Status(told) if !told["proved"].is_null());
+    daemon.wait_for("start", LIMIT, started).unwrap();
+    let address = Site::Service.ipv6();
+    let text = format!(
+        "import socket\ns = socket.create_connection(('{address}', {PORT}), 30)\n\
+         s.sendall(bytes(30 << 20)); s.shutdown(1); s.recv(1)"
+    );
+    let mut python = lab.command(Site::Clients, "usage", &OTHER_USER, "python3").unwrap();
+    run(python.args(["-c", &text]));
+    let text = format!("head -c 20000000 /dev/zero >/dev/tcp/{}/{PORT}", Site::Service.ipv4());
+    let mut bash = lab.command(Site::Clients, "usage", &User::ROOT, "bash").unwrap();
+    run(bash.args(["-c", &text]));
+    daemon.interrupt().unwrap();
+}
+
+#[test]
+fn who_used_how_many_bytes_is_kept_by_day_and_over_a_restart() {
+    let lab = Lab::up().unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state").display().to_string();
+    let config = home.path().join("hedgerow.toml");
+    fs::write(&config, format!("state = {state:?}\n[usage]\nenabled = true\n")).unwrap();
+    let config = config.display().to_string();
+    let mut takes = lab.command(Site::Service, "takes", &User::ROOT, "python3").unwrap();
+    let _takes = Stays::begin(takes.args(["-c", TAKES]));
+    let mut stays = lab.command(Site::Clients, "usage", &User::ROOT, "sh").unwrap();
+    let _stays = Stays::begin(stays.args(["-c", "echo; exec sleep 600"]));
+    let place = "eth0@lab-usage.service";
+    let at = ["--interface", place, "--by"];
+    let of = |by: &str| usage(&state, &[&at[..], &[by]].concat());
+    for life in 1..=2_u64 {
+        let before = if life == 1 { counted(&lab) } else { [0; 2] };
+        lives(&lab, home.path(), &config);
+        let told = of("program");
+        let (head, named) = (line(&told, "/usr/bin/head"), ways(&told["other"]));
+        // What is sent again counts again.
+        assert!((life * 20_000_000..life * 30_000_000).contains(&head[1]), "{told:#}");
+        let all = ways(&told["counted"]);
+        assert!(named[1] * 100 < all[1], "{told:#}");
+        if life == 1 {
+            let now = counted(&lab);
+            let each = all.iter().zip(now.iter().zip(before));
+            let right = each.map(|(told, (now, before))| (*told, now - before));
+            assert!(right.clone().all(|(told, now)| within_a_hundredth(told, now)), "{told:#}");
+        }
+    }
+    let told = of("user");
+    let sent = line(&told, "4242")[1];
+    assert!((60 << 20..90 << 20).contains(&sent), "{told:#}");
+    assert!(line(&of("peer"), &Site::Service.ipv6().to_string())[1] >= sent, "{:#}", of("peer"));
+    let users = usage(&state, &["--user", "4242", "--by", "program"]);
+    assert!(users["other"].is_null() && users["lines"].as_array().unwrap().len() == 1, "{users:#}");
+    assert!(users["lines"][0]["name"].as_str().unwrap().contains("/python3"), "{users:#}");
+    let told = usage(&state, &["--by", "day"]);
+    assert!(
+        told["lines"].as_array().unwrap().len() <= 2 && told["watched"][1].is_object(),
+        "{told:#}"
+    );
+    for file in fs::read_dir(home.path().join("state/usage")).unwrap().flatten() {
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let shown = Command::new(HEDGEROW).args(["usage", "--state", &state]).output().unwrap();
+    println!("{}", String::from_utf8_lossy(&shown.stdout));
 }

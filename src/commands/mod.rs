@@ -16,6 +16,7 @@ mod steer;
 mod support;
 mod test;
 mod top;
+mod usage;
 mod why;
 
 use clap::CommandFactory;
@@ -48,6 +49,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             power::run(model.as_deref(), workload.as_deref(), &config::state(&state)?, json)
         }
         Command::Exposure(arguments) => exposure::run(&arguments, json),
+        Command::Usage(arguments) => usage::run(&arguments, json),
         Command::Findings(command) => findings::run(&command, json),
         Command::Why { what, all, state } => {
             why::run(what.as_deref(), all, &config::state(&state)?, json)

@@ -84,6 +84,8 @@ fn values(config: &Config) -> anyhow::Result<Table> {
     if config.governor.is_there() {
         put("governor", config.governor.written().into());
     }
+    let usage = [("enabled".to_owned(), config.usage.into())];
+    put("usage", Value::Table(usage.into_iter().collect()));
     if let Some(path) = &config.key_file {
         put("key_file", path.to_string_lossy().into_owned().into());
     }

@@ -24,6 +24,7 @@ mod start;
 mod status;
 mod tally;
 mod targets;
+mod usage;
 mod used;
 mod vulnerable;
 mod watch;
@@ -59,6 +60,7 @@ use self::{
     recorder::{Opened, Recorder},
     report::Reporter,
     seen::Seen,
+    usage::Accounts,
     used::Uses,
     watch::Told,
     watchdog::{Loop, Part, Queue, Watchdog},
@@ -102,6 +104,8 @@ struct Daemon {
     /// Findings that opened since the last sweep: as many as may be told.
     opened: Vec<Opened>,
     uses: Uses,
+    /// Where it is wanted.
+    accounts: Option<Accounts>,
     called: Called,
     tampered: Told,
     capture: Option<Capture>,
@@ -227,9 +231,10 @@ impl Daemon {
         self.kept.sweep(&mut self.engine, &mut self.reporter);
         self.reporter.sweep();
         self.beat();
-        for said in self.unread.take_untold().into_iter().chain(self.uses.take_untold()) {
-            self.reporter.warn(&said);
-        }
+        let mut untold = self.unread.take_untold();
+        untold.extend(self.uses.take_untold());
+        untold.extend(self.accounts.iter().flat_map(Accounts::take_untold));
+        untold.iter().for_each(|said| self.reporter.warn(said));
     }
 
     /// Writes what led to the newest findings once more: what was under way when they opened is there.
@@ -301,6 +306,7 @@ impl Daemon {
             self.uses.lose();
         }
         self.uses.close(&close, &self.sensor.stats().unwrap_or_default());
+        self.accounts.iter().for_each(|accounts| accounts.close(&close));
         self.look_after_ourselves();
         let outcomes = self.engine.close(&close)?;
         self.last_close = Some(close);
@@ -519,9 +525,10 @@ impl Daemon {
         self.kept.finish(&mut self.engine, &mut self.reporter);
         // Only now those that wait for a disk however long it stands still.
         self.uses.stop();
-        for said in self.uses.take_untold() {
-            self.reporter.warn(&said);
-        }
+        self.accounts.iter_mut().for_each(Accounts::stop);
+        let mut untold = self.uses.take_untold();
+        untold.extend(self.accounts.iter().flat_map(Accounts::take_untold));
+        untold.iter().for_each(|said| self.reporter.warn(said));
         if let Some(capture) = self.capture.take() {
             let (status, dropped, failure) = capture.finish();
             if let Some(failure) = failure {

@@ -22,6 +22,7 @@ use super::{
     report::{self, Reporter},
     seen::Seen,
     service,
+    usage::Accounts,
     used::Uses,
     watch::Told,
     watchdog::{Loop, Progress, Queue, Stage, Watchdog},
@@ -132,6 +133,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
             Shed { used: config.aggregate, ..Shed::default() }
         },
         profiles: if config.aggregate { PROFILES_AGGREGATE } else { Options::default().profiles },
+        usage: config.usage,
         ..Options::default()
     };
     let resolver = support::lowered(Resolver::open)?;
@@ -160,6 +162,8 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         true => Uses::off(),
         false => Uses::start(&config.state, now_ns, unread.clone())?,
     };
+    let accounts =
+        config.usage.then(|| Accounts::start(&config.state, sensor.clone(), now_ns)).transpose()?;
     let mut daemon = Daemon {
         config,
         engine,
@@ -184,6 +188,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
         governor,
         opened: Vec::new(),
         uses,
+        accounts,
         called: Called::default(),
         heart: Heart::new(&host),
         board,

@@ -186,6 +186,7 @@ rows! {
             ("ring_shares", s.sensor.shares_refused),
             ("peer_names", s.sensor.peer_names_evicted),
             ("used", s.sensor.used_untold),
+            ("usage", s.sensor.usage_refused),
             ("programs", s.status.programs_refused),
             ("deeds", s.status.deeds_refused),
             ("trees", s.status.trees_forgotten),

@@ -1,0 +1,176 @@
+//! Bytes by user, program, peer and interface, kept by day for `hedgerow usage`. The kernel sums up; a
+//! thread of its own takes that out, joins it with what interfaces counted, and writes. Nothing waits for
+//! it: what it has no time for is taken with the next window.
+
+use std::{
+    fs,
+    mem::take,
+    os::unix::fs::DirBuilderExt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use hedgerow_event::EpochClose;
+use hedgerow_probe::{Control as Sensor, host_counters::DeviceReader, usage::Usage};
+
+use super::used::replace;
+use crate::{
+    exit::Failure,
+    usage::{self, DAYS_MAX, DIRECTORY, Meter, Table},
+};
+
+/// A day is written this often, and at the end.
+const WRITE: Duration = Duration::from_secs(60);
+
+/// The loop's end.
+#[derive(Debug)]
+pub struct Accounts {
+    /// Ends of windows, Unix nanoseconds.
+    windows: Option<Sender<i64>>,
+    thread: Option<JoinHandle<()>>,
+    /// What an operator should hear.
+    untold: Arc<Mutex<Vec<String>>>,
+}
+
+impl Accounts {
+    /// Starts the thread, with what an earlier run left of this day.
+    ///
+    /// # Errors
+    /// There can't be a thread, or no directory.
+    pub fn start(state: &std::path::Path, sensor: Sensor, now_ns: i64) -> anyhow::Result<Self> {
+        let directory = state.join(DIRECTORY);
+        let mut make = fs::DirBuilder::new();
+        make.recursive(true).mode(0o700).create(&directory).map_err(Failure::file)?;
+        let (windows, receiver) = bounded(1);
+        let untold = Arc::new(Mutex::new(Vec::new()));
+        let keeper = Keeper {
+            directory,
+            sensor,
+            reader: DeviceReader::default(),
+            meter: Meter::new(DeviceReader::of_host()),
+            table: Table::default(),
+            since_ns: now_ns,
+            refused: 0,
+            untold: Arc::clone(&untold),
+            failed: false,
+        };
+        let thread = std::thread::Builder::new().name("hedgerow-usage".into());
+        let thread = thread.spawn(move || keeper.run(&receiver)).map_err(Failure::host)?;
+        Ok(Self { windows: Some(windows), thread: Some(thread), untold })
+    }
+
+    /// A window has closed.
+    pub fn close(&self, close: &EpochClose) {
+        let end_ns = close.end_boot_ns.cast_signed().saturating_add(close.realtime_offset_ns);
+        // One that finds no room is taken with the one before it.
+        self.windows.as_ref().map(|windows| windows.try_send(end_ns));
+    }
+
+    /// What an operator should hear.
+    pub fn take_untold(&self) -> Vec<String> {
+        take(&mut *self.untold.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes out the rest, once nothing is attached any more, and has it written.
+    pub fn stop(&mut self) {
+        self.windows = None;
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            let said = "the thread that keeps who used how many bytes has panicked".to_owned();
+            self.untold.lock().unwrap_or_else(PoisonError::into_inner).push(said);
+        }
+    }
+}
+
+/// The thread's end.
+struct Keeper {
+    directory: PathBuf,
+    sensor: Sensor,
+    reader: DeviceReader,
+    meter: Meter,
+    table: Table,
+    /// What passed until then is in the table, or told as a gap.
+    since_ns: i64,
+    /// Packets that the kernel counted without their peer.
+    refused: u64,
+    untold: Arc<Mutex<Vec<String>>>,
+    /// A failure to read or to write was told.
+    failed: bool,
+}
+
+impl Keeper {
+    fn run(mut self, windows: &Receiver<i64>) {
+        self.begin(self.since_ns);
+        // Interfaces have counted before.
+        self.meter.measure(Vec::new(), &self.reader.read());
+        self.refused = self.sensor.stats().map_or(0, |stats| stats.usage_refused);
+        let mut written = Instant::now();
+        for end_ns in windows {
+            let passed = self.sensor.take_usage();
+            self.take(passed, end_ns);
+            if written.elapsed() >= WRITE {
+                self.write(false);
+                written = Instant::now();
+            }
+        }
+        let passed = self.sensor.take_last_usage();
+        self.take(passed, hedgerow_responder::now().wall_ns);
+        self.write(false);
+    }
+
+    /// What passed counts for the day on which its window ended.
+    fn take(&mut self, passed: hedgerow_probe::Result<Vec<Usage>>, end_ns: i64) {
+        let (day, start_ns) = usage::day_of(end_ns);
+        if day != self.table.day() {
+            self.write(usage::day_of(self.since_ns).1 < start_ns);
+            self.begin(end_ns);
+        }
+        // A clock that was set back tells no time twice.
+        let from_ns = self.since_ns.clamp(start_ns, end_ns.max(start_ns));
+        self.since_ns = end_ns;
+        let passed = match passed {
+            Ok(passed) => passed,
+            Err(why) => return self.tell(format!("who used how many bytes is not known: {why}")),
+        };
+        let refused = self.sensor.stats().map_or(self.refused, |stats| stats.usage_refused);
+        let measured = self.meter.measure(passed, &self.reader.read());
+        self.table.add(measured, refused.saturating_sub(self.refused));
+        self.refused = refused;
+        self.table.watched(from_ns, end_ns);
+    }
+
+    /// Goes on with a day, and forgets those that are too old.
+    fn begin(&mut self, now_ns: i64) {
+        let (day, _) = usage::day_of(now_ns);
+        self.table = match usage::read(&self.directory, &day) {
+            Ok(Some(before)) => Table::of(before),
+            Ok(None) => Table::new(day),
+            Err(why) => {
+                self.tell(format!("{why:#}: the day's bytes are counted anew"));
+                Table::new(day)
+            }
+        };
+        let days = usage::days(&self.directory).unwrap_or_default();
+        for day in days.iter().take((days.len() + 1).saturating_sub(DAYS_MAX)) {
+            drop(fs::remove_file(usage::path(&self.directory, day)));
+        }
+    }
+
+    fn write(&mut self, over: bool) {
+        let path = usage::path(&self.directory, self.table.day());
+        let written = self.table.write(over).map_err(anyhow::Error::from);
+        match written.and_then(|bytes| replace(&path, &bytes)) {
+            Ok(()) => self.failed = false,
+            Err(why) => self.tell(format!("who used how many bytes is not written: {why:#}")),
+        }
+    }
+
+    /// Once, until it goes well again.
+    fn tell(&mut self, said: String) {
+        if !std::mem::replace(&mut self.failed, true) {
+            self.untold.lock().unwrap_or_else(PoisonError::into_inner).push(said);
+        }
+    }
+}
