@@ -40,21 +40,22 @@ pub struct Accepted {
 
 /// Files that programs were last seen to run from, saved in the order in which they were.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(from = "Vec<(Arc<Subject>, Digest)>", into = "Vec<(Arc<Subject>, Digest)>")]
+#[serde(from = "Vec<(Arc<Subject>, Option<Digest>)>", into = "Vec<(Arc<Subject>, Option<Digest>)>")]
 pub struct Files {
-    known: BTreeMap<Arc<Subject>, (u64, Digest)>,
+    /// When it was, and the digest; `None` of one that can't be read.
+    known: BTreeMap<Arc<Subject>, (u64, Option<Digest>)>,
     runs: u64,
 }
 
-impl From<Vec<(Arc<Subject>, Digest)>> for Files {
-    fn from(saved: Vec<(Arc<Subject>, Digest)>) -> Self {
+impl From<Vec<(Arc<Subject>, Option<Digest>)>> for Files {
+    fn from(saved: Vec<(Arc<Subject>, Option<Digest>)>) -> Self {
         let mut files = Self::default();
         saved.into_iter().for_each(|(subject, digest)| files.note(&subject, digest));
         files
     }
 }
 
-impl From<Files> for Vec<(Arc<Subject>, Digest)> {
+impl From<Files> for Vec<(Arc<Subject>, Option<Digest>)> {
     fn from(files: Files) -> Self {
         let mut known: Vec<_> = files.known.into_iter().collect();
         known.sort_unstable_by_key(|(_, (run, _))| *run);
@@ -63,7 +64,7 @@ impl From<Files> for Vec<(Arc<Subject>, Digest)> {
 }
 
 impl Files {
-    fn note(&mut self, subject: &Arc<Subject>, digest: Digest) {
+    fn note(&mut self, subject: &Arc<Subject>, digest: Option<Digest>) {
         if self.known.len() >= FILES_MAX && !self.known.contains_key(subject) {
             let all = self.known.iter();
             let all = all
@@ -125,7 +126,7 @@ impl Accepted {
     /// Notes the file that a program runs from; gives what was accepted of another one. An upgrade
     /// by the package that it belongs to is the same program.
     fn note(&mut self, subject: &Arc<Subject>, digest: Digest, packaged: bool) -> BTreeSet<Object> {
-        self.files.note(subject, digest);
+        self.files.note(subject, Some(digest));
         let Some(bound) = self.bound.get_mut(subject) else { return BTreeSet::new() };
         if bound.digest.is_none_or(|known| known == digest || packaged) {
             bound.digest = Some(digest);
@@ -136,7 +137,7 @@ impl Accepted {
 
     /// A program's file was replaced by one that can't be read; gives what was accepted of the one before.
     fn lose(&mut self, subject: &Arc<Subject>) -> BTreeSet<Object> {
-        self.files.known.remove(subject);
+        self.files.note(subject, None);
         self.take_back(subject)
     }
 
@@ -160,15 +161,14 @@ impl Engine {
     }
 
     /// The file that what is accepted of a program is bound to: the one that it was last seen to run from,
-    /// else the one that it was learned from.
+    /// else the one that it was learned from. `None` where it runs from one that can't be read.
     pub(crate) fn file_of(&self, subject: &Subject) -> Option<Digest> {
-        let seen = self.accepted.files.known.get(subject).map(|(_, digest)| *digest);
-        let learned = || {
-            let programs = &self.profile.as_ref()?.programs;
-            let program = programs.iter().find(|program| grams::is_of(program, subject))?;
-            program.digest.map(Digest)
-        };
-        seen.or_else(learned)
+        if let Some((_, seen)) = self.accepted.files.known.get(subject) {
+            return *seen;
+        }
+        let programs = &self.profile.as_ref()?.programs;
+        let program = programs.iter().find(|program| grams::is_of(program, subject))?;
+        program.digest.map(Digest)
     }
 
     /// Takes back what was accepted of a file that is another one now.

@@ -56,6 +56,9 @@ fn what_is_accepted_after_a_restart_is_excused_of_the_same_file_only() {
         assert!(finding.objects.iter().all(|object| again.knows(object)));
         again.observe(&exec(&host, digest, replaced));
         assert_eq!(finding.objects.iter().all(|object| again.knows(object)), excused, "{digest:?}");
+        // Nor is it taken for the one that was learned, over a restart neither.
+        let runs = digest.map(|byte| hedgerow_event::Digest([byte; 32]));
+        assert_eq!([again.file_of(subject), restarted(&again).file_of(subject)], [runs; 2]);
     }
 }
 
