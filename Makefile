@@ -74,7 +74,7 @@ exposure-truth: ## twelve packages that ran, were mapped, read, upgraded or left
 
 governor-plot: CPU ?= 2%
 governor-plot: OUT ?= $(TARGET_DIR)/governor.svg
-governor-plot: ## ten minutes of the cost governor, drawn: a budget of CPU (default 2%) under a load that comes and goes, as OUT and its .csv
+governor-plot: ## seven minutes of the cost governor, drawn: a budget of CPU (default 2%) under a load that comes and goes, as OUT and its .csv
 	@scripts/setup build
 	$(BUILD) --release --bin hedgerow
 	$(AS_ROOT) scripts/governor-plot $(TARGET_DIR)/release/hedgerow $(CPU) $(OUT)
