@@ -344,6 +344,30 @@ mod tests {
     }
 
     #[test]
+    fn what_keeps_more_than_findings_is_refused_beside_aggregate_and_cost_is_checked() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("hedgerow.toml");
+        let said = |text: &str| {
+            std::fs::write(&config, text).unwrap();
+            load(&config).map_err(|why| why.to_string())
+        };
+        let mode = said("aggregate = true\n[governor]\ncpu = \"2%\"\n").unwrap();
+        assert!(mode.aggregate && mode.recorder_bytes == 0 && mode.ring_bytes == 1 << 20);
+        assert_eq!(mode.governor, Governor { cpu: Some(0.02), memory: None });
+        assert!(said("aggregate = true\n[recorder]\nbytes = 0\n").is_ok());
+        for (text, key) in [
+            ("aggregate = true\n[kafka]\nbrokers = \"a:1\"\n", "kafka.brokers"),
+            ("aggregate = true\n[jsonl]\npath = \"/r\"\n", "jsonl.path"),
+            ("aggregate = true\n[recorder]\nbytes = 4096\n", "recorder.bytes"),
+            ("[governor]\ncpu = \"2\"\n", "governor.cpu"),
+            ("[governor]\nmemory = \"0MiB\"\n", "governor.memory"),
+        ] {
+            let why = said(text).unwrap_err();
+            assert!(why.starts_with(&format!("{}: {key}: ", config.display())), "{why}");
+        }
+    }
+
+    #[test]
     fn later_files_win_and_each_error_names_the_one_that_it_is_in() {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("hedgerow.toml");
