@@ -107,6 +107,8 @@ impl Learned {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}");
         let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        // All of it, whatever it is that fails.
+        println!("{told}");
         assert_eq!(told["found"], true);
         let objects = told["finding"]["objects"].to_string();
         assert!(objects.contains("exec_memory"), "{objects}");

@@ -32,6 +32,8 @@ use crate::{
 
 /// A finding comes with its window's close at the latest.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// So does the decision, where what was known of the first moments didn't suffice for one.
+const DECISION: Duration = Duration::from_secs(7);
 /// The incident goes on for so long after the decision, so that its effect shows.
 const EFFECT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
@@ -80,7 +82,8 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     if finding.disposition == Disposition::Suppressed {
         say("  It is listed and nobody is alerted; why is at the end of its reason.");
     }
-    let decision = await_decision(state, &finding.uid)?;
+    let acts = before.mode.is_some_and(|mode| mode > Mode::Observe);
+    let decision = await_decision(state, &finding.uid, if acts { DECISION } else { EFFECT })?;
     if let Some(line) = &decision {
         say(&format!("\nDecision:\n{}", gate::shown(&why::told(line))));
     }
@@ -282,14 +285,18 @@ fn await_finding(log: &mut Tail, incident: &Incident) -> anyhow::Result<Option<F
 /// The ledger's line on the finding: its entry or, without one for a while, what was said last. This
 /// command may be part of the finding, and was spared then; and what the first moments of an
 /// incident don't suffice for, its next ones may.
-fn await_decision(state: &Path, finding_uid: &str) -> anyhow::Result<Option<Line>> {
+fn await_decision(
+    state: &Path,
+    finding_uid: &str,
+    longest: Duration,
+) -> anyhow::Result<Option<Line>> {
     let about = |line: &Line| match &line.decision {
         Decision::Block { entry, .. } => entry.finding_uid.as_deref() == Some(finding_uid),
         Decision::Refuse { finding_uid: of, .. } => of.as_deref() == Some(finding_uid),
         Decision::Report { finding_uid: of, .. } => of == finding_uid,
         _ => false,
     };
-    let until = Instant::now() + EFFECT;
+    let until = Instant::now() + longest;
     loop {
         let lines: Vec<Line> = log::decisions(state)?.into_iter().filter(about).collect();
         let entry = lines.iter().find(|line| matches!(line.decision, Decision::Block { .. }));
