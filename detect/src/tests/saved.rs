@@ -54,9 +54,13 @@ fn what_is_accepted_after_a_restart_is_excused_of_the_same_file_only() {
         assert_eq!(again.file_of(subject), Some(hedgerow_event::Digest([1; 32])));
         again.accept(&finding);
         assert!(finding.objects.iter().all(|object| again.knows(object)));
+        let (workload, path) = (subject.workload.to_string(), subject.program.path.to_string());
+        let mut learned = crate::file::ProgramProfile::empty(String::new(), workload, path);
+        learned.digest = Some([1; 32]);
+        Arc::make_mut(again.profile.as_mut().unwrap()).programs.push(learned);
         again.observe(&exec(&host, digest, replaced));
         assert_eq!(finding.objects.iter().all(|object| again.knows(object)), excused, "{digest:?}");
-        // Nor is it taken for the one that was learned, over a restart neither.
+        // What can't be read isn't taken for the one that was learned, over a restart neither.
         let runs = digest.map(|byte| hedgerow_event::Digest([byte; 32]));
         assert_eq!([again.file_of(subject), restarted(&again).file_of(subject)], [runs; 2]);
     }
