@@ -14,6 +14,8 @@
 #define AT_FDCWD (-100)
 #define O_ACCMODE 3
 #define S_IROTH 4
+#define S_IXOTH 1
+#define TMPFS_MAGIC 0x01021994
 #define FMODE_CREATED 0x100000      /* this open made the file */
 #define CLONE_NEW_ANY 0x7e020000ULL /* every CLONE_NEW* that clone(2) knows */
 
@@ -183,6 +185,15 @@ static __always_inline __u32 stream_path(struct task_struct *task, const struct 
 	return flags & PATH_ARGUMENTS ? stream_claimed_name(task, flags, arguments, scratch) : 0;
 }
 
+/* Whether everybody may read a file: by its own mode, and not in a directory that others may not
+ * enter, nor in memory, where secrets are handed to containers. */
+static __always_inline bool stream_is_open_to_all(struct file *file)
+{
+	return BPF_CORE_READ(file, f_inode, i_mode) & S_IROTH &&
+	       BPF_CORE_READ(file, f_path.dentry, d_parent, d_inode, i_mode) & S_IXOTH &&
+	       BPF_CORE_READ(file, f_inode, i_sb, s_magic) != TMPFS_MAGIC;
+}
+
 /* Whether an open is of those that are not told to cost less: a failed one, or one that could only
  * read what everybody may read. What writes, or opens what is kept from others, is told always. */
 static __noinline bool stream_sheds(struct task_struct *task, const struct call *call, __u32 flags)
@@ -197,7 +208,7 @@ static __noinline bool stream_sheds(struct task_struct *task, const struct call 
 	file = task_file(task, call->result);
 	return file && !(BPF_CORE_READ(file, f_flags) & O_ACCMODE) &&
 	       !(BPF_CORE_READ(file, f_mode) & FMODE_CREATED) &&
-	       BPF_CORE_READ(file, f_inode, i_mode) & S_IROTH;
+	       stream_is_open_to_all(file);
 }
 
 static __noinline int stream_call(struct row *row, struct task_struct *task,

@@ -147,4 +147,3 @@ int deny_carry_sockets(struct bpf_iter__bpf_sk_storage_map *ctx)
 	own->passed = 0;
 	return 0;
 }
-

@@ -357,7 +357,8 @@ impl Engine {
         self.begin_probation(&mut outcomes);
         self.end_epoch(close);
         outcomes[0] = Outcome::Windows(windows);
-        self.closed += 1;
+        // Of what was shed nothing is learned: that time comes once more.
+        self.closed += u32::from(!close.shed || self.phase == Phase::Scoring);
         self.advance(&mut outcomes)?;
         Ok(outcomes)
     }

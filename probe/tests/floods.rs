@@ -248,6 +248,7 @@ fn exchange(mut stream: TcpStream, bytes: usize, sends: bool) {
 fn datagrams(victim: &Victim, address: IpAddr) {
     let server = victim.inside(|| UdpSocket::bind((address, PORT)).unwrap());
     let client = UdpSocket::bind(SocketAddr::new(unspecified(address), 0)).unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut bytes = [0; 9000];
     for (size, times) in [(1200, 1000), (100, 500), (8000, 300)] {
         for _ in 0..times {
@@ -265,7 +266,8 @@ fn unspecified(like: IpAddr) -> IpAddr {
 fn passed(sensor: &Sensor) -> Vec<Usage> {
     let closes = sensor.seen(|seen| seen.closes.len());
     let mut all = Vec::new();
-    for more in 1..=2 {
+    // Twice each half, should one close be missed here.
+    for more in 1..=4 {
         sensor.wait("close", |seen| seen.closes.len() >= closes + more);
         all.extend(sensor.control().take_usage().unwrap());
     }
@@ -325,7 +327,8 @@ fn bytes_are_summed_up_as_interfaces_count_them_with_whatever_cuts_large_packets
             is_as_counted(&what, out.bytes + if cut { out.extra } else { 0 }, sent);
             assert!(out.extra > sent / 50, "{what}");
             let packets = after.sent.packets - before.sent.packets;
-            assert_eq!(packets >= out.segments, cut, "{what}, {packets} packets");
+            // Some are dropped in between.
+            assert_eq!(packets * 100 >= out.segments * 98, cut, "{what}, {packets} packets");
             let came = sum(&usages, after.netns, |usage| usage.received);
             let received = after.received.bytes - before.received.bytes;
             is_as_counted(&format!("{} received, cut: {cut}", after.name), came.bytes, received);

@@ -54,9 +54,15 @@ pub fn run(arguments: &Usage, json: bool) -> anyhow::Result<()> {
     let names = usage::days(&directory).map_err(Failure::file)?;
     let ends_later = |day: &&String| usage::start_ns(day).is_some_and(|ns| ns + DAY_NS > since_ns);
     let wanted: Vec<&String> = names.iter().filter(ends_later).collect();
-    let mut days = Vec::new();
+    let (mut days, mut unread) = (Vec::new(), Vec::new());
     for day in wanted.into_iter().rev().take(DAYS_MAX).rev() {
-        days.extend(usage::read(&directory, day).map_err(Failure::file)?);
+        match usage::read(&directory, day) {
+            Ok(read) => days.extend(read),
+            Err(why) => unread.push(format!("{why:#}")),
+        }
+    }
+    for why in &unread {
+        text::note(&format!("{why}: left out"));
     }
     if days.is_empty() {
         let path = directory.display();

@@ -296,8 +296,7 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
             match tokio::time::timeout(PRESENT_MAX, read).await {
                 Ok(Ok(present)) => Some(present),
                 _ => {
-                    let why =
-                        "who is logged in could not be read in time; nothing was done; try again";
+                    let why = "who is logged in could not be read in time; nothing was done; try again, or by --force";
                     return refused(StatusCode::SERVICE_UNAVAILABLE, why);
                 }
             }

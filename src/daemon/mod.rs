@@ -204,9 +204,14 @@ impl Daemon {
             && let Some(cores) = fresh.governor.cpu.filter(|_| self.config.governor.cpu.is_some())
             && fresh.governor.memory == self.config.governor.memory
         {
-            said.push(governor.set_cores(cores)?);
             keys.remove(at);
-            self.config.governor = fresh.governor;
+            match governor.set_cores(cores) {
+                Ok(set) => {
+                    self.config.governor = fresh.governor;
+                    said.push(set);
+                }
+                Err(why) => said.push(why.to_string()),
+            }
         }
         if !keys.is_empty() {
             said.push(format!("restart to change {}", keys.join(", ")));

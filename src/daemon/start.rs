@@ -156,7 +156,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let watchdog = Watchdog::start(stages, Arc::clone(&turns))?;
     let mut recorder = Recorder::new(config.recorder_bytes);
     recorder.pause(governed);
-    let governor = Governor::new(config.governor, Arc::clone(&board));
+    let governor = Governor::new(config.governor, Arc::clone(&board), learning);
     let now_ns = hedgerow_responder::now().wall_ns;
     let uses = match config.aggregate {
         true => Uses::off(),

@@ -55,7 +55,8 @@ impl Accounts {
             since_ns: now_ns,
             refused: 0,
             untold: Arc::clone(&untold),
-            failed: false,
+            unread: false,
+            unwritten: false,
         };
         let thread = std::thread::Builder::new().name("hedgerow-usage".into());
         let thread = thread.spawn(move || keeper.run(&receiver)).map_err(Failure::host)?;
@@ -96,8 +97,9 @@ struct Keeper {
     /// Packets that the kernel counted without their peer.
     refused: u64,
     untold: Arc<Mutex<Vec<String>>>,
-    /// A failure to read or to write was told.
-    failed: bool,
+    /// A failure to read, or to write, was told, and has gone on since.
+    unread: bool,
+    unwritten: bool,
 }
 
 impl Keeper {
@@ -132,8 +134,14 @@ impl Keeper {
         self.since_ns = end_ns;
         let passed = match passed {
             Ok(passed) => passed,
-            Err(why) => return self.tell(format!("who used how many bytes is not known: {why}")),
+            Err(why) => {
+                if !std::mem::replace(&mut self.unread, true) {
+                    self.tell(format!("who used how many bytes is not known: {why}"));
+                }
+                return;
+            }
         };
+        self.unread = false;
         let refused = self.sensor.stats().map_or(self.refused, |stats| stats.usage_refused);
         let measured = self.meter.measure(passed, &self.reader.read());
         self.table.add(measured, refused.saturating_sub(self.refused));
@@ -152,7 +160,8 @@ impl Keeper {
                 Table::new(day)
             }
         };
-        let days = usage::days(&self.directory).unwrap_or_default();
+        let mut days = usage::days(&self.directory).unwrap_or_default();
+        days.retain(|day| day != self.table.day());
         for day in days.iter().take((days.len() + 1).saturating_sub(DAYS_MAX)) {
             drop(fs::remove_file(usage::path(&self.directory, day)));
         }
@@ -162,15 +171,15 @@ impl Keeper {
         let path = usage::path(&self.directory, self.table.day());
         let written = self.table.write(over).map_err(anyhow::Error::from);
         match written.and_then(|bytes| replace(&path, &bytes)) {
-            Ok(()) => self.failed = false,
-            Err(why) => self.tell(format!("who used how many bytes is not written: {why:#}")),
+            Ok(()) => self.unwritten = false,
+            Err(why) if !std::mem::replace(&mut self.unwritten, true) => {
+                self.tell(format!("who used how many bytes is not written: {why:#}"));
+            }
+            Err(_) => {}
         }
     }
 
-    /// Once, until it goes well again.
-    fn tell(&mut self, said: String) {
-        if !std::mem::replace(&mut self.failed, true) {
-            self.untold.lock().unwrap_or_else(PoisonError::into_inner).push(said);
-        }
+    fn tell(&self, said: String) {
+        self.untold.lock().unwrap_or_else(PoisonError::into_inner).push(said);
     }
 }

@@ -138,7 +138,9 @@ impl Meter {
         let is_there = |netns: &u32| devices.iter().any(|device| device.netns == *netns);
         self.names.retain(|netns, _| is_there(netns));
         let mut most: HashMap<u32, (u64, &str)> = HashMap::new();
-        for usage in usages {
+        // What the kernel itself sends to find its neighbours is no program's.
+        let named = usages.iter().filter(|usage| usage.subject.program.path.starts_with('/'));
+        for usage in named {
             let bytes = usage.received.bytes + usage.sent.bytes;
             let one = most.entry(usage.netns).or_default();
             *one = (*one).max((bytes, usage.subject.workload.as_str()));

@@ -37,7 +37,7 @@ const SPANS_MAX: usize = 64;
 /// Windows that follow each other are no gap, also where the clock is put right a little.
 pub const SLACK_NS: i64 = 200_000_000;
 const NAME_BYTES_MAX: usize = 256;
-const FILE_BYTES_MAX: u64 = 8 << 20;
+const FILE_BYTES_MAX: u64 = 32 << 20;
 pub const DAY_NS: i64 = 86_400_000_000_000;
 
 /// Both ways.

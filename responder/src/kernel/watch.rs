@@ -119,17 +119,22 @@ impl Kernel {
             if foreign.peek().is_some() {
                 changed.push((name, "it refuses somebody whom no ledger line explains"));
             }
-            foreign.try_for_each(|key| delete(map, key))?;
+            let mended = foreign.try_for_each(|key| delete(map, key));
             let is_gone = |(key, entry): &(&Vec<u8>, &&Entry)| found.get(*key) != Some(&entry.id);
             let mut gone = expected.iter().filter(is_gone).peekable();
             if gone.peek().is_some() {
                 changed.push((name, "whom an entry refuses was taken out or changed"));
             }
             // Where a foreign hand has filled the map it is told again until there is room.
-            gone.try_for_each(|(_, entry)| self.maps.index(&entry.target, entry.id).map(drop))?;
+            let mended = mended.and_then(|()| {
+                gone.try_for_each(|(_, entry)| self.maps.index(&entry.target, entry.id).map(drop))
+            });
+            if mended.is_err() {
+                changed.push((name, "it can't be put back"));
+            }
         }
-        if !changed.is_empty() {
-            self.maps.changed()?;
+        if !changed.is_empty() && self.maps.changed().is_err() {
+            changed.push(("deny_asked", "it can't be put back"));
         }
         Ok(changed)
     }

@@ -47,6 +47,8 @@ pub struct Budget {
     cores: f64,
     /// Levers that are shed: so many of the table.
     level: usize,
+    /// Those that may be.
+    most: usize,
     /// What the last windows cost, in cores.
     minute: VecDeque<f64>,
     /// Windows since the level changed, and since something was shed.
@@ -67,6 +69,7 @@ impl Budget {
         Self {
             cores,
             level: 0,
+            most: LEVERS.len(),
             minute: VecDeque::with_capacity(MINUTE),
             since: 0,
             since_shed: 0,
@@ -80,6 +83,11 @@ impl Budget {
 
     pub fn set_cores(&mut self, cores: f64) {
         self.cores = cores;
+    }
+
+    /// No more levers than these are shed.
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most.min(LEVERS.len());
     }
 
     pub fn cores(&self) -> f64 {
@@ -109,7 +117,7 @@ impl Budget {
             self.patience = PATIENCE;
         }
         let rate = if cost > SUDDEN * self.cores { cost } else { cost.min(before) };
-        if self.level < LEVERS.len() && self.ahead(rate) > FULL * self.cores {
+        if self.level < self.most && self.ahead(rate) > FULL * self.cores {
             return Some(self.pull(rate));
         }
         self.let_one_go().or_else(|| self.tell())
@@ -123,7 +131,7 @@ impl Budget {
 
     fn pull(&mut self, rate: f64) -> Change {
         let steps = ((rate / self.cores - FULL) / STEP).ceil().max(1.0);
-        let pulled = self.level..LEVERS.len().min(self.level + steps as usize);
+        let pulled = self.level..self.most.min(self.level + steps as usize);
         if self.let_go && self.since < FAILS {
             self.patience = (self.patience * PATIENCE_GROWS).min(PATIENCE_MAX);
         }
@@ -156,7 +164,7 @@ impl Budget {
     }
 
     fn tell(&mut self) -> Option<Change> {
-        let all = self.level == LEVERS.len() && self.since as usize >= MINUTE;
+        let all = self.level >= self.most && self.since as usize >= MINUTE;
         let minute = self.minute();
         if !self.unable && all && minute > WITHIN * self.cores {
             self.unable = true;

@@ -29,9 +29,12 @@ pub const LEVERS: [Lever; 5] = [
     },
     Lever {
         name: "reads",
-        unseen: "opens that could only read what everybody may read, and those that failed",
+        unseen: "opens that could only read what everybody may read (by its mode and its directory's, and not in memory), and those that failed",
     },
 ];
+
+/// The first levers, without which windows are whole: what learning may be spared.
+pub const WHOLE: usize = GRAMS;
 
 /// What the sensor sheds with so many levers.
 pub fn shed(level: usize) -> Shed {

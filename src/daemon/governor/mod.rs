@@ -1,7 +1,9 @@
 //! The cost governor: what Hedgerow may cost is held by not looking at what matters least, and that is said.
 //!
 //! While it starts all that can be shed is, for three windows and up to six where much else is to be done: what
-//! that costs can't be shed, and a smaller budget is refused. No decision waits for it: it looks once a window, when all was judged.
+//! that costs can't be shed, and a smaller budget is refused where a host is learned anew. Whoever makes load or
+//! has tables grow keeps no daemon from starting that has a model: it is told, and goes on. No decision waits for
+//! it: it looks once a window, when all was judged.
 
 mod budget;
 mod levers;
@@ -11,6 +13,7 @@ mod room;
 
 use std::sync::Arc;
 
+use hedgerow_detect::Phase;
 use hedgerow_probe::Shed;
 
 pub use self::levers::LEVERS;
@@ -35,7 +38,9 @@ pub struct Governor {
     meter: Meter,
     /// Windows of the start that closed; `None` once it is over.
     started: Option<u32>,
-    /// The least that one of them cost.
+    /// A budget that is too small ends the start.
+    refuses: bool,
+    /// The least that a window cost: what can't be shed is no more.
     floor: f64,
     /// Levers that were shed in some part of the window that closes next.
     in_force: usize,
@@ -50,13 +55,15 @@ pub fn all_shed() -> Shed {
 }
 
 impl Governor {
-    /// Everything is shed until the start is over; `None` where nothing is to be held.
-    pub fn new(budgets: config::Governor, board: Arc<Board>) -> Option<Self> {
+    /// Everything is shed until the start is over; `None` where nothing is to be held. A budget that is too
+    /// small is refused where the host `is_new` to it, else told.
+    pub fn new(budgets: config::Governor, board: Arc<Board>, is_new: bool) -> Option<Self> {
         budgets.is_there().then(|| Self {
             budget: budgets.cpu.map(Budget::new),
             room: budgets.memory.map(Room::new),
             meter: Meter::new(board),
             started: Some(0),
+            refuses: is_new,
             floor: f64::INFINITY,
             in_force: LEVERS.len(),
             cost: Cost::default(),
@@ -107,8 +114,10 @@ impl Governor {
         let mut said = Vec::new();
         if let Some(budget) = &self.budget {
             let (cores, floor) = (percent(budget.cores()), percent(self.floor));
-            if !fits {
-                return Err(too_small(budget.cores(), self.floor));
+            match fits {
+                true => {}
+                false if self.refuses => return Err(too_small(budget.cores(), self.floor)),
+                false => said.push(too_small(budget.cores(), self.floor).to_string()),
             }
             let whose = match self.meter.is_told() {
                 true => "",
@@ -117,7 +126,7 @@ impl Governor {
             said.push(format!("{cores} of a core may be used{whose}; {floor} can't be shed"));
         }
         if let Some(room) = &mut self.room {
-            said.push(room.start()?);
+            said.push(room.start(self.refuses)?);
         }
         Ok(said)
     }
@@ -127,17 +136,21 @@ impl Governor {
     /// # Errors
     /// It is less than what can't be shed.
     pub fn set_cores(&mut self, cores: f64) -> Result<String, Failure> {
-        // Not known before the start is over, which looks at it then.
         if self.started.is_none() && cores < self.floor {
             return Err(too_small(cores, self.floor));
         }
+        // What a start that isn't over costs is told then: nobody loses a daemon by a signal.
+        self.refuses = false;
         self.budget.iter_mut().for_each(|budget| budget.set_cores(cores));
         Ok(format!("from now on {} of a core may be used", percent(cores)))
     }
 
-    /// Takes what a window cost; what is to be said.
-    fn step(&mut self) -> Option<String> {
+    /// Takes what a window cost, while the host is learned or not; what is to be said.
+    fn step(&mut self, learns: bool) -> Option<String> {
+        self.floor = self.floor.min(self.cost.cores());
         let budget = self.budget.as_mut()?;
+        // Of a window that isn't whole nothing would be learned: whoever makes load would have the host learn never.
+        budget.set_most(if learns { levers::WHOLE } else { LEVERS.len() });
         let change = budget.step(self.cost.cores())?;
         let (minute, cores) = (percent(budget.minute()), percent(budget.cores()));
         Some(match change {
@@ -186,7 +199,7 @@ impl Daemon {
                     service::ready();
                 }
             }
-            None => said.extend(governor.step()),
+            None => said.extend(governor.step(self.engine.phase() != Phase::Scoring)),
         }
         let level = governor.level();
         governor.in_force = before.max(level);

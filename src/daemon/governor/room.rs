@@ -32,15 +32,18 @@ impl Room {
     /// Everything is attached and opened, and nothing recorded yet.
     ///
     /// # Errors
-    /// That alone is more than may be held.
-    pub fn start(&mut self) -> Result<String, Failure> {
+    /// That alone is more than may be held, and the start `refuses` that. Else it is told: what was learned since
+    /// the first start keeps none of a later one.
+    pub fn start(&mut self, refuses: bool) -> Result<String, Failure> {
         self.held = memory::used().unwrap_or(self.held);
         let (budget, held) = (size(self.bytes), mib(self.held));
         if self.held > self.bytes {
-            return Err(Failure::Usage(format!(
+            self.over = true;
+            let why = format!(
                 "governor.memory: {budget} is less than the {held} that Hedgerow holds here with nothing recorded; \
                  ring_mib is the largest part that can be made smaller"
-            )));
+            );
+            return if refuses { Err(Failure::Usage(why)) } else { Ok(why) };
         }
         Ok(format!("{budget} of memory may be held; {held} are without the flight recorder"))
     }

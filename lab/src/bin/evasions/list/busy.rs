@@ -21,7 +21,7 @@ pub const BUSY: Part = Part {
                 ),
                 whole(
                     "metrics",
-                    "a_budget_of_cpu_holds_under_load_by_what_proc_says_and_too_small_ones_are_refused",
+                    "a_budget_of_cpu_has_things_shed_under_load_and_too_small_ones_are_refused",
                 ),
             ],
             "what led to a finding, files in use, names of peers, reads of what everybody may read and the order of \
