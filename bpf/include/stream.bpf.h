@@ -207,8 +207,7 @@ static __noinline bool stream_sheds(struct task_struct *task, const struct call 
 		return true;
 	file = task_file(task, call->result);
 	return file && !(BPF_CORE_READ(file, f_flags) & O_ACCMODE) &&
-	       !(BPF_CORE_READ(file, f_mode) & FMODE_CREATED) &&
-	       stream_is_open_to_all(file);
+	       !(BPF_CORE_READ(file, f_mode) & FMODE_CREATED) && stream_is_open_to_all(file);
 }
 
 static __noinline int stream_call(struct row *row, struct task_struct *task,

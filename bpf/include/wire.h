@@ -476,7 +476,8 @@ struct wire_answer {
 };
 _Static_assert(sizeof(struct wire_answer) == 1256, "wire_answer");
 
-/* Of whom bytes are counted, where, and with whom; an unspecified peer stands for all without room. */
+/* Of whom bytes are counted, where, and with whom; an unspecified peer stands for all without room.
+ */
 struct wire_usage_key {
 	__u64 cgroup_id;
 	__u64 program_id;
