@@ -312,13 +312,11 @@ fn a_budget_of_cpu_has_things_shed_under_load_and_too_small_ones_are_refused() {
     // SAFETY: a signal to a child of ours that lives.
     unsafe { libc::kill(daemon.id().cast_signed(), libc::SIGHUP) };
     wait("something is shed", &address, |shed| shed[0]);
-    std::thread::sleep(2 * WINDOW);
-    let held = cores(daemon.id(), 3 * WINDOW);
     let shed = shed(&address);
     load.end();
     // How well it holds is told by `make governor-plot`: here others have their part in it.
     eprintln!(
-        "{idle} at rest, {loaded} under load, {held} of {allowed} held by {shed:?}, {cores_of_bpf} of BPF programs"
+        "{idle} at rest, {loaded} under load, {allowed} allowed: {shed:?}; {cores_of_bpf} of BPF programs"
     );
     daemon.interrupt().unwrap();
 }

@@ -81,10 +81,10 @@ fn check(bytes: &[u8]) -> bool {
     true
 }
 
-/// A minute; less on an emulated CPU, where the same code only runs slower.
+/// Half a minute; less on an emulated CPU, where the same code only runs slower.
 fn patience() -> Duration {
     let emulated = std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("TCG"));
-    Duration::from_secs(if emulated { 5 } else { 60 })
+    Duration::from_secs(if emulated { 5 } else { 30 })
 }
 
 #[test]
