@@ -13,6 +13,7 @@ use hedgerow_features::{Error, Record, records_from_batch, records_to_batch};
 const OF_2: [&str; 3] = ["exec_socket_io", "exec_under_listener", "exec_provenance"];
 const OF_3: [&str; 2] = ["exec_root_tgid", "exec_root_start_boot_ns"];
 const OF_4: [&str; 1] = ["exec_of_host"];
+const OF_5: [&str; 1] = ["close_shed"];
 
 fn execs() -> Vec<Record> {
     let root = Root { tgid: 7, start_boot_ns: 70 };
@@ -57,19 +58,21 @@ fn records_survive_their_columns() {
 
 #[test]
 fn what_an_older_capture_does_not_hold_is_unknown() {
-    let [third, _] = &as_of(3, &OF_4).unwrap()[..] else { panic!() };
+    let [third, _] = &as_of(3, &[OF_4, OF_5].concat()).unwrap()[..] else { panic!() };
     assert!(third.root.is_some() && third.of_host.is_none());
     let since = |columns: &[&[&'static str]]| columns.concat();
-    let [second, _] = &as_of(2, &since(&[&OF_3, &OF_4])).unwrap()[..] else { panic!() };
+    let [second, _] = &as_of(2, &since(&[&OF_3, &OF_4, &OF_5])).unwrap()[..] else { panic!() };
     assert!(second.socket_io && second.under_listener && second.root.is_none());
-    let [first, _] = &as_of(1, &since(&[&OF_2, &OF_3, &OF_4])).unwrap()[..] else { panic!() };
+    let [first, _] = &as_of(1, &since(&[&OF_2, &OF_3, &OF_4, &OF_5])).unwrap()[..] else {
+        panic!()
+    };
     assert!(!first.socket_io && !first.under_listener && first.root.is_none());
     assert_eq!(first.provenance, Provenance::Unknown);
 }
 
 #[test]
 fn a_capture_that_lacks_what_its_version_has_is_refused() {
-    for (version, without) in [(4, &OF_4[..]), (3, &OF_3), (2, &OF_2), (4, &OF_2)] {
+    for (version, without) in [(5, &OF_5[..]), (4, &OF_4), (3, &OF_3), (2, &OF_2), (4, &OF_2)] {
         let refused = as_of(version, without);
         assert!(matches!(refused, Err(Error::MissingColumn(_))), "{version}: {refused:?}");
     }

@@ -207,7 +207,9 @@ fn of_opens_that_are_shed_what_writes_or_reads_what_is_kept_from_others_is_told_
         ["all/open.py", "all/kept.py", "inside.py", "made.py", "lacking.py"]
             .map(|name| home.join(name));
     let memory = Path::new("/dev/shm").join(format!("hedgerow-{}.py", std::process::id()));
-    fs::set_permissions(home.join("all"), fs::Permissions::from_mode(0o755)).unwrap();
+    for (path, mode) in [(&home, 0o700), (&home.join("all"), 0o755)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
     for (path, mode) in [(&open, 0o644), (&kept, 0o640), (&inside, 0o644), (&memory, 0o644)] {
         fs::write(path, "").unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

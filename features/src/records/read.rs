@@ -505,7 +505,7 @@ struct CloseColumns {
     loss: [U64; 3],
     /// SYN cookies, listen overflows, closed ports, ICMP, UDP, TCP segments, packets
     host: [U64; 7],
-    shed: Flags,
+    shed: Option<Flags>,
 }
 
 impl CloseColumns {
@@ -526,7 +526,7 @@ impl CloseColumns {
                 count("close_tcp_in_segments")?,
                 count("close_packets_in")?,
             ],
-            shed: Flags::open(batch, "close_shed")?,
+            shed: later(batch, Flags::open(batch, "close_shed"))?,
         })
     }
 
@@ -550,7 +550,7 @@ impl CloseColumns {
                 tcp_in_segments: tcp,
                 packets_in,
             },
-            shed: self.shed.maybe(row).unwrap_or(false),
+            shed: self.shed.as_ref().and_then(|shed| shed.maybe(row)).unwrap_or(false),
         })
     }
 }

@@ -223,7 +223,8 @@ fn files_of_several_versions_are_one_run() {
     let all = files(home.path());
     for (at, version) in [(0, "1"), (1, "2")] {
         rewrite(&all[at], &same, &|mut batch| {
-            for later in ["exec_root_tgid", "exec_root_start_boot_ns", "exec_of_host"] {
+            for later in ["exec_root_tgid", "exec_root_start_boot_ns", "exec_of_host", "close_shed"]
+            {
                 batch = with_column(batch, later, None);
             }
             if version == "1" {
