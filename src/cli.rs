@@ -38,8 +38,7 @@ pub const CONFIG: &str = "/etc/hedgerow/hedgerow.toml";
                   hedgerow why UID                 a finding or a refusal, explained\n\n\
                   Times are UTC.\n\n\
                   Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 this host or user \
-                  can't, 4 a file is unreadable or corrupt, 5 the daemon isn't running, 6 the broker \
-                  can't be reached."
+                  can't, 4 a file is unreadable or corrupt, 5 the daemon isn't running."
 )]
 pub struct Cli {
     /// Print JSON for machines instead of text for people.

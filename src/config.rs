@@ -10,7 +10,7 @@ use std::{
 };
 
 use hedgerow_event::Mode;
-use hedgerow_sink::{JsonlConfig, journald::JournaldConfig, kafka::KafkaConfig};
+use hedgerow_sink::{JsonlConfig, SinkError, journald::JournaldConfig, kafka::KafkaConfig};
 use serde::Deserialize;
 
 use self::{
@@ -119,6 +119,10 @@ pub struct Config {
     pub key_file: Option<PathBuf>,
     pub keep_entries: bool,
     pub json: bool,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+    /// What lies beside the drop-ins and was not: names that don't end in `.toml`.
+    pub unread: Vec<PathBuf>,
     /// The command line, for when the files are read anew.
     pub given: cli::Run,
 }
@@ -188,10 +192,11 @@ impl Config {
         let state = run.state.clone().or(raw.state);
         let state = state.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY));
         let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state, &files)?;
-        if let Some(Err(why)) = raw.jsonl.as_ref().map(JsonlConfig::check) {
-            let why = why.to_string();
-            let key = why.split(": ").next().unwrap_or_default();
-            return Err(Failure::Usage(files.origin(key).prefixes(&why)).into());
+        if let Some(jsonl) = &raw.jsonl {
+            jsonl.check().map_err(|why| wrong_table(&why, &files, false))?;
+        }
+        if let Some(journald) = &raw.journald {
+            journald.check().map_err(|why| wrong_table(&why, &files, false))?;
         }
         let metrics = raw.metrics.map(|metrics| metrics.listen);
         if let Some(why) = metrics.and_then(crate::metrics::refusal) {
@@ -225,8 +230,20 @@ impl Config {
             key_file,
             keep_entries: run.keep_entries,
             json,
+            files: files.paths,
+            unread: files.unread,
             given: run.clone(),
         })
+    }
+}
+
+impl Config {
+    /// What lies beside the drop-ins and isn't read, in words.
+    pub fn unread_told(&self) -> Option<String> {
+        let paths: Vec<String> =
+            self.unread.iter().map(|path| path.display().to_string()).collect();
+        let told = format!("not read, since no name but *.toml is: {}", paths.join(", "));
+        (!paths.is_empty()).then_some(told)
     }
 }
 
@@ -289,16 +306,18 @@ fn kafka(
             let why = unvalued(why.inner().message());
             Failure::Usage(files.origin(&key).blames(&key, &why))
         })?;
-    config.check().map_err(|why| {
-        let why = why.to_string();
-        let key = why.split(": ").next().unwrap_or_default();
-        let origin = match brokers {
-            Some(_) if key == "kafka.brokers" => Origin::CommandLine,
-            _ => files.origin(key),
-        };
-        Failure::Usage(origin.prefixes(&why))
-    })?;
+    config.check().map_err(|why| wrong_table(&why, files, brokers.is_some()))?;
     Ok(Some(config))
+}
+
+/// What a sink says of its table, with the file that it stands in.
+fn wrong_table(why: &SinkError, files: &Files, brokers_given: bool) -> Failure {
+    let key = why.key().unwrap_or_default();
+    let origin = match key.as_str() {
+        "kafka.brokers" if brokers_given => Origin::CommandLine,
+        key => files.origin(key),
+    };
+    Failure::Usage(origin.prefixes(&why.to_string()))
 }
 
 #[cfg(test)]

@@ -17,9 +17,6 @@ pub enum Failure {
     /// 5: no daemon answers.
     #[error("{0}")]
     NoDaemon(String),
-    /// 6: the broker can't be reached.
-    #[error("{0}")]
-    Broker(String),
 }
 
 impl Failure {
@@ -46,7 +43,6 @@ pub fn code(error: &anyhow::Error) -> ExitCode {
         Some(Failure::Host(_)) => 3,
         Some(Failure::File(_)) => 4,
         Some(Failure::NoDaemon(_)) => 5,
-        Some(Failure::Broker(_)) => 6,
         None => 1,
     })
 }

@@ -145,13 +145,50 @@ fn a_wrong_table_is_told_by_field() {
     for (table, says) in [
         ("[jsonl]\npath = \"relative\"\n", "jsonl.path: write the whole path"),
         ("[jsonl]\npath = \"/tmp/x\"\nkep = 1\n", "kep"),
+        (
+            "[jsonl]\npath = \"/nowhere/reports.jsonl\"\n",
+            "jsonl.path: it is a directory, or lies in none",
+        ),
         ("[journald]\nsocket = \"/nowhere/socket\"\n", "/nowhere/socket"),
+        ("[kafka]\nbrokers = \"u:hunter2@h:1\"\n", "kafka.brokers: "),
+        (
+            "[kafka]\nbrokers = \"h:1\"\n[kafka.tls]\nca_file = \"/nowhere\"\n",
+            "kafka.tls.ca_file: can't read /nowhere",
+        ),
+        (
+            "[kafka]\nbrokers = \"h:1\"\n[kafka.properties]\nfoo = \"hunter2\"\n",
+            "kafka.properties: foo: ",
+        ),
+        ("mode = \"hunter2\"\n", "unknown variant, expected"),
     ] {
         let config = home.path().join("hedgerow.toml");
         fs::write(&config, format!("state = {:?}\n{table}", home.path().join("state"))).unwrap();
-        let output =
-            Command::new(PROGRAM).arg("run").arg("--config").arg(&config).output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && said.contains(says), "{table}: {said}");
+        // What the check calls right is what a daemon starts with.
+        for command in [&["run", "--config"][..], &["config", "check"]] {
+            let output = Command::new(PROGRAM).args(command).arg(&config).output().unwrap();
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert!(output.status.code() == Some(2) && said.contains(says), "{table}: {said}");
+            assert!(!said.contains("hunter2"), "{table}: {said}");
+        }
     }
+}
+
+#[test]
+fn what_lies_beside_the_drop_ins_and_a_link_to_nothing_are_told() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("hedgerow.toml");
+    fs::write(&config, "").unwrap();
+    fs::create_dir(home.path().join("conf.d")).unwrap();
+    for name in ["10-kafka.conf", "20-own.toml", "20-own.toml.dpkg-old", ".swp", "README"] {
+        fs::write(home.path().join("conf.d").join(name), "").unwrap();
+    }
+    let check = || Command::new(PROGRAM).args(["config", "check"]).arg(&config).output().unwrap();
+    let output = check();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("10-kafka.conf"), "{said}");
+    assert!(!said.contains("20-own") && !said.contains("README"), "{said}");
+    assert!(String::from_utf8(output.stdout).unwrap().contains("20-own.toml\n"));
+    fs::remove_file(&config).unwrap();
+    std::os::unix::fs::symlink("/nowhere", &config).unwrap();
+    assert!(!check().status.success());
 }

@@ -12,12 +12,11 @@ pub enum SinkError {
     SpoolBusy(PathBuf),
     #[error("the spool holds {held} of {limit} bytes; nothing more fits until a broker takes some")]
     SpoolFull { held: u64, limit: u64 },
-    #[error("kafka.{field}: {reason}")]
-    Config { field: &'static str, reason: String },
     #[error("the Kafka client refuses its configuration: {0}")]
     Client(String),
     #[error("a record of {bytes} bytes exceeds the limit of {limit}")]
     RecordSize { bytes: usize, limit: usize },
+    /// A field of a sink's table in the configuration is wrong.
     #[error("{table}.{field}: {reason}")]
     Table { table: &'static str, field: &'static str, reason: String },
     #[error("the queue of {sink} is full")]
@@ -40,18 +39,32 @@ pub enum SinkError {
 impl From<rdkafka::error::KafkaError> for SinkError {
     /// What the client says of its configuration quotes the value, which may be a password.
     fn from(error: rdkafka::error::KafkaError) -> Self {
-        use rdkafka::error::KafkaError;
-        Self::Client(match error {
-            KafkaError::ClientConfig(_, why, name, value) => {
-                let why = if value.is_empty() { why } else { why.replace(&value, gate::HIDDEN) };
-                format!("{name}: {}", gate::text(&why))
-            }
-            error => gate::text(&error.to_string()),
-        })
+        Self::Client(unvalued(error))
+    }
+}
+
+/// What the client says, without the value that it quotes.
+#[cfg(feature = "kafka")]
+pub(crate) fn unvalued(error: rdkafka::error::KafkaError) -> String {
+    use rdkafka::error::KafkaError;
+    match error {
+        KafkaError::ClientConfig(_, why, name, value) => {
+            let why = if value.is_empty() { why } else { why.replace(&value, gate::HIDDEN) };
+            format!("{name}: {}", gate::text(&why))
+        }
+        error => gate::text(&error.to_string()),
     }
 }
 
 impl SinkError {
+    /// The key of the configuration that is wrong, dotted.
+    pub fn key(&self) -> Option<String> {
+        match self {
+            Self::Table { table, field, .. } => Some(format!("{table}.{field}")),
+            _ => None,
+        }
+    }
+
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         move |source| Self::Io { path: path.to_owned(), source }
     }

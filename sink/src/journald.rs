@@ -40,6 +40,28 @@ impl Default for JournaldConfig {
     }
 }
 
+impl JournaldConfig {
+    /// # Errors
+    /// Nobody listens on the socket.
+    pub fn check(&self) -> Result<(), SinkError> {
+        self.connect().map(drop)
+    }
+
+    fn connect(&self) -> Result<UnixDatagram, SinkError> {
+        let wrong = |why: io::Error| SinkError::Table {
+            table: JournaldSink::NAME,
+            field: "socket",
+            reason: format!("nobody listens on {}: {why}", self.socket.display()),
+        };
+        let socket = open().map_err(wrong)?;
+        match socket.send_to(&[], &self.socket) {
+            // One that others keep busy is there all the same.
+            Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(wrong(why)),
+            _ => Ok(socket),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct JournaldSink {
     socket: UnixDatagram,
@@ -51,17 +73,9 @@ impl JournaldSink {
     pub const NAME: &str = "journald";
 
     /// # Errors
-    /// Nobody listens on the socket.
+    /// As [`JournaldConfig::check`].
     pub fn start(config: &JournaldConfig) -> Result<Self, SinkError> {
-        let path = config.socket.clone();
-        let socket = open().map_err(SinkError::io(&path))?;
-        match socket.send_to(&[], &path) {
-            // One that others keep busy is there all the same.
-            Err(why) if why.kind() != io::ErrorKind::WouldBlock => {
-                return Err(SinkError::io(&path)(why));
-            }
-            _ => {}
-        }
+        let (path, socket) = (config.socket.clone(), config.connect()?);
         let health = SinkHealth { name: Self::NAME, up: true, ..SinkHealth::default() };
         Ok(Self { socket, path, health })
     }

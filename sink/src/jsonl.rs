@@ -224,6 +224,12 @@ impl JsonlConfig {
         if !self.path.is_absolute() {
             return wrong("path", "write the whole path, from / on");
         }
+        if self.path.is_dir() || !self.path.parent().is_some_and(Path::is_dir) {
+            return wrong(
+                "path",
+                "it is a directory, or lies in none: make the one that it is to lie in",
+            );
+        }
         if self.max_bytes < crate::RECORD_BYTES_LIMIT as u64 {
             return wrong("max_bytes", "at least 900000: a report is no longer than that");
         }

@@ -11,10 +11,19 @@ use crate::{
 pub fn run(command: &ConfigCommand, json: bool) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check(file) => {
-            load(file.config.as_deref())?;
-            match json {
-                true => text::json(&serde_json::json!({ "valid": true }))?,
-                false => text::say("The configuration is valid."),
+            let config = load(file.config.as_deref())?;
+            if json {
+                let (files, unread) = (&config.files, &config.unread);
+                return text::json(
+                    &serde_json::json!({ "valid": true, "files": files, "unread": unread }),
+                );
+            }
+            text::say("The configuration is valid.");
+            for path in &config.files {
+                text::say(&format!("Read: {}", path.display()));
+            }
+            if let Some(told) = config.unread_told() {
+                text::note(&format!("hedgerow: {told}"));
             }
         }
         ConfigCommand::Show(file) => {

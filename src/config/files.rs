@@ -16,6 +16,9 @@ use crate::{cli, exit::Failure};
 /// The directory of drop-ins, beside the file.
 const DROP_INS: &str = "conf.d";
 
+/// So many files that aren't read are named.
+const UNREAD_MAX: usize = 16;
+
 /// Where a value is from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -53,6 +56,8 @@ impl Origin {
 #[derive(Debug, Default)]
 pub struct Files {
     pub paths: Vec<PathBuf>,
+    /// What lies beside the drop-ins and is none by its name, for a warning.
+    pub unread: Vec<PathBuf>,
     values: Table,
     /// By dotted key: the file that said it last.
     origins: BTreeMap<String, PathBuf>,
@@ -67,12 +72,15 @@ impl Files {
     pub fn read(named: Option<&Path>) -> anyhow::Result<Self> {
         let path = named.unwrap_or(Path::new(cli::CONFIG));
         let mut files = Self::default();
-        if named.is_some() || path.exists() {
+        // A link to nothing is no file that isn't there: it can't be read.
+        if named.is_some() || path.symlink_metadata().is_ok() {
             files.add(path)?;
         }
-        for drop_in in drop_ins(path)? {
+        let (drop_ins, others) = drop_ins(path)?;
+        for drop_in in drop_ins {
             files.add(&drop_in)?;
         }
+        files.unread = others;
         Ok(files)
     }
 
@@ -115,19 +123,35 @@ pub fn is_readable() -> bool {
             .is_some_and(|all| std::fs::read_dir(all.join(DROP_INS)).is_err_and(refused))
 }
 
-fn drop_ins(path: &Path) -> anyhow::Result<Vec<PathBuf>> {
+/// The drop-ins in their order, and what else lies there that somebody may take for one.
+fn drop_ins(path: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let directory = path.parent().unwrap_or(Path::new("")).join(DROP_INS);
     let failed = || format!("can't read {}", directory.display());
     let entries = match std::fs::read_dir(&directory) {
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound => return Ok(<_>::default()),
         entries => entries.with_context(failed).map_err(Failure::file)?,
     };
     let paths: Result<Vec<PathBuf>, _> =
         entries.map(|entry| entry.map(|entry| entry.path())).collect();
     let mut paths = paths.with_context(failed).map_err(Failure::file)?;
-    paths.retain(|path| path.extension().is_some_and(|kind| kind == "toml"));
     paths.sort();
-    Ok(paths)
+    let (read, mut others): (Vec<_>, Vec<_>) =
+        paths.into_iter().partition(|path| path.extension().is_some_and(|kind| kind == "toml"));
+    others.retain(|path| !is_set_aside(path));
+    others.truncate(UNREAD_MAX);
+    Ok((read, others))
+}
+
+/// Hidden, an editor's or a package manager's copy, or a text for people.
+fn is_set_aside(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let copy = |kind: &str| {
+        ["bak", "orig"].contains(&kind) || kind.starts_with("dpkg-") || kind.starts_with("rpm")
+    };
+    name.starts_with('.')
+        || name.starts_with("README")
+        || name.ends_with('~')
+        || name.rsplit_once('.').is_some_and(|(_, kind)| copy(kind))
 }
 
 /// Lays one table over another, key by key, and tells the dotted keys.
@@ -167,9 +191,12 @@ fn read(path: &Path) -> anyhow::Result<Table> {
 
 /// What is wrong with a value, without the value: it may be a password in the wrong place.
 pub fn unvalued(message: &str) -> String {
-    for kind in ["invalid type: ", "invalid value: "] {
+    for kind in ["invalid type: ", "invalid value: ", "unknown variant"] {
         if let (Some(rest), Some(end)) = (message.strip_prefix(kind), message.rfind(", expected")) {
-            let what = rest.split([' ', ',']).next().unwrap_or_default();
+            let what = match kind {
+                "unknown variant" => "",
+                _ => rest.split([' ', ',']).next().unwrap_or_default(),
+            };
             return format!("{kind}{what}{}", &message[end..]);
         }
     }

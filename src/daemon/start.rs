@@ -241,6 +241,9 @@ fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<
     let (live, stages) = (report::is_live(config), Arc::clone(&board.stages));
     let outlets = Outlets::start(config, host, live, file, sinks, stages)?;
     let mut reporter = Reporter::new(config, host, outlets);
+    if let Some(told) = config.unread_told() {
+        reporter.warn(&told);
+    }
     if healed > 0 {
         reporter.warn(&format!("the last finding of an earlier run was cut short: {healed} bytes"));
     }

@@ -1,12 +1,18 @@
 //! The `[kafka]` table of the configuration, and its check.
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+};
 
+use hedgerow_event::gate;
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Format, SinkError,
+    error::unvalued,
     message::Topic,
     spool::{Fsync, SPOOL_BYTES_LEAST},
 };
@@ -203,9 +209,9 @@ impl KafkaConfig {
     /// Checks every field and makes the client's configuration of them.
     ///
     /// # Errors
-    /// [`SinkError::Config`] names the field and says what is wrong.
+    /// As [`Self::check`].
     pub(super) fn client(&self) -> Result<ClientConfig, SinkError> {
-        self.check()?;
+        self.check_fields()?;
         let mut client = ClientConfig::new();
         client
             .set("bootstrap.servers", &self.brokers)
@@ -227,12 +233,15 @@ impl KafkaConfig {
         }
         client.set("security.protocol", self.protocol());
         if let Some(tls) = &self.tls {
-            tls.apply(&mut client);
+            tls.apply(&mut client)?;
         }
         if let Some(sasl) = &self.sasl {
             sasl.apply(&mut client)?;
         }
-        Ok(client)
+        match client.create_native_config() {
+            Ok(_) => Ok(client),
+            Err(why) => Err(wrong("properties", unvalued(why))),
+        }
     }
 
     fn protocol(&self) -> &'static str {
@@ -244,16 +253,23 @@ impl KafkaConfig {
         }
     }
 
-    /// Checks every field.
+    /// Checks all that needs no broker: every field, the files that are named, and what the client
+    /// says of its properties.
     ///
     /// # Errors
-    /// [`SinkError::Config`] names the field and says what is wrong.
+    /// [`SinkError::Table`] names the field and says what is wrong.
     pub fn check(&self) -> Result<(), SinkError> {
-        let fail =
-            |field, reason: &str| Err(SinkError::Config { field, reason: reason.to_owned() });
+        self.client().map(drop)
+    }
+
+    fn check_fields(&self) -> Result<(), SinkError> {
+        let fail = |field, reason: &str| Err(wrong(field, reason.to_owned()));
         let bad_broker = |broker: &str| {
             !broker.trim().rsplit_once(':').is_some_and(|(host, port)| {
-                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+                // As in a URL, that may hold a password.
+                !host.is_empty()
+                    && !host.contains(['@', '/'])
+                    && port.parse::<u16>().is_ok_and(|port| port > 0)
             })
         };
         if self.brokers.split(',').any(bad_broker) {
@@ -281,6 +297,10 @@ impl KafkaConfig {
         {
             return fail("sasl.password", "give either password or password_file");
         }
+        let named = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if self.properties.keys().any(|name| !name.bytes().all(named)) {
+            return fail("properties", "a name holds letters, digits, '.', '_' and '-' only");
+        }
         if let Some(name) = self.properties.keys().find(|name| OWNED.contains(&name.as_str())) {
             let reason = format!("{name} is Hedgerow's own to set");
             return fail("properties", &reason);
@@ -289,21 +309,32 @@ impl KafkaConfig {
     }
 }
 
+fn wrong(field: &'static str, reason: String) -> SinkError {
+    SinkError::Table { table: "kafka", field, reason }
+}
+
+fn unreadable(field: &'static str, file: &Path) -> impl FnOnce(std::io::Error) -> SinkError {
+    let file = gate::text(&file.to_string_lossy());
+    move |why| wrong(field, format!("can't read {file}: {why}"))
+}
+
 impl Tls {
-    fn apply(&self, client: &mut ClientConfig) {
+    fn apply(&self, client: &mut ClientConfig) -> Result<(), SinkError> {
         let files = [
-            ("ssl.ca.location", &self.ca_file),
-            ("ssl.certificate.location", &self.certificate_file),
-            ("ssl.key.location", &self.key_file),
+            ("tls.ca_file", "ssl.ca.location", &self.ca_file),
+            ("tls.certificate_file", "ssl.certificate.location", &self.certificate_file),
+            ("tls.key_file", "ssl.key.location", &self.key_file),
         ];
-        for (name, file) in files {
+        for (field, name, file) in files {
             if let Some(file) = file {
+                std::fs::File::open(file).map_err(unreadable(field, file))?;
                 client.set(name, file.to_string_lossy());
             }
         }
         if let Some(password) = &self.key_password {
             client.set("ssl.key.password", &password.0);
         }
+        Ok(())
     }
 }
 
@@ -312,7 +343,8 @@ impl Sasl {
         let password = match (&self.password, &self.password_file) {
             (Some(password), _) => password.0.clone(),
             (None, Some(file)) => {
-                let text = std::fs::read_to_string(file).map_err(SinkError::io(file))?;
+                let text = std::fs::read_to_string(file)
+                    .map_err(unreadable("sasl.password_file", file))?;
                 text.lines().next().unwrap_or_default().to_owned()
             }
             (None, None) => String::new(),
@@ -352,8 +384,23 @@ mod tests {
     #[test]
     fn every_wrong_field_is_named() {
         type Spoil = fn(&mut KafkaConfig);
-        let cases: [(&str, Spoil); 7] = [
+        let cases: [(&str, Spoil); 11] = [
             ("brokers", |config| config.brokers = "nowhere".into()),
+            ("brokers", |config| config.brokers = "u:hunter2@a:1".into()),
+            ("tls.ca_file", |config| {
+                config.tls = Some(Tls { ca_file: Some("/nowhere".into()), ..Tls::default() });
+            }),
+            ("sasl.password_file", |config| {
+                config.sasl = Some(Sasl {
+                    mechanism: Mechanism::Plain,
+                    username: "u".into(),
+                    password: None,
+                    password_file: Some("/nowhere".into()),
+                });
+            }),
+            ("properties", |config| {
+                config.properties.insert("sasl.password=hunter2".into(), Secret("".into()));
+            }),
             ("topics.findings", |config| config.topics.findings = "a b".into()),
             ("spool_bytes_limit", |config| config.spool_bytes_limit = 1),
             ("in_flight_limit", |config| config.in_flight_limit = 0),
@@ -378,6 +425,7 @@ mod tests {
             spoil(&mut config);
             let message = config.client().unwrap_err().to_string();
             assert!(message.starts_with(&format!("kafka.{field}: ")), "{message}");
+            assert!(!message.contains("hunter2"), "{message}");
         }
     }
 
@@ -390,11 +438,8 @@ mod tests {
         ] {
             let mut config = KafkaConfig::new("127.0.0.1:1", "/tmp/x");
             config.properties.insert(name.into(), Secret(value.into()));
-            let client = config.client().unwrap();
-            let producer = client.create::<rdkafka::producer::BaseProducer>();
-            let Err(why) = producer else { panic!("{name} is taken") };
-            let told = SinkError::from(why).to_string();
-            assert!(told.contains(name), "{told}");
+            let told = config.client().unwrap_err().to_string();
+            assert!(told.starts_with(&format!("kafka.properties: {name}: ")), "{told}");
             assert!(!told.contains(value), "{told}");
         }
     }
@@ -402,7 +447,8 @@ mod tests {
     #[test]
     fn tls_and_sasl_reach_the_client_and_secrets_stay_out_of_debug_output() {
         let mut config = KafkaConfig::new("a:9092", "/tmp/x");
-        config.tls = Some(Tls { ca_file: Some("/ca.pem".into()), ..Tls::default() });
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        config.tls = Some(Tls { ca_file: Some(here.into()), ..Tls::default() });
         config.sasl = Some(Sasl {
             mechanism: Mechanism::ScramSha512,
             username: "u".into(),
@@ -411,7 +457,7 @@ mod tests {
         });
         let client = config.client().unwrap();
         assert_eq!(client.get("security.protocol"), Some("sasl_ssl"));
-        assert_eq!(client.get("ssl.ca.location"), Some("/ca.pem"));
+        assert_eq!(client.get("ssl.ca.location"), Some(here));
         assert_eq!(client.get("sasl.mechanism"), Some("SCRAM-SHA-512"));
         assert_eq!(client.get("sasl.password"), Some("hunter2"));
         assert!(!format!("{config:?}").contains("hunter2"));

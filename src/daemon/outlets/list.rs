@@ -33,17 +33,19 @@ pub const SINKS: &[Row] = &[
     Row {
         name: KafkaSink::NAME,
         when_full: "waits in a spool on disk (64 MiB); past it the newest are lost and counted",
-        open: |config| config.kafka.clone().map(|kafka| open_kafka(KafkaSink::start(kafka))),
+        open: |config| {
+            config.kafka.clone().map(|kafka| opened(KafkaSink::start(kafka), open_kafka))
+        },
     },
     Row {
         name: JsonlSink::NAME,
         when_full: "2048 wait in memory while the disk takes none; past them the newest are lost and counted",
-        open: |config| config.jsonl.as_ref().map(|jsonl| opened(JsonlSink::start(jsonl))),
+        open: |config| config.jsonl.as_ref().map(|jsonl| opened(JsonlSink::start(jsonl), boxed)),
     },
     Row {
         name: JournaldSink::NAME,
         when_full: "lost and counted at once: the journal keeps what it reads in time",
-        open: |config| config.journald.as_ref().map(|own| opened(JournaldSink::start(own))),
+        open: |config| config.journald.as_ref().map(|own| opened(JournaldSink::start(own), boxed)),
     },
 ];
 
@@ -52,22 +54,21 @@ pub fn open(config: &Config) -> anyhow::Result<Vec<Box<dyn Sink>>> {
     SINKS.iter().filter_map(|row| (row.open)(config)).collect()
 }
 
-fn opened(sink: Result<impl Sink + 'static, SinkError>) -> Opened {
+fn opened<T>(sink: Result<T, SinkError>, boxed: fn(T) -> Box<dyn Sink>) -> Opened {
     sink.map(boxed).map_err(|why| match why {
         SinkError::Table { .. } => Failure::Usage(why.to_string()).into(),
         _ => Failure::file(why).into(),
     })
 }
 
-/// What is wrong with it is told as of any sink.
-fn open_kafka(kafka: Result<KafkaSink, SinkError>) -> Opened {
-    let kafka = kafka.map_err(|why| Failure::Broker(why.to_string()))?;
+/// A broker that doesn't answer in time is told as of any sink.
+fn open_kafka(kafka: KafkaSink) -> Box<dyn Sink> {
     kafka.wait(BROKER, |status| match status.connection {
         Connection::Pending => false,
         Connection::Up => status.topics_checked,
         Connection::Down => true,
     });
-    Ok(boxed(kafka))
+    Box::new(kafka)
 }
 
 fn boxed(sink: impl Sink + 'static) -> Box<dyn Sink> {
