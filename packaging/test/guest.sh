@@ -33,6 +33,14 @@ licences() { # each that is in force for a part of the program
 	done
 	said "Rust's standard library" /usr/share/doc/hedgerow/THIRD-PARTY || fail "no licence of Rust's standard library"
 }
+pages() { # are there with all that they point to
+	(cd /usr/share/doc/hedgerow && for page in configuration.md runbook.md security.md; do
+		for linked in "$page" $(grep -o '](\([a-z-]*\.md\)' "$page" | cut -c3-); do
+			[ -s "$linked" ] || fail "$linked, of $page, is not installed"
+		done
+	done)
+	[ -s /usr/share/doc/hedgerow/prometheus/hedgerow.rules.yml ] || fail "Prometheus' rules are not installed"
+}
 # What each of its threads holds, whether it could get more, and whether its calls are filtered.
 capabilities() {
 	grep -hE '^(Cap|NoNewPrivs|Seccomp:)' /proc/"$(systemctl show -P MainPID hedgerow)"/task/*/status | sort | uniq -c
@@ -179,6 +187,7 @@ systemctl is-active hedgerow || fail "it is not active after the upgrade"
 [ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
 kept_only
 licences
+pages
 [ "$(dpkg-query -Wf '${Version}' hedgerow)" = "$(dpkg-deb -f /files/hedgerow.deb Version)" ] || fail "it was not upgraded"
 hedgerow deny list >/run/out && said lab-client.service /run/out || fail "the entry is gone: $(cat /run/out)"
 modes_stand || fail "modes: $(cat /run/out)"
@@ -306,6 +315,7 @@ systemctl is-active hedgerow || fail "it is not active after the upgrade"
 [ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
 kept_only
 licences
+pages
 [ "$(command rpm -q hedgerow)" = "$(command rpm -qp /files/hedgerow.rpm)" ] || fail "$(command rpm -qa)"
 hedgerow deny list >/run/out && said lab-client.service /run/out || fail "the entry is gone: $(cat /run/out)"
 sleep 3
