@@ -15,7 +15,7 @@ use hedgerow_offline::keys::{HOST, OFFSET};
 use hedgerow_sink::parquet::ParquetReader;
 use parquet::{
     arrow::ArrowWriter,
-    basic::{Compression, ZstdLevel},
+    basic::Compression,
     file::{metadata::KeyValue, properties::WriterProperties},
 };
 
@@ -70,7 +70,9 @@ pub fn write(
 fn fill(file: File, host: &Host, events: impl Iterator<Item = Event>) -> anyhow::Result<()> {
     let note = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
     let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        // Contexts of zstd and dictionaries, one a column each, would hold 15 MiB while this is written.
+        .set_compression(Compression::SNAPPY)
+        .set_dictionary_enabled(false)
         .set_max_row_group_row_count(Some(ROW_GROUP))
         .set_key_value_metadata(Some(vec![
             note(HOST, host.id.clone()),

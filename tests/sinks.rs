@@ -164,7 +164,7 @@ fn a_wrong_table_is_told_by_field() {
         let config = home.path().join("hedgerow.toml");
         fs::write(&config, format!("state = {:?}\n{table}", home.path().join("state"))).unwrap();
         // What the check calls right is what a daemon starts with.
-        for command in [&["run", "--config"][..], &["config", "check"]] {
+        for command in [&["run", "--config"][..], &["config", "check", "--config"]] {
             let output = Command::new(PROGRAM).args(command).arg(&config).output().unwrap();
             let said = String::from_utf8(output.stderr).unwrap();
             assert!(output.status.code() == Some(2) && said.contains(says), "{table}: {said}");
@@ -182,7 +182,10 @@ fn what_lies_beside_the_drop_ins_and_a_link_to_nothing_are_told() {
     for name in ["10-kafka.conf", "20-own.toml", "20-own.toml.dpkg-old", ".swp", "README"] {
         fs::write(home.path().join("conf.d").join(name), "").unwrap();
     }
-    let check = || Command::new(PROGRAM).args(["config", "check"]).arg(&config).output().unwrap();
+    let check = || {
+        let command = ["config", "check", "--config"];
+        Command::new(PROGRAM).args(command).arg(&config).output().unwrap()
+    };
     let output = check();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success() && said.contains("10-kafka.conf"), "{said}");
