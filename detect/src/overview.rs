@@ -75,7 +75,7 @@ impl Engine {
                 state: self.state_of(&subject),
                 windows: learned.windows,
                 calls: learned.calls,
-                six_grams: learned.six_grams.known.iter().map(|w| u64::from(w.count_ones())).sum(),
+                six_grams: learned.six_grams.known.ones(),
                 new_six_grams_per_window: forecast.map(|forecast| forecast.new_per_unit),
             });
         }

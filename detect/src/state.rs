@@ -44,10 +44,9 @@ impl Engine {
 
     /// Programs being profiled, with (windows seen, grams seen in one window only, grams known).
     pub fn programs(&self) -> Vec<(String, u64, u64, u64)> {
-        let count = |words: &[u64]| words.iter().map(|word| u64::from(word.count_ones())).sum();
         let told = |name: String, profile: &ProgramProfile| {
             let (once, known) = (&profile.six_grams.in_one_window, &profile.six_grams.known);
-            (name, profile.windows, count(once), count(known))
+            (name, profile.windows, once.ones(), known.ones())
         };
         match &self.profile {
             Some(profile) => {

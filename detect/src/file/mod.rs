@@ -27,11 +27,13 @@
 //! ```
 
 mod atomic;
+mod bitmap;
 pub mod container;
 mod error;
 mod profile;
 mod summary;
 
+pub use bitmap::Bitmap;
 pub use container::Section;
 pub use error::FileError;
 pub use profile::{

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::maturity::Incidence;
 use serde::{Deserialize, Serialize};
+
+use super::Bitmap;
+use crate::maturity::Incidence;
 
 /// Bits of the 2-gram bitmaps.
 pub const TWO_GRAM_BITS: usize = 1 << 14;
@@ -70,15 +72,17 @@ impl ProgramProfile {
     }
 }
 
-/// n-grams of one length by the hash of the gram: bit `h` of word `h / 64`.
+/// n-grams of one length by the hash of the gram: bit `h` of word `h / 64`. A program makes some hundred of
+/// the hundred thousand.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "RawGramSet", into = "RawGramSet")]
 pub struct GramSet {
     /// Seen in at least one learning window.
-    pub known: Vec<u64>,
+    pub known: Bitmap,
     /// Seen in exactly one: what Good-Turing forecasts novelty from.
-    pub in_one_window: Vec<u64>,
+    pub in_one_window: Bitmap,
     /// Seen in exactly two.
-    pub in_two_windows: Vec<u64>,
+    in_two_windows: Bitmap,
     /// Windows that were added.
     pub windows: u64,
     /// Sum over the windows of the distinct grams in each.
@@ -88,11 +92,11 @@ pub struct GramSet {
 impl GramSet {
     /// No grams, in bitmaps of `bits` bits (a multiple of 64).
     pub fn empty(bits: usize) -> Self {
-        let words = vec![0; bits / 64];
+        let map = Bitmap::empty(bits);
         GramSet {
-            known: words.clone(),
-            in_one_window: words.clone(),
-            in_two_windows: words,
+            known: map.clone(),
+            in_one_window: map.clone(),
+            in_two_windows: map,
             windows: 0,
             incidences: 0,
         }
@@ -102,25 +106,37 @@ impl GramSet {
     pub fn of(bits: usize, windows: u64, grams: &BTreeMap<u32, u32>) -> Self {
         let mut set = Self::empty(bits);
         for (position, times) in grams {
-            let (word, bit) = (*position as usize / 64, 1 << (position % 64));
-            let Some(known) = set.known.get_mut(word) else { continue };
-            *known |= bit;
-            set.in_one_window[word] |= if *times == 1 { bit } else { 0 };
-            set.in_two_windows[word] |= if *times == 2 { bit } else { 0 };
+            let (at, bit) = (*position as usize / 64, 1 << (position % 64));
+            if at >= set.known.size() {
+                continue;
+            }
+            let maps = [
+                (&mut set.known, true),
+                (&mut set.in_one_window, *times == 1),
+                (&mut set.in_two_windows, *times == 2),
+            ];
+            for (map, _) in maps.into_iter().filter(|(_, is)| *is) {
+                map.set_word(at, map.word(at) | bit);
+            }
             set.incidences += u64::from(*times);
         }
         set.windows = windows;
         set
     }
 
-    /// Adds the grams of one more window (a bitmap of the same size; missing words are empty).
-    pub fn add_window(&mut self, grams: &[u64]) {
-        let sets = self.known.iter_mut().zip(&mut self.in_one_window).zip(&mut self.in_two_windows);
-        for (((known, one), two), &seen) in sets.zip(grams) {
-            let again = seen & *known;
-            *two = (*two & !seen) | (again & *one);
-            *one = (*one & !seen) | (seen & !*known);
-            *known |= seen;
+    /// Adds the grams of one more window, each as often as one likes; those past the end are left out.
+    pub fn add_window<'a>(&mut self, grams: impl Iterator<Item = &'a u32>) {
+        let mut seen: BTreeMap<usize, u64> = BTreeMap::new();
+        for position in grams {
+            *seen.entry(*position as usize / 64).or_default() |= 1 << (position % 64);
+        }
+        let words = self.known.size();
+        for (at, seen) in seen.into_iter().filter(|(at, _)| *at < words) {
+            let (known, one) = (self.known.word(at), self.in_one_window.word(at));
+            let two = self.in_two_windows.word(at);
+            self.in_two_windows.set_word(at, (two & !seen) | (seen & known & one));
+            self.in_one_window.set_word(at, (one & !seen) | (seen & !known));
+            self.known.set_word(at, known | seen);
             self.incidences += u64::from(seen.count_ones());
         }
         self.windows += 1;
@@ -128,12 +144,15 @@ impl GramSet {
 
     /// Adds the windows of another set of the same size, as if each had been added here.
     pub fn merge(&mut self, other: &GramSet) {
-        let own = self.known.iter_mut().zip(&mut self.in_one_window).zip(&mut self.in_two_windows);
-        let others = other.known.iter().zip(&other.in_one_window).zip(&other.in_two_windows);
-        for (((known, one), two), ((other_known, other_one), other_two)) in own.zip(others) {
-            *two = (*two & !other_known) | (other_two & !*known) | (*one & other_one);
-            *one = (*one & !other_known) | (other_one & !*known);
-            *known |= other_known;
+        for (at, theirs) in other.known.words() {
+            let (known, one) = (self.known.word(at), self.in_one_window.word(at));
+            let two = self.in_two_windows.word(at);
+            let (their_one, their_two) =
+                (other.in_one_window.word(at), other.in_two_windows.word(at));
+            let twice = (two & !theirs) | (their_two & !known) | (one & their_one);
+            self.in_two_windows.set_word(at, twice);
+            self.in_one_window.set_word(at, (one & !theirs) | (their_one & !known));
+            self.known.set_word(at, known | theirs);
         }
         self.windows += other.windows;
         self.incidences += other.incidences;
@@ -142,34 +161,67 @@ impl GramSet {
     /// Share of the bits that are set, 0 to 1. Above .3 a map is saturated: too many unseen grams
     /// pass for known.
     pub fn fill(&self) -> f64 {
-        count(&self.known) as f64 / (self.known.len().max(1) * 64) as f64
+        self.known.ones() as f64 / (self.known.size().max(1) * 64) as f64
     }
 
     /// In how many windows grams were seen: what their remaining novelty is forecast from.
     pub fn incidence(&self) -> Incidence {
-        Incidence { units: self.windows, once: count(&self.in_one_window), total: self.incidences }
+        Incidence { units: self.windows, once: self.in_one_window.ones(), total: self.incidences }
     }
 
     fn check(&self, bits: usize) -> Result<(), &'static str> {
         let sets = [&self.known, &self.in_one_window, &self.in_two_windows];
-        if sets.iter().any(|set| set.len() != bits / 64) {
+        if sets.iter().any(|set| set.size() != bits / 64) {
             return Err("profile: a bitmap of the wrong size");
         }
         if self.windows > u64::MAX / 2 || self.incidences > u64::MAX / 2 {
             return Err("profile: a count out of range");
         }
-        let words = self.known.iter().zip(&self.in_one_window).zip(&self.in_two_windows);
-        for ((known, one), two) in words {
-            if one & two != 0 || (one | two) & !known != 0 {
-                return Err("profile: bitmaps contradict each other");
-            }
+        let ones = self.in_one_window.words();
+        let contradicts = |(at, one): (usize, u64)| {
+            one & self.in_two_windows.word(at) != 0 || one & !self.known.word(at) != 0
+        };
+        let unknown = |(at, two): (usize, u64)| two & !self.known.word(at) != 0;
+        if ones.map(contradicts).chain(self.in_two_windows.words().map(unknown)).any(|wrong| wrong)
+        {
+            return Err("profile: bitmaps contradict each other");
         }
         Ok(())
     }
 }
 
-fn count(words: &[u64]) -> u64 {
-    words.iter().map(|w| u64::from(w.count_ones())).sum()
+/// As a model file has it: all words.
+#[derive(Serialize, Deserialize)]
+struct RawGramSet {
+    known: Vec<u64>,
+    in_one_window: Vec<u64>,
+    in_two_windows: Vec<u64>,
+    windows: u64,
+    incidences: u64,
+}
+
+impl From<RawGramSet> for GramSet {
+    fn from(raw: RawGramSet) -> Self {
+        Self {
+            known: raw.known.into(),
+            in_one_window: raw.in_one_window.into(),
+            in_two_windows: raw.in_two_windows.into(),
+            windows: raw.windows,
+            incidences: raw.incidences,
+        }
+    }
+}
+
+impl From<GramSet> for RawGramSet {
+    fn from(set: GramSet) -> Self {
+        Self {
+            known: set.known.dense(),
+            in_one_window: set.in_one_window.dense(),
+            in_two_windows: set.in_two_windows.dense(),
+            windows: set.windows,
+            incidences: set.incidences,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -198,17 +250,23 @@ impl TryFrom<RawProfile> for Profile {
 mod tests {
     use super::*;
 
+    fn add(set: &mut GramSet, word: u64) {
+        let bits: Vec<u32> = (0..64).filter(|bit| word >> bit & 1 == 1).collect();
+        // One that is past the end, too.
+        set.add_window(bits.iter().chain(&[64]));
+    }
+
     #[test]
     fn windows_are_counted_once_twice_and_more() {
         let mut set = GramSet::empty(64);
-        set.add_window(&[0b0111]);
-        set.add_window(&[0b0110]);
-        set.add_window(&[0b1100]);
-        assert_eq!(set.known, [0b1111]);
-        assert_eq!(set.in_one_window, [0b1001]);
-        assert_eq!(set.in_two_windows, [0b0010]);
+        add(&mut set, 0b0111);
+        add(&mut set, 0b0110);
+        add(&mut set, 0b1100);
+        assert_eq!(set.known.dense(), [0b1111]);
+        assert_eq!(set.in_one_window.dense(), [0b1001]);
+        assert_eq!(set.in_two_windows.dense(), [0b0010]);
         assert_eq!(set.incidence(), Incidence { units: 3, once: 2, total: 7 });
-        set.add_window(&[0b1111]);
+        add(&mut set, 0b1111);
         assert_eq!(set.incidence(), Incidence { units: 4, once: 0, total: 11 });
         assert_eq!(set.fill(), 4.0 / 64.0);
         assert_eq!(set.check(64), Ok(()));
@@ -219,7 +277,7 @@ mod tests {
         let windows = [0b0111, 0b0110, 0b1100, 0b0011, 0b1_0001, 0b1000];
         let of = |windows: &[u64]| {
             let mut set = GramSet::empty(64);
-            windows.iter().for_each(|window| set.add_window(&[*window]));
+            windows.iter().for_each(|window| add(&mut set, *window));
             set
         };
         for at in 0..=windows.len() {

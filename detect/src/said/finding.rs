@@ -179,7 +179,8 @@ impl Engine {
         hasher.update(self.settings.seed.to_le_bytes());
         for program in self.profile.iter().flat_map(|profile| &profile.programs) {
             hasher.update(program.path.as_bytes());
-            program.six_grams.known.iter().for_each(|word| hasher.update(word.to_le_bytes()));
+            let known = program.six_grams.known.dense();
+            known.iter().for_each(|word| hasher.update(word.to_le_bytes()));
         }
         hasher.update(self.held_back.to_le_bytes());
         hasher.update(self.now_boot_ns.to_le_bytes());

@@ -43,7 +43,7 @@ fn a_replaced_program_relearns_on_probation() {
         engine.grams(&does(2));
         let outcomes = host.close(&mut engine);
         let armed = outcomes.iter().find_map(|outcome| match outcome {
-            Outcome::Arm(profile) => Some(profile.programs[0].six_grams.known[0]),
+            Outcome::Arm(profile) => Some(profile.programs[0].six_grams.known.word(0)),
             _ => None,
         });
         if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Relearned { .. })) {
@@ -175,7 +175,7 @@ fn a_day_teaches_sequences_of_calls_that_nobody_suspects() {
     let known = |profile: &Profile, of: &Arc<Subject>| {
         let program = profile.programs.iter().find(|program| grams::is_of(program, of)).unwrap();
         let sets = [&program.two_grams, &program.three_grams, &program.six_grams];
-        sets.map(|set| set.known[0])
+        sets.map(|set| set.known.word(0))
     };
     let armed = armed.expect("the day is over");
     assert_eq!(known(&armed, &web), [0b1110; 3]);

@@ -210,7 +210,7 @@ mod tests {
 
         fn knows(&self, gram: u32) -> bool {
             let known = &self.profile.programs[0].six_grams.known;
-            known[gram as usize / 64] >> (gram % 64) & 1 == 1
+            known.word(gram as usize / 64) >> (gram % 64) & 1 == 1
         }
 
         /// A day, on which other grams are made, too, in one window each.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    file::{GramSet, Profile, ProgramProfile},
+    file::{Profile, ProgramProfile},
     maturity::Incidence,
 };
 use hedgerow_event::{Digest, Epoch, Event, GramReport, Grams, Origin, Subject};
@@ -160,20 +160,10 @@ pub fn add_window<'a>(
     let grams2 = reports.clone().flat_map(|report| &report.grams2);
     let grams3 = reports.clone().flat_map(|report| &report.grams3);
     let grams6 = reports.flat_map(|report| &report.grams6);
-    add_grams(&mut profile.two_grams, grams2);
-    add_grams(&mut profile.three_grams, grams3);
-    add_grams(&mut profile.six_grams, grams6);
+    profile.two_grams.add_window(grams2);
+    profile.three_grams.add_window(grams3);
+    profile.six_grams.add_window(grams6);
     profile.windows += 1;
-}
-
-fn add_grams<'a>(set: &mut GramSet, positions: impl Iterator<Item = &'a u32>) {
-    let mut words = vec![0u64; set.known.len()];
-    for position in positions {
-        if let Some(word) = words.get_mut(*position as usize / 64) {
-            *word |= 1 << (position % 64);
-        }
-    }
-    set.add_window(&words);
 }
 
 /// Adds what a program learned later to its profile.
@@ -212,9 +202,9 @@ pub fn known(profile: &Profile) -> Vec<(Arc<Subject>, Grams)> {
         .iter()
         .map(|program| {
             let grams = Grams {
-                grams2: program.two_grams.known.clone(),
-                grams3: program.three_grams.known.clone(),
-                grams6: program.six_grams.known.clone(),
+                grams2: program.two_grams.known.dense(),
+                grams3: program.three_grams.known.dense(),
+                grams6: program.six_grams.known.dense(),
             };
             (Arc::new(subject(program)), grams)
         })

@@ -191,7 +191,7 @@ mod tests {
         let later = probation.close(&worker, true).unwrap();
         assert!(!probation.covers(&worker));
         grams::merge(&mut profile, &later, &worker);
-        let known = &profile.programs[0].six_grams.known[0];
+        let known = profile.programs[0].six_grams.known.word(0);
         assert_eq!(known & 0b11111, 0b01110);
         assert_eq!(profile.programs[0].windows, 6);
     }
@@ -214,6 +214,6 @@ mod tests {
         assert_eq!(probation.close(&worker, false), None);
         assert_eq!(probation.close(&worker, false), None);
         let later = probation.close(&worker, false).unwrap();
-        assert_eq!(later.six_grams.known[0] & 0b111111, 0b100000);
+        assert_eq!(later.six_grams.known.word(0) & 0b111111, 0b100000);
     }
 }
