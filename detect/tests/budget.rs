@@ -207,7 +207,7 @@ impl Life {
     fn live(mut self) -> ([u32; 4], [u32; 3]) {
         for hour in 0..HOURS {
             self.rates.watch(1.0, true);
-            self.floors.watch(hour, 1.0);
+            self.floors.watch(hour, 1.0, false);
             self.tails.watch(1.0);
             // Each hour has had its turn within this one.
             (0..60).for_each(|_| self.floors.rescore(&self.rates));
@@ -253,7 +253,7 @@ fn a_program_that_came_yesterday_is_not_known_by_the_weeks_of_its_host() {
     let (old, newcomer) = (subject(0), subject(PROGRAMS));
     let (mut levels, mut above) = ([0.0; PROGRAMS as usize], 0);
     for hour in 0..KNOWN + 24 {
-        floors.watch(hour, 1.0);
+        floors.watch(hour, 1.0, false);
         tails.watch(1.0);
         floors.solve(&rates, Measured { programs: 2, hours: tails.hours() });
         for minute in 0..WINDOWS {

@@ -315,8 +315,11 @@ impl Daemon {
         self.look_after_ourselves();
         let outcomes = self.engine.close(&close)?;
         self.last_close = Some(close);
+        // What was shed in part says less of this hour of the week than its next ones will be held to.
+        if !close.shed {
+            self.watch(&outcomes);
+        }
         self.epochs += 1;
-        self.watch(&outcomes);
         self.pulse.close();
         self.pulse.scored(outcomes.iter().filter_map(|outcome| match outcome {
             Outcome::Scored(score) => Some(score),

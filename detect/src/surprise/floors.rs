@@ -108,6 +108,9 @@ pub struct Measured {
 pub struct Hour {
     /// Part of an hour that was watched.
     watched: f64,
+    /// Of that, what was watched while things were shed that windows are made of.
+    #[serde(default)]
+    shed: f64,
     trees: Vec<(f64, Told)>,
     /// The highest surprise of a measure, which is all that an older version reads of it.
     measure: f64,
@@ -219,8 +222,9 @@ impl Floors {
         self.per_day = per_day;
     }
 
-    /// Adds time that was watched, in the hour since boot that it belongs to.
-    pub fn watch(&mut self, hour: u64, hours: f64) {
+    /// Adds time that was watched, in the hour since boot that it belongs to; `shed`: windows were not whole. What
+    /// is told then needs floors, too; that nothing came says little, so that no support rests on it.
+    pub fn watch(&mut self, hour: u64, hours: f64, shed: bool) {
         if self.running != Some(hour) || self.hours.is_empty() {
             self.running = Some(hour);
             self.hours.push_back(Hour::default());
@@ -230,6 +234,9 @@ impl Floors {
         }
         if let Some(open) = self.hours.back_mut() {
             open.watched = (open.watched + hours).min(1.0);
+            if shed {
+                open.shed = (open.shed + hours).min(open.watched);
+            }
         }
     }
 
@@ -450,6 +457,11 @@ impl Floors {
         self.hours.iter().map(|hour| hour.watched).sum::<f64>() + 0.0
     }
 
+    /// Hours held back of which nothing was shed.
+    pub(crate) fn whole(&self) -> f64 {
+        self.hours.iter().map(|hour| hour.watched - hour.shed).sum()
+    }
+
     /// Least surprise of a class that notifies, of who raised it less than others did.
     pub fn floor(&self, class: Class) -> f64 {
         self.floor_of(class, None)
@@ -473,7 +485,7 @@ impl Floors {
 
     /// Work of an hour that nobody has seen yet, as it is expected.
     fn unseen(&self, hours: f64) -> f64 {
-        let prior = PRIOR_HOURS / (self.watched() + PRIOR_HOURS);
+        let prior = PRIOR_HOURS / (self.whole() + PRIOR_HOURS);
         prior / (hours.min(self.known) + 2.0)
     }
 
@@ -485,8 +497,8 @@ impl Floors {
             return 0.0;
         }
         let hours = hours.min(self.known);
-        // (watched + t + prior) * (hours + t + 2) = prior / allowed
-        let (a, b) = (self.watched() + PRIOR_HOURS, hours + 2.0);
+        // (whole + t + prior) * (hours + t + 2) = prior / allowed
+        let (a, b) = (self.whole() + PRIOR_HOURS, hours + 2.0);
         let whole = ((a - b).powi(2) + 4.0 * PRIOR_HOURS / allowed).sqrt();
         (whole - a - b) / 2.0
     }
@@ -503,7 +515,7 @@ impl Floors {
 
     /// Whether the held-back hours support a class's share by themselves.
     pub fn supports(&self, class: Class) -> bool {
-        self.watched() * self.per_hour(class) >= SUPPORT
+        self.whole() * self.per_hour(class) >= SUPPORT
     }
 }
 

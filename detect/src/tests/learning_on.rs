@@ -204,6 +204,8 @@ fn of_a_window_of_which_a_part_was_shed_nothing_is_learned() {
     };
     let minute = Scale::Minute.epochs();
     let before = tails(&engine);
+    let hours = |engine: &Engine| (engine.floors.watched(), engine.floors.whole());
+    let (watched, whole) = hours(&engine);
     for _ in 0..2 * minute {
         let windows = end(&mut engine, true).unwrap();
         for window in windows.iter().filter(|window| window.time.scale == Scale::Seconds5) {
@@ -212,6 +214,7 @@ fn of_a_window_of_which_a_part_was_shed_nothing_is_learned() {
         }
     }
     assert_eq!(tails(&engine), before);
+    assert!(hours(&engine).0 > watched && (hours(&engine).1 - whole).abs() < 1e-9);
     for _ in 0..minute {
         let windows = end(&mut engine, false).unwrap();
         let longer = windows.iter().filter(|window| window.time.scale == Scale::Minute);

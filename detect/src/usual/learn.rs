@@ -45,9 +45,10 @@ impl Engine {
     ) -> Result<()> {
         // Time in suspend is none in which something could happen.
         let hours = EPOCH_SECONDS as f64 / 3600.0;
+        // What the rates count of deeds is told also while things are shed.
         self.watched += hours;
         if self.phase != Phase::Fill {
-            self.floors.watch(close.end_boot_ns / HOUR_NS, hours);
+            self.floors.watch(close.end_boot_ns / HOUR_NS, hours, close.shed);
         }
         for learned in self.learned.values_mut().filter(|_| !close.shed) {
             learned.tails.watch(hours);

@@ -16,7 +16,7 @@ fn rates(hours: f64) -> Rates {
 fn a_grave_deed_notifies_from_the_first_minute_and_a_new_program_does_not() {
     let rates = rates(0.02);
     let mut floors = Floors::new(1.0);
-    floors.watch(0, 0.02);
+    floors.watch(0, 0.02, false);
     floors.solve(&rates, Measured { programs: 20, hours: 0.02 });
     let memory = rates.surprise(Deed::ExecMemory, &context(1), 0.0);
     assert!(memory >= floors.floor(Class::Intrinsic), "{memory} {floors:?}");
@@ -32,7 +32,7 @@ fn hours_above_the_floor_raise_it_until_the_rate_is_kept() {
     let (rates, web) = (rates(400.0), Workload::new("web.service"));
     let mut floors = Floors::new(1.0);
     for hour in 0..400u64 {
-        floors.watch(hour, 1.0);
+        floors.watch(hour, 1.0, false);
         floors.hold_back_measure(&web, hour as f64 / 40.0);
     }
     floors.rescore_all(&rates);
@@ -55,7 +55,7 @@ fn hours_above_the_floor_raise_it_until_the_rate_is_kept() {
 fn work_that_nobody_has_seen_yet_is_expected_while_little_is_known() {
     let floors = |per_day: f64, watched: u64, hours: f64| {
         let mut floors = Floors::new(per_day);
-        (0..watched).for_each(|hour| floors.watch(hour, 1.0));
+        (0..watched).for_each(|hour| floors.watch(hour, 1.0, false));
         floors.solve(&rates(400.0), Measured { programs: 20, hours });
         assert!(floors.floor(Class::Measure).is_finite());
         assert!(floors.tells(Class::Intrinsic, 0.0));
@@ -99,7 +99,7 @@ fn after(per_day: f64, hours: u64, loud: &[(&str, u64)]) -> (Floors, Rates) {
     let rates = rates(hours as f64);
     let mut floors = Floors::new(per_day);
     for hour in 0..hours {
-        floors.watch(hour, 1.0);
+        floors.watch(hour, 1.0, false);
         for (workload, _) in loud.iter().filter(|(_, of)| hour < *of) {
             floors.hold_back(60.0, told(workload, &LOUD));
         }
@@ -142,7 +142,7 @@ fn who_is_loud_raises_the_floor_of_his_own_measures() {
         let (mut quiet, mut noisy) = (Floors::new(per_day), Floors::new(per_day));
         for hour in 0..400u64 {
             for floors in [&mut quiet, &mut noisy] {
-                floors.watch(hour, 1.0);
+                floors.watch(hour, 1.0, false);
                 floors.hold_back_measure(&Workload::new("web.service"), (hour % 10) as f64);
             }
             if hour < loud {
@@ -163,7 +163,7 @@ fn who_is_loud_raises_the_floor_of_his_own_measures() {
     }
     // As many owners as there may be: who was least surprising makes room.
     let mut floors = Floors::new(1.0);
-    floors.watch(0, 1.0);
+    floors.watch(0, 1.0, false);
     (0..2 * MEASURES_MAX).for_each(|at| {
         floors.hold_back_measure(&Workload::new(format!("{at}.service")), (at / 2) as f64);
     });
@@ -182,6 +182,23 @@ fn measures_that_were_saved_without_owners_count_for_all() {
     floors.rescore_all(&rates);
     floors.solve(&rates, Measured { programs: 20, hours: 200.0 });
     assert!(floors.floor_for(Class::Measure, &Workload::new("web.service")) > 20.0);
+}
+
+#[test]
+fn hours_of_which_something_was_shed_are_told_in_and_support_nothing() {
+    let of = |shed: bool| {
+        let mut floors = Floors::new(1.0);
+        (0..400).for_each(|hour| floors.watch(hour, 1.0, shed));
+        floors.solve(&rates(400.0), Measured { programs: 20, hours: 400.0 });
+        floors
+    };
+    let (whole, shed) = (of(false), of(true));
+    assert_eq!((&shed.floors, shed.watched()), (&whole.floors, 400.0));
+    for class in Class::ALL {
+        assert!(whole.supports(class) && !shed.supports(class));
+    }
+    assert!(whole.tells(Class::Measure, 100.0) && !shed.tells(Class::Measure, 100.0));
+    assert!(shed.hours_missing(100.0) > 0.0);
 }
 
 #[test]
@@ -210,7 +227,7 @@ fn an_hour_is_rescored_without_its_own_part_alone() {
     let mut rates = rates(400.0);
     rates.count(Deed::Trace, &who, 7);
     let mut floors = Floors::new(1.0);
-    floors.watch(0, 1.0);
+    floors.watch(0, 1.0, false);
     floors.hold_back(9.0, of(1.0, false));
     floors.rescore_all(&rates);
     let highest = |floors: &Floors, at: usize| floors.hours[at].highest(Class::Intrinsic, None);
@@ -219,11 +236,11 @@ fn an_hour_is_rescored_without_its_own_part_alone() {
     let mut rates = self::rates(800.0);
     let mut floors = Floors::new(1.0);
     for (hour, minutes) in [(0, 40), (700, 15)] {
-        floors.watch(hour, 1.0);
+        floors.watch(hour, 1.0, false);
         floors.hold_back(9.0, of(minutes as f64, true));
         (0..minutes).for_each(|minute| rates.count(Deed::Trace, &who, 60 * hour + minute));
         for hour in hour + 1..700 {
-            floors.watch(hour, 1.0);
+            floors.watch(hour, 1.0, false);
             rates.watch(1.0, true);
         }
     }
@@ -235,7 +252,7 @@ fn an_hour_is_rescored_without_its_own_part_alone() {
 #[test]
 fn a_flood_of_trees_drops_those_of_who_floods() {
     let mut floors = Floors::new(1.0);
-    floors.watch(0, 1.0);
+    floors.watch(0, 1.0, false);
     floors.hold_back(9.0, told("web.service", &[Deed::Trace]));
     (0..100).for_each(|at| floors.hold_back(50.0 + f64::from(at), told("job.service", &LOUD)));
     let kept = &floors.hours[0].trees;
