@@ -269,7 +269,7 @@ impl Namer {
     }
 
     /// Who a process is, as far as anybody has asked before; nothing is remembered, nor found out.
-    pub fn whom(&self, key: &ProcessKey, resolver: &mut Resolver) -> Arc<Subject> {
+    pub fn whom(&self, key: &ProcessKey, resolver: &Resolver) -> Arc<Subject> {
         let known = self.processes.get(&key.tgid);
         let known = known.filter(|known| known.key.start_boot_ns == key.start_boot_ns);
         match known {

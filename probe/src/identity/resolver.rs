@@ -434,11 +434,21 @@ impl Resolver {
         subject
     }
 
-    /// The subject that a process's program stood for last; none is asked for.
-    pub fn known(&mut self, key: &ProcessKey) -> Arc<Subject> {
-        let (workload, number) = self.place(key);
-        let known = self.named(number, key.program_id);
-        known.unwrap_or_else(|| Arc::new(Subject::new(workload, Program::new(UNKNOWN))))
+    /// The subject that a process's program stood for last, as far as that was found out: nobody is asked.
+    pub fn known(&self, key: &ProcessKey) -> Arc<Subject> {
+        let number = self.known_number(key).unwrap_or(0);
+        let unknown = || Subject::new(self.known_workload(key), Program::new(UNKNOWN));
+        self.named(number, key.program_id).unwrap_or_else(|| Arc::new(unknown()))
+    }
+
+    fn known_workload(&self, key: &ProcessKey) -> Workload {
+        match self.cgroups.get(&key.cgroup_id) {
+            Some((of_cgroup, HOST_NUMBER)) => {
+                self.services.known(&key.root).unwrap_or(of_cgroup).clone()
+            }
+            Some((of_cgroup, _)) => of_cgroup.clone(),
+            None => Workload::new(UNKNOWN),
+        }
     }
 
     /// The subject that a program stood for last.

@@ -74,3 +74,31 @@ fn caches_stay_bounded() {
     assert!(namer.processes.len() <= PROCESSES_MAX);
     assert!(namer.programs.len() <= PROCESSES_MAX);
 }
+
+#[test]
+fn whom_nobody_asked_for_is_unknown_and_is_not_asked_for_by_who_uses_how_much() {
+    let mut resolver = Resolver::open().unwrap();
+    let mut namer = Namer::new(Epoch(1));
+    let (seen, unseen) = (1 << 40, 1 << 41);
+    let key = |cgroup_id, program_id| ProcessKey {
+        // It has a cgroup that could be read.
+        tgid: std::process::id(),
+        start_boot_ns: 1,
+        program_id,
+        cgroup_id,
+        root: Root::default(),
+    };
+    for cgroup in [seen, unseen] {
+        resolver.made(cgroup, "/system.slice/web.service".into());
+    }
+    namer.workload(seen, 0, &mut resolver);
+    let whom = |namer: &Namer, resolver: &Resolver, cgroup_id| {
+        let subject = namer.whom(&key(cgroup_id, 9), resolver);
+        (subject.workload.to_string(), subject.program.to_string())
+    };
+    let unknown = || "(unknown)".to_owned();
+    assert_eq!(whom(&namer, &resolver, seen), ("web.service".into(), unknown()));
+    assert_eq!(whom(&namer, &resolver, unseen), (unknown(), unknown()));
+    namer.workload(unseen, 0, &mut resolver);
+    assert_eq!(whom(&namer, &resolver, unseen), ("web.service".into(), unknown()));
+}
