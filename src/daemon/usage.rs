@@ -14,7 +14,11 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::EpochClose;
-use hedgerow_probe::{Control as Sensor, host_counters::DeviceReader, usage::Usage};
+use hedgerow_probe::{
+    Control as Sensor,
+    host_counters::{DEVICES_MAX, DeviceReader},
+    usage::Usage,
+};
 
 use super::used::replace;
 use crate::{
@@ -57,6 +61,7 @@ impl Accounts {
             untold: Arc::clone(&untold),
             unread: false,
             unwritten: false,
+            full: false,
         };
         let thread = std::thread::Builder::new().name("hedgerow-usage".into());
         let thread = thread.spawn(move || keeper.run(&receiver)).map_err(Failure::host)?;
@@ -100,6 +105,8 @@ struct Keeper {
     /// A failure to read, or to write, was told, and has gone on since.
     unread: bool,
     unwritten: bool,
+    /// It was told that there are too many interfaces.
+    full: bool,
 }
 
 impl Keeper {
@@ -143,10 +150,23 @@ impl Keeper {
         };
         self.unread = false;
         let refused = self.sensor.stats().map_or(self.refused, |stats| stats.usage_refused);
-        let measured = self.meter.measure(passed, &self.reader.read());
+        let devices = self.reader.read();
+        self.tell_left_out();
+        let measured = self.meter.measure(passed, &devices);
         self.table.add(measured, refused.saturating_sub(self.refused));
         self.refused = refused;
         self.table.watched(from_ns, end_ns);
+    }
+
+    fn tell_left_out(&mut self) {
+        let left_out = self.reader.left_out();
+        if left_out > 0 && !self.full {
+            self.full = true;
+            self.tell(format!(
+                "{left_out} interfaces are not asked what they counted, since there are more than {DEVICES_MAX}, or \
+                 than the share of their namespaces: that is taken to be what is named of them"
+            ));
+        }
     }
 
     /// Goes on with a day, and forgets those that are too old.

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use devices::{Counted, Device, DeviceReader};
+pub use devices::{Counted, DEVICES_MAX, Device, DeviceReader};
 use hedgerow_event::HostCounters;
 pub use namespaces::{NAMESPACE_LIMIT, PROCESS_LIMIT};
 use namespaces::{Namespaces, net_namespace};
