@@ -78,7 +78,7 @@ impl Reporter {
     }
 
     /// Notices go to standard error.
-    fn note(&self, line: &str) {
+    pub fn note(&self, line: &str) {
         self.outlets.note(gate::shown(line).into_owned());
     }
 

@@ -21,7 +21,10 @@ const READS: usize = 4;
 /// The table; docs/configuration.md has it, too.
 pub const LEVERS: [Lever; 5] = [
     Lever { name: "recorder", unseen: "what led to a finding in the half minute before it" },
-    Lever { name: "used", unseen: "files in use, so that `hedgerow exposure` says unknown" },
+    Lever {
+        name: "used",
+        unseen: "files in use, so that `hedgerow exposure` says unknown for that time",
+    },
     Lever { name: "names", unseen: "by which names peers were asked for" },
     Lever {
         name: "grams",
@@ -49,4 +52,16 @@ pub fn sheds_used(level: usize) -> bool {
 /// Nothing is recorded.
 pub fn sheds_recorder(level: usize) -> bool {
     level > RECORDER
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_lever_is_in_the_documentation_in_its_order() {
+        let text = include_str!("../../../docs/configuration.md");
+        let lines = LEVERS.map(|lever| format!("| `{}` | {} |\n", lever.name, lever.unseen));
+        assert!(text.contains(&lines.concat()), "docs/configuration.md lacks: {}", lines.concat());
+    }
 }

@@ -49,6 +49,14 @@ pub struct Governor {
     sheds: u64,
 }
 
+/// What an operator should hear.
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    Warning(String),
+    /// Nothing is wrong.
+    Note(String),
+}
+
 /// What is shed while a start is measured.
 pub fn all_shed() -> Shed {
     levers::shed(LEVERS.len())
@@ -101,7 +109,7 @@ impl Governor {
     ///
     /// # Errors
     /// A budget is less than what can't be shed.
-    fn start(&mut self, closed: u32) -> Result<Vec<String>, Failure> {
+    fn start(&mut self, closed: u32) -> Result<Vec<Said>, Failure> {
         if closed > 1 {
             self.floor = self.floor.min(self.cost.cores());
         }
@@ -117,13 +125,16 @@ impl Governor {
             match fits {
                 true => {}
                 false if self.refuses => return Err(too_small(budget.cores(), self.floor)),
-                false => said.push(too_small(budget.cores(), self.floor).to_string()),
+                false => {
+                    said.push(Said::Warning(too_small(budget.cores(), self.floor).to_string()));
+                }
             }
             let whose = match self.meter.is_told() {
                 true => "",
                 false => ", by our own threads: this kernel doesn't tell what BPF programs cost",
             };
-            said.push(format!("{cores} of a core may be used{whose}; {floor} can't be shed"));
+            let held = format!("{cores} of a core may be used{whose}; {floor} can't be shed");
+            said.push(Said::Note(held));
         }
         if let Some(room) = &mut self.room {
             said.push(room.start(self.refuses)?);
@@ -146,7 +157,7 @@ impl Governor {
     }
 
     /// Takes what a window cost, while the host is learned or not; what is to be said.
-    fn step(&mut self, learns: bool) -> Option<String> {
+    fn step(&mut self, learns: bool) -> Option<Said> {
         self.floor = self.floor.min(self.cost.cores());
         let budget = self.budget.as_mut()?;
         // Of a window that isn't whole nothing would be learned: whoever makes load would have the host learn never.
@@ -157,22 +168,24 @@ impl Governor {
             Change::Shed(levers) => {
                 self.sheds += levers.len() as u64;
                 let unseen: Vec<_> = LEVERS[levers].iter().map(|lever| lever.unseen).collect();
-                format!(
+                Said::Warning(format!(
                     "{} of a core in the last window, {minute} in the last minute, of {cores} that may be used; no \
                      longer seen: {}",
                     percent(self.cost.cores()),
                     unseen.join("; ")
                 )
             }
-            Change::Seen(lever) => format!(
+            Change::Seen(lever) => Said::Note(format!(
                 "{minute} of a core in the last minute, of {cores} that may be used; seen again: {}",
                 LEVERS[lever].unseen
-            ),
-            Change::Unable => format!(
+            )),
+            Change::Unable => Said::Warning(format!(
                 "{minute} of a core in the last minute, of {cores} that may be used, with all shed that can be: what \
                  is left are processes, connections, counts of calls, and what a denial may rest on"
-            ),
-            Change::Able => format!("{minute} of a core in the last minute: within {cores} again"),
+            )),
+            Change::Able => {
+                Said::Note(format!("{minute} of a core in the last minute: within {cores} again"))
+            }
         })
     }
 }
@@ -211,7 +224,12 @@ impl Daemon {
         if let Some(room) = governor.room.as_mut().filter(|_| governor.started.is_none()) {
             said.extend(room.hold(&mut self.recorder));
         }
-        said.iter().for_each(|said| self.reporter.warn(&format!("cost: {said}")));
+        for said in said {
+            match said {
+                Said::Warning(said) => self.reporter.warn(&format!("cost: {said}")),
+                Said::Note(said) => self.reporter.note(&format!("Cost: {said}.")),
+            }
+        }
         Ok(())
     }
 }

@@ -193,3 +193,44 @@ fn what_does_not_fit_at_all_is_counted() {
     recorder.observe(&event("w", 1, 1, Origin::Exec(exec.into())));
     assert_eq!(recorder.recorded(), Recorded { dropped: 1, ..Recorded::default() });
 }
+
+#[test]
+fn a_smaller_limit_holds_at_once_and_a_larger_one_than_was_asked_for_never() {
+    let mut recorder = Recorder::new(2 << 20);
+    let fill = |recorder: &mut Recorder, times: u32| {
+        all(recorder, (0..times).map(|at| quiet("w", 1 + at % 100, 1)));
+    };
+    fill(&mut recorder, 100_000);
+    assert!(recorder.held() > 1 << 20, "{}", recorder.held());
+    let dropped = recorder.recorded().dropped;
+    recorder.limit(1 << 20);
+    assert!(recorder.held() <= 1 << 20 && recorder.recorded().dropped > dropped);
+    fill(&mut recorder, 100_000);
+    // And the one that is written to.
+    let segment = (2 << 20) / SEGMENTS;
+    let within =
+        |recorder: &Recorder, most: usize| (most / 2..=most + segment).contains(&recorder.held());
+    assert!(within(&recorder, 1 << 20), "{}", recorder.held());
+    recorder.limit(usize::MAX);
+    fill(&mut recorder, 200_000);
+    assert!(within(&recorder, 2 << 20), "{}", recorder.held());
+    // Less than is worth it keeps nothing.
+    recorder.limit(LEAST - 1);
+    recorder.sweep(100_000_000_000);
+    fill(&mut recorder, 1000);
+    assert!(recorder.bytes() == 0 && recorder.held() <= segment, "{}", recorder.held());
+}
+
+#[test]
+fn while_it_is_paused_nothing_is_kept_and_it_goes_on_with_its_limit() {
+    let mut recorder = Recorder::new(4 << 20);
+    recorder.limit(2 << 20);
+    all(&mut recorder, [fork(10, 11), quiet("w", 11, 2)]);
+    recorder.pause(true);
+    all(&mut recorder, [quiet("w", 11, 3)]);
+    assert_eq!((recorder.held(), of_process(&recorder, 11).len()), (0, 0));
+    recorder.pause(false);
+    all(&mut recorder, [quiet("w", 11, 4)]);
+    assert_eq!(who(&of_process(&recorder, 11)), [11]);
+    assert_eq!((recorder.bytes_max, recorder.bytes_asked), (2 << 20, 4 << 20));
+}
