@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use super::levers::LEVERS;
+use super::{levers::LEVERS, meter::Cost};
 
 /// Windows of the minute that the budget is meant over, and of what is looked ahead.
 const MINUTE: usize = 12;
@@ -11,6 +11,11 @@ const HALF: usize = 6;
 const FULL: f64 = 0.95;
 /// One window that costs so much more is believed at once; less only when the next one costs as much.
 const SUDDEN: f64 = 1.5;
+/// Load comes from outside, so that our programs cost so much more, too. Else it is work of our own (a day is
+/// learned, a model saved), which nothing that is shed makes less.
+const OUTSIDE: f64 = 1.5;
+/// One window of that is passed over, if it is over with it, and the next one not before so many.
+const PASSES: u32 = 60;
 /// For each such part of the budget too much, one lever.
 const STEP: f64 = 0.25;
 /// Seen again where the cost would be below this with what the lever gave back ...
@@ -51,6 +56,10 @@ pub struct Budget {
     most: usize,
     /// What the last windows cost, in cores.
     minute: VecDeque<f64>,
+    /// And our programs of it.
+    bpf: VecDeque<f64>,
+    /// Windows since one was passed over, and what that cost too much.
+    passed: Option<(u32, f64)>,
     /// Windows since the level changed, and since something was shed.
     since: u32,
     since_shed: u32,
@@ -71,6 +80,8 @@ impl Budget {
             level: 0,
             most: LEVERS.len(),
             minute: VecDeque::with_capacity(MINUTE),
+            bpf: VecDeque::with_capacity(HALF),
+            passed: None,
             since: 0,
             since_shed: 0,
             let_go: false,
@@ -104,29 +115,51 @@ impl Budget {
     }
 
     /// Takes what a window cost.
-    pub fn step(&mut self, cost: f64) -> Option<Change> {
-        let before = self.minute.back().copied().unwrap_or(cost);
-        if self.minute.len() == MINUTE {
-            self.minute.pop_front();
-        }
-        self.minute.push_back(cost);
+    pub fn step(&mut self, cost: Cost) -> Option<Change> {
+        let rate = self.believed(cost);
+        let cost = cost.cores();
+        keep(&mut self.minute, MINUTE, cost);
         self.since = self.since.saturating_add(1);
         self.since_shed = self.since_shed.saturating_add(1);
         self.weigh(cost);
         if self.level == 0 && self.since >= CALM {
             self.patience = PATIENCE;
         }
-        let rate = if cost > SUDDEN * self.cores { cost } else { cost.min(before) };
         if self.level < self.most && self.ahead(rate) > FULL * self.cores {
             return Some(self.pull(rate));
         }
         self.let_one_go().or_else(|| self.tell())
     }
 
+    /// What the next windows are believed to cost, by one that has closed and those before it.
+    fn believed(&mut self, cost: Cost) -> f64 {
+        let came = self.came_from_outside(cost.bpf);
+        keep(&mut self.bpf, HALF, cost.bpf);
+        let cost = cost.cores();
+        let before = self.minute.back().copied().unwrap_or(cost);
+        let sudden = |cost: f64| cost > SUDDEN * self.cores;
+        self.passed = match self.passed {
+            // It is not over with one.
+            Some((0, _)) if sudden(cost) => Some((1, 0.0)),
+            Some((ago, over)) if ago < PASSES => Some((ago + 1, over)),
+            _ if sudden(cost) && !sudden(before) && !came => Some((0, cost - before)),
+            _ => None,
+        };
+        let passes = self.passed.is_some_and(|(ago, _)| ago == 0);
+        if sudden(cost) && !passes { cost } else { cost.min(before) }
+    }
+
+    /// Our programs cost more than they did. Where the kernel doesn't tell what they cost, it may be.
+    fn came_from_outside(&self, bpf: f64) -> bool {
+        bpf == 0.0 || bpf > OUTSIDE * mean(self.bpf.iter())
+    }
+
     /// What the minute that ends in half a minute will have cost, if it goes on like this.
     fn ahead(&self, rate: f64) -> f64 {
         let kept: Vec<f64> = self.minute.iter().rev().take(HALF).copied().collect();
-        (kept.iter().sum::<f64>() + HALF as f64 * rate) / (kept.len() + HALF) as f64
+        let passed = self.passed.filter(|(ago, _)| (*ago as usize) < HALF);
+        let cost = kept.iter().sum::<f64>() - passed.map_or(0.0, |(_, over)| over);
+        (cost + HALF as f64 * rate) / (kept.len() + HALF) as f64
     }
 
     fn pull(&mut self, rate: f64) -> Change {
@@ -178,6 +211,14 @@ impl Budget {
     }
 }
 
+/// The newest of so many.
+fn keep(of: &mut VecDeque<f64>, most: usize, newest: f64) {
+    if of.len() == most {
+        of.pop_front();
+    }
+    of.push_back(newest);
+}
+
 fn mean<'a>(of: impl ExactSizeIterator<Item = &'a f64>) -> f64 {
     let count = of.len().max(1) as f64;
     of.sum::<f64>() / count
@@ -192,8 +233,9 @@ mod tests {
     const PART: f64 = 0.12;
 
     /// A host: what is there always, and what comes with the load, of which levers spare a part.
-    fn cost(load: f64, level: usize) -> f64 {
-        0.006 + 0.008 * load * (1.0 - PART * level as f64)
+    fn cost(load: f64, level: usize) -> Cost {
+        let with_load = 0.004 * load * (1.0 - PART * level as f64);
+        Cost { own: 0.006 + with_load, bpf: with_load }
     }
 
     /// Windows with what each cost, and what changed after it.
@@ -209,12 +251,13 @@ mod tests {
         }
 
         fn live(&mut self, windows: usize, load: impl Fn(usize) -> f64) {
-            for window in 0..windows {
-                let cost = cost(load(window), self.budget.level());
-                let at = self.costs.len();
-                self.costs.push(cost);
-                self.changes.extend(self.budget.step(cost).map(|change| (at, change)));
-            }
+            (0..windows).for_each(|window| self.window(cost(load(window), self.budget.level())));
+        }
+
+        fn window(&mut self, cost: Cost) {
+            let at = self.costs.len();
+            self.costs.push(cost.cores());
+            self.changes.extend(self.budget.step(cost).map(|change| (at, change)));
         }
 
         /// The dearest minute of those that begin in these windows.
@@ -237,7 +280,7 @@ mod tests {
         run.live(60, |_| 1.0);
         assert_eq!((run.budget.level(), run.changes.len()), (0, 0));
         run.live(240, |_| 3.0);
-        assert!(cost(3.0, 0) > 1.4 * BUDGET);
+        assert!(cost(3.0, 0).cores() > 1.4 * BUDGET);
         let dearest = run.dearest(66..300);
         assert!(dearest <= WITHIN * BUDGET, "{dearest}");
         assert!(run.budget.level() > 2);
@@ -271,6 +314,28 @@ mod tests {
         run.live(120, |window| if window == 60 { 5.0 } else { 1.0 });
         assert_eq!(run.budget.level(), 0);
         assert!(run.dearest(0..120) <= WITHIN * BUDGET);
+    }
+
+    #[test]
+    fn one_dear_window_of_our_own_sheds_nothing_and_what_goes_on_or_comes_again_does() {
+        let own = |own: f64| Cost { own, ..cost(1.0, 0) };
+        let mut run = Run::new();
+        run.live(24, |_| 1.0);
+        run.window(own(10.0 * BUDGET));
+        run.live(24, |_| 1.0);
+        assert!(run.changes.is_empty(), "{:?}", run.changes);
+        run.window(own(10.0 * BUDGET));
+        assert_eq!(run.changes, [(49, Change::Shed(0..LEVERS.len()))], "within five minutes");
+        let mut run = Run::new();
+        run.live(24, |_| 1.0);
+        run.window(own(3.0 * BUDGET));
+        run.window(own(3.0 * BUDGET));
+        assert_eq!(run.changes.first(), Some(&(25, Change::Shed(0..LEVERS.len()))));
+        // Nobody tells what programs cost.
+        let mut run = Run::new();
+        (0..24).for_each(|_| run.window(Cost { own: 0.01, bpf: 0.0 }));
+        run.window(Cost { own: 10.0 * BUDGET, bpf: 0.0 });
+        assert_eq!(run.changes.len(), 1);
     }
 
     #[test]

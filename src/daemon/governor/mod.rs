@@ -162,7 +162,7 @@ impl Governor {
         let budget = self.budget.as_mut()?;
         // Of a window that isn't whole nothing would be learned: whoever makes load would have the host learn never.
         budget.set_most(if learns { levers::WHOLE } else { LEVERS.len() });
-        let change = budget.step(self.cost.cores())?;
+        let change = budget.step(self.cost)?;
         let (minute, cores) = (percent(budget.minute()), percent(budget.cores()));
         Some(match change {
             Change::Shed(levers) => {
