@@ -222,7 +222,7 @@ fn told(address: &str, name: &str) -> f64 {
 fn shed(address: &str) -> Vec<bool> {
     let metrics = get(address, "/metrics");
     let pulled = |lever| metrics.contains(&format!("hedgerow_shed{{lever=\"{lever}\"}} 1"));
-    ["recorder", "used", "names", "grams", "reads"].map(pulled).to_vec()
+    ["recorder", "used", "usage", "names", "grams", "reads"].map(pulled).to_vec()
 }
 
 fn wait(what: &str, address: &str, done: impl Fn(&[bool]) -> bool) {
@@ -293,8 +293,8 @@ fn a_budget_of_cpu_has_things_shed_under_load_and_too_small_ones_are_refused() {
     };
     let address = line["metrics"].as_str().unwrap().to_owned();
     // What can't be shed is measured: nothing else is looked at.
-    wait("a start", &address, |shed| shed == [true; 5]);
-    wait("the start's end", &address, |shed| shed == [false; 5]);
+    wait("a start", &address, |shed| shed == [true; 6]);
+    wait("the start's end", &address, |shed| shed == [false; 6]);
     let (code, said) = ended(small);
     assert_eq!(code, Some(USAGE), "{said}");
     assert!(said.contains("governor.cpu: 0.01 % of a core is less than the "), "{said}");

@@ -97,6 +97,7 @@ enum wire_shed {
 	WIRE_SHED_GRAMS = 4, /* the order of calls of quiet programs is not checked */
 	WIRE_SHED_READS =
 		8, /* opens to read what everybody may read, and failed ones: stream.bpf.h */
+	WIRE_SHED_USAGE = 16, /* bytes are not summed up: usage.bpf.c */
 };
 
 /* Workload number of the cgroups that hold no unit. There the service at the root of a process's

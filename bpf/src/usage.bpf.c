@@ -180,7 +180,8 @@ static __always_inline void usage_packet(struct __sk_buff *skb, bool egress)
 	struct net_device *device;
 	struct flow_state *state;
 
-	if (!sk || !skb->ifindex || skb->ifindex == LOOPBACK_IFINDEX)
+	if (!sk || !skb->ifindex || skb->ifindex == LOOPBACK_IFINDEX ||
+	    control.shed & WIRE_SHED_USAGE)
 		return;
 	sk = bpf_sk_fullsock(sk);
 	if (!sk)

@@ -7,6 +7,8 @@ use hedgerow_bpf::wire;
 pub struct Shed {
     /// Files in use.
     pub used: bool,
+    /// Bytes by whose socket they pass.
+    pub usage: bool,
     /// By which names peers were asked for.
     pub names: bool,
     /// The order of calls of programs of which nothing unseen was seen for long.
@@ -19,6 +21,7 @@ impl Shed {
     pub(crate) fn bits(self) -> u32 {
         let bits = [
             (self.used, wire::WIRE_SHED_USED),
+            (self.usage, wire::WIRE_SHED_USAGE),
             (self.names, wire::WIRE_SHED_NAMES),
             (self.grams, wire::WIRE_SHED_GRAMS),
             (self.reads, wire::WIRE_SHED_READS),

@@ -19,7 +19,7 @@ use std::{
 use harness::Sensor;
 use hedgerow_event::HostCounters;
 use hedgerow_probe::{
-    Options,
+    Options, Shed,
     host_counters::{Device, DeviceReader, HostCounterReader},
     usage::{Usage, Way},
 };
@@ -342,6 +342,10 @@ fn bytes_are_summed_up_as_interfaces_count_them_with_whatever_cuts_large_packets
         assert!(peers.contains(&v4) && peers.contains(&v6), "{peers:?}");
     }
     flood_of_peers(&sensor, here);
+    sensor.control().shed(Shed { usage: true, ..Shed::default() });
+    tcp(&victim, v4, 1 << 20, true);
+    let usages = passed(&sensor);
+    assert!(usages.iter().all(|one| one.uid != USER), "nothing while it is shed: {usages:#?}");
     drop((sensor.stop(), stays));
 }
 

@@ -311,14 +311,15 @@ impl Daemon {
             self.uses.lose();
         }
         self.uses.close(&close, &self.sensor.stats().unwrap_or_default());
-        self.accounts.iter().for_each(|accounts| accounts.close(&close));
+        let shed = self.governor.as_ref().is_some_and(Governor::sheds_usage);
+        self.accounts.iter_mut().for_each(|accounts| accounts.close(&close, shed));
         self.look_after_ourselves();
         let outcomes = self.engine.close(&close)?;
-        self.last_close = Some(close);
         // What was shed in part says less of this hour of the week than its next ones will be held to.
         if !close.shed {
             self.watch(&outcomes);
         }
+        self.last_close = Some(close);
         self.epochs += 1;
         self.pulse.close();
         self.pulse.scored(outcomes.iter().filter_map(|outcome| match outcome {

@@ -29,11 +29,20 @@ use crate::{
 /// A day is written this often, and at the end.
 const WRITE: Duration = Duration::from_secs(60);
 
+/// A window that has closed.
+struct Window {
+    /// Unix nanoseconds.
+    end_ns: i64,
+    /// In some part of it nothing was summed up.
+    shed: bool,
+}
+
 /// The loop's end.
 #[derive(Debug)]
 pub struct Accounts {
-    /// Ends of windows, Unix nanoseconds.
-    windows: Option<Sender<i64>>,
+    windows: Option<Sender<Window>>,
+    /// Something was shed since a window was handed over.
+    shed: bool,
     thread: Option<JoinHandle<()>>,
     /// What an operator should hear.
     untold: Arc<Mutex<Vec<String>>>,
@@ -65,14 +74,18 @@ impl Accounts {
         };
         let thread = std::thread::Builder::new().name("hedgerow-usage".into());
         let thread = thread.spawn(move || keeper.run(&receiver)).map_err(Failure::host)?;
-        Ok(Self { windows: Some(windows), thread: Some(thread), untold })
+        Ok(Self { windows: Some(windows), shed: false, thread: Some(thread), untold })
     }
 
-    /// A window has closed.
-    pub fn close(&self, close: &EpochClose) {
+    /// A window has closed, in some part of which nothing was summed up where that was `shed`.
+    pub fn close(&mut self, close: &EpochClose, shed: bool) {
+        self.shed |= shed;
         let end_ns = close.end_boot_ns.cast_signed().saturating_add(close.realtime_offset_ns);
-        // One that finds no room is taken with the one before it.
-        self.windows.as_ref().map(|windows| windows.try_send(end_ns));
+        let window = Window { end_ns, shed: self.shed };
+        // One that finds no room is taken with the next one.
+        if self.windows.as_ref().is_some_and(|windows| windows.try_send(window).is_ok()) {
+            self.shed = false;
+        }
     }
 
     /// What an operator should hear.
@@ -110,27 +123,32 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn run(mut self, windows: &Receiver<i64>) {
+    fn run(mut self, windows: &Receiver<Window>) {
         self.begin(self.since_ns);
         // Interfaces have counted before.
-        self.meter.measure(Vec::new(), &self.reader.read());
+        self.meter.measure(Vec::new(), &self.reader.read(), false);
         self.refused = self.sensor.stats().map_or(0, |stats| stats.usage_refused);
         let mut written = Instant::now();
-        for end_ns in windows {
+        let mut shed = false;
+        for window in windows {
+            shed = window.shed;
             let passed = self.sensor.take_usage();
-            self.take(passed, end_ns);
+            self.take(passed, &window);
             if written.elapsed() >= WRITE {
                 self.write(false);
                 written = Instant::now();
             }
         }
         let passed = self.sensor.take_last_usage();
-        self.take(passed, hedgerow_responder::now().wall_ns);
+        let end_ns = hedgerow_responder::now().wall_ns;
+        // What was shed before is so still, and what was not isn't.
+        self.take(passed, &Window { end_ns, shed });
         self.write(false);
     }
 
     /// What passed counts for the day on which its window ended.
-    fn take(&mut self, passed: hedgerow_probe::Result<Vec<Usage>>, end_ns: i64) {
+    fn take(&mut self, passed: hedgerow_probe::Result<Vec<Usage>>, window: &Window) {
+        let Window { end_ns, shed } = *window;
         let (day, start_ns) = usage::day_of(end_ns);
         if day != self.table.day() {
             self.write(usage::day_of(self.since_ns).1 < start_ns);
@@ -152,10 +170,12 @@ impl Keeper {
         let refused = self.sensor.stats().map_or(self.refused, |stats| stats.usage_refused);
         let devices = self.reader.read();
         self.tell_left_out();
-        let measured = self.meter.measure(passed, &devices);
+        let measured = self.meter.measure(passed, &devices, !shed);
         self.table.add(measured, refused.saturating_sub(self.refused));
         self.refused = refused;
-        self.table.watched(from_ns, end_ns);
+        if !shed {
+            self.table.watched(from_ns, end_ns);
+        }
     }
 
     fn tell_left_out(&mut self) {

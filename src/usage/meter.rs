@@ -81,8 +81,8 @@ impl Meter {
         Self { host, ..Self::default() }
     }
 
-    /// Joins what passed in a window with where the interfaces stand behind it.
-    pub fn measure(&mut self, usages: Vec<Usage>, devices: &[Device]) -> Measured {
+    /// Joins what passed in a window with where the interfaces stand behind it; `whole`: all that passed is among it.
+    pub fn measure(&mut self, usages: Vec<Usage>, devices: &[Device], whole: bool) -> Measured {
         self.name(&usages, devices);
         let mut named: HashMap<(u32, String), [Way; 2]> = HashMap::new();
         for usage in &usages {
@@ -98,7 +98,8 @@ impl Meter {
         for device in devices {
             let place = (device.netns, device.name.clone());
             let ways = named.remove(&place).unwrap_or_default();
-            let (now, counted) = self.known.remove(&place).unwrap_or_default().step(device, &ways);
+            let (now, counted) =
+                self.known.remove(&place).unwrap_or_default().step(device, &ways, whole);
             if counted.both() > 0 {
                 measured.counted.push((self.label(place.0, &place.1), counted));
             }
@@ -162,14 +163,16 @@ impl Meter {
 
 impl Known {
     /// What the interface counted in this window.
-    fn step(mut self, device: &Device, ways: &[Way; 2]) -> (Self, Bytes) {
+    fn step(mut self, device: &Device, ways: &[Way; 2], whole: bool) -> (Self, Bytes) {
         let now = [device.received, device.sent];
         let before = self.before.replace(now);
         let counted = [0, 1].map(|at| {
             let way = &ways[at];
             match since(before.map(|before| before[at]), now[at], way) {
                 Some(counted) => {
-                    self.fits[at].add(way, &counted);
+                    if whole {
+                        self.fits[at].add(way, &counted);
+                    }
                     counted.bytes
                 }
                 None => way.bytes,

@@ -40,13 +40,29 @@ fn headers_of_segments_count_where_the_interface_counts_them() {
     // 64 packets of 45 segments; one counts each, the other the whole.
     for (counted, packets, told) in [(1_150_000, 2900, 1_146_000), (1_001_000, 70, 1_000_000)] {
         let mut meter = Meter::new(Some(HOST));
-        meter.measure(Vec::new(), &[device("eth0", HOST, 5_000_000, 5000)]);
+        meter.measure(Vec::new(), &[device("eth0", HOST, 5_000_000, 5000)], false);
         let now = device("eth0", HOST, 5_000_000 + counted, 5000 + packets);
         let measured =
-            meter.measure(vec![used("eth0", HOST, way(1_000_000, 146_000, 2880))], &[now]);
+            meter.measure(vec![used("eth0", HOST, way(1_000_000, 146_000, 2880))], &[now], true);
         assert_eq!(measured.rows[0].1.sent, told);
         assert_eq!(measured.counted, [("eth0".into(), Bytes { received: 0, sent: counted })]);
     }
+}
+
+#[test]
+fn of_a_window_in_which_bytes_were_not_summed_up_the_interface_counts_and_nothing_is_made_of_how() {
+    let mut meter = Meter::new(Some(HOST));
+    let mut at = |whole: bool, sent: Way, bytes: u64, packets: u64| {
+        let now = device("eth0", HOST, bytes, packets);
+        meter.measure(vec![used("eth0", HOST, sent)], &[now], whole)
+    };
+    at(false, way(0, 0, 0), 0, 0);
+    // It counts the whole of what is cut.
+    at(true, way(1_000_000, 146_000, 2880), 1_001_000, 70);
+    let shed = at(false, way(1000, 0, 1), 9_001_000, 60_070);
+    assert_eq!(shed.counted[0].1.sent, 8_000_000);
+    let after = at(true, way(1_000_000, 146_000, 2880), 10_002_000, 60_140);
+    assert_eq!(after.rows[0].1.sent, 1_000_000);
 }
 
 #[test]
@@ -55,15 +71,15 @@ fn an_interface_that_is_new_moved_here_or_gone_makes_no_jump() {
     let sent = |measured: Measured| measured.counted[0].1.sent;
     // It was made since, and all that it counted may have passed meanwhile.
     let made = device("eth0", 7, 1050, 12);
-    assert_eq!(sent(meter.measure(vec![used("eth0", 7, way(1000, 0, 10))], &[made])), 1050);
+    assert_eq!(sent(meter.measure(vec![used("eth0", 7, way(1000, 0, 10))], &[made], true)), 1050);
     // It stood elsewhere before, as a card that is given to a container.
     let moved = device("eth1", 7, 9_000_000, 9000);
-    let measured = meter.measure(vec![used("eth1", 7, way(1000, 0, 10))], &[moved]);
+    let measured = meter.measure(vec![used("eth1", 7, way(1000, 0, 10))], &[moved], true);
     assert_eq!(measured.counted, [("eth1@web.service".into(), Bytes { received: 0, sent: 1000 })]);
     // Begins again at nothing.
     let again = device("eth1", 7, 1080, 11);
-    assert_eq!(sent(meter.measure(vec![used("eth1", 7, way(1000, 0, 10))], &[again])), 1080);
-    assert_eq!(sent(meter.measure(vec![used("eth1", 7, way(500, 0, 5))], &[])), 500);
+    assert_eq!(sent(meter.measure(vec![used("eth1", 7, way(1000, 0, 10))], &[again], true)), 1080);
+    assert_eq!(sent(meter.measure(vec![used("eth1", 7, way(500, 0, 5))], &[], true)), 500);
 }
 
 fn rows(number: u32) -> Vec<(Who, Bytes)> {

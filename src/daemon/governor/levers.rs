@@ -14,16 +14,21 @@ pub struct Lever {
 
 const RECORDER: usize = 0;
 const USED: usize = 1;
-const NAMES: usize = 2;
-const GRAMS: usize = 3;
-const READS: usize = 4;
+const USAGE: usize = 2;
+const NAMES: usize = 3;
+const GRAMS: usize = 4;
+const READS: usize = 5;
 
 /// The table; docs/configuration.md has it, too.
-pub const LEVERS: [Lever; 5] = [
+pub const LEVERS: [Lever; 6] = [
     Lever { name: "recorder", unseen: "what led to a finding in the half minute before it" },
     Lever {
         name: "used",
         unseen: "files in use, so that `hedgerow exposure` says unknown for that time",
+    },
+    Lever {
+        name: "usage",
+        unseen: "who uses how many bytes, so that `hedgerow usage` says not watched",
     },
     Lever { name: "names", unseen: "by which names peers were asked for" },
     Lever {
@@ -41,12 +46,23 @@ pub const WHOLE: usize = GRAMS;
 
 /// What the sensor sheds with so many levers.
 pub fn shed(level: usize) -> Shed {
-    Shed { used: level > USED, names: level > NAMES, grams: level > GRAMS, reads: level > READS }
+    Shed {
+        used: level > USED,
+        usage: level > USAGE,
+        names: level > NAMES,
+        grams: level > GRAMS,
+        reads: level > READS,
+    }
 }
 
 /// Files in use are not told.
 pub fn sheds_used(level: usize) -> bool {
     level > USED
+}
+
+/// Bytes are not summed up.
+pub fn sheds_usage(level: usize) -> bool {
+    level > USAGE
 }
 
 /// Nothing is recorded.

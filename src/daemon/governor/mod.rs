@@ -92,6 +92,11 @@ impl Governor {
         levers::sheds_used(self.in_force)
     }
 
+    /// Bytes are not summed up in some part of it.
+    pub fn sheds_usage(&self) -> bool {
+        levers::sheds_usage(self.in_force)
+    }
+
     pub fn told(&self) -> control::Cost {
         control::Cost {
             budget: self.budget.as_ref().map(Budget::cores),
@@ -173,7 +178,7 @@ impl Governor {
                      longer seen: {}",
                     percent(self.cost.cores()),
                     unseen.join("; ")
-                )
+                ))
             }
             Change::Seen(lever) => Said::Note(format!(
                 "{minute} of a core in the last minute, of {cores} that may be used; seen again: {}",
