@@ -15,6 +15,7 @@ mod names;
 mod records;
 mod text;
 mod usage;
+mod users;
 
 use std::process::ExitCode;
 

@@ -1,9 +1,10 @@
 //! `hedgerow usage`: who used how many bytes of which interface. Works on the daemon's files, whether it
 //! runs or not.
 
-use std::{collections::HashMap, fs::File, io::Read};
+use std::collections::HashMap;
 
 use hedgerow_event::gate;
+use hedgerow_hostfile::Reader;
 use serde::Serialize;
 
 use crate::{
@@ -12,12 +13,11 @@ use crate::{
     exit::Failure,
     text,
     usage::{self, Bytes, DAY_NS, DAYS_MAX, DIRECTORY, Day, Row, Span},
+    users::Users,
 };
 
 /// Of the JSON form.
 const SCHEMA: u32 = 1;
-const USERS: &str = "/etc/passwd";
-const USERS_BYTES_MAX: u64 = 1 << 20;
 /// Gaps that are named one by one.
 const GAPS_NAMED: usize = 8;
 const OTHER_PEERS: &str = "(other peers)";
@@ -70,46 +70,17 @@ pub fn run(arguments: &Usage, json: bool) -> anyhow::Result<()> {
             format!("{path} holds no such day; [usage] enabled = true has a daemon write them");
         return Err(Failure::File(why).into());
     }
-    let users = Users::read();
+    let users = Users::read(&mut Reader::new("users"));
     let answer = answer(&days, arguments, &users, now_ns)?;
     if json { text::json(&answer) } else { tell(&answer, arguments) }
 }
 
-/// Names of users, as this host has them.
-#[derive(Debug, Default)]
-struct Users(HashMap<u32, String>);
-
-impl Users {
-    fn read() -> Self {
-        let mut bytes = Vec::new();
-        let read =
-            File::open(USERS).and_then(|file| file.take(USERS_BYTES_MAX).read_to_end(&mut bytes));
-        if read.is_ok() { Self::of(&String::from_utf8_lossy(&bytes)) } else { Self::default() }
-    }
-
-    fn of(lines: &str) -> Self {
-        let user = |line: &str| {
-            let mut parts = line.split(':');
-            let name = parts.next()?.to_owned();
-            Some((parts.nth(1)?.parse().ok()?, name))
-        };
-        // The first line of several wins, as it does elsewhere.
-        Self(lines.lines().rev().filter_map(user).collect())
-    }
-
-    fn name(&self, uid: u32) -> String {
-        self.0.get(&uid).cloned().unwrap_or_else(|| uid.to_string())
-    }
-
-    fn uid(&self, given: &str) -> anyhow::Result<u32> {
-        let named = self.0.iter().find(|(_, name)| *name == given).map(|(uid, _)| *uid);
-        let why = || Failure::Usage(format!("--user: {USERS} has no user `{given}`"));
-        Ok(named.or_else(|| given.parse().ok()).ok_or_else(why)?)
-    }
-}
-
 fn answer(days: &[Day], asked: &Usage, users: &Users, now_ns: i64) -> anyhow::Result<Answer> {
-    let uid = asked.user.as_deref().map(|user| users.uid(user)).transpose()?;
+    let uid = |user: &str| {
+        let why = || Failure::Usage(format!("--user: the host has no user `{user}`"));
+        users.id(user).ok_or_else(why)
+    };
+    let uid = asked.user.as_deref().map(uid).transpose()?;
     let is_at = |interface: &str| asked.interface.as_deref().is_none_or(|one| one == interface);
     let mut lines: HashMap<String, Bytes> = HashMap::new();
     let (mut counted, mut other) = (Bytes::default(), Bytes::default());
@@ -155,7 +126,7 @@ fn key(row: &Row, day: &str, by: By, users: &Users) -> String {
     match by {
         By::Program => row.who.program.clone(),
         By::Workload => row.who.workload.clone(),
-        By::User => users.name(row.who.uid),
+        By::User => users.name(row.who.uid).map_or_else(|| row.who.uid.to_string(), str::to_owned),
         By::Peer => row.who.peer.map_or_else(|| OTHER_PEERS.to_owned(), |peer| peer.to_string()),
         By::Interface => row.who.interface.clone(),
         By::Day => day.to_owned(),

@@ -1,30 +1,27 @@
 //! Who did it, read from `/proc`.
 
-use std::{fs, io::ErrorKind, path::Path};
+use std::{fs, path::Path};
 
 use hedgerow_event::{Finding, gate};
-use hedgerow_hostfile::{Reader, Refused};
+use hedgerow_hostfile::Reader;
 use hedgerow_probe::identity::{
     container::facts_of,
     program,
     workload::{self, CgroupOwner, Runtime},
 };
 
+use crate::users::Users;
+
 /// Ancestors told, nearest first.
 const ANCESTORS_MAX: usize = 16;
 /// Longest command line told.
 const COMMAND_BYTES_MAX: usize = 1024;
 
-/// Longest name of a user or a pod told: Kubernetes' are shorter.
+/// Longest name of a pod told: Kubernetes' are shorter.
 const NAME_BYTES_MAX: usize = 256;
 
 /// Most of a command line that is read.
 const COMMAND_READ_MAX: u64 = 64 << 10;
-
-/// Most that is read of the host's users.
-const USERS_READ_MAX: u64 = 1 << 20;
-const USERS: &str = "/etc/passwd";
-const INIT: u32 = 1;
 
 /// Fills in what a finding can say of its process; of one that is gone its users' names. Only the kernel
 /// is asked, but for the command line, whose pages are the process's own, and the host's users.
@@ -63,9 +60,11 @@ pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader) {
         is_of_host &= process.container.is_none() && reader.elsewhere(process.pid) == Some(false);
     }
     // A container has users of its own, whatever their numbers are called on the host.
-    if is_of_host && let Some(users) = users(reader) {
-        process.user = user_name(&users, process.user_id);
-        process.login_user = process.login_user_id.and_then(|uid| user_name(&users, uid));
+    if is_of_host {
+        let users = Users::read(reader);
+        let named = |uid| users.name(uid).map(str::to_owned);
+        process.user = Some(process.user_id).and_then(named);
+        process.login_user = process.login_user_id.and_then(named);
     }
 }
 
@@ -89,30 +88,9 @@ fn field<'a>(status: &'a str, name: &str) -> Option<&'a str> {
     status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().next()
 }
 
-/// The host's `/etc/passwd`: in init's root directory, since ours may be an image's; in ours where init's
-/// may not be looked at.
-fn users(reader: &mut Reader) -> Option<String> {
-    let read = match reader.read(INIT, USERS, USERS_READ_MAX) {
-        Err(Refused::Io(why)) if why.kind() == ErrorKind::PermissionDenied => {
-            reader.read_host(Path::new(USERS), USERS_READ_MAX)
-        }
-        read => read,
-    };
-    read.ok().map(|users| String::from_utf8_lossy(&users).into_owned())
-}
-
 /// A name of somebody else's file.
 fn name(text: &str) -> String {
     gate::cut(&gate::text(text), NAME_BYTES_MAX)
-}
-
-/// What the lines of the host's users call one.
-fn user_name(users: &str, uid: u32) -> Option<String> {
-    users.lines().find_map(|line| {
-        let mut parts = line.split(':');
-        let name = parts.next()?;
-        (parts.nth(1)?.parse() == Ok(uid)).then(|| self::name(name))
-    })
 }
 
 /// The id of the container that the lines of `/proc/PID/cgroup` tell of, and who made it.
@@ -222,9 +200,6 @@ mod tests {
         for workload in ["k8s:shop/web/nginx", "image:nginx:1.27", "container"] {
             assert_eq!(users(workload, u32::MAX), (None, None), "{workload}");
         }
-        let users = "root:x:0:0::/root:/bin/sh\nodd\nwww-data:x:33:33:::\n";
-        assert_eq!(user_name(users, 33).as_deref(), Some("www-data"));
-        assert_eq!(user_name(users, 34), None);
     }
 
     #[test]

@@ -233,6 +233,11 @@ fn gather(readers: &mut Readers, last: &mut Vec<Protected>) -> Gathered {
     found
 }
 
+/// The lines of the host's own passwd(5); `None` where they can't be read whole.
+pub fn passwd(reader: &mut Reader) -> Option<String> {
+    people::passwd(reader)
+}
+
 /// Who runs something at present.
 pub fn present() -> Present {
     people::present()

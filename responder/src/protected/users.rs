@@ -31,6 +31,16 @@ pub struct Present {
     pub running: HashSet<u32>,
 }
 
+/// Names and ids of passwd(5). The first line of several of one name, or of one id, is the one that counts.
+pub fn named(passwd: &str) -> impl Iterator<Item = (&str, u32)> {
+    let named = passwd.lines().filter_map(|line| {
+        let mut parts = line.split(':');
+        let name = parts.next().filter(|name| !name.is_empty())?;
+        Some((name, parts.nth(1)?.parse().ok()?))
+    });
+    named.take(KEPT_MAX)
+}
+
 impl Default for Users {
     fn default() -> Self {
         Self::read("", "", "", Present::default())
@@ -40,11 +50,6 @@ impl Default for Users {
 impl Users {
     /// By the text of passwd(5), login.defs(5) and subuid(5).
     pub fn read(passwd: &str, login_defs: &str, subuid: &str, present: Present) -> Self {
-        let named = passwd.lines().filter_map(|line| {
-            let mut parts = line.split(':');
-            let name = parts.next().filter(|name| !name.is_empty())?;
-            Some((name.to_owned(), parts.nth(1)?.parse().ok()?))
-        });
         let least = login_defs.lines().find_map(|line| {
             let mut words = line.split_whitespace();
             (words.next() == Some("UID_MIN")).then(|| words.next()?.parse().ok()).flatten()
@@ -55,9 +60,8 @@ impl Users {
         });
         Self {
             least: least.unwrap_or(LEAST),
-            // The first line of a name is the one that counts.
-            names: named.take(KEPT_MAX).fold(HashMap::new(), |mut names, (name, uid)| {
-                names.entry(name).or_insert(uid);
+            names: named(passwd).fold(HashMap::new(), |mut names, (name, uid)| {
+                names.entry(name.to_owned()).or_insert(uid);
                 names
             }),
             subordinate: ranges.take(KEPT_MAX).collect(),
