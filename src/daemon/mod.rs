@@ -185,7 +185,14 @@ impl Daemon {
             Err(why) => format!("the configuration is wrong, a restart would fail: {why:#}"),
         };
         self.reporter.warn(&format!("SIGHUP: {said}"));
-        service::ready();
+        if self.is_ready() {
+            service::ready();
+        }
+    }
+
+    /// A budget that is too small may still end the start.
+    fn is_ready(&self) -> bool {
+        self.governor.as_ref().is_none_or(|governor| !governor.is_starting())
     }
 
     /// The budgets of alerts and CPU hold from now on, as they would after a restart. Whatever else is read was opened,
@@ -332,7 +339,7 @@ impl Daemon {
         self.govern()?;
         self.tell_overdue();
         let status = (service::is_there() || self.reporter.is_machine()).then(|| self.status());
-        status.as_ref().into_iter().for_each(service::status);
+        status.iter().filter(|_| self.is_ready()).for_each(service::status);
         let status = status.filter(|_| self.reporter.is_machine());
         self.reporter.epoch(&self.engine, &self.sensor, status);
         if self.engine.phase() == Phase::Scoring && self.epochs.is_multiple_of(HOUR_EPOCHS) {

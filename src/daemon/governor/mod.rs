@@ -87,6 +87,11 @@ impl Governor {
         }
     }
 
+    /// What can't be shed is still measured.
+    pub fn is_starting(&self) -> bool {
+        self.started.is_some()
+    }
+
     /// Files in use are not told in some part of the window that closes.
     pub fn sheds_used(&self) -> bool {
         levers::sheds_used(self.in_force)
