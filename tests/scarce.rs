@@ -136,3 +136,38 @@ fn a_disk_that_stands_still_holds_up_no_window() {
     daemon.interrupt().unwrap();
     reader.read_to_end(&mut Vec::new()).unwrap();
 }
+
+/// A file system in which there is nothing but what a test makes.
+struct Disk<'a>(&'a Path);
+
+impl Drop for Disk<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn without_an_inode_to_be_had_at_its_start_a_daemon_watches_all_the_same() {
+    let state = State(tempfile::tempdir().unwrap());
+    let disk = Disk(state.0.path());
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "mode=700,nr_inodes=64", "none"]).arg(disk.0);
+    assert!(mount.status().unwrap().success());
+    state.daemon().interrupt().unwrap();
+    // A neighbour's.
+    let filler = |number| disk.0.join(format!("filler-{number}"));
+    let fillers: Vec<_> =
+        (0..).map(filler).take_while(|path| fs::File::create(path).is_ok()).collect();
+    let daemon = state.daemon();
+    windows(&daemon, 2);
+    let log = disk.0.join("daemon.log");
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(told.contains("nobody can steer") && told.contains("a restart forgets it"), "{told}");
+    fillers.iter().for_each(|filler| fs::remove_file(filler).unwrap());
+    let until = Instant::now() + WINDOW;
+    while !fs::read_to_string(&log).unwrap().contains("can be steered") {
+        assert!(Instant::now() < until, "it is not steered");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    daemon.interrupt().unwrap();
+}

@@ -253,10 +253,11 @@ impl Responder {
         (self.forgot && aside.exists()).then_some(Refusal::Unremembered { aside })
     }
 
-    /// What is learned anew has seen no hour of the week yet, and has no baseline.
+    /// What is learned anew has seen no hour of the week yet, and has no baseline. Where the disk is full
+    /// ticks tell that, and write it again: an unwatched host would be the worse.
     ///
     /// # Errors
-    /// The file of orders can't be written.
+    /// What was set aside can't be removed.
     pub fn forget_learned(&mut self) -> Result<(), Error> {
         self.standing.coverage = Default::default();
         self.protected.forget_baseline();
@@ -271,6 +272,7 @@ impl Responder {
                 _ => {}
             }
         }
-        self.save_order(Vec::new()).map(drop)
+        self.save();
+        Ok(())
     }
 }

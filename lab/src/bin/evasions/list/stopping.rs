@@ -68,6 +68,10 @@ pub const STOPPING: Part = Part {
                     "on_a_full_disk_a_stop_lifts_everything_and_says_what_was_not_written",
                 ),
                 whole("scarce", "a_disk_that_stands_still_holds_up_no_window"),
+                whole(
+                    "scarce",
+                    "without_an_inode_to_be_had_at_its_start_a_daemon_watches_all_the_same",
+                ),
                 unit(
                     "sink",
                     "jsonl::tests::a_new_file_that_can_not_be_made_costs_none_of_the_others",
