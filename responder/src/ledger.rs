@@ -327,14 +327,12 @@ impl Writer {
     }
 
     fn try_write(&mut self) -> Result<(), Error> {
-        if self.bytes >= self.bytes_max {
-            match fs::rename(&self.path, rotated(&self.path)) {
-                // An earlier try came as far as this, and could not make the new file.
-                Err(why) if why.kind() == io::ErrorKind::NotFound => {}
-                moved => moved.map_err(self.failed("rotate"))?,
-            }
-            self.file = open(&self.path)?;
-            self.bytes = 0;
+        // Without room for a new file the old one goes on, up to twice its length.
+        if self.bytes >= self.bytes_max
+            && let Err(why) = self.rotate()
+            && self.bytes / 2 >= self.bytes_max
+        {
+            return Err(why);
         }
         let mut bytes = Vec::new();
         for line in &self.waiting {
@@ -345,6 +343,20 @@ impl Writer {
         self.file.write_all(&bytes).map_err(self.failed("write"))?;
         self.file.sync_data().map_err(self.failed("sync"))?;
         self.bytes += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The new file is made before the old one is moved: there is always one for the next run to open.
+    fn rotate(&mut self) -> Result<(), Error> {
+        let new = self.path.with_extension("new");
+        let file = open(&new)?;
+        match fs::rename(&self.path, rotated(&self.path)) {
+            // Somebody took it away, or an earlier try came no further.
+            Err(why) if why.kind() == io::ErrorKind::NotFound => {}
+            moved => moved.map_err(self.failed("rotate"))?,
+        }
+        fs::rename(&new, &self.path).map_err(self.failed("rotate"))?;
+        (self.file, self.bytes) = (file, 0);
         Ok(())
     }
 

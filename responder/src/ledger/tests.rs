@@ -89,6 +89,7 @@ fn a_new_file_that_can_not_be_made_costs_no_line_and_no_file_before() {
     // More tries than one.
     thread::sleep(RETRY + RETRY / 2);
     assert_eq!(ledger.written().waiting, 1);
+    assert!(path.is_file(), "who starts now has a file");
     fillers.into_iter().for_each(|filler| fs::remove_file(filler).unwrap());
     eventually("there is room", || ledger.written().waiting == 0);
     drop(ledger);
