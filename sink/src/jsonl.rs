@@ -95,8 +95,10 @@ impl JsonLinesSink {
     }
 }
 
-/// Lines that wait in memory for room on the disk. Full: what comes is counted as lost.
+/// Lines that wait in memory for room on the disk, and their bytes: whom a line is about chose much of how
+/// long it is. Full: what comes is counted as lost.
 pub const WAITING_MAX: usize = 2048;
+pub const WAITING_BYTES: usize = 16 << 20;
 /// A file that could not be written is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -105,6 +107,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub struct PatientLines {
     file: JsonLinesSink,
     waiting: VecDeque<Vec<u8>>,
+    waiting_bytes: usize,
     tried: Instant,
     written: u64,
     lost: u64,
@@ -117,6 +120,7 @@ impl PatientLines {
         Self {
             file,
             waiting: VecDeque::new(),
+            waiting_bytes: 0,
             tried: Instant::now(),
             written: 0,
             lost: 0,
@@ -134,14 +138,15 @@ impl PatientLines {
 
     /// The same of one line of JSON.
     pub fn write_json(&mut self, mut line: Vec<u8>) -> bool {
-        if self.waiting.len() >= WAITING_MAX {
+        line.push(b'\n');
+        if !self.has_room(line.len()) {
             self.retry();
         }
-        if self.waiting.len() >= WAITING_MAX {
+        if !self.has_room(line.len()) {
             self.lost += 1;
             return false;
         }
-        line.push(b'\n');
+        self.waiting_bytes += line.len();
         self.waiting.push_back(line);
         if self.waiting.len() == 1 {
             self.flush();
@@ -149,6 +154,12 @@ impl PatientLines {
             self.retry();
         }
         true
+    }
+
+    /// Whether a line of this length may wait. One that is alone may: it is tried at once.
+    fn has_room(&self, bytes: usize) -> bool {
+        let fits = self.waiting_bytes + bytes <= WAITING_BYTES;
+        self.waiting.is_empty() || (fits && self.waiting.len() < WAITING_MAX)
     }
 
     /// Writes what waits, where the last try is long enough ago.
@@ -167,6 +178,7 @@ impl PatientLines {
                 self.failure = Some(why.to_string());
                 return;
             }
+            self.waiting_bytes -= line.len();
             self.waiting.pop_front();
             self.written += 1;
         }
@@ -404,6 +416,24 @@ mod tests {
         lines.flush();
         assert_eq!((lines.waiting(), lines.written(), lines.failure()), (0, 2049, None));
         assert_eq!(super::tests::lines(&path), ["2047"]);
+    }
+
+    #[test]
+    fn few_long_lines_take_no_more_memory_than_many_short_ones() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("lines.jsonl");
+        let file = JsonLinesSink::file(&path, Rotation { file_bytes: 1, keep: 1 }).unwrap();
+        let mut lines = PatientLines::new(file);
+        assert!(lines.write(&1).unwrap());
+        fs::create_dir_all(rotated(&path, 1).join("stays")).unwrap();
+        let long = vec![b'1'; 700_000];
+        let taken = (0..WAITING_MAX).filter(|_| lines.write_json(long.clone())).count();
+        assert_eq!(taken, WAITING_BYTES / (long.len() + 1));
+        assert_eq!((lines.waiting(), lines.lost()), (taken, (WAITING_MAX - taken) as u64));
+        fs::remove_dir_all(rotated(&path, 1)).unwrap();
+        lines.flush();
+        assert_eq!((lines.waiting(), lines.written()), (0, 1 + taken as u64));
+        assert!(lines.write_json(long), "there is room again");
     }
 
     #[cfg(feature = "kafka")]

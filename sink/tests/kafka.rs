@@ -20,9 +20,9 @@ use broker::{
 use hedgerow_event::{Action, Activity};
 use hedgerow_lab::Broker;
 use hedgerow_sink::{
-    Message, Report, Sink,
+    Message, RECORD_BYTES_LIMIT, Report, Sink,
     heartbeat::{self, Heartbeat},
-    kafka::{Connection, KafkaSink, Mechanism, Sasl, Secret, Tls},
+    kafka::{Connection, KafkaSink, Mechanism, QUEUE_BYTES, Sasl, Secret, Tls},
 };
 use rdkafka::{
     mocking::MockCluster,
@@ -400,6 +400,23 @@ fn what_fits_nowhere_is_counted() {
     assert!(all(&status), "{status:?}");
     assert!(status.overflow > 0 && status.waiting >= 4, "{status:?}");
     assert!(status.spool_bytes <= 64 * 1024);
+}
+
+#[test]
+fn what_waits_in_memory_is_bounded_by_its_bytes() {
+    let home = tempfile::tempdir().unwrap();
+    let mut config = config("127.0.0.1:9", home.path(), "large");
+    config.spool_bytes_limit = 4096;
+    let sink = KafkaSink::start(config).unwrap();
+    let mut large = Message::finding(&common::finding(0)).unwrap();
+    large.value = vec![b'1'; RECORD_BYTES_LIMIT];
+    for number in 1..=40 {
+        sink.send(large.clone()).unwrap();
+        sink.wait(PATIENCE, |status| status.taken == number);
+    }
+    let status = sink.wait(PATIENCE, |status| status.waiting + status.overflow == 40);
+    let fit = (QUEUE_BYTES / RECORD_BYTES_LIMIT) as u64;
+    assert_eq!((status.unspooled, status.overflow), (fit, 40 - fit), "{status:?}");
 }
 
 #[test]

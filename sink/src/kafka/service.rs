@@ -20,7 +20,7 @@ use rdkafka::{
 };
 
 use super::{
-    KafkaConfig,
+    KafkaConfig, QUEUE_BYTES,
     client::{Context, Report},
     status::{Connection, Shared},
     topics,
@@ -55,8 +55,11 @@ pub(super) struct Service {
     queue: Receiver<Message>,
     stop: Receiver<Instant>,
     window: BTreeMap<usize, Pending>,
-    /// Of them, those that the spool could not take.
+    /// Of them, those that the spool could not take, and their bytes, at most [`QUEUE_BYTES`].
     in_memory: u64,
+    bytes_in_memory: usize,
+    /// Bytes of the others: no more are read from the spool past [`QUEUE_BYTES`].
+    bytes_spooled: usize,
     unsent: BTreeSet<usize>,
     next_ticket: usize,
     check: topics::Check,
@@ -98,6 +101,8 @@ impl Service {
             stop,
             window: BTreeMap::new(),
             in_memory: 0,
+            bytes_in_memory: 0,
+            bytes_spooled: 0,
             unsent: BTreeSet::new(),
             next_ticket: 0,
             check: topics::Check::at(Instant::now()),
@@ -142,7 +147,7 @@ impl Service {
                 self.counts.error = Some(error.to_string());
             }
         }
-        self.in_memory = 0;
+        (self.in_memory, self.bytes_in_memory, self.bytes_spooled) = (0, 0, 0);
         self.unsent.clear();
     }
 
@@ -179,7 +184,8 @@ impl Service {
         let Err(error) = self.spool.append(&message.encode()) else { return };
         self.counts.error = Some(error.to_string());
         // A full disk must not silence a working broker: send it from memory while there is room.
-        if self.window.len() < self.config.in_flight_limit {
+        let fits = self.bytes_in_memory + message.value.len() <= QUEUE_BYTES;
+        if fits && self.window.len() < self.config.in_flight_limit {
             self.counts.unspooled += 1;
             self.enter(None, message);
         } else {
@@ -191,13 +197,22 @@ impl Service {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.in_memory += u64::from(origin.is_none());
+        *self.bytes_of(origin) += message.value.len();
         self.window.insert(ticket, Pending { origin, message });
         self.unsent.insert(ticket);
     }
 
+    /// Where the bytes of what is in the window are counted.
+    fn bytes_of(&mut self, origin: Option<RecordId>) -> &mut usize {
+        match origin {
+            None => &mut self.bytes_in_memory,
+            Some(_) => &mut self.bytes_spooled,
+        }
+    }
+
     /// Fills the window from the spool.
     fn fill(&mut self) {
-        while self.window.len() < self.config.in_flight_limit {
+        while self.window.len() < self.config.in_flight_limit && self.bytes_spooled < QUEUE_BYTES {
             match self.spool.read_next() {
                 Ok(Some((id, payload))) => match Message::decode(&payload) {
                     Some(message) => self.enter(Some(id), message),
@@ -262,7 +277,8 @@ impl Service {
 
     fn leave(&mut self, ticket: usize) -> Option<RecordId> {
         self.unsent.remove(&ticket);
-        let origin = self.window.remove(&ticket)?.origin;
+        let Pending { origin, message } = self.window.remove(&ticket)?;
+        *self.bytes_of(origin) -= message.value.len();
         self.in_memory -= u64::from(origin.is_none());
         origin
     }

@@ -39,7 +39,7 @@ pub const SINKS: &[Row] = &[
     },
     Row {
         name: JsonlSink::NAME,
-        when_full: "2048 wait in memory while the disk takes none; past them the newest are lost and counted",
+        when_full: "2048, 16 MiB at most, wait in memory while the disk takes none; past them the newest are lost and counted",
         open: |config| config.jsonl.as_ref().map(|jsonl| opened(JsonlSink::start(jsonl), boxed)),
     },
     Row {

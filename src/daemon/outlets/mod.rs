@@ -9,6 +9,7 @@ mod record;
 mod terminal;
 
 use std::{
+    io,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -22,10 +23,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{Finding, Remediation};
 use hedgerow_hostfile::{Reader, Refusals};
 use hedgerow_sink::{JsonLinesSink, PatientLines, Sink, SinkHealth, heartbeat::Heartbeat};
+use serde::Serialize;
 
 pub use self::{record::Delivered, terminal::is_of_a_person};
 use self::{
-    record::{Out, Outlet, Place, Recorder},
+    record::{Out, Outlet, Recorder, Room, Said},
     terminal::{Ends, Terminal},
 };
 use super::{
@@ -40,9 +42,10 @@ use crate::{
     metrics::{QueueLength, Stages},
 };
 
-/// Reports that wait for the thread. Full: what comes is told nobody, counted, and told of once there
-/// is room.
+/// Reports that wait for the thread, and their bytes as JSON: whom one is about chose much of how long it is.
+/// Full: what comes is told nobody, counted, and told of once there is room.
 const OUT_MAX: usize = 4096;
+const OUT_BYTES: usize = 64 << 20;
 /// What led to findings and waits for the thread: what the flight recorder drops meanwhile stays for
 /// it, at most as much again for each. Full: what comes is not written, told and counted.
 const PASTS_MAX: usize = 4;
@@ -57,7 +60,8 @@ const READ: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Outlets {
     /// Taken at the end.
-    out: Option<Sender<(Instant, Out)>>,
+    out: Option<Sender<Said>>,
+    out_bytes: Arc<AtomicUsize>,
     terminal: Option<Terminal>,
     ends: Ends,
     recorded: Receiver<()>,
@@ -126,6 +130,7 @@ impl Outlets {
         })?;
         Ok(Self {
             out: Some(out),
+            out_bytes: Arc::default(),
             terminal: Some(terminal),
             ends,
             recorded,
@@ -139,37 +144,40 @@ impl Outlets {
     }
 
     pub fn finding(&self, finding: &Finding) {
-        self.say(Out::Finding(Box::new(finding.clone())));
+        self.say(Out::Finding(Box::new(finding.clone())), json_bytes(finding));
     }
 
     /// What led to a finding.
     pub fn past(&self, uid: &str, past: Past) {
-        let Some(place) = Place::take(&self.pasts, PASTS_MAX) else {
+        let Some(room) = Room::take(&self.pasts, 1, PASTS_MAX) else {
             self.pasts_lost.fetch_add(1, Ordering::Relaxed);
             return self.note(format!(
                 "hedgerow: warning: what led to {uid} was not recorded: that of {PASTS_MAX} others \
                  waits for the disk"
             ));
         };
-        self.say(Out::Past(uid.to_owned(), past, place));
+        self.put(Out::Past(uid.to_owned(), past), Some(room));
     }
 
     pub fn remediation(&self, remediation: &Remediation) {
-        self.say(Out::Remediation(Box::new(remediation.clone())));
+        self.say(Out::Remediation(Box::new(remediation.clone())), json_bytes(remediation));
     }
 
     pub fn heartbeat(&self, heartbeat: Heartbeat) {
-        self.say(Out::Heartbeat(Box::new(heartbeat)));
+        let bytes = json_bytes(&heartbeat);
+        self.say(Out::Heartbeat(Box::new(heartbeat)), bytes);
     }
 
     /// A line for standard output.
     pub fn print(&self, text: String) {
-        self.say(Out::Line(text));
+        let bytes = text.len();
+        self.say(Out::Line(text), bytes);
     }
 
     /// A line for standard error.
     pub fn note(&self, text: String) {
-        self.say(Out::Note(text));
+        let bytes = text.len();
+        self.say(Out::Note(text), bytes);
     }
 
     /// Renews the live line.
@@ -181,14 +189,20 @@ impl Outlets {
 
     /// Takes the live line away.
     pub fn bare(&self) {
-        self.say(Out::Bare);
+        self.say(Out::Bare, 0);
     }
 
-    fn say(&self, what: Out) {
+    fn say(&self, what: Out, bytes: usize) {
+        self.put(what, Room::take(&self.out_bytes, bytes, OUT_BYTES));
+    }
+
+    fn put(&self, what: Out, room: Option<Room>) {
         // Counted first: the thread must not be done before.
         self.count.give();
-        let timed = (Instant::now(), what);
-        if self.out.as_ref().is_none_or(|out| out.try_send(timed).is_err()) {
+        let said = room.map(|room| Said { at: Instant::now(), what, room });
+        let is_sent =
+            said.zip(self.out.as_ref()).is_some_and(|(said, out)| out.try_send(said).is_ok());
+        if !is_sent {
             self.count.finish();
             self.untold.fetch_add(1, Ordering::Relaxed);
         }
@@ -246,6 +260,23 @@ impl Outlets {
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }
+}
+
+/// How long something is as JSON; what can't be encoded is told where it is written.
+fn json_bytes(value: &impl Serialize) -> usize {
+    struct Length(usize);
+    impl io::Write for Length {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut length = Length(0);
+    let _ = serde_json::to_writer(&mut length, value);
+    length.0
 }
 
 impl Drop for Outlets {

@@ -37,7 +37,7 @@ pub enum Out {
     Remediation(Box<Remediation>),
     Heartbeat(Box<Heartbeat>),
     /// What led to the finding of this uid.
-    Past(String, Past, Place),
+    Past(String, Past),
     /// A line for standard output.
     Line(String),
     /// A line for standard error.
@@ -46,21 +46,34 @@ pub enum Out {
     Bare,
 }
 
-/// One of the places of what led to findings; free again once it is dropped, written or not.
+/// What somebody takes of a queue's room; given back once it is dropped, used or not.
 #[derive(Debug)]
-pub struct Place(Arc<AtomicUsize>);
+pub struct Room {
+    taken: Arc<AtomicUsize>,
+    size: usize,
+}
 
-impl Place {
-    pub fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let place = Self(Arc::clone(taken));
-        (taken.fetch_add(1, Ordering::Relaxed) < most).then_some(place)
+impl Room {
+    /// None where there isn't as much, but for who is alone: he is let through, however large he is.
+    pub fn take(taken: &Arc<AtomicUsize>, size: usize, most: usize) -> Option<Self> {
+        let before = taken.fetch_add(size, Ordering::Relaxed);
+        let room = Self { taken: Arc::clone(taken), size };
+        (before == 0 || before + size <= most).then_some(room)
     }
 }
 
-impl Drop for Place {
+impl Drop for Room {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.taken.fetch_sub(self.size, Ordering::Relaxed);
     }
+}
+
+/// Something on its way out: when it was said, and its room in the queue.
+#[derive(Debug)]
+pub struct Said {
+    pub at: Instant,
+    pub what: Out,
+    pub room: Room,
 }
 
 /// How the findings' file and the sinks fare.
@@ -161,7 +174,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// Works until nobody can say anything more; then tries once more to write and to deliver.
-    pub fn run(mut self, out: &Receiver<(Instant, Out)>) {
+    pub fn run(mut self, out: &Receiver<Said>) {
         let mut looked = Instant::now();
         self.idle();
         self.hand_over_missed();
@@ -224,20 +237,21 @@ impl Recorder {
 
     /// To the sinks first, then to people: what the terminal or `findings list` shows is in the
     /// spool, whatever becomes of this process.
-    fn deliver(&mut self, mut batch: Vec<(Instant, Out)>) {
-        for (_, what) in &mut batch {
-            self.hand_over(what);
+    fn deliver(&mut self, mut batch: Vec<Said>) {
+        for said in &mut batch {
+            self.hand_over(&mut said.what);
         }
         self.settle();
-        let last = batch.iter().rev().find_map(|(_, what)| match what {
+        let last = batch.iter().rev().find_map(|said| match &said.what {
             Out::Remediation(remediation) => Some(remediation.report_uid()),
             _ => None,
         });
         self.set_mark(last);
-        for (said, what) in batch {
+        for Said { at, what, room } in batch {
             self.show(what);
-            self.stages.of(Stage::Delivery).observe(said.elapsed());
+            self.stages.of(Stage::Delivery).observe(at.elapsed());
             self.count.finish();
+            drop(room);
         }
     }
 
@@ -291,7 +305,7 @@ impl Recorder {
             Out::Finding(finding) => self.finding(&finding),
             Out::Remediation(remediation) => self.remediation(&remediation),
             Out::Heartbeat(_) => {}
-            Out::Past(uid, past, _place) => {
+            Out::Past(uid, past) => {
                 let written = records::write(&self.state, &uid, &self.host, past.events());
                 if let Err(why) = written {
                     self.warn(&format!("what led to {uid} was not recorded: {why:#}"));
@@ -424,13 +438,15 @@ mod tests {
     }
 
     #[test]
-    fn a_place_is_free_again_whatever_became_of_what_had_it() {
+    fn room_is_given_back_whatever_became_of_what_had_it() {
         let taken = Arc::default();
-        let (first, second) = (Place::take(&taken, 2), Place::take(&taken, 2));
-        assert!(first.is_some() && second.is_some() && Place::take(&taken, 2).is_none());
+        let (first, second) = (Room::take(&taken, 3, 5), Room::take(&taken, 2, 5));
+        assert!(first.is_some() && second.is_some() && Room::take(&taken, 1, 5).is_none());
         drop(first);
-        assert!(Place::take(&taken, 2).is_some());
+        assert!(Room::take(&taken, 4, 5).is_none());
+        assert!(Room::take(&taken, 3, 5).is_some());
         drop(second);
+        assert!(Room::take(&taken, 6, 5).is_some(), "whoever is alone");
         assert_eq!(taken.load(Ordering::Relaxed), 0);
     }
 }

@@ -7,7 +7,7 @@ use std::{
     os::{fd::RawFd, unix::fs::FileTypeExt},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -16,19 +16,21 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::record::Room;
 use crate::{
     daemon::{service, watchdog::Count},
     text::{self, Priority},
 };
 
-/// Lines that wait for a reader. Full: what comes is counted, and told once there is room.
+/// Lines that wait for a reader, and their bytes. Full: what comes is counted, and told once there is room.
 pub const LINES_MAX: usize = 4096;
+const LINES_BYTES: usize = 16 << 20;
 /// A reader that went is noticed within this time, also when nothing is printed.
 const LOOK: Duration = Duration::from_secs(1);
 
 enum Said {
-    Out(String),
-    Note(String),
+    Out(String, Room),
+    Note(String, Room),
     Live(String),
     /// The live line goes.
     Bare,
@@ -38,6 +40,7 @@ enum Said {
 #[derive(Debug, Clone)]
 pub struct Terminal {
     lines: Sender<Said>,
+    bytes: Arc<AtomicUsize>,
     unprinted: Arc<AtomicU64>,
     count: Arc<Count>,
 }
@@ -77,17 +80,20 @@ impl Terminal {
             printer.run(&said);
             drop(end);
         })?;
-        Ok((Self { lines, unprinted, count }, Ends { closed, printed }))
+        let terminal = Self { lines, bytes: Arc::default(), unprinted, count };
+        Ok((terminal, Ends { closed, printed }))
     }
 
     /// A line for standard output.
     pub fn print(&self, text: String) {
-        self.say(Said::Out(text));
+        let room = self.room(&text);
+        self.say(room.map(|room| Said::Out(text, room)));
     }
 
     /// A line for standard error.
     pub fn note(&self, text: String) {
-        self.say(Said::Note(text));
+        let room = self.room(&text);
+        self.say(room.map(|room| Said::Note(text, room)));
     }
 
     /// Renews the live line; one that finds no room is renewed a moment later.
@@ -97,7 +103,7 @@ impl Terminal {
 
     /// Takes the live line away.
     pub fn bare(&self) {
-        self.say(Said::Bare);
+        self.say(Some(Said::Bare));
     }
 
     /// What is printed, for the watchdog.
@@ -115,8 +121,13 @@ impl Terminal {
         self.lines.len()
     }
 
-    fn say(&self, said: Said) {
-        if !self.send(said) {
+    fn room(&self, text: &str) -> Option<Room> {
+        Room::take(&self.bytes, text.len(), LINES_BYTES)
+    }
+
+    /// Nothing: it is too long for what is there.
+    fn say(&self, said: Option<Said>) {
+        if !said.is_some_and(|said| self.send(said)) {
             self.unprinted.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -163,8 +174,8 @@ impl Printer {
 
     fn print(&mut self, said: Said) {
         match said {
-            Said::Out(text) => self.out(&text),
-            Said::Note(text) => self.note(&text),
+            Said::Out(text, _room) => self.out(&text),
+            Said::Note(text, _room) => self.note(&text),
             Said::Live(text) => {
                 if let Some(line) = &self.line {
                     line.set_message(text);
@@ -294,8 +305,16 @@ mod tests {
     #[test]
     fn who_finds_no_room_is_counted_and_never_waits() {
         let (lines, said) = bounded(2);
-        let terminal = Terminal { lines, unprinted: Arc::default(), count: Arc::default() };
+        let (unprinted, count) = (Arc::default(), Arc::default());
+        let terminal = Terminal { lines, bytes: Arc::default(), unprinted, count };
         (0..5).for_each(|number| terminal.print(number.to_string()));
         assert_eq!((said.len(), terminal.unprinted()), (2, 3));
+        said.try_iter().for_each(drop);
+        terminal.print("a".repeat(LINES_BYTES));
+        terminal.note("b".into());
+        assert_eq!((said.len(), terminal.unprinted()), (1, 4));
+        said.try_iter().for_each(drop);
+        terminal.note("c".into());
+        assert_eq!((said.len(), terminal.unprinted()), (1, 4));
     }
 }
