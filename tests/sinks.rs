@@ -5,7 +5,10 @@
 
 use std::{
     fs,
-    os::unix::net::UnixDatagram,
+    os::unix::{
+        fs::{PermissionsExt, symlink},
+        net::UnixDatagram,
+    },
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -36,9 +39,21 @@ fn a_block_reaches_every_sink() {
     fs::write(&config, text).unwrap();
     let config = config.to_str().unwrap();
     let arguments = ["--config", config, "--no-syscalls"];
-    let daemon = Daemon::start(Path::new(PROGRAM), &arguments, &home.path().join("log")).unwrap();
+    // Neither file can be made yet, and the host is watched all the same.
+    fs::create_dir(&state).unwrap();
+    fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
+    let (log, findings) = (home.path().join("log"), state.join("findings.jsonl"));
+    fs::create_dir(&findings).unwrap();
+    symlink("/nowhere", &lines).unwrap();
+    let daemon = Daemon::start(Path::new(PROGRAM), &arguments, &log).unwrap();
     let started = |line: &Line| matches!(line, Line::Status(told) if !told["proved"].is_null());
     daemon.wait_for("start", STARTED, started).unwrap();
+    let said = fs::read_to_string(&log).unwrap();
+    assert!(
+        said.contains("findings wait in memory: ") && said.contains("jsonl takes no reports: ")
+    );
+    fs::remove_file(&lines).unwrap();
+    fs::remove_dir(&findings).unwrap();
     let deny = ["deny", "add", "--peer", DENIED, "--force", "--for", "1m", "--config", config];
     let denied = Command::new(PROGRAM).args(deny).output().unwrap();
     assert!(denied.status.success(), "{}", String::from_utf8_lossy(&denied.stderr));
@@ -59,7 +74,7 @@ fn a_block_reaches_every_sink() {
     assert!(entry.contains(DENIED), "{entry}");
     let until = Instant::now() + PATIENCE;
     let event: Value = loop {
-        let text = fs::read_to_string(&lines).unwrap();
+        let text = fs::read_to_string(&lines).unwrap_or_default();
         if let Some(line) = text.lines().find(|line| line.contains(&block.report_uid())) {
             break serde_json::from_str(line).unwrap();
         }
@@ -69,6 +84,7 @@ fn a_block_reaches_every_sink() {
     assert_eq!(event["class_uid"], 7004);
     assert_eq!(event["metadata"]["uid"], block.report_uid().as_str());
     daemon.interrupt().unwrap();
+    assert!(findings.is_file());
     // The broker's copy waits for it.
     let spool = fs::read_dir(state.join("kafka")).unwrap().flatten();
     let held: u64 = spool.map(|file| file.metadata().unwrap().len()).sum();
@@ -192,6 +208,6 @@ fn what_lies_beside_the_drop_ins_and_a_link_to_nothing_are_told() {
     assert!(!said.contains("20-own") && !said.contains("README"), "{said}");
     assert!(String::from_utf8(output.stdout).unwrap().contains("20-own.toml\n"));
     fs::remove_file(&config).unwrap();
-    std::os::unix::fs::symlink("/nowhere", &config).unwrap();
+    symlink("/nowhere", &config).unwrap();
     assert!(!check().status.success());
 }

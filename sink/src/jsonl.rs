@@ -79,9 +79,16 @@ impl JsonLinesSink {
                     .map_err(SinkError::io("standard output".as_ref()))
             }
             Destination::File { path, file, bytes, rotation, .. } => {
-                if *bytes > 0 && *bytes + line.len() as u64 > rotation.file_bytes {
-                    *file = rotate(path, rotation.keep).map_err(SinkError::io(path))?;
-                    *bytes = 0;
+                let with_it = *bytes + line.len() as u64;
+                if *bytes > 0 && with_it > rotation.file_bytes {
+                    match rotate(path, rotation.keep) {
+                        Ok(new) => (*file, *bytes) = (new, 0),
+                        Err(error) if with_it / 2 > rotation.file_bytes => {
+                            return Err(SinkError::io(path)(error));
+                        }
+                        // There is no room for a new file: the old one goes on, up to twice its length.
+                        Err(_) => {}
+                    }
                 }
                 if let Err(error) = file.write_all(line) {
                     // Half a line on a full disk would join the next one.
@@ -102,10 +109,13 @@ pub const WAITING_BYTES: usize = 16 << 20;
 /// A file that could not be written is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A file whose lines wait in memory while the disk takes none.
+/// A file whose lines wait in memory while the disk takes none, and while it can't be opened.
 #[derive(Debug)]
 pub struct PatientLines {
-    file: JsonLinesSink,
+    path: PathBuf,
+    rotation: Rotation,
+    /// None where it could not be opened yet.
+    file: Option<JsonLinesSink>,
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
     tried: Instant,
@@ -115,17 +125,28 @@ pub struct PatientLines {
 }
 
 impl PatientLines {
+    /// A file that can't be opened is tried again like one that can't be written.
     #[must_use]
-    pub fn new(file: JsonLinesSink) -> Self {
-        Self {
-            file,
+    pub fn new(path: &Path, rotation: Rotation) -> Self {
+        let mut lines = Self {
+            path: path.to_owned(),
+            rotation,
+            file: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             tried: Instant::now(),
             written: 0,
             lost: 0,
             failure: None,
-        }
+        };
+        lines.flush();
+        lines
+    }
+
+    /// Bytes of a half-written line that an earlier run left.
+    #[must_use]
+    pub fn healed(&self) -> u64 {
+        self.file.as_ref().map_or(0, JsonLinesSink::healed)
     }
 
     /// Writes a value behind those that wait; false where it found no room in memory either.
@@ -162,9 +183,10 @@ impl PatientLines {
         self.waiting.is_empty() || (fits && self.waiting.len() < WAITING_MAX)
     }
 
-    /// Writes what waits, where the last try is long enough ago.
+    /// Opens the file and writes what waits, where the last try is long enough ago.
     pub fn retry(&mut self) {
-        if !self.waiting.is_empty() && self.tried.elapsed() >= RETRY {
+        let is_done = self.file.is_some() && self.waiting.is_empty();
+        if !is_done && self.tried.elapsed() >= RETRY {
             self.flush();
         }
     }
@@ -172,16 +194,21 @@ impl PatientLines {
     /// Writes what waits.
     pub fn flush(&mut self) {
         self.tried = Instant::now();
-        self.failure = None;
+        self.failure = self.try_flush().err().map(|why| why.to_string());
+    }
+
+    fn try_flush(&mut self) -> Result<(), SinkError> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(JsonLinesSink::file(&self.path, self.rotation)?),
+        };
         while let Some(line) = self.waiting.front() {
-            if let Err(why) = self.file.write_line(line) {
-                self.failure = Some(why.to_string());
-                return;
-            }
+            file.write_line(line)?;
             self.waiting_bytes -= line.len();
             self.waiting.pop_front();
             self.written += 1;
         }
+        Ok(())
     }
 
     #[must_use]
@@ -200,7 +227,7 @@ impl PatientLines {
         self.lost
     }
 
-    /// Why lines wait.
+    /// Why lines wait, or would.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
         self.failure.as_deref()
@@ -275,12 +302,14 @@ pub struct JsonlSink {
 impl JsonlSink {
     pub const NAME: &str = "jsonl";
 
+    /// A file that can't be opened is told as one that can't be written.
+    ///
     /// # Errors
-    /// A field is wrong, or the file can't be opened.
+    /// A field is wrong.
     pub fn start(config: &JsonlConfig) -> Result<Self, SinkError> {
         config.check()?;
         let rotation = Rotation { file_bytes: config.max_bytes, keep: config.keep };
-        let lines = PatientLines::new(JsonLinesSink::file(&config.path, rotation)?);
+        let lines = PatientLines::new(&config.path, rotation);
         Ok(Self { lines, format: config.format, rejected: 0 })
     }
 }
@@ -343,34 +372,38 @@ fn heal(file: &mut File) -> io::Result<(u64, u64)> {
 
 /// Where the file at `path` was moved to so many rotations ago.
 pub fn rotated(path: &Path, number: u32) -> PathBuf {
+    beside(path, &number.to_string())
+}
+
+fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{number}"));
+    name.push(".");
+    name.push(end);
     name.into()
 }
 
-/// Moves every file one number up, as far as there is none missing, the last one away, and opens a new
-/// one. Where an earlier try could not open it, the others were moved already.
+/// Makes a new file, moves every other one number up, as far as there is none missing, the last one away,
+/// and puts the new one in the place of the first. It is made before any is moved: where there is no room
+/// for it, the others stay where they are.
 fn rotate(path: &Path, keep: u32) -> io::Result<File> {
     let is_there = |path: &Path| match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         found => found.map(|_| true),
     };
-    if !is_there(path)? {
-        return open(path);
+    let new = beside(path, "new");
+    let file = open(&new)?;
+    if keep > 0 && is_there(path)? {
+        let mut free = 1;
+        while free < keep && is_there(&rotated(path, free))? {
+            free += 1;
+        }
+        for number in (1..free).rev() {
+            fs::rename(rotated(path, number), rotated(path, number + 1))?;
+        }
+        fs::rename(path, rotated(path, 1))?;
     }
-    if keep == 0 {
-        fs::remove_file(path)?;
-        return open(path);
-    }
-    let mut free = 1;
-    while free < keep && is_there(&rotated(path, free))? {
-        free += 1;
-    }
-    for number in (1..free).rev() {
-        fs::rename(rotated(path, number), rotated(path, number + 1))?;
-    }
-    fs::rename(path, rotated(path, 1))?;
-    open(path)
+    fs::rename(&new, path)?;
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -401,8 +434,7 @@ mod tests {
     fn lines_wait_for_the_disk_in_order_and_what_finds_no_room_is_counted() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("lines.jsonl");
-        let file = JsonLinesSink::file(&path, Rotation { file_bytes: 4, keep: 1 }).unwrap();
-        let mut lines = PatientLines::new(file);
+        let mut lines = PatientLines::new(&path, Rotation { file_bytes: 3, keep: 1 });
         assert!(lines.write(&"full").unwrap());
         // The next line is for a new file, and a directory stands in the way of the old one.
         fs::create_dir_all(rotated(&path, 1).join("stays")).unwrap();
@@ -419,11 +451,23 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_can_not_be_opened_is_opened_later() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("later/lines.jsonl");
+        let mut lines = PatientLines::new(&path, Rotation::default());
+        assert!(lines.failure().unwrap().contains("lines.jsonl"));
+        assert!(lines.write(&1).unwrap() && lines.write(&2).unwrap());
+        fs::create_dir(home.path().join("later")).unwrap();
+        lines.flush();
+        assert_eq!((lines.waiting(), lines.written(), lines.failure()), (0, 2, None));
+        assert_eq!(super::tests::lines(&path), ["1", "2"]);
+    }
+
+    #[test]
     fn few_long_lines_take_no_more_memory_than_many_short_ones() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("lines.jsonl");
-        let file = JsonLinesSink::file(&path, Rotation { file_bytes: 1, keep: 1 }).unwrap();
-        let mut lines = PatientLines::new(file);
+        let mut lines = PatientLines::new(&path, Rotation { file_bytes: 1, keep: 1 });
         assert!(lines.write(&1).unwrap());
         fs::create_dir_all(rotated(&path, 1).join("stays")).unwrap();
         let long = vec![b'1'; 700_000];
@@ -473,19 +517,25 @@ mod tests {
         mount.args(["-t", "tmpfs", "-o", "size=1m,nr_inodes=32", "none"]).arg(disk.0.path());
         assert!(mount.status().unwrap().success());
         let path = disk.0.path().join("findings.jsonl");
-        let mut sink = JsonLinesSink::file(&path, Rotation { file_bytes: 1, keep: 4 }).unwrap();
+        let rotation = Rotation { file_bytes: 2, keep: 4 };
+        let mut sink = JsonLinesSink::file(&path, rotation).unwrap();
         (0..3).for_each(|number| sink.write(&number).unwrap());
         let filler = |number| disk.0.path().join(format!("filler-{number}"));
         let fillers: Vec<_> =
             (0..).map(filler).take_while(|path| File::create(path).is_ok()).collect();
+        // The old one goes on, for a while, and who starts meanwhile finds it.
+        sink.write(&3).unwrap();
+        let mut sink = JsonLinesSink::file(&path, rotation).unwrap();
         for _ in 0..6 {
-            let why = sink.write(&3).unwrap_err().to_string();
+            let why = sink.write(&4).unwrap_err().to_string();
             assert!(why.contains("findings.jsonl"), "{why}");
         }
+        assert_eq!(lines(&path), ["2", "3"]);
         fillers.iter().for_each(|filler| fs::remove_file(filler).unwrap());
-        sink.write(&3).unwrap();
+        sink.write(&4).unwrap();
         let kept = [path.clone(), rotated(&path, 1), rotated(&path, 2), rotated(&path, 3)];
-        assert_eq!(kept.map(|path| lines(&path)), [["3"], ["2"], ["1"], ["0"]]);
+        let kept = kept.map(|path| lines(&path).concat());
+        assert_eq!(kept, ["4", "23", "1", "0"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use hedgerow_detect::{Engine, SavedModel, Schedule, Settings};
 use hedgerow_features::Sensors;
 use hedgerow_probe::{Control as Sensor, Options, Probe, Shed, identity::Resolver, support};
 use hedgerow_responder::Responder;
-use hedgerow_sink::{JsonLinesSink, Rotation};
+use hedgerow_sink::{PatientLines, Rotation};
 
 use super::{
     Capture, Daemon, MODEL, Orders, Run,
@@ -234,8 +234,7 @@ fn stages(
 
 /// Opens whatever the daemon speaks to.
 fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<Reporter> {
-    let file = JsonLinesSink::file(&findings::path(&config.state), Rotation::default())
-        .map_err(Failure::file)?;
+    let file = PatientLines::new(&findings::path(&config.state), Rotation::default());
     let healed = file.healed();
     let sinks = list::open(config)?;
     let (live, stages) = (report::is_live(config), Arc::clone(&board.stages));

@@ -49,7 +49,7 @@ fn the_daemon_that_is_killed() {
     let (first, count): (u32, u32) = (first.parse().unwrap(), count.parse().unwrap());
     let run = cli::Run { config: Some(file.into()), ..cli::Run::default() };
     let config = Config::load(&run, true).unwrap();
-    let lines = JsonLinesSink::file(&findings::path(&config.state), Rotation::default()).unwrap();
+    let lines = PatientLines::new(&findings::path(&config.state), Rotation::default());
     let sinks = list::open(&config).unwrap();
     let host = Host::read().unwrap();
     let outlets = Outlets::start(&config, &host, false, lines, sinks, Arc::default()).unwrap();

@@ -22,7 +22,7 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{Finding, Remediation};
 use hedgerow_hostfile::{Reader, Refusals};
-use hedgerow_sink::{JsonLinesSink, PatientLines, Sink, SinkHealth, heartbeat::Heartbeat};
+use hedgerow_sink::{PatientLines, Sink, SinkHealth, heartbeat::Heartbeat};
 use serde::Serialize;
 
 pub use self::{record::Delivered, terminal::is_of_a_person};
@@ -90,7 +90,7 @@ impl Outlets {
         config: &Config,
         host: &Host,
         live: bool,
-        file: JsonLinesSink,
+        file: PatientLines,
         sinks: Vec<Box<dyn Sink>>,
         stages: Arc<Stages>,
     ) -> anyhow::Result<Self> {
@@ -115,7 +115,7 @@ impl Outlets {
             json: config.json,
             state: config.state.clone(),
             host: host.clone(),
-            file: PatientLines::new(file),
+            file,
             file_told: false,
             sinks: sinks.into_iter().map(Outlet::new).collect(),
             terminal: terminal.clone(),
