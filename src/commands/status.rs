@@ -205,6 +205,12 @@ pub(super) fn trouble(status: &Status) -> Vec<String> {
             status.untold, status.unprinted
         ));
     }
+    if status.left_out > 0 {
+        lines.push(format!(
+            "not kept: {} findings that nobody was to be told of were past their workloads' share",
+            status.left_out
+        ));
+    }
     lines
 }
 

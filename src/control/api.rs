@@ -177,6 +177,9 @@ pub struct Status {
     /// Reports that found no room on their way out, and lines that nobody read.
     pub untold: u64,
     pub unprinted: u64,
+    /// Findings that nobody was to be told of, past their workloads' share of the log.
+    #[serde(default)]
+    pub left_out: u64,
     pub model: String,
     /// What the alert budget asks, expects and had, class by class.
     pub budget: Promise,

@@ -291,13 +291,14 @@ impl Reporter {
         self.outlets.remediation(remediation);
     }
 
-    /// Tells that reports were not told.
+    /// Tells that reports were not told, or not kept.
     pub fn sweep(&mut self) {
         let untold = self.outlets.health().untold;
         if untold > self.untold {
             let more = untold - std::mem::replace(&mut self.untold, untold);
             self.warn(&format!("{more} reports found no room on their way out, and were not told"));
         }
+        self.outlets.take_untold().iter().for_each(|said| self.warn(said));
     }
 
     pub fn captured(&mut self, status: &ParquetStatus, dropped: u64) {

@@ -247,7 +247,10 @@ fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<
         reporter.warn(&format!("the last finding of an earlier run was cut short: {healed} bytes"));
     }
     match findings::left_open(&config.state, hedgerow_responder::now().wall_ns) {
-        Ok(closes) => closes.iter().for_each(|close| reporter.finding(close)),
+        Ok(closes) => closes.iter().for_each(|close| {
+            reporter.outlets().expect_close(&close.uid);
+            reporter.finding(close);
+        }),
         Err(why) => reporter.warn(&format!("what an earlier run left open stays open: {why:#}")),
     }
     Ok(reporter)

@@ -74,6 +74,7 @@ pub fn status(
         ledger_failure: ledger.failure,
         untold: health.untold,
         unprinted: health.unprinted,
+        left_out: health.left_out,
         model: engine.model_id().to_owned(),
         budget: engine.promise(),
         told_today: engine.told_today(),

@@ -113,6 +113,13 @@ pub fn finding(number: u32) -> Finding {
     }
 }
 
+/// The same of another workload.
+pub fn of_workload(finding: Finding, workload: &str) -> Finding {
+    let program = finding.subject.program.clone();
+    let subject = Arc::new(Subject::new(Workload::new(workload), program));
+    Finding { subject, ..finding }
+}
+
 /// An episode in a pod, from its create to its close, with all kinds of objects.
 pub fn episode() -> [Finding; 3] {
     let subject = |path: &str| {

@@ -47,6 +47,7 @@ pub fn status() -> Status {
         ledger_failure: None,
         untold: 0,
         unprinted: 0,
+        left_out: 0,
         model: "m".into(),
         budget: Promise {
             asked_per_day: 1.0,

@@ -21,7 +21,7 @@ use super::*;
 use crate::{cli, daemon::LEDGER, findings};
 
 #[path = "../../../sink/tests/common/mod.rs"]
-mod common;
+pub mod common;
 
 /// Of the child: its configuration file, the number of its first finding, and how many it delivers.
 const CHILD: &str = "HEDGEROW_TEST_OUTLETS";

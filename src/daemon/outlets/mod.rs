@@ -6,12 +6,13 @@ mod killed;
 pub mod list;
 mod missed;
 mod record;
+mod shares;
 mod terminal;
 
 use std::{
     io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     thread,
@@ -28,6 +29,7 @@ use serde::Serialize;
 pub use self::{record::Delivered, terminal::is_of_a_person};
 use self::{
     record::{Out, Outlet, Recorder, Room, Said},
+    shares::Shares,
     terminal::{Ends, Terminal},
 };
 use super::{
@@ -66,6 +68,7 @@ pub struct Outlets {
     ends: Ends,
     recorded: Receiver<()>,
     untold: AtomicU64,
+    shares: Mutex<Shares>,
     pasts: Arc<AtomicUsize>,
     pasts_lost: AtomicU64,
     count: Arc<Count>,
@@ -80,6 +83,8 @@ pub struct Health {
     pub sinks: Vec<SinkHealth>,
     /// Reports that found no room.
     pub untold: u64,
+    /// Listed ones that were past their tenant's share.
+    pub left_out: u64,
     /// Lines that nobody read.
     pub unprinted: u64,
 }
@@ -118,6 +123,7 @@ impl Outlets {
             file,
             file_told: false,
             sinks: sinks.into_iter().map(Outlet::new).collect(),
+            unsettled: 0,
             terminal: terminal.clone(),
             reader,
             delivered: Arc::clone(&delivered),
@@ -135,6 +141,7 @@ impl Outlets {
             ends,
             recorded,
             untold: AtomicU64::new(0),
+            shares: Mutex::default(),
             pasts: Arc::default(),
             pasts_lost: AtomicU64::new(0),
             count,
@@ -144,7 +151,24 @@ impl Outlets {
     }
 
     pub fn finding(&self, finding: &Finding) {
-        self.say(Out::Finding(Box::new(finding.clone())), json_bytes(finding));
+        let bytes = json_bytes(finding);
+        if self.shares().admit(finding, bytes, Instant::now()) {
+            self.say(Out::Finding(Box::new(finding.clone())), bytes);
+        }
+    }
+
+    /// An earlier run listed this, and it is closed now.
+    pub fn expect_close(&self, uid: &str) {
+        self.shares().expect_close(uid);
+    }
+
+    /// Whose share of what is listed is used up.
+    pub fn take_untold(&self) -> Vec<String> {
+        self.shares().take_untold(Instant::now())
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What led to a finding.
@@ -221,6 +245,7 @@ impl Outlets {
             findings,
             sinks,
             untold: self.untold.load(Ordering::Relaxed),
+            left_out: self.shares().left_out(),
             unprinted: self.terminal.as_ref().map_or(0, Terminal::unprinted),
         }
     }

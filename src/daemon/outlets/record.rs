@@ -27,6 +27,9 @@ use crate::{
 const IDLE: Duration = Duration::from_secs(1);
 /// Reports that are handed over before people are told of them.
 pub const BATCH: usize = 256;
+/// Past so many bytes of reports they are settled within a batch: as many fit into a sink's queue, and what waits
+/// for its disk is not lost.
+const BATCH_BYTES: usize = 8 << 20;
 /// A sink gets so long for what waits at the end; what is left stays in its spool.
 const FLUSH: Duration = Duration::from_secs(5);
 
@@ -163,6 +166,8 @@ pub struct Recorder {
     /// It was told that findings wait in memory.
     pub file_told: bool,
     pub sinks: Vec<Outlet>,
+    /// Bytes of reports that the sinks were given since they were settled.
+    pub unsettled: usize,
     /// How far remediations were handed over; none without sinks.
     pub mark: Option<Mark>,
     /// What an earlier run decided and did not hand over.
@@ -256,6 +261,7 @@ impl Recorder {
     }
 
     fn settle(&mut self) {
+        self.unsettled = 0;
         self.sinks.iter_mut().for_each(|outlet| outlet.sink.settle());
     }
 
@@ -386,12 +392,23 @@ impl Recorder {
         for outlet in self.sinks.iter_mut().filter(|outlet| outlet.sink.wants(report.topic())) {
             let _counted = outlet.sink.take(&report);
         }
+        self.unsettled += report.message.value.len();
+        if self.unsettled > BATCH_BYTES {
+            self.settle();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    #![allow(clippy::unwrap_used)]
+    use hedgerow_sink::Rotation;
+
+    use super::{
+        super::{Outlets, killed::common::finding},
+        *,
+    };
+    use crate::{cli, config::Config};
 
     #[derive(Debug)]
     struct Made(Arc<Mutex<SinkHealth>>);
@@ -435,6 +452,54 @@ mod tests {
         assert_eq!(look(true, 2), "kafka takes reports again; 2 since the start were lost");
         assert_eq!(look(true, 3), "kafka loses reports: it is full; more are counted, not told");
         assert!(look(true, 3).ends_with("3 since the start were lost"));
+    }
+
+    /// A sink with room for 16 MiB until it is settled, which takes its first report once it may.
+    #[derive(Debug)]
+    struct Small {
+        begin: Receiver<()>,
+        held: usize,
+        lost: Arc<AtomicUsize>,
+    }
+
+    impl Sink for Small {
+        fn take(&mut self, report: &Report) -> Result<(), SinkError> {
+            let _ = self.begin.recv();
+            self.held += report.message.value.len();
+            self.lost.fetch_add(usize::from(self.held > 16 << 20), Ordering::Relaxed);
+            Ok(())
+        }
+        fn settle(&mut self) {
+            self.held = 0;
+        }
+        fn health(&self) -> SinkHealth {
+            SinkHealth { name: "small", up: true, ..SinkHealth::default() }
+        }
+        fn stop(self: Box<Self>, _: Duration) -> SinkHealth {
+            self.health()
+        }
+    }
+
+    #[test]
+    fn however_large_reports_are_a_batch_of_them_fits_into_the_queue_of_a_sink() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("hedgerow.toml");
+        std::fs::write(&file, format!("state = {:?}\n", home.path())).unwrap();
+        let run = cli::Run { config: Some(file), ..cli::Run::default() };
+        let config = Config::load(&run, true).unwrap();
+        let (go, begin) = crossbeam_channel::bounded(0);
+        let lost = Arc::new(AtomicUsize::new(0));
+        let small = Small { begin, held: 0, lost: Arc::clone(&lost) };
+        let lines = PatientLines::new(&home.path().join("findings.jsonl"), Rotation::default());
+        let (host, sinks) = (Host::read().unwrap(), vec![Box::new(small) as Box<dyn Sink>]);
+        let outlets = Outlets::start(&config, &host, false, lines, sinks, Arc::default()).unwrap();
+        for number in 0..200 {
+            // A close is not printed.
+            let finding = Finding { activity: Activity::Close, ..finding(number) };
+            outlets.finding(&Finding { reason: "a".repeat(100_000), ..finding });
+        }
+        drop((go, outlets));
+        assert_eq!(lost.load(Ordering::Relaxed), 0);
     }
 
     #[test]
