@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use hedgerow_detect::{Engine, Outcome, SavedModel, Schedule};
 use hedgerow_event::Finding;
-use hedgerow_sink::{JsonLinesSink, Rotation, parquet::Damaged};
+use hedgerow_sink::{LineFile, Rotation, parquet::Damaged};
 
 use crate::{
     Error, Result,
@@ -188,7 +188,7 @@ pub(crate) fn with(
 /// Scores as Parquet and findings as JSON lines.
 #[derive(Debug)]
 pub struct Out {
-    findings: JsonLinesSink,
+    findings: LineFile,
     pub scores: Scores,
 }
 
@@ -198,7 +198,7 @@ impl Out {
     pub fn open(directory: &Path, host: &str) -> Result<Self> {
         std::fs::create_dir_all(directory).map_err(|why| Error::at(directory, why))?;
         let path = directory.join(FINDINGS);
-        let findings = JsonLinesSink::file(&path, KEPT).map_err(Error::file)?;
+        let findings = LineFile::open(&path, KEPT).map_err(Error::file)?;
         Ok(Self { findings, scores: Scores::open(directory, host)? })
     }
 

@@ -1,242 +1,28 @@
-//! JSON lines: one value a line, to a file or to standard output.
+//! The `[jsonl]` sink: reports as OCSF or ECS, one a line, what Kafka would get in a file. A thread of its own
+//! writes it: a file on a disk that stands still holds up no other sink.
 
 use std::{
-    collections::VecDeque,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::{Duration, Instant},
 };
 
-use hedgerow_event::gate;
-use serde::Serialize;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde::{Deserialize, Serialize};
 
-use crate::SinkError;
+use crate::{
+    Format, PatientLines, RECORD_BYTES_LIMIT, Report, Rotation, Sink, SinkError, SinkHealth,
+    lines::{WAITING_BYTES, WAITING_MAX},
+};
 
-/// When a file is rotated and how many old ones are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rotation {
-    /// A line that would make the file larger goes to a new one.
-    pub file_bytes: u64,
-    /// Old files kept as `NAME.1` (the latest) to `NAME.N`; older ones are deleted.
-    pub keep: u32,
-}
-
-impl Default for Rotation {
-    fn default() -> Self {
-        Self { file_bytes: 64 << 20, keep: 4 }
-    }
-}
-
-/// Each line is one `write`, so that a reader that follows the file sees whole lines.
-#[derive(Debug)]
-pub struct JsonLinesSink(Destination);
-
-#[derive(Debug)]
-enum Destination {
-    Stdout,
-    File { path: PathBuf, file: File, bytes: u64, healed: u64, rotation: Rotation },
-}
-
-impl JsonLinesSink {
-    #[must_use]
-    pub fn stdout() -> Self {
-        Self(Destination::Stdout)
-    }
-
-    /// Appends to `path` (0600), which is no link. A line that an earlier run left half written is
-    /// taken away first, which works on a full disk, too, so that it spoils no other.
-    pub fn file(path: &Path, rotation: Rotation) -> Result<Self, SinkError> {
-        let mut file = open(path).map_err(SinkError::io(path))?;
-        let (bytes, healed) = heal(&mut file).map_err(SinkError::io(path))?;
-        Ok(Self(Destination::File { path: path.to_owned(), file, bytes, healed, rotation }))
-    }
-
-    /// Bytes that were taken away of a half-written line.
-    #[must_use]
-    pub fn healed(&self) -> u64 {
-        match &self.0 {
-            Destination::Stdout => 0,
-            Destination::File { healed, .. } => *healed,
-        }
-    }
-
-    /// Writes one value as one line.
-    pub fn write(&mut self, value: &impl Serialize) -> Result<(), SinkError> {
-        let mut line = gate::json(value)?.into_bytes();
-        line.push(b'\n');
-        self.write_line(&line)
-    }
-
-    /// Writes a line that ends with its newline.
-    fn write_line(&mut self, line: &[u8]) -> Result<(), SinkError> {
-        match &mut self.0 {
-            Destination::Stdout => {
-                let mut out = io::stdout().lock();
-                out.write_all(line)
-                    .and_then(|()| out.flush())
-                    .map_err(SinkError::io("standard output".as_ref()))
-            }
-            Destination::File { path, file, bytes, rotation, .. } => {
-                let with_it = *bytes + line.len() as u64;
-                if *bytes > 0 && with_it > rotation.file_bytes {
-                    match rotate(path, rotation.keep) {
-                        Ok(new) => (*file, *bytes) = (new, 0),
-                        Err(error) if with_it / 2 > rotation.file_bytes => {
-                            return Err(SinkError::io(path)(error));
-                        }
-                        // There is no room for a new file: the old one goes on, up to twice its length.
-                        Err(_) => {}
-                    }
-                }
-                if let Err(error) = file.write_all(line) {
-                    // Half a line on a full disk would join the next one.
-                    let _ = file.set_len(*bytes);
-                    return Err(SinkError::io(path)(error));
-                }
-                *bytes += line.len() as u64;
-                Ok(())
-            }
-        }
-    }
-}
-
-/// Lines that wait in memory for room on the disk, and their bytes: whom a line is about chose much of how
-/// long it is. Full: what comes is counted as lost.
-pub const WAITING_MAX: usize = 2048;
-pub const WAITING_BYTES: usize = 16 << 20;
-/// A file that could not be written is tried again after this time.
+/// What waits is tried again this often.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// A file whose lines wait in memory while the disk takes none, and while it can't be opened.
-#[derive(Debug)]
-pub struct PatientLines {
-    path: PathBuf,
-    rotation: Rotation,
-    /// None where it could not be opened yet.
-    file: Option<JsonLinesSink>,
-    waiting: VecDeque<Vec<u8>>,
-    waiting_bytes: usize,
-    tried: Instant,
-    written: u64,
-    lost: u64,
-    failure: Option<String>,
-}
-
-impl PatientLines {
-    /// A file that can't be opened is tried again like one that can't be written.
-    #[must_use]
-    pub fn new(path: &Path, rotation: Rotation) -> Self {
-        let mut lines = Self {
-            path: path.to_owned(),
-            rotation,
-            file: None,
-            waiting: VecDeque::new(),
-            waiting_bytes: 0,
-            tried: Instant::now(),
-            written: 0,
-            lost: 0,
-            failure: None,
-        };
-        lines.flush();
-        lines
-    }
-
-    /// Bytes of a half-written line that an earlier run left.
-    #[must_use]
-    pub fn healed(&self) -> u64 {
-        self.file.as_ref().map_or(0, JsonLinesSink::healed)
-    }
-
-    /// Writes a value behind those that wait; false where it found no room in memory either.
-    ///
-    /// # Errors
-    /// The value can't be encoded.
-    pub fn write(&mut self, value: &impl Serialize) -> Result<bool, SinkError> {
-        Ok(self.write_json(gate::json(value)?.into_bytes()))
-    }
-
-    /// The same of one line of JSON.
-    pub fn write_json(&mut self, mut line: Vec<u8>) -> bool {
-        line.push(b'\n');
-        if !self.has_room(line.len()) {
-            self.retry();
-        }
-        if !self.has_room(line.len()) {
-            self.lost += 1;
-            return false;
-        }
-        self.waiting_bytes += line.len();
-        self.waiting.push_back(line);
-        if self.waiting.len() == 1 {
-            self.flush();
-        } else {
-            self.retry();
-        }
-        true
-    }
-
-    /// Whether a line of this length may wait. One that is alone may: it is tried at once.
-    fn has_room(&self, bytes: usize) -> bool {
-        let fits = self.waiting_bytes + bytes <= WAITING_BYTES;
-        self.waiting.is_empty() || (fits && self.waiting.len() < WAITING_MAX)
-    }
-
-    /// Opens the file and writes what waits, where the last try is long enough ago.
-    pub fn retry(&mut self) {
-        let is_done = self.file.is_some() && self.waiting.is_empty();
-        if !is_done && self.tried.elapsed() >= RETRY {
-            self.flush();
-        }
-    }
-
-    /// Writes what waits.
-    pub fn flush(&mut self) {
-        self.tried = Instant::now();
-        self.failure = self.try_flush().err().map(|why| why.to_string());
-    }
-
-    fn try_flush(&mut self) -> Result<(), SinkError> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(JsonLinesSink::file(&self.path, self.rotation)?),
-        };
-        while let Some(line) = self.waiting.front() {
-            file.write_line(line)?;
-            self.waiting_bytes -= line.len();
-            self.waiting.pop_front();
-            self.written += 1;
-        }
-        Ok(())
-    }
-
-    #[must_use]
-    pub fn written(&self) -> u64 {
-        self.written
-    }
-
-    #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiting.len()
-    }
-
-    /// Lines that found no room in memory.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost
-    }
-
-    /// Why lines wait, or would.
-    #[must_use]
-    pub fn failure(&self) -> Option<&str> {
-        self.failure.as_deref()
-    }
-}
+/// Reports are waited for so long until they are in the file, but not again while that stands still.
+const WRITE_MAX: Duration = Duration::from_secs(1);
 
 /// The `[jsonl]` table.
-#[cfg(feature = "kafka")]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JsonlConfig {
     /// The file, made 0600; older ones lie beside it as `PATH.1` and so on.
@@ -249,10 +35,9 @@ pub struct JsonlConfig {
     pub keep: u32,
     /// How reports are encoded: `ocsf` (default) or `ecs`.
     #[serde(default)]
-    pub format: crate::Format,
+    pub format: Format,
 }
 
-#[cfg(feature = "kafka")]
 impl JsonlConfig {
     /// # Errors
     /// [`SinkError::Table`] names the field and says what is wrong.
@@ -269,7 +54,7 @@ impl JsonlConfig {
                 "it is a directory, or lies in none: make the one that it is to lie in",
             );
         }
-        if self.max_bytes < crate::RECORD_BYTES_LIMIT as u64 {
+        if self.max_bytes < RECORD_BYTES_LIMIT as u64 {
             return wrong("max_bytes", "at least 900000: a report is no longer than that");
         }
         if self.keep > 1000 {
@@ -279,208 +64,242 @@ impl JsonlConfig {
     }
 }
 
-#[cfg(feature = "kafka")]
 fn max_bytes() -> u64 {
     Rotation::default().file_bytes
 }
 
-#[cfg(feature = "kafka")]
 fn keep() -> u32 {
     Rotation::default().keep
 }
 
-/// Reports as OCSF or ECS, one a line: what Kafka would get, in a file.
-#[cfg(feature = "kafka")]
+/// How far the thread is.
+#[derive(Debug, Clone, Default)]
+struct Done {
+    /// Lines that it is through with, and their bytes.
+    lines: u64,
+    bytes: usize,
+    delivered: u64,
+    /// The file takes none at present.
+    failure: Option<String>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    done: Mutex<Done>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Done> {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the file fares, which was given so many lines and bytes.
+    fn publish(&self, file: &PatientLines, (lines, bytes): (u64, usize)) {
+        *self.lock() = Done {
+            lines: lines - file.waiting() as u64,
+            bytes: bytes - file.waiting_bytes(),
+            delivered: file.written(),
+            failure: file.failure().map(str::to_owned),
+        };
+        self.changed.notify_all();
+    }
+}
+
 #[derive(Debug)]
 pub struct JsonlSink {
-    lines: PatientLines,
-    format: crate::Format,
+    /// Taken at the end.
+    lines: Option<Sender<Vec<u8>>>,
+    shared: Arc<Shared>,
+    /// Disconnected once the thread has ended.
+    ended: Receiver<()>,
+    format: Format,
+    /// Lines that the thread was given, and their bytes.
+    given: u64,
+    given_bytes: usize,
+    /// What was done when a wait for the thread was in vain.
+    stalled: Option<u64>,
+    overflow: u64,
     rejected: u64,
 }
 
-#[cfg(feature = "kafka")]
 impl JsonlSink {
     pub const NAME: &str = "jsonl";
 
     /// A file that can't be opened is told as one that can't be written.
     ///
     /// # Errors
-    /// A field is wrong.
+    /// A field is wrong, or no thread can be made.
     pub fn start(config: &JsonlConfig) -> Result<Self, SinkError> {
         config.check()?;
+        let (path, format) = (config.path.clone(), config.format);
         let rotation = Rotation { file_bytes: config.max_bytes, keep: config.keep };
-        let lines = PatientLines::new(&config.path, rotation);
-        Ok(Self { lines, format: config.format, rejected: 0 })
+        let shared = Arc::new(Shared::default());
+        let of_thread = Arc::clone(&shared);
+        let (lines, queue) = bounded(WAITING_MAX);
+        let (end, ended) = bounded::<()>(0);
+        let (try_it, tried) = bounded::<()>(0);
+        thread::Builder::new()
+            .name("jsonl-sink".into())
+            .spawn(move || {
+                let file = PatientLines::new(&path, rotation);
+                of_thread.publish(&file, (0, 0));
+                drop(try_it);
+                write(file, &queue, &of_thread);
+                drop(end);
+            })
+            .map_err(SinkError::io("jsonl-sink thread".as_ref()))?;
+        // What is wrong with the file is known before anything is for it.
+        let _ = tried.recv_timeout(WRITE_MAX);
+        let (given, given_bytes, stalled) = (0, 0, None);
+        let (lines, overflow, rejected) = (Some(lines), 0, 0);
+        Ok(Self { lines, shared, ended, format, given, given_bytes, stalled, overflow, rejected })
     }
 }
 
-#[cfg(feature = "kafka")]
-impl crate::Sink for JsonlSink {
-    fn take(&mut self, report: &crate::Report) -> Result<(), SinkError> {
+/// The thread: what comes is written, or waits with it.
+fn write(mut file: PatientLines, queue: &Receiver<Vec<u8>>, shared: &Shared) {
+    let (mut lines, mut bytes) = (0, 0);
+    loop {
+        match queue.recv_timeout(RETRY) {
+            Ok(line) => {
+                lines += 1;
+                bytes += line.len() + 1;
+                // Who gives them sees to it that no more wait than may.
+                let _fits = file.write_json(line);
+            }
+            Err(RecvTimeoutError::Timeout) => file.retry(),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        shared.publish(&file, (lines, bytes));
+    }
+    file.flush();
+    shared.publish(&file, (lines, bytes));
+}
+
+impl Sink for JsonlSink {
+    fn take(&mut self, report: &Report) -> Result<(), SinkError> {
         let message = self.format.of(&report.message).inspect_err(|_| self.rejected += 1)?;
-        match self.lines.write_json(message.into_owned().value) {
-            true => Ok(()),
-            false => Err(SinkError::QueueFull { sink: Self::NAME }),
+        let line = message.into_owned().value;
+        let bytes = line.len() + 1;
+        let (lines, waiting_bytes) = {
+            let done = self.shared.lock();
+            (self.given - done.lines, self.given_bytes - done.bytes)
+        };
+        let fits = lines < WAITING_MAX as u64 && waiting_bytes + bytes <= WAITING_BYTES;
+        if !fits || self.lines.as_ref().is_none_or(|lines| lines.try_send(line).is_err()) {
+            self.overflow += 1;
+            return Err(SinkError::QueueFull { sink: Self::NAME });
+        }
+        self.given += 1;
+        self.given_bytes += bytes;
+        Ok(())
+    }
+
+    /// All that was taken is in the file, or waits for its disk.
+    fn settle(&mut self) {
+        let given = self.given;
+        let until = Instant::now() + WRITE_MAX;
+        let mut done = self.shared.lock();
+        while done.lines < given && done.failure.is_none() && self.stalled != Some(done.lines) {
+            let Some(left) = until.checked_duration_since(Instant::now()) else {
+                self.stalled = Some(done.lines);
+                break;
+            };
+            let waited = self.shared.changed.wait_timeout(done, left);
+            done = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    fn idle(&mut self) {
-        self.lines.retry();
-    }
-
-    fn health(&self) -> crate::SinkHealth {
-        crate::SinkHealth {
+    fn health(&self) -> SinkHealth {
+        let done = self.shared.lock().clone();
+        let stands_still = self.stalled == Some(done.lines) && done.lines < self.given;
+        let trouble = done.failure.or_else(|| stands_still.then(|| "its disk stands still".into()));
+        SinkHealth {
             name: Self::NAME,
-            up: self.lines.failure.is_none(),
-            delivered: self.lines.written,
-            waiting: self.lines.waiting.len() as u64,
-            overflow: self.lines.lost,
+            up: trouble.is_none(),
+            delivered: done.delivered,
+            waiting: self.given - done.lines,
+            overflow: self.overflow,
             rejected: self.rejected,
-            trouble: self.lines.failure.clone(),
-            ..crate::SinkHealth::default()
+            trouble,
+            ..SinkHealth::default()
         }
     }
 
-    fn stop(mut self: Box<Self>, _: Duration) -> crate::SinkHealth {
-        self.lines.flush();
+    /// A disk that doesn't come back keeps what is left, and nobody.
+    fn stop(mut self: Box<Self>, limit: Duration) -> SinkHealth {
+        drop(self.lines.take());
+        let _ = self.ended.recv_timeout(limit);
         self.health()
     }
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).read(true).append(true).mode(0o600);
-    options.custom_flags(libc::O_NOFOLLOW).open(path)
-}
-
-/// Longest line that is looked for at the end of a file that was cut short.
-const TORN_MAX: u64 = 16 << 20;
-
-/// Takes a last line without newline away; returns the file's length, and how much went.
-fn heal(file: &mut File) -> io::Result<(u64, u64)> {
-    let bytes = file.seek(SeekFrom::End(0))?;
-    let mut end = Vec::new();
-    file.seek(SeekFrom::Start(bytes.saturating_sub(TORN_MAX)))?;
-    (&mut *file).take(TORN_MAX).read_to_end(&mut end)?;
-    let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let torn = (end.len() - whole) as u64;
-    if torn > 0 {
-        file.set_len(bytes - torn)?;
-    }
-    Ok((bytes - torn, torn))
-}
-
-/// Where the file at `path` was moved to so many rotations ago.
-pub fn rotated(path: &Path, number: u32) -> PathBuf {
-    beside(path, &number.to_string())
-}
-
-fn beside(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(end);
-    name.into()
-}
-
-/// Makes a new file, moves every other one number up, as far as there is none missing, the last one away,
-/// and puts the new one in the place of the first. It is made before any is moved: where there is no room
-/// for it, the others stay where they are.
-fn rotate(path: &Path, keep: u32) -> io::Result<File> {
-    let is_there = |path: &Path| match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        found => found.map(|_| true),
-    };
-    let new = beside(path, "new");
-    let file = open(&new)?;
-    if keep > 0 && is_there(path)? {
-        let mut free = 1;
-        while free < keep && is_there(&rotated(path, free))? {
-            free += 1;
-        }
-        for number in (1..free).rev() {
-            fs::rename(rotated(path, number), rotated(path, number + 1))?;
-        }
-        fs::rename(path, rotated(path, 1))?;
-    }
-    fs::rename(&new, path)?;
-    Ok(file)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs;
 
     use super::*;
+    use crate::{Message, Topic};
 
-    fn lines(path: &Path) -> Vec<String> {
-        fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+    fn report(bytes: usize) -> Report {
+        let (key, headers) = ("host".into(), Vec::new());
+        let value = vec![b'1'; bytes];
+        let message = Message { topic: Topic::Findings, key, headers, value };
+        Report { message, uid: "uid".into(), summary: String::new(), severity: 1 }
+    }
+
+    fn config(path: PathBuf) -> JsonlConfig {
+        JsonlConfig { path, max_bytes: 1 << 20, keep: 1, format: Format::Ocsf }
     }
 
     #[test]
-    fn lines_are_appended_over_runs_and_a_torn_one_spoils_no_other() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("findings.jsonl");
-        JsonLinesSink::file(&path, Rotation::default()).unwrap().write(&1).unwrap();
-        open(&path).unwrap().write_all(b"{\"half").unwrap();
-        let mut sink = JsonLinesSink::file(&path, Rotation::default()).unwrap();
-        sink.write(&["a\nb"]).unwrap();
-        assert_eq!(sink.healed(), 6);
-        assert_eq!(lines(&path), ["1", r#"["a\nb"]"#]);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn lines_wait_for_the_disk_in_order_and_what_finds_no_room_is_counted() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("lines.jsonl");
-        let mut lines = PatientLines::new(&path, Rotation { file_bytes: 3, keep: 1 });
-        assert!(lines.write(&"full").unwrap());
-        // The next line is for a new file, and a directory stands in the way of the old one.
-        fs::create_dir_all(rotated(&path, 1).join("stays")).unwrap();
-        for number in 0..WAITING_MAX {
-            assert!(lines.write_json(number.to_string().into_bytes()));
+    fn a_file_that_stands_still_holds_nobody_up_for_long_and_what_waits_is_bounded() {
+        // The thread is in a write that doesn't end: nobody takes from the queue.
+        let (lines, _queue) = bounded(WAITING_MAX);
+        let (_end, ended) = bounded::<()>(0);
+        let shared = Arc::default();
+        let (given, given_bytes, stalled) = (0, 0, None);
+        let (lines, format, overflow, rejected) = (Some(lines), Format::Ocsf, 0, 0);
+        let mut sink = JsonlSink {
+            lines,
+            shared,
+            ended,
+            format,
+            given,
+            given_bytes,
+            stalled,
+            overflow,
+            rejected,
+        };
+        let begun = Instant::now();
+        for _ in 0..40 {
+            let _counted = sink.take(&report(800_000));
+            sink.settle();
         }
-        assert!(!lines.write_json(b"more".to_vec()));
-        assert_eq!((lines.waiting(), lines.lost()), (WAITING_MAX, 1));
-        assert!(lines.failure().unwrap().contains("lines.jsonl"));
-        fs::remove_dir_all(rotated(&path, 1)).unwrap();
-        lines.flush();
-        assert_eq!((lines.waiting(), lines.written(), lines.failure()), (0, 2049, None));
-        assert_eq!(super::tests::lines(&path), ["2047"]);
+        assert!(begun.elapsed() < 2 * WRITE_MAX, "waited for once");
+        let health = sink.health();
+        let fit = (WAITING_BYTES / 800_001) as u64;
+        assert_eq!((health.waiting, health.overflow, health.up), (fit, 40 - fit, false));
+        assert!(health.trouble.unwrap().contains("stands still"));
     }
 
     #[test]
-    fn a_file_that_can_not_be_opened_is_opened_later() {
+    fn what_was_taken_is_in_the_file_once_it_is_settled() {
         let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("later/lines.jsonl");
-        let mut lines = PatientLines::new(&path, Rotation::default());
-        assert!(lines.failure().unwrap().contains("lines.jsonl"));
-        assert!(lines.write(&1).unwrap() && lines.write(&2).unwrap());
-        fs::create_dir(home.path().join("later")).unwrap();
-        lines.flush();
-        assert_eq!((lines.waiting(), lines.written(), lines.failure()), (0, 2, None));
-        assert_eq!(super::tests::lines(&path), ["1", "2"]);
+        let path = home.path().join("reports.jsonl");
+        let mut sink = JsonlSink::start(&config(path.clone())).unwrap();
+        for number in 1..=300 {
+            sink.take(&report(10)).unwrap();
+            sink.settle();
+            assert_eq!(fs::metadata(&path).unwrap().len(), 11 * number);
+        }
+        sink.take(&report(5)).unwrap();
+        let health = (Box::new(sink) as Box<dyn Sink>).stop(RETRY);
+        assert_eq!((health.delivered, health.waiting, health.up), (301, 0, true));
     }
 
-    #[test]
-    fn few_long_lines_take_no_more_memory_than_many_short_ones() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("lines.jsonl");
-        let mut lines = PatientLines::new(&path, Rotation { file_bytes: 1, keep: 1 });
-        assert!(lines.write(&1).unwrap());
-        fs::create_dir_all(rotated(&path, 1).join("stays")).unwrap();
-        let long = vec![b'1'; 700_000];
-        let taken = (0..WAITING_MAX).filter(|_| lines.write_json(long.clone())).count();
-        assert_eq!(taken, WAITING_BYTES / (long.len() + 1));
-        assert_eq!((lines.waiting(), lines.lost()), (taken, (WAITING_MAX - taken) as u64));
-        fs::remove_dir_all(rotated(&path, 1)).unwrap();
-        lines.flush();
-        assert_eq!((lines.waiting(), lines.written()), (0, 1 + taken as u64));
-        assert!(lines.write_json(long), "there is room again");
-    }
-
-    #[cfg(feature = "kafka")]
     #[test]
     fn every_wrong_field_of_the_table_is_named() {
         let home = tempfile::tempdir().unwrap();
@@ -488,7 +307,7 @@ mod tests {
             path: home.path().join("f"),
             max_bytes: 1 << 20,
             keep: 1,
-            format: crate::Format::Ocsf,
+            format: Format::Ocsf,
         };
         JsonlSink::start(&good).unwrap();
         for (field, bad) in [
@@ -499,60 +318,5 @@ mod tests {
             let why = JsonlSink::start(&bad).unwrap_err().to_string();
             assert!(why.starts_with(&format!("jsonl.{field}: ")), "{why}");
         }
-    }
-
-    /// A file system of 1 MiB and some files, in memory.
-    struct Disk(tempfile::TempDir);
-
-    impl Drop for Disk {
-        fn drop(&mut self) {
-            let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
-        }
-    }
-
-    #[test]
-    fn a_new_file_that_can_not_be_made_costs_none_of_the_others() {
-        let disk = Disk(tempfile::tempdir().unwrap());
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m,nr_inodes=32", "none"]).arg(disk.0.path());
-        assert!(mount.status().unwrap().success());
-        let path = disk.0.path().join("findings.jsonl");
-        let rotation = Rotation { file_bytes: 2, keep: 4 };
-        let mut sink = JsonLinesSink::file(&path, rotation).unwrap();
-        (0..3).for_each(|number| sink.write(&number).unwrap());
-        let filler = |number| disk.0.path().join(format!("filler-{number}"));
-        let fillers: Vec<_> =
-            (0..).map(filler).take_while(|path| File::create(path).is_ok()).collect();
-        // The old one goes on, for a while, and who starts meanwhile finds it.
-        sink.write(&3).unwrap();
-        let mut sink = JsonLinesSink::file(&path, rotation).unwrap();
-        for _ in 0..6 {
-            let why = sink.write(&4).unwrap_err().to_string();
-            assert!(why.contains("findings.jsonl"), "{why}");
-        }
-        assert_eq!(lines(&path), ["2", "3"]);
-        fillers.iter().for_each(|filler| fs::remove_file(filler).unwrap());
-        sink.write(&4).unwrap();
-        let kept = [path.clone(), rotated(&path, 1), rotated(&path, 2), rotated(&path, 3)];
-        let kept = kept.map(|path| lines(&path).concat());
-        assert_eq!(kept, ["4", "23", "1", "0"]);
-    }
-
-    #[test]
-    fn rotation_keeps_the_newest_files() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("findings.jsonl");
-        let mut sink = JsonLinesSink::file(&path, Rotation { file_bytes: 4, keep: 2 }).unwrap();
-        for number in 0..8 {
-            sink.write(&number).unwrap();
-        }
-        assert_eq!(lines(&path), ["6", "7"]);
-        assert_eq!(lines(&rotated(&path, 1)), ["4", "5"]);
-        assert_eq!(lines(&rotated(&path, 2)), ["2", "3"]);
-        assert!(!rotated(&path, 3).exists());
-        // A line longer than a file gets one of its own.
-        sink.write(&"longer than four bytes").unwrap();
-        sink.write(&8).unwrap();
-        assert_eq!(lines(&path), ["8"]);
     }
 }

@@ -6,9 +6,11 @@ mod error;
 pub mod heartbeat;
 #[cfg(feature = "kafka")]
 pub mod journald;
+#[cfg(feature = "kafka")]
 mod jsonl;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+mod lines;
 #[cfg(feature = "kafka")]
 mod message;
 #[cfg(feature = "kafka")]
@@ -22,9 +24,9 @@ pub mod spool;
 #[cfg(feature = "kafka")]
 pub use ecs::Format;
 pub use error::SinkError;
-pub use jsonl::{JsonLinesSink, PatientLines, Rotation, WAITING_MAX, rotated};
 #[cfg(feature = "kafka")]
 pub use jsonl::{JsonlConfig, JsonlSink};
+pub use lines::{LineFile, PatientLines, Rotation, rotated};
 #[cfg(feature = "kafka")]
 pub use message::{Message, RECORD_BYTES_LIMIT, Topic};
 #[cfg(feature = "kafka")]

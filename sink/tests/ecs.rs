@@ -81,7 +81,7 @@ fn a_file_holds_the_format_that_it_is_asked_for() {
         let mut sink: Box<dyn Sink> = Box::new(JsonlSink::start(&config).unwrap());
         sink.take(&report).unwrap();
         sink.take(&block).unwrap();
-        assert_eq!(sink.stop(Duration::ZERO).delivered, 2);
+        assert_eq!(sink.stop(Duration::from_secs(60)).delivered, 2);
         let text = std::fs::read_to_string(path).unwrap();
         let lines: Vec<Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

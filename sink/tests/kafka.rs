@@ -15,6 +15,7 @@ use std::{
 
 use broker::{
     PATIENCE, Received, assert_all_arrived, assert_in_order, config, read_all, send, spool_files,
+    wait_connected,
 };
 
 use hedgerow_event::{Action, Activity};
@@ -57,7 +58,7 @@ fn a_real_broker() {
 fn records_arrive_with_key_and_headers(broker: &Broker) {
     let home = tempfile::tempdir().unwrap();
     let sink = KafkaSink::start(config(broker.address(), home.path(), "arrive")).unwrap();
-    assert_eq!(sink.wait_connected(PATIENCE).connection, Connection::Up);
+    assert_eq!(wait_connected(&sink).connection, Connection::Up);
     send(&sink, 0..50);
     let targets = common::targets().len();
     for target in common::targets() {
@@ -118,7 +119,7 @@ fn heartbeat(host: &str, sequence: u64, age_s: i64) -> Heartbeat {
 fn fill_the_desk(broker: &Broker, prefix: &str) {
     let home = tempfile::tempdir().unwrap();
     let mut sink = KafkaSink::start(config(broker.address(), home.path(), prefix)).unwrap();
-    assert_eq!(sink.wait_connected(PATIENCE).connection, Connection::Up);
+    assert_eq!(wait_connected(&sink).connection, Connection::Up);
     let mut closed = common::finding(2);
     closed.activity = Activity::Close;
     closed.sequence = 1;
@@ -174,7 +175,7 @@ fn the_examples_keep_incidents_entries_and_silent_hosts(broker: &Broker) {
         std::thread::sleep(Duration::from_secs(1));
         let home = tempfile::tempdir().unwrap();
         let mut sink = KafkaSink::start(config(broker.address(), home.path(), "desk")).unwrap();
-        assert_eq!(sink.wait_connected(PATIENCE).connection, Connection::Up);
+        assert_eq!(wait_connected(&sink).connection, Connection::Up);
         sink.take(&Report::heartbeat(&heartbeat("host-c", 0, 0)).unwrap()).unwrap();
         assert_eq!(sink.stop(PATIENCE).delivered, 1);
         read.join().unwrap().unwrap()
@@ -302,7 +303,7 @@ fn tls_and_sasl_let_the_right_password_in(broker: &Broker) {
     // A certificate that nobody we trust has signed.
     config.tls = Some(Tls::default());
     let sink = KafkaSink::start(config).unwrap();
-    let line = sink.wait_connected(PATIENCE).trouble().unwrap();
+    let line = wait_connected(&sink).trouble().unwrap();
     assert!(line.contains("can't be reached") && line.contains("certificate"), "{line}");
 }
 
@@ -359,7 +360,7 @@ fn a_broker_down_at_the_start_is_one_warning(broker: &Broker) {
     let mut config = config(broker.address(), home.path(), "down");
     config.in_flight_limit = 16;
     let sink = KafkaSink::start(config.clone()).unwrap();
-    let status = sink.wait_connected(PATIENCE);
+    let status = wait_connected(&sink);
     assert_eq!(status.connection, Connection::Down);
     let line = status.trouble().unwrap();
     assert!(line.contains("can't be reached") && line.contains("refused"), "{line}");

@@ -56,7 +56,7 @@ impl KafkaSink {
     pub const NAME: &str = "kafka";
 
     /// Checks the configuration, opens the spool and starts the thread. An unreachable broker is no
-    /// error: see [`KafkaSink::wait_connected`].
+    /// error: [`KafkaSink::status`] tells it.
     ///
     /// # Errors
     /// When a field of the configuration is wrong, or the spool can't be used.
@@ -108,11 +108,6 @@ impl KafkaSink {
 
     pub fn status(&self) -> KafkaStatus {
         self.shared.status()
-    }
-
-    /// Waits until it is known whether a broker answers.
-    pub fn wait_connected(&self, timeout: Duration) -> KafkaStatus {
-        self.shared.wait(timeout, |status| status.connection != Connection::Pending)
     }
 
     /// Waits until `done` holds or the time is up.

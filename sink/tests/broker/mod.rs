@@ -9,7 +9,7 @@ use std::{
 
 use hedgerow_sink::{
     Message, SinkError,
-    kafka::{KafkaConfig, KafkaSink, Topics},
+    kafka::{Connection, KafkaConfig, KafkaSink, KafkaStatus, Topics},
 };
 use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
@@ -82,6 +82,11 @@ pub fn config(brokers: &str, home: &Path, topic: &str) -> KafkaConfig {
         health: format!("{topic}.health"),
     };
     config
+}
+
+/// Waits until it is known whether a broker answers.
+pub fn wait_connected(sink: &KafkaSink) -> KafkaStatus {
+    sink.wait(PATIENCE, |status| status.connection != Connection::Pending)
 }
 
 pub fn send(sink: &KafkaSink, numbers: std::ops::Range<u32>) {
