@@ -79,6 +79,7 @@ struct Done {
     lines: u64,
     bytes: usize,
     delivered: u64,
+    torn_bytes: u64,
     /// The file takes none at present.
     failure: Option<String>,
 }
@@ -100,6 +101,7 @@ impl Shared {
             lines: lines - file.waiting() as u64,
             bytes: bytes - file.waiting_bytes(),
             delivered: file.written(),
+            torn_bytes: file.healed(),
             failure: file.failure().map(str::to_owned),
         };
         self.changed.notify_all();
@@ -222,6 +224,7 @@ impl Sink for JsonlSink {
             waiting: self.given - done.lines,
             overflow: self.overflow,
             rejected: self.rejected,
+            torn_bytes: done.torn_bytes,
             trouble,
             ..SinkHealth::default()
         }
@@ -289,6 +292,7 @@ mod tests {
     fn what_was_taken_is_in_the_file_once_it_is_settled() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("reports.jsonl");
+        fs::write(&path, "{\"half").unwrap();
         let mut sink = JsonlSink::start(&config(path.clone())).unwrap();
         for number in 1..=300 {
             sink.take(&report(10)).unwrap();
@@ -298,6 +302,7 @@ mod tests {
         sink.take(&report(5)).unwrap();
         let health = (Box::new(sink) as Box<dyn Sink>).stop(RETRY);
         assert_eq!((health.delivered, health.waiting, health.up), (301, 0, true));
+        assert_eq!(health.torn_bytes, 6);
     }
 
     #[test]

@@ -73,6 +73,10 @@ pub struct SinkHealth {
     /// Refused for good by the other side.
     pub rejected: u64,
     pub resent: u64,
+    /// Sent from memory, because the sink's spool took none.
+    pub unspooled: u64,
+    /// Bytes of half-written reports of an earlier run that were cut off at the start.
+    pub torn_bytes: u64,
     /// Bytes on disk, and the most that may be.
     pub disk_bytes: Option<(u64, u64)>,
     /// The latest trouble.

@@ -418,6 +418,7 @@ fn what_waits_in_memory_is_bounded_by_its_bytes() {
     let status = sink.wait(PATIENCE, |status| status.waiting + status.overflow == 40);
     let fit = (QUEUE_BYTES / RECORD_BYTES_LIMIT) as u64;
     assert_eq!((status.unspooled, status.overflow), (fit, 40 - fit), "{status:?}");
+    assert_eq!(Sink::health(&sink).unspooled, fit);
 }
 
 #[test]

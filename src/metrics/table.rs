@@ -321,6 +321,7 @@ rows! {
         }
     });
     Counter "sink_resent" ["sink"], Outlets, "Reports that were sent again", of!(|s, out| s.sinks.iter().for_each(|sink| out.count(&[sink.name], sink.resent)));
+    Counter "sink_unspooled" ["sink"], Outlets, "Reports that a sink sent from memory, because its spool took none", of!(|s, out| s.sinks.iter().for_each(|sink| out.count(&[sink.name], sink.unspooled)));
     Gauge "sink_spool" ["sink"] bytes, Outlets, "What a sink's spool holds on disk", of!(|s, out| s.sinks.iter().for_each(|sink| {
         sink.disk_bytes.into_iter().for_each(|(held, _)| out.number(&[sink.name], held));
     }));

@@ -167,6 +167,8 @@ impl Sink for KafkaSink {
             overflow: status.overflow,
             rejected: status.rejected,
             resent: status.resent,
+            unspooled: status.unspooled,
+            torn_bytes: status.recovered.torn_bytes,
             disk_bytes: Some((status.spool_bytes, status.spool_bytes_limit)),
             trouble: status.trouble(),
         }

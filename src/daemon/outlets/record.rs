@@ -182,6 +182,7 @@ impl Recorder {
     pub fn run(mut self, out: &Receiver<Said>) {
         let mut looked = Instant::now();
         self.idle();
+        self.tell_torn();
         self.hand_over_missed();
         loop {
             match out.recv_timeout(IDLE) {
@@ -208,6 +209,17 @@ impl Recorder {
                 self.warn(&format!(
                     "{} records wait for {}; the next run sends what its spool holds",
                     health.waiting, health.name
+                ));
+            }
+        }
+    }
+
+    /// What a power cut, or a full disk, left half written.
+    fn tell_torn(&self) {
+        for SinkHealth { name, torn_bytes, .. } in self.sinks.iter().map(Outlet::health) {
+            if torn_bytes > 0 {
+                self.warn(&format!(
+                    "the last report of an earlier run for {name} was cut short: {torn_bytes} bytes"
                 ));
             }
         }
