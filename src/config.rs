@@ -195,9 +195,6 @@ impl Config {
         if let Some(jsonl) = &raw.jsonl {
             jsonl.check().map_err(|why| wrong_table(&why, &files, false))?;
         }
-        if let Some(journald) = &raw.journald {
-            journald.check().map_err(|why| wrong_table(&why, &files, false))?;
-        }
         let metrics = raw.metrics.map(|metrics| metrics.listen);
         if let Some(why) = metrics.and_then(crate::metrics::refusal) {
             return Err(wrong("metrics.listen", false, why).into());
@@ -238,6 +235,24 @@ impl Config {
 }
 
 impl Config {
+    /// Tries what sinks name: files, properties, sockets. That may take what time a disk likes, so that no
+    /// daemon does it beside its work.
+    ///
+    /// # Errors
+    /// A daemon would not start with it, or a sink takes nothing.
+    pub fn try_out(&self) -> anyhow::Result<()> {
+        let kafka = self.kafka.iter().map(KafkaConfig::try_out);
+        let jsonl = self.jsonl.iter().map(JsonlConfig::try_out);
+        let journald = self.journald.iter().map(JournaldConfig::try_out);
+        for tried in kafka.chain(jsonl).chain(journald) {
+            if let Err(why) = tried {
+                let files = Files::read(self.given.config.as_deref())?;
+                return Err(wrong_table(&why, &files, self.given.kafka.is_some()).into());
+            }
+        }
+        Ok(())
+    }
+
     /// What lies beside the drop-ins and isn't read, in words.
     pub fn unread_told(&self) -> Option<String> {
         let paths: Vec<String> =

@@ -161,10 +161,6 @@ fn a_wrong_table_is_told_by_field() {
     for (table, says) in [
         ("[jsonl]\npath = \"relative\"\n", "jsonl.path: write the whole path"),
         ("[jsonl]\npath = \"/tmp/x\"\nkep = 1\n", "kep"),
-        (
-            "[jsonl]\npath = \"/nowhere/reports.jsonl\"\n",
-            "jsonl.path: it is a directory, or lies in none",
-        ),
         ("[journald]\nsocket = \"/nowhere/socket\"\n", "/nowhere/socket"),
         ("[kafka]\nbrokers = \"u:hunter2@h:1\"\n", "kafka.brokers: "),
         (
@@ -187,6 +183,12 @@ fn a_wrong_table_is_told_by_field() {
             assert!(!said.contains("hunter2"), "{table}: {said}");
         }
     }
+    // A daemon tries this one again and again.
+    let config = home.path().join("hedgerow.toml");
+    fs::write(&config, "[jsonl]\npath = \"/nowhere/reports.jsonl\"\n").unwrap();
+    let check = Command::new(PROGRAM).args(["config", "check", "--config"]).arg(&config).output();
+    let said = String::from_utf8(check.unwrap().stderr).unwrap();
+    assert!(said.contains("jsonl.path: it is a directory, or lies in none"), "{said}");
 }
 
 #[test]

@@ -43,7 +43,7 @@ impl Default for JournaldConfig {
 impl JournaldConfig {
     /// # Errors
     /// Nobody listens on the socket.
-    pub fn check(&self) -> Result<(), SinkError> {
+    pub fn try_out(&self) -> Result<(), SinkError> {
         self.connect().map(drop)
     }
 
@@ -73,7 +73,7 @@ impl JournaldSink {
     pub const NAME: &str = "journald";
 
     /// # Errors
-    /// As [`JournaldConfig::check`].
+    /// As [`JournaldConfig::try_out`].
     pub fn start(config: &JournaldConfig) -> Result<Self, SinkError> {
         let (path, socket) = (config.socket.clone(), config.connect()?);
         let health = SinkHealth { name: Self::NAME, up: true, ..SinkHealth::default() };

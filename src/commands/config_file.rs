@@ -12,6 +12,7 @@ pub fn run(command: &ConfigCommand, json: bool) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check(file) => {
             let config = load(file.config.as_deref())?;
+            config.try_out()?;
             if json {
                 let (files, unread) = (&config.files, &config.unread);
                 return text::json(

@@ -313,7 +313,7 @@ impl Actor {
         alarms.extend(self.responder.iter_mut().flat_map(Responder::take_alarms));
         for told in alarms {
             let finding = alarm::finding(&told, &self.host, state, model_id, now().wall_ns);
-            reporter.finding(&finding);
+            reporter.finding(&finding, true);
         }
         for notice in self.responder.iter_mut().flat_map(Responder::take_notices) {
             reporter.warn(&notice);
@@ -338,7 +338,7 @@ impl Actor {
         reporter: &mut Reporter,
     ) {
         let finding = watch::finding(tampering, &self.host, state, model_id, now().wall_ns);
-        reporter.finding(&finding);
+        reporter.finding(&finding, true);
     }
 
     /// Tells what came of it.

@@ -433,6 +433,8 @@ impl Daemon {
             Outcome::Finding(mut finding, evidence) => {
                 // The verdict first: neither a sink nor what is read of the process may hold it up.
                 let done = self.ask(&finding, &evidence);
+                // What is denied, or muted, is there to be looked up.
+                let is_owed = finding.disposition.is_alert() || done.iter().any(Done::is_denied);
                 self.orders.silence(&mut finding);
                 self.name(&mut finding);
                 // Before the report, so that who reads the one finds the other.
@@ -441,7 +443,7 @@ impl Daemon {
                     self.reporter.past(&opened.uid, opened.past(&self.recorder));
                     self.opened.push(opened);
                 }
-                self.reporter.finding(&finding);
+                self.reporter.finding(&finding, is_owed);
                 if !done.is_empty() {
                     done.into_iter().for_each(|done| self.actor.done(done, &mut self.reporter));
                     self.raise();
@@ -450,8 +452,12 @@ impl Daemon {
             }
             // What is refused still, or can't be, was told already.
             Outcome::Again(finding, evidence) => {
-                let denied = self.ask(&finding, &evidence).into_iter().filter(Done::is_denied);
-                denied.for_each(|done| self.actor.done(done, &mut self.reporter));
+                let mut done = self.ask(&finding, &evidence);
+                done.retain(Done::is_denied);
+                if !done.is_empty() {
+                    self.reporter.outlets().owe(&finding);
+                }
+                done.into_iter().for_each(|done| self.actor.done(done, &mut self.reporter));
                 self.raise();
                 self.turns.enter(Part::Engine);
             }
@@ -534,7 +540,7 @@ impl Daemon {
         for outcome in self.engine.finish(now) {
             if let Outcome::Finding(mut finding, _) = outcome {
                 self.name(&mut finding);
-                self.reporter.finding(&finding);
+                self.reporter.finding(&finding, false);
             }
         }
         let saved = self.save();

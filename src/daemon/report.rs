@@ -252,9 +252,10 @@ impl Reporter {
     }
 
     /// Sends a finding everywhere it goes.
-    pub fn finding(&mut self, finding: &Finding) {
+    /// `is_owed`: it is given however much of its like there was.
+    pub fn finding(&mut self, finding: &Finding, is_owed: bool) {
         self.tally.finding(finding);
-        self.outlets.finding(finding);
+        self.outlets.finding(finding, is_owed);
     }
 
     /// What led to a finding, to be written beside it.

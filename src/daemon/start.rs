@@ -235,7 +235,6 @@ fn stages(
 /// Opens whatever the daemon speaks to.
 fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<Reporter> {
     let file = PatientLines::new(&findings::path(&config.state), Rotation::default());
-    let healed = file.healed();
     let sinks = list::open(config)?;
     let (live, stages) = (report::is_live(config), Arc::clone(&board.stages));
     let outlets = Outlets::start(config, host, live, file, sinks, stages)?;
@@ -243,13 +242,10 @@ fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<
     if let Some(told) = config.unread_told() {
         reporter.warn(&told);
     }
-    if healed > 0 {
-        reporter.warn(&format!("the last finding of an earlier run was cut short: {healed} bytes"));
-    }
     match findings::left_open(&config.state, hedgerow_responder::now().wall_ns) {
         Ok(closes) => closes.iter().for_each(|close| {
             reporter.outlets().expect_close(&close.uid);
-            reporter.finding(close);
+            reporter.finding(close, false);
         }),
         Err(why) => reporter.warn(&format!("what an earlier run left open stays open: {why:#}")),
     }

@@ -211,7 +211,7 @@ impl KafkaConfig {
     /// # Errors
     /// As [`Self::check`].
     pub(super) fn client(&self) -> Result<ClientConfig, SinkError> {
-        self.check_fields()?;
+        self.check()?;
         let mut client = ClientConfig::new();
         client
             .set("bootstrap.servers", &self.brokers)
@@ -253,16 +253,19 @@ impl KafkaConfig {
         }
     }
 
-    /// Checks all that needs no broker: every field, the files that are named, and what the client
-    /// says of its properties.
+    /// Reads the files that are named, and asks the client what it says of its properties.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn try_out(&self) -> Result<(), SinkError> {
+        self.client().map(drop)
+    }
+
+    /// Checks every field, and touches no file.
     ///
     /// # Errors
     /// [`SinkError::Table`] names the field and says what is wrong.
     pub fn check(&self) -> Result<(), SinkError> {
-        self.client().map(drop)
-    }
-
-    fn check_fields(&self) -> Result<(), SinkError> {
         let fail = |field, reason: &str| Err(wrong(field, reason.to_owned()));
         let bad_broker = |broker: &str| {
             !broker.trim().rsplit_once(':').is_some_and(|(host, port)| {

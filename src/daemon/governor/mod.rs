@@ -130,13 +130,14 @@ impl Governor {
         }
         self.started = None;
         let mut said = Vec::new();
-        if let Some(budget) = &self.budget {
+        if let Some(budget) = &mut self.budget {
             let (cores, floor) = (percent(budget.cores()), percent(self.floor));
             match fits {
                 true => {}
                 false if self.refuses => return Err(too_small(budget.cores(), self.floor)),
                 false => {
                     said.push(Said::Warning(too_small(budget.cores(), self.floor).to_string()));
+                    budget.shed_all();
                 }
             }
             let whose = match self.meter.is_told() {

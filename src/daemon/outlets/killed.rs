@@ -61,7 +61,7 @@ fn the_daemon_that_is_killed() {
         {
             thread::sleep(Duration::from_millis(1));
         }
-        outlets.finding(&common::finding(number));
+        outlets.finding(&common::finding(number), false);
         if number.is_multiple_of(DECISIONS) {
             let (line, report) = decided(number);
             ledger.append(line);

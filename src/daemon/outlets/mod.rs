@@ -122,6 +122,7 @@ impl Outlets {
             host: host.clone(),
             file,
             file_told: false,
+            torn_told: false,
             sinks: sinks.into_iter().map(Outlet::new).collect(),
             unsettled: 0,
             terminal: terminal.clone(),
@@ -150,10 +151,17 @@ impl Outlets {
         })
     }
 
-    pub fn finding(&self, finding: &Finding) {
+    pub fn finding(&self, finding: &Finding, is_owed: bool) {
         let bytes = json_bytes(finding);
-        if self.shares().admit(finding, bytes, Instant::now()) {
+        if self.shares().admit(finding, bytes, is_owed, Instant::now()) {
             self.say(Out::Finding(Box::new(finding.clone())), bytes);
+        }
+    }
+
+    /// This is denied for now: whoever looks for it finds it, also where it was left out.
+    pub fn owe(&self, finding: &Finding) {
+        if !finding.disposition.is_alert() && !self.shares().is_open(&finding.uid) {
+            self.finding(finding, true);
         }
     }
 

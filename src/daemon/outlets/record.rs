@@ -30,8 +30,8 @@ pub const BATCH: usize = 256;
 /// Past so many bytes of reports they are settled within a batch: as many fit into a sink's queue, and what waits
 /// for its disk is not lost.
 const BATCH_BYTES: usize = 8 << 20;
-/// A sink gets so long for what waits at the end; what is left stays in its spool.
-const FLUSH: Duration = Duration::from_secs(5);
+/// All sinks together get so long for what waits at the end.
+const FLUSH: Duration = Duration::from_secs(8);
 
 /// What goes out, in the order in which it happened.
 #[derive(Debug)]
@@ -105,6 +105,8 @@ pub struct Outlet {
     /// How often in a row it was looked at and not up.
     down: u32,
     told: Told,
+    /// What an earlier run left torn was told.
+    torn_told: bool,
 }
 
 /// A sink that isn't up for so many looks is told of: a connection that is made anew takes a moment.
@@ -113,7 +115,18 @@ const DOWN_LOOKS: u32 = 5;
 impl Outlet {
     pub fn new(sink: Box<dyn Sink>) -> Self {
         // Whoever opened it gave it its time.
-        Self { sink, unmade: 0, lost: 0, down: DOWN_LOOKS, told: Told::Well }
+        Self { sink, unmade: 0, lost: 0, down: DOWN_LOOKS, told: Told::Well, torn_told: false }
+    }
+
+    /// What a power cut, or a full disk, left half written, once it is known.
+    fn take_torn(&mut self) -> Option<String> {
+        let SinkHealth { name, torn_bytes, .. } = self.sink.health();
+        let is_new = torn_bytes > 0 && !std::mem::replace(&mut self.torn_told, torn_bytes > 0);
+        is_new.then(|| {
+            format!(
+                "the last report of an earlier run for {name} was cut short: {torn_bytes} bytes"
+            )
+        })
     }
 
     fn health(&self) -> SinkHealth {
@@ -165,6 +178,8 @@ pub struct Recorder {
     pub file: PatientLines,
     /// It was told that findings wait in memory.
     pub file_told: bool,
+    /// It was told what an earlier run left torn in it.
+    pub torn_told: bool,
     pub sinks: Vec<Outlet>,
     /// Bytes of reports that the sinks were given since they were settled.
     pub unsettled: usize,
@@ -182,7 +197,6 @@ impl Recorder {
     pub fn run(mut self, out: &Receiver<Said>) {
         let mut looked = Instant::now();
         self.idle();
-        self.tell_torn();
         self.hand_over_missed();
         loop {
             match out.recv_timeout(IDLE) {
@@ -203,24 +217,16 @@ impl Recorder {
         if self.file.waiting() > 0 {
             self.warn(&format!("{} findings were not written to the disk", self.file.waiting()));
         }
+        let each = FLUSH / self.sinks.len().max(1) as u32;
         for outlet in std::mem::take(&mut self.sinks) {
-            let health = outlet.sink.stop(FLUSH);
-            if health.waiting > 0 {
-                self.warn(&format!(
-                    "{} records wait for {}; the next run sends what its spool holds",
-                    health.waiting, health.name
-                ));
-            }
-        }
-    }
-
-    /// What a power cut, or a full disk, left half written.
-    fn tell_torn(&self) {
-        for SinkHealth { name, torn_bytes, .. } in self.sinks.iter().map(Outlet::health) {
-            if torn_bytes > 0 {
-                self.warn(&format!(
-                    "the last report of an earlier run for {name} was cut short: {torn_bytes} bytes"
-                ));
+            let SinkHealth { name, waiting, disk_bytes, .. } = outlet.sink.stop(each);
+            match disk_bytes {
+                _ if waiting == 0 => {}
+                Some(_) => self.warn(&format!(
+                    "{waiting} records wait for {name}; the next run sends what its spool holds"
+                )),
+                None => self
+                    .warn(&format!("{waiting} reports for {name} were not written: they are lost")),
             }
         }
     }
@@ -232,6 +238,7 @@ impl Recorder {
         for outlet in &mut self.sinks {
             outlet.sink.idle();
             warnings.extend(outlet.look());
+            warnings.extend(outlet.take_torn());
         }
         warnings.iter().for_each(|warning| self.warn(warning));
         let health = self.health();
@@ -357,6 +364,10 @@ impl Recorder {
 
     /// Tells once that findings wait, and once that they don't any more.
     fn look_at_file(&mut self) {
+        let healed = self.file.healed();
+        if healed > 0 && !std::mem::replace(&mut self.torn_told, true) {
+            self.warn(&format!("the last finding of an earlier run was cut short: {healed} bytes"));
+        }
         let failure = self.file.failure().map(str::to_owned);
         if failure.is_some() == self.file_told {
             return;
@@ -508,7 +519,7 @@ mod tests {
         for number in 0..200 {
             // A close is not printed.
             let finding = Finding { activity: Activity::Close, ..finding(number) };
-            outlets.finding(&Finding { reason: "a".repeat(100_000), ..finding });
+            outlets.finding(&Finding { reason: "a".repeat(100_000), ..finding }, false);
         }
         drop((go, outlets));
         assert_eq!(lost.load(Ordering::Relaxed), 0);

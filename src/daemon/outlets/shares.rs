@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_event::{Activity, Finding};
+use hedgerow_event::{Activity, Finding, Workload};
 use lru::LruCache;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -18,6 +18,8 @@ const LEAST_BYTES: usize = 64 << 10;
 /// Tenants that are told apart; all further ones share.
 const TENANTS_MAX: usize = 256;
 const OTHERS: &str = "others";
+/// Owners of one tenant, such as containers of one runtime, that get the least each where he has no share left.
+const OWNERS_MAX: usize = 256;
 /// Listed cases whose close is given; the oldest make room.
 const OPEN_MAX: usize = 1 << 16;
 
@@ -33,6 +35,8 @@ pub struct Shares {
     since: Option<Instant>,
     bytes: usize,
     tenants: HashMap<String, Share>,
+    /// Bytes of owners whose tenant has no share left: containers of one runtime are one tenant.
+    owners: HashMap<String, usize>,
     /// What was listed and not closed.
     open: LruCache<String, ()>,
     left_out: u64,
@@ -42,8 +46,8 @@ pub struct Shares {
 impl Default for Shares {
     fn default() -> Self {
         let (since, bytes, left_out) = (None, 0, 0);
-        let (tenants, untold) = (HashMap::new(), Vec::new());
-        Self { since, bytes, tenants, open: LruCache::unbounded(), left_out, untold }
+        let (tenants, owners, untold) = (HashMap::new(), HashMap::new(), Vec::new());
+        Self { since, bytes, tenants, owners, open: LruCache::unbounded(), left_out, untold }
     }
 }
 
@@ -56,9 +60,15 @@ impl Shares {
         }
     }
 
-    /// Whether a report of so many bytes is given; what isn't is counted. The close of a listed case is paid
+    /// Whether this was listed and is not closed.
+    pub fn is_open(&self, uid: &str) -> bool {
+        self.open.contains(uid)
+    }
+
+    /// Whether a report of so many bytes is given; what isn't is counted. What `is_owed` is given always: an
+    /// entry, or an operator's mute, names it. The close of a listed case is paid
     /// for by its first report, so that whoever keeps cases has none open for ever.
-    pub fn admit(&mut self, finding: &Finding, bytes: usize, now: Instant) -> bool {
+    pub fn admit(&mut self, finding: &Finding, bytes: usize, is_owed: bool, now: Instant) -> bool {
         self.turn(now);
         let is_closed = finding.activity == Activity::Close;
         let is_known = match is_closed {
@@ -68,8 +78,12 @@ impl Shares {
         if finding.disposition.is_alert() || (is_closed && is_known) {
             return true;
         }
+        if is_owed {
+            self.expect_close(&finding.uid);
+            return true;
+        }
         let cost = if is_known { bytes } else { bytes.saturating_mul(2) };
-        let is_given = !is_closed && self.take(finding.subject.workload.tenant(), cost);
+        let is_given = !is_closed && self.take(&finding.subject.workload, cost);
         match is_given {
             true => self.expect_close(&finding.uid),
             false => self.left_out += 1,
@@ -83,6 +97,7 @@ impl Shares {
             return;
         }
         (self.since, self.bytes) = (Some(now), 0);
+        self.owners.clear();
         for (tenant, share) in std::mem::take(&mut self.tenants) {
             if share.left_out > 0 {
                 self.untold.push(format!(
@@ -94,7 +109,8 @@ impl Shares {
         }
     }
 
-    fn take(&mut self, tenant: &str, bytes: usize) -> bool {
+    fn take(&mut self, workload: &Workload, bytes: usize) -> bool {
+        let (tenant, owner) = (workload.tenant(), workload.owner());
         let known = self.tenants.contains_key(tenant) || self.tenants.len() < TENANTS_MAX;
         let tenant = if known { tenant } else { OTHERS };
         let share = self.tenants.entry(tenant.to_owned()).or_default();
@@ -103,6 +119,12 @@ impl Shares {
         if is_given {
             share.bytes += bytes;
             self.bytes += bytes;
+            return true;
+        }
+        let own = self.owners.get(owner).copied();
+        let is_counted = own.is_some() || self.owners.len() < OWNERS_MAX;
+        if owner != tenant && is_counted && own.unwrap_or(0) + bytes <= LEAST_BYTES {
+            self.owners.insert(owner.to_owned(), own.unwrap_or(0) + bytes);
             return true;
         }
         if share.left_out == 0 {
@@ -148,18 +170,28 @@ mod tests {
         let (mut shares, now) = (Shares::default(), Instant::now());
         // One tenant with as many owners of workloads as he likes.
         let flood = (0..5000).map(|number| listed(number, &format!("image:made-up-{number}")));
-        let given = flood.filter(|one| shares.admit(one, LARGE, now)).count();
+        let given = flood.filter(|one| shares.admit(one, LARGE, false, now)).count();
         assert!((given * 2 * LARGE).abs_diff(ALL_BYTES / 2) <= 2 * LARGE, "{given}");
         assert_eq!(shares.left_out(), 5000 - given as u64);
-        assert!(shares.admit(&listed(6000, "web.service"), LARGE, now), "another's");
+        assert!(shares.admit(&listed(6000, "web.service"), LARGE, false, now), "another's");
+        // Of the same tenant, whose share others have used up: he has the least of his own, and what was
+        // denied for is given.
+        let own = listed(6003, "image:quiet");
+        assert!(shares.admit(&own, LEAST_BYTES / 4, false, now), "an owner's first");
+        assert!(!shares.admit(&listed(6004, "image:quiet"), LARGE, false, now));
+        assert!(shares.admit(&listed(6005, "image:quiet"), LARGE, true, now), "it was denied");
+        assert!(shares.is_open(&listed(6005, "image:quiet").uid));
         let of_one = of_workload(finding(6001), "image:made-up-1");
-        assert!(shares.admit(&of_one, LARGE, now), "an alert");
+        assert!(shares.admit(&of_one, LARGE, false, now), "an alert");
         let told = shares.take_untold(now);
         assert!(told.len() == 1 && told[0].starts_with("image has had its share"), "{told:?}");
         let later = now + HOUR;
         let told = shares.take_untold(later);
         assert!(told.len() == 1 && told[0].contains("findings of image, "), "{told:?}");
-        assert!(shares.admit(&listed(6002, "image:made-up-1"), LARGE, later), "an hour later");
+        assert!(
+            shares.admit(&listed(6002, "image:made-up-1"), LARGE, false, later),
+            "an hour later"
+        );
         assert!(shares.take_untold(later).is_empty());
     }
 
@@ -169,24 +201,28 @@ mod tests {
         let close =
             |number, workload| Finding { activity: Activity::Close, ..listed(number, workload) };
         let given: Vec<bool> =
-            (0..200).map(|at| shares.admit(&listed(at, "1.service"), LARGE, now)).collect();
+            (0..200).map(|at| shares.admit(&listed(at, "1.service"), LARGE, false, now)).collect();
         assert!(given[0] && !given[199]);
         for (number, given) in (0..).zip(given) {
-            assert_eq!(shares.admit(&close(number, "1.service"), LARGE, now), given, "{number}");
+            assert_eq!(
+                shares.admit(&close(number, "1.service"), LARGE, false, now),
+                given,
+                "{number}"
+            );
         }
         shares.expect_close(&listed(500, "1.service").uid);
-        assert!(shares.admit(&close(500, "1.service"), LARGE, now), "of an earlier run");
+        assert!(shares.admit(&close(500, "1.service"), LARGE, false, now), "of an earlier run");
         // What was left out and is alerted later is closed as alerts are.
-        assert!(shares.admit(&of_workload(finding(199), "1.service"), LARGE, now));
+        assert!(shares.admit(&of_workload(finding(199), "1.service"), LARGE, false, now));
     }
 
     #[test]
     fn however_many_tenants_there_are_each_has_something() {
         let (mut shares, now) = (Shares::default(), Instant::now());
         for number in 0..10_000 {
-            shares.admit(&listed(number, &format!("{}.service", number % 100)), LARGE, now);
+            shares.admit(&listed(number, &format!("{}.service", number % 100)), LARGE, false, now);
         }
-        assert!(shares.admit(&listed(20_000, "late.service"), LEAST_BYTES / 2, now));
+        assert!(shares.admit(&listed(20_000, "late.service"), LEAST_BYTES / 2, false, now));
         assert!(shares.bytes <= ALL_BYTES + TENANTS_MAX * LEAST_BYTES);
     }
 }

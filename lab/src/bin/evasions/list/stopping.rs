@@ -74,7 +74,7 @@ pub const STOPPING: Part = Part {
                 ),
                 unit(
                     "sink",
-                    "jsonl::tests::a_new_file_that_can_not_be_made_costs_none_of_the_others",
+                    "lines::tests::a_new_file_that_can_not_be_made_costs_none_of_the_others",
                 ),
             ],
         ),
