@@ -101,7 +101,7 @@ struct Daemon {
     pulse: Pulse,
     recorder: Recorder,
     governor: Option<Governor>,
-    /// Findings that opened since the last sweep: as many as may be told.
+    /// Findings that opened in the last second: as many as may be told.
     opened: Vec<Opened>,
     uses: Uses,
     /// Where it is wanted.
@@ -251,7 +251,13 @@ impl Daemon {
 
     /// Writes what led to the newest findings once more: what was under way when they opened is there.
     fn record_again(&mut self) {
-        for opened in std::mem::take(&mut self.opened) {
+        let (due, young) = std::mem::take(&mut self.opened).into_iter().partition(Opened::is_past);
+        self.opened = young;
+        self.write_again(due);
+    }
+
+    fn write_again(&self, opened: Vec<Opened>) {
+        for opened in opened {
             self.reporter.past(&opened.uid, opened.past(&self.recorder));
         }
     }
@@ -535,7 +541,8 @@ impl Daemon {
             Err(why) => why.is::<Unread>() && outlets::is_of_a_person(libc::STDOUT_FILENO),
         };
         self.actor.stop(self.config.keep_entries || !by_hand, &mut self.reporter);
-        self.record_again();
+        let opened = std::mem::take(&mut self.opened);
+        self.write_again(opened);
         let now = hedgerow_responder::now().boot_ns;
         for outcome in self.engine.finish(now) {
             if let Outcome::Finding(mut finding, _) = outcome {

@@ -9,6 +9,7 @@ use std::{
     collections::{HashMap, VecDeque},
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use hedgerow_event::{Event, Finding, Origin, Root, Subject, Workload};
@@ -346,10 +347,14 @@ impl Past {
     }
 }
 
+/// Records take so long at most to be here, but where the machine has no time at all.
+const UNDER_WAY: Duration = Duration::from_secs(1);
+
 /// A finding that opened, and whose past is its past.
 #[derive(Debug)]
 pub struct Opened {
     pub uid: String,
+    at: Instant,
     /// Of amounts none is known.
     process: Option<u32>,
     subject: Arc<Subject>,
@@ -359,9 +364,15 @@ impl Opened {
     pub fn of(finding: &Finding) -> Self {
         Self {
             uid: finding.uid.clone(),
+            at: Instant::now(),
             process: finding.process.as_ref().map(|process| process.pid),
             subject: Arc::clone(&finding.subject),
         }
+    }
+
+    /// What was under way when it opened has arrived, also on a busy machine.
+    pub fn is_past(&self) -> bool {
+        self.at.elapsed() >= UNDER_WAY
     }
 
     pub fn past(&self, recorder: &Recorder) -> Option<Past> {
