@@ -232,9 +232,7 @@ impl Config {
             given: run.clone(),
         })
     }
-}
 
-impl Config {
     /// Tries what sinks name: files, properties, sockets. That may take what time a disk likes, so that no
     /// daemon does it beside its work.
     ///

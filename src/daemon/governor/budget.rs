@@ -74,11 +74,6 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// The start found that it does not fit: nothing is looked at again until it is known to.
-    pub fn shed_all(&mut self) {
-        (self.level, self.since, self.since_shed) = (self.most, 0, 0);
-    }
-
     pub fn new(cores: f64) -> Self {
         Self {
             cores,
@@ -95,6 +90,11 @@ impl Budget {
             unweighed: None,
             unable: false,
         }
+    }
+
+    /// The start found that it does not fit: nothing is looked at again until it is known to.
+    pub fn shed_all(&mut self) {
+        (self.level, self.since, self.since_shed) = (self.most, 0, 0);
     }
 
     pub fn set_cores(&mut self, cores: f64) {
