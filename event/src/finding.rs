@@ -333,7 +333,8 @@ pub struct KnownVulnerability {
 /// One report of an episode of anomalous windows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// Hash of (host, boot id, subject, first window): stable over create, update and close.
+    /// Hash of (host, boot id, subject, kind of case, class, scale, process, when it began): one case's alone, and
+    /// stable over create, update and close.
     pub uid: String,
     pub activity: Activity,
     /// Counts the reports of this uid from 0; `uid`, `activity` and `sequence` make the id by

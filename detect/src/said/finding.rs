@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Engine,
     detector::Scored,
+    episodes::Case,
     objects::{Witness, families},
     scale::Learned,
     surprise::tree::{Done, Tree},
@@ -159,15 +160,26 @@ impl Engine {
         scored.first().map_or_else(Vec::new, explain)
     }
 
-    /// A name for a case: of the host, the boot, its subject and when it began.
-    pub(crate) fn name_case(&self, finding: &Finding, now_boot_ns: u64) -> String {
+    /// A name for a case that begins with this finding. Cases of one subject may begin in one moment: several
+    /// trees of it at the end of a window, a tree and a campaign, its windows of two lengths.
+    pub(crate) fn name_case(&self, case: &Case, finding: &Finding, now_boot_ns: u64) -> String {
         let settings = &self.settings;
         let mut hasher = Sha256::new();
         for part in [&*settings.host_id, &settings.boot_id, &finding.subject.to_string()] {
             hasher.update(part.as_bytes());
             hasher.update([0]);
         }
-        hasher.update([finding.class as u8]);
+        let kind = match case {
+            Case::Tree(_) => 0,
+            Case::Campaign(_) => 1,
+            Case::Amounts(..) => 2,
+        };
+        hasher.update([kind, finding.class as u8, finding.scale as u8]);
+        // Not the number of its tree, which another engine that sees the same counts from elsewhere.
+        if let Some(process) = &finding.process {
+            hasher.update(process.pid.to_le_bytes());
+            hasher.update(process.start_boot_ns.to_le_bytes());
+        }
         hasher.update(now_boot_ns.to_le_bytes());
         hex(&hasher.finalize()[..12])
     }

@@ -171,7 +171,7 @@ impl Engine {
         let subjects = tree.done.iter().map(|done| Arc::clone(&done.witness.subject));
         let case = Case::Tree(id);
         let is_fresh = self.episodes.get(&case).is_none();
-        let uid = self.name_case(&finding, now_boot_ns);
+        let uid = self.name_case(&case, &finding, now_boot_ns);
         let episode =
             self.episodes.of(case.clone(), class, now_boot_ns, (&finding.subject.workload, uid));
         episode.subjects.extend(subjects);
@@ -221,7 +221,7 @@ impl Engine {
         // Their last tree, which makes no other: who did more just now may not be among them.
         let trees = self.campaign.take();
         let case = Case::Campaign(trees.last().copied().unwrap_or(id));
-        let uid = self.name_case(&finding, now_boot_ns);
+        let uid = self.name_case(&case, &finding, now_boot_ns);
         let episode =
             self.episodes.of(case.clone(), class, now_boot_ns, (&finding.subject.workload, uid));
         episode.subjects.extend(whole.done.iter().map(|done| Arc::clone(&done.witness.subject)));
@@ -262,7 +262,7 @@ impl Engine {
         if self.episodes.get(&case).is_some_and(|case| case.notified && case.is_graver(nats)) {
             self.episodes.end(&case);
         }
-        let uid = self.name_case(&finding, now_boot_ns);
+        let uid = self.name_case(&case, &finding, now_boot_ns);
         let columns: Vec<_> = finding
             .attribution
             .first()

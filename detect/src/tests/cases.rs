@@ -1,5 +1,7 @@
 //! Cases: what is part of one, and what is another one.
 
+use std::collections::BTreeSet;
+
 use hedgerow_event::Class;
 
 use super::*;
@@ -114,4 +116,20 @@ fn a_campaign_is_the_case_of_those_who_make_it() {
     let (first, second) = (told([190, 191]), told([192, 193]));
     assert_eq!([first.0, second.0], [Activity::Create; 2]);
     assert_ne!(first.1, second.1);
+}
+
+/// Reports are told apart by the uid of their case: two of one uid would be one to whoever reads them.
+#[test]
+fn cases_of_one_subject_that_begin_in_one_moment_have_names_of_their_own() {
+    let mut host = Host::new();
+    let mut engine = host.learn(60);
+    host.live(&mut engine);
+    for tgid in [201, 202] {
+        let grew = Call::of(CREDENTIALS_GREW, [33, 0, 0, 0x1ff, 0, 0], None);
+        engine.observe(&host.event("/usr/bin/worker", tgid, Origin::Call(Box::new(grew))));
+    }
+    let found = findings(host.close(&mut engine));
+    let created = found.iter().filter(|(finding, _)| finding.activity == Activity::Create);
+    let uids: BTreeSet<_> = created.map(|(finding, _)| finding.report_uid()).collect();
+    assert_eq!(uids.len(), 2, "{found:?}");
 }
