@@ -4,11 +4,11 @@
 
 use std::{
     convert::Infallible,
-    io,
+    fmt, io,
     net::{SocketAddr, TcpListener},
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use http_body_util::Full;
@@ -33,6 +33,9 @@ const CONNECTIONS_MAX: usize = 8;
 const CONNECTION_MAX: Duration = Duration::from_secs(10);
 /// A port that somebody else has is asked for this often.
 const RETRY: Duration = Duration::from_secs(1);
+/// Metrics are told as they were for so long: what it takes to render them counts as what Hedgerow costs,
+/// and strangers choose how often they ask.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// A listening address; dropping it ends the thread.
 #[derive(Debug)]
@@ -106,26 +109,48 @@ async fn serve(
         });
     };
     let mut connections = Connections::new(CONNECTIONS_MAX, CONNECTION_MAX);
+    let page = Arc::new(Page::default());
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(PAUSE).await;
             continue;
         };
-        if connections.serve(connection(stream, Arc::clone(&board))).await {
+        if connections.serve(connection(stream, Arc::clone(&board), Arc::clone(&page))).await {
             board.cut_off.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-async fn connection(stream: TcpStream, board: Arc<Board>) -> hyper::Result<()> {
+async fn connection(stream: TcpStream, board: Arc<Board>, page: Arc<Page>) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(request.method(), request.uri().path(), &board);
+        let answer = answer(request.method(), request.uri().path(), &board, &page);
         async move { Ok::<_, Infallible>(answer) }
     });
     http().serve_connection(TokioIo::new(stream), service).await
 }
 
-fn answer(method: &Method, path: &str, board: &Arc<Board>) -> Response<Full<Bytes>> {
+/// The metrics as they were rendered last.
+#[derive(Debug, Default)]
+struct Page(Mutex<Option<(Instant, Bytes)>>);
+
+impl Page {
+    fn of(&self, board: &Arc<Board>) -> Result<Bytes, fmt::Error> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, text)) = kept.as_ref().filter(|(at, _)| at.elapsed() < KEPT) {
+            return Ok(text.clone());
+        }
+        let text = Bytes::from(encode::text(Arc::clone(board))?);
+        *kept = Some((Instant::now(), text.clone()));
+        Ok(text)
+    }
+}
+
+fn answer(
+    method: &Method,
+    path: &str,
+    board: &Arc<Board>,
+    page: &Page,
+) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
     }
@@ -136,7 +161,7 @@ fn answer(method: &Method, path: &str, board: &Arc<Board>) -> Response<Full<Byte
     match path {
         "/metrics" => {
             board.scrapes.fetch_add(1, Ordering::Relaxed);
-            match encode::text(Arc::clone(board)) {
+            match page.of(board) {
                 Ok(text) => reply(StatusCode::OK, encode::CONTENT_TYPE, text),
                 Err(why) => plain(StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")),
             }
@@ -148,11 +173,11 @@ fn answer(method: &Method, path: &str, board: &Arc<Board>) -> Response<Full<Byte
 }
 
 fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    reply(status, "text/plain; charset=utf-8", text)
+    reply(status, "text/plain; charset=utf-8", Bytes::from(text))
 }
 
-fn reply(status: StatusCode, kind: &'static str, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(text)));
+fn reply(status: StatusCode, kind: &'static str, text: Bytes) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response

@@ -433,7 +433,8 @@ a host doesn't see. A scraper elsewhere comes through a tunnel or a proxy that a
 | `/healthz` | 200 while the main loop has turned within 10 s, else 503 with how long it stands still |
 | `/readyz` | 200 once hooks have shown that they run and a window has closed, with whether it learns or scores; 503 before, and where a hook is no longer attached |
 
-A scrape reads what the loop published after the last window of 5 s, so that neither waits for the other.
+A scrape reads what the loop published after the last window of 5 s, so that neither waits for the other. It is
+rendered once a second at most, however often somebody asks: what that takes counts as what Hedgerow costs.
 At most 8 connections at once, 8 KiB a request, 10 s a connection. A ninth takes the place of the oldest, which is
 closed and counted, so that nobody keeps a scraper out by holding on.
 

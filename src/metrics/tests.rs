@@ -186,6 +186,31 @@ fn the_server_tells_health_readiness_and_metrics_and_refuses_what_is_too_large()
 }
 
 #[test]
+fn who_asks_again_and_again_has_nothing_rendered_anew_within_a_second() {
+    let board = board();
+    let server = Server::start("127.0.0.1:0".parse().unwrap(), Arc::clone(&board)).unwrap();
+    let address = server.address().unwrap();
+    let turns = || {
+        let text = get(address, "/metrics");
+        let turns = text.lines().find_map(|line| line.strip_prefix("hedgerow_loop_turns_total "));
+        turns.unwrap().parse::<u64>().unwrap()
+    };
+    let begun = Instant::now();
+    let mut told = BTreeSet::new();
+    let mut asked = 0;
+    while told.len() < 3 {
+        board.turn();
+        told.insert(turns());
+        asked += 1;
+    }
+    // The first of them was there at once.
+    let took = begun.elapsed();
+    assert!(took > Duration::from_secs(2), "3 pages of {asked} in {took:?}");
+    assert_eq!(board.scrapes.load(Ordering::Relaxed), asked, "each request is counted");
+    assert_eq!(turns(), *told.last().unwrap(), "and told what the last one was");
+}
+
+#[test]
 fn a_port_that_somebody_else_has_holds_nothing_up_and_is_taken_once_it_is_free() {
     let squatter = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = squatter.local_addr().unwrap();
