@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_lab::{Daemon, Line};
+use hedgerow_lab::{Daemon, Disk, Line};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const STARTED: Duration = Duration::from_secs(60);
@@ -29,9 +29,11 @@ impl State {
     }
     /// A daemon that learns, started with this state.
     fn daemon(&self) -> Daemon {
-        let log = self.0.path().join("daemon.log");
-        let arguments = ["--no-syscalls", "--state", self.path()];
-        let daemon = Daemon::start(Path::new(PROGRAM), &arguments, &log).unwrap();
+        self.start(&self.0.path().join("daemon.log"), &[])
+    }
+    fn start(&self, log: &Path, more: &[&str]) -> Daemon {
+        let arguments = [&["--no-syscalls", "--state", self.path()], more].concat();
+        let daemon = Daemon::start(Path::new(PROGRAM), &arguments, log).unwrap();
         let started = |line: &Line| matches!(line, Line::Status(told) if !told["proved"].is_null());
         daemon.wait_for("start", STARTED, started).unwrap();
         daemon
@@ -137,37 +139,65 @@ fn a_disk_that_stands_still_holds_up_no_window() {
     reader.read_to_end(&mut Vec::new()).unwrap();
 }
 
-/// A file system in which there is nothing but what a test makes.
-struct Disk<'a>(&'a Path);
-
-impl Drop for Disk<'_> {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
-    }
-}
-
 #[test]
 fn without_an_inode_to_be_had_at_its_start_a_daemon_watches_all_the_same() {
     let state = State(tempfile::tempdir().unwrap());
-    let disk = Disk(state.0.path());
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "tmpfs", "-o", "mode=700,nr_inodes=64", "none"]).arg(disk.0);
-    assert!(mount.status().unwrap().success());
+    let disk = Disk::over(state.0.path(), "mode=700,nr_inodes=64").unwrap();
     state.daemon().interrupt().unwrap();
     // A neighbour's.
-    let filler = |number| disk.0.join(format!("filler-{number}"));
-    let fillers: Vec<_> =
-        (0..).map(filler).take_while(|path| fs::File::create(path).is_ok()).collect();
+    let fillers = disk.take_files();
     let daemon = state.daemon();
     windows(&daemon, 2);
-    let log = disk.0.join("daemon.log");
+    let log = disk.path().join("daemon.log");
     let told = fs::read_to_string(&log).unwrap();
     assert!(told.contains("nobody can steer") && told.contains("a restart forgets it"), "{told}");
     fillers.iter().for_each(|filler| fs::remove_file(filler).unwrap());
+    eventually_told(&log, "can be steered");
+    daemon.interrupt().unwrap();
+}
+
+#[test]
+fn a_first_start_in_enforce_without_an_inode_is_told_and_writes_once_there_is_one() {
+    let state = State(tempfile::tempdir().unwrap());
+    let disk = Disk::over(state.0.path(), "mode=700,nr_inodes=64").unwrap();
+    // Without these two nobody knows who is who.
+    fs::write(disk.path().join("lock"), "").unwrap();
+    fs::write(disk.path().join("identity.key"), [7; 16]).unwrap();
+    let fillers = disk.take_files();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (log, config) = (elsewhere.path().join("log"), elsewhere.path().join("hedgerow.toml"));
+    // Nothing listens on the discard port of loopback.
+    fs::write(&config, "[kafka]\nbrokers = \"127.0.0.1:9\"\n").unwrap();
+    let daemon = state.start(&log, &["--mode", "enforce", "--config", config.to_str().unwrap()]);
+    windows(&daemon, 2);
+    for told in ["can't open the ledger", "or not, can't be noted", "waits in memory alone"] {
+        eventually_told(&log, told);
+    }
+    fillers.iter().for_each(|filler| fs::remove_file(filler).unwrap());
+    for told in ["the ledger is written again", "is noted again", "waits on disk again"] {
+        eventually_told(&log, told);
+    }
+    eventually_told(&log, "can be steered");
+    state.hedgerow(&["deny", "add", "--peer", PEER, "--for", "10m", "--force"]);
+    let (ledger, mark) = (disk.path().join("ledger.jsonl"), disk.path().join("reported"));
     let until = Instant::now() + WINDOW;
-    while !fs::read_to_string(&log).unwrap().contains("can be steered") {
-        assert!(Instant::now() < until, "it is not steered");
+    while fs::metadata(&ledger).unwrap().len() == 0
+        || fs::read_to_string(&mark).unwrap().trim().is_empty()
+    {
+        assert!(Instant::now() < until, "what was decided is not written");
         std::thread::sleep(Duration::from_millis(200));
     }
     daemon.interrupt().unwrap();
+}
+
+fn eventually_told(log: &Path, what: &str) {
+    let until = Instant::now() + WINDOW;
+    loop {
+        let told = fs::read_to_string(log).unwrap();
+        if told.contains(what) {
+            return;
+        }
+        assert!(Instant::now() < until, "not told: {what}: {told}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }

@@ -23,6 +23,7 @@ mod cgroup;
 mod cleanup;
 mod daemon;
 mod directory;
+mod disk;
 pub mod enforce;
 mod error;
 mod lab;
@@ -39,6 +40,7 @@ pub use cgroup::mount_point as cgroup2_mount_point;
 pub use cleanup::Guard;
 pub use daemon::{Daemon, Line};
 pub use directory::copy_directory;
+pub use disk::Disk;
 pub use error::{Error, Result, exit_code};
 pub use lab::{Lab, User};
 pub use load::{

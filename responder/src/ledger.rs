@@ -1,8 +1,8 @@
 //! The ledger: one JSON line a decision, with its reason.
 //!
 //! A thread of its own appends and syncs the lines, so that a slow or full disk holds up no decision.
-//! Lines that it can't write wait in memory, and are written when there is room; what a crash or a
-//! full disk has lost of an entry is in the kernel beside it, see [`crate::note`].
+//! Lines that it can't write wait in memory, and are written when there is room, or a file to be had;
+//! what a crash or a full disk has lost of an entry is in the kernel beside it, see [`crate::note`].
 
 use std::{
     collections::VecDeque,
@@ -14,7 +14,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
     },
     thread,
     time::Duration,
@@ -29,7 +29,7 @@ use crate::{Error, hold::Hold};
 pub const WAITING_MAX: usize = 8192;
 /// Lines that are written and synced at once.
 const BATCH: usize = 256;
-/// A file that could not be written is tried again after this time.
+/// A file that could not be opened, or written, is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
 /// The end waits so long for the lines that are left.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -132,8 +132,10 @@ pub struct Written {
     pub waiting: usize,
     /// Lines that found no room in memory either.
     pub lost: u64,
-    /// Why they wait.
+    /// Why they wait, or would.
     pub failure: Option<String>,
+    /// Bytes of a last line that a crash had cut short; known once the file is open.
+    pub healed: u64,
 }
 
 /// Append-only file of [`Line`]s, mode 0600. Past `bytes_max` it is renamed to [`rotated`] (which is
@@ -147,34 +149,29 @@ pub struct Ledger {
     ending: Arc<AtomicBool>,
     /// Disconnected once the thread has ended.
     ended: Receiver<()>,
-    healed: u64,
 }
 
 impl Ledger {
     /// Opens or makes the file, and starts the thread. A last line that a crash cut short is taken
-    /// away, so that the next one starts on its own.
+    /// away, so that the next one starts on its own. A file that can't be opened is tried again, like
+    /// one that can't be written: see [`Self::written`].
     ///
     /// # Errors
-    /// The file, or its directory, can't be made or read; no thread can be made.
+    /// No thread can be made.
     pub fn open(path: &Path, bytes_max: u64) -> Result<Self, Error> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)
-                .map_err(Error::io(format!("can't make {}", parent.display())))?;
-        }
         let failed = |verb| Error::io(format!("can't {verb} the ledger {}", path.display()));
-        let mut file = open(path)?;
-        let (bytes, healed) = heal(&mut file).map_err(failed("read"))?;
         let written = Arc::new(Mutex::new(Written::default()));
         let ending = Arc::new(AtomicBool::new(false));
-        let writer = Writer {
+        let mut writer = Writer {
             path: path.to_owned(),
-            file,
-            bytes,
+            file: None,
+            bytes: 0,
             bytes_max: bytes_max.max(1),
             waiting: VecDeque::new(),
             written: Arc::clone(&written),
             ending: Arc::clone(&ending),
         };
+        writer.write();
         let (lines, queue) = sync_channel(WAITING_MAX);
         let (end, ended) = sync_channel(0);
         thread::Builder::new()
@@ -184,7 +181,7 @@ impl Ledger {
                 drop::<SyncSender<()>>(end);
             })
             .map_err(failed("start the thread of"))?;
-        Ok(Self { lines: Some(lines), written, ending, ended, healed })
+        Ok(Self { lines: Some(lines), written, ending, ended })
     }
 
     /// Hands a line over. Never waits: one that finds no room is counted.
@@ -202,11 +199,6 @@ impl Ledger {
     /// How the file fares.
     pub fn written(&self) -> Written {
         lock(&self.written).clone()
-    }
-
-    /// Bytes of a last line that a crash had cut short.
-    pub fn healed(&self) -> u64 {
-        self.healed
     }
 
     /// All lines, oldest first, and how many could not be read (a torn one after a crash).
@@ -277,7 +269,8 @@ fn lock(written: &Mutex<Written>) -> MutexGuard<'_, Written> {
 /// What the thread works with.
 struct Writer {
     path: PathBuf,
-    file: File,
+    /// None where it could not be opened yet.
+    file: Option<File>,
     /// All whole lines.
     bytes: u64,
     bytes_max: u64,
@@ -291,9 +284,15 @@ impl Writer {
     fn run(mut self, queue: &Receiver<Line>) {
         loop {
             if self.waiting.is_empty() {
-                match queue.recv() {
+                let next = match self.file {
+                    Some(_) => queue.recv().map_err(RecvTimeoutError::from),
+                    // It is opened once it can be, whether there is a line for it or not.
+                    None => queue.recv_timeout(RETRY),
+                };
+                match next {
                     Ok(line) => self.waiting.push_back(line),
-                    Err(_) => return,
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
                 }
             }
             let room = BATCH.saturating_sub(self.waiting.len());
@@ -307,15 +306,16 @@ impl Writer {
         }
     }
 
-    /// Writes what waits, in one piece; false where it goes on waiting.
+    /// Opens the file, where that isn't done, and writes what waits, in one piece; false where it goes on
+    /// waiting.
     fn write(&mut self) -> bool {
         let count = self.waiting.len();
         let done = self.try_write();
-        if done.is_err() {
+        match &self.file {
             // Half a line on a full disk would join the next one.
-            let _ = self.file.set_len(self.bytes);
-        } else {
-            self.waiting.clear();
+            Some(file) if done.is_err() => drop(file.set_len(self.bytes)),
+            _ if done.is_err() => {}
+            _ => self.waiting.clear(),
         }
         let mut written = lock(&self.written);
         if done.is_ok() {
@@ -326,7 +326,22 @@ impl Writer {
         ok
     }
 
+    fn open(&mut self) -> Result<(), Error> {
+        if let Some(parent) = self.path.parent() {
+            fs::create_dir_all(parent)
+                .map_err(Error::io(format!("can't make {}", parent.display())))?;
+        }
+        let mut file = open(&self.path)?;
+        let (bytes, healed) = heal(&mut file).map_err(self.failed("read"))?;
+        (self.file, self.bytes) = (Some(file), bytes);
+        lock(&self.written).healed = healed;
+        Ok(())
+    }
+
     fn try_write(&mut self) -> Result<(), Error> {
+        if self.file.is_none() {
+            self.open()?;
+        }
         // Without room for a new file the old one goes on, up to twice its length.
         if self.bytes >= self.bytes_max
             && let Err(why) = self.rotate()
@@ -340,9 +355,11 @@ impl Writer {
                 .map_err(|error| self.failed("encode a line for")(error.into()))?;
             bytes.push(b'\n');
         }
-        self.file.write_all(&bytes).map_err(self.failed("write"))?;
-        self.file.sync_data().map_err(self.failed("sync"))?;
-        self.bytes += bytes.len() as u64;
+        if let Some(mut file) = self.file.as_ref().filter(|_| !bytes.is_empty()) {
+            file.write_all(&bytes).map_err(self.failed("write"))?;
+            file.sync_data().map_err(self.failed("sync"))?;
+            self.bytes += bytes.len() as u64;
+        }
         Ok(())
     }
 
@@ -356,7 +373,7 @@ impl Writer {
             moved => moved.map_err(self.failed("rotate"))?,
         }
         fs::rename(&new, &self.path).map_err(self.failed("rotate"))?;
-        (self.file, self.bytes) = (file, 0);
+        (self.file, self.bytes) = (Some(file), 0);
         Ok(())
     }
 

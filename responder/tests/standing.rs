@@ -482,7 +482,7 @@ fn a_line_that_was_lost_is_written_when_its_entry_is_adopted() {
     assert_eq!(adopted.subject, entry.subject);
     assert_eq!(puppet.tell(&connect), Err(EPERM), "it stands all the while");
     eventually("its line is written", || bench.get().ledger().written().waiting == 0);
-    assert!(bench.get().ledger().healed() > 0);
+    assert!(bench.get().ledger().written().healed > 0);
     let said = decisions(&bench);
     let explains = |line: &Decision| matches!(line, Decision::Block { entry: told, .. } if told.uid == entry.uid);
     assert!(said.iter().any(explains), "{said:?}");

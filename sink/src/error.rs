@@ -10,6 +10,8 @@ pub enum SinkError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("the spool {0} is in use by another process")]
     SpoolBusy(PathBuf),
+    #[error("the spool can't be opened: {0}")]
+    SpoolShut(String),
     #[error("the spool holds {held} of {limit} bytes; nothing more fits until a broker takes some")]
     SpoolFull { held: u64, limit: u64 },
     #[error("the Kafka client refuses its configuration: {0}")]

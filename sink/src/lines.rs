@@ -280,6 +280,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::PermissionsExt;
 
+    use hedgerow_lab::Disk;
+
     use super::*;
 
     fn lines(path: &Path) -> Vec<String> {
@@ -349,28 +351,14 @@ mod tests {
         assert!(lines.write_json(long), "there is room again");
     }
 
-    /// A file system of 1 MiB and some files, in memory.
-    struct Disk(tempfile::TempDir);
-
-    impl Drop for Disk {
-        fn drop(&mut self) {
-            let _ = std::process::Command::new("umount").arg("-l").arg(self.0.path()).status();
-        }
-    }
-
     #[test]
     fn a_new_file_that_can_not_be_made_costs_none_of_the_others() {
-        let disk = Disk(tempfile::tempdir().unwrap());
-        let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m,nr_inodes=32", "none"]).arg(disk.0.path());
-        assert!(mount.status().unwrap().success());
-        let path = disk.0.path().join("findings.jsonl");
+        let disk = Disk::mount("size=1m,nr_inodes=32").unwrap();
+        let path = disk.path().join("findings.jsonl");
         let rotation = Rotation { file_bytes: 2, keep: 4 };
         let mut sink = LineFile::open(&path, rotation).unwrap();
         (0..3).for_each(|number| sink.write(&number).unwrap());
-        let filler = |number| disk.0.path().join(format!("filler-{number}"));
-        let fillers: Vec<_> =
-            (0..).map(filler).take_while(|path| File::create(path).is_ok()).collect();
+        let fillers = disk.take_files();
         // The old one goes on, for a while, and who starts meanwhile finds it.
         sink.write(&3).unwrap();
         let mut sink = LineFile::open(&path, rotation).unwrap();

@@ -79,6 +79,8 @@ pub struct SinkHealth {
     pub torn_bytes: u64,
     /// Bytes on disk, and the most that may be.
     pub disk_bytes: Option<(u64, u64)>,
+    /// Why what is for it waits in memory alone, although it has a spool.
+    pub memory_only: Option<String>,
     /// The latest trouble.
     pub trouble: Option<String>,
 }

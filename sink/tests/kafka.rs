@@ -19,7 +19,7 @@ use broker::{
 };
 
 use hedgerow_event::{Action, Activity};
-use hedgerow_lab::Broker;
+use hedgerow_lab::{Broker, Disk};
 use hedgerow_sink::{
     Message, RECORD_BYTES_LIMIT, Report, Sink,
     heartbeat::{self, Heartbeat},
@@ -419,6 +419,27 @@ fn what_waits_in_memory_is_bounded_by_its_bytes() {
     let fit = (QUEUE_BYTES / RECORD_BYTES_LIMIT) as u64;
     assert_eq!((status.unspooled, status.overflow), (fit, 40 - fit), "{status:?}");
     assert_eq!(Sink::health(&sink).unspooled, fit);
+}
+
+#[test]
+fn without_an_inode_for_its_spool_a_sink_sends_from_memory_and_has_a_spool_later() {
+    // The directory itself is one.
+    let disk = Disk::mount("nr_inodes=1").unwrap();
+    let cluster = MockCluster::new(1).unwrap();
+    let sink =
+        KafkaSink::start(config(&cluster.bootstrap_servers(), disk.path(), "later")).unwrap();
+    let why = Sink::health(&sink).memory_only.unwrap();
+    assert!(why.contains("lock"), "{why}");
+    send(&sink, 0..10);
+    let status = sink.wait(PATIENCE, |status| status.delivered == 10);
+    assert_eq!((status.delivered, status.unspooled, status.overflow), (10, 10, 0), "{status:?}");
+    disk.remount("nr_inodes=64").unwrap();
+    let status = sink.wait(PATIENCE, |status| status.memory_only.is_none());
+    assert_eq!(status.memory_only, None);
+    send(&sink, 10..20);
+    let status = sink.stop(PATIENCE);
+    assert_eq!((status.delivered, status.unspooled, status.waiting), (20, 10, 0), "{status:?}");
+    assert_all_arrived(&read_all(&cluster.bootstrap_servers(), "later.findings"), 0..20);
 }
 
 #[test]

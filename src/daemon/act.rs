@@ -144,11 +144,6 @@ impl Actor {
         };
         let found = actor.gatherer.wait(GATHER);
         actor.protect(found, reporter);
-        let healed = actor.responder.as_ref().map_or(0, |responder| responder.ledger().healed());
-        if healed > 0 {
-            let text = format!("the ledger's last line was cut short: {healed} bytes went");
-            reporter.warn(&text);
-        }
         if !actor.gathered {
             reporter
                 .warn("the addresses of this host are not read yet; until then nothing is denied");
@@ -366,6 +361,12 @@ impl Actor {
             )),
             (Ledger { failure: Some(_), .. }, None) => reporter.warn("the ledger is written again"),
             _ => {}
+        }
+        if ledger.healed > self.ledger.healed {
+            reporter.warn(&format!(
+                "the ledger's last line was cut short: {} bytes went",
+                ledger.healed
+            ));
         }
         if ledger.lost > self.ledger.lost {
             let lost = ledger.lost - self.ledger.lost;

@@ -145,12 +145,7 @@ impl Page {
     }
 }
 
-fn answer(
-    method: &Method,
-    path: &str,
-    board: &Arc<Board>,
-    page: &Page,
-) -> Response<Full<Bytes>> {
+fn answer(method: &Method, path: &str, board: &Arc<Board>, page: &Page) -> Response<Full<Bytes>> {
     if method != Method::GET && method != Method::HEAD {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
     }

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use std::os::unix::fs::PermissionsExt;
 
+use hedgerow_lab::Disk;
+
 use super::*;
 
 fn line(time_ns: i64) -> Line {
@@ -26,12 +28,12 @@ fn a_torn_line_is_healed_and_the_file_is_private() {
     torn.extend(&whole[..20]);
     fs::write(&path, torn).unwrap();
     let ledger = Ledger::open(&path, 1 << 20).unwrap();
-    assert_eq!(ledger.healed(), 20);
+    assert_eq!(ledger.written().healed, 20);
     ledger.append(line(2));
     drop(ledger);
     assert_eq!(Ledger::read(&path).unwrap(), (vec![line(1), line(2)], 0));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(Ledger::open(&path, 1 << 20).unwrap().healed(), 0);
+    assert_eq!(Ledger::open(&path, 1 << 20).unwrap().written().healed, 0);
 }
 
 #[test]
@@ -57,12 +59,12 @@ fn its_size_is_capped_by_rotation() {
 
 #[test]
 fn a_full_disk_holds_nobody_up_and_lines_come_when_there_is_room() {
-    let disk = Disk::mount();
-    let path = disk.0.path().join("ledger.jsonl");
+    let disk = Disk::mount("size=1m,nr_inodes=64").unwrap();
+    let path = disk.path().join("ledger.jsonl");
     let ledger = Ledger::open(&path, 1 << 20).unwrap();
     ledger.append(line(0));
     eventually("the first line", || ledger.written().waiting == 0);
-    let filler = disk.fill();
+    let filler = disk.take_room().unwrap();
     // More than a batch, and more than a page that may be left.
     let count = 3 * BATCH as i64;
     (1..count).for_each(|time| ledger.append(line(time)));
@@ -78,8 +80,8 @@ fn a_full_disk_holds_nobody_up_and_lines_come_when_there_is_room() {
 
 #[test]
 fn a_new_file_that_can_not_be_made_costs_no_line_and_no_file_before() {
-    let disk = Disk::mount();
-    let path = disk.0.path().join("ledger.jsonl");
+    let disk = Disk::mount("size=1m,nr_inodes=64").unwrap();
+    let path = disk.path().join("ledger.jsonl");
     let ledger = Ledger::open(&path, 1).unwrap();
     ledger.append(line(0));
     eventually("the first line", || ledger.written().waiting == 0);
@@ -97,10 +99,32 @@ fn a_new_file_that_can_not_be_made_costs_no_line_and_no_file_before() {
 }
 
 #[test]
+fn a_file_that_can_not_be_opened_is_opened_later_whether_a_line_comes_or_not() {
+    // The directory itself is one.
+    let disk = Disk::mount("nr_inodes=1").unwrap();
+    let path = disk.path().join("ledger.jsonl");
+    let ledger = Ledger::open(&path, 1 << 20).unwrap();
+    let why = ledger.written().failure.unwrap();
+    assert!(why.contains("ledger.jsonl"), "{why}");
+    disk.remount("nr_inodes=2").unwrap();
+    eventually("it is opened", || ledger.written().failure.is_none());
+    drop(ledger);
+    fs::remove_file(&path).unwrap();
+    disk.remount("nr_inodes=1").unwrap();
+    let ledger = Ledger::open(&path, 1 << 20).unwrap();
+    (0..9).for_each(|time| ledger.append(line(time)));
+    assert_eq!(ledger.written().waiting, 9);
+    disk.remount("nr_inodes=2").unwrap();
+    eventually("there is a file", || ledger.written().waiting == 0);
+    drop(ledger);
+    assert_eq!(Ledger::read(&path).unwrap(), ((0..9).map(line).collect(), 0));
+}
+
+#[test]
 fn past_its_room_lines_are_counted() {
-    let disk = Disk::mount();
-    let ledger = Ledger::open(&disk.0.path().join("ledger.jsonl"), 1 << 20).unwrap();
-    disk.fill();
+    let disk = Disk::mount("size=1m,nr_inodes=64").unwrap();
+    let ledger = Ledger::open(&disk.path().join("ledger.jsonl"), 1 << 20).unwrap();
+    disk.take_room().unwrap();
     let count = (WAITING_MAX + 3 * BATCH) as i64;
     (0..count).for_each(|time| ledger.append(line(time)));
     let Written { waiting, lost, .. } = ledger.written();
@@ -112,36 +136,5 @@ fn eventually(what: &str, mut done: impl FnMut() -> bool) {
     while !done() {
         assert!(std::time::Instant::now() < deadline, "not within 30 s: {what}");
         thread::sleep(Duration::from_millis(1));
-    }
-}
-
-/// A file system of 1 MiB and some files, in memory.
-struct Disk(tempfile::TempDir);
-
-impl Disk {
-    fn mount() -> Self {
-        let disk = Self(tempfile::tempdir().unwrap());
-        let path = disk.0.path().to_str().unwrap();
-        let arguments = ["-t", "tmpfs", "-o", "size=1m,nr_inodes=64", "none", path];
-        assert!(std::process::Command::new("mount").args(arguments).status().unwrap().success());
-        disk
-    }
-    /// Takes all files that it has room for.
-    fn take_files(&self) -> Vec<PathBuf> {
-        let path = |number| self.0.path().join(format!("filler-{number}"));
-        (0..).map(path).take_while(|path| File::create(path).is_ok()).collect()
-    }
-    /// Takes all its room.
-    fn fill(&self) -> PathBuf {
-        let path = self.0.path().join("filler");
-        let mut file = File::create(&path).unwrap();
-        while file.write_all(&[0; 4096]).is_ok() {}
-        path
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = std::process::Command::new("umount").args(["-l"]).arg(self.0.path()).status();
     }
 }

@@ -153,7 +153,7 @@ impl Responder {
     ///
     /// # Errors
     /// Not root, no BPF file system or cgroup v2, programs refused by the kernel, a part of the
-    /// pinned maps only, a ledger that can't be written, orders that can't be read.
+    /// pinned maps only, a ledger or orders that can't be read.
     pub fn start(options: Options) -> Result<Self, Error> {
         let loaded = Self::load(&options)?;
         Self::with(loaded, options)
@@ -176,7 +176,7 @@ impl Responder {
     /// The rest of a start, by the options that the programs were loaded by.
     ///
     /// # Errors
-    /// A ledger that can't be written, orders that can't be read.
+    /// A ledger or orders that can't be read.
     pub fn with(Loaded(kernel): Loaded, options: Options) -> Result<Self, Error> {
         let boot_id = kernel::boot_id()?;
         let ledger = Ledger::open(&options.ledger, options.ledger_bytes_max)?;

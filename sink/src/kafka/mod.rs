@@ -26,7 +26,7 @@ use crate::{
     Format, SinkError,
     message::{Message, Topic},
     sink::{Report, Sink, SinkHealth},
-    spool::Spool,
+    spool::PatientSpool,
 };
 use service::Service;
 use status::Shared;
@@ -56,20 +56,21 @@ impl KafkaSink {
     pub const NAME: &str = "kafka";
 
     /// Checks the configuration, opens the spool and starts the thread. An unreachable broker is no
-    /// error: [`KafkaSink::status`] tells it.
+    /// error, nor is a spool that can't be opened: [`KafkaSink::status`] tells it.
     ///
     /// # Errors
-    /// When a field of the configuration is wrong, or the spool can't be used.
+    /// When a field of the configuration is wrong, or another process has the spool.
     pub fn start(config: KafkaConfig) -> Result<Self, SinkError> {
         let client = config.client()?;
         let format = config.format;
-        let (spool, recovered) =
-            Spool::open(&config.spool_directory, config.spool_bytes_limit, config.spool_fsync)?;
+        let (directory, limit) = (&config.spool_directory, config.spool_bytes_limit);
+        let (spool, recovered) = PatientSpool::open(directory, limit, config.spool_fsync)?;
         let shared = Arc::new(Shared::new(KafkaStatus {
             brokers: config.brokers.clone(),
             spool_bytes_limit: config.spool_bytes_limit,
             recovered,
             waiting: recovered.records,
+            memory_only: spool.failure().map(str::to_owned),
             ..KafkaStatus::default()
         }));
         let (sender, queue) = bounded(QUEUE_RECORDS);
@@ -171,6 +172,7 @@ impl Sink for KafkaSink {
             torn_bytes: status.recovered.torn_bytes,
             disk_bytes: Some((status.spool_bytes, status.spool_bytes_limit)),
             trouble: status.trouble(),
+            memory_only: status.memory_only,
         }
     }
 

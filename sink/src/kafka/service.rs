@@ -28,7 +28,7 @@ use super::{
 use crate::{
     SinkError,
     message::Message,
-    spool::{RecordId, Spool},
+    spool::{PatientSpool, RecordId, Recovered},
 };
 
 /// Most records appended to the spool under one sync.
@@ -50,7 +50,7 @@ pub(super) struct Service {
     config: KafkaConfig,
     client: ClientConfig,
     producer: Option<BaseProducer<Context>>,
-    spool: Spool,
+    spool: PatientSpool,
     shared: Arc<Shared>,
     queue: Receiver<Message>,
     stop: Receiver<Instant>,
@@ -84,7 +84,7 @@ impl Service {
     pub fn new(
         config: KafkaConfig,
         client: ClientConfig,
-        spool: Spool,
+        spool: PatientSpool,
         shared: Arc<Shared>,
         queue: Receiver<Message>,
         stop: Receiver<Instant>,
@@ -115,6 +115,8 @@ impl Service {
         let mut deadline = None;
         loop {
             let open = self.receive();
+            let recovered = self.spool.retry();
+            self.recovered(recovered);
             self.fill();
             self.hand_over();
             self.sync();
@@ -138,8 +140,17 @@ impl Service {
         }
     }
 
+    /// What an earlier run left is known, now that the spool is open.
+    fn recovered(&self, recovered: Option<Recovered>) {
+        if let Some(recovered) = recovered {
+            self.shared.update(|status| status.recovered = recovered);
+        }
+    }
+
     /// What was to be sent from memory goes to the spool for the next run, if there is room by now.
     fn put_down(&mut self) {
+        let recovered = self.spool.reopen();
+        self.recovered(recovered);
         let all = std::mem::take(&mut self.window).into_values();
         for Pending { message, .. } in all.filter(|pending| pending.origin.is_none()) {
             if let Err(error) = self.spool.append(&message.encode()) {
@@ -384,6 +395,7 @@ impl Service {
         let counts = std::mem::take(&mut self.counts);
         let waiting = self.spool.waiting() + self.in_memory;
         let spool_bytes = self.spool.bytes();
+        let memory_only = self.spool.failure();
         self.shared.update(|status| {
             status.delivered += counts.delivered;
             status.resent += counts.resent;
@@ -393,6 +405,9 @@ impl Service {
             status.recreated += counts.recreated;
             status.waiting = waiting;
             status.spool_bytes = spool_bytes;
+            if status.memory_only.as_deref() != memory_only {
+                status.memory_only = memory_only.map(str::to_owned);
+            }
             if counts.error.is_some() {
                 status.last_error = counts.error;
             }

@@ -50,6 +50,8 @@ pub struct KafkaStatus {
     /// Bytes of the spool on disk.
     pub spool_bytes: u64,
     pub spool_bytes_limit: u64,
+    /// Why there is no spool at present.
+    pub memory_only: Option<String>,
     /// The latest trouble, as the client or the disk told it.
     pub last_error: Option<String>,
 }
@@ -66,8 +68,9 @@ impl KafkaStatus {
     pub fn trouble(&self) -> Option<String> {
         if self.connection != Connection::Up {
             let why = self.last_error.as_deref().unwrap_or("it did not answer yet");
+            let place = if self.memory_only.is_some() { "in memory" } else { "on disk" };
             return Some(format!(
-                "the broker {} can't be reached ({why}); what is for it waits on disk until it can",
+                "the broker {} can't be reached ({why}); what is for it waits {place} until it can",
                 self.brokers
             ));
         }

@@ -5,6 +5,7 @@
 //! appending, over restarts too. When the limit is reached the newest record is refused and the
 //! oldest are kept: how an incident began is worth more than how it went on.
 
+mod patient;
 mod segment;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use patient::PatientSpool;
 use segment::Segment;
 
 use crate::SinkError;

@@ -2,14 +2,14 @@
 //! report leaves it, and the next one sends it.
 //!
 //! A mark in the state directory names the last remediation that the sinks were given. What the ledger
-//! has behind it is sent again, with the uid that it had.
+//! has behind it is sent again, with the uid that it had. A mark that can't be written is tried again.
 
 use std::{
     collections::HashSet,
     fs::{File, OpenOptions},
-    io::{self, ErrorKind, Read},
+    io::{self, Read},
     os::unix::fs::{FileExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use hedgerow_event::Remediation;
@@ -21,45 +21,75 @@ const MARK: &str = "reported";
 const MARK_BYTES: usize = 256;
 
 #[derive(Debug)]
-pub struct Mark(File);
+pub struct Mark {
+    path: PathBuf,
+    file: Option<File>,
+    /// What it is to name, and doesn't yet.
+    due: Option<String>,
+    failure: Option<String>,
+}
 
 impl Mark {
-    fn open(state: &Path) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(false).read(true).write(true).mode(0o600);
-        options.custom_flags(libc::O_NOFOLLOW);
-        options.open(state.join(MARK)).map(Self)
-    }
-
-    fn read(&self) -> io::Result<String> {
-        let mut text = String::new();
-        (&self.0).take(MARK_BYTES as u64).read_to_string(&mut text)?;
-        Ok(text.trim().to_owned())
+    /// The mark, and the uid that it names; none where no daemon had sinks.
+    fn read(state: &Path) -> io::Result<(Self, Option<String>)> {
+        let mut mark = Self { path: state.join(MARK), file: None, due: None, failure: None };
+        let file = match open(&mark.path, false) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok((mark, None)),
+            file => file?,
+        };
+        let mut text = Vec::new();
+        (&file).take(MARK_BYTES as u64).read_to_end(&mut text)?;
+        mark.file = Some(file);
+        Ok((mark, Some(String::from_utf8_lossy(&text).trim().to_owned())))
     }
 
     /// Nothing is synced: after a power cut more is sent again, and nothing less.
-    pub fn set(&self, uid: &str) -> io::Result<()> {
-        let line = format!("{uid:<width$}\n", width = MARK_BYTES - 1);
-        self.0.write_all_at(line.as_bytes(), 0)
+    pub fn set(&mut self, uid: String) {
+        self.due = Some(uid);
+        self.retry();
     }
+
+    /// Writes what is due.
+    pub fn retry(&mut self) {
+        let Some(uid) = self.due.take() else { return };
+        self.failure = self.write(&uid).err().map(|why| format!("{}: {why}", self.path.display()));
+        self.due = self.failure.is_some().then_some(uid);
+    }
+
+    fn write(&mut self, uid: &str) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(open(&self.path, true)?),
+        };
+        let line = format!("{uid:<width$}\n", width = MARK_BYTES - 1);
+        file.write_all_at(line.as_bytes(), 0)
+    }
+
+    /// Why it does not name what it should.
+    pub fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+}
+
+fn open(path: &Path, create: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(create).truncate(false).read(true).write(true).mode(0o600);
+    options.custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// The mark, and what an earlier daemon decided and didn't hand over, oldest first: at most `most`, the
 /// newest. Where no daemon had sinks, nothing.
 pub fn read(state: &Path, ledger: &Path, most: usize) -> anyhow::Result<(Mark, Vec<Remediation>)> {
-    let is_new = match state.join(MARK).symlink_metadata() {
-        Err(why) if why.kind() == ErrorKind::NotFound => true,
-        Err(why) => return Err(why.into()),
-        Ok(_) => false,
-    };
     let (lines, _torn) = Ledger::read(ledger)?;
-    let mark = Mark::open(state)?;
-    if is_new {
-        let last = lines.iter().rev().find_map(reported);
-        mark.set(&last.map(Remediation::report_uid).unwrap_or_default())?;
-        return Ok((mark, Vec::new()));
-    }
-    let missed = behind(&lines, &mark.read()?, most);
+    let (mut mark, uid) = Mark::read(state)?;
+    let missed = match uid {
+        Some(uid) => behind(&lines, &uid, most),
+        None => {
+            let last = lines.iter().rev().find_map(reported);
+            mark.set(last.map(Remediation::report_uid).unwrap_or_default());
+            Vec::new()
+        }
+    };
     Ok((mark, missed))
 }
 
@@ -87,6 +117,7 @@ fn reported(line: &Line) -> Option<&Remediation> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use hedgerow_event::Action;
+    use hedgerow_lab::Disk;
     use hedgerow_responder::ledger::NOT_INSTALLED;
 
     use super::{super::killed::decided, *};
@@ -109,12 +140,12 @@ mod tests {
         append(0..3);
         assert!(missed(10).1.is_empty(), "there were no sinks");
         append(3..6);
-        let (mark, told) = missed(10);
+        let (mut mark, told) = missed(10);
         assert_eq!(told, uids(3..6));
-        mark.set(&uids(4..5)[0]).unwrap();
+        mark.set(uids(4..5)[0].clone());
         assert_eq!(missed(10).1, uids(5..6));
         // A mark that is in no line any more.
-        mark.set("x").unwrap();
+        mark.set("x".into());
         assert_eq!(missed(2).1, uids(4..6));
         // An entry that never stood was no block.
         append(6..7);
@@ -124,5 +155,22 @@ mod tests {
         line.decision = Decision::Unblock { entry };
         Ledger::open(&path, 1 << 20).unwrap().append(line);
         assert_eq!(missed(2).1, uids(4..6));
+    }
+
+    #[test]
+    fn a_mark_that_can_not_be_made_is_made_later_and_names_what_was_handed_over_last() {
+        // The directory itself is one.
+        let disk = Disk::mount("nr_inodes=1").unwrap();
+        let ledger = disk.path().join("ledger.jsonl");
+        let (mut mark, missed) = read(disk.path(), &ledger, 10).unwrap();
+        assert!(missed.is_empty() && mark.failure().unwrap().contains(MARK));
+        mark.set("first".into());
+        mark.set("second".into());
+        mark.retry();
+        assert!(mark.failure().is_some());
+        disk.remount("nr_inodes=2").unwrap();
+        mark.retry();
+        assert_eq!(mark.failure(), None);
+        assert_eq!(Mark::read(disk.path()).unwrap().1.unwrap(), "second");
     }
 }

@@ -114,6 +114,7 @@ impl Outlets {
         };
         let recorder = Recorder {
             mark,
+            mark_told: false,
             missed,
             count: Arc::clone(&count),
             stages,

@@ -107,6 +107,8 @@ pub struct Outlet {
     told: Told,
     /// What an earlier run left torn was told.
     torn_told: bool,
+    /// That its spool can't be opened was told.
+    memory_told: bool,
 }
 
 /// A sink that isn't up for so many looks is told of: a connection that is made anew takes a moment.
@@ -115,7 +117,8 @@ const DOWN_LOOKS: u32 = 5;
 impl Outlet {
     pub fn new(sink: Box<dyn Sink>) -> Self {
         // Whoever opened it gave it its time.
-        Self { sink, unmade: 0, lost: 0, down: DOWN_LOOKS, told: Told::Well, torn_told: false }
+        let (told, torn_told, memory_told) = (Told::Well, false, false);
+        Self { sink, unmade: 0, lost: 0, down: DOWN_LOOKS, told, torn_told, memory_told }
     }
 
     /// What a power cut, or a full disk, left half written, once it is known.
@@ -127,6 +130,19 @@ impl Outlet {
                 "the last report of an earlier run for {name} was cut short: {torn_bytes} bytes"
             )
         })
+    }
+
+    /// Once that its spool can't be opened, and once that it is open.
+    fn look_at_spool(&mut self) -> Option<String> {
+        let SinkHealth { name, memory_only, .. } = self.sink.health();
+        let told = std::mem::replace(&mut self.memory_told, memory_only.is_some());
+        match memory_only {
+            Some(why) if !told => Some(format!(
+                "what is for {name} waits in memory alone, and goes with this process: {why}"
+            )),
+            None if told => Some(format!("what is for {name} waits on disk again")),
+            _ => None,
+        }
     }
 
     fn health(&self) -> SinkHealth {
@@ -185,6 +201,8 @@ pub struct Recorder {
     pub unsettled: usize,
     /// How far remediations were handed over; none without sinks.
     pub mark: Option<Mark>,
+    /// It was told that the mark can't be written.
+    pub mark_told: bool,
     /// What an earlier run decided and did not hand over.
     pub missed: Vec<Remediation>,
     pub terminal: Terminal,
@@ -234,11 +252,14 @@ impl Recorder {
     fn idle(&mut self) {
         self.file.retry();
         self.look_at_file();
+        self.mark.iter_mut().for_each(Mark::retry);
+        self.look_at_mark();
         let mut warnings = Vec::new();
         for outlet in &mut self.sinks {
             outlet.sink.idle();
             warnings.extend(outlet.look());
             warnings.extend(outlet.take_torn());
+            warnings.extend(outlet.look_at_spool());
         }
         warnings.iter().for_each(|warning| self.warn(warning));
         let health = self.health();
@@ -285,12 +306,26 @@ impl Recorder {
     }
 
     /// What the ledger holds up to here is the sinks' to deliver.
-    fn set_mark(&self, uid: Option<String>) {
-        if let (Some(mark), Some(uid)) = (&self.mark, uid)
-            && let Err(why) = mark.set(&uid)
-        {
-            self.warn(&format!("a restart will repeat remediations: {why}"));
+    fn set_mark(&mut self, uid: Option<String>) {
+        if let (Some(mark), Some(uid)) = (&mut self.mark, uid) {
+            mark.set(uid);
+            self.look_at_mark();
         }
+    }
+
+    /// Tells once that the mark can't be written, and once that it is.
+    fn look_at_mark(&mut self) {
+        let why = self.mark.as_ref().and_then(Mark::failure).map(str::to_owned);
+        match (why, self.mark_told) {
+            (Some(why), false) => self.warn(&format!(
+                "what a restart has to send again of decisions, or not, can't be noted: {why}"
+            )),
+            (None, true) => {
+                self.warn("what a restart has to send again of decisions is noted again")
+            }
+            _ => return,
+        }
+        self.mark_told = !self.mark_told;
     }
 
     /// Sends what a killed daemon decided and didn't hand over; the sinks' consumers know repeats by

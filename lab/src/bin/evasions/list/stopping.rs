@@ -72,6 +72,10 @@ pub const STOPPING: Part = Part {
                     "scarce",
                     "without_an_inode_to_be_had_at_its_start_a_daemon_watches_all_the_same",
                 ),
+                whole(
+                    "scarce",
+                    "a_first_start_in_enforce_without_an_inode_is_told_and_writes_once_there_is_one",
+                ),
                 unit(
                     "sink",
                     "lines::tests::a_new_file_that_can_not_be_made_costs_none_of_the_others",
