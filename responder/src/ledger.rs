@@ -5,7 +5,6 @@
 //! what a crash or a full disk has lost of an entry is in the kernel beside it, see [`crate::note`].
 
 use std::{
-    collections::VecDeque,
     fmt,
     fs::{self, File, OpenOptions},
     io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
@@ -25,8 +24,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, hold::Hold};
 
-/// Lines that wait for the disk. Full: what comes is counted as lost, and told.
+/// Lines that wait for the disk, and their bytes: whom a line is about chose much of how long it is.
+/// Full: what comes is counted as lost, and told.
 pub const WAITING_MAX: usize = 8192;
+pub const WAITING_BYTES: usize = 16 << 20;
 /// Lines that are written and synced at once.
 const BATCH: usize = 256;
 /// A file that could not be opened, or written, is tried again after this time.
@@ -128,8 +129,9 @@ impl Decision {
 /// How the file fares.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Written {
-    /// Lines that are not on the disk yet.
+    /// Lines that are not on the disk yet, and their bytes.
     pub waiting: usize,
+    pub waiting_bytes: usize,
     /// Lines that found no room in memory either.
     pub lost: u64,
     /// Why they wait, or would.
@@ -142,8 +144,8 @@ pub struct Written {
 /// replaced) and begun anew: between one and two times `bytes_max` of history remain.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Taken at the end.
-    lines: Option<SyncSender<Line>>,
+    /// As they are written. Taken at the end.
+    lines: Option<SyncSender<Vec<u8>>>,
     written: Arc<Mutex<Written>>,
     /// No more lines come: one that can't be written is given up.
     ending: Arc<AtomicBool>,
@@ -167,7 +169,7 @@ impl Ledger {
             file: None,
             bytes: 0,
             bytes_max: bytes_max.max(1),
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             written: Arc::clone(&written),
             ending: Arc::clone(&ending),
         };
@@ -185,13 +187,19 @@ impl Ledger {
     }
 
     /// Hands a line over. Never waits: one that finds no room is counted.
-    pub fn append(&self, line: Line) {
+    pub fn append(&self, line: &Line) {
+        // One that can't be encoded is lost, too.
+        let line = serde_json::to_vec(line).map(|json| [json, b"\n".to_vec()].concat()).ok();
+        let bytes = line.as_ref().map_or(0, Vec::len);
         let mut written = lock(&self.written);
-        // Counted first: the thread must not take it away before.
-        written.waiting += 1;
-        let sent = self.lines.as_ref().is_some_and(|lines| lines.try_send(line).is_ok());
-        if !sent {
-            written.waiting -= 1;
+        // One that is alone is tried, however long it is.
+        let fits = written.waiting == 0 || written.waiting_bytes + bytes <= WAITING_BYTES;
+        let sent = line.filter(|_| fits).zip(self.lines.as_ref());
+        // Still locked: the thread takes nothing off the counts before it is in them.
+        if sent.is_some_and(|(line, lines)| lines.try_send(line).is_ok()) {
+            written.waiting += 1;
+            written.waiting_bytes += bytes;
+        } else {
             written.lost += 1;
         }
     }
@@ -275,13 +283,13 @@ struct Writer {
     bytes: u64,
     bytes_max: u64,
     /// At most [`BATCH`]: the others wait in the queue, whose room is the limit.
-    waiting: VecDeque<Line>,
+    waiting: Vec<Vec<u8>>,
     written: Arc<Mutex<Written>>,
     ending: Arc<AtomicBool>,
 }
 
 impl Writer {
-    fn run(mut self, queue: &Receiver<Line>) {
+    fn run(mut self, queue: &Receiver<Vec<u8>>) {
         loop {
             if self.waiting.is_empty() {
                 let next = match self.file {
@@ -290,7 +298,7 @@ impl Writer {
                     None => queue.recv_timeout(RETRY),
                 };
                 match next {
-                    Ok(line) => self.waiting.push_back(line),
+                    Ok(line) => self.waiting.push(line),
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
@@ -310,6 +318,7 @@ impl Writer {
     /// waiting.
     fn write(&mut self) -> bool {
         let count = self.waiting.len();
+        let bytes: usize = self.waiting.iter().map(Vec::len).sum();
         let done = self.try_write();
         match &self.file {
             // Half a line on a full disk would join the next one.
@@ -320,6 +329,7 @@ impl Writer {
         let mut written = lock(&self.written);
         if done.is_ok() {
             written.waiting = written.waiting.saturating_sub(count);
+            written.waiting_bytes = written.waiting_bytes.saturating_sub(bytes);
         }
         let ok = done.is_ok();
         written.failure = done.err().map(|why| why.to_string());
@@ -349,12 +359,7 @@ impl Writer {
         {
             return Err(why);
         }
-        let mut bytes = Vec::new();
-        for line in &self.waiting {
-            serde_json::to_writer(&mut bytes, line)
-                .map_err(|error| self.failed("encode a line for")(error.into()))?;
-            bytes.push(b'\n');
-        }
+        let bytes = self.waiting.concat();
         if let Some(mut file) = self.file.as_ref().filter(|_| !bytes.is_empty()) {
             file.write_all(&bytes).map_err(self.failed("write"))?;
             file.sync_data().map_err(self.failed("sync"))?;

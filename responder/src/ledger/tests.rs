@@ -22,14 +22,14 @@ fn line(time_ns: i64) -> Line {
 fn a_torn_line_is_healed_and_the_file_is_private() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ledger.jsonl");
-    Ledger::open(&path, 1 << 20).unwrap().append(line(1));
+    Ledger::open(&path, 1 << 20).unwrap().append(&line(1));
     let whole = fs::read(&path).unwrap();
     let mut torn = whole.clone();
     torn.extend(&whole[..20]);
     fs::write(&path, torn).unwrap();
     let ledger = Ledger::open(&path, 1 << 20).unwrap();
     assert_eq!(ledger.written().healed, 20);
-    ledger.append(line(2));
+    ledger.append(&line(2));
     drop(ledger);
     assert_eq!(Ledger::read(&path).unwrap(), (vec![line(1), line(2)], 0));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -42,7 +42,7 @@ fn its_size_is_capped_by_rotation() {
     let path = directory.path().join("ledger.jsonl");
     let ledger = Ledger::open(&path, 1000).unwrap();
     for time in 0..100 {
-        ledger.append(line(time));
+        ledger.append(&line(time));
         // One by one: a batch is never divided.
         eventually("it is written", || ledger.written().waiting == 0);
     }
@@ -62,12 +62,12 @@ fn a_full_disk_holds_nobody_up_and_lines_come_when_there_is_room() {
     let disk = Disk::mount("size=1m,nr_inodes=64").unwrap();
     let path = disk.path().join("ledger.jsonl");
     let ledger = Ledger::open(&path, 1 << 20).unwrap();
-    ledger.append(line(0));
+    ledger.append(&line(0));
     eventually("the first line", || ledger.written().waiting == 0);
     let filler = disk.take_room().unwrap();
     // More than a batch, and more than a page that may be left.
     let count = 3 * BATCH as i64;
-    (1..count).for_each(|time| ledger.append(line(time)));
+    (1..count).for_each(|time| ledger.append(&line(time)));
     eventually("it is told", || ledger.written().failure.is_some());
     assert!(ledger.written().waiting > 0);
     assert_eq!(Ledger::read(&path).unwrap().0.first(), Some(&line(0)));
@@ -83,10 +83,10 @@ fn a_new_file_that_can_not_be_made_costs_no_line_and_no_file_before() {
     let disk = Disk::mount("size=1m,nr_inodes=64").unwrap();
     let path = disk.path().join("ledger.jsonl");
     let ledger = Ledger::open(&path, 1).unwrap();
-    ledger.append(line(0));
+    ledger.append(&line(0));
     eventually("the first line", || ledger.written().waiting == 0);
     let fillers = disk.take_files();
-    ledger.append(line(1));
+    ledger.append(&line(1));
     eventually("it is told", || ledger.written().failure.is_some());
     // More tries than one.
     thread::sleep(RETRY + RETRY / 2);
@@ -96,6 +96,21 @@ fn a_new_file_that_can_not_be_made_costs_no_line_and_no_file_before() {
     eventually("there is room", || ledger.written().waiting == 0);
     drop(ledger);
     assert_eq!(Ledger::read(&path).unwrap(), (vec![line(0), line(1)], 0));
+}
+
+#[test]
+fn few_long_lines_take_no_more_memory_than_many_short_ones() {
+    let disk = Disk::mount("size=1m").unwrap();
+    let path = disk.path().join("ledger.jsonl");
+    let ledger = Ledger::open(&path, 1 << 20).unwrap();
+    disk.take_room().unwrap();
+    let finding_uid = "f".into();
+    let decision = Decision::Report { finding_uid, reason: "a".repeat(100_000) };
+    let long = Line { decision, ..line(0) };
+    (0..400).for_each(|_| ledger.append(&long));
+    let Written { waiting, waiting_bytes, lost, .. } = ledger.written();
+    assert!(waiting_bytes <= WAITING_BYTES && waiting > 1, "{waiting_bytes} bytes of {waiting}");
+    assert_eq!(waiting + lost as usize, 400);
 }
 
 #[test]
@@ -112,7 +127,7 @@ fn a_file_that_can_not_be_opened_is_opened_later_whether_a_line_comes_or_not() {
     fs::remove_file(&path).unwrap();
     disk.remount("nr_inodes=1").unwrap();
     let ledger = Ledger::open(&path, 1 << 20).unwrap();
-    (0..9).for_each(|time| ledger.append(line(time)));
+    (0..9).for_each(|time| ledger.append(&line(time)));
     assert_eq!(ledger.written().waiting, 9);
     disk.remount("nr_inodes=2").unwrap();
     eventually("there is a file", || ledger.written().waiting == 0);
@@ -126,7 +141,7 @@ fn past_its_room_lines_are_counted() {
     let ledger = Ledger::open(&disk.path().join("ledger.jsonl"), 1 << 20).unwrap();
     disk.take_room().unwrap();
     let count = (WAITING_MAX + 3 * BATCH) as i64;
-    (0..count).for_each(|time| ledger.append(line(time)));
+    (0..count).for_each(|time| ledger.append(&line(time)));
     let Written { waiting, lost, .. } = ledger.written();
     assert!(lost > 0 && waiting <= WAITING_MAX + BATCH, "{waiting} wait, {lost} are lost");
 }

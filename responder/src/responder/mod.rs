@@ -381,7 +381,7 @@ impl Responder {
 
     fn log(&self, now: crate::Now, decision: Decision) {
         let (boot_id, by) = (self.boot_id.clone(), self.by);
-        self.ledger.append(Line { time_ns: now.wall_ns, boot_id, by, decision });
+        self.ledger.append(&Line { time_ns: now.wall_ns, boot_id, by, decision });
     }
 
     /// Writes what is to be looked up for the target's cgroup by all entries and allowances.

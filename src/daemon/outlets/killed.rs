@@ -64,7 +64,7 @@ fn the_daemon_that_is_killed() {
         outlets.finding(&common::finding(number), false);
         if number.is_multiple_of(DECISIONS) {
             let (line, report) = decided(number);
-            ledger.append(line);
+            ledger.append(&line);
             outlets.remediation(&report);
         }
     }

@@ -128,7 +128,7 @@ mod tests {
         let path = home.path().join("ledger.jsonl");
         let append = |numbers: std::ops::Range<u32>| {
             let ledger = Ledger::open(&path, 1 << 20).unwrap();
-            numbers.for_each(|number| ledger.append(decided(number).0));
+            numbers.for_each(|number| ledger.append(&decided(number).0));
         };
         let missed = |most| {
             let (mark, missed) = read(home.path(), &path, most).unwrap();
@@ -153,7 +153,7 @@ mod tests {
         entry.action = Action::Unblock;
         NOT_INSTALLED.clone_into(&mut entry.reason);
         line.decision = Decision::Unblock { entry };
-        Ledger::open(&path, 1 << 20).unwrap().append(line);
+        Ledger::open(&path, 1 << 20).unwrap().append(&line);
         assert_eq!(missed(2).1, uids(4..6));
     }
 
