@@ -3,17 +3,14 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
-use hedgerow_event::{Epoch, EpochClose};
+use hedgerow_event::{Epoch, EpochClose, Origin};
 use hedgerow_features::{EarlyLook, Record, Window, records_to_batch, to_batch};
 use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
 
@@ -27,14 +24,17 @@ use hedgerow_offline::{
 };
 use hedgerow_responder::{Responder, grounds::Grounds};
 
+use super::room::Room;
 use crate::{exit::Failure, host::Host};
 
-/// Records that may wait for the disk, and batches of whatever they hold. When they are full the
-/// next ones are dropped and counted: detection and response never wait for a capture.
-const WAITING_MAX: u64 = 1 << 19;
+/// Bytes of records and windows that may wait for the disk, and batches of whatever they hold: how long
+/// a record is, strangers choose. When they are full the next ones are dropped and counted: detection and
+/// response never wait for a capture.
+const WAITING_BYTES: usize = 256 << 20;
 const QUEUE: usize = 1 << 15;
-/// Records are written in batches of this many.
+/// Records are written in batches of this many, or of so many bytes.
 const BATCH: usize = 65_536;
+const BATCH_BYTES: usize = 32 << 20;
 /// What was captured is on the disk after so long, whatever happens then: a kill loses no more than
 /// this and an epoch that never closes.
 const CHECKPOINT: Duration = Duration::from_secs(2);
@@ -51,8 +51,8 @@ pub struct Run {
 }
 
 enum Part {
-    Records(Vec<Record>),
-    Windows(Vec<Window>),
+    Records(Vec<Record>, Room),
+    Windows(Vec<Window>, Room),
     Metadata(String, String),
     /// What decisions rest on from a time since boot on.
     Grounds(u64, Box<Grounds>),
@@ -65,8 +65,8 @@ pub struct Capture {
     /// The first failure.
     failure: Arc<OnceLock<String>>,
     dropped: u64,
-    /// Records that wait for the thread.
-    waiting: Arc<AtomicU64>,
+    /// Bytes that are not written yet.
+    waiting: Arc<AtomicUsize>,
     edges: BTreeMap<u32, Phase>,
     known_since: Option<Epoch>,
     /// Its model was named.
@@ -93,12 +93,11 @@ impl Capture {
         sink.set_metadata(BOOT, host.boot_id.clone());
         sink.set_metadata(OFFSET, host.realtime_offset_ns.to_string());
         let (parts, receiver) = bounded::<Part>(QUEUE);
-        let waiting = Arc::new(AtomicU64::new(0));
         let failure = Arc::new(OnceLock::new());
         let writer = Writer {
             sink,
             records: Vec::new(),
-            waiting: Arc::clone(&waiting),
+            room: None,
             time_ns: wall_ns(),
             failure: Arc::clone(&failure),
         };
@@ -111,7 +110,7 @@ impl Capture {
             thread,
             failure,
             dropped: 0,
-            waiting,
+            waiting: Arc::default(),
             edges,
             known_since,
             named: false,
@@ -126,20 +125,22 @@ impl Capture {
 
     pub fn records(&mut self, records: Vec<Record>) {
         let count = records.len() as u64;
-        let fits = self.waiting.load(Ordering::Relaxed) + count <= WAITING_MAX;
-        // Before they are sent: the thread takes them off at once.
-        self.waiting.fetch_add(count, Ordering::Relaxed);
-        if !fits || !self.send(Part::Records(records)) {
-            self.waiting.fetch_sub(count, Ordering::Relaxed);
+        let room = self.room(records.iter().map(record_bytes).sum());
+        if !room.is_some_and(|room| self.send(Part::Records(records, room))) {
             self.hole(count);
         }
     }
 
     pub fn windows(&mut self, windows: Vec<Window>) {
         let count = windows.len() as u64;
-        if !self.send(Part::Windows(windows)) {
+        let room = self.room(windows.iter().map(window_bytes).sum());
+        if !room.is_some_and(|room| self.send(Part::Windows(windows, room))) {
             self.hole(count);
         }
+    }
+
+    fn room(&self, bytes: usize) -> Option<Room> {
+        Room::take(&self.waiting, bytes, WAITING_BYTES)
     }
 
     /// Notes that a phase began after an epoch.
@@ -211,6 +212,31 @@ impl Capture {
     }
 }
 
+/// What a record takes of memory; what it shares with others is theirs.
+fn record_bytes(record: &Record) -> usize {
+    let beside = match record {
+        Record::Event(event) => match &event.origin {
+            Origin::Row(row) => size_of_val(&**row),
+            Origin::Exec(exec) => size_of_val(&**exec) + exec.path.len() + exec.arguments.len(),
+            Origin::Call(call) => {
+                size_of_val(&**call) + call.path.as_ref().map_or(0, |path| path.len())
+            }
+            Origin::Flow(flow) => size_of_val(&**flow),
+            Origin::Fork(_) | Origin::Exit(_) | Origin::Signal(_) | Origin::Raw(_) => 0,
+        },
+        Record::Grams(report) => {
+            let words = report.grams2.len() + report.grams3.len() + report.grams6.len();
+            words * size_of::<u32>()
+        }
+        Record::Close(_) | Record::Early(_) => 0,
+    };
+    size_of::<Record>() + beside
+}
+
+fn window_bytes(window: &Window) -> usize {
+    size_of::<Window>() + size_of_val(&*window.values)
+}
+
 fn wall_ns() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
@@ -218,9 +244,9 @@ fn wall_ns() -> i64 {
 
 struct Writer {
     sink: ParquetSink,
-    /// Not written yet.
+    /// Not written yet, and their room.
     records: Vec<Record>,
-    waiting: Arc<AtomicU64>,
+    room: Option<Room>,
     /// Wall time of the newest window, by which files are dated.
     time_ns: i64,
     failure: Arc<OnceLock<String>>,
@@ -246,8 +272,7 @@ impl Writer {
 
     fn take(&mut self, part: Part) {
         match part {
-            Part::Records(records) => {
-                self.waiting.fetch_sub(records.len() as u64, Ordering::Relaxed);
+            Part::Records(records, room) => {
                 for record in &records {
                     if let Record::Close(close) = record {
                         self.time_ns = i64::try_from(close.end_boot_ns).unwrap_or(i64::MAX)
@@ -255,11 +280,17 @@ impl Writer {
                     }
                 }
                 self.records.extend(records);
-                if self.records.len() >= BATCH {
+                let held = match self.room.take() {
+                    Some(held) => held.join(room),
+                    None => room,
+                };
+                let is_full = self.records.len() >= BATCH || held.size() >= BATCH_BYTES;
+                self.room = Some(held);
+                if is_full {
                     self.flush();
                 }
             }
-            Part::Windows(windows) => {
+            Part::Windows(windows, _room) => {
                 let (early, closed): (Vec<Window>, Vec<Window>) =
                     windows.into_iter().partition(|window| window.early.is_some());
                 self.write_windows(WINDOWS, &closed);
@@ -290,6 +321,8 @@ impl Writer {
 
     fn flush(&mut self) {
         let records = std::mem::take(&mut self.records);
+        // Given back once they are written.
+        let _room = self.room.take();
         if records.is_empty() {
             return;
         }
@@ -311,5 +344,60 @@ impl Writer {
         let finished = self.sink.finish().map(drop).map_err(anyhow::Error::from);
         self.note(finished);
         self.sink.status()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use hedgerow_event::{Actor, Event, Exec, Subject};
+
+    use super::*;
+
+    /// A capture whose thread stands still, and what waits for it.
+    fn still() -> (Capture, Receiver<Part>) {
+        let (parts, waiting) = bounded(QUEUE);
+        let capture = Capture {
+            parts,
+            thread: std::thread::spawn(ParquetStatus::default),
+            failure: Arc::default(),
+            dropped: 0,
+            waiting: Arc::default(),
+            edges: BTreeMap::new(),
+            known_since: None,
+            named: false,
+            grounds: None,
+        };
+        (capture, waiting)
+    }
+
+    #[test]
+    fn few_long_records_take_no_more_memory_than_many_short_ones() {
+        let (mut capture, waiting) = still();
+        let exec = Exec { arguments: "a".repeat(100_000).into(), ..Exec::of("/bin/true") };
+        let event = Event {
+            epoch: Epoch(0),
+            time_boot_ns: 0,
+            actor: Actor {
+                subject: Arc::new(Subject::host()),
+                tgid: 1,
+                tid: 1,
+                start_boot_ns: 1,
+                cgroup_id: 1,
+                program_id: 1,
+                slot: 0,
+            },
+            origin: Origin::Exec(Box::new(exec)),
+        };
+        for _ in 0..4000 {
+            capture.records(vec![Record::Event(event.clone())]);
+        }
+        let taken = waiting.len();
+        assert!((2000..=WAITING_BYTES / 100_000).contains(&taken), "{taken}");
+        assert_eq!(capture.dropped, 4000 - taken as u64);
+        assert!(capture.failure().unwrap().contains("found no room"));
+        waiting.try_iter().for_each(drop);
+        capture.records(vec![Record::Event(event)]);
+        assert_eq!(waiting.len(), 1, "there is room again");
     }
 }

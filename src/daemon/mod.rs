@@ -19,6 +19,7 @@ mod pulse;
 mod recorder;
 mod reload;
 mod report;
+mod room;
 mod seen;
 mod service;
 mod start;

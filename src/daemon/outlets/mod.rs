@@ -28,13 +28,14 @@ use serde::Serialize;
 
 pub use self::{record::Delivered, terminal::is_of_a_person};
 use self::{
-    record::{Out, Outlet, Recorder, Room, Said},
+    record::{Out, Outlet, Recorder, Said},
     shares::Shares,
     terminal::{Ends, Terminal},
 };
 use super::{
     LEDGER,
     recorder::Past,
+    room::Room,
     watchdog::{Count, Stage},
 };
 use crate::{

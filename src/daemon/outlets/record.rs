@@ -2,10 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -17,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::{missed::Mark, terminal::Terminal};
 use crate::{
-    daemon::{process, recorder::Past, watchdog::Count},
+    daemon::{process, recorder::Past, room::Room, watchdog::Count},
     host::Host,
     metrics::{Stage, Stages},
     records, text,
@@ -47,28 +44,6 @@ pub enum Out {
     Note(String),
     /// The end: the live line goes.
     Bare,
-}
-
-/// What somebody takes of a queue's room; given back once it is dropped, used or not.
-#[derive(Debug)]
-pub struct Room {
-    taken: Arc<AtomicUsize>,
-    size: usize,
-}
-
-impl Room {
-    /// None where there isn't as much, but for who is alone: he is let through, however large he is.
-    pub fn take(taken: &Arc<AtomicUsize>, size: usize, most: usize) -> Option<Self> {
-        let before = taken.fetch_add(size, Ordering::Relaxed);
-        let room = Self { taken: Arc::clone(taken), size };
-        (before == 0 || before + size <= most).then_some(room)
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.taken.fetch_sub(self.size, Ordering::Relaxed);
-    }
 }
 
 /// Something on its way out: when it was said, and its room in the queue.
@@ -460,6 +435,8 @@ impl Recorder {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use hedgerow_sink::Rotation;
 
     use super::{
@@ -558,18 +535,5 @@ mod tests {
         }
         drop((go, outlets));
         assert_eq!(lost.load(Ordering::Relaxed), 0);
-    }
-
-    #[test]
-    fn room_is_given_back_whatever_became_of_what_had_it() {
-        let taken = Arc::default();
-        let (first, second) = (Room::take(&taken, 3, 5), Room::take(&taken, 2, 5));
-        assert!(first.is_some() && second.is_some() && Room::take(&taken, 1, 5).is_none());
-        drop(first);
-        assert!(Room::take(&taken, 4, 5).is_none());
-        assert!(Room::take(&taken, 3, 5).is_some());
-        drop(second);
-        assert!(Room::take(&taken, 6, 5).is_some(), "whoever is alone");
-        assert_eq!(taken.load(Ordering::Relaxed), 0);
     }
 }

@@ -16,9 +16,8 @@ use std::{
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::record::Room;
 use crate::{
-    daemon::{service, watchdog::Count},
+    daemon::{room::Room, service, watchdog::Count},
     text::{self, Priority},
 };
 
