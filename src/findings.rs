@@ -1,7 +1,7 @@
 //! The log of findings: its name, and its reader.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{BufRead, BufReader, ErrorKind, Read},
     path::{Path, PathBuf},
@@ -21,8 +21,10 @@ pub const LINE_BYTES_MAX: u64 = 1 << 20;
 /// Files that a daemon looks into for what was left open: the newest, and one that was rotated away
 /// just before.
 const FILES_OF_LATE: usize = 2;
-/// Findings that are closed for an earlier daemon; past it the oldest stay open.
+/// Findings that are closed for an earlier daemon, and bytes of what was said of them last: whom one is
+/// about chose much of how long it is. Past them the oldest stay open.
 const LEFT_OPEN_MAX: usize = 1024;
+const LEFT_OPEN_BYTES: usize = 16 << 20;
 
 /// The log of a daemon with this state directory.
 pub fn path(state: &Path) -> PathBuf {
@@ -43,15 +45,43 @@ pub fn read(state: &Path) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
+/// The last reports of cases that are open, the oldest first.
+#[derive(Default)]
+struct Open {
+    numbers: HashMap<String, u64>,
+    reports: BTreeMap<u64, (String, Vec<u8>)>,
+    bytes: usize,
+}
+
+impl Open {
+    fn close(&mut self, uid: &str) {
+        let number = self.numbers.remove(uid);
+        let report = number.and_then(|number| self.reports.remove(&number));
+        self.bytes -= report.map_or(0, |(_, line)| line.len());
+    }
+
+    fn report(&mut self, number: u64, uid: String, line: Vec<u8>) {
+        self.close(&uid);
+        self.bytes += line.len();
+        self.numbers.insert(uid.clone(), number);
+        self.reports.insert(number, (uid, line));
+        while self.reports.len() > LEFT_OPEN_MAX || self.bytes > LEFT_OPEN_BYTES {
+            let Some((uid, _)) = self.reports.values().next() else { break };
+            let oldest = uid.clone();
+            self.close(&oldest);
+        }
+    }
+}
+
 /// The closes that an earlier daemon owes, oldest first: it was killed, or what it told is of no case
 /// that ends. Who keeps incidents would have them open for ever.
-pub fn left_open(state: &Path, now_ns: i64) -> anyhow::Result<Vec<Finding>> {
+pub fn left_open(state: &Path, now_ns: i64) -> anyhow::Result<impl Iterator<Item = Finding>> {
     #[derive(Deserialize)]
     struct Head {
         uid: String,
         activity: Activity,
     }
-    let mut open: HashMap<String, (u64, Vec<u8>)> = HashMap::new();
+    let mut open = Open::default();
     let mut number = 0;
     let files = files(&path(state))?;
     for (path, file) in files.into_iter().take(FILES_OF_LATE).rev() {
@@ -59,30 +89,21 @@ pub fn left_open(state: &Path, now_ns: i64) -> anyhow::Result<Vec<Finding>> {
         while let Some(line) = next_line(&mut reader, &path)? {
             let Ok(head) = serde_json::from_slice::<Head>(&line) else { continue };
             number += 1;
-            if head.activity == Activity::Close {
-                open.remove(&head.uid);
-                continue;
-            }
-            open.insert(head.uid, (number, line));
-            if open.len() > LEFT_OPEN_MAX {
-                let oldest = open.iter().min_by_key(|(_, (number, _))| *number);
-                let oldest = oldest.map(|(uid, _)| uid.clone());
-                oldest.and_then(|uid| open.remove(&uid));
+            match head.activity {
+                Activity::Close => open.close(&head.uid),
+                _ => open.report(number, head.uid, line),
             }
         }
     }
-    let mut lines: Vec<(u64, Vec<u8>)> = open.into_values().collect();
-    lines.sort_unstable();
-    let reports = lines.iter().flat_map(|(_, line)| serde_json::from_slice::<Finding>(line));
-    Ok(reports
-        .map(|last| Finding {
-            activity: Activity::Close,
-            first_alert: Some(false),
-            sequence: last.sequence.saturating_add(1),
-            time_ns: now_ns,
-            ..last
-        })
-        .collect())
+    let reports = open.reports.into_values();
+    let reports = reports.flat_map(|(_, line)| serde_json::from_slice::<Finding>(&line));
+    Ok(reports.map(move |last| Finding {
+        activity: Activity::Close,
+        first_alert: Some(false),
+        sequence: last.sequence.saturating_add(1),
+        time_ns: now_ns,
+        ..last
+    }))
 }
 
 /// The file at `path`, then those that it was rotated to, as far as there are any.
@@ -147,7 +168,8 @@ mod tests {
     fn what_nobody_closed_is_closed_once_with_what_was_said_last() {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path();
-        assert!(left_open(state, 9).unwrap().is_empty());
+        let left_open = |now_ns| left_open(state, now_ns).unwrap().collect::<Vec<Finding>>();
+        assert!(left_open(9).is_empty());
         let told = |uid: &str, activity, sequence| Finding {
             uid: uid.to_owned(),
             activity,
@@ -165,7 +187,7 @@ mod tests {
         let mut torn = std::fs::read(path(state)).unwrap();
         torn.extend(b"{\"uid\":\"torn\",\"act");
         std::fs::write(path(state), torn).unwrap();
-        let closes = left_open(state, 9).unwrap();
+        let closes = left_open(9);
         let said: Vec<(&str, Activity, u32, i64)> = closes
             .iter()
             .map(|close| (&*close.uid, close.activity, close.sequence, close.time_ns))
@@ -174,13 +196,21 @@ mod tests {
 
         newest.extend(closes);
         write(&path(state), &newest);
-        assert!(left_open(state, 10).unwrap().is_empty(), "they are closed");
+        assert!(left_open(10).is_empty(), "they are closed");
 
         let many: Vec<Finding> =
             (0..LEFT_OPEN_MAX + 8).map(|n| told(&n.to_string(), Activity::Create, 0)).collect();
         write(&path(state), &many);
         std::fs::remove_file(&rotated).unwrap();
-        let closes = left_open(state, 9).unwrap();
+        let closes = left_open(9);
         assert_eq!((closes.len(), &*closes[0].uid), (LEFT_OPEN_MAX, "8"));
+
+        let long = |n: usize| Finding {
+            reason: "a".repeat(1 << 19),
+            ..told(&n.to_string(), Activity::Create, 0)
+        };
+        write(&path(state), &(0..40).map(long).collect::<Vec<_>>());
+        let closes = left_open(9);
+        assert_eq!((closes.len(), &*closes[30].uid), (31, "39"), "31 fit into 16 MiB");
     }
 }

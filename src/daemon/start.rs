@@ -243,9 +243,9 @@ fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<
         reporter.warn(&told);
     }
     match findings::left_open(&config.state, hedgerow_responder::now().wall_ns) {
-        Ok(closes) => closes.iter().for_each(|close| {
+        Ok(closes) => closes.for_each(|close| {
             reporter.outlets().expect_close(&close.uid);
-            reporter.finding(close, false);
+            reporter.finding(&close, false);
         }),
         Err(why) => reporter.warn(&format!("what an earlier run left open stays open: {why:#}")),
     }
