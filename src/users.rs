@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hedgerow_event::gate;
-use hedgerow_hostfile::Reader;
+use hedgerow_hostfile::{Reader, Version};
 use hedgerow_responder::protected::{gather, users};
 
 /// Longest name told.
@@ -14,12 +14,24 @@ const NAME_BYTES_MAX: usize = 256;
 pub struct Users {
     names: HashMap<u32, String>,
     ids: HashMap<String, u32>,
+    /// Of the file that they are of.
+    version: Option<Version>,
 }
 
 impl Users {
-    /// None where they can't be read.
     pub fn read(reader: &mut Reader) -> Self {
-        Self::of(&gather::passwd(reader).unwrap_or_default())
+        let mut users = Self::default();
+        users.refresh(reader);
+        users
+    }
+
+    /// As they are called by now: what wasn't changed is not read again. None where they can't be read.
+    pub fn refresh(&mut self, reader: &mut Reader) {
+        match gather::passwd(reader, self.version) {
+            Ok(None) => {}
+            Ok(Some((passwd, version))) => *self = Self { version, ..Self::of(&passwd) },
+            Err(_) => *self = Self::default(),
+        }
     }
 
     pub fn of(passwd: &str) -> Self {
@@ -45,6 +57,19 @@ impl Users {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_not_changed_is_not_read_again() {
+        let mut reader = Reader::new("users");
+        let mut users = Users::read(&mut reader);
+        assert_eq!(users.name(0), Some("root"));
+        users.names.clear();
+        users.refresh(&mut reader);
+        assert_eq!(users.name(0), None);
+        users.version = None;
+        users.refresh(&mut reader);
+        assert_eq!(users.name(0), Some("root"));
+    }
 
     #[test]
     fn users_are_named_by_the_first_line_of_several_and_odd_lines_are_left_out() {

@@ -7,7 +7,10 @@
 //! ([`content`]), and both by a thread that is left behind when it takes too long ([`Reader`]).
 //!
 //! A [`Reader`] serves one thread, which waits for it; none belongs on a loop that must go on.
+//!
+//! What is our own alone, and a crash may have cut short, is opened by [`append`].
 
+pub mod append;
 pub mod dpkg;
 mod mounts;
 mod open;
@@ -17,7 +20,7 @@ mod whose;
 pub use self::{
     mounts::mount_point,
     open::{Root, image, inside},
-    reader::{HUNG_MAX, Progress, Reader, Refusals, content},
+    reader::{HUNG_MAX, Progress, Reader, Refusals, Version, content},
     whose::Whose,
 };
 

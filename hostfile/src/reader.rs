@@ -82,6 +82,49 @@ pub fn content(file: File, bytes_max: u64, progress: &Progress) -> Result<Vec<u8
     if found.len() as u64 > bytes_max { Err(Refused::TooLarge(bytes_max)) } else { Ok(found) }
 }
 
+/// Which version of which file it is, as far as its file system tells without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Version {
+    fn of(file: &File) -> io::Result<Self> {
+        let found = file.metadata()?;
+        Ok(Self {
+            device: found.dev(),
+            inode: found.ino(),
+            bytes: found.len(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+}
+
+/// The content of a file of another version than the known one.
+fn new_content(
+    file: File,
+    bytes_max: u64,
+    known: Option<Version>,
+    progress: &Progress,
+) -> Result<Option<(Vec<u8>, Version)>, Refused> {
+    // Before it is read: what is written meanwhile makes another one.
+    let version = Version::of(&file)?;
+    match known {
+        Some(known) if known == version => Ok(None),
+        _ => Ok(Some((content(file, bytes_max, progress)?, version))),
+    }
+}
+
+fn bytes_of(found: Option<(Vec<u8>, Version)>) -> Vec<u8> {
+    found.map(|(bytes, _)| bytes).unwrap_or_default()
+}
+
 /// The first bytes of a file, all of it where it is shorter.
 fn start(file: File, bytes_max: u64, progress: &Progress) -> Result<Vec<u8>, Refused> {
     let mut found = Vec::new();
@@ -223,10 +266,24 @@ impl Reader {
     /// # Errors
     /// Any [`Refused`].
     pub fn read(&mut self, process: u32, path: &str, bytes_max: u64) -> Result<Vec<u8>, Refused> {
+        self.read_new(process, path, bytes_max, None).map(bytes_of)
+    }
+
+    /// The same with its version; nothing where that is still the one that is `known`.
+    ///
+    /// # Errors
+    /// Any [`Refused`].
+    pub fn read_new(
+        &mut self,
+        process: u32,
+        path: &str,
+        bytes_max: u64,
+        known: Option<Version>,
+    ) -> Result<Option<(Vec<u8>, Version)>, Refused> {
         let whose = Whose::process(process, path);
         let (root, path) = (format!("/proc/{process}/root"), path.to_owned());
         self.run(&whose, move |progress| {
-            content(inside(Path::new(&root), Path::new(&path))?, bytes_max, progress)
+            new_content(inside(Path::new(&root), Path::new(&path))?, bytes_max, known, progress)
         })
     }
 
@@ -235,10 +292,23 @@ impl Reader {
     /// # Errors
     /// Any [`Refused`].
     pub fn read_host(&mut self, path: &Path, bytes_max: u64) -> Result<Vec<u8>, Refused> {
+        self.read_host_new(path, bytes_max, None).map(bytes_of)
+    }
+
+    /// The same with its version; nothing where that is still the one that is `known`.
+    ///
+    /// # Errors
+    /// Any [`Refused`].
+    pub fn read_host_new(
+        &mut self,
+        path: &Path,
+        bytes_max: u64,
+        known: Option<Version>,
+    ) -> Result<Option<(Vec<u8>, Version)>, Refused> {
         let whose = Whose::host(&path.to_string_lossy());
         let path = path.to_owned();
         self.run(&whose, move |progress| {
-            content(inside(Path::new("/"), &path)?, bytes_max, progress)
+            new_content(inside(Path::new("/"), &path)?, bytes_max, known, progress)
         })
     }
 
@@ -395,6 +465,32 @@ mod tests {
         assert!(matches!(reader.run(&Whose::host("/a"), |_| Ok(())), Err(Refused::Owner(_))));
         refusals.table().refusals[0].until = Instant::now();
         reader.run(&Whose::host("/a"), |_| Ok(())).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_read_again_once_it_is_another_one_or_was_written_to() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, next) = (home.path().join("file"), home.path().join("next"));
+        let mut reader = Reader::new("test");
+        let mut known = None;
+        let mut read = || {
+            let found = reader.read_host_new(&path, 100, known).unwrap();
+            known = found.as_ref().map(|(_, version)| *version).or(known);
+            found.map(|(bytes, _)| String::from_utf8(bytes).unwrap())
+        };
+        fs::write(&path, "one").unwrap();
+        assert_eq!((read().as_deref(), read()), (Some("one"), None));
+        // As who edits a table of users does.
+        fs::write(&next, "two").unwrap();
+        fs::rename(&next, &path).unwrap();
+        assert_eq!((read().as_deref(), read()), (Some("two"), None));
+        fs::write(&path, "three").unwrap();
+        assert_eq!((read().as_deref(), read()), (Some("three"), None));
+        // A time that was set back.
+        fs::write(&path, "trees").unwrap();
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert_eq!((read().as_deref(), read()), (Some("trees"), None));
     }
 
     #[test]

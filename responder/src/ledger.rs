@@ -6,9 +6,8 @@
 
 use std::{
     fmt,
-    fs::{self, File, OpenOptions},
-    io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,6 +19,7 @@ use std::{
 };
 
 use hedgerow_event::{Mode, Remediation, Rule, Target};
+use hedgerow_hostfile::append;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, hold::Hold};
@@ -34,8 +34,6 @@ const BATCH: usize = 256;
 const RETRY: Duration = Duration::from_secs(1);
 /// The end waits so long for the lines that are left.
 const FLUSH: Duration = Duration::from_secs(5);
-/// Longest line that is looked for at the end of a file that was cut short.
-const TORN_MAX: u64 = 1 << 20;
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -342,7 +340,7 @@ impl Writer {
                 .map_err(Error::io(format!("can't make {}", parent.display())))?;
         }
         let mut file = open(&self.path)?;
-        let (bytes, healed) = heal(&mut file).map_err(self.failed("read"))?;
+        let (bytes, healed) = append::heal(&mut file).map_err(self.failed("read"))?;
         (self.file, self.bytes) = (Some(file), bytes);
         lock(&self.written).healed = healed;
         Ok(())
@@ -392,31 +390,8 @@ pub fn rotated(path: &Path) -> PathBuf {
     path.with_extension("1")
 }
 
-/// Takes a last line without its end away, which works on a full disk, too; the file's length, and
-/// how much went.
-fn heal(file: &mut File) -> io::Result<(u64, u64)> {
-    let bytes = file.seek(SeekFrom::End(0))?;
-    let mut end = Vec::new();
-    file.seek(SeekFrom::Start(bytes.saturating_sub(TORN_MAX)))?;
-    (&mut *file).take(TORN_MAX).read_to_end(&mut end)?;
-    let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let torn = (end.len() - whole) as u64;
-    if torn > 0 {
-        file.set_len(bytes - torn)?;
-        file.sync_data()?;
-    }
-    Ok((bytes - torn, torn))
-}
-
 fn open(path: &Path) -> Result<File, Error> {
-    OpenOptions::new()
-        .create(true)
-        .read(true)
-        .append(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
-        .map_err(Error::io(format!("can't open the ledger {}", path.display())))
+    append::open(path).map_err(Error::io(format!("can't open the ledger {}", path.display())))
 }
 
 #[cfg(test)]

@@ -2,14 +2,14 @@
 
 use std::{
     collections::VecDeque,
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs::{self, File},
+    io::{self, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use hedgerow_event::gate;
+use hedgerow_hostfile::append;
 use serde::Serialize;
 
 use crate::SinkError;
@@ -43,8 +43,8 @@ impl LineFile {
     /// Appends to `path`, which is no link. A line that an earlier run left half written is taken away
     /// first, which works on a full disk, too, so that it spoils no other.
     pub fn open(path: &Path, rotation: Rotation) -> Result<Self, SinkError> {
-        let mut file = open(path).map_err(SinkError::io(path))?;
-        let (bytes, healed) = heal(&mut file).map_err(SinkError::io(path))?;
+        let mut file = append::open(path).map_err(SinkError::io(path))?;
+        let (bytes, healed) = append::heal(&mut file).map_err(SinkError::io(path))?;
         Ok(Self { path: path.to_owned(), file, bytes, healed, rotation })
     }
 
@@ -216,29 +216,6 @@ impl PatientLines {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).read(true).append(true).mode(0o600);
-    options.custom_flags(libc::O_NOFOLLOW).open(path)
-}
-
-/// Longest line that is looked for at the end of a file that was cut short.
-const TORN_MAX: u64 = 16 << 20;
-
-/// Takes a last line without newline away; returns the file's length, and how much went.
-fn heal(file: &mut File) -> io::Result<(u64, u64)> {
-    let bytes = file.seek(SeekFrom::End(0))?;
-    let mut end = Vec::new();
-    file.seek(SeekFrom::Start(bytes.saturating_sub(TORN_MAX)))?;
-    (&mut *file).take(TORN_MAX).read_to_end(&mut end)?;
-    let whole = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-    let torn = (end.len() - whole) as u64;
-    if torn > 0 {
-        file.set_len(bytes - torn)?;
-    }
-    Ok((bytes - torn, torn))
-}
-
 /// Where the file at `path` was moved to so many rotations ago.
 pub fn rotated(path: &Path, number: u32) -> PathBuf {
     beside(path, &number.to_string())
@@ -260,7 +237,7 @@ fn rotate(path: &Path, keep: u32) -> io::Result<File> {
         found => found.map(|_| true),
     };
     let new = beside(path, "new");
-    let file = open(&new)?;
+    let file = append::open(&new)?;
     if keep > 0 && is_there(path)? {
         let mut free = 1;
         while free < keep && is_there(&rotated(path, free))? {
@@ -293,7 +270,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("findings.jsonl");
         LineFile::open(&path, Rotation::default()).unwrap().write(&1).unwrap();
-        open(&path).unwrap().write_all(b"{\"half").unwrap();
+        append::open(&path).unwrap().write_all(b"{\"half").unwrap();
         let mut sink = LineFile::open(&path, Rotation::default()).unwrap();
         sink.write(&["a\nb"]).unwrap();
         assert_eq!(sink.healed, 6);

@@ -25,7 +25,7 @@ const COMMAND_READ_MAX: u64 = 64 << 10;
 
 /// Fills in what a finding can say of its process; of one that is gone its users' names. Only the kernel
 /// is asked, but for the command line, whose pages are the process's own, and the host's users.
-pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader) {
+pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader, users: &mut Users) {
     // A number of an earlier boot is somebody else's.
     let is_of_now = finding.boot_id == boot_id;
     let Some(process) = finding.process.as_mut().filter(|_| is_of_now) else { return };
@@ -61,7 +61,7 @@ pub fn describe(finding: &mut Finding, boot_id: &str, reader: &mut Reader) {
     }
     // A container has users of its own, whatever their numbers are called on the host.
     if is_of_host {
-        let users = Users::read(reader);
+        users.refresh(reader);
         let named = |uid| users.name(uid).map(str::to_owned);
         process.user = Some(process.user_id).and_then(named);
         process.login_user = process.login_user_id.and_then(named);
@@ -139,10 +139,10 @@ mod tests {
         let mut finding = super::super::example_finding("w", "", 0);
         let told = hedgerow_event::Process { pid: std::process::id(), ..Default::default() };
         finding.process = Some(told.clone());
-        let mut reader = Reader::new("processes");
-        describe(&mut finding, "before", &mut reader);
+        let (mut reader, mut users) = (Reader::new("processes"), Users::default());
+        describe(&mut finding, "before", &mut reader, &mut users);
         assert_eq!(finding.process, Some(told));
-        describe(&mut finding, "b", &mut reader);
+        describe(&mut finding, "b", &mut reader, &mut users);
         assert!(!finding.process.unwrap().path.is_empty());
     }
 
@@ -167,7 +167,7 @@ mod tests {
         let told = |pid| {
             let mut finding = super::super::example_finding("w", "", 0);
             finding.process = Some(hedgerow_event::Process { pid, ..Default::default() });
-            describe(&mut finding, "b", &mut Reader::new("processes"));
+            describe(&mut finding, "b", &mut Reader::new("processes"), &mut Users::default());
             finding.process.unwrap()
         };
         let (of_parent, of_child) = (told(parent.id()), told(child));
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn users_are_named_also_of_a_process_that_is_gone_but_not_of_a_containers() {
-        let mut reader = Reader::new("processes");
+        let (mut reader, mut known) = (Reader::new("processes"), Users::default());
         let mut users = |workload: &str, pid| {
             let mut finding = super::super::example_finding(workload, "", 0);
             finding.process = Some(hedgerow_event::Process {
@@ -190,7 +190,7 @@ mod tests {
                 login_user_id: Some(0),
                 ..Default::default()
             });
-            describe(&mut finding, "b", &mut reader);
+            describe(&mut finding, "b", &mut reader, &mut known);
             let process = finding.process.unwrap();
             (process.user, process.login_user)
         };

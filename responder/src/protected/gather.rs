@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use hedgerow_hostfile::{Reader, Refusals, Refused};
+use hedgerow_hostfile::{Reader, Refusals, Refused, Version};
 
 use super::{
     names::Names,
@@ -233,9 +233,16 @@ fn gather(readers: &mut Readers, last: &mut Vec<Protected>) -> Gathered {
     found
 }
 
-/// The lines of the host's own passwd(5); `None` where they can't be read whole.
-pub fn passwd(reader: &mut Reader) -> Option<String> {
-    people::passwd(reader)
+/// The lines of the host's own passwd(5), and their version; nothing where that is still the one that is
+/// `known`.
+///
+/// # Errors
+/// They can't be read whole.
+pub fn passwd(
+    reader: &mut Reader,
+    known: Option<Version>,
+) -> Result<Option<(String, Option<Version>)>, Refused> {
+    people::passwd(reader, known)
 }
 
 /// Who runs something at present.

@@ -43,6 +43,7 @@ use crate::{
     exit::Failure,
     host::Host,
     metrics::{QueueLength, Stages},
+    users::Users,
 };
 
 /// Reports that wait for the thread, and their bytes as JSON: whom one is about chose much of how long it is.
@@ -129,6 +130,7 @@ impl Outlets {
             unsettled: 0,
             terminal: terminal.clone(),
             reader,
+            users: Users::default(),
             delivered: Arc::clone(&delivered),
         };
         let (out, reports) = bounded(OUT_MAX);

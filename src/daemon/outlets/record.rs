@@ -18,6 +18,7 @@ use crate::{
     host::Host,
     metrics::{Stage, Stages},
     records, text,
+    users::Users,
 };
 
 /// What waits is looked after this often.
@@ -182,6 +183,7 @@ pub struct Recorder {
     pub missed: Vec<Remediation>,
     pub terminal: Terminal,
     pub reader: Reader,
+    pub users: Users,
     pub delivered: Arc<Mutex<Delivered>>,
 }
 
@@ -323,7 +325,8 @@ impl Recorder {
     fn hand_over(&mut self, what: &mut Out) {
         match what {
             Out::Finding(finding) => {
-                process::describe(finding, &self.host.boot_id, &mut self.reader);
+                let (reader, users) = (&mut self.reader, &mut self.users);
+                process::describe(finding, &self.host.boot_id, reader, users);
                 for refused in self.reader.refusals().take_untold() {
                     self.warn(&refused);
                 }

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use hedgerow_hostfile::{Reader, Refused};
+use hedgerow_hostfile::{Reader, Refused, Version};
 
 use super::{
     super::users::{Present, Users},
@@ -14,29 +14,41 @@ const USERS_BYTES_MAX: u64 = 4 << 20;
 
 /// Who is who, by the host's own files.
 pub(super) fn users(reader: &mut Reader) -> Option<Users> {
-    let (passwd, defs) = (passwd(reader)?, text(reader, "/etc/login.defs")?);
-    let subuid = text(reader, "/etc/subuid")?;
+    // Of one that can't be read whole nothing is known.
+    let mut text = |path| Some(new_text(reader, path, None).ok()??.0);
+    let (passwd, defs, subuid) = (text(PASSWD)?, text("/etc/login.defs")?, text("/etc/subuid")?);
     Some(Users::read(&passwd, &defs, &subuid, present()))
 }
 
-/// The lines of passwd(5).
-pub(super) fn passwd(reader: &mut Reader) -> Option<String> {
-    text(reader, "/etc/passwd")
+const PASSWD: &str = "/etc/passwd";
+
+/// The lines of passwd(5), unless they are those that are known.
+pub(super) fn passwd(
+    reader: &mut Reader,
+    known: Option<Version>,
+) -> Result<Option<(String, Option<Version>)>, Refused> {
+    new_text(reader, PASSWD, known)
 }
 
 /// A file of init's root directory, since ours may be an image's; of ours where init's may not be looked at. One
-/// that is missing says nothing; of one that can't be read whole nothing is known.
-fn text(reader: &mut Reader, path: &str) -> Option<String> {
-    let read = match reader.read(INIT, path, USERS_BYTES_MAX) {
+/// that is missing says nothing, and has no version.
+fn new_text(
+    reader: &mut Reader,
+    path: &str,
+    known: Option<Version>,
+) -> Result<Option<(String, Option<Version>)>, Refused> {
+    let read = match reader.read_new(INIT, path, USERS_BYTES_MAX, known) {
         Err(Refused::Io(why)) if why.kind() == io::ErrorKind::PermissionDenied => {
-            reader.read_host(Path::new(path), USERS_BYTES_MAX)
+            reader.read_host_new(Path::new(path), USERS_BYTES_MAX, known)
         }
         read => read,
     };
     match read {
-        Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(Refused::Io(why)) if why.kind() == io::ErrorKind::NotFound => Some(String::new()),
-        Err(_) => None,
+        Err(Refused::Io(why)) if why.kind() == io::ErrorKind::NotFound => {
+            Ok(Some((String::new(), None)))
+        }
+        read => Ok(read?
+            .map(|(bytes, version)| (String::from_utf8_lossy(&bytes).into_owned(), Some(version)))),
     }
 }
 
