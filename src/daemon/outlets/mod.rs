@@ -1,11 +1,12 @@
 //! Where everything goes that the daemon says: the findings' file, the sinks, the terminal. Threads of
 //! their own deliver it; the loop never waits for a disk, a broker or a reader.
 
+mod delivery;
 #[cfg(test)]
 mod killed;
 pub mod list;
 mod missed;
-mod record;
+mod outlet;
 mod shares;
 mod terminal;
 
@@ -26,9 +27,10 @@ use hedgerow_hostfile::{Reader, Refusals};
 use hedgerow_sink::{PatientLines, Sink, SinkHealth, heartbeat::Heartbeat};
 use serde::Serialize;
 
-pub use self::{record::Delivered, terminal::is_of_a_person};
+pub use self::{delivery::Delivered, terminal::is_of_a_person};
 use self::{
-    record::{Out, Outlet, Recorder, Said},
+    delivery::{Delivery, Out, Said},
+    outlet::Outlet,
     shares::Shares,
     terminal::{Ends, Terminal},
 };
@@ -54,7 +56,7 @@ const OUT_BYTES: usize = 64 << 20;
 /// it, at most as much again for each. Full: what comes is not written, told and counted.
 const PASTS_MAX: usize = 4;
 /// Decisions of a killed daemon that are sent again: as many as could wait.
-const MISSED_MAX: usize = OUT_MAX + record::BATCH;
+const MISSED_MAX: usize = OUT_MAX + delivery::BATCH;
 /// The end waits so long for what is left, past what Kafka gets.
 const FLUSH: Duration = Duration::from_secs(10);
 /// And so long for whoever reads the last lines.
@@ -68,7 +70,8 @@ pub struct Outlets {
     out_bytes: Arc<AtomicUsize>,
     terminal: Option<Terminal>,
     ends: Ends,
-    recorded: Receiver<()>,
+    /// Disconnected once all is delivered.
+    ended: Receiver<()>,
     untold: AtomicU64,
     shares: Mutex<Shares>,
     pasts: Arc<AtomicUsize>,
@@ -114,7 +117,7 @@ impl Outlets {
                 .context("what an earlier run did not report")
                 .map_err(Failure::file)?,
         };
-        let recorder = Recorder {
+        let delivery = Delivery {
             mark,
             mark_told: false,
             missed,
@@ -134,9 +137,9 @@ impl Outlets {
             delivered: Arc::clone(&delivered),
         };
         let (out, reports) = bounded(OUT_MAX);
-        let (end, recorded) = bounded(0);
+        let (end, ended) = bounded(0);
         thread::Builder::new().name("outlets".into()).spawn(move || {
-            recorder.run(&reports);
+            delivery.run(&reports);
             drop::<Sender<()>>(end);
         })?;
         Ok(Self {
@@ -144,7 +147,7 @@ impl Outlets {
             out_bytes: Arc::default(),
             terminal: Some(terminal),
             ends,
-            recorded,
+            ended,
             untold: AtomicU64::new(0),
             shares: Mutex::default(),
             pasts: Arc::default(),
@@ -320,7 +323,7 @@ impl Drop for Outlets {
     /// Delivers what waits, for a while: a reader that stalled is left alone.
     fn drop(&mut self) {
         drop((self.out.take(), self.terminal.take()));
-        let _ = self.recorded.recv_timeout(FLUSH);
+        let _ = self.ended.recv_timeout(FLUSH);
         let _ = self.ends.printed.recv_timeout(READ);
     }
 }
