@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 use hedgerow_event::gate;
 
 /// What can go wrong on the way out.
@@ -37,7 +37,7 @@ pub enum SinkError {
     CaptureFull { path: PathBuf, free: u64, least: u64 },
 }
 
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 impl From<rdkafka::error::KafkaError> for SinkError {
     /// What the client says of its configuration quotes the value, which may be a password.
     fn from(error: rdkafka::error::KafkaError) -> Self {
@@ -46,7 +46,7 @@ impl From<rdkafka::error::KafkaError> for SinkError {
 }
 
 /// What the client says, without the value that it quotes.
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 pub(crate) fn unvalued(error: rdkafka::error::KafkaError) -> String {
     use rdkafka::error::KafkaError;
     match error {

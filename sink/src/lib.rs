@@ -1,33 +1,33 @@
 //! Where findings and windows go: Kafka (with a spool between), JSON lines, the journal, and Parquet.
 
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 pub mod ecs;
 mod error;
 pub mod heartbeat;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 pub mod journald;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 mod jsonl;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 pub mod kafka;
 mod lines;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 mod message;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 pub mod ocsf;
 pub mod parquet;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 mod sink;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 pub mod spool;
 
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 pub use ecs::Format;
 pub use error::SinkError;
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 pub use jsonl::{JsonlConfig, JsonlSink};
 pub use lines::{LineFile, PatientLines, Rotation, rotated};
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 pub use message::{Message, RECORD_BYTES_LIMIT, Topic};
-#[cfg(feature = "kafka")]
+#[cfg(feature = "reports")]
 pub use sink::{Report, Sink, SinkHealth};
