@@ -1,6 +1,6 @@
 //! How a daemon begins: everything opened and checked, what may fail at the start first.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context;
 use hedgerow_detect::{Engine, SavedModel, Schedule, Settings};
@@ -71,144 +71,201 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     }
     let control = Control::listen(&socket(&config.state), Readers::of(&config.state))?;
     let board = Arc::new(Board::default());
-    let (metrics, board_of_server) = (config.metrics, Arc::clone(&board));
-    let server = support::lowered(|| metrics.map(|listen| Server::start(listen, board_of_server)))?;
-    let server = server.transpose().map_err(Failure::host)?;
+    let server = server(&config, &board)?;
     let signals = support::lowered(host::signals)??;
     let orders = Orders::load(&config.state)?;
     let saved = support::lowered(|| saved_model(&config))??;
-    if let (Some(saved), Some(path)) = (&saved, &config.key_file)
-        && Some(saved.seed()) != config.seed
-    {
-        return Err(Failure::File(format!(
-            "{}: the model was learned with another key than that in {}; learn anew with --learn, or \
-             leave the key file out",
-            config.state.join(MODEL).display(),
-            path.display()
-        ))
-        .into());
-    }
-    let seed =
-        saved.as_ref().map_or_else(|| config.seed.unwrap_or_else(rand::random), SavedModel::seed);
-    let settings = Settings {
-        host_id: host.id.as_str().into(),
-        boot_id: host.boot_id.clone(),
-        schedule: Schedule::of(config.learn.as_secs()),
-        budget_per_day: config.budget_per_day,
-        seed,
-        sensors: Sensors { rows: config.syscalls, calls: config.syscalls, ..Sensors::default() },
-        realtime_offset_ns: host.realtime_offset_ns,
-    };
+    let learned_with = saved.as_ref().map(SavedModel::seed);
+    let seed = learned_with.or(config.seed).unwrap_or_else(rand::random);
     let learning = saved.is_none();
-    // Models may start a pool of threads.
-    let mut engine = support::lowered(|| match saved {
-        Some(saved) => Engine::scoring(settings, saved),
-        None => Engine::learning(settings),
-    })??;
-    // The model may be older than the word.
-    engine.confirm(orders.attacks());
-    let mut reporter = support::lowered(|| reporter(&config, &host, &board))??;
-    let actor = Actor::start(&config, &host, identity_key, learning, &mut reporter)?;
-    let run = Run {
-        seed,
-        schedule: learning.then(|| Schedule::of(config.learn.as_secs())),
-        budget_per_day: config.budget_per_day,
-        full: config.full,
-        syscalls: config.syscalls,
-    };
-    let capture = config.capture.as_deref();
-    let capture = support::lowered(|| capture.map(|path| Capture::start(path, &host, run)))?;
-    let capture = capture.transpose()?;
-    let governed = config.governor.is_there();
-    let options = Options {
-        gram_key: seed,
-        identity_key,
-        learning,
-        full: config.full,
-        calls: config.syscalls,
-        rings_bytes: config.ring_bytes,
-        shed: if governed {
-            governor::all_shed()
-        } else {
-            Shed { used: config.aggregate, ..Shed::default() }
-        },
-        profiles: if config.aggregate { PROFILES_AGGREGATE } else { Options::default().profiles },
-        usage: config.usage,
-        ..Options::default()
-    };
+    let start = Start { config, host, identity_key, board, seed, learning };
+    let deciding = start.deciding(saved, orders)?;
+
     let resolver = support::lowered(Resolver::open)?;
     let resolver = resolver.context("can't read the cgroup hierarchy").map_err(Failure::host)?;
-    let (probe, items) = Probe::start(options, resolver).map_err(Failure::host)?;
+    let (probe, items) = Probe::start(start.options(), resolver).map_err(Failure::host)?;
     let sensor = probe.control();
-    let unread = sensor.refusals();
-    let (turns, ledger) = (Arc::new(Loop::new(&board)), Arc::new(Queue::default()));
-    let sampled = (server.is_some() || governed).then(|| {
-        let mut programs = sensor.programs();
-        let deny = actor.responder.iter().flat_map(Responder::programs);
-        programs.extend(deny.map(|(name, id)| (name.to_owned(), id)));
-        Sampled::open(programs)
-    });
+    let sampled = start.sampled(server.is_some(), &sensor, &deciding.actor);
     // Everything is attached and opened; threads made before did the same.
     support::lower().map_err(Failure::host)?;
-    let sampler = sampled.map(|programs| Sampler::start(programs, Arc::clone(&board), governed));
-    let sampler = sampler.transpose()?;
-    let stages = stages(&sensor, &turns, &ledger, reporter.outlets());
-    let watchdog = Watchdog::start(stages, Arc::clone(&turns))?;
-    let mut recorder = Recorder::new(config.recorder_bytes);
-    recorder.pause(governed);
-    let governor = Governor::new(config.governor, Arc::clone(&board), learning);
-    let now_ns = hedgerow_responder::now().wall_ns;
-    let uses = match config.aggregate {
-        true => Uses::off(),
-        false => Uses::start(&config.state, now_ns, unread.clone())?,
-    };
-    let accounts =
-        config.usage.then(|| Accounts::start(&config.state, sensor.clone(), now_ns)).transpose()?;
-    let mut daemon = Daemon {
-        config,
-        engine,
-        sensor,
-        unread,
-        actor,
-        reporter,
-        orders,
-        kept: Kept::default(),
-        seen: Seen::default(),
-        tampered: Told::default(),
-        capture,
-        capture_failed: false,
-        epochs: 0,
-        last_close: None,
-        turns,
-        ledger,
-        watchdog,
-        overdue: 0,
-        pulse: Pulse::default(),
-        recorder,
-        governor,
-        opened: Vec::new(),
-        uses,
-        accounts,
-        called: Called::default(),
-        heart: Heart::new(&host),
-        board,
-        scraped: server.is_some(),
-    };
-    daemon.arm();
-    daemon.orders_changed();
-    let mode = daemon.actor.responder.as_ref().map(Responder::default_mode);
-    daemon.reporter.started(&daemon.sensor, &daemon.engine, mode);
-    if !governed {
-        service::ready();
-    }
-    if let Some(address) = server.as_ref().and_then(Server::address) {
-        daemon.reporter.serves(address);
-    }
+    let sample = |programs| Sampler::start(programs, Arc::clone(&start.board), start.governed());
+    let sampler = sampled.map(sample).transpose()?;
+    let mut daemon = start.daemon(deciding, sensor, server.is_some())?;
+    daemon.begin(server.as_ref().and_then(Server::address));
     let ended = daemon.pump(&items, &control, &signals);
     // Entries are lifted before anybody is waited for who may stand still.
     let stopped = daemon.stop(probe, &items, ended);
     drop((server, sampler));
     stopped
+}
+
+/// What everything is made by.
+struct Start {
+    config: Config,
+    host: Host,
+    identity_key: [u64; 2],
+    board: Arc<Board>,
+    seed: u64,
+    learning: bool,
+}
+
+/// What decides, acts and tells.
+struct Deciding {
+    engine: Engine,
+    actor: Actor,
+    reporter: Reporter,
+    orders: Orders,
+    capture: Option<Capture>,
+}
+
+impl Start {
+    fn governed(&self) -> bool {
+        self.config.governor.is_there()
+    }
+
+    fn deciding(&self, saved: Option<SavedModel>, orders: Orders) -> anyhow::Result<Deciding> {
+        let Self { config, host, .. } = self;
+        // Models may start a pool of threads.
+        let mut engine = support::lowered(|| self.engine(saved))??;
+        // The model may be older than the word.
+        engine.confirm(orders.attacks());
+        let mut reporter = support::lowered(|| reporter(config, host, &self.board))??;
+        let actor = Actor::start(config, host, self.identity_key, self.learning, &mut reporter)?;
+        let capture = config.capture.as_deref();
+        let begun = || capture.map(|path| Capture::start(path, host, self.of_capture()));
+        let capture = support::lowered(begun)?.transpose()?;
+        Ok(Deciding { engine, actor, reporter, orders, capture })
+    }
+
+    fn engine(&self, saved: Option<SavedModel>) -> anyhow::Result<Engine> {
+        let Self { config, host, .. } = self;
+        let calls = config.syscalls;
+        let settings = Settings {
+            host_id: host.id.as_str().into(),
+            boot_id: host.boot_id.clone(),
+            schedule: Schedule::of(config.learn.as_secs()),
+            budget_per_day: config.budget_per_day,
+            seed: self.seed,
+            sensors: Sensors { rows: calls, calls, ..Sensors::default() },
+            realtime_offset_ns: host.realtime_offset_ns,
+        };
+        Ok(match saved {
+            Some(saved) => Engine::scoring(settings, saved)?,
+            None => Engine::learning(settings)?,
+        })
+    }
+
+    /// What a capture says of the run that it is made in.
+    fn of_capture(&self) -> Run {
+        let config = &self.config;
+        Run {
+            seed: self.seed,
+            schedule: self.learning.then(|| Schedule::of(config.learn.as_secs())),
+            budget_per_day: config.budget_per_day,
+            full: config.full,
+            syscalls: config.syscalls,
+        }
+    }
+
+    fn options(&self) -> Options {
+        let config = &self.config;
+        let profiles = Options::default().profiles;
+        Options {
+            gram_key: self.seed,
+            identity_key: self.identity_key,
+            learning: self.learning,
+            full: config.full,
+            calls: config.syscalls,
+            rings_bytes: config.ring_bytes,
+            shed: match self.governed() {
+                true => governor::all_shed(),
+                false => Shed { used: config.aggregate, ..Shed::default() },
+            },
+            profiles: if config.aggregate { PROFILES_AGGREGATE } else { profiles },
+            usage: config.usage,
+            ..Options::default()
+        }
+    }
+
+    /// The programs whose run time is asked for, where anybody wants to know.
+    fn sampled(&self, scraped: bool, sensor: &Sensor, actor: &Actor) -> Option<Sampled> {
+        (scraped || self.governed()).then(|| {
+            let mut programs = sensor.programs();
+            let deny = actor.responder.iter().flat_map(Responder::programs);
+            programs.extend(deny.map(|(name, id)| (name.to_owned(), id)));
+            Sampled::open(programs)
+        })
+    }
+
+    fn daemon(self, deciding: Deciding, sensor: Sensor, scraped: bool) -> anyhow::Result<Daemon> {
+        let governed = self.governed();
+        let Self { config, host, board, learning, .. } = self;
+        let Deciding { engine, actor, reporter, orders, capture } = deciding;
+        let unread = sensor.refusals();
+        let (turns, ledger) = (Arc::new(Loop::new(&board)), Arc::new(Queue::default()));
+        let stages = stages(&sensor, &turns, &ledger, reporter.outlets());
+        let watchdog = Watchdog::start(stages, Arc::clone(&turns))?;
+        let mut recorder = Recorder::new(config.recorder_bytes);
+        recorder.pause(governed);
+        let now_ns = hedgerow_responder::now().wall_ns;
+        let uses = match config.aggregate {
+            true => Uses::off(),
+            false => Uses::start(&config.state, now_ns, unread.clone())?,
+        };
+        let accounts = config.usage.then(|| Accounts::start(&config.state, sensor.clone(), now_ns));
+        Ok(Daemon {
+            governor: Governor::new(config.governor, Arc::clone(&board), learning),
+            heart: Heart::new(&host),
+            accounts: accounts.transpose()?,
+            config,
+            engine,
+            sensor,
+            unread,
+            actor,
+            reporter,
+            orders,
+            kept: Kept::default(),
+            seen: Seen::default(),
+            tampered: Told::default(),
+            capture,
+            capture_failed: false,
+            epochs: 0,
+            last_close: None,
+            turns,
+            ledger,
+            watchdog,
+            overdue: 0,
+            pulse: Pulse::default(),
+            recorder,
+            opened: Vec::new(),
+            uses,
+            called: Called::default(),
+            board,
+            scraped,
+        })
+    }
+}
+
+impl Daemon {
+    /// Takes up what an earlier daemon knew, and tells that it has begun.
+    fn begin(&mut self, serves: Option<SocketAddr>) {
+        self.arm();
+        self.orders_changed();
+        let mode = self.actor.responder.as_ref().map(Responder::default_mode);
+        self.reporter.started(&self.sensor, &self.engine, mode);
+        if self.governor.is_none() {
+            service::ready();
+        }
+        if let Some(address) = serves {
+            self.reporter.serves(address);
+        }
+    }
+}
+
+fn server(config: &Config, board: &Arc<Board>) -> anyhow::Result<Option<Server>> {
+    let start = |listen| Server::start(listen, Arc::clone(board));
+    let server = support::lowered(|| config.metrics.map(start))?;
+    Ok(server.transpose().map_err(Failure::host)?)
 }
 
 /// What a record, a decision or a report goes through.
@@ -258,5 +315,17 @@ fn saved_model(config: &Config) -> anyhow::Result<Option<SavedModel>> {
     if config.relearn || !path.exists() {
         return Ok(None);
     }
-    Ok(Some(SavedModel::load(&path).map_err(Failure::file)?))
+    let saved = SavedModel::load(&path).map_err(Failure::file)?;
+    if let Some(key) = &config.key_file
+        && Some(saved.seed()) != config.seed
+    {
+        return Err(Failure::File(format!(
+            "{}: the model was learned with another key than that in {}; learn anew with --learn, or \
+             leave the key file out",
+            path.display(),
+            key.display()
+        ))
+        .into());
+    }
+    Ok(Some(saved))
 }
