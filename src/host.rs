@@ -2,17 +2,19 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
+    io::{self, Read, Write},
     os::{
         fd::AsRawFd,
         unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded};
+use hedgerow_probe::support;
 use hedgerow_responder::DIRECTORY;
 use sha2::{Digest, Sha256};
 use signal_hook::{
@@ -20,7 +22,7 @@ use signal_hook::{
     iterator::Signals,
 };
 
-use crate::{cli::STATE_DIRECTORY, exit::Failure};
+use crate::{cli::STATE_DIRECTORY, exit::Failure, text};
 
 /// Names that make findings of this host and boot unique.
 #[derive(Debug, Clone)]
@@ -60,7 +62,8 @@ const LOCK_NAME: &str = "lock";
 /// The state directory, for root and for one daemon alone, until this is dropped.
 #[derive(Debug)]
 pub struct State {
-    _lock: File,
+    /// The directory, and the file in it that earlier versions lock, where there is room for one.
+    _locks: (File, Option<File>),
 }
 
 impl State {
@@ -77,17 +80,22 @@ impl State {
             .with_context(|| format!("can't make the state directory {}", path.display()))
             .map_err(Failure::file)?;
         private(path).map_err(|why| Failure::File(format!("{}: {why}", path.display())))?;
+        let opened = |found: io::Result<File>, name: &Path| {
+            let found = found.with_context(|| format!("can't open {}", name.display()));
+            found.map_err(Failure::file)
+        };
+        let directory = opened(File::open(path), path)?;
         let name = path.join(LOCK_NAME);
         let mut options = File::options();
         options.create(true).read(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-        let mut lock = options
-            .open(&name)
-            .with_context(|| format!("can't open {}", name.display()))
-            .map_err(Failure::file)?;
-        if !locked(&lock) {
+        let lock = match options.open(&name) {
+            Err(why) if is_full(&why) => None,
+            found => Some(opened(found, &name)?),
+        };
+        if !locked(&directory) || lock.as_ref().is_some_and(|lock| !locked(lock)) {
             let mut holder = String::new();
             // Who it is helps; that it is suffices.
-            drop((&mut lock).take(32).read_to_string(&mut holder));
+            drop(lock.map(|lock| lock.take(32).read_to_string(&mut holder)));
             return Err(Failure::Host(format!(
                 "another hedgerow daemon (process {}) works with {}; stop it, or give this one \
                  another --state",
@@ -97,17 +105,27 @@ impl State {
             .into());
         }
         // For the one that is refused. On a full disk it is not told the number.
-        drop(lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())));
-        Ok(Self { _lock: lock })
+        if let Some(mut lock) = lock.as_ref() {
+            drop(lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())));
+        }
+        Ok(Self { _locks: (directory, lock) })
     }
+}
+
+/// No room, or no inode, is left: by and by there may be.
+fn is_full(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Name of the key in the state directory.
 const KEY_NAME: &str = "identity.key";
 const KEY_BYTES: usize = 16;
+/// A key that found no room is written again after this time.
+const KEY_RETRY: Duration = Duration::from_secs(1);
 
 /// The secret behind the kernel's ids of programs. It is made once, so that an id means the same
-/// after a restart: entries that an earlier daemon left are about programs.
+/// after a restart: entries that an earlier daemon left are about programs. Where there is no room for the
+/// file it is told, and made later.
 ///
 /// # Errors
 /// The file can't be read or made, or is none of ours.
@@ -121,9 +139,16 @@ pub fn identity_key(state: &Path) -> anyhow::Result<[u64; 2]> {
     });
     let bytes = match found {
         Ok(bytes) => bytes,
-        Err(why) if why.kind() == std::io::ErrorKind::NotFound => fresh_key(&path)
-            .with_context(|| format!("can't write {}", path.display()))
-            .map_err(Failure::file)?,
+        Err(why) if why.kind() == io::ErrorKind::NotFound => {
+            let key: [u8; KEY_BYTES] = rand::random();
+            match write_key(&path, key) {
+                Err(why) if is_full(&why) => write_key_later(path.clone(), key, &why)?,
+                written => written
+                    .with_context(|| format!("can't write {}", path.display()))
+                    .map_err(Failure::file)?,
+            }
+            key.into()
+        }
         Err(why) => return Err(Failure::File(format!("{}: {why}", path.display())).into()),
     };
     let key: [u8; KEY_BYTES] = bytes.try_into().map_err(|_| {
@@ -137,8 +162,24 @@ pub fn identity_key(state: &Path) -> anyhow::Result<[u64; 2]> {
     Ok([key as u64, (key >> 64) as u64])
 }
 
-fn fresh_key(path: &Path) -> std::io::Result<Vec<u8>> {
-    let key: [u8; KEY_BYTES] = rand::random();
+/// Has a thread write the key once there is room.
+fn write_key_later(path: PathBuf, key: [u8; KEY_BYTES], why: &io::Error) -> anyhow::Result<()> {
+    text::note(&format!(
+        "hedgerow: warning: can't write {} ({why}): until it is, entries about programs that this run \
+         leaves match nothing after a restart",
+        path.display()
+    ));
+    let write = move || {
+        while write_key(&path, key).is_err() {
+            thread::sleep(KEY_RETRY);
+        }
+        text::note(&format!("{} is written by now.", path.display()));
+    };
+    support::lowered(|| thread::Builder::new().name("identity-key".into()).spawn(write))??;
+    Ok(())
+}
+
+fn write_key(path: &Path, key: [u8; KEY_BYTES]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut options = File::options();
     options.create(true).truncate(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -146,8 +187,7 @@ fn fresh_key(path: &Path) -> std::io::Result<Vec<u8>> {
     file.write_all(&key)?;
     file.sync_all()?;
     // Half a key after a crash would be another one.
-    fs::rename(&fresh, path)?;
-    Ok(key.into())
+    fs::rename(&fresh, path)
 }
 
 fn locked(lock: &File) -> bool {
@@ -160,7 +200,7 @@ fn locked(lock: &File) -> bool {
         if Instant::now() >= deadline {
             return false;
         }
-        std::thread::sleep(LOCK_LOOK);
+        thread::sleep(LOCK_LOOK);
     }
 }
 
@@ -251,7 +291,7 @@ pub fn other_pins(own: &Path) -> Vec<PathBuf> {
 pub fn signals() -> anyhow::Result<Receiver<i32>> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     let (sender, receiver) = bounded(4);
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
+    thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
             if sender.send(signal).is_err() {
                 return;
@@ -265,6 +305,8 @@ pub fn signals() -> anyhow::Result<Receiver<i32>> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::os::unix::fs::{chown, symlink};
+
+    use hedgerow_lab::Disk;
 
     use super::*;
 
@@ -298,6 +340,25 @@ mod tests {
         fs::remove_file(made.join(LOCK_NAME)).unwrap();
         symlink("/dev/null", made.join(LOCK_NAME)).unwrap();
         refused(&made, "can't open");
+    }
+
+    #[test]
+    fn without_an_inode_a_state_has_one_owner_all_the_same_and_its_key_is_kept_later() {
+        // The directory itself is one.
+        let disk = Disk::mount("mode=700,nr_inodes=1").unwrap();
+        let first = State::take(disk.path()).unwrap();
+        refused(disk.path(), "another hedgerow daemon");
+        let key = identity_key(disk.path()).unwrap();
+        disk.remount("nr_inodes=8").unwrap();
+        refused(disk.path(), "another hedgerow daemon");
+        drop(first);
+        drop(State::take(disk.path()).unwrap());
+        let until = Instant::now() + Duration::from_secs(30);
+        while !disk.path().join(KEY_NAME).exists() {
+            assert!(Instant::now() < until, "it is not written");
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(identity_key(disk.path()).unwrap(), key);
     }
 
     #[test]

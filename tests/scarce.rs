@@ -160,9 +160,6 @@ fn without_an_inode_to_be_had_at_its_start_a_daemon_watches_all_the_same() {
 fn a_first_start_in_enforce_without_an_inode_is_told_and_writes_once_there_is_one() {
     let state = State(tempfile::tempdir().unwrap());
     let disk = Disk::over(state.0.path(), "mode=700,nr_inodes=64").unwrap();
-    // Without these two nobody knows who is who.
-    fs::write(disk.path().join("lock"), "").unwrap();
-    fs::write(disk.path().join("identity.key"), [7; 16]).unwrap();
     let fillers = disk.take_files();
     let elsewhere = tempfile::tempdir().unwrap();
     let (log, config) = (elsewhere.path().join("log"), elsewhere.path().join("hedgerow.toml"));
@@ -170,13 +167,17 @@ fn a_first_start_in_enforce_without_an_inode_is_told_and_writes_once_there_is_on
     fs::write(&config, "[kafka]\nbrokers = \"127.0.0.1:9\"\n").unwrap();
     let daemon = state.start(&log, &["--mode", "enforce", "--config", config.to_str().unwrap()]);
     windows(&daemon, 2);
-    for told in ["can't open the ledger", "or not, can't be noted", "waits in memory alone"] {
-        eventually_told(&log, told);
-    }
+    let untold = [
+        "identity.key",
+        "can't open the ledger",
+        "or not, can't be noted",
+        "waits in memory alone",
+    ];
+    untold.iter().for_each(|told| eventually_told(&log, told));
     fillers.iter().for_each(|filler| fs::remove_file(filler).unwrap());
-    for told in ["the ledger is written again", "is noted again", "waits on disk again"] {
-        eventually_told(&log, told);
-    }
+    let mended =
+        ["is written by now", "the ledger is written again", "is noted again", "on disk again"];
+    mended.iter().for_each(|told| eventually_told(&log, told));
     eventually_told(&log, "can be steered");
     state.hedgerow(&["deny", "add", "--peer", PEER, "--for", "10m", "--force"]);
     let (ledger, mark) = (disk.path().join("ledger.jsonl"), disk.path().join("reported"));
