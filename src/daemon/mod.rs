@@ -11,6 +11,7 @@ mod governor;
 mod heartbeat;
 mod kept;
 mod measure;
+mod memory;
 mod named;
 mod orders;
 mod outlets;
@@ -373,8 +374,7 @@ impl Daemon {
                     self.save()?;
                 }
                 self.reporter.phase(phase, &self.engine, &self.sensor);
-                // SAFETY: gives free pages back; takes some milliseconds, a few times in a life.
-                unsafe { libc::malloc_trim(0) };
+                memory::give_back();
             }
             Outcome::Windows(windows) => {
                 self.reporter.tally.windows(&windows);

@@ -15,6 +15,7 @@ use super::{
     governor::{self, Governor},
     heartbeat::Heart,
     kept::Kept,
+    memory,
     named::Called,
     outlets::{Outlets, list},
     pulse::Pulse,
@@ -39,29 +40,9 @@ use crate::{
 /// Programs with a profile where only findings are kept; each takes 66 KiB.
 const PROFILES_AGGREGATE: u32 = 64;
 
-/// What is freed goes back to the kernel: learning takes and frees much, and dozens of threads with an
-/// arena each would keep what one of them once needed. Called before threads are made.
-fn thrifty() {
-    /// Threads that allocate at the same time are the loop's, the drain's and a sink's at most.
-    const ARENAS_MAX: libc::c_int = 2;
-    /// Blocks from this size on are mapped by themselves, so that nothing small keeps them.
-    const MAPPED_FROM: libc::c_int = 64 << 10;
-    /// What is free at the end of an arena is kept up to here.
-    const KEPT: libc::c_int = 256 << 10;
-    let settings = [
-        (libc::M_ARENA_MAX, ARENAS_MAX),
-        (libc::M_MMAP_THRESHOLD, MAPPED_FROM),
-        (libc::M_TRIM_THRESHOLD, KEPT),
-    ];
-    for (name, value) in settings {
-        // SAFETY: sets numbers of the allocator; one that knows none of them goes on without.
-        unsafe { libc::mallopt(name, value) };
-    }
-}
-
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(config: Config) -> anyhow::Result<()> {
-    thrifty();
+    memory::thrifty();
     support::require().map_err(Failure::host)?;
     let _state = State::take(&config.state)?;
     let identity_key = host::identity_key(&config.state)?;
@@ -92,6 +73,7 @@ pub fn run(config: Config) -> anyhow::Result<()> {
     let sampler = sampled.map(sample).transpose()?;
     let mut daemon = start.daemon(deciding, sensor, server.is_some())?;
     daemon.begin(server.as_ref().and_then(Server::address));
+    memory::give_back();
     let ended = daemon.pump(&items, &control, &signals);
     // Entries are lifted before anybody is waited for who may stand still.
     let stopped = daemon.stop(probe, &items, ended);
