@@ -27,9 +27,9 @@ const RECORDS: &str = "records";
 const FILES_MAX: usize = 64;
 const BYTES_MAX: u64 = 256 << 20;
 /// Records that are decoded and written at once.
-const BATCH: usize = 4096;
+const BATCH: usize = 512;
 /// What the writer keeps in memory until it is on the disk.
-const ROW_GROUP: usize = 4 * BATCH;
+const ROW_GROUP: usize = 32 * BATCH;
 const SUFFIX: &str = "parquet";
 
 /// The file of a finding.
@@ -234,6 +234,18 @@ mod tests {
         assert!(told(&read[0], offset_ns, &table).ends_with("forked 8"));
         let why = super::read(state.path(), "u2").unwrap_err().to_string();
         assert!(why.contains("u2.parquet is not there"), "{why}");
+    }
+
+    #[test]
+    fn what_is_written_in_parts_is_whole_and_in_order() {
+        let state = tempfile::tempdir().unwrap();
+        let fork =
+            |child_tgid| Fork { child_tgid, child_tid: 8, child_start_boot_ns: 5, thread: false };
+        let events: Vec<Event> = (0..2 * BATCH as u32 + 1)
+            .map(|number| event(number.into(), Origin::Fork(fork(number))))
+            .collect();
+        write(state.path(), "u1", &host(), events.iter().cloned()).unwrap();
+        assert!(read(state.path(), "u1").unwrap().0 == events);
     }
 
     #[test]
