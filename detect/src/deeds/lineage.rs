@@ -90,7 +90,8 @@ impl Lineage {
             if self.known.len() >= PROCESSES_MAX {
                 self.make_room();
             }
-            if self.order.len() >= 2 * PROCESSES_MAX {
+            // Many short lives leave their keys behind.
+            if self.order.len() >= 2 * self.known.len().max(ENDED_MAX) {
                 self.order.retain(|key| self.known.get(key).is_some_and(|known| !known.ended));
             }
             self.order.push_back(key);
@@ -205,6 +206,6 @@ mod tests {
         assert_eq!(lineage.image((2, 2)).and_then(|image| image.of_host), Some(false));
         assert_eq!((lineage.parent((2, 2)), lineage.forgotten()), (Some((1, 1)), 0));
         assert!(lineage.known.len() <= ENDED_MAX + 2);
-        assert!(lineage.order.len() <= 2 * PROCESSES_MAX);
+        assert!(lineage.order.len() <= 2 * (ENDED_MAX + 2));
     }
 }
