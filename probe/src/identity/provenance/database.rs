@@ -36,13 +36,14 @@ const UNPACKED: &str = "tmp.ci";
 /// Number of a package.
 type Number = u32;
 
-/// A file of a package, by the hash of its path.
+/// A file of a package, by hashes whose key nobody else has. There are some hundred thousand.
 #[derive(Debug, Clone, Copy)]
+#[repr(C, packed(4))]
 struct Entry {
     path: u64,
+    /// Of its digest. 0: the package has none of it.
+    content: u64,
     package: Number,
-    /// `None`: the package has no digest of it.
-    md5: Option<Md5>,
 }
 
 /// Who owns a path.
@@ -95,13 +96,15 @@ impl Database {
             return if own { self.package(number) } else { Owner::Other };
         }
         let hash = self.hasher.hash_one(path);
+        let content = content(&self.hasher, md5);
         let mut owner = if self.complete { Owner::None } else { Owner::Unknown };
         // Packages of several architectures may share a file.
         for entry in at(&self.entries, hash).chain(at(&self.conffiles, hash)) {
-            match (md5, entry.md5) {
-                (Some(md5), Some(known)) if md5 == known => return self.package(entry.package),
-                (Some(_), Some(_)) if owner != Owner::Some => owner = Owner::Other,
-                _ => owner = Owner::Some,
+            match (content, entry.content) {
+                (0, _) | (_, 0) => owner = Owner::Some,
+                (content, known) if content == known => return self.package(entry.package),
+                _ if owner != Owner::Some => owner = Owner::Other,
+                _ => {}
             }
         }
         owner
@@ -120,6 +123,11 @@ impl Database {
         let (stem, script) = name.strip_prefix("info/")?.rsplit_once('.')?;
         SCRIPTS.contains(&script).then(|| self.stems.get(stem).copied()).flatten()
     }
+}
+
+/// What stands for a digest; 0 for none.
+fn content(hasher: &RandomState, md5: Option<Md5>) -> u64 {
+    md5.map_or(0, |md5| hasher.hash_one(md5).max(1))
 }
 
 fn at(entries: &[Entry], path: u64) -> impl Iterator<Item = &Entry> {
@@ -342,7 +350,8 @@ impl Reading<'_> {
         }
         let path = self.diversions.of(path, package);
         let path = self.database.hasher.hash_one(self.links.real(path).as_str());
-        self.database.entries.push(Entry { path, package: number, md5 });
+        let content = content(&self.database.hasher, md5);
+        self.database.entries.push(Entry { path, content, package: number });
     }
 
     /// Adds what an `md5sums` file holds, or where there is none what a `list` does.
