@@ -112,22 +112,33 @@ impl Row {
     }
 }
 
-/// A digest as its bytes: to write its hexadecimal costs as much as the rest of an exec.
+/// A digest as its bytes: to write its hexadecimal, or each by itself, costs as much as the rest of an
+/// exec.
 mod raw {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
     use crate::Digest;
 
+    struct Bytes<'a>(&'a [u8]);
+
+    impl Serialize for Bytes<'_> {
+        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+            to.serialize_bytes(self.0)
+        }
+    }
+
     pub fn serialize<S: Serializer>(digest: &Option<Digest>, to: S) -> Result<S::Ok, S::Error> {
-        digest.map(|Digest(bytes)| bytes).serialize(to)
+        digest.as_ref().map(|Digest(bytes)| Bytes(bytes)).serialize(to)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
-        Ok(Option::<[u8; 32]>::deserialize(from)?.map(Digest))
+        let bytes = Option::<&[u8]>::deserialize(from)?;
+        let digest = bytes.map(|bytes| bytes.try_into().map(Digest)).transpose();
+        digest.map_err(|_| D::Error::custom("not as long as a digest"))
     }
 }
 
-/// Counts by class as serde has them: class and count of those that aren't 0, which are few.
+/// Counts by class as serde has them: those that aren't 0, which are few, each with its class a number.
 mod sparse {
     use serde::{Deserialize, Deserializer, Serializer, de::Error, ser::SerializeSeq};
 
@@ -135,20 +146,32 @@ mod sparse {
 
     type Classes = [u32; CLASSES];
 
+    /// What a class takes in a number that has its count before it.
+    const CLASS_BITS: u32 = CLASSES.ilog2();
+
     pub fn serialize<S: Serializer>(classes: &Classes, serializer: S) -> Result<S::Ok, S::Error> {
-        let counted = (0_u8..).zip(classes).filter(|(_, count)| **count > 0);
-        let mut seq = serializer.serialize_seq(Some(counted.clone().count()))?;
-        for one in counted {
-            seq.serialize_element(&one)?;
+        // Without a branch for each: which ones are 0 can't be guessed.
+        let counted = classes.map(|count| u8::from(count != 0));
+        let some = counted.iter().sum::<u8>();
+        let mut seq = serializer.serialize_seq(Some(usize::from(some)))?;
+        for (first, eight) in (0..).step_by(8).zip(counted.as_chunks().0) {
+            let mut rest = u64::from_le_bytes(*eight);
+            while rest != 0 {
+                let class = first + rest.trailing_zeros() / 8;
+                let count = u64::from(classes[class as usize]);
+                seq.serialize_element(&(count << CLASS_BITS | u64::from(class)))?;
+                rest &= rest - 1;
+            }
         }
         seq.end()
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Classes, D::Error> {
         let mut classes = [0; CLASSES];
-        for (class, count) in Vec::<(u8, u32)>::deserialize(deserializer)? {
-            let class = classes.get_mut(usize::from(class));
-            *class.ok_or_else(|| D::Error::custom("no such class"))? = count;
+        for one in Vec::<u64>::deserialize(deserializer)? {
+            let count = u32::try_from(one >> CLASS_BITS);
+            classes[one as usize % CLASSES] =
+                count.map_err(|_| D::Error::custom("too many calls"))?;
         }
         Ok(classes)
     }
