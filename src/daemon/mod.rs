@@ -204,9 +204,9 @@ impl Daemon {
         self.write_again(due);
     }
 
-    fn write_again(&self, opened: Vec<Opened>) {
+    fn write_again(&mut self, opened: Vec<Opened>) {
         for opened in opened {
-            self.reporter.past(&opened.uid, opened.past(&self.recorder));
+            self.reporter.past(&opened.uid, opened.past(&mut self.recorder));
         }
     }
 
@@ -393,7 +393,7 @@ impl Daemon {
                 // Before the report, so that who reads the one finds the other.
                 if finding.is_first_alert() {
                     let opened = Opened::of(&finding);
-                    self.reporter.past(&opened.uid, opened.past(&self.recorder));
+                    self.reporter.past(&opened.uid, opened.past(&mut self.recorder));
                     self.opened.push(opened);
                 }
                 self.reporter.finding(&finding, is_owed);

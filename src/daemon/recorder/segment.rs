@@ -1,77 +1,60 @@
 //! A stretch of the flight recorder: records as bytes, one after another. Half a minute of a busy host
 //! is some hundred thousand of them: kept as they are they would be as many allocations, each given
 //! back when no cache knows it any more.
+//!
+//! A record is written where the one before it ended, and hardly anything else is looked at: each place
+//! more is one that no cache knows. Whose it is is found out later, for many at once ([`Segment::settle`]).
 
 use std::sync::Arc;
 
-use hedgerow_event::{Actor, Epoch, Event, Origin, Subject};
+use hedgerow_event::{Actor, Epoch, Event, Exit, Fork, Origin, Subject};
+use serde::Deserialize;
 
-use super::Tree;
+use super::{
+    trees::{Tree, Trees},
+    written::{Head, Who, put, take},
+};
 
-/// What one of the tables beside the bytes has of the same thing in its newest entries is not entered
-/// again. What two processors deliver is mingled, so it is more than one.
+/// What is the same as in one of the newest records is not written again. What two processors deliver is
+/// mingled, so it is more than one.
 const NEWEST: usize = 4;
 
-/// What is read of a record to pass over it.
-#[derive(Debug, Clone, Copy)]
-pub struct Head {
-    pub time_boot_ns: u64,
-    epoch: Epoch,
-    /// Its origin's, in bytes.
-    length: u32,
-    /// Who did it, by the number in the segment's table.
-    who: u16,
-    /// Of an exec: who called it, and the parent, by their numbers, from 1 on. 0: nobody.
-    called: [u16; 2],
-}
-
-impl Head {
-    const BYTES: usize = 22;
-
-    fn to_bytes(self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        bytes[..8].copy_from_slice(&self.time_boot_ns.to_le_bytes());
-        bytes[8..12].copy_from_slice(&self.epoch.0.to_le_bytes());
-        bytes[12..16].copy_from_slice(&self.length.to_le_bytes());
-        for (at, number) in [self.who, self.called[0], self.called[1]].into_iter().enumerate() {
-            bytes[16 + 2 * at..][..2].copy_from_slice(&number.to_le_bytes());
-        }
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8; Self::BYTES]) -> Self {
-        let number = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-        let word = |at: usize| u32::from(number(at)) | u32::from(number(at + 2)) << 16;
-        Self {
-            time_boot_ns: u64::from(word(0)) | u64::from(word(4)) << 32,
-            epoch: Epoch(word(8)),
-            length: word(12),
-            who: number(16),
-            called: [number(18), number(20)],
-        }
-    }
-}
-
-/// A process or thread, and its tree.
-#[derive(Debug, Clone)]
-pub struct Who {
-    pub tree: Tree,
-    pub actor: Actor,
-}
-
-impl Who {
-    fn is(&self, actor: &Actor) -> bool {
-        let known = &self.actor;
-        (known.tid, known.tgid, known.slot) == (actor.tid, actor.tgid, actor.slot)
-            && (known.start_boot_ns, known.cgroup_id) == (actor.start_boot_ns, actor.cgroup_id)
-            && known.program_id == actor.program_id
-            && Arc::ptr_eq(&known.subject, &actor.subject)
-    }
-}
-
-/// Of a segment, what is left for its tables: one in so many bytes each.
-const WHO_PART: usize = 4;
+/// Of a segment, what is left for its table of subjects: one in so many bytes.
 const SUBJECTS_PART: usize = 16;
+/// Of the rest, what is left for whose they are: no more than that can be written of anybody new.
+const OWNERS_PART: usize = 4;
+/// A record enters no more subjects than so many.
+const SUBJECTS_EACH: usize = 3;
+
+/// Whose the records of a process or thread are, and how many there are.
+#[derive(Debug, Clone)]
+struct Owner {
+    tree: Tree,
+    /// Where the first one is, which says who it is.
+    at: u32,
+    records: u32,
+}
+
+/// What an origin says of processes. It is read as [`Origin`] is written, as far as it goes.
+#[derive(Deserialize)]
+enum Said {
+    Row,
+    Exec,
+    Fork(Fork),
+    Exit(Exit),
+}
+
+/// A record as it is written, and whose it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    pub head: Head,
+    pub tree: Tree,
+    /// Where it stands who did it.
+    who: usize,
+    origin: &'a [u8],
+    /// Where the next one is.
+    next: usize,
+}
 
 /// It takes all its memory at once, and keeps it. A clone is there to be read.
 #[derive(Debug, Clone)]
@@ -79,40 +62,83 @@ pub struct Segment {
     bytes: Vec<u8>,
     used: usize,
     count: usize,
-    who: Vec<Who>,
     subjects: Vec<Arc<Subject>>,
+    /// Who did something, the newest: each at its number.
+    newest: [Who; NEWEST],
+    known: u16,
+    newest_ns: u64,
+    /// Whose they are, by the number, as far as it was found out.
+    owners: Vec<Owner>,
+    /// So many bytes were read to find it out.
+    settled: usize,
     /// How many records of which tree are in it, in their order, once it is full.
     trees: Vec<(Tree, usize)>,
-    newest_ns: u64,
 }
 
 impl Segment {
     /// Of so many bytes at most.
     pub fn new(size: usize) -> Self {
-        let (of_who, of_subjects) = (size / WHO_PART, size / SUBJECTS_PART);
+        let of_subjects = size / SUBJECTS_PART;
+        let of_owners = (size - of_subjects) / OWNERS_PART;
         Self {
-            bytes: vec![0; size - of_who - of_subjects],
+            bytes: vec![0; size - of_subjects - of_owners],
             used: 0,
             count: 0,
-            who: Vec::with_capacity((of_who / size_of::<Who>()).min(usize::from(u16::MAX))),
             subjects: Vec::with_capacity(of_subjects / size_of::<Arc<Subject>>()),
-            trees: Vec::new(),
+            newest: [Who::default(); NEWEST],
+            known: 0,
             newest_ns: 0,
+            owners: Vec::with_capacity(of_owners / size_of::<Owner>()),
+            settled: 0,
+            trees: Vec::new(),
         }
     }
 
     /// Without records.
     pub fn cleared(mut self) -> Self {
-        (self.used, self.count, self.newest_ns) = (0, 0, 0);
-        self.who.clear();
+        (self.used, self.count, self.settled) = (0, 0, 0);
+        (self.known, self.newest_ns) = (0, 0);
         self.subjects.clear();
+        self.owners.clear();
         self.trees = Vec::new();
         self
     }
 
-    /// Full: nothing is written to it any more.
+    /// Finds out whose those records are that came since this was done.
+    pub fn settle(&mut self, trees: &mut Trees) {
+        while let Some(Record { head, who, origin, next, .. }) = self.record(self.settled) {
+            let said = postcard::from_bytes(origin);
+            let number = usize::from(head.who);
+            if number == self.owners.len() {
+                let who = self.who(who);
+                let tree = trees.of(who.process(), self.subject(who.subject), who.told());
+                self.owners.push(Owner { tree, at: self.settled as u32, records: 0 });
+            }
+            match said {
+                Ok(Said::Fork(fork)) if !fork.thread => {
+                    let who = self.who(who);
+                    trees.forked(who.process(), self.subject(who.subject), fork.child_tgid);
+                }
+                Ok(Said::Exit(exit)) if exit.process => {
+                    trees.ended(self.who(who).tgid, head.time_boot_ns);
+                }
+                _ => {}
+            }
+            self.owners[number].records += 1;
+            self.settled = next;
+        }
+    }
+
+    /// Full: nothing is written to it any more. It is settled.
     pub fn closed(mut self) -> Arc<Self> {
-        let mut trees: Vec<_> = self.records().map(|(who, ..)| (who.tree, 1)).collect();
+        let mut trees = Vec::<(Tree, usize)>::new();
+        for Owner { tree, records, .. } in &self.owners {
+            let newest = trees.iter_mut().rev().take(NEWEST).find(|(known, _)| known == tree);
+            match newest {
+                Some((_, more)) => *more += *records as usize,
+                None => trees.push((*tree, *records as usize)),
+            }
+        }
         trees.sort_unstable();
         trees.dedup_by(|(next, more), (tree, records)| {
             let same = next == tree;
@@ -127,8 +153,8 @@ impl Segment {
     /// What it takes in memory, full or not.
     pub fn size(&self) -> usize {
         self.bytes.len()
-            + self.who.capacity() * size_of::<Who>()
             + self.subjects.capacity() * size_of::<Arc<Subject>>()
+            + self.owners.capacity() * size_of::<Owner>()
             + self.trees.capacity() * size_of::<(Tree, usize)>()
     }
 
@@ -141,123 +167,165 @@ impl Segment {
         self.newest_ns
     }
 
-    /// The tree of who did one of the newest records.
-    pub fn newest_tree(&self, actor: &Actor) -> Option<Tree> {
-        let mut newest = self.who.iter().rev().take(NEWEST);
-        newest.find(|who| who.is(actor)).map(|who| who.tree)
-    }
-
     /// Whether a tree has records here.
     pub fn has(&self, tree: Tree) -> bool {
-        self.who.iter().any(|who| who.tree == tree)
-    }
-
-    /// Where the next record's origin goes, if there is room for whatever it may enter in the tables.
-    fn room(&mut self) -> Option<&mut [u8]> {
-        let who = self.who.len() < self.who.capacity();
-        let subjects =
-            self.subjects.len() + 2 <= self.subjects.capacity().min(usize::from(u16::MAX));
-        self.bytes.get_mut(self.used + Head::BYTES..).filter(|_| who && subjects)
-    }
-
-    /// Writes a record. False: it doesn't fit.
-    pub fn push(&mut self, tree: Tree, event: &Event) -> bool {
-        let Some(room) = self.room() else { return false };
-        let Ok(origin) = postcard::to_slice(&event.origin, room) else { return false };
-        let length = origin.len();
-        let called = match &event.origin {
-            Origin::Exec(exec) => [exec.previous.as_ref(), exec.parent.as_ref()],
-            _ => [None, None],
-        };
-        self.finish(tree, &event.actor, (event.time_boot_ns, event.epoch), called, length)
-    }
-
-    /// Writes a record of another segment. False: it doesn't fit.
-    pub fn copy(&mut self, from: &Self, who: &Who, head: &Head, origin: &[u8]) -> bool {
-        let Some(room) = self.room().and_then(|room| room.get_mut(..origin.len())) else {
-            return false;
-        };
-        room.copy_from_slice(origin);
-        let called = head.called.map(|number| from.subject(number));
-        let when = (head.time_boot_ns, head.epoch);
-        self.finish(who.tree, &who.actor, when, called, origin.len())
-    }
-
-    /// Enters a record whose origin is written.
-    fn finish(
-        &mut self,
-        tree: Tree,
-        actor: &Actor,
-        (time_boot_ns, epoch): (u64, Epoch),
-        called: [Option<&Arc<Subject>>; 2],
-        length: usize,
-    ) -> bool {
-        let Ok(of_origin) = u32::try_from(length) else { return false };
-        let is = |who: &Who| who.tree == tree && who.is(actor);
-        let who = number(&mut self.who, is, || Who { tree, actor: actor.clone() });
-        let called = called.map(|called| {
-            let is = |subject: &Arc<Subject>, known: &Arc<Subject>| Arc::ptr_eq(subject, known);
-            called.map_or(0, |one| {
-                number(&mut self.subjects, |known| is(one, known), || Arc::clone(one)) + 1
-            })
-        });
-        let head = Head { time_boot_ns, epoch, length: of_origin, who, called };
-        self.bytes[self.used..][..Head::BYTES].copy_from_slice(&head.to_bytes());
-        self.used += Head::BYTES + length;
-        self.count += 1;
-        self.newest_ns = self.newest_ns.max(time_boot_ns);
-        true
-    }
-
-    fn subject(&self, number: u16) -> Option<&Arc<Subject>> {
-        self.subjects.get(usize::from(number).checked_sub(1)?)
+        self.owners.iter().any(|owner| owner.tree == tree)
     }
 
     pub fn trees(&self) -> &[(Tree, usize)] {
         &self.trees
     }
 
-    /// All records, the first written first.
-    pub fn records(&self) -> impl Iterator<Item = (&Who, Head, &[u8])> {
-        let mut rest = self.bytes.get(..self.used).unwrap_or_default();
-        std::iter::from_fn(move || {
-            let (head, after) = rest.split_first_chunk()?;
-            let head = Head::from_bytes(head);
-            let (origin, after) = after.split_at_checked(head.length as usize)?;
-            rest = after;
-            Some((self.who.get(usize::from(head.who))?, head, origin))
+    /// Writes a record. False: it doesn't fit.
+    pub fn push(&mut self, event: &Event) -> bool {
+        if !self.has_room() {
+            return false;
+        }
+        let mut who = Who::new(&event.actor, self.number(&event.actor.subject));
+        let mut same: fn(&Who, &Who) -> bool = Who::is;
+        if let Origin::Exec(exec) = &event.origin {
+            let called = [exec.previous.as_ref(), exec.parent.as_ref()];
+            who.called = called.map(|called| called.map(|subject| self.number(subject)));
+            who.told = exec.root.map(|root| (root.tgid, root.start_boot_ns)).unwrap_or_default();
+            same = Who::eq;
+        }
+        let when = (event.time_boot_ns, event.epoch);
+        self.write(when, who, same, |to| {
+            postcard::to_slice(&event.origin, to).ok().map(|written| written.len())
         })
+        .is_some()
+    }
+
+    /// Writes a record of another segment. Both are settled. False: it doesn't fit.
+    pub fn copy(&mut self, from: &Self, record: &Record) -> bool {
+        if !self.has_room() {
+            return false;
+        }
+        let mut who = from.who(record.who);
+        who.subject = self.number(from.subject(who.subject));
+        who.called = who.called.map(|called| called.map(|one| self.number(from.subject(one))));
+        who.told = record.tree;
+        let (at, when) = (self.used, (record.head.time_boot_ns, record.head.epoch));
+        let number = self.write(when, who, Who::eq, |to| {
+            to.get_mut(..record.origin.len())?.copy_from_slice(record.origin);
+            Some(record.origin.len())
+        });
+        if number.is_some_and(|number| usize::from(number) == self.owners.len()) {
+            self.owners.push(Owner { tree: record.tree, at: at as u32, records: 0 });
+        }
+        let owner = number.and_then(|number| self.owners.get_mut(usize::from(number)));
+        owner.map(|owner| owner.records += 1).is_some()
+    }
+
+    /// Whether whatever a record may enter in the tables finds room.
+    fn has_room(&self) -> bool {
+        let subjects = self.subjects.capacity().min(usize::from(u16::MAX));
+        self.subjects.len() + SUBJECTS_EACH <= subjects
+            && usize::from(self.known) < self.owners.capacity().min(usize::from(u16::MAX))
+    }
+
+    /// Writes a record; who did it, by number.
+    fn write(
+        &mut self,
+        (time_boot_ns, epoch): (u64, Epoch),
+        who: Who,
+        same: fn(&Who, &Who) -> bool,
+        origin: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> Option<u16> {
+        let newest = self.known.saturating_sub(NEWEST as u16)..self.known;
+        let known = newest.rev().find(|at| same(&self.newest[usize::from(*at) % NEWEST], &who));
+        let number = known.unwrap_or(self.known);
+        let to = self.bytes.get_mut(self.used..)?;
+        let room = to.len();
+        let (head, mut to) = to.split_at_mut_checked(Head::BYTES)?;
+        if known.is_none() {
+            to = put(who.words(), to)?;
+        }
+        let before = room - to.len();
+        let length = origin(to)?;
+        let said = Head { time_boot_ns, epoch, length: u16::try_from(length).ok()?, who: number };
+        put(said.words(), head)?;
+        if known.is_none() {
+            self.newest[usize::from(number) % NEWEST] = who;
+            self.known += 1;
+        }
+        self.used += before + length;
+        self.count += 1;
+        self.newest_ns = self.newest_ns.max(time_boot_ns);
+        Some(number)
+    }
+
+    /// The number of a subject, which is among the newest or is entered.
+    fn number(&mut self, subject: &Arc<Subject>) -> u16 {
+        let newest = self.subjects.len().saturating_sub(NEWEST);
+        let at = self.subjects[newest..].iter().rposition(|known| Arc::ptr_eq(known, subject));
+        let number = at.map_or(self.subjects.len(), |at| newest + at);
+        if at.is_none() {
+            self.subjects.push(Arc::clone(subject));
+        }
+        // There is room.
+        number as u16
+    }
+
+    fn subject(&self, number: u16) -> &Arc<Subject> {
+        &self.subjects[usize::from(number)]
+    }
+
+    /// The record that stands there.
+    fn record(&self, at: usize) -> Option<Record<'_>> {
+        let mut rest = self.bytes.get(at..self.used)?;
+        let head = Head::of(take(&mut rest)?);
+        let owner = self.owners.get(usize::from(head.who));
+        let first = owner.map_or(at, |owner| owner.at as usize);
+        if first == at {
+            rest = rest.get(Who::BYTES..)?;
+        }
+        let (origin, rest) = rest.split_at_checked(usize::from(head.length))?;
+        let tree = owner.map(|owner| owner.tree).unwrap_or_default();
+        let (who, next) = (first + Head::BYTES, self.used - rest.len());
+        Some(Record { head, tree, who, origin, next })
+    }
+
+    /// Who is written there.
+    fn who(&self, at: usize) -> Who {
+        let words = self.bytes.get(at..).and_then(|mut bytes| take(&mut bytes));
+        words.map(Who::of).unwrap_or_default()
+    }
+
+    /// All records, the first written first.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let record = self.record(at)?;
+            at = record.next;
+            Some(record)
+        })
+    }
+
+    /// Whether a subject did it.
+    pub fn is_of(&self, record: &Record, subject: &Subject) -> bool {
+        **self.subject(self.who(record.who).subject) == *subject
     }
 
     /// What a tree did from then on.
     pub fn events(&self, tree: Tree, from_ns: u64) -> impl Iterator<Item = Event> {
         let of_tree = self
             .records()
-            .filter(move |(who, head, _)| who.tree == tree && head.time_boot_ns >= from_ns);
-        of_tree.filter_map(|(who, head, origin)| self.event(who, &head, origin))
+            .filter(move |record| record.tree == tree && record.head.time_boot_ns >= from_ns);
+        of_tree.filter_map(|record| self.event(&record))
     }
 
-    fn event(&self, who: &Who, head: &Head, origin: &[u8]) -> Option<Event> {
-        let actor = who.actor.clone();
-        let mut origin: Origin = postcard::from_bytes(origin).ok()?;
+    fn event(&self, record: &Record) -> Option<Event> {
+        let Who { tgid, tid, start_boot_ns, cgroup_id, program_id, slot, subject, called, .. } =
+            self.who(record.who);
+        let subject = Arc::clone(self.subject(subject));
+        let actor = Actor { subject, tgid, tid, start_boot_ns, cgroup_id, program_id, slot };
+        let mut origin: Origin = postcard::from_bytes(record.origin).ok()?;
         if let Origin::Exec(exec) = &mut origin {
-            let [previous, parent] = head.called.map(|number| self.subject(number).cloned());
-            (exec.previous, exec.parent) = (previous, parent);
+            let called = called.map(|called| called.map(|one| Arc::clone(self.subject(one))));
+            [exec.previous, exec.parent] = called;
         }
-        Some(Event { epoch: head.epoch, time_boot_ns: head.time_boot_ns, actor, origin })
+        let Head { epoch, time_boot_ns, .. } = record.head;
+        Some(Event { epoch, time_boot_ns, actor, origin })
     }
-}
-
-/// The number of what is among the newest of a table, or is entered.
-fn number<T>(table: &mut Vec<T>, is: impl Fn(&T) -> bool, new: impl FnOnce() -> T) -> u16 {
-    let newest = table.len().saturating_sub(NEWEST);
-    let at = table[newest..].iter().rposition(is).map_or_else(
-        || {
-            table.push(new());
-            table.len() - 1
-        },
-        |at| newest + at,
-    );
-    // There is room (`Segment::room`).
-    at as u16
 }

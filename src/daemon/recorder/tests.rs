@@ -1,10 +1,10 @@
 #![allow(clippy::unwrap_used)]
 use hedgerow_event::{
-    Actor, Call, Digest, Epoch, Exec, Exit, Flow, FlowDirection, Fork, Peer, Program, Raw, Row,
-    RowReason, Signal, Subject,
+    Actor, Call, Digest, Epoch, Exec, Exit, Flow, FlowDirection, Fork, Origin, Peer, Program, Raw,
+    Root, Row, RowReason, Signal, Workload,
 };
 
-use super::*;
+use super::{trees::PROCESSES_MAX, *};
 
 fn event(workload: &str, tgid: u32, time_s: u64, origin: Origin) -> Event {
     let subject = Subject::new(Workload::new(workload), Program::new("/bin/x"));
@@ -33,7 +33,7 @@ fn who(events: &[Event]) -> Vec<u32> {
     events.iter().map(|event| event.actor.tgid).collect()
 }
 
-fn of_process(recorder: &Recorder, tgid: u32) -> Vec<Event> {
+fn of_process(recorder: &mut Recorder, tgid: u32) -> Vec<Event> {
     recorder.of_process(tgid).iter().flat_map(Past::events).collect()
 }
 
@@ -50,21 +50,21 @@ fn a_tree_is_taken_whole_and_no_other_with_it() {
     let root = Some(Root { tgid: 10, start_boot_ns: 10 });
     let exec = Exec { root, ..Exec::of("/bin/y") };
     all(&mut recorder, [quiet("v", 11, 3), event("w", 30, 4, Origin::Exec(exec.into()))]);
-    assert_eq!(who(&of_process(&recorder, 12)), [10, 11, 12, 30]);
+    assert_eq!(who(&of_process(&mut recorder, 12)), [10, 11, 12, 30]);
     all(&mut recorder, [quiet("w", 12, 5)]);
-    assert_eq!(who(&of_process(&recorder, 10)), [10, 11, 12, 30, 12]);
-    assert_eq!(who(&of_process(&recorder, 11)), [11]);
-    assert_eq!(who(&of_process(&recorder, 20)), [20]);
+    assert_eq!(who(&of_process(&mut recorder, 10)), [10, 11, 12, 30, 12]);
+    assert_eq!(who(&of_process(&mut recorder, 11)), [11]);
+    assert_eq!(who(&of_process(&mut recorder, 20)), [20]);
     let subject = quiet("w", 0, 0).actor.subject;
     let busiest: Vec<Event> = recorder.of_subject(&subject).iter().flat_map(Past::events).collect();
     assert_eq!(who(&busiest), [10, 11, 12, 30, 12]);
     let gone = Origin::Exit(Exit { code: 0, process: true });
     recorder.observe(&event("w", 20, 5, gone));
     recorder.sweep(6_000_000_000);
-    assert!(of_process(&recorder, 99).is_empty(), "nobody knows it");
-    assert_eq!(who(&of_process(&recorder, 20)), [20, 20], "it ended a moment ago");
+    assert!(of_process(&mut recorder, 99).is_empty(), "nobody knows it");
+    assert_eq!(who(&of_process(&mut recorder, 20)), [20, 20], "it ended a moment ago");
     recorder.sweep(40_000_000_000);
-    assert!(!recorder.trees.contains_key(&20) && recorder.trees.contains_key(&12));
+    assert!(recorder.trees.of_process(20).is_none() && recorder.trees.of_process(12).is_some());
     assert_eq!(recorder.recorded(), Recorded::default());
 }
 
@@ -100,7 +100,11 @@ fn a_record_comes_back_as_it_was() {
     events.extend((2..).zip(origins).map(|(second, origin)| event("w", 5, second, origin)));
     let mut recorder = Recorder::new(1 << 20);
     all(&mut recorder, events.clone());
-    assert_eq!(of_process(&recorder, 6), events);
+    assert_eq!(of_process(&mut recorder, 6), events);
+    // And where others were made to give room, too.
+    all(&mut recorder, (0..20_000).map(|second| quiet("noisy", 2, second)));
+    assert!(recorder.recorded().dropped > 0);
+    assert_eq!(of_process(&mut recorder, 6), events);
 }
 
 #[test]
@@ -112,9 +116,9 @@ fn a_noisy_tree_loses_its_own_past_and_is_counted() {
         recorder.observe(&quiet("noisy", 2, second));
         assert!(recorder.recorded().bytes <= 64 << 10, "{second}");
     }
-    assert_eq!(of_process(&recorder, 1).len(), 3);
+    assert_eq!(of_process(&mut recorder, 1).len(), 3);
     let second = |event: &Event| event.time_boot_ns / 1_000_000_000;
-    let times: Vec<u64> = of_process(&recorder, 2).iter().map(second).collect();
+    let times: Vec<u64> = of_process(&mut recorder, 2).iter().map(second).collect();
     assert_eq!(times, (recorder.recorded().dropped..20_000).collect::<Vec<u64>>(), "the newest");
     assert!(times.len() > 100, "{}", times.len());
 }
@@ -135,12 +139,12 @@ fn whoever_forks_most_is_forgotten_and_nobody_else() {
     let mut recorder = Recorder::new(1 << 20);
     all(&mut recorder, [fork(1, 2), fork(3, 4)]);
     all(&mut recorder, (0..200_000).map(|child| fork(3, 10 + child)));
-    assert!(recorder.trees.len() <= PROCESSES_MAX, "{}", recorder.trees.len());
+    assert!(recorder.trees.count() <= PROCESSES_MAX, "{}", recorder.trees.count());
     assert!(recorder.recorded().forgotten > 0);
-    assert!(recorder.trees.contains_key(&1) && recorder.trees.contains_key(&2));
+    assert!(recorder.trees.of_process(1).is_some() && recorder.trees.of_process(2).is_some());
     // Where nobody has many it is some of all.
     all(&mut recorder, (0..200_000).map(|tgid| quiet("w", 1_000_000 + tgid, 1)));
-    assert!(recorder.trees.len() <= PROCESSES_MAX, "{}", recorder.trees.len());
+    assert!(recorder.trees.count() <= PROCESSES_MAX, "{}", recorder.trees.count());
 }
 
 #[test]
@@ -150,9 +154,9 @@ fn of_many_small_trees_the_oldest_records_go() {
     let told = recorder.recorded();
     assert!(told.bytes <= 64 << 10 && told.dropped > 0, "{told:?}");
     let gone = told.dropped as u32;
-    assert!(of_process(&recorder, 1).is_empty() && of_process(&recorder, gone).is_empty());
-    assert_eq!(of_process(&recorder, gone + 1).len(), 1);
-    assert_eq!(of_process(&recorder, 10_000).len(), 1);
+    assert!(of_process(&mut recorder, 1).is_empty() && of_process(&mut recorder, gone).is_empty());
+    assert_eq!(of_process(&mut recorder, gone + 1).len(), 1);
+    assert_eq!(of_process(&mut recorder, 10_000).len(), 1);
 }
 
 #[test]
@@ -160,7 +164,7 @@ fn what_is_older_than_half_a_minute_is_forgotten_and_off_is_off() {
     let mut recorder = Recorder::new(1 << 20);
     all(&mut recorder, [5, 34, 36].map(|second| quiet("w", 1, second)));
     recorder.sweep(65_000_000_000);
-    assert_eq!(of_process(&recorder, 1).len(), 1);
+    assert_eq!(of_process(&mut recorder, 1).len(), 1);
     recorder.observe(&quiet("w", 2, 36));
     recorder.sweep(100_000_000_000);
     assert_eq!(recorder.recorded(), Recorded::default());
@@ -228,9 +232,9 @@ fn while_it_is_paused_nothing_is_kept_and_it_goes_on_with_its_limit() {
     all(&mut recorder, [fork(10, 11), quiet("w", 11, 2)]);
     recorder.pause(true);
     all(&mut recorder, [quiet("w", 11, 3)]);
-    assert_eq!((recorder.held(), of_process(&recorder, 11).len()), (0, 0));
+    assert_eq!((recorder.held(), of_process(&mut recorder, 11).len()), (0, 0));
     recorder.pause(false);
     all(&mut recorder, [quiet("w", 11, 4)]);
-    assert_eq!(who(&of_process(&recorder, 11)), [11]);
+    assert_eq!(who(&of_process(&mut recorder, 11)), [11]);
     assert_eq!((recorder.bytes_max, recorder.bytes_asked), (2 << 20, 4 << 20));
 }
