@@ -61,7 +61,7 @@ use self::{
     kept::Kept,
     named::Called,
     pulse::Pulse,
-    recorder::{Opened, Recorder},
+    recorder::{Opened, Openings, Recorder},
     report::Reporter,
     seen::Seen,
     usage::Accounts,
@@ -103,8 +103,7 @@ struct Daemon {
     pulse: Pulse,
     recorder: Recorder,
     governor: Option<Governor>,
-    /// Findings that opened in the last second: as many as may be told.
-    opened: Vec<Opened>,
+    opened: Openings,
     uses: Uses,
     /// Where it is wanted.
     accounts: Option<Accounts>,
@@ -199,15 +198,16 @@ impl Daemon {
 
     /// Writes what led to the newest findings once more: what was under way when they opened is there.
     fn record_again(&mut self) {
-        let (due, young) = std::mem::take(&mut self.opened).into_iter().partition(Opened::is_past);
-        self.opened = young;
-        self.write_again(due);
+        let Self { opened, recorder, reporter, .. } = self;
+        let lost = opened
+            .write(Instant::now(), |opened| reporter.past(&opened.uid, opened.past(recorder)));
+        lost.iter().for_each(|uid| reporter.outlets().past_lost(uid));
     }
 
-    fn write_again(&mut self, opened: Vec<Opened>) {
-        for opened in opened {
-            self.reporter.past(&opened.uid, opened.past(&mut self.recorder));
-        }
+    fn record_opening(&mut self, finding: &Finding) {
+        let opened = Opened::of(finding);
+        self.reporter.past(&opened.uid, opened.past(&mut self.recorder));
+        self.opened.add(opened);
     }
 
     fn take(&mut self, item: Item, items: &Receiver<Item>) -> anyhow::Result<()> {
@@ -392,9 +392,7 @@ impl Daemon {
                 self.name(&mut finding);
                 // Before the report, so that who reads the one finds the other.
                 if finding.is_first_alert() {
-                    let opened = Opened::of(&finding);
-                    self.reporter.past(&opened.uid, opened.past(&mut self.recorder));
-                    self.opened.push(opened);
+                    self.record_opening(&finding);
                 }
                 self.reporter.finding(&finding, is_owed);
                 if !done.is_empty() {

@@ -258,11 +258,9 @@ impl Reporter {
         self.outlets.finding(finding, is_owed);
     }
 
-    /// What led to a finding, to be written beside it.
-    pub fn past(&self, uid: &str, past: Option<Past>) {
-        if let Some(past) = past {
-            self.outlets.past(uid, past);
-        }
+    /// What led to a finding, to be written beside it. False: there is no room for it.
+    pub fn past(&self, uid: &str, past: Option<Past>) -> bool {
+        past.is_none_or(|past| self.outlets.past(uid, past))
     }
 
     /// How many cases the last hour brought that nobody was told of, and why.

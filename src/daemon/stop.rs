@@ -1,11 +1,20 @@
 //! How a daemon ends: what is counted is detached, entries are lifted or left, what waits is written.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
 use crossbeam_channel::Receiver;
 use hedgerow_detect::Outcome;
 use hedgerow_probe::{Item, Probe};
 
 use super::{Daemon, Unread, outlets, service, usage::Accounts};
 use crate::{exit::Failure, host};
+
+/// The end waits so long for a disk to take what led to the last findings.
+const LAST: Duration = Duration::from_secs(2);
+const STEP: Duration = Duration::from_millis(20);
 
 impl Daemon {
     /// Detaches everything that counts, lifts entries where it is stopped by hand, and only then writes,
@@ -19,19 +28,18 @@ impl Daemon {
         service::stopping();
         let items = items.clone();
         // Without a thread to be had the last windows may find no room: they would be dropped here, too.
-        let drain = std::thread::Builder::new().name("last-windows".into());
+        let drain = thread::Builder::new().name("last-windows".into());
         let drain = drain.spawn(move || items.iter().for_each(drop));
         let stats = self.sensor.stats().ok();
         let stopped = probe.stop().map_err(Failure::host);
-        drop(drain.map(std::thread::JoinHandle::join));
+        drop(drain.map(thread::JoinHandle::join));
         // A fault or a restart must not free whom somebody denied.
         let by_hand = match &ended {
             Ok(signal) => signal.is_some_and(host::is_by_hand),
             Err(why) => why.is::<Unread>() && outlets::is_of_a_person(libc::STDOUT_FILENO),
         };
         self.actor.stop(self.config.keep_entries || !by_hand, &mut self.reporter);
-        let opened = std::mem::take(&mut self.opened);
-        self.write_again(opened);
+        self.record_last();
         let now = hedgerow_responder::now().boot_ns;
         for outcome in self.engine.finish(now) {
             if let Outcome::Finding(mut finding, _) = outcome {
@@ -58,5 +66,19 @@ impl Daemon {
         ended?;
         saved?;
         Ok(stopped?)
+    }
+
+    /// Writes what led to the last findings once more.
+    fn record_last(&mut self) {
+        let begun = Instant::now();
+        for opened in self.opened.take() {
+            while !self.reporter.past(&opened.uid, opened.past(&mut self.recorder)) {
+                if begun.elapsed() >= LAST {
+                    self.reporter.outlets().past_lost(&opened.uid);
+                    break;
+                }
+                thread::sleep(STEP);
+            }
+        }
     }
 }

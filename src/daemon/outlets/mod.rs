@@ -53,7 +53,8 @@ use crate::{
 const OUT_MAX: usize = 4096;
 const OUT_BYTES: usize = 64 << 20;
 /// What led to findings and waits for the thread: what the flight recorder drops meanwhile stays for
-/// it, at most as much again for each. Full: what comes is not written, told and counted.
+/// it, at most as much again for each. Full: what comes is tried again, until the flight recorder has nothing of it any
+/// more: then it is told and counted.
 const PASTS_MAX: usize = 4;
 /// Decisions of a killed daemon that are sent again: as many as could wait.
 const MISSED_MAX: usize = OUT_MAX + delivery::BATCH;
@@ -186,16 +187,20 @@ impl Outlets {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What led to a finding.
-    pub fn past(&self, uid: &str, past: Past) {
-        let Some(room) = Room::take(&self.pasts, 1, PASTS_MAX) else {
-            self.pasts_lost.fetch_add(1, Ordering::Relaxed);
-            return self.note(format!(
-                "hedgerow: warning: what led to {uid} was not recorded: that of {PASTS_MAX} others \
-                 waits for the disk"
-            ));
-        };
+    /// What led to a finding. False: there is no room for it.
+    pub fn past(&self, uid: &str, past: Past) -> bool {
+        let Some(room) = Room::take(&self.pasts, 1, PASTS_MAX) else { return false };
         self.put(Out::Past(uid.to_owned(), past), Some(room));
+        true
+    }
+
+    /// There was none for it until nothing was kept of it.
+    pub fn past_lost(&self, uid: &str) {
+        self.pasts_lost.fetch_add(1, Ordering::Relaxed);
+        self.note(format!(
+            "hedgerow: warning: what led to {uid} was not recorded to its end: that of {PASTS_MAX} others \
+             waited for the disk"
+        ));
     }
 
     pub fn remediation(&self, remediation: &Remediation) {

@@ -1,6 +1,7 @@
 //! The flight recorder: what each process tree did lately, in memory, so that a finding has its past
 //! beside it. The loop keeps it; the thread that delivers reports writes what is taken of it.
 
+mod opened;
 mod segment;
 mod share;
 #[cfg(test)]
@@ -11,11 +12,11 @@ mod written;
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
 };
 
-use hedgerow_event::{Event, Finding, Subject};
+use hedgerow_event::{Event, Subject};
 
+pub use self::opened::{Opened, Openings};
 use self::{
     segment::Segment,
     share::Share,
@@ -275,42 +276,5 @@ impl Past {
     /// In the order of delivery.
     pub fn events(&self) -> impl Iterator<Item = Event> {
         self.segments.iter().flat_map(|segment| segment.events(self.tree, self.from_ns))
-    }
-}
-
-/// Records take so long at most to be here, but where the machine has no time at all.
-const UNDER_WAY: Duration = Duration::from_secs(1);
-
-/// A finding that opened, and whose past is its past.
-#[derive(Debug)]
-pub struct Opened {
-    pub uid: String,
-    at: Instant,
-    /// Of amounts none is known.
-    process: Option<u32>,
-    subject: Arc<Subject>,
-}
-
-impl Opened {
-    pub fn of(finding: &Finding) -> Self {
-        Self {
-            uid: finding.uid.clone(),
-            at: Instant::now(),
-            process: finding.process.as_ref().map(|process| process.pid),
-            subject: Arc::clone(&finding.subject),
-        }
-    }
-
-    /// What was under way when it opened has arrived, also on a busy machine.
-    pub fn is_past(&self) -> bool {
-        self.at.elapsed() >= UNDER_WAY
-    }
-
-    pub fn past(&self, recorder: &mut Recorder) -> Option<Past> {
-        let past = match self.process {
-            Some(tgid) => recorder.of_process(tgid),
-            None => recorder.of_subject(&self.subject),
-        };
-        past.filter(|past| past.events().next().is_some())
     }
 }
