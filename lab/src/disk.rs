@@ -23,10 +23,16 @@ impl Disk {
     /// What the system refuses.
     pub fn mount(options: &str) -> io::Result<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        let name = format!("hedgerow-disk-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir(&path)?;
+        // A run that was killed leaves its own.
+        let path = loop {
+            let number = MADE.fetch_add(1, Ordering::Relaxed);
+            let name = format!("hedgerow-disk-{}-{number}", std::process::id());
+            let path = std::env::temp_dir().join(name);
+            match fs::create_dir(&path) {
+                Err(why) if why.kind() == io::ErrorKind::AlreadyExists => {}
+                made => break made.map(|()| path)?,
+            }
+        };
         let disk = Self { path, made: true };
         disk.configure(options)?;
         Ok(disk)

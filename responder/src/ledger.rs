@@ -350,6 +350,10 @@ impl Writer {
         if self.file.is_none() {
             self.open()?;
         }
+        // Nor is it rotated before whoever opened it has read it.
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
         // Without room for a new file the old one goes on, up to twice its length.
         if self.bytes >= self.bytes_max
             && let Err(why) = self.rotate()
@@ -358,7 +362,7 @@ impl Writer {
             return Err(why);
         }
         let bytes = self.waiting.concat();
-        if let Some(mut file) = self.file.as_ref().filter(|_| !bytes.is_empty()) {
+        if let Some(mut file) = self.file.as_ref() {
             file.write_all(&bytes).map_err(self.failed("write"))?;
             file.sync_data().map_err(self.failed("sync"))?;
             self.bytes += bytes.len() as u64;

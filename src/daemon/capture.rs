@@ -279,24 +279,15 @@ impl Writer {
                             + close.realtime_offset_ns;
                     }
                 }
-                self.records.extend(records);
-                let held = match self.room.take() {
-                    Some(held) => held.join(room),
-                    None => room,
-                };
-                let is_full = self.records.len() >= BATCH || held.size() >= BATCH_BYTES;
-                self.room = Some(held);
-                if is_full {
-                    self.flush();
-                }
+                self.hold(records, room);
             }
-            Part::Windows(windows, _room) => {
+            Part::Windows(windows, room) => {
                 let (early, closed): (Vec<Window>, Vec<Window>) =
                     windows.into_iter().partition(|window| window.early.is_some());
                 self.write_windows(WINDOWS, &closed);
                 // Their place among the records is what a replay judges them at.
                 let looks = early.iter().map(|window| Record::Early(EarlyLook::from(window)));
-                self.records.extend(looks);
+                self.hold(looks.collect(), room);
                 self.write_windows(EARLY, &early);
             }
             Part::Metadata(key, value) => self.sink.set_metadata(key, value),
@@ -317,6 +308,19 @@ impl Writer {
             .map_err(anyhow::Error::from)
             .and_then(|batch| Ok(self.sink.write(stream, &batch, self.time_ns)?));
         self.note(written);
+    }
+
+    fn hold(&mut self, records: Vec<Record>, room: Room) {
+        self.records.extend(records);
+        let held = match self.room.take() {
+            Some(held) => held.join(room),
+            None => room,
+        };
+        let is_full = self.records.len() >= BATCH || held.size() >= BATCH_BYTES;
+        self.room = Some(held);
+        if is_full {
+            self.flush();
+        }
     }
 
     fn flush(&mut self) {

@@ -70,10 +70,13 @@ mod tests {
 
     #[test]
     fn what_only_a_start_reads_is_given_back_and_all_goes_on() {
-        let before = of_files();
-        super::give_back();
-        let after = of_files();
-        assert!(after < before, "{before} KiB, then {after}");
+        // Tests beside this one read pages meanwhile.
+        let gave = (0..20).any(|_| {
+            let before = of_files();
+            super::give_back();
+            of_files() < before
+        });
+        assert!(gave);
         // Constants, code and unwinding are there as before.
         let caught = std::panic::catch_unwind(|| format!("{:?}", Some(1)).parse::<u8>().unwrap());
         assert!(caught.is_err());

@@ -199,14 +199,17 @@ impl Daemon {
     /// Writes what led to the newest findings once more: what was under way when they opened is there.
     fn record_again(&mut self) {
         let Self { opened, recorder, reporter, .. } = self;
-        let lost = opened
-            .write(Instant::now(), |opened| reporter.past(&opened.uid, opened.past(recorder)));
+        let lost = opened.write(Instant::now(), |opened| {
+            reporter.outlets().past(&opened.uid, || opened.past(recorder))
+        });
         lost.iter().for_each(|uid| reporter.outlets().past_lost(uid));
     }
 
     fn record_opening(&mut self, finding: &Finding) {
-        let opened = Opened::of(finding);
-        self.reporter.past(&opened.uid, opened.past(&mut self.recorder));
+        let mut opened = Opened::of(finding);
+        let past = || opened.past(&mut self.recorder);
+        let became = self.reporter.outlets().past(&opened.uid, past);
+        opened.waits(became);
         self.opened.add(opened);
     }
 

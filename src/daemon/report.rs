@@ -14,7 +14,7 @@ use hedgerow_sink::parquet::ParquetStatus;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{outlets::Outlets, recorder::Past, tally::Tally};
+use super::{outlets::Outlets, tally::Tally};
 use crate::{config::Config, control::Status, host::Host, text};
 
 /// Without a terminal, a line about progress is printed this often.
@@ -256,11 +256,6 @@ impl Reporter {
     pub fn finding(&mut self, finding: &Finding, is_owed: bool) {
         self.tally.finding(finding);
         self.outlets.finding(finding, is_owed);
-    }
-
-    /// What led to a finding, to be written beside it. False: there is no room for it.
-    pub fn past(&self, uid: &str, past: Option<Past>) -> bool {
-        past.is_none_or(|past| self.outlets.past(uid, past))
     }
 
     /// How many cases the last hour brought that nobody was told of, and why.

@@ -71,13 +71,17 @@ impl Daemon {
     /// Writes what led to the last findings once more.
     fn record_last(&mut self) {
         let begun = Instant::now();
-        for opened in self.opened.take() {
-            while !self.reporter.past(&opened.uid, opened.past(&mut self.recorder)) {
-                if begun.elapsed() >= LAST {
-                    self.reporter.outlets().past_lost(&opened.uid);
-                    break;
-                }
+        let Self { reporter, recorder, opened, .. } = self;
+        for mut opened in opened.take() {
+            let mut waits = || {
+                let became = reporter.outlets().past(&opened.uid, || opened.past(recorder));
+                opened.waits(became)
+            };
+            while waits() && begun.elapsed() < LAST {
                 thread::sleep(STEP);
+            }
+            if opened.is_lost() {
+                reporter.outlets().past_lost(&opened.uid);
             }
         }
     }

@@ -55,6 +55,9 @@ fn its_size_is_capped_by_rotation() {
         .map(|entry| entry.unwrap().metadata().unwrap().len())
         .sum();
     assert!((1000..3000).contains(&size), "{size}");
+    // Who opens it reads both of its files afterwards.
+    drop(Ledger::open(&path, 1).unwrap());
+    assert_eq!(Ledger::read(&path).unwrap().0, lines);
 }
 
 #[test]

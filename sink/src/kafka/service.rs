@@ -193,7 +193,10 @@ impl Service {
     fn store(&mut self, message: Message) {
         self.shared.release(message.value.len());
         let Err(error) = self.spool.append(&message.encode()) else { return };
-        self.counts.error = Some(error.to_string());
+        // Why there is no spool is told by itself.
+        if !matches!(error, SinkError::SpoolShut(_)) {
+            self.counts.error = Some(error.to_string());
+        }
         // A full disk must not silence a working broker: send it from memory while there is room.
         let fits = self.bytes_in_memory + message.value.len() <= QUEUE_BYTES;
         if fits && self.window.len() < self.config.in_flight_limit {

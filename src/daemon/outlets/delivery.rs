@@ -116,7 +116,17 @@ impl Delivery {
         }
         let each = FLUSH / self.sinks.len().max(1) as u32;
         for outlet in std::mem::take(&mut self.sinks) {
-            let SinkHealth { name, waiting, disk_bytes, .. } = outlet.sink.stop(each);
+            let lost = |health: &SinkHealth| health.overflow + health.rejected;
+            let before = lost(&outlet.sink.health());
+            let health = outlet.sink.stop(each);
+            let more = lost(&health).saturating_sub(before);
+            if more > 0 {
+                self.warn(&format!(
+                    "{more} reports for {} found no room: they are lost",
+                    health.name
+                ));
+            }
+            let SinkHealth { name, waiting, disk_bytes, .. } = health;
             match disk_bytes {
                 _ if waiting == 0 => {}
                 Some(_) => self.warn(&format!(
@@ -184,8 +194,12 @@ impl Delivery {
         self.sinks.iter_mut().for_each(|outlet| outlet.sink.settle());
     }
 
-    /// What the ledger holds up to here is the sinks' to deliver.
+    /// What the ledger holds up to here is the sinks' to deliver. Not where one has it in memory alone: what is
+    /// sent again is the smaller harm.
     fn set_mark(&mut self, uid: Option<String>) {
+        if self.sinks.iter().any(|outlet| outlet.sink.health().memory_only.is_some()) {
+            return;
+        }
         if let (Some(mark), Some(uid)) = (&mut self.mark, uid) {
             mark.set(uid);
             self.look_at_mark();

@@ -40,7 +40,9 @@ impl Mark {
         let mut text = Vec::new();
         (&file).take(MARK_BYTES as u64).read_to_end(&mut text)?;
         mark.file = Some(file);
-        Ok((mark, Some(String::from_utf8_lossy(&text).trim().to_owned())))
+        // A disk that was full took the file, and nothing in it.
+        let named = (!text.is_empty()).then(|| String::from_utf8_lossy(&text).trim().to_owned());
+        Ok((mark, named))
     }
 
     /// Nothing is synced: after a power cut more is sent again, and nothing less.
@@ -138,6 +140,8 @@ mod tests {
             numbers.map(|number| decided(number).1.report_uid()).collect()
         };
         append(0..3);
+        // As a disk that was full leaves it.
+        std::fs::write(home.path().join(MARK), "").unwrap();
         assert!(missed(10).1.is_empty(), "there were no sinks");
         append(3..6);
         let (mut mark, told) = missed(10);

@@ -36,7 +36,7 @@ use self::{
 };
 use super::{
     LEDGER,
-    recorder::Past,
+    recorder::{Past, Recording},
     room::Room,
     watchdog::{Count, Stage},
 };
@@ -187,11 +187,14 @@ impl Outlets {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What led to a finding. False: there is no room for it.
-    pub fn past(&self, uid: &str, past: Past) -> bool {
-        let Some(room) = Room::take(&self.pasts, 1, PASTS_MAX) else { return false };
-        self.put(Out::Past(uid.to_owned(), past), Some(room));
-        true
+    /// What led to a finding, which is gathered only where there is room for it.
+    pub fn past(&self, uid: &str, past: impl FnOnce() -> Option<Past>) -> Recording {
+        let Some(room) = Room::take(&self.pasts, 1, PASTS_MAX) else { return Recording::NoRoom };
+        let Some(past) = past() else { return Recording::Gone };
+        match self.put(Out::Past(uid.to_owned(), past), Some(room)) {
+            true => Recording::Written,
+            false => Recording::NoRoom,
+        }
     }
 
     /// There was none for it until nothing was kept of it.
@@ -237,10 +240,13 @@ impl Outlets {
     }
 
     fn say(&self, what: Out, bytes: usize) {
-        self.put(what, Room::take(&self.out_bytes, bytes, OUT_BYTES));
+        if !self.put(what, Room::take(&self.out_bytes, bytes, OUT_BYTES)) {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    fn put(&self, what: Out, room: Option<Room>) {
+    /// False: there is no room for it.
+    fn put(&self, what: Out, room: Option<Room>) -> bool {
         // Counted first: the thread must not be done before.
         self.count.give();
         let said = room.map(|room| Said { at: Instant::now(), what, room });
@@ -248,8 +254,8 @@ impl Outlets {
             said.zip(self.out.as_ref()).is_some_and(|(said, out)| out.try_send(said).is_ok());
         if !is_sent {
             self.count.finish();
-            self.untold.fetch_add(1, Ordering::Relaxed);
         }
+        is_sent
     }
 
     /// Told once nobody reads standard output any more.

@@ -56,7 +56,7 @@ impl Outlet {
             Some(why) if !told => Some(format!(
                 "what is for {name} waits in memory alone, and goes with this process: {why}"
             )),
-            None if told => Some(format!("what is for {name} waits on disk again")),
+            None if told => Some(format!("what comes for {name} from here on waits on disk again")),
             _ => None,
         }
     }
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(look(None), "");
         assert!(look(Some("no inode")).ends_with("goes with this process: no inode"));
         assert_eq!(look(Some("no inode")), "");
-        assert_eq!(look(None), "what is for kafka waits on disk again");
+        assert_eq!(look(None), "what comes for kafka from here on waits on disk again");
         assert_eq!(look(None), "");
     }
 }

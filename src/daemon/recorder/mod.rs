@@ -16,7 +16,7 @@ use std::{
 
 use hedgerow_event::{Event, Subject};
 
-pub use self::opened::{Opened, Openings};
+pub use self::opened::{Opened, Openings, Recording};
 use self::{
     segment::Segment,
     share::Share,
@@ -133,7 +133,7 @@ impl Recorder {
     fn next(&mut self, event: &Event) {
         let mut next = self.segment();
         if !next.push(event) {
-            self.spare.push(next);
+            self.spare.push(next.cleared());
             self.dropped += 1;
             return;
         }

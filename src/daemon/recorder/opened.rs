@@ -23,6 +23,17 @@ pub struct Opened {
     /// Of amounts none is known.
     process: Option<u32>,
     subject: Arc<Subject>,
+    /// There was no room for it the last time.
+    refused: bool,
+}
+
+/// What became of a past that was to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recording {
+    Written,
+    NoRoom,
+    /// Nothing is kept of it.
+    Gone,
 }
 
 impl Opened {
@@ -32,7 +43,21 @@ impl Opened {
             at: Instant::now(),
             process: finding.process.as_ref().map(|process| process.pid),
             subject: Arc::clone(&finding.subject),
+            refused: false,
         }
+    }
+
+    /// Notes what became of it; whether there is no room yet.
+    pub fn waits(&mut self, became: Recording) -> bool {
+        let before = std::mem::replace(&mut self.refused, became == Recording::NoRoom);
+        // What is gone is lost where it was to be written.
+        self.refused |= before && became == Recording::Gone;
+        became == Recording::NoRoom
+    }
+
+    /// Whether it waited for room to the end.
+    pub fn is_lost(&self) -> bool {
+        self.refused
     }
 
     pub fn past(&self, recorder: &mut Recorder) -> Option<Past> {
@@ -55,18 +80,22 @@ impl Openings {
 
     /// Has what is due written. What finds no room, as where many open at once, is due the next time, until
     /// nothing is kept of it; whose past went so.
-    pub fn write(&mut self, now: Instant, mut write: impl FnMut(&Opened) -> bool) -> Vec<String> {
+    pub fn write(
+        &mut self,
+        now: Instant,
+        mut write: impl FnMut(&Opened) -> Recording,
+    ) -> Vec<String> {
         let mut lost = Vec::new();
-        self.0.retain(|opened| {
+        self.0.retain_mut(|opened| {
             let age = now.saturating_duration_since(opened.at);
             if age < UNDER_WAY {
                 return true;
             }
-            let waits = !write(opened);
-            if waits && age >= OVER {
+            let stays = opened.waits(write(opened)) && age < OVER;
+            if !stays && opened.is_lost() {
                 lost.push(opened.uid.clone());
             }
-            waits && age < OVER
+            stays
         });
         lost
     }
@@ -85,29 +114,36 @@ mod tests {
     fn who_finds_no_room_is_written_later_until_nothing_is_kept_of_it() {
         let begun = Instant::now();
         let mut openings = Openings::default();
-        for number in 0..6 {
+        for number in 0..7 {
             openings.add(Opened {
                 uid: number.to_string(),
                 at: begun,
                 process: None,
                 subject: Arc::new(Subject::host()),
+                refused: number == 3,
             });
         }
         let mut written = Vec::new();
-        let mut sweep = |after: Duration, room: usize| {
+        let mut sweep = |after: Duration, room: usize, gone: &[&str]| {
             let before = written.len();
             let lost = openings.write(begun + after, |opened| {
+                if gone.contains(&&*opened.uid) {
+                    return Recording::Gone;
+                }
                 let fits = written.len() - before < room;
                 written.extend(fits.then(|| opened.uid.clone()));
-                fits
+                if fits { Recording::Written } else { Recording::NoRoom }
             });
             (written[before..].join(" "), lost.join(" "))
         };
         let told = |written: &str, lost: &str| (written.to_owned(), lost.to_owned());
-        assert_eq!(sweep(Duration::ZERO, 9), told("", ""));
-        assert_eq!(sweep(UNDER_WAY, 4), told("0 1 2 3", ""));
-        assert_eq!(sweep(2 * UNDER_WAY, 1), told("4", ""));
-        assert_eq!(sweep(OVER, 0), told("", "5"));
-        assert_eq!(sweep(OVER, 9), told("", ""));
+        assert_eq!(sweep(Duration::ZERO, 9, &[]), told("", ""));
+        // Of the one nothing was kept at all; the other is gone since it was refused.
+        assert_eq!(sweep(UNDER_WAY, 2, &["2", "3"]), told("0 1", "3"));
+        assert_eq!(sweep(2 * UNDER_WAY, 1, &[]), told("4", ""));
+        assert_eq!(sweep(3 * UNDER_WAY, 0, &[]), told("", ""));
+        assert_eq!(sweep(4 * UNDER_WAY, 0, &["5"]), told("", "5"));
+        assert_eq!(sweep(OVER, 0, &[]), told("", "6"));
+        assert_eq!(sweep(OVER, 9, &[]), told("", ""));
     }
 }

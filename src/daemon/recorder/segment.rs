@@ -117,7 +117,9 @@ impl Segment {
             match said {
                 Ok(Said::Fork(fork)) if !fork.thread => {
                     let who = self.who(who);
-                    trees.forked(who.process(), self.subject(who.subject), fork.child_tgid);
+                    let subject = self.subject(who.subject);
+                    let tree = trees.forked(who.process(), subject, fork.child_tgid);
+                    self.adopt(fork.child_tgid, tree);
                 }
                 Ok(Said::Exit(exit)) if exit.process => {
                     trees.ended(self.who(who).tgid, head.time_boot_ns);
@@ -126,6 +128,17 @@ impl Segment {
             }
             self.owners[number].records += 1;
             self.settled = next;
+        }
+    }
+
+    /// What a child did was delivered before its fork was: it is of its parent's tree all the same.
+    fn adopt(&mut self, child_tgid: u32, tree: Tree) {
+        let newest = self.owners.len().saturating_sub(NEWEST);
+        for number in newest..self.owners.len() {
+            let child = self.who(self.owners[number].at as usize + Head::BYTES).process();
+            if child.0 == child_tgid && self.owners[number].tree == child {
+                self.owners[number].tree = tree;
+            }
         }
     }
 

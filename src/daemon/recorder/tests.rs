@@ -69,6 +69,15 @@ fn a_tree_is_taken_whole_and_no_other_with_it() {
 }
 
 #[test]
+fn who_is_heard_of_before_his_fork_is_of_his_parents_tree() {
+    let mut recorder = Recorder::new(1 << 20);
+    all(&mut recorder, [quiet("w", 12, 1), fork(10, 12), fork(12, 13), quiet("w", 13, 2)]);
+    for tgid in [10, 12, 13] {
+        assert_eq!(who(&of_process(&mut recorder, tgid)), [12, 10, 12, 13], "{tgid}");
+    }
+}
+
+#[test]
 fn a_record_comes_back_as_it_was() {
     let address = std::net::IpAddr::from([192, 0, 2, 1]);
     let peer = Peer { address, port: 443 };

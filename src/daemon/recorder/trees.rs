@@ -3,10 +3,9 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    sync::Arc,
 };
 
-use hedgerow_event::Subject;
+use hedgerow_event::{Subject, Workload};
 
 use super::{ROOM_PART, share::Share};
 
@@ -40,12 +39,12 @@ impl Hasher for ByNumber {
 /// Of what did not end.
 const ALIVE: u64 = u64::MAX;
 
-/// A process: its tree, and a subject of the workload that this was found in. One that ended is
-/// remembered as long as its records: its finding may come later.
+/// A process: its tree, and the workload that this was found in. One that ended is remembered as long as
+/// its records: its finding may come later.
 #[derive(Debug)]
 struct Member {
     tree: Tree,
-    subject: Arc<Subject>,
+    workload: Workload,
     ended_ns: u64,
 }
 
@@ -58,9 +57,9 @@ pub struct Trees {
 impl Trees {
     /// The tree of a process that did something. An exec tells the kernel's word for it, a child is of
     /// its parent's, and who comes to another workload begins one.
-    pub fn of(&mut self, process: Tree, subject: &Arc<Subject>, told: Option<Tree>) -> Tree {
+    pub fn of(&mut self, process: Tree, subject: &Subject, told: Option<Tree>) -> Tree {
         let known = self.processes.get_mut(&process.0);
-        let known = known.filter(|known| known.subject.workload == subject.workload);
+        let known = known.filter(|known| known.workload == subject.workload);
         let tree = told.or(known.as_ref().map(|known| known.tree));
         let tree = tree.unwrap_or(process);
         match known {
@@ -74,17 +73,19 @@ impl Trees {
         self.processes.get(&tgid).map(|member| member.tree)
     }
 
-    pub fn forked(&mut self, process: Tree, subject: &Arc<Subject>, child_tgid: u32) {
+    /// The tree that both are of.
+    pub fn forked(&mut self, process: Tree, subject: &Subject, child_tgid: u32) -> Tree {
         let tree = self.of(process, subject, None);
         self.enter(child_tgid, tree, subject);
+        tree
     }
 
-    fn enter(&mut self, tgid: u32, tree: Tree, subject: &Arc<Subject>) {
+    fn enter(&mut self, tgid: u32, tree: Tree, subject: &Subject) {
         if self.processes.len() >= PROCESSES_MAX {
             self.make_room();
         }
-        let subject = Arc::clone(subject);
-        self.processes.insert(tgid, Member { tree, subject, ended_ns: ALIVE });
+        let workload = subject.workload.clone();
+        self.processes.insert(tgid, Member { tree, workload, ended_ns: ALIVE });
     }
 
     pub fn ended(&mut self, tgid: u32, ended_ns: u64) {
