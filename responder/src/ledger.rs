@@ -350,7 +350,7 @@ impl Writer {
         if self.file.is_none() {
             self.open()?;
         }
-        // Nor is it rotated before whoever opened it has read it.
+        // Whoever opened it reads both files first: without a line to write it is not rotated.
         if self.waiting.is_empty() {
             return Ok(());
         }

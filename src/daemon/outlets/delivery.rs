@@ -170,7 +170,7 @@ impl Delivery {
     }
 
     /// To the sinks first, then to people: what the terminal or `findings list` shows is in the
-    /// spool, whatever becomes of this process.
+    /// spool, whatever becomes of this process; where a spool can't be opened it is in memory, which is told.
     fn deliver(&mut self, mut batch: Vec<Said>) {
         for said in &mut batch {
             self.hand_over(&mut said.what);
