@@ -8,14 +8,15 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use axum::{
     Extension, Json, Router,
+    body::Bytes,
     extract::{DefaultBodyLimit, State},
-    http::StatusCode,
+    http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -28,7 +29,7 @@ use hedgerow_responder::{
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, oneshot},
+    sync::{Mutex, Semaphore, oneshot},
 };
 
 use super::{
@@ -44,10 +45,12 @@ use crate::{
 
 /// Requests that wait for the main loop; one more is answered with 503 at once.
 const REQUESTS_MAX: usize = 64;
-/// And those among them behind which no reader's is put: the rest of the places is root's.
-const READERS_REQUESTS_MAX: usize = 16;
 /// A request that the main loop has not begun within this time is refused, and never begun.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// So long an answer to a reader is given to all who ask the same, as an answer is made of everything that the
+/// main loop knows: what readers ask it in all is one thing at a time.
+const KEPT: Duration = Duration::from_secs(1);
 
 /// All processes are looked at for who runs them within this time.
 const PRESENT_MAX: Duration = Duration::from_secs(2);
@@ -160,6 +163,7 @@ impl Control {
             wait,
             state: path.parent().map(Path::to_owned).unwrap_or_default(),
             reading: Arc::new(Semaphore::new(log::READING_MAX)),
+            kept: Arc::default(),
             steers: false,
         };
         let thread = thread::Builder::new().name("control".into()).spawn(move || {
@@ -229,8 +233,18 @@ pub(super) struct Desk {
     /// The state directory, for what is read out of it.
     pub(super) state: PathBuf,
     pub(super) reading: Arc<Semaphore>,
+    /// What readers were answered lately.
+    kept: Arc<Mutex<Vec<Kept>>>,
     /// Behind the socket that only root can open.
     steers: bool,
+}
+
+/// An answer to readers.
+#[derive(Debug)]
+struct Kept {
+    request: Request,
+    at: Instant,
+    json: Bytes,
 }
 
 async fn answer(listener: std::os::unix::net::UnixListener, desk: Desk) {
@@ -289,6 +303,16 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
         };
         return refused(StatusCode::FORBIDDEN, why);
     }
+    let answered =
+        if steers { steer(desk, by, request).await } else { read(desk, by, request).await };
+    answered.map_or_else(
+        |refused| refused,
+        |json| ([(CONTENT_TYPE, "application/json")], json).into_response(),
+    )
+}
+
+/// The answer to root, as JSON, or a refusal.
+async fn steer(desk: &Desk, by: By, request: Request) -> Result<Bytes, Response> {
     // Whoever logged in a moment ago is not to be locked out; by force he is all the same.
     let present = match &request {
         Request::Deny(Deny { user: Some(_), force: false, .. }) => {
@@ -297,33 +321,56 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
                 Ok(Ok(present)) => Some(present),
                 _ => {
                     let why = "who is logged in could not be read in time; nothing was done; try again, or by --force";
-                    return refused(StatusCode::SERVICE_UNAVAILABLE, why);
+                    return Err(refused(StatusCode::SERVICE_UNAVAILABLE, why));
                 }
             }
         }
         _ => None,
     };
+    put(desk, by, request, present).await
+}
+
+/// The answer to a reader.
+async fn read(desk: &Desk, by: By, request: Request) -> Result<Bytes, Response> {
+    let Ok(mut kept) = tokio::time::timeout(desk.wait, desk.kept.lock()).await else {
+        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is busy; try again"));
+    };
+    kept.retain(|kept| kept.at.elapsed() < KEPT);
+    if let Some(known) = kept.iter().find(|kept| kept.request == request) {
+        return Ok(known.json.clone());
+    }
+    let json = put(desk, by, request.clone(), None).await?;
+    kept.push(Kept { request, at: Instant::now(), json: json.clone() });
+    Ok(json)
+}
+
+/// The main loop's answer.
+async fn put(
+    desk: &Desk,
+    by: By,
+    request: Request,
+    present: Option<Present>,
+) -> Result<Bytes, Response> {
     let (reply, answer) = oneshot::channel();
     let state = Arc::new(AtomicU8::new(WAITING));
     let waits = Waits(Arc::clone(&state));
-    let is_full = !desk.steers && desk.sender.len() >= READERS_REQUESTS_MAX;
-    if is_full || desk.sender.try_send(Pending { request, by, present, state, reply }).is_err() {
-        return refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is busy; try again");
+    if desk.sender.try_send(Pending { request, by, present, state, reply }).is_err() {
+        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is busy; try again"));
     }
     tokio::pin!(answer);
     let answered = match tokio::time::timeout(desk.wait, &mut answer).await {
         Ok(answered) => answered,
         Err(_) if waits.give_up() => {
             let why = "the daemon is busy; the request was not executed, nor will it be; try again";
-            return refused(StatusCode::SERVICE_UNAVAILABLE, why);
+            return Err(refused(StatusCode::SERVICE_UNAVAILABLE, why));
         }
         // It was begun just now.
         Err(_) => answer.await,
     };
     match answered {
-        Ok(Ok(value)) => Json(value).into_response(),
-        Ok(Err(why)) => refused(StatusCode::UNPROCESSABLE_ENTITY, &why),
-        Err(_) => refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping"),
+        Ok(Ok(value)) => Ok(value.to_string().into()),
+        Ok(Err(why)) => Err(refused(StatusCode::UNPROCESSABLE_ENTITY, &why)),
+        Err(_) => Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping")),
     }
 }
 

@@ -147,6 +147,39 @@ fn readers_hold_no_more_places_than_theirs_and_send_no_more_than_a_request() {
     daemon.join().unwrap();
 }
 
+#[test]
+fn what_readers_ask_again_at_once_is_not_asked_of_the_daemon() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("readers/s");
+    let readers = Readers { socket: socket.clone(), group: 54_321 };
+    let own = directory.path().join("s");
+    let control = Control::listen(&own, Some(readers)).unwrap();
+    let requests = control.requests.clone();
+    let daemon = thread::spawn(move || {
+        let answer = serde_json::to_value(crate::control::Entries::default()).unwrap();
+        let mut begun = Vec::new();
+        while let Ok(pending) = requests.recv() {
+            begun.push(Instant::now());
+            pending.claim().unwrap().answer(Ok(answer.clone()));
+        }
+        begun
+    });
+    let until = Instant::now() + 2 * KEPT;
+    let mut asked = 0;
+    while Instant::now() < until || asked < 20 {
+        call(&socket, &crate::control::GetEntries {}).unwrap();
+        asked += 1;
+    }
+    // Root is told what is so now.
+    (0..2).for_each(|_| drop(call(&own, &crate::control::GetEntries {}).unwrap()));
+    drop(control);
+    let begun = daemon.join().unwrap();
+    let gaps: Vec<_> = begun.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let of_readers = gaps.len() - 2;
+    assert!(gaps[..of_readers].iter().all(|gap| *gap >= KEPT), "{gaps:?}");
+    assert!(begun.len() >= 4, "{gaps:?}");
+}
+
 /// What a thread is told that is of this user and group alone.
 fn as_user<T: Send + 'static>(uid: u32, group: u32, ask: impl FnOnce() -> T + Send + 'static) -> T {
     let asked = thread::spawn(move || {
