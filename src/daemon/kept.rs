@@ -1,8 +1,11 @@
 //! What the loop has written to the state directory, without waiting for the disk.
 
 use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -10,9 +13,10 @@ use hedgerow_detect::{
     Engine,
     file::{FileError, ModelFile},
 };
-use hedgerow_responder::Keeper;
+use hedgerow_responder::{Keeper, now};
 
 use super::{Orders, report::Reporter};
+use crate::metrics::unix_ns;
 
 /// Who orders something, or asks for the model, waits so long for the disk.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -27,6 +31,8 @@ pub struct Kept {
     model: Keeper<FileError>,
     /// Where the model was saved to last.
     path: PathBuf,
+    /// When, as the file says of an earlier run's; 0: never.
+    saved_ns: Arc<AtomicI64>,
     /// What is in that file by now, until the engine knows.
     saved: Arc<Mutex<Option<ModelFile>>>,
     /// Since when somebody is to ask again for it.
@@ -35,11 +41,24 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// To be made before the loop runs: it looks at the model's file.
+    pub fn new(model: &Path) -> Self {
+        let saved = std::fs::metadata(model).and_then(|model| model.modified());
+        let saved_ns = Arc::new(AtomicI64::new(saved.map_or(0, unix_ns)));
+        Self { saved_ns, ..Self::default() }
+    }
+
+    /// Unix time in nanoseconds at which the model was saved last.
+    pub fn saved_ns(&self) -> Option<i64> {
+        Some(self.saved_ns.load(Ordering::Relaxed)).filter(|ns| *ns != 0)
+    }
+
     pub fn model(&mut self, model: ModelFile, path: PathBuf) {
         self.path.clone_from(&path);
-        let saved = Arc::clone(&self.saved);
+        let (saved, saved_ns) = (Arc::clone(&self.saved), Arc::clone(&self.saved_ns));
         self.model.put(move || {
             model.save(&path)?;
+            saved_ns.store(now().wall_ns, Ordering::Relaxed);
             *saved.lock().unwrap_or_else(PoisonError::into_inner) = Some(model);
             Ok(())
         });

@@ -1,6 +1,6 @@
 //! What is published for scrapers after each window.
 
-use std::{collections::BTreeSet, fs, time::Instant};
+use std::{collections::BTreeSet, time::Instant};
 
 use hedgerow_event::{Maturity, Workload};
 use hedgerow_probe::Item;
@@ -14,8 +14,8 @@ use hedgerow_responder::{
 
 use crossbeam_channel::Receiver;
 
-use super::{Daemon, MODEL};
-use crate::metrics::{QueueLength, Snapshot, Stage, effect, unix_ns};
+use super::Daemon;
+use crate::metrics::{QueueLength, Snapshot, Stage, effect};
 
 impl Daemon {
     /// Gathers and publishes, where somebody may scrape.
@@ -47,7 +47,6 @@ impl Daemon {
             loaded.is_some_and(|loaded| loaded.iter().any(|hook| hook.name == name))
         };
         let health = self.reporter.outlets().health();
-        let saved = fs::metadata(self.config.state.join(MODEL)).and_then(|model| model.modified());
         Snapshot {
             status: self.status(),
             sensor: self.sensor.stats().unwrap_or_default(),
@@ -65,7 +64,7 @@ impl Daemon {
             sinks: [health.findings].into_iter().chain(health.sinks).collect(),
             taken_ns: now().wall_ns,
             learned_ns: self.engine.learned_ns(),
-            saved_ns: saved.ok().map(unix_ns),
+            saved_ns: self.kept.saved_ns(),
         }
     }
 

@@ -195,6 +195,7 @@ impl Start {
             false => Uses::start(&config.state, now_ns, unread.clone())?,
         };
         let accounts = config.usage.then(|| Accounts::start(&config.state, sensor.clone(), now_ns));
+        let model = config.state.join(MODEL);
         Ok(Daemon {
             governor: Governor::new(config.governor, Arc::clone(&board), learning),
             heart: Heart::new(&host),
@@ -206,7 +207,7 @@ impl Start {
             actor,
             reporter,
             orders,
-            kept: Kept::default(),
+            kept: Kept::new(&model),
             seen: Seen::default(),
             tampered: Told::default(),
             capture,
