@@ -36,10 +36,15 @@ pub const STOPPING: Part = Part {
             ],
         ),
         row(
-            "readers of the control socket that hold connections, or send without end",
-            &[own(
-                "control::server::tests::readers_hold_no_more_places_than_theirs_and_send_no_more_than_a_request",
-            )],
+            "readers of the control socket that hold connections, or ask or send without end",
+            &[
+                own(
+                    "control::server::tests::readers_hold_no_more_places_than_theirs_and_send_no_more_than_a_request",
+                ),
+                own(
+                    "control::server::tests::what_readers_ask_again_at_once_is_not_asked_of_the_daemon",
+                ),
+            ],
         ),
         row(
             "a full or slow disk under the ledger; refusals without end that push all else out of it",
