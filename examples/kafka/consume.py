@@ -23,6 +23,8 @@ REMEMBERED = 100_000
 INCIDENTS = 10_000
 # A host is silent after so many intervals without a heartbeat.
 MISSED = 3
+# Seconds; whatever a host says of its interval, it is waited for no longer.
+INTERVAL_MAX = 86_400
 # OCSF activities: a finding is closed, a remediation lifts.
 CLOSE = 3
 RESTORE = 3
@@ -31,6 +33,18 @@ RESTORE = 3
 def shown(line):
     """Names are what strangers chose: control characters would reach the terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
+
+
+def text(value):
+    if not isinstance(value, str):
+        raise ValueError(f"{type(value).__name__} is no text")
+    return value
+
+
+def whole(value, least, most):
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError("no whole number, or too large a one")
+    return value
 
 
 class Desk:
@@ -43,6 +57,7 @@ class Desk:
         self.seen = OrderedDict()
         self.incidents = OrderedDict()
         self.hosts = {}
+        self.unreadable = 0
 
     def is_new(self, uid):
         if uid in self.seen:
@@ -58,9 +73,17 @@ class Desk:
             self.incidents.popitem(last=False)
         return found
 
-    def take(self, topic, value):
-        """A line where a record says something new."""
-        return self.takers[topic](json.loads(value))
+    def take(self, topic, value, place):
+        """A line where a record says something new. One that can't be read is told and skipped: it would
+        be read again after each restart."""
+        try:
+            return self.takers[topic](json.loads(value))
+        # Anybody may have written it: it can nest too deep, or hold numbers that are none.
+        except Exception as error:
+            self.unreadable += 1
+            why = f"{type(error).__name__}: {error}"[:200]
+            print(shown(f"{place} can't be read ({self.unreadable} so far): {why}"), file=sys.stderr)
+            return None
 
     def finding(self, event):
         if not self.is_new(event["metadata"]["uid"]):
@@ -97,17 +120,19 @@ class Desk:
         return f"{word:<7} {event['device']['uid']} {event['message']} {whose}"
 
     def heartbeat(self, beat):
-        if not self.is_new(beat["uid"]):
+        uid, host, phase = (text(beat[key]) for key in ("uid", "host_id", "phase"))
+        beaten = whole(beat["time"], -(2**63), 2**63 - 1)
+        interval = whole(beat["interval_seconds"], 0, 2**64 - 1)
+        if not self.is_new(uid):
             return None
-        host = beat["host_id"]
         before = self.hosts.get(host)
         self.hosts[host] = {
-            "time": int(beat["time"]),
-            "interval": int(beat["interval_seconds"]) * 1000,
+            "time": beaten,
+            "interval": min(max(interval, 1), INTERVAL_MAX) * 1000,
             "silent": False,
         }
         if before is None:
-            return f"HOST    {host} {beat['phase']}"
+            return f"HOST    {host} {phase}"
         return f"BACK    {host}" if before["silent"] else None
 
     def silent(self, now):
@@ -133,6 +158,8 @@ def run(brokers, group, prefix, idle):
             "topic.metadata.refresh.interval.ms": 10000,
         }
     )
+    # A name need not be in the terminal's alphabet.
+    sys.stdout.reconfigure(errors="backslashreplace")
     desk = Desk(prefix)
     consumer.subscribe(list(desk.takers))
     last = None
@@ -149,13 +176,10 @@ def run(brokers, group, prefix, idle):
                     continue
                 raise KafkaException(record.error())
             last = time.monotonic()
-            try:
-                line = desk.take(record.topic(), record.value())
-                if line is not None:
-                    print(shown(line), flush=True)
-            except (ValueError, TypeError, KeyError) as error:
-                place = f"{record.topic()}/{record.partition()}@{record.offset()}"
-                print(shown(f"{place} can't be read: {error!r}"), file=sys.stderr)
+            place = f"{record.topic()}/{record.partition()}@{record.offset()}"
+            line = desk.take(record.topic(), record.value(), place)
+            if line is not None:
+                print(shown(line), flush=True)
             # Only what was printed is committed: a crash repeats a line, it never skips one.
             consumer.commit(record, asynchronous=True)
     except KeyboardInterrupt:

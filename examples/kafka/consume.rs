@@ -33,6 +33,8 @@ const REMEMBERED: usize = 100_000;
 const INCIDENTS: usize = 10_000;
 /// A host is silent after so many intervals without a heartbeat.
 const MISSED: i64 = 3;
+/// Seconds; whatever a host says of its interval, it is waited for no longer.
+const INTERVAL_MAX: u64 = 86_400;
 /// OCSF activities: a finding is closed, a remediation lifts.
 const CLOSE: u8 = 3;
 const RESTORE: u8 = 3;
@@ -84,6 +86,7 @@ pub struct Desk {
     pub incidents: BTreeMap<String, Incident>,
     order: VecDeque<String>,
     hosts: BTreeMap<String, Host>,
+    unreadable: u64,
 }
 
 impl Desk {
@@ -99,8 +102,24 @@ impl Desk {
         self.incidents.entry(uid.to_owned()).or_default()
     }
 
-    /// Takes a record; a line where it says something new.
+    /// A line where a record says something new. One that can't be read is told and skipped: it would
+    /// be read again after each restart.
     pub fn take(
+        &mut self,
+        topics: &Topics,
+        topic: &str,
+        value: &[u8],
+        place: &str,
+    ) -> Option<String> {
+        self.read(topics, topic, value).unwrap_or_else(|why| {
+            self.unreadable += 1;
+            let (why, count) = (why.to_string(), self.unreadable);
+            eprintln!("{place} can't be read ({count} so far): {}", shown(&why));
+            None
+        })
+    }
+
+    fn read(
         &mut self,
         topics: &Topics,
         topic: &str,
@@ -166,7 +185,7 @@ impl Desk {
         if !self.seen.insert(&heartbeat.uid) {
             return None;
         }
-        let interval = i64::try_from(heartbeat.interval_seconds).unwrap_or(i64::MAX / 4000) * 1000;
+        let interval = heartbeat.interval_seconds.clamp(1, INTERVAL_MAX) as i64 * 1000;
         let host = Host { time: heartbeat.time, interval, silent: false };
         let before = self.hosts.insert(heartbeat.host_id.clone(), host);
         match before {
@@ -190,7 +209,7 @@ impl Desk {
     }
 }
 
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
@@ -233,14 +252,10 @@ pub fn run(
             Err(error) => return Err(error.into()),
         };
         last = Some(Instant::now());
-        match desk.take(topics, record.topic(), record.payload().unwrap_or_default()) {
-            Ok(Some(line)) => writeln!(out, "{}", shown(&line))?,
-            Ok(None) => {}
-            Err(error) => {
-                let (partition, offset) = (record.partition(), record.offset());
-                let why = error.to_string();
-                eprintln!("{}/{partition}@{offset} can't be read: {}", record.topic(), shown(&why));
-            }
+        let place = format!("{}/{}@{}", record.topic(), record.partition(), record.offset());
+        let value = record.payload().unwrap_or_default();
+        if let Some(line) = desk.take(topics, record.topic(), value, &place) {
+            writeln!(out, "{}", shown(&line))?;
         }
         // Only what was printed is committed: a crash repeats a line, it never skips one.
         consumer.commit_message(&record, CommitMode::Async)?;

@@ -1,0 +1,123 @@
+//! What the desks of `examples/kafka` say of records, both the same.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+#[path = "../../examples/kafka/consume.rs"]
+mod consume;
+
+use std::{
+    io::Write as _,
+    path::Path,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use consume::Desk;
+use hedgerow_sink::kafka::Topics;
+use serde_json::{Value, json};
+
+/// A record: its topic, and what a producer made of it.
+type Record<'a> = (&'a str, Vec<u8>);
+
+const HEALTH: &str = "hedgerow.health";
+
+/// Hands over records of stdin, one a line, and tells what a desk says.
+const PYTHON: &str = "
+import sys, time, consume
+desk = consume.Desk('hedgerow')
+for line in sys.stdin.buffer.read().splitlines():
+    topic, value = line.split(b'\\t', 1)
+    line = desk.take(topic.decode(), value, 'here')
+    if line is not None:
+        print(line)
+for line in desk.silent(int(time.time() * 1000)):
+    print(line.split(' for ')[0])
+";
+
+fn in_python(records: &[Record]) -> Vec<String> {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/kafka");
+    let mut python = Command::new("python3")
+        .args(["-B", "-c", PYTHON])
+        .env("PYTHONPATH", examples)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = python.stdin.take().unwrap();
+    for (topic, value) in records {
+        stdin.write_all(&[topic.as_bytes(), b"\t", value, b"\n"].concat()).unwrap();
+    }
+    drop(stdin);
+    let output = python.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+fn in_rust(records: &[Record]) -> Vec<String> {
+    let (mut desk, topics) = (Desk::default(), Topics::default());
+    let said = records.iter().filter_map(|(topic, value)| desk.take(&topics, topic, value, "here"));
+    let mut said: Vec<String> = said.collect();
+    let silent = desk.silent(consume::now_ms());
+    said.extend(silent.iter().map(|line| line.split(" for ").next().unwrap().to_owned()));
+    said
+}
+
+/// What both say.
+fn said(records: &[Record]) -> Vec<String> {
+    let said = in_rust(records);
+    assert_eq!(in_python(records), said, "Python, Rust");
+    said
+}
+
+fn beat(host: &str, sequence: u64) -> Value {
+    json!({
+        "schema": "hedgerow:heartbeat:1", "uid": format!("{host}:{sequence}"), "host_id": host,
+        "host": host, "boot_id": "boot", "version": "0.1.0", "time": consume::now_ms(),
+        "sequence": sequence, "interval_seconds": 60, "phase": "scoring", "state": "mature",
+        "model_id": "m", "mode": null, "armed": null, "events": 0, "events_lost": 0, "alerts": 0,
+        "entries": 0, "stands_still": [],
+    })
+}
+
+fn health(beat: &Value) -> Record<'static> {
+    (HEALTH, beat.to_string().into_bytes())
+}
+
+#[test]
+fn no_record_ends_a_desk() {
+    let numbers = AtomicU64::new(0);
+    let with = |key: &str, value: Value| {
+        let mut wrong = beat("wrong", numbers.fetch_add(1, Relaxed));
+        wrong[key] = value;
+        health(&wrong)
+    };
+    let infinite = with("time", json!("TIME")).1;
+    let infinite = String::from_utf8(infinite).unwrap().replace("\"TIME\"", "1e999").into_bytes();
+    let records = [
+        health(&beat("a", 0)),
+        (HEALTH, infinite),
+        (HEALTH, "[".repeat(100_000).into_bytes()),
+        (HEALTH, b"\xff\xfe not text".to_vec()),
+        (HEALTH, Vec::new()),
+        ("hedgerow.findings", b"{}".to_vec()),
+        ("hedgerow.remediations", b"[1]".to_vec()),
+        with("host_id", json!(7)),
+        with("phase", json!(["scoring"])),
+        with("time", json!(1.5)),
+        with("time", json!("1790000000000")),
+        with("interval_seconds", json!(-1)),
+        with("interval_seconds", json!(true)),
+        // As long as a whole number can be, a host is waited for a day at most.
+        with("interval_seconds", json!(i64::MAX)),
+        with("interval_seconds", json!(u64::MAX)),
+        with("time", json!(i64::MIN)),
+        health(&beat("b", 0)),
+    ];
+    let mut last = beat("long", 0);
+    last["interval_seconds"] = json!(u64::MAX);
+    last["time"] = json!(consume::now_ms() - 4 * 86_400_000);
+    let records = [&records[..], &[health(&last)]].concat();
+    let told = ["HOST    a scoring", "HOST    wrong scoring", "HOST    b scoring"];
+    let told = [&told[..], &["HOST    long scoring", "SILENT  long", "SILENT  wrong"]].concat();
+    assert_eq!(said(&records), told);
+}
