@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""An incident desk on Hedgerow's topics: what opens, changes and closes, what was refused for it, and
-which hosts are silent. Each report counts once.
+"""An incident desk on Hedgerow's topics: what opens, changes and closes, what was refused for it (or
+would be, where a mode only counts), and which hosts are silent. Each report counts once.
 
     pip install confluent-kafka==2.16.1
     examples/kafka/consume.py 127.0.0.1:9092 [--group GROUP] [--prefix hedgerow] [--idle SECONDS]
@@ -28,6 +28,8 @@ INTERVAL_MAX = 86_400
 # OCSF activities: a finding is closed, a remediation lifts.
 CLOSE = 3
 RESTORE = 3
+# OCSF's action of what the kernel refuses; what it only counts is observed.
+DENIED = 2
 
 
 def shown(line):
@@ -55,6 +57,8 @@ class Desk:
             f"{prefix}.health": self.heartbeat,
         }
         self.seen = OrderedDict()
+        # By host and command_uid: what was said of a deny entry last.
+        self.entries = OrderedDict()
         self.incidents = OrderedDict()
         self.hosts = {}
         self.unreadable = 0
@@ -68,7 +72,7 @@ class Desk:
         return True
 
     def incident(self, uid):
-        found = self.incidents.setdefault(uid, {"open": None, "entries": {}})
+        found = self.incidents.setdefault(uid, {"open": None, "refused": set()})
         if len(self.incidents) > INCIDENTS:
             self.incidents.popitem(last=False)
         return found
@@ -97,7 +101,7 @@ class Desk:
         if event["unmapped"]["finding"]["attribution"]:
             share = event["unmapped"]["finding"]["attribution"][0]
             top = f" | {share['feature']} = {share['value']:g} ({100 * share['share']:.0f} %)"
-        entries = len(incident["entries"])
+        entries = len(incident["refused"])
         refused = f" | {entries} refused for it" if entries else ""
         host = event["device"]["uid"]
         return f"{word:<7} {alert} {event['severity']:<8} {host} {event['message']}{top}{refused}"
@@ -105,18 +109,26 @@ class Desk:
     def remediation(self, event):
         if not self.is_new(event["metadata"]["uid"]):
             return None
-        lifts = event["activity_id"] == RESTORE
+        lifts, denies = event["activity_id"] == RESTORE, event["action_id"] == DENIED
+        word = "LIFTED" if lifts else "REFUSED" if denies else "WOULD REFUSE"
+        entry = (event["device"]["uid"], event["command_uid"])
+        # An entry that lives longer is no news, and none lives again.
+        if self.entries.get(entry) in (word, "LIFTED"):
+            return None
+        self.entries[entry] = word
+        if len(self.entries) > REMEMBERED:
+            self.entries.popitem(last=False)
         uid = event["metadata"].get("correlation_uid")
         whose = "by an operator"
         if uid is not None:
             incident = self.incident(uid)
-            incident["entries"][event["command_uid"]] = not lifts
+            if word == "REFUSED":
+                incident["refused"].add(event["command_uid"])
             whose = {
                 True: f"for the open incident {uid}",
                 False: f"for the closed incident {uid}",
                 None: f"for {uid}, which has not come yet",
             }[incident["open"]]
-        word = "LIFTED" if lifts else "REFUSED"
         return f"{word:<7} {event['device']['uid']} {event['message']} {whose}"
 
     def heartbeat(self, beat):

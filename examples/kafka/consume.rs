@@ -1,5 +1,5 @@
-//! An incident desk on Hedgerow's topics: what opens, changes and closes, what was refused for it,
-//! and which hosts are silent. Each report counts once.
+//! An incident desk on Hedgerow's topics: what opens, changes and closes, what was refused for it
+//! (or would be, where a mode only counts), and which hosts are silent. Each report counts once.
 //!
 //! ```sh
 //! cargo run -p hedgerow-sink --example consume -- 127.0.0.1:9092
@@ -10,7 +10,7 @@
 //! is remembered is in memory here; a desk that must outlive a restart keeps it in a database.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     error::Error,
     io::{self, Write},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -38,27 +38,33 @@ const INTERVAL_MAX: u64 = 86_400;
 /// OCSF activities: a finding is closed, a remediation lifts.
 const CLOSE: u8 = 3;
 const RESTORE: u8 = 3;
+/// OCSF's action of what the kernel refuses; what it only counts is observed.
+const DENIED: u8 = 2;
 
-/// The most recent ids, oldest first.
+/// The most recent ids with what was said of each last, oldest first.
 #[derive(Debug, Default)]
 struct Seen {
-    known: HashSet<String>,
+    known: HashMap<String, &'static str>,
     order: VecDeque<String>,
 }
 
 impl Seen {
-    /// True when the id is new.
-    fn insert(&mut self, uid: &str) -> bool {
-        if !self.known.insert(uid.to_owned()) {
-            return false;
+    /// What was said before.
+    fn insert(&mut self, uid: &str, word: &'static str) -> Option<&'static str> {
+        let before = self.known.insert(uid.to_owned(), word);
+        if before.is_none() {
+            self.order.push_back(uid.to_owned());
+            if self.order.len() > REMEMBERED
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.known.remove(&oldest);
+            }
         }
-        self.order.push_back(uid.to_owned());
-        if self.order.len() > REMEMBERED
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.known.remove(&oldest);
-        }
-        true
+        before
+    }
+
+    fn is_new(&mut self, uid: &str) -> bool {
+        self.insert(uid, "").is_none()
     }
 }
 
@@ -67,8 +73,8 @@ impl Seen {
 pub struct Incident {
     /// `None`: only its remediations have come so far.
     pub open: Option<bool>,
-    /// Deny entries by `command_uid`: whether they are live.
-    pub entries: BTreeMap<String, bool>,
+    /// `command_uid` of each deny entry by which the kernel refused.
+    pub refused: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -82,6 +88,8 @@ struct Host {
 #[derive(Debug, Default)]
 pub struct Desk {
     seen: Seen,
+    /// Deny entries, by host and `command_uid`.
+    entries: Seen,
     /// By `finding_info.uid`.
     pub incidents: BTreeMap<String, Incident>,
     order: VecDeque<String>,
@@ -136,7 +144,7 @@ impl Desk {
 
     fn finding(&mut self, event: &DetectionFinding) -> Option<String> {
         let base = &event.base;
-        if !self.seen.insert(&base.metadata.uid) {
+        if !self.seen.is_new(&base.metadata.uid) {
             return None;
         }
         let incident = self.incident(&event.finding_info.uid);
@@ -148,7 +156,7 @@ impl Desk {
         };
         incident.open = Some(!closed);
         let alert = if event.is_alert { "ALERT" } else { "     " };
-        let entries = match incident.entries.len() {
+        let entries = match incident.refused.len() {
             0 => String::new(),
             n => format!(" | {n} refused for it"),
         };
@@ -161,15 +169,26 @@ impl Desk {
 
     fn remediation(&mut self, event: &RemediationActivity) -> Option<String> {
         let base = &event.base;
-        if !self.seen.insert(&base.metadata.uid) {
+        if !self.seen.is_new(&base.metadata.uid) {
             return None;
         }
-        let lifts = base.activity_id == RESTORE;
-        let word = if lifts { "LIFTED" } else { "REFUSED" };
+        let word = match (base.activity_id, event.outcome.action_id) {
+            (RESTORE, _) => "LIFTED",
+            (_, DENIED) => "REFUSED",
+            _ => "WOULD REFUSE",
+        };
+        let entry = format!("{} {}", base.device.uid, event.command_uid);
+        // An entry that lives longer is no news, and none lives again.
+        if self.entries.known.get(&entry).is_some_and(|said| [word, "LIFTED"].contains(said)) {
+            return None;
+        }
+        self.entries.insert(&entry, word);
         let whose = match &base.metadata.correlation_uid {
             Some(uid) => {
                 let incident = self.incident(uid);
-                incident.entries.insert(event.command_uid.clone(), !lifts);
+                if word == "REFUSED" {
+                    incident.refused.insert(event.command_uid.clone());
+                }
                 match incident.open {
                     Some(true) => format!("for the open incident {uid}"),
                     Some(false) => format!("for the closed incident {uid}"),
@@ -182,7 +201,7 @@ impl Desk {
     }
 
     fn heartbeat(&mut self, heartbeat: Heartbeat) -> Option<String> {
-        if !self.seen.insert(&heartbeat.uid) {
+        if !self.seen.is_new(&heartbeat.uid) {
             return None;
         }
         let interval = heartbeat.interval_seconds.clamp(1, INTERVAL_MAX) as i64 * 1000;

@@ -13,7 +13,11 @@ use std::{
 };
 
 use consume::Desk;
-use hedgerow_sink::kafka::Topics;
+use hedgerow_event::{Action, Activity, Finding, Level, Mode};
+use hedgerow_sink::{
+    kafka::Topics,
+    ocsf::{finding_to_ocsf, remediation_to_ocsf},
+};
 use serde_json::{Value, json};
 
 /// A record: its topic, and what a producer made of it.
@@ -120,4 +124,58 @@ fn no_record_ends_a_desk() {
     let told = ["HOST    a scoring", "HOST    wrong scoring", "HOST    b scoring"];
     let told = [&told[..], &["HOST    long scoring", "SILENT  long", "SILENT  wrong"]].concat();
     assert_eq!(said(&records), told);
+}
+
+fn finding(number: u32, activity: Activity, sequence: u32) -> Record<'static> {
+    let finding = Finding { activity, sequence, ..common::finding(number) };
+    let event = serde_json::to_vec(&finding_to_ocsf(&finding)).unwrap();
+    ("hedgerow.findings", event)
+}
+
+/// The entry `uid` for finding 1, or an operator's, reported at this second.
+fn remediation(uid: &str, found: bool, second: i64, action: Action, mode: Mode) -> Record<'static> {
+    let mut told = common::remediation(common::targets()[0].clone(), action);
+    told.uid = uid.into();
+    told.finding_uid = found.then(|| common::finding(1).uid);
+    told.time_ns += second * 1_000_000_000;
+    told.mode = mode;
+    told.level = if mode == Mode::Enforce { Level::Prevents } else { Level::Counts };
+    ("hedgerow.remediations", serde_json::to_vec(&remediation_to_ocsf(&told)).unwrap())
+}
+
+/// The line without its host and message, which the library makes.
+fn brief(line: &str) -> &str {
+    let word = ["WOULD REFUSE", "REFUSED", "LIFTED", "OPEN", "UPDATE", "CLOSED"]
+        .into_iter()
+        .find(|word| line.starts_with(word));
+    word.unwrap_or(line)
+}
+
+#[test]
+fn only_what_the_kernel_refuses_is_refused_and_an_entry_that_goes_on_is_no_news() {
+    use Action::{Block, Unblock};
+    let records = [
+        finding(1, Activity::Create, 0),
+        remediation("counts", true, 0, Block, Mode::Monitor),
+        remediation("counts", true, 30, Block, Mode::Monitor),
+        finding(1, Activity::Update, 1),
+        remediation("counts", true, 60, Block, Mode::Enforce),
+        remediation("counts", true, 90, Block, Mode::Enforce),
+        remediation("other", true, 90, Block, Mode::Monitor),
+        remediation("operator", false, 91, Block, Mode::Enforce),
+        remediation("operator", false, 92, Block, Mode::Enforce),
+        finding(1, Activity::Update, 2),
+        remediation("counts", true, 120, Unblock, Mode::Enforce),
+        remediation("counts", true, 121, Block, Mode::Enforce),
+        finding(1, Activity::Close, 3),
+    ];
+    let said = said(&records);
+    let words: Vec<&str> = said.iter().map(|line| brief(line)).collect();
+    let told = ["OPEN", "WOULD REFUSE", "UPDATE", "REFUSED", "WOULD REFUSE", "REFUSED", "UPDATE"];
+    assert_eq!(words, [&told[..], &["LIFTED", "CLOSED"]].concat());
+    let counted = |line: usize| said[line].split(" | ").last().unwrap();
+    assert!(!said[2].contains("refused for it"), "{}", said[2]);
+    assert_eq!((counted(6), counted(8)), ("1 refused for it", "1 refused for it"));
+    assert!(said[1].ends_with(&format!("for the open incident {}", common::finding(1).uid)));
+    assert!(said[5].ends_with("by an operator"));
 }
