@@ -25,6 +25,10 @@ INCIDENTS = 10_000
 MISSED = 3
 # Seconds; whatever a host says of its interval, it is waited for no longer.
 INTERVAL_MAX = 86_400
+# Seconds between two looks at who is silent.
+LOOK_EVERY = 2
+# Seconds that a broker has for an answer.
+PATIENCE = 5
 # OCSF activities: a finding is closed, a remediation lifts.
 CLOSE = 3
 RESTORE = 3
@@ -148,12 +152,55 @@ class Desk:
         return f"BACK    {host}" if before["silent"] else None
 
     def silent(self, now):
-        """Hosts that became silent, a line each. Time: milliseconds since the Unix epoch."""
+        """Hosts that were silent at a time up to which all is read, a line each. Time: milliseconds since
+        the Unix epoch."""
         for name, host in sorted(self.hosts.items()):
             since = now - host["time"]
             if not host["silent"] and since > MISSED * host["interval"]:
                 host["silent"] = True
                 yield f"SILENT  {name} for {since // 1000} s"
+
+
+class Reading:
+    """Up to when the health topic was read: what a backlog says last of a host is no sign of silence."""
+
+    def __init__(self, consumer, topic):
+        self.consumer, self.topic = consumer, topic
+        self.asked, self.ends = None, {}
+
+    def known(self, now):
+        """A time up to which all assigned partitions were read, where one is newly known: what was their end
+        when that was asked for lies behind. Who waits for an end itself never sees the one of a busy topic."""
+        from confluent_kafka import KafkaException
+
+        try:
+            places = self.places()
+        except KafkaException:
+            return None
+        same = places.keys() == self.ends.keys()
+        if same and any(places[partition][0] < end for partition, end in self.ends.items()):
+            return None
+        known = self.asked if same and places else None
+        self.asked, self.ends = now, {partition: end for partition, (_, end) in places.items()}
+        return known
+
+    def places(self):
+        """By partition: what is read next, and its end."""
+        assigned = [at for at in self.consumer.assignment() if at.topic == self.topic]
+        if not assigned:
+            return {}
+        positions = self.consumer.position(assigned)
+        committed = self.consumer.committed(assigned, timeout=PATIENCE)
+        places = {}
+        for position, begin in zip(positions, committed, strict=True):
+            offsets = self.consumer.get_watermark_offsets(position, timeout=PATIENCE)
+            if offsets is None:
+                return {}
+            # Where nothing was read since the assignment, what is committed comes next, else the first;
+            # none is below 0.
+            read = position.offset if position.offset >= 0 else begin.offset
+            places[position.partition] = (max(read, offsets[0]), offsets[1])
+        return places
 
 
 def run(brokers, group, prefix, idle):
@@ -174,12 +221,16 @@ def run(brokers, group, prefix, idle):
     sys.stdout.reconfigure(errors="backslashreplace")
     desk = Desk(prefix)
     consumer.subscribe(list(desk.takers))
-    last = None
+    reading = Reading(consumer, f"{prefix}.health")
+    last = looked = None
     try:
         while idle is None or last is None or time.monotonic() - last < idle:
+            if looked is None or time.monotonic() - looked >= LOOK_EVERY:
+                looked = time.monotonic()
+                known = reading.known(int(time.time() * 1000))
+                for line in desk.silent(known) if known is not None else ():
+                    print(shown(line), flush=True)
             record = consumer.poll(0.5)
-            for line in desk.silent(int(time.time() * 1000)):
-                print(shown(line), flush=True)
             if record is None:
                 continue
             if record.error():

@@ -23,8 +23,9 @@ use hedgerow_sink::{
     ocsf::{DetectionFinding, RemediationActivity},
 };
 use rdkafka::{
-    ClientConfig, Message,
+    ClientConfig, Message, Offset,
     consumer::{BaseConsumer, CommitMode, Consumer},
+    error::KafkaResult,
 };
 
 /// Ids remembered; a repeat comes soon after its original, never a hundred thousand reports later.
@@ -35,6 +36,10 @@ const INCIDENTS: usize = 10_000;
 const MISSED: i64 = 3;
 /// Seconds; whatever a host says of its interval, it is waited for no longer.
 const INTERVAL_MAX: u64 = 86_400;
+/// Between two looks at who is silent.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long a broker has for an answer.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// OCSF activities: a finding is closed, a remediation lifts.
 const CLOSE: u8 = 3;
 const RESTORE: u8 = 3;
@@ -214,7 +219,8 @@ impl Desk {
         }
     }
 
-    /// Hosts that became silent, a line each. Time: milliseconds since the Unix epoch.
+    /// Hosts that were silent at a time up to which all is read, a line each. Time: milliseconds since
+    /// the Unix epoch.
     pub fn silent(&mut self, now: i64) -> Vec<String> {
         let mut lines = Vec::new();
         for (id, host) in &mut self.hosts {
@@ -231,6 +237,50 @@ impl Desk {
 pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Up to when the health topic was read: what a backlog says last of a host is no sign of silence.
+#[derive(Debug, Default)]
+struct Reading {
+    asked: i64,
+    ends: BTreeMap<i32, i64>,
+}
+
+impl Reading {
+    /// A time up to which all assigned partitions were read, where one is newly known: what was their
+    /// end when that was asked for lies behind. Who waits for an end itself never sees the one of a busy
+    /// topic.
+    fn known(&mut self, places: &BTreeMap<i32, (i64, i64)>, now: i64) -> Option<i64> {
+        let same = places.keys().eq(self.ends.keys());
+        if same && self.ends.iter().any(|(partition, end)| places[partition].0 < *end) {
+            return None;
+        }
+        let known = (same && !places.is_empty()).then_some(self.asked);
+        self.asked = now;
+        self.ends = places.iter().map(|(partition, (_, end))| (*partition, *end)).collect();
+        known
+    }
+}
+
+/// Of each assigned partition of a topic: what is read next, and its end.
+fn places(consumer: &BaseConsumer, topic: &str) -> KafkaResult<BTreeMap<i32, (i64, i64)>> {
+    let positions = consumer.position()?;
+    let assigned = positions.elements_for_topic(topic);
+    if assigned.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let committed = consumer.committed(PATIENCE)?;
+    let place = |partition: i32, position: Offset| {
+        let (first, end) = consumer.fetch_watermarks(topic, partition, PATIENCE)?;
+        let begin = committed.find_partition(topic, partition).map(|begin| begin.offset());
+        // Where nothing was read since the assignment, what is committed comes next, else the first.
+        let next = match (position, begin) {
+            (Offset::Offset(next), _) | (_, Some(Offset::Offset(next))) => next.max(first),
+            _ => first,
+        };
+        Ok((partition, (next, end)))
+    };
+    assigned.iter().map(|at| place(at.partition(), at.offset())).collect()
 }
 
 /// Reads the topics as a member of `group`; ends once nothing has come for `idle` after something did.
@@ -252,13 +302,20 @@ pub fn run(
         .create()?;
     consumer.subscribe(&[&topics.findings, &topics.remediations, &topics.health])?;
     let mut desk = Desk::default();
-    let mut last: Option<Instant> = None;
+    let mut reading = Reading::default();
+    let (mut last, mut looked): (Option<Instant>, Option<Instant>) = (None, None);
     while idle.is_none_or(|idle| last.is_none_or(|last| last.elapsed() < idle)) {
-        let record = consumer.poll(Duration::from_millis(500));
-        for line in desk.silent(now_ms()) {
-            writeln!(out, "{}", shown(&line))?;
+        if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+            looked = Some(Instant::now());
+            let now = now_ms();
+            // While no broker answers nothing is known.
+            let places = places(&consumer, &topics.health).ok();
+            let known = places.and_then(|places| reading.known(&places, now));
+            for line in known.map(|known| desk.silent(known)).unwrap_or_default() {
+                writeln!(out, "{}", shown(&line))?;
+            }
         }
-        let Some(record) = record else { continue };
+        let Some(record) = consumer.poll(Duration::from_millis(500)) else { continue };
         let record = match record {
             Ok(record) => record,
             // Not made yet: hosts that found nothing have sent nothing.
