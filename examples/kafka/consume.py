@@ -7,8 +7,8 @@ would be, where a mode only counts), and which hosts are silent. Each report cou
     examples/kafka/consume.py 127.0.0.1:9092 [--group GROUP] [--prefix hedgerow] [--idle SECONDS]
 
 Delivery is at least once, so that a report can come twice: it is known by metadata.uid, a heartbeat by
-uid. Topics have no order between them: a block may come before its finding. What is remembered is in
-memory here; a desk that must outlive a restart keeps it in a database.
+its host's last one. Topics have no order between them: a block may come before its finding. What is
+remembered is in memory here; a desk that must outlive a restart keeps it in a database.
 """
 
 import argparse
@@ -97,6 +97,9 @@ class Desk:
         if not self.is_new(event["metadata"]["uid"]):
             return None
         incident = self.incident(event["finding_info"]["uid"])
+        # What comes after the close is an older report again.
+        if incident["open"] is False:
+            return None
         closed = event["activity_id"] == CLOSE
         word = "CLOSED" if closed else "OPEN" if incident["open"] is None else "UPDATE"
         incident["open"] = not closed
@@ -136,13 +139,18 @@ class Desk:
         return f"{word:<7} {event['device']['uid']} {event['message']} {whose}"
 
     def heartbeat(self, beat):
-        uid, host, phase = (text(beat[key]) for key in ("uid", "host_id", "phase"))
+        host, boot, phase = (text(beat[key]) for key in ("host_id", "boot_id", "phase"))
+        sequence = whole(beat["sequence"], 0, 2**64 - 1)
         beaten = whole(beat["time"], -(2**63), 2**63 - 1)
         interval = whole(beat["interval_seconds"], 0, 2**64 - 1)
-        if not self.is_new(uid):
-            return None
         before = self.hosts.get(host)
+        # A repeat: a restart counts from 0, but later; a clock may be set back, but goes on counting.
+        if before is not None and before["boot"] == boot:
+            if sequence <= before["sequence"] and beaten <= before["time"]:
+                return None
         self.hosts[host] = {
+            "boot": boot,
+            "sequence": sequence,
             "time": beaten,
             "interval": min(max(interval, 1), INTERVAL_MAX) * 1000,
             "silent": False,

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Delivery is at least once, so that a report can come twice: it is known by `metadata.uid`, a
-//! heartbeat by `uid`. Topics have no order between them: a block may come before its finding. What
-//! is remembered is in memory here; a desk that must outlive a restart keeps it in a database.
+//! heartbeat by its host's last one. Topics have no order between them: a block may come before its
+//! finding. What is remembered is in memory here; a desk that must outlive a restart keeps it in a
+//! database.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -84,6 +85,8 @@ pub struct Incident {
 
 #[derive(Debug)]
 struct Host {
+    boot: String,
+    sequence: u64,
     time: i64,
     interval: i64,
     silent: bool,
@@ -153,6 +156,10 @@ impl Desk {
             return None;
         }
         let incident = self.incident(&event.finding_info.uid);
+        // What comes after the close is an older report again.
+        if incident.open == Some(false) {
+            return None;
+        }
         let closed = base.activity_id == CLOSE;
         let word = match (incident.open, closed) {
             (_, true) => "CLOSED",
@@ -206,11 +213,15 @@ impl Desk {
     }
 
     fn heartbeat(&mut self, heartbeat: Heartbeat) -> Option<String> {
-        if !self.seen.is_new(&heartbeat.uid) {
+        let Heartbeat { sequence, time, .. } = heartbeat;
+        // A repeat: a restart counts from 0, but later; a clock may be set back, but goes on counting.
+        if self.hosts.get(&heartbeat.host_id).is_some_and(|last| {
+            last.boot == heartbeat.boot_id && sequence <= last.sequence && time <= last.time
+        }) {
             return None;
         }
         let interval = heartbeat.interval_seconds.clamp(1, INTERVAL_MAX) as i64 * 1000;
-        let host = Host { time: heartbeat.time, interval, silent: false };
+        let host = Host { boot: heartbeat.boot_id, sequence, time, interval, silent: false };
         let before = self.hosts.insert(heartbeat.host_id.clone(), host);
         match before {
             None => Some(format!("HOST    {} {}", heartbeat.host_id, heartbeat.phase)),

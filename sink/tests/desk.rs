@@ -179,3 +179,48 @@ fn only_what_the_kernel_refuses_is_refused_and_an_entry_that_goes_on_is_no_news(
     assert!(said[1].ends_with(&format!("for the open incident {}", common::finding(1).uid)));
     assert!(said[5].ends_with("by an operator"));
 }
+
+#[test]
+fn heartbeats_push_no_report_out_and_nothing_reopens_what_is_closed() {
+    let reports = [
+        finding(1, Activity::Create, 0),
+        finding(1, Activity::Close, 1),
+        finding(2, Activity::Create, 0),
+        remediation("a", true, 0, Action::Block, Mode::Enforce),
+    ];
+    let mut records = reports.to_vec();
+    // As many as ids are remembered.
+    records.extend((0..100_000).map(|sequence| health(&beat("a", sequence))));
+    records.extend(reports);
+    // Not a repeat by its id.
+    records.push(finding(1, Activity::Update, 2));
+    let said = said(&records);
+    let words: Vec<&str> = said.iter().map(|line| brief(line)).collect();
+    assert_eq!(words, ["OPEN", "CLOSED", "OPEN", "REFUSED", "HOST    a scoring"]);
+}
+
+#[test]
+fn a_heartbeat_again_sets_no_host_back_and_a_restart_is_none() {
+    let before = |host: &str, seconds: i64, sequence: u64, boot: &str| {
+        let mut beat = beat(host, sequence);
+        beat["time"] = json!(consume::now_ms() - seconds * 1000);
+        beat["boot_id"] = json!(boot);
+        health(&beat)
+    };
+    let old = before("again", 600, 7, "boot");
+    let records = [
+        old.clone(),
+        before("again", 0, 8, "boot"),
+        old,
+        before("restarted", 600, 7, "boot"),
+        before("restarted", 0, 0, "boot"),
+        before("rebooted", 600, 7, "boot"),
+        before("rebooted", 0, 0, "later"),
+        // It was wrong by an hour before.
+        before("set-back", -3600, 7, "boot"),
+        before("set-back", 600, 8, "boot"),
+    ];
+    let hosts = ["again", "restarted", "rebooted", "set-back"]
+        .map(|host| format!("HOST    {host} scoring"));
+    assert_eq!(said(&records), [&hosts[..], &["SILENT  set-back".to_owned()]].concat());
+}
