@@ -1,5 +1,7 @@
 getent group hedgerow >/dev/null || groupadd --system hedgerow
-mkdir -p -m 0755 /etc/hedgerow/conf.d
+# Its files may hold passwords, with whatever rights an editor gives them.
+mkdir -p -m 0750 /etc/hedgerow/conf.d
+chmod o= /etc/hedgerow/conf.d
 mkdir -p -m 0700 /var/lib/hedgerow
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload

@@ -33,6 +33,10 @@ licences() { # each that is in force for a part of the program
 	done
 	said "Rust's standard library" /usr/share/doc/hedgerow/THIRD-PARTY || fail "no licence of Rust's standard library"
 }
+closed_to_others() { # what may hold passwords, whatever umask it was written with
+	[ "$(stat -c '%a %U %G' /etc/hedgerow/conf.d)" = '750 root root' ] || fail "others may read conf.d"
+	! runuser -u nobody -- cat /etc/hedgerow/conf.d/40-guest.toml 2>/dev/null || fail "others read a password"
+}
 pages() { # are there with all that they point to
 	(cd /usr/share/doc/hedgerow && for page in configuration.md runbook.md security.md; do
 		for linked in "$page" $(grep -o '](\([a-z-]*\.md\)' "$page" | cut -c3-); do
@@ -186,6 +190,9 @@ dpkg -i /files/hedgerow.deb >/run/upgrade.log 2>&1 || { cat /run/upgrade.log; fa
 systemctl is-active hedgerow || fail "it is not active after the upgrade"
 [ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
 kept_only
+closed_to_others
+hedgerow config check >/run/out 2>&1 || fail "$(cat /run/out)"
+! said 'every user may read' /run/out || fail "$(cat /run/out)"
 licences
 pages
 [ "$(dpkg-query -Wf '${Version}' hedgerow)" = "$(dpkg-deb -f /files/hedgerow.deb Version)" ] || fail "it was not upgraded"
@@ -303,6 +310,7 @@ until_ 20 "a connection" newest_is ok
 
 step "the .rpm: install, upgrade with a live entry, remove"
 rpm() { command rpm --nodeps "$@" >/run/rpm.log 2>&1 || { cat /run/rpm.log; fail "rpm $*"; }; }
+mkdir -p -m 0755 /etc/hedgerow/conf.d
 rpm -i /files/previous.rpm
 systemctl is-active hedgerow || fail "it is not active after the installation"
 systemctl is-enabled hedgerow || fail "it is not enabled"
@@ -315,6 +323,7 @@ rpm -U /files/hedgerow.rpm
 systemctl is-active hedgerow || fail "it is not active after the upgrade"
 [ "$(systemctl show -P MainPID hedgerow)" != "$before" ] || fail "the old daemon runs on"
 kept_only
+[ "$(stat -c '%a %U %G' /etc/hedgerow/conf.d)" = '750 root root' ] || fail "others may read conf.d"
 licences
 pages
 [ "$(command rpm -q hedgerow)" = "$(command rpm -qp /files/hedgerow.rpm)" ] || fail "$(command rpm -qa)"
