@@ -123,6 +123,8 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// What lies beside the drop-ins and was not: names that don't end in `.toml`.
     pub unread: Vec<PathBuf>,
+    /// Which of the files hold a secret that others may read, with their mode.
+    pub exposed: Vec<(PathBuf, u32)>,
     /// The command line, for when the files are read anew.
     pub given: cli::Run,
 }
@@ -229,6 +231,7 @@ impl Config {
             json,
             files: files.paths,
             unread: files.unread,
+            exposed: files.exposed,
             given: run.clone(),
         })
     }
@@ -251,12 +254,20 @@ impl Config {
         Ok(())
     }
 
-    /// What lies beside the drop-ins and isn't read, in words.
-    pub fn unread_told(&self) -> Option<String> {
+    /// What is to be said of the files, in words: what lies beside the drop-ins and isn't read, and secrets
+    /// that others may read.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
         let paths: Vec<String> =
             self.unread.iter().map(|path| path.display().to_string()).collect();
-        let told = format!("not read, since no name but *.toml is: {}", paths.join(", "));
-        (!paths.is_empty()).then_some(told)
+        let unread = format!("not read, since no name but *.toml is: {}", paths.join(", "));
+        let exposed = self.exposed.iter().map(|(path, mode)| {
+            format!(
+                "{0} (mode {mode:04o}) holds a password, and every user may read it: chmod o= {0}, and \
+                 choose another password",
+                path.display()
+            )
+        });
+        (!paths.is_empty()).then_some(unread).into_iter().chain(exposed)
     }
 }
 
@@ -336,6 +347,8 @@ fn wrong_table(why: &SinkError, files: &Files, brokers_given: bool) -> Failure {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -373,6 +386,47 @@ mod tests {
         std::fs::write(&config, "learn = 271828\n").unwrap();
         let why = load(&config).unwrap_err().to_string();
         assert!(why.contains("line 1") && !why.contains("271828"), "{why}");
+    }
+
+    #[test]
+    fn a_file_with_a_secret_that_others_may_read_is_told_with_its_mode_and_no_secret() {
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("hedgerow.toml");
+        let drop_ins = directory.path().join("conf.d");
+        let drop_in = drop_ins.join("40-kafka.toml");
+        std::fs::create_dir(&drop_ins).unwrap();
+        std::fs::write(&config, "[kafka]\nbrokers = \"a:1\"\n").unwrap();
+        for path in [directory.path(), &drop_ins] {
+            set(path, 0o755);
+        }
+        let told = |text: &str, mode| {
+            std::fs::write(&drop_in, text).unwrap();
+            set(&drop_in, mode);
+            load(&config).unwrap().warnings().collect::<Vec<_>>()
+        };
+        let sasl = "[kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"u\"\n";
+        let password = format!("{sasl}password = \"hunter2\"\n");
+        let properties = |name: &str| format!("[kafka.properties]\n\"{name}\" = \"hunter2\"\n");
+        for text in [
+            password.clone(),
+            "[kafka.tls]\nkey_password = \"hunter2\"\n".to_owned(),
+            properties("ssl.key.password"),
+            properties("sasl.oauthbearer.client.secret"),
+        ] {
+            let [told]: [String; 1] = told(&text, 0o644).try_into().unwrap();
+            assert!(told.starts_with(&format!("{} (mode 0644) ", drop_in.display())), "{told}");
+            assert!(told.contains(&format!("chmod o= {}", drop_in.display())), "{told}");
+            assert!(!told.contains("hunter2"), "{told}");
+        }
+        assert_eq!(told(&password, 0o640), [""; 0]);
+        assert_eq!(told(&format!("{sasl}password_file = \"/p\"\n"), 0o644), [""; 0]);
+        assert_eq!(told(&properties("linger.ms"), 0o644), [""; 0]);
+        // As the packages make it.
+        set(&drop_ins, 0o750);
+        assert_eq!(told(&password, 0o644), [""; 0]);
     }
 
     #[test]

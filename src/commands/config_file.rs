@@ -1,6 +1,6 @@
 //! `hedgerow config`: whether a daemon would start with the files, and what they say together.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{
     cli::{self, ConfigCommand},
@@ -15,15 +15,16 @@ pub fn run(command: &ConfigCommand, json: bool) -> anyhow::Result<()> {
             config.try_out()?;
             if json {
                 let (files, unread) = (&config.files, &config.unread);
-                return text::json(
-                    &serde_json::json!({ "valid": true, "files": files, "unread": unread }),
-                );
+                let exposed: Vec<&PathBuf> = config.exposed.iter().map(|(path, _)| path).collect();
+                return text::json(&serde_json::json!({
+                    "valid": true, "files": files, "unread": unread, "exposed": exposed,
+                }));
             }
             text::say("The configuration is valid.");
             for path in &config.files {
                 text::say(&format!("Read: {}", path.display()));
             }
-            if let Some(told) = config.unread_told() {
+            for told in config.warnings() {
                 text::note(&format!("hedgerow: {told}"));
             }
         }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -58,6 +59,8 @@ pub struct Files {
     pub paths: Vec<PathBuf>,
     /// What lies beside the drop-ins and is none by its name, for a warning.
     pub unread: Vec<PathBuf>,
+    /// Files that hold a secret and that others may read, with their mode.
+    pub exposed: Vec<(PathBuf, u32)>,
     values: Table,
     /// By dotted key: the file that said it last.
     origins: BTreeMap<String, PathBuf>,
@@ -86,9 +89,14 @@ impl Files {
 
     fn add(&mut self, path: &Path) -> anyhow::Result<()> {
         let table = read(path)?;
+        let mut holds_secret = false;
         lay(&mut self.values, table, "", &mut |key| {
+            holds_secret |= is_secret(&key);
             self.origins.insert(key, path.to_owned());
         });
+        if holds_secret && let Some(mode) = open_to_others(path) {
+            self.exposed.push((path.to_owned(), mode));
+        }
         self.paths.push(path.to_owned());
         Ok(())
     }
@@ -121,6 +129,25 @@ pub fn is_readable() -> bool {
         && !path
             .parent()
             .is_some_and(|all| std::fs::read_dir(all.join(DROP_INS)).is_err_and(refused))
+}
+
+/// Whether a value of this dotted key is one that nobody else may know.
+fn is_secret(key: &str) -> bool {
+    let Some(key) = key.strip_prefix("kafka.") else { return false };
+    let property = |name: &str| {
+        let telling = ["pass", "secret", "key.pem", "oauthbearer.config"];
+        telling.iter().any(|part| name.contains(part))
+    };
+    ["sasl.password", "tls.key_password"].contains(&key)
+        || key.strip_prefix("properties.").is_some_and(property)
+}
+
+/// The mode of a file that every user may read, whose directories all let them through.
+fn open_to_others(path: &Path) -> Option<u32> {
+    let path = path.canonicalize().ok()?;
+    let mode = |path: &Path| path.metadata().map(|told| told.mode() & 0o7777).ok();
+    let passed = |directory: &Path| mode(directory).is_some_and(|mode| mode & 0o001 != 0);
+    mode(&path).filter(|mode| mode & 0o004 != 0 && path.ancestors().skip(1).all(passed))
 }
 
 /// The drop-ins in their order, and what else lies there that somebody may take for one.

@@ -28,7 +28,7 @@ impl Daemon {
     /// sized or ordered at the start.
     fn take_over(&mut self, fresh: &Config) -> anyhow::Result<String> {
         let mut keys = config::changed(&self.config, fresh)?;
-        let mut said: Vec<String> = fresh.unread_told().into_iter().collect();
+        let mut said: Vec<String> = fresh.warnings().collect();
         if let Some(at) = keys.iter().position(|key| key == "budget") {
             keys.remove(at);
             self.config.budget_per_day = fresh.budget_per_day;

@@ -279,7 +279,7 @@ fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<
     let (live, stages) = (report::is_live(config), Arc::clone(&board.stages));
     let outlets = Outlets::start(config, host, live, file, sinks, stages)?;
     let mut reporter = Reporter::new(config, host, outlets);
-    if let Some(told) = config.unread_told() {
+    for told in config.warnings() {
         reporter.warn(&told);
     }
     match findings::left_open(&config.state, hedgerow_responder::now().wall_ns) {
