@@ -18,13 +18,23 @@ pub const RECORD_BYTES_LIMIT: usize = 900_000;
 const TEXT_BYTES_MAX: usize = 256;
 const PARTS_MAX: usize = 16;
 
-/// Where a record goes; the configuration names the topic.
+/// Where a record goes; the configuration names the topic. In the order of its numbers in the spool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
     Findings,
     Remediations,
     /// Heartbeats.
     Health,
+}
+
+impl Topic {
+    pub(crate) const ALL: [Self; 3] = [Self::Findings, Self::Remediations, Self::Health];
+
+    /// That of a record in the spool; what has none that we know is refused among findings.
+    pub(crate) fn of_encoded(bytes: &[u8]) -> Self {
+        let number = bytes.get(1).map_or(0, |&byte| usize::from(byte));
+        Self::ALL.get(number).copied().unwrap_or(Self::Findings)
+    }
 }
 
 /// A record: topic, key (host id), headers, value.
@@ -102,13 +112,8 @@ impl Message {
     /// in four bytes, little endian.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.encoded_len());
-        let topic = match self.topic {
-            Topic::Findings => 0,
-            Topic::Remediations => 1,
-            Topic::Health => 2,
-        };
         let headers = u8::try_from(self.headers.len()).unwrap_or(u8::MAX);
-        out.extend([ENCODING, topic, headers]);
+        out.extend([ENCODING, self.topic as u8, headers]);
         let mut push = |bytes: &[u8]| {
             out.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
             out.extend(bytes);
@@ -125,12 +130,7 @@ impl Message {
     /// The inverse of [`Message::encode`]; `None` for anything else.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (&[encoding, topic, headers], mut rest) = bytes.split_first_chunk::<3>()?;
-        let topic = match topic {
-            0 => Topic::Findings,
-            1 => Topic::Remediations,
-            2 => Topic::Health,
-            _ => return None,
-        };
+        let topic = *Topic::ALL.get(usize::from(topic))?;
         if encoding != ENCODING {
             return None;
         }

@@ -6,6 +6,8 @@ mod broker;
 mod common;
 #[path = "../../examples/kafka/consume.rs"]
 mod consume;
+#[path = "broker/topics.rs"]
+mod topics;
 
 use std::{
     collections::BTreeSet,
@@ -14,15 +16,14 @@ use std::{
 };
 
 use broker::{
-    PATIENCE, Received, assert_all_arrived, assert_in_order, config, read_all, send, spool_files,
-    wait_connected,
+    PATIENCE, Received, assert_all_arrived, assert_in_order, config, heartbeat, read_all, send,
+    spool_files, wait_connected,
 };
 
 use hedgerow_event::{Action, Activity};
 use hedgerow_lab::{Broker, Disk};
 use hedgerow_sink::{
     Message, RECORD_BYTES_LIMIT, Report, Sink,
-    heartbeat::{self, Heartbeat},
     kafka::{Connection, KafkaSink, Mechanism, QUEUE_BYTES, Sasl, Secret, Tls},
 };
 use rdkafka::{
@@ -41,7 +42,10 @@ fn a_real_broker() {
     the_examples_keep_incidents_entries_and_silent_hosts(&broker);
     the_python_example_says_the_same(&broker);
     step("a missing topic is told with the way out");
-    a_missing_topic_is_told_with_the_way_out(&broker);
+    topics::a_missing_topic_is_told_with_the_way_out(&broker);
+    step("one missing topic holds up no other");
+    topics::one_missing_topic_holds_up_no_other(&broker);
+    topics::however_much_waits_for_a_missing_topic_others_are_delivered(&broker);
     step("a killed process loses nothing that it showed");
     a_process_killed_while_findings_flow_loses_nothing_that_it_showed(&broker);
     step("tls and sasl let the right password in");
@@ -89,33 +93,8 @@ fn records_arrive_with_key_and_headers(broker: &Broker) {
     assert_eq!(schemas[1], "ocsf:1.8.0:process_remediation_activity");
 }
 
-fn heartbeat(host: &str, sequence: u64, age_s: i64) -> Heartbeat {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-    Heartbeat {
-        schema: heartbeat::SCHEMA.into(),
-        uid: format!("{host}:boot:1:{sequence}"),
-        host_id: host.into(),
-        host: host.into(),
-        boot_id: "boot".into(),
-        version: "0.1.0".into(),
-        time: now.as_millis() as i64 - age_s * 1000,
-        sequence,
-        interval_seconds: heartbeat::INTERVAL_SECONDS,
-        phase: "scoring".into(),
-        state: "mature".into(),
-        model_id: "model-1".into(),
-        mode: Some("monitor".into()),
-        armed: Some(true),
-        events: 1,
-        events_lost: 0,
-        alerts: 0,
-        entries: 0,
-        stands_still: Vec::new(),
-    }
-}
-
-/// Three hosts, one silent for an hour, one with all its heartbeats of that hour; three incidents, one closed, one with a block and its end; each
-/// report twice.
+/// Three hosts, one silent for an hour, one with all its heartbeats of that hour; three incidents, one
+/// closed, one with a block and its end; each report twice.
 fn fill_the_desk(broker: &Broker, prefix: &str) {
     let home = tempfile::tempdir().unwrap();
     let mut sink = KafkaSink::start(config(broker.address(), home.path(), prefix)).unwrap();
@@ -199,26 +178,6 @@ fn the_python_example_says_the_same(broker: &Broker) {
             .args([broker.address(), "--prefix", "pydesk", "--idle", "10"]),
     );
     assert_desk(&text);
-}
-
-fn a_missing_topic_is_told_with_the_way_out(broker: &Broker) {
-    let home = tempfile::tempdir().unwrap();
-    let mut config = config(broker.address(), home.path(), "nowhere");
-    // As where an operator makes the topics.
-    config.properties.insert("allow.auto.create.topics".into(), Secret("false".into()));
-    let sink = KafkaSink::start(config).unwrap();
-    let status = sink.wait(PATIENCE, |status| status.topics_checked);
-    assert_eq!(status.topics_wrong.len(), 3, "{status:?}");
-    assert!(!sink.health().up, "what waits for a topic isn't taken");
-    let told = &status.topics_wrong[0];
-    assert!(told.starts_with("kafka.topics.findings: the topic nowhere.findings is not there"));
-    assert!(told.contains("kafka-topics.sh") && told.contains(broker.address()), "{told}");
-    drop(sink);
-    // Where the broker makes topics by itself nothing is wrong.
-    let sink = KafkaSink::start(self::config(broker.address(), home.path(), "made")).unwrap();
-    let status = sink.wait(PATIENCE, |status| status.topics_checked);
-    assert_eq!(status.topics_wrong, [""; 0]);
-    assert!(sink.health().up);
 }
 
 /// Of the child that is killed: where its spool is, and which broker.

@@ -10,6 +10,7 @@ mod config;
 mod service;
 mod status;
 mod topics;
+mod window;
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -140,7 +141,7 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     /// A sign of life that can't be sent now is stale when it could be.
     fn wants(&self, topic: Topic) -> bool {
-        topic != Topic::Health || self.status().connection == Connection::Up
+        topic != Topic::Health || self.shared.takes_health()
     }
 
     fn take(&mut self, report: &Report) -> Result<(), SinkError> {

@@ -1,11 +1,10 @@
 //! The sink's thread: queue to spool, spool to client, confirmation back.
 //!
-//! Tickets number the records in the order in which they must arrive. At most `in_flight_limit` of
-//! them are in the window; those not handed to the client are `unsent`. After a failure nothing new
-//! is handed over until every report is in, so that what is sent again is sent in order.
+//! Tickets number the records; those of a topic must arrive in their order. About `in_flight_limit` of
+//! them are in the window; those not handed to the client are `unsent`. After a failure nothing new of
+//! the topic is handed over until every report is in, so that what is sent again is sent in order.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,14 +19,15 @@ use rdkafka::{
 };
 
 use super::{
-    KafkaConfig, QUEUE_BYTES,
+    KafkaConfig,
     client::{Context, Report},
     status::{Connection, Shared},
     topics,
+    window::Window,
 };
 use crate::{
     SinkError,
-    message::Message,
+    message::{Message, Topic},
     spool::{PatientSpool, RecordId, Recovered},
 };
 
@@ -40,12 +40,6 @@ const BUSY: Duration = Duration::from_millis(5);
 /// Pause before sending again what failed, and before recreating a producer.
 const BACKOFF: Duration = Duration::from_secs(1);
 
-struct Pending {
-    /// Its place in the spool; `None` where the spool could not take it.
-    origin: Option<RecordId>,
-    message: Message,
-}
-
 pub(super) struct Service {
     config: KafkaConfig,
     client: ClientConfig,
@@ -54,17 +48,10 @@ pub(super) struct Service {
     shared: Arc<Shared>,
     queue: Receiver<Message>,
     stop: Receiver<Instant>,
-    window: BTreeMap<usize, Pending>,
-    /// Of them, those that the spool could not take, and their bytes, at most [`QUEUE_BYTES`].
-    in_memory: u64,
-    bytes_in_memory: usize,
-    /// Bytes of the others: no more are read from the spool past [`QUEUE_BYTES`].
-    bytes_spooled: usize,
-    unsent: BTreeSet<usize>,
-    next_ticket: usize,
+    window: Window,
     check: topics::Check,
-    /// Nothing is handed over before this time.
-    retry_at: Option<Instant>,
+    /// There is no producer before this time.
+    recreate_at: Instant,
     counts: Counts,
 }
 
@@ -91,6 +78,7 @@ impl Service {
     ) -> Result<Self, SinkError> {
         let producer =
             BaseProducer::from_config_and_context(&client, Context::new(shared.clone()))?;
+        let window = Window::new(config.in_flight_limit);
         Ok(Self {
             config,
             client,
@@ -99,14 +87,9 @@ impl Service {
             shared,
             queue,
             stop,
-            window: BTreeMap::new(),
-            in_memory: 0,
-            bytes_in_memory: 0,
-            bytes_spooled: 0,
-            unsent: BTreeSet::new(),
-            next_ticket: 0,
+            window,
             check: topics::Check::at(Instant::now()),
-            retry_at: None,
+            recreate_at: Instant::now(),
             counts: Counts::default(),
         })
     }
@@ -151,24 +134,17 @@ impl Service {
     fn put_down(&mut self) {
         let recovered = self.spool.reopen();
         self.recovered(recovered);
-        let all = std::mem::take(&mut self.window).into_values();
-        for Pending { message, .. } in all.filter(|pending| pending.origin.is_none()) {
+        for message in self.window.take_from_memory() {
             if let Err(error) = self.spool.append(&message.encode()) {
                 self.counts.overflow += 1;
                 self.counts.error = Some(error.to_string());
             }
         }
-        (self.in_memory, self.bytes_in_memory, self.bytes_spooled) = (0, 0, 0);
-        self.unsent.clear();
-    }
-
-    fn sent(&self) -> usize {
-        self.window.len() - self.unsent.len()
     }
 
     /// Takes records off the queue into the spool; false when the queue is closed and empty.
     fn receive(&mut self) -> bool {
-        let wait = if self.sent() > 0 { BUSY } else { IDLE };
+        let wait = if self.window.sent() > 0 { BUSY } else { IDLE };
         let first = match self.queue.recv_timeout(wait) {
             Ok(message) => message,
             Err(RecvTimeoutError::Timeout) => return true,
@@ -198,80 +174,76 @@ impl Service {
             self.counts.error = Some(error.to_string());
         }
         // A full disk must not silence a working broker: send it from memory while there is room.
-        let fits = self.bytes_in_memory + message.value.len() <= QUEUE_BYTES;
-        if fits && self.window.len() < self.config.in_flight_limit {
+        if self.window.has_memory(&message) {
             self.counts.unspooled += 1;
-            self.enter(None, message);
+            self.window.enter(None, message);
         } else {
             self.counts.overflow += 1;
         }
     }
 
-    fn enter(&mut self, origin: Option<RecordId>, message: Message) {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
-        self.in_memory += u64::from(origin.is_none());
-        *self.bytes_of(origin) += message.value.len();
-        self.window.insert(ticket, Pending { origin, message });
-        self.unsent.insert(ticket);
-    }
-
-    /// Where the bytes of what is in the window are counted.
-    fn bytes_of(&mut self, origin: Option<RecordId>) -> &mut usize {
-        match origin {
-            None => &mut self.bytes_in_memory,
-            Some(_) => &mut self.bytes_spooled,
-        }
-    }
-
     /// Fills the window from the spool.
     fn fill(&mut self) {
-        while self.window.len() < self.config.in_flight_limit && self.bytes_spooled < QUEUE_BYTES {
-            match self.spool.read_next() {
-                Ok(Some((id, payload))) => match Message::decode(&payload) {
-                    Some(message) => self.enter(Some(id), message),
-                    // Whole by its checksum, yet not ours to read: of another version.
-                    None => self.reject(Some(id), "a record in the spool has an unknown encoding"),
-                },
-                Ok(None) => break,
-                Err(error) => {
-                    self.counts.rejected += 1;
-                    self.counts.error = Some(error.to_string());
-                    break;
+        for topic in Topic::ALL {
+            while self.window.has_room(topic) {
+                match self.spool.read_next(topic) {
+                    Ok(Some((id, payload))) => match Message::decode(&payload) {
+                        Some(message) => self.window.enter(Some(id), message),
+                        // Whole by its checksum, yet not ours to read: of another version.
+                        None => {
+                            self.reject(Some(id), "a record in the spool has an unknown encoding")
+                        }
+                    },
+                    Ok(None) => break,
+                    Err(error) => {
+                        self.counts.rejected += 1;
+                        self.counts.error = Some(error.to_string());
+                        break;
+                    }
                 }
             }
         }
     }
 
-    /// Hands what is unsent to the client, in order.
+    /// Hands what is unsent to the client, that of each topic in order.
     fn hand_over(&mut self) {
-        if let Some(time) = self.retry_at {
-            if self.sent() > 0 || Instant::now() < time {
-                return;
+        self.recreate_if_missing();
+        for topic in Topic::ALL {
+            if self.window.lane(topic).is_open(Instant::now()) {
+                self.hand_over_of(topic);
             }
-            self.retry_at = None;
-            self.recreate_if_missing();
         }
-        while let Some(&ticket) = self.unsent.first() {
-            let (Some(producer), Some(pending)) = (&self.producer, self.window.get(&ticket)) else {
+    }
+
+    fn hand_over_of(&mut self, topic: Topic) {
+        while let Some(ticket) = self.window.lane(topic).first_unsent() {
+            let (Some(producer), Some(pending)) = (&self.producer, self.window.get(ticket)) else {
                 return;
             };
             match produce(producer, &self.config, ticket, &pending.message) {
-                Ok(()) => {
-                    self.unsent.remove(&ticket);
-                }
+                Ok(()) => self.window.lane(topic).hand_over(ticket),
                 Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => return,
                 Err(error) if is_final(error.rdkafka_error_code()) => {
-                    let origin = self.leave(ticket);
+                    let origin = self.window.leave(ticket);
                     self.reject(origin, &error.to_string());
                 }
                 Err(error) => {
-                    self.counts.error = Some(error.to_string());
-                    self.retry_at = Some(Instant::now() + BACKOFF);
+                    let code = error.rdkafka_error_code();
+                    self.fail(ticket, code, error.to_string());
                     return;
                 }
             }
         }
+    }
+
+    /// It is sent again, and so is what of its topic comes behind it.
+    fn fail(&mut self, ticket: usize, code: Option<RDKafkaErrorCode>, error: String) -> bool {
+        self.counts.error = Some(error);
+        let is_refusal = code.is_some_and(topics::is_refusal);
+        if is_refusal {
+            self.check.begin(Instant::now());
+        }
+        self.window.take_back(ticket, Instant::now() + BACKOFF, is_refusal)
     }
 
     /// Asks the broker for the next topic, where one is due.
@@ -284,17 +256,10 @@ impl Service {
         if let Some(wrong) = self.check.ask(producer.client(), &self.config) {
             self.shared.update(|status| {
                 status.topics_checked = true;
-                status.topics_wrong = wrong;
+                status.health_wrong = wrong.iter().any(|(topic, _)| *topic == Topic::Health);
+                status.topics_wrong = wrong.into_iter().map(|(_, told)| told).collect();
             });
         }
-    }
-
-    fn leave(&mut self, ticket: usize) -> Option<RecordId> {
-        self.unsent.remove(&ticket);
-        let Pending { origin, message } = self.window.remove(&ticket)?;
-        *self.bytes_of(origin) -= message.value.len();
-        self.in_memory -= u64::from(origin.is_none());
-        origin
     }
 
     fn reject(&mut self, origin: Option<RecordId>, error: &str) {
@@ -340,24 +305,17 @@ impl Service {
         match error {
             None => {
                 self.counts.delivered += 1;
-                let origin = self.leave(ticket);
+                let origin = self.window.leave(ticket);
                 self.confirm(origin);
                 self.shared_up();
             }
             Some(code) if is_final(Some(code)) => {
-                let origin = self.leave(ticket);
+                let origin = self.window.leave(ticket);
                 self.reject(origin, &code.to_string());
             }
             Some(code) => {
-                if self.window.contains_key(&ticket) {
-                    self.unsent.insert(ticket);
-                    self.counts.resent += 1;
-                }
-                self.counts.error = Some(code.to_string());
-                self.retry_at = Some(Instant::now() + BACKOFF);
-                if topics::is_refusal(code) {
-                    self.check.begin(Instant::now());
-                }
+                let is_ours = self.fail(ticket, Some(code), code.to_string());
+                self.counts.resent += u64::from(is_ours);
             }
         }
     }
@@ -370,15 +328,15 @@ impl Service {
 
     /// A fatal error ends a producer for good: all that it held is sent again by a new one.
     fn replace_producer(&mut self, reason: &str) {
-        self.counts.resent += self.sent() as u64;
+        self.counts.resent += self.window.sent() as u64;
         self.counts.error = Some(reason.to_owned());
-        self.unsent.extend(self.window.keys());
+        self.window.take_all_back();
         self.producer = None;
-        self.retry_at = Some(Instant::now() + BACKOFF);
+        self.recreate_at = Instant::now() + BACKOFF;
     }
 
     fn recreate_if_missing(&mut self) {
-        if self.producer.is_some() {
+        if self.producer.is_some() || Instant::now() < self.recreate_at {
             return;
         }
         let context = Context::new(self.shared.clone());
@@ -389,14 +347,14 @@ impl Service {
             }
             Err(error) => {
                 self.counts.error = Some(error.to_string());
-                self.retry_at = Some(Instant::now() + BACKOFF);
+                self.recreate_at = Instant::now() + BACKOFF;
             }
         }
     }
 
     fn publish(&mut self) {
         let counts = std::mem::take(&mut self.counts);
-        let waiting = self.spool.waiting() + self.in_memory;
+        let waiting = self.spool.waiting() + self.window.in_memory();
         let spool_bytes = self.spool.bytes();
         let memory_only = self.spool.failure();
         self.shared.update(|status| {

@@ -29,6 +29,8 @@ pub struct KafkaStatus {
     pub topics_checked: bool,
     /// What is wrong with topics, a sentence each, with the way out.
     pub topics_wrong: Vec<String>,
+    /// The topic of heartbeats is one of them.
+    pub health_wrong: bool,
     /// What an earlier run left in the spool.
     pub recovered: Recovered,
     /// Records that were taken out of the queue, and are in the spool or counted as lost.
@@ -102,6 +104,11 @@ impl Shared {
 
     pub fn status(&self) -> KafkaStatus {
         self.lock().clone()
+    }
+
+    pub fn takes_health(&self) -> bool {
+        let status = self.lock();
+        status.connection == Connection::Up && !status.health_wrong
     }
 
     pub fn update(&self, change: impl FnOnce(&mut KafkaStatus)) {

@@ -9,6 +9,7 @@ use rdkafka::{
 };
 
 use super::{KafkaConfig, client::Context};
+use crate::message::Topic;
 
 /// The broker answers within this time. Whoever asks also takes reports to the spool, for which others
 /// wait, so that it is short and one topic is asked for at a time.
@@ -25,7 +26,7 @@ pub(super) struct Check {
     /// Topics that have answered, and how often the next was asked for.
     answered: usize,
     tried: u32,
-    wrong: Vec<String>,
+    wrong: Vec<(Topic, String)>,
 }
 
 impl Check {
@@ -45,9 +46,13 @@ impl Check {
     }
 
     /// Asks for the next topic. Once all have answered: what is wrong with which, and the way out.
-    pub fn ask(&mut self, client: &Client<Context>, config: &KafkaConfig) -> Option<Vec<String>> {
+    pub fn ask(
+        &mut self,
+        client: &Client<Context>,
+        config: &KafkaConfig,
+    ) -> Option<Vec<(Topic, String)>> {
         let topics = config.topics.fields();
-        let &(field, name) = topics.get(self.answered)?;
+        let (topic, &(field, name)) = Topic::ALL.into_iter().zip(&topics).nth(self.answered)?;
         match error_of(client, name) {
             Err(_) => {
                 self.at = Some(Instant::now() + AGAIN);
@@ -60,7 +65,7 @@ impl Check {
             }
             Ok(error) => {
                 let wrong = error.and_then(|code| sentence(code, &config.brokers, field, name));
-                self.wrong.extend(wrong);
+                self.wrong.extend(wrong.map(|told| (topic, told)));
             }
         }
         (self.answered, self.tried) = (self.answered + 1, 0);
@@ -123,10 +128,11 @@ fn sentence(code: RDKafkaRespErr, brokers: &str, field: &str, name: &str) -> Opt
             "look at the broker".to_owned(),
         ),
     };
-    Some(format!(
-        "kafka.{field}: the topic {name} {what}; {way}, or name another one; its records wait in the \
-         spool until then"
-    ))
+    let until = match field {
+        "topics.health" => "no sign of life is sent until then",
+        _ => "its records wait in the spool until then",
+    };
+    Some(format!("kafka.{field}: the topic {name} {what}; {way}, or name another one; {until}"))
 }
 
 #[cfg(test)]

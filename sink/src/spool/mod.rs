@@ -1,8 +1,8 @@
 //! What waits on disk for a broker: records in order, each kept until its delivery is confirmed.
 //!
 //! A spool is a directory (0700) of numbered segments (0600). A record is appended before it is
-//! sent; a segment goes when all of its records are confirmed. The order of reading is the order of
-//! appending, over restarts too. When the limit is reached the newest record is refused and the
+//! sent; a segment goes when all of its records are confirmed. The records of a topic are read in the
+//! order of appending, over restarts too. When the limit is reached the newest record is refused and the
 //! oldest are kept: how an incident began is worth more than how it went on.
 
 mod patient;
@@ -21,7 +21,7 @@ use std::{
 pub use patient::PatientSpool;
 use segment::Segment;
 
-use crate::SinkError;
+use crate::{SinkError, message::Topic};
 
 /// A segment is closed when it reaches this size.
 pub const SEGMENT_BYTES: u64 = 1 << 20;
@@ -68,8 +68,8 @@ pub struct Spool {
     fsync: Fsync,
     segments: VecDeque<Segment>,
     next_number: u64,
-    /// The next record to read.
-    cursor: RecordId,
+    /// Where the next record of each topic is looked for.
+    cursors: [RecordId; Topic::ALL.len()],
     /// A segment was created since the last sync, so that the directory needs one too.
     created: bool,
     written: bool,
@@ -106,7 +106,7 @@ impl Spool {
             fsync,
             segments,
             next_number,
-            cursor: RecordId { segment: 0, index: 0 },
+            cursors: [RecordId { segment: 0, index: 0 }; Topic::ALL.len()],
             created: false,
             written: false,
             _lock: lock,
@@ -163,35 +163,29 @@ impl Spool {
         Ok(())
     }
 
-    /// The next record in order that was not read since the spool was opened. One that can't be
-    /// read is given up with the error.
-    pub fn read_next(&mut self) -> Result<Option<(RecordId, Vec<u8>)>, SinkError> {
-        loop {
-            let cursor = self.cursor;
-            let Some(segment) =
-                self.segments.iter().find(|segment| segment.number >= cursor.segment)
-            else {
-                return Ok(None);
+    /// The next record of the topic in order that was not read since the spool was opened. One that
+    /// can't be read is given up with the error.
+    pub fn read_next(&mut self, topic: Topic) -> Result<Option<(RecordId, Vec<u8>)>, SinkError> {
+        let cursor = &mut self.cursors[topic as usize];
+        for segment in &self.segments {
+            if segment.number < cursor.segment {
+                continue;
+            }
+            let from = if segment.number == cursor.segment { cursor.index } else { 0 };
+            let Some(index) = segment.next(topic, from) else {
+                *cursor = RecordId { segment: segment.number, index: segment.records() };
+                continue;
             };
-            let index = if segment.number == cursor.segment { cursor.index } else { 0 };
-            if index < segment.records() {
-                self.cursor = RecordId { segment: segment.number, index: index + 1 };
-                if segment.is_confirmed(index) {
-                    continue;
-                }
-                let id = RecordId { segment: segment.number, index };
-                let payload = segment.read(index);
-                if payload.is_err() {
-                    // It can't be read later either, and would hold its segment for ever.
-                    self.confirm(id)?;
-                }
-                return payload.map(|payload| Some((id, payload)));
+            *cursor = RecordId { segment: segment.number, index: index + 1 };
+            let id = RecordId { segment: segment.number, index };
+            let payload = segment.read(index);
+            if payload.is_err() {
+                // It can't be read later either, and would hold its segment for ever.
+                self.confirm(id)?;
             }
-            if self.segments.back().is_none_or(|last| last.number == segment.number) {
-                return Ok(None);
-            }
-            self.cursor = RecordId { segment: segment.number + 1, index: 0 };
+            return payload.map(|payload| Some((id, payload)));
         }
+        Ok(None)
     }
 
     /// Confirms a record; its segment goes with its last one.

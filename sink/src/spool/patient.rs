@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Fsync, RecordId, Recovered, Spool};
-use crate::SinkError;
+use crate::{SinkError, message::Topic};
 
 /// A spool that could not be opened is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
@@ -86,8 +86,8 @@ impl PatientSpool {
     }
 
     /// As [`Spool::read_next`].
-    pub fn read_next(&mut self) -> Result<Option<(RecordId, Vec<u8>)>, SinkError> {
-        self.spool.as_mut().map_or(Ok(None), Spool::read_next)
+    pub fn read_next(&mut self, topic: Topic) -> Result<Option<(RecordId, Vec<u8>)>, SinkError> {
+        self.spool.as_mut().map_or(Ok(None), |spool| spool.read_next(topic))
     }
 
     /// As [`Spool::confirm`].

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::private;
-use crate::{SinkError, message::RECORD_BYTES_LIMIT};
+use crate::{
+    SinkError,
+    message::{RECORD_BYTES_LIMIT, Topic},
+};
 
 const HEAD_BYTES: usize = 8;
 /// Room above the largest value for key and headers; a longer length in a file is damage.
@@ -28,6 +31,7 @@ pub(super) struct Segment {
 struct Record {
     offset: u64,
     length: usize,
+    topic: Topic,
     confirmed: bool,
 }
 
@@ -65,8 +69,8 @@ impl Segment {
         let mut records = Vec::new();
         let mut offset = 0;
         while let Some(payload) = payload(&content[offset..]) {
-            let length = payload.len();
-            records.push(Record { offset: offset as u64, length, confirmed: false });
+            let (length, topic) = (payload.len(), Topic::of_encoded(payload));
+            records.push(Record { offset: offset as u64, length, topic, confirmed: false });
             offset += HEAD_BYTES + length;
         }
         let torn_bytes = (content.len() - offset) as u64;
@@ -83,8 +87,11 @@ impl Segment {
     pub fn waiting(&self) -> u64 {
         self.waiting
     }
-    pub fn is_confirmed(&self, index: usize) -> bool {
-        self.records.get(index).is_some_and(|record| record.confirmed)
+    /// The first of this topic at or behind that place which is not confirmed.
+    pub fn next(&self, topic: Topic, from: usize) -> Option<usize> {
+        let behind = self.records.iter().enumerate().skip(from);
+        let mut wanted = behind.filter(|(_, record)| record.topic == topic && !record.confirmed);
+        wanted.next().map(|(index, _)| index)
     }
     pub fn confirmed_prefix(&self) -> usize {
         self.records.iter().take_while(|record| record.confirmed).count()
@@ -98,7 +105,8 @@ impl Segment {
             return Err(SinkError::io(&self.path)(error));
         }
         let length = frame.len() - HEAD_BYTES;
-        self.records.push(Record { offset: self.bytes, length, confirmed: false });
+        let topic = Topic::of_encoded(&frame[HEAD_BYTES..]);
+        self.records.push(Record { offset: self.bytes, length, topic, confirmed: false });
         self.bytes += frame.len() as u64;
         self.waiting += 1;
         Ok(())

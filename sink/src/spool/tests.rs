@@ -10,7 +10,12 @@ fn open(directory: &Path) -> (Spool, Recovered) {
 }
 
 fn drain(spool: &mut Spool) -> Vec<(RecordId, Vec<u8>)> {
-    std::iter::from_fn(|| spool.read_next().unwrap()).collect()
+    let mut all = Vec::new();
+    for topic in Topic::ALL {
+        all.extend(std::iter::from_fn(|| spool.read_next(topic).unwrap()));
+    }
+    all.sort();
+    all
 }
 
 fn files(directory: &Path) -> Vec<PathBuf> {
@@ -168,9 +173,34 @@ fn a_record_that_rots_is_given_up_and_holds_no_other() {
     let mut bytes = fs::read(&path).unwrap();
     bytes[9] ^= 1;
     fs::write(&path, bytes).unwrap();
-    assert!(spool.read_next().is_err());
-    let (id, payload) = spool.read_next().unwrap().unwrap();
+    assert!(spool.read_next(Topic::Findings).is_err());
+    let (id, payload) = spool.read_next(Topic::Findings).unwrap().unwrap();
     assert_eq!(payload, b"second");
     spool.confirm(id).unwrap();
     assert_eq!((spool.waiting(), files(home.path()).len()), (0, 0));
+}
+
+#[test]
+fn each_topic_is_read_in_its_own_order_however_far_the_others_are() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(home.path());
+    let record = |topic: u8, number: u8| {
+        let mut record = vec![number; 300_000];
+        record[1] = topic;
+        record
+    };
+    let numbers = |spool: &mut Spool, topic| -> Vec<u8> {
+        std::iter::from_fn(|| spool.read_next(topic).unwrap())
+            .map(|(_, payload)| payload[0])
+            .collect()
+    };
+    for number in 0..10 {
+        spool.append(&record(number % 3, number)).unwrap();
+    }
+    assert!(files(home.path()).len() > 1);
+    assert_eq!(numbers(&mut spool, Topic::Health), [2, 5, 8]);
+    spool.append(&record(2, 10)).unwrap();
+    assert_eq!(numbers(&mut spool, Topic::Findings), [0, 3, 6, 9]);
+    assert_eq!(numbers(&mut spool, Topic::Health), [10]);
+    assert_eq!(numbers(&mut spool, Topic::Remediations), [1, 4, 7]);
 }

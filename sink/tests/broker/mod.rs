@@ -9,6 +9,7 @@ use std::{
 
 use hedgerow_sink::{
     Message, SinkError,
+    heartbeat::{self, Heartbeat},
     kafka::{Connection, KafkaConfig, KafkaSink, KafkaStatus, Topics},
 };
 use rdkafka::{
@@ -82,6 +83,31 @@ pub fn config(brokers: &str, home: &Path, topic: &str) -> KafkaConfig {
         health: format!("{topic}.health"),
     };
     config
+}
+
+pub fn heartbeat(host: &str, sequence: u64, age_s: i64) -> Heartbeat {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Heartbeat {
+        schema: heartbeat::SCHEMA.into(),
+        uid: format!("{host}:boot:1:{sequence}"),
+        host_id: host.into(),
+        host: host.into(),
+        boot_id: "boot".into(),
+        version: "0.1.0".into(),
+        time: now.as_millis() as i64 - age_s * 1000,
+        sequence,
+        interval_seconds: heartbeat::INTERVAL_SECONDS,
+        phase: "scoring".into(),
+        state: "mature".into(),
+        model_id: "model-1".into(),
+        mode: Some("monitor".into()),
+        armed: Some(true),
+        events: 1,
+        events_lost: 0,
+        alerts: 0,
+        entries: 0,
+        stands_still: Vec::new(),
+    }
 }
 
 /// Waits until it is known whether a broker answers.
