@@ -41,7 +41,7 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Origin {
     Row(Box<Row>),
     Exec(Box<Exec>),
@@ -71,11 +71,10 @@ pub enum RowReason {
 }
 
 /// System-call counts of one thread in one epoch (a part of it where exec or exit cut it).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
     pub reason: RowReason,
     /// Calls completed, by class; the sum is `calls`.
-    #[serde(with = "sparse")]
     pub classes: [u32; CLASSES],
     pub calls: u64,
     /// Calls that returned an error other than a restart.
@@ -112,81 +111,14 @@ impl Row {
     }
 }
 
-/// A digest as its bytes: to write its hexadecimal, or each by itself, costs as much as the rest of an
-/// exec.
-mod raw {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
-
-    use crate::Digest;
-
-    struct Bytes<'a>(&'a [u8]);
-
-    impl Serialize for Bytes<'_> {
-        fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-            to.serialize_bytes(self.0)
-        }
-    }
-
-    pub fn serialize<S: Serializer>(digest: &Option<Digest>, to: S) -> Result<S::Ok, S::Error> {
-        digest.as_ref().map(|Digest(bytes)| Bytes(bytes)).serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Digest>, D::Error> {
-        let bytes = Option::<&[u8]>::deserialize(from)?;
-        let digest = bytes.map(|bytes| bytes.try_into().map(Digest)).transpose();
-        digest.map_err(|_| D::Error::custom("not as long as a digest"))
-    }
-}
-
-/// Counts by class as serde has them: those that aren't 0, which are few, each with its class a number.
-mod sparse {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error, ser::SerializeSeq};
-
-    use super::CLASSES;
-
-    type Classes = [u32; CLASSES];
-
-    /// What a class takes in a number that has its count before it.
-    const CLASS_BITS: u32 = CLASSES.ilog2();
-
-    pub fn serialize<S: Serializer>(classes: &Classes, serializer: S) -> Result<S::Ok, S::Error> {
-        // Without a branch for each: which ones are 0 can't be guessed.
-        let counted = classes.map(|count| u8::from(count != 0));
-        let some = counted.iter().sum::<u8>();
-        let mut seq = serializer.serialize_seq(Some(usize::from(some)))?;
-        for (first, eight) in (0..).step_by(8).zip(counted.as_chunks().0) {
-            let mut rest = u64::from_le_bytes(*eight);
-            while rest != 0 {
-                let class = first + rest.trailing_zeros() / 8;
-                let count = u64::from(classes[class as usize]);
-                seq.serialize_element(&(count << CLASS_BITS | u64::from(class)))?;
-                rest &= rest - 1;
-            }
-        }
-        seq.end()
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Classes, D::Error> {
-        let mut classes = [0; CLASSES];
-        for one in Vec::<u64>::deserialize(deserializer)? {
-            let count = u32::try_from(one >> CLASS_BITS);
-            classes[one as usize % CLASSES] =
-                count.map_err(|_| D::Error::custom("too many calls"))?;
-        }
-        Ok(classes)
-    }
-}
-
-/// A successful `execve`. serde has it without the subjects, which are shared.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A successful `execve`.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exec {
     /// The subject that called exec; `actor` is what it became.
-    #[serde(skip)]
     pub previous: Option<Arc<Subject>>,
     pub file: FileKey,
     pub parent_tgid: u32,
     /// Subject of the parent process, where it is known.
-    #[serde(skip)]
     pub parent: Option<Arc<Subject>>,
     /// Effective user id before and after.
     pub uid_before: u32,
@@ -200,7 +132,6 @@ pub struct Exec {
     pub arguments: Arc<str>,
     /// Of the script, where one was run by its absolute path, else of the file that ran. `None`
     /// while it has not been read, as at the first exec of a path, and where it can't be.
-    #[serde(with = "raw")]
     pub digest: Option<Digest>,
     /// The file's path, or the script's, is known in its workload with other digests only; told
     /// once.
@@ -299,7 +230,7 @@ pub enum Provenance {
 }
 
 /// A new thread or process; `actor` is the parent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fork {
     pub child_tgid: u32,
     pub child_tid: u32,
@@ -308,7 +239,7 @@ pub struct Fork {
     pub thread: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
     /// `task_struct::exit_code`: status << 8 | signal.
     pub code: i32,
@@ -317,7 +248,7 @@ pub struct Exit {
 }
 
 /// A security-relevant system call, streamed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     /// Native number on this architecture after mapping compat calls; -1 where none exists.
     pub number: i32,

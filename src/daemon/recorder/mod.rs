@@ -2,6 +2,7 @@
 //! beside it. The loop keeps it; the thread that delivers reports writes what is taken of it.
 
 mod opened;
+mod origin;
 mod segment;
 mod share;
 #[cfg(test)]

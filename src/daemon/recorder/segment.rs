@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use hedgerow_event::{Actor, Epoch, Event, Exit, Fork, Origin, Subject};
-use serde::Deserialize;
+use hedgerow_event::{Actor, Epoch, Event, Origin, Subject};
 
 use super::{
+    origin::{self, Said},
     trees::{Tree, Trees},
     written::{Head, Who, put, take},
 };
@@ -33,15 +33,6 @@ struct Owner {
     /// Where the first one is, which says who it is.
     at: u32,
     records: u32,
-}
-
-/// What an origin says of processes. It is read as [`Origin`] is written, as far as it goes.
-#[derive(Deserialize)]
-enum Said {
-    Row,
-    Exec,
-    Fork(Fork),
-    Exit(Exit),
 }
 
 /// A record as it is written, and whose it is.
@@ -107,7 +98,7 @@ impl Segment {
     /// Finds out whose those records are that came since this was done.
     pub fn settle(&mut self, trees: &mut Trees) {
         while let Some(Record { head, who, origin, next, .. }) = self.record(self.settled) {
-            let said = postcard::from_bytes(origin);
+            let said = origin::said(origin);
             let number = usize::from(head.who);
             if number == self.owners.len() {
                 let who = self.who(who);
@@ -115,13 +106,13 @@ impl Segment {
                 self.owners.push(Owner { tree, at: self.settled as u32, records: 0 });
             }
             match said {
-                Ok(Said::Fork(fork)) if !fork.thread => {
+                Said::Fork(fork) if !fork.thread => {
                     let who = self.who(who);
                     let subject = self.subject(who.subject);
                     let tree = trees.forked(who.process(), subject, fork.child_tgid);
                     self.adopt(fork.child_tgid, tree);
                 }
-                Ok(Said::Exit(exit)) if exit.process => {
+                Said::Exit(exit) if exit.process => {
                     trees.ended(self.who(who).tgid, head.time_boot_ns);
                 }
                 _ => {}
@@ -195,18 +186,17 @@ impl Segment {
             return false;
         }
         let mut who = Who::new(&event.actor, self.number(&event.actor.subject));
-        let mut same: fn(&Who, &Who) -> bool = Who::is;
-        if let Origin::Exec(exec) = &event.origin {
+        let known = if let Origin::Exec(exec) = &event.origin {
             let called = [exec.previous.as_ref(), exec.parent.as_ref()];
             who.called = called.map(|called| called.map(|subject| self.number(subject)));
             who.told = exec.root.map(|root| (root.tgid, root.start_boot_ns)).unwrap_or_default();
-            same = Who::eq;
-        }
+            // It is another program from here on.
+            None
+        } else {
+            self.known(|known| known.is(&who))
+        };
         let when = (event.time_boot_ns, event.epoch);
-        self.write(when, who, same, |to| {
-            postcard::to_slice(&event.origin, to).ok().map(|written| written.len())
-        })
-        .is_some()
+        self.write(when, who, known, |to| origin::write(&event.origin, to)).is_some()
     }
 
     /// Writes a record of another segment. Both are settled. False: it doesn't fit.
@@ -219,7 +209,8 @@ impl Segment {
         who.called = who.called.map(|called| called.map(|one| self.number(from.subject(one))));
         who.told = record.tree;
         let (at, when) = (self.used, (record.head.time_boot_ns, record.head.epoch));
-        let number = self.write(when, who, Who::eq, |to| {
+        let known = self.known(|known| *known == who);
+        let number = self.write(when, who, known, |to| {
             to.get_mut(..record.origin.len())?.copy_from_slice(record.origin);
             Some(record.origin.len())
         });
@@ -237,16 +228,20 @@ impl Segment {
             && usize::from(self.known) < self.owners.capacity().min(usize::from(u16::MAX))
     }
 
-    /// Writes a record; who did it, by number.
+    /// The number of one of the newest who is the same.
+    fn known(&self, same: impl Fn(&Who) -> bool) -> Option<u16> {
+        let newest = self.known.saturating_sub(NEWEST as u16)..self.known;
+        newest.rev().find(|at| same(&self.newest[usize::from(*at) % NEWEST]))
+    }
+
+    /// Writes a record, of one who is known or new; who did it, by number.
     fn write(
         &mut self,
         (time_boot_ns, epoch): (u64, Epoch),
         who: Who,
-        same: fn(&Who, &Who) -> bool,
+        known: Option<u16>,
         origin: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Option<u16> {
-        let newest = self.known.saturating_sub(NEWEST as u16)..self.known;
-        let known = newest.rev().find(|at| same(&self.newest[usize::from(*at) % NEWEST], &who));
         let number = known.unwrap_or(self.known);
         let to = self.bytes.get_mut(self.used..)?;
         let room = to.len();
@@ -333,7 +328,7 @@ impl Segment {
             self.who(record.who);
         let subject = Arc::clone(self.subject(subject));
         let actor = Actor { subject, tgid, tid, start_boot_ns, cgroup_id, program_id, slot };
-        let mut origin: Origin = postcard::from_bytes(record.origin).ok()?;
+        let mut origin = origin::read(record.origin)?;
         if let Origin::Exec(exec) = &mut origin {
             let called = called.map(|called| called.map(|one| Arc::clone(self.subject(one))));
             [exec.previous, exec.parent] = called;

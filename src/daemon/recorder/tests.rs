@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use hedgerow_event::{
-    Actor, Call, Digest, Epoch, Exec, Exit, Flow, FlowDirection, Fork, Origin, Peer, Program, Raw,
-    Root, Row, RowReason, Signal, Workload,
+    Actor, Call, Digest, Epoch, Exec, Exit, FileKey, Flow, FlowDirection, Fork, Origin, Peer,
+    Program, Provenance, Raw, Root, Row, RowReason, Signal, Workload,
 };
 
 use super::{trees::PROCESSES_MAX, *};
@@ -114,6 +114,75 @@ fn a_record_comes_back_as_it_was() {
     all(&mut recorder, (0..20_000).map(|second| quiet("noisy", 2, second)));
     assert!(recorder.recorded().dropped > 0);
     assert_eq!(of_process(&mut recorder, 6), events);
+}
+
+/// Written and read again; and what is read of a part of it ends nothing.
+fn again(origin: &Origin) -> Origin {
+    let mut bytes = [0xff; 4096];
+    let length = origin::write(origin, &mut bytes).unwrap();
+    (0..length).for_each(|part| drop(origin::read(&bytes[..part])));
+    let read = origin::read(&bytes[..length]).unwrap();
+    assert_eq!(origin::write(origin, &mut bytes[..length - 1]), None, "it needs its room");
+    read
+}
+
+#[test]
+fn every_field_of_rows_and_execs_comes_back() {
+    let mut origins = Vec::new();
+    for bits in 0..64 {
+        let mut row = Row::empty([RowReason::Window, RowReason::Spilled][bits % 2]);
+        row.classes[bits] = 1 << (bits % 32);
+        row.classes[63 - bits] = 3;
+        (row.calls, row.limited) = (1 << bits, 5);
+        let sums = [&mut row.errors, &mut row.checked, &mut row.unseen2, &mut row.unseen3];
+        *sums.into_iter().nth(bits % 4).unwrap() = u64::MAX >> bits;
+        let sums = [&mut row.unseen6, &mut row.collapsed, &mut row.lost];
+        *sums.into_iter().nth(bits % 3).unwrap() = 7;
+        origins.push(Origin::Row(row.into()));
+    }
+    let full = Row { classes: [u32::MAX; 64], calls: u64::MAX, ..Row::empty(RowReason::Exec) };
+    origins.push(Origin::Row(full.into()));
+    let flags: [fn(&mut Exec); 12] = [
+        |exec| exec.replaced = true,
+        |exec| exec.memory = true,
+        |exec| exec.writable = true,
+        |exec| exec.privileged = true,
+        |exec| exec.socket_io = true,
+        |exec| exec.under_listener = true,
+        |exec| exec.of_host = Some(true),
+        |exec| exec.of_host = Some(false),
+        |exec| exec.digest = Some(Digest([0xfe; 32])),
+        |exec| exec.root = Some(Root { tgid: 1, start_boot_ns: 2 }),
+        |exec| exec.file = FileKey { device: 1, inode: 2, generation: 3 },
+        |exec| (exec.parent_tgid, exec.uid_before, exec.uid, exec.login_uid) = (4, 5, 6, 7),
+    ];
+    let provenances = [
+        Provenance::Unknown,
+        Provenance::Package,
+        Provenance::Unsigned,
+        Provenance::Modified,
+        Provenance::Image,
+        Provenance::Drift,
+        Provenance::Unowned,
+    ];
+    for (set, provenance) in flags.iter().zip(provenances.iter().cycle()) {
+        let mut exec =
+            Exec { provenance: *provenance, arguments: "ä b".into(), ..Exec::of("/bin/c") };
+        set(&mut exec);
+        origins.push(Origin::Exec(exec.into()));
+    }
+    for (at, path) in [None, Some(""), Some("/ä"), Some("/etc/shadow")].into_iter().enumerate() {
+        let mut call = Call::of(at as i32 - 1, [0, 1, 1 << 40, 0, u64::MAX, 3], path);
+        (call.class, call.compat, call.claimed) = (63, at == 1, at == 2);
+        call.result = [0, -13, 7, i64::MIN][at];
+        origins.push(Origin::Call(call.into()));
+        origins.push(Origin::Call(Call::of(at as i32, [0; 6], path).into()));
+    }
+    let fork = Fork { child_tgid: 1, child_tid: 2, child_start_boot_ns: 3, thread: true };
+    origins.extend([Origin::Fork(fork), Origin::Exit(Exit { code: i32::MIN, process: true })]);
+    for origin in origins {
+        assert_eq!(again(&origin), origin);
+    }
 }
 
 #[test]
