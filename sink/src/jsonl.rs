@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Format, PatientLines, RECORD_BYTES_LIMIT, Report, Rotation, Sink, SinkError, SinkHealth,
+    Format, PatientLines, RECORD_BYTES_LIMIT, Report, Rotation, Sink, SinkError, SinkHealth, Topic,
     lines::{WAITING_BYTES, WAITING_MAX},
 };
 
@@ -131,6 +131,8 @@ pub struct JsonlSink {
     /// What was done when a wait for the thread was in vain.
     stalled: Option<u64>,
     overflow: u64,
+    /// Blocks and unblocks among them.
+    decisions_lost: u64,
     rejected: u64,
 }
 
@@ -164,7 +166,18 @@ impl JsonlSink {
         let _ = tried.recv_timeout(WRITE_MAX);
         let (given, given_bytes, stalled) = (0, 0, None);
         let (lines, overflow, rejected) = (Some(lines), 0, 0);
-        Ok(Self { lines, shared, ended, format, given, given_bytes, stalled, overflow, rejected })
+        Ok(Self {
+            lines,
+            shared,
+            ended,
+            format,
+            given,
+            given_bytes,
+            stalled,
+            overflow,
+            decisions_lost: 0,
+            rejected,
+        })
     }
 }
 
@@ -200,6 +213,7 @@ impl Sink for JsonlSink {
         let fits = lines < WAITING_MAX as u64 && waiting_bytes + bytes <= WAITING_BYTES;
         if !fits || self.lines.as_ref().is_none_or(|lines| lines.try_send(line).is_err()) {
             self.overflow += 1;
+            self.decisions_lost += u64::from(report.topic() == Topic::Remediations);
             return Err(SinkError::QueueFull { sink: Self::NAME });
         }
         self.given += 1;
@@ -234,6 +248,7 @@ impl Sink for JsonlSink {
             overflow: self.overflow,
             rejected: self.rejected,
             torn_bytes: done.torn_bytes,
+            at_risk: done.lines < self.given || self.decisions_lost > 0,
             trouble,
             ..SinkHealth::default()
         }
@@ -253,7 +268,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::{Message, Topic};
+    use crate::Message;
 
     fn report(bytes: usize) -> Report {
         let (key, headers) = ("host".into(), Vec::new());
@@ -283,6 +298,7 @@ mod tests {
             given_bytes,
             stalled,
             overflow,
+            decisions_lost: 0,
             rejected,
         };
         let begun = Instant::now();

@@ -81,6 +81,9 @@ pub struct SinkHealth {
     pub disk_bytes: Option<(u64, u64)>,
     /// Why what is for it waits in memory alone, although it has a spool.
     pub memory_only: Option<String>,
+    /// Something that it was given goes with this process, for it is in memory alone; or it had no room
+    /// for a decision, of which its ledger is to remind the next run.
+    pub at_risk: bool,
     /// The latest trouble.
     pub trouble: Option<String>,
 }

@@ -89,7 +89,7 @@ impl KafkaSink {
     /// # Errors
     /// [`SinkError::QueueFull`] (counted as overflow) or [`SinkError::Stopped`].
     pub fn send(&self, message: Message) -> Result<(), SinkError> {
-        let bytes = message.value.len();
+        let (topic, bytes) = (message.topic, message.value.len());
         let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let result = match &self.sender {
             Some(_) if queued + bytes > QUEUE_BYTES => {
@@ -103,7 +103,10 @@ impl KafkaSink {
         };
         if result.is_err() {
             self.shared.release(bytes);
-            self.shared.update(|status| status.overflow += 1);
+            self.shared.update(|status| {
+                status.overflow += 1;
+                status.decisions_lost += u64::from(topic == Topic::Remediations);
+            });
         }
         result
     }
@@ -172,6 +175,7 @@ impl Sink for KafkaSink {
             unspooled: status.unspooled,
             torn_bytes: status.recovered.torn_bytes,
             disk_bytes: Some((status.spool_bytes, status.spool_bytes_limit)),
+            at_risk: status.in_memory > 0 || status.decisions_lost > 0 || status.taken < self.sent,
             trouble: status.trouble(),
             memory_only: status.memory_only,
         }

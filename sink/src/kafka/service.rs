@@ -61,6 +61,7 @@ struct Counts {
     delivered: u64,
     resent: u64,
     overflow: u64,
+    decisions_lost: u64,
     rejected: u64,
     unspooled: u64,
     recreated: u64,
@@ -136,7 +137,7 @@ impl Service {
         self.recovered(recovered);
         for message in self.window.take_from_memory() {
             if let Err(error) = self.spool.append(&message.encode()) {
-                self.counts.overflow += 1;
+                self.overflow(message.topic);
                 self.counts.error = Some(error.to_string());
             }
         }
@@ -162,7 +163,13 @@ impl Service {
             taken += 1;
         }
         // Whoever waits for it goes on: from here on a killed process loses none of them.
-        self.shared.update(|status| status.taken += taken);
+        let in_memory = self.window.in_memory();
+        let decisions_lost = std::mem::take(&mut self.counts.decisions_lost);
+        self.shared.update(|status| {
+            status.taken += taken;
+            status.in_memory = in_memory;
+            status.decisions_lost += decisions_lost;
+        });
         true
     }
 
@@ -178,8 +185,13 @@ impl Service {
             self.counts.unspooled += 1;
             self.window.enter(None, message);
         } else {
-            self.counts.overflow += 1;
+            self.overflow(message.topic);
         }
+    }
+
+    fn overflow(&mut self, topic: Topic) {
+        self.counts.overflow += 1;
+        self.counts.decisions_lost += u64::from(topic == Topic::Remediations);
     }
 
     /// Fills the window from the spool.
@@ -354,7 +366,8 @@ impl Service {
 
     fn publish(&mut self) {
         let counts = std::mem::take(&mut self.counts);
-        let waiting = self.spool.waiting() + self.window.in_memory();
+        let in_memory = self.window.in_memory();
+        let waiting = self.spool.waiting() + in_memory;
         let spool_bytes = self.spool.bytes();
         let memory_only = self.spool.failure();
         self.shared.update(|status| {
@@ -364,6 +377,8 @@ impl Service {
             status.rejected += counts.rejected;
             status.unspooled += counts.unspooled;
             status.recreated += counts.recreated;
+            status.decisions_lost += counts.decisions_lost;
+            status.in_memory = in_memory;
             status.waiting = waiting;
             status.spool_bytes = spool_bytes;
             if status.memory_only.as_deref() != memory_only {

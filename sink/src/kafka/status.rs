@@ -47,6 +47,10 @@ pub struct KafkaStatus {
     pub unspooled: u64,
     /// Times the producer was recreated after a fatal error.
     pub recreated: u64,
+    /// Records that are neither confirmed nor on disk.
+    pub in_memory: u64,
+    /// Blocks and unblocks among what overflowed.
+    pub decisions_lost: u64,
     /// Records not yet confirmed, on disk and in memory.
     pub waiting: u64,
     /// Bytes of the spool on disk.

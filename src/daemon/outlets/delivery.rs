@@ -77,7 +77,9 @@ pub struct Delivery {
     pub sinks: Vec<Outlet>,
     /// Bytes of reports that the sinks were given since they were settled.
     pub unsettled: usize,
-    /// How far remediations were handed over; none without sinks.
+    /// The last remediation that was handed over, as long as the mark does not name it.
+    pub handed: Option<String>,
+    /// How far remediations are with the sinks for good; none without sinks.
     pub mark: Option<Mark>,
     /// It was told that the mark can't be written.
     pub mark_told: bool,
@@ -114,11 +116,17 @@ impl Delivery {
         if self.file.waiting() > 0 {
             self.warn(&format!("{} findings were not written to the disk", self.file.waiting()));
         }
+        self.stop_sinks();
+    }
+
+    fn stop_sinks(&mut self) {
         let each = FLUSH / self.sinks.len().max(1) as u32;
+        let mut is_safe = true;
         for outlet in std::mem::take(&mut self.sinks) {
             let lost = |health: &SinkHealth| health.overflow + health.rejected;
             let before = lost(&outlet.sink.health());
             let health = outlet.sink.stop(each);
+            is_safe &= !health.at_risk;
             let more = lost(&health).saturating_sub(before);
             if more > 0 {
                 self.warn(&format!(
@@ -136,6 +144,9 @@ impl Delivery {
                     .warn(&format!("{waiting} reports for {name} were not written: they are lost")),
             }
         }
+        if is_safe {
+            self.move_mark();
+        }
     }
 
     fn idle(&mut self) {
@@ -150,6 +161,7 @@ impl Delivery {
             warnings.extend(outlet.take_torn());
             warnings.extend(outlet.look_at_spool());
         }
+        self.set_mark(None);
         warnings.iter().for_each(|warning| self.warn(warning));
         let health = self.health();
         *self.delivered.lock().unwrap_or_else(PoisonError::into_inner) = health;
@@ -194,13 +206,18 @@ impl Delivery {
         self.sinks.iter_mut().for_each(|outlet| outlet.sink.settle());
     }
 
-    /// What the ledger holds up to here is the sinks' to deliver. Not where one has it in memory alone: what is
-    /// sent again is the smaller harm.
+    /// What the ledger holds up to here is the sinks' to deliver. Not as long as one has something in memory
+    /// alone, nor once it had no room for a decision: what is sent again is the smaller harm.
     fn set_mark(&mut self, uid: Option<String>) {
-        if self.sinks.iter().any(|outlet| outlet.sink.health().memory_only.is_some()) {
-            return;
+        self.handed = uid.or_else(|| self.handed.take());
+        let is_held = || self.sinks.iter().any(|outlet| outlet.sink.health().at_risk);
+        if self.handed.is_some() && !is_held() {
+            self.move_mark();
         }
-        if let (Some(mark), Some(uid)) = (&mut self.mark, uid) {
+    }
+
+    fn move_mark(&mut self) {
+        if let (Some(mark), Some(uid)) = (&mut self.mark, self.handed.take()) {
             mark.set(uid);
             self.look_at_mark();
         }
@@ -354,12 +371,19 @@ impl Delivery {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        path::Path,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
-    use hedgerow_sink::{Rotation, Sink};
+    use hedgerow_lab::Disk;
+    use hedgerow_sink::{Format, JsonlConfig, JsonlSink, Rotation, Sink};
 
     use super::{
-        super::{Outlets, killed::common::finding},
+        super::{
+            Outlets,
+            killed::{common::finding, decided},
+        },
         *,
     };
     use crate::{cli, config::Config};
@@ -390,19 +414,23 @@ mod tests {
         }
     }
 
+    fn outlets(home: &Path, sink: impl Sink + 'static) -> Outlets {
+        let file = home.join("hedgerow.toml");
+        std::fs::write(&file, format!("state = {home:?}\n")).unwrap();
+        let run = cli::Run { config: Some(file), ..cli::Run::default() };
+        let config = Config::load(&run, true).unwrap();
+        let lines = PatientLines::new(&home.join("findings.jsonl"), Rotation::default());
+        let (host, sinks) = (Host::read().unwrap(), vec![Box::new(sink) as Box<dyn Sink>]);
+        Outlets::start(&config, &host, false, lines, sinks, Arc::default()).unwrap()
+    }
+
     #[test]
     fn however_large_reports_are_a_batch_of_them_fits_into_the_queue_of_a_sink() {
         let home = tempfile::tempdir().unwrap();
-        let file = home.path().join("hedgerow.toml");
-        std::fs::write(&file, format!("state = {:?}\n", home.path())).unwrap();
-        let run = cli::Run { config: Some(file), ..cli::Run::default() };
-        let config = Config::load(&run, true).unwrap();
         let (go, begin) = crossbeam_channel::bounded(0);
         let lost = Arc::new(AtomicUsize::new(0));
         let small = Small { begin, held: 0, lost: Arc::clone(&lost) };
-        let lines = PatientLines::new(&home.path().join("findings.jsonl"), Rotation::default());
-        let (host, sinks) = (Host::read().unwrap(), vec![Box::new(small) as Box<dyn Sink>]);
-        let outlets = Outlets::start(&config, &host, false, lines, sinks, Arc::default()).unwrap();
+        let outlets = outlets(home.path(), small);
         for number in 0..200 {
             // A close is not printed.
             let finding = Finding { activity: Activity::Close, ..finding(number) };
@@ -410,5 +438,46 @@ mod tests {
         }
         drop((go, outlets));
         assert_eq!(lost.load(Ordering::Relaxed), 0);
+    }
+    #[test]
+    fn the_mark_passes_no_decision_that_a_sink_has_in_memory_alone_or_had_no_room_for() {
+        let (home, disk) = (tempfile::tempdir().unwrap(), Disk::mount("size=8m").unwrap());
+        let path = disk.path().join("reports.jsonl");
+        let jsonl = JsonlConfig { path, max_bytes: 1 << 20, keep: 1, format: Format::Ocsf };
+        let start = || outlets(home.path(), JsonlSink::start(&jsonl).unwrap());
+        let mark = || std::fs::read_to_string(home.path().join("reported")).unwrap();
+        let uid = |number| decided(number).1.report_uid();
+        let until = |done: &dyn Fn() -> bool| {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !done() {
+                assert!(Instant::now() < deadline, "{}", mark());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        };
+
+        let filler = disk.take_room().unwrap();
+        let outlets = start();
+        outlets.remediation(&decided(1).1);
+        drop(outlets);
+        assert_eq!(mark().trim(), "", "as killed: the line was in memory");
+
+        let outlets = start();
+        outlets.remediation(&decided(2).1);
+        std::fs::remove_file(filler).unwrap();
+        until(&|| mark().trim() == uid(2));
+
+        let filler = disk.take_room().unwrap();
+        for number in 0..200 {
+            let finding = Finding { activity: Activity::Close, ..finding(number) };
+            outlets.finding(&Finding { reason: "a".repeat(100_000), ..finding }, false);
+        }
+        // More than fits between the large ones.
+        (3..303).for_each(|number| outlets.remediation(&decided(number).1));
+        until(&|| outlets.health().sinks.iter().any(|sink| sink.overflow + sink.waiting == 500));
+        std::fs::remove_file(filler).unwrap();
+        until(&|| outlets.health().sinks.iter().all(|sink| sink.waiting == 0));
+        outlets.remediation(&decided(303).1);
+        drop(outlets);
+        assert_eq!(mark().trim(), uid(2), "what found no room is sent by the next run");
     }
 }

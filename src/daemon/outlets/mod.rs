@@ -120,6 +120,7 @@ impl Outlets {
         };
         let delivery = Delivery {
             mark,
+            handed: None,
             mark_told: false,
             missed,
             count: Arc::clone(&count),
