@@ -14,6 +14,10 @@ pub enum SinkError {
     SpoolShut(String),
     #[error("the spool holds {held} of {limit} bytes; nothing more fits until a broker takes some")]
     SpoolFull { held: u64, limit: u64 },
+    #[error(
+        "the spool holds {held} of {limit} bytes; the last quarter is kept for what is alerted and for blocks"
+    )]
+    SpoolKept { held: u64, limit: u64 },
     #[error("the Kafka client refuses its configuration: {0}")]
     Client(String),
     #[error("a record of {bytes} bytes exceeds the limit of {limit}")]

@@ -196,7 +196,8 @@ mod tests {
             value: vec![b'\n'; bytes],
         };
         let uid = format!("test-{}-{bytes}", std::process::id());
-        Report { message, uid, summary: "a shell\nunder a service".into(), severity: 5 }
+        let summary = "a shell\nunder a service".into();
+        Report { message, uid, summary, severity: 5, is_listed: false }
     }
 
     fn fields(mut datagram: &[u8]) -> BTreeMap<String, Vec<u8>> {

@@ -274,7 +274,7 @@ mod tests {
         let (key, headers) = ("host".into(), Vec::new());
         let value = vec![b'1'; bytes];
         let message = Message { topic: Topic::Findings, key, headers, value };
-        Report { message, uid: "uid".into(), summary: String::new(), severity: 1 }
+        Report { message, uid: "uid".into(), summary: String::new(), severity: 1, is_listed: false }
     }
 
     fn config(path: PathBuf) -> JsonlConfig {

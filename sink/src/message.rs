@@ -101,7 +101,7 @@ impl Message {
     }
 
     /// Bytes that the record takes in the spool, without its frame.
-    pub(crate) fn encoded_len(&self) -> usize {
+    pub fn encoded_len(&self) -> usize {
         let text = |text: &str| 4 + text.len();
         let headers: usize =
             self.headers.iter().map(|(name, value)| text(name) + text(value)).sum();

@@ -25,6 +25,8 @@ pub struct Report {
     pub summary: String,
     /// OCSF severity, 1 to 5.
     pub severity: u8,
+    /// Nobody is told of it: it gives way where room runs short.
+    pub is_listed: bool,
 }
 
 impl Report {
@@ -33,7 +35,8 @@ impl Report {
     pub fn finding(finding: &Finding) -> Result<Self, SinkError> {
         let base = finding_to_ocsf(finding).base;
         let message = Message::finding(finding)?;
-        Ok(Self::new(message, base.metadata.uid, &base.message, base.severity_id))
+        let report = Self::new(message, base.metadata.uid, &base.message, base.severity_id);
+        Ok(Self { is_listed: !finding.disposition.is_alert(), ..report })
     }
 
     /// # Errors
@@ -52,7 +55,8 @@ impl Report {
     }
 
     fn new(message: Message, uid: String, summary: &str, severity: u8) -> Self {
-        Self { message, uid, summary: gate::shown(summary).into_owned(), severity }
+        let summary = gate::shown(summary).into_owned();
+        Self { message, uid, summary, severity, is_listed: false }
     }
 
     pub fn topic(&self) -> Topic {

@@ -20,7 +20,7 @@ use broker::{
     spool_files, wait_connected,
 };
 
-use hedgerow_event::{Action, Activity};
+use hedgerow_event::{Action, Activity, Disposition, Finding};
 use hedgerow_lab::{Broker, Disk};
 use hedgerow_sink::{
     Message, RECORD_BYTES_LIMIT, Report, Sink,
@@ -361,6 +361,34 @@ fn what_fits_nowhere_is_counted() {
     assert!(all(&status), "{status:?}");
     assert!(status.overflow > 0 && status.waiting >= 4, "{status:?}");
     assert!(status.spool_bytes <= 64 * 1024);
+}
+
+#[test]
+fn who_is_listed_without_end_leaves_room_to_alerts_and_blocks() {
+    let home = tempfile::tempdir().unwrap();
+    let mut config = config("127.0.0.1:9", home.path(), "kept");
+    config.spool_bytes_limit = 128 * 1024;
+    config.in_flight_limit = 4;
+    let mut sink = KafkaSink::start(config).unwrap();
+    let (mut given, mut lost) = (0, 0);
+    let mut give = |report: Report| {
+        sink.take(&report).unwrap();
+        given += 1;
+        sink.wait(PATIENCE, |status| status.waiting + status.overflow == given).overflow
+    };
+    for number in 0..50 {
+        let listed = Disposition::Suppressed;
+        let listed = Finding { disposition: listed, ..common::finding(number) };
+        lost = give(Report::finding(&listed).unwrap());
+    }
+    assert!((25..45).contains(&lost), "{lost}");
+    assert_eq!(give(Report::finding(&common::finding(100)).unwrap()), lost);
+    let close = Finding { activity: Activity::Close, ..common::finding(100) };
+    assert_eq!(give(Report::finding(&close).unwrap()), lost);
+    let block = common::remediation(common::targets()[0].clone(), Action::Block);
+    assert_eq!(give(Report::remediation(&block).unwrap()), lost);
+    let why = sink.status().last_error.unwrap();
+    assert!(why.contains("the last quarter is kept"), "{why}");
 }
 
 #[test]

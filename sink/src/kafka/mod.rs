@@ -29,7 +29,7 @@ use crate::{
     sink::{Report, Sink, SinkHealth},
     spool::PatientSpool,
 };
-use service::Service;
+use service::{Queued, Service};
 use status::Shared;
 
 /// Most records between callers and the sink's thread. When full, [`KafkaSink::send`] refuses and
@@ -44,7 +44,7 @@ const STORE_MAX: Duration = Duration::from_secs(2);
 /// A running sink; stops when dropped, leaving what is not delivered in the spool.
 #[derive(Debug)]
 pub struct KafkaSink {
-    sender: Option<Sender<Message>>,
+    sender: Option<Sender<Queued>>,
     stop: Sender<Instant>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -89,13 +89,18 @@ impl KafkaSink {
     /// # Errors
     /// [`SinkError::QueueFull`] (counted as overflow) or [`SinkError::Stopped`].
     pub fn send(&self, message: Message) -> Result<(), SinkError> {
+        self.queue(Queued { message, is_listed: false })
+    }
+
+    fn queue(&self, queued: Queued) -> Result<(), SinkError> {
+        let Queued { message, .. } = &queued;
         let (topic, bytes) = (message.topic, message.value.len());
-        let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let before = self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
         let result = match &self.sender {
-            Some(_) if queued + bytes > QUEUE_BYTES => {
+            Some(_) if before + bytes > QUEUE_BYTES => {
                 Err(SinkError::QueueFull { sink: Self::NAME })
             }
-            Some(sender) => sender.try_send(message).map_err(|error| match error {
+            Some(sender) => sender.try_send(queued).map_err(|error| match error {
                 TrySendError::Full(_) => SinkError::QueueFull { sink: Self::NAME },
                 TrySendError::Disconnected(_) => SinkError::Stopped,
             }),
@@ -151,7 +156,7 @@ impl Sink for KafkaSink {
         let message = self.format.of(&report.message).inspect_err(|_| {
             self.shared.update(|status| status.rejected += 1);
         })?;
-        self.send(message.into_owned())?;
+        self.queue(Queued { message: message.into_owned(), is_listed: report.is_listed })?;
         self.sent += 1;
         Ok(())
     }

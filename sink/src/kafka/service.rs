@@ -40,13 +40,19 @@ const BUSY: Duration = Duration::from_millis(5);
 /// Pause before sending again what failed, and before recreating a producer.
 const BACKOFF: Duration = Duration::from_secs(1);
 
+/// What callers hand over.
+pub(super) struct Queued {
+    pub message: Message,
+    pub is_listed: bool,
+}
+
 pub(super) struct Service {
     config: KafkaConfig,
     client: ClientConfig,
     producer: Option<BaseProducer<Context>>,
     spool: PatientSpool,
     shared: Arc<Shared>,
-    queue: Receiver<Message>,
+    queue: Receiver<Queued>,
     stop: Receiver<Instant>,
     window: Window,
     check: topics::Check,
@@ -74,7 +80,7 @@ impl Service {
         client: ClientConfig,
         spool: PatientSpool,
         shared: Arc<Shared>,
-        queue: Receiver<Message>,
+        queue: Receiver<Queued>,
         stop: Receiver<Instant>,
     ) -> Result<Self, SinkError> {
         let producer =
@@ -136,7 +142,7 @@ impl Service {
         let recovered = self.spool.reopen();
         self.recovered(recovered);
         for message in self.window.take_from_memory() {
-            if let Err(error) = self.spool.append(&message.encode()) {
+            if let Err(error) = self.spool.append(&message.encode(), false) {
                 self.overflow(message.topic);
                 self.counts.error = Some(error.to_string());
             }
@@ -147,7 +153,7 @@ impl Service {
     fn receive(&mut self) -> bool {
         let wait = if self.window.sent() > 0 { BUSY } else { IDLE };
         let first = match self.queue.recv_timeout(wait) {
-            Ok(message) => message,
+            Ok(queued) => queued,
             Err(RecvTimeoutError::Timeout) => return true,
             Err(RecvTimeoutError::Disconnected) => {
                 // A closed queue doesn't wait: without a pause this would spin until the deadline.
@@ -158,8 +164,8 @@ impl Service {
         self.store(first);
         let mut taken = 1;
         let queue = self.queue.clone();
-        for message in queue.try_iter().take(BATCH_RECORDS - 1) {
-            self.store(message);
+        for queued in queue.try_iter().take(BATCH_RECORDS - 1) {
+            self.store(queued);
             taken += 1;
         }
         // Whoever waits for it goes on: from here on a killed process loses none of them.
@@ -173,15 +179,15 @@ impl Service {
         true
     }
 
-    fn store(&mut self, message: Message) {
+    fn store(&mut self, Queued { message, is_listed }: Queued) {
         self.shared.release(message.value.len());
-        let Err(error) = self.spool.append(&message.encode()) else { return };
+        let Err(error) = self.spool.append(&message.encode(), is_listed) else { return };
         // Why there is no spool is told by itself.
         if !matches!(error, SinkError::SpoolShut(_)) {
             self.counts.error = Some(error.to_string());
         }
         // A full disk must not silence a working broker: send it from memory while there is room.
-        if self.window.has_memory(&message) {
+        if self.window.has_memory(&message, is_listed) {
             self.counts.unspooled += 1;
             self.window.enter(None, message);
         } else {

@@ -108,10 +108,12 @@ impl Window {
     }
 
     /// Whether a record that the spool can't take is sent from memory, at most [`QUEUE_BYTES`] of them.
-    /// For a topic that takes none it would only be kept from others.
-    pub fn has_memory(&self, message: &Message) -> bool {
-        let fits = self.bytes_in_memory + message.value.len() <= QUEUE_BYTES;
-        fits && self.pending.len() < self.limit && !self.lanes[message.topic as usize].refused
+    /// For a topic that takes none it would only be kept from others, and so would the last quarter by
+    /// what is only listed.
+    pub fn has_memory(&self, message: &Message, is_listed: bool) -> bool {
+        let most = |limit: usize| if is_listed { limit / 4 * 3 } else { limit };
+        let fits = self.bytes_in_memory + message.value.len() <= most(QUEUE_BYTES);
+        fits && self.pending.len() < most(self.limit) && !self.lanes[message.topic as usize].refused
     }
 
     pub fn enter(&mut self, origin: Option<RecordId>, message: Message) {

@@ -145,6 +145,15 @@ impl Spool {
         Ok(())
     }
 
+    /// The same of what gives way to the rest: the last quarter is kept for that.
+    pub fn append_listed(&mut self, payload: &[u8]) -> Result<(), SinkError> {
+        let (held, limit) = (self.bytes(), self.limit_bytes);
+        match held + payload.len() as u64 > limit / 4 * 3 {
+            true => Err(SinkError::SpoolKept { held, limit }),
+            false => self.append(payload),
+        }
+    }
+
     /// Forces what was appended to the disk, as the policy says; call once per batch.
     pub fn sync(&mut self) -> Result<(), SinkError> {
         if self.fsync == Fsync::Never || !self.written {

@@ -72,9 +72,10 @@ impl PatientSpool {
         self.spool.as_ref().err().map(String::as_str)
     }
 
-    /// As [`Spool::append`].
-    pub fn append(&mut self, payload: &[u8]) -> Result<(), SinkError> {
+    /// As [`Spool::append`], or [`Spool::append_listed`].
+    pub fn append(&mut self, payload: &[u8], is_listed: bool) -> Result<(), SinkError> {
         match &mut self.spool {
+            Ok(spool) if is_listed => spool.append_listed(payload),
             Ok(spool) => spool.append(payload),
             Err(why) => Err(SinkError::SpoolShut(why.clone())),
         }

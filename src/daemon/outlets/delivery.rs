@@ -480,4 +480,34 @@ mod tests {
         drop(outlets);
         assert_eq!(mark().trim(), uid(2), "what found no room is sent by the next run");
     }
+    /// A sink that takes all; these are the bytes of it.
+    #[derive(Debug)]
+    struct Large(Arc<AtomicUsize>);
+
+    impl Sink for Large {
+        fn take(&mut self, report: &Report) -> Result<(), SinkError> {
+            self.0.fetch_add(report.message.value.len(), Ordering::Relaxed);
+            Ok(())
+        }
+        fn health(&self) -> SinkHealth {
+            SinkHealth { name: "large", up: true, ..SinkHealth::default() }
+        }
+        fn stop(self: Box<Self>, _: Duration) -> SinkHealth {
+            self.health()
+        }
+    }
+
+    #[test]
+    fn what_a_tenant_has_listed_in_an_hour_is_bounded_as_sinks_get_it() {
+        let (home, bytes) = (tempfile::tempdir().unwrap(), Arc::default());
+        let outlets = outlets(home.path(), Large(Arc::clone(&bytes)));
+        for number in 0..2000 {
+            let listed = Disposition::Suppressed;
+            outlets.finding(&Finding { disposition: listed, ..finding(number) }, false);
+        }
+        drop(outlets);
+        let bytes = bytes.load(Ordering::Relaxed);
+        // A report is paid for with its close.
+        assert!((3 << 20..=4 << 20).contains(&bytes), "{bytes}");
+    }
 }

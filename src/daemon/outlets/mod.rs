@@ -24,7 +24,7 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use hedgerow_event::{Finding, Remediation};
 use hedgerow_hostfile::{Reader, Refusals};
-use hedgerow_sink::{PatientLines, Sink, SinkHealth, heartbeat::Heartbeat};
+use hedgerow_sink::{Message, PatientLines, Sink, SinkHealth, heartbeat::Heartbeat};
 use serde::Serialize;
 
 pub use self::{delivery::Delivered, terminal::is_of_a_person};
@@ -162,7 +162,8 @@ impl Outlets {
 
     pub fn finding(&self, finding: &Finding, is_owed: bool) {
         let bytes = json_bytes(finding);
-        if self.shares().admit(finding, bytes, is_owed, Instant::now()) {
+        let record = if finding.disposition.is_alert() { 0 } else { record_bytes(finding, bytes) };
+        if self.shares().admit(finding, record, is_owed, Instant::now()) {
             self.say(Out::Finding(Box::new(finding.clone())), bytes);
         }
     }
@@ -329,6 +330,11 @@ fn json_bytes(value: &impl Serialize) -> usize {
     let mut length = Length(0);
     let _ = serde_json::to_writer(&mut length, value);
     length.0
+}
+
+/// How much of a spool it takes.
+fn record_bytes(finding: &Finding, otherwise: usize) -> usize {
+    Message::finding(finding).map_or(otherwise, |message| message.encoded_len())
 }
 
 impl Drop for Outlets {

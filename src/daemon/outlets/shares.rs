@@ -11,10 +11,11 @@ use hedgerow_event::{Activity, Finding, Workload};
 use lru::LruCache;
 
 const HOUR: Duration = Duration::from_secs(3600);
-/// Bytes of all listed reports in an hour, as JSON: a file of findings lasts four of them. A tenant gets no
-/// more than he leaves to the others; whoever finds none left gets the least.
+/// Bytes of all listed reports in an hour, as records of a spool, which are some four times what the file of
+/// findings gets: of its own accord a spool lasts three of them. A tenant gets no more than he leaves to the
+/// others; whoever finds none left gets the least.
 const ALL_BYTES: usize = 16 << 20;
-const LEAST_BYTES: usize = 64 << 10;
+const LEAST_BYTES: usize = 256 << 10;
 /// Tenants that are told apart; all further ones share.
 const TENANTS_MAX: usize = 256;
 const OTHERS: &str = "others";
@@ -158,7 +159,7 @@ mod tests {
         *,
     };
 
-    const LARGE: usize = 100_000;
+    const LARGE: usize = 200_000;
 
     fn listed(number: u32, workload: &str) -> Finding {
         let finding = Finding { disposition: Disposition::Suppressed, ..finding(number) };
