@@ -72,7 +72,6 @@ pub struct Spool {
     cursors: [RecordId; Topic::ALL.len()],
     /// A segment was created since the last sync, so that the directory needs one too.
     created: bool,
-    written: bool,
     _lock: File,
 }
 
@@ -108,7 +107,6 @@ impl Spool {
             next_number,
             cursors: [RecordId { segment: 0, index: 0 }; Topic::ALL.len()],
             created: false,
-            written: false,
             _lock: lock,
         };
         spool.skip_confirmed()?;
@@ -140,9 +138,7 @@ impl Spool {
             self.created = true;
         }
         let Some(last) = self.segments.back_mut() else { return Ok(()) };
-        last.append(&frame)?;
-        self.written = true;
-        Ok(())
+        last.append(&frame)
     }
 
     /// The same of what gives way to the rest: the last quarter is kept for that.
@@ -156,19 +152,17 @@ impl Spool {
 
     /// Forces what was appended to the disk, as the policy says; call once per batch.
     pub fn sync(&mut self) -> Result<(), SinkError> {
-        if self.fsync == Fsync::Never || !self.written {
+        if self.fsync == Fsync::Never {
             return Ok(());
         }
-        if let Some(last) = self.segments.back() {
-            last.sync()?;
-        }
+        // A batch that fills a segment goes on in the next.
+        self.segments.iter_mut().try_for_each(Segment::sync)?;
         if self.created {
             File::open(&self.directory)
                 .and_then(|directory| directory.sync_all())
                 .map_err(SinkError::io(&self.directory))?;
         }
         self.created = false;
-        self.written = false;
         Ok(())
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Segment {
     pub number: u64,
     pub path: PathBuf,
     pub bytes: u64,
+    /// Of them, those that are known to be on the disk.
+    synced: u64,
     file: File,
     records: Vec<Record>,
     waiting: u64,
@@ -58,7 +60,7 @@ impl Segment {
         let file = private(OpenOptions::new().read(true).write(true).create_new(true))
             .open(&path)
             .map_err(SinkError::io(&path))?;
-        Ok(Self { number, path, bytes: 0, file, records: Vec::new(), waiting: 0 })
+        Ok(Self { number, path, bytes: 0, synced: 0, file, records: Vec::new(), waiting: 0 })
     }
 
     /// Opens a segment of an earlier run; returns how many bytes at its end were damaged and cut.
@@ -77,8 +79,8 @@ impl Segment {
         if torn_bytes > 0 {
             file.set_len(offset as u64).map_err(SinkError::io(&path))?;
         }
-        let waiting = records.len() as u64;
-        Ok((Self { number, path, bytes: offset as u64, file, records, waiting }, torn_bytes))
+        let (waiting, bytes) = (records.len() as u64, offset as u64);
+        Ok((Self { number, path, bytes, synced: bytes, file, records, waiting }, torn_bytes))
     }
 
     pub fn records(&self) -> usize {
@@ -131,7 +133,15 @@ impl Segment {
         }
     }
 
-    pub fn sync(&self) -> Result<(), SinkError> {
-        self.file.sync_data().map_err(SinkError::io(&self.path))
+    pub fn is_synced(&self) -> bool {
+        self.synced == self.bytes
+    }
+
+    pub fn sync(&mut self) -> Result<(), SinkError> {
+        if !self.is_synced() {
+            self.file.sync_data().map_err(SinkError::io(&self.path))?;
+            self.synced = self.bytes;
+        }
+        Ok(())
     }
 }

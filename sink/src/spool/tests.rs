@@ -204,3 +204,15 @@ fn each_topic_is_read_in_its_own_order_however_far_the_others_are() {
     assert_eq!(numbers(&mut spool, Topic::Health), [10]);
     assert_eq!(numbers(&mut spool, Topic::Remediations), [1, 4, 7]);
 }
+
+#[test]
+fn a_batch_is_synced_in_each_segment_that_it_was_written_to() {
+    let home = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(home.path());
+    for number in 0..10 {
+        spool.append(&[number; 300_000]).unwrap();
+    }
+    assert!(spool.segments.len() > 2 && !spool.segments[0].is_synced());
+    spool.sync().unwrap();
+    assert!(spool.segments.iter().all(Segment::is_synced));
+}
