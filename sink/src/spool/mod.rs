@@ -208,7 +208,7 @@ impl Spool {
     }
 
     /// Notes how far the oldest segment is confirmed, so that the next run doesn't resend it.
-    /// Without it (a crash) at most one segment is resent.
+    /// All else that is confirmed in a segment of which a record waits is sent again.
     pub fn close(mut self) -> Result<(), SinkError> {
         self.sync()?;
         let Some(first) = self.segments.front() else { return Ok(()) };
