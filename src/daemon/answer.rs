@@ -404,7 +404,7 @@ impl Daemon {
     /// The command works on the file: the loop has no time for what it works out.
     fn model_now(&mut self) -> Result<ModelNow, String> {
         // A command may run in another directory.
-        let state = self.config.state.canonicalize().map_err(|why| why.to_string())?;
+        let state = std::path::absolute(&self.config.state).map_err(|why| why.to_string())?;
         let path = state.join(MODEL);
         if !self.kept.model_is_awaited() {
             let saved = self.engine.save().map_err(|why| why.to_string())?;

@@ -1,7 +1,8 @@
 //! The daemon: sensors, engine, responder and sinks on one screen.
 //!
 //! One loop owns engine and responder and never waits for a sink, nor for the disk: findings go to bounded
-//! queues of threads that deliver them, captures to a thread that writes them, and so does what is kept.
+//! queues of threads that deliver them, captures to a thread that writes them, and so does what is kept. Who
+//! gives an order waits a moment for it to be on the disk, and a reload reads the configuration.
 
 mod act;
 mod alarm;

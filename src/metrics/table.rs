@@ -303,14 +303,14 @@ rows! {
         }
     });
     Counter "sheds", Loop, "Times that something was shed", of!(|s, out| out.count(&[], s.status.cost.as_ref().map_or(0, |cost| cost.sheds)));
+    Counter "recorder_processes_forgotten", Loop, "Processes that forked so much that the flight recorder forgot whose tree they are of", of!(|s, out| out.count(&[], s.status.recorder_forgotten));
+    Counter "recorder_records_dropped", Loop, "Records of the last half minute that the flight recorder had no room for", of!(|s, out| out.count(&[], s.status.recorder_dropped));
 
     // The way out.
     Gauge "queue_length" ["queue"], Outlets, "What waits in a bounded queue", of!(|s, out| s.queues.iter().for_each(|queue| out.number(&[queue.name], queue.waiting)));
     Gauge "queue_limit" ["queue"], Outlets, "What fits into it", of!(|s, out| s.queues.iter().for_each(|queue| out.number(&[queue.name], queue.most)));
     Counter "queue_overflow" ["queue"], Outlets, "What found no room in it", of!(|s, out| s.queues.iter().for_each(|queue| out.count(&[queue.name], queue.lost)));
     Counter "findings_left_out", Outlets, "Findings that nobody was to be told of and that no file and no sink has, because their workloads had had their share of the hour", of!(|s, out| out.count(&[], s.status.left_out));
-    Counter "recorder_processes_forgotten", Outlets, "Processes that forked so much that the flight recorder forgot whose tree they are of", of!(|s, out| out.count(&[], s.status.recorder_forgotten));
-    Counter "recorder_records_dropped", Outlets, "Records of the last half minute that the flight recorder had no room for", of!(|s, out| out.count(&[], s.status.recorder_dropped));
     Gauge "sink_up" ["sink"], Outlets, "1 while the sink's other side takes what it is given", of!(|s, out| s.sinks.iter().for_each(|sink| out.gauge(&[sink.name], f64::from(u8::from(sink.up)))));
     Counter "sink_delivered" ["sink"], Outlets, "Reports that a sink has delivered", of!(|s, out| s.sinks.iter().for_each(|sink| out.count(&[sink.name], sink.delivered)));
     Gauge "sink_waiting" ["sink"], Outlets, "Reports that a sink has not delivered yet", of!(|s, out| s.sinks.iter().for_each(|sink| out.number(&[sink.name], sink.waiting)));
