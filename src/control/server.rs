@@ -332,16 +332,26 @@ async fn steer(desk: &Desk, by: By, request: Request) -> Result<Bytes, Response>
 
 /// The answer to a reader.
 async fn read(desk: &Desk, by: By, request: Request) -> Result<Bytes, Response> {
-    let Ok(mut kept) = tokio::time::timeout(desk.wait, desk.kept.lock()).await else {
-        return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is busy; try again"));
-    };
+    let begun = Instant::now();
+    let busy = || refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is busy; try again");
+    let kept = tokio::time::timeout(desk.wait, Arc::clone(&desk.kept).lock_owned()).await;
+    let mut kept = kept.map_err(|_| busy())?;
     kept.retain(|kept| kept.at.elapsed() < KEPT);
     if let Some(known) = kept.iter().find(|kept| kept.request == request) {
         return Ok(known.json.clone());
     }
-    let json = put(desk, by, request.clone(), None).await?;
-    kept.push(Kept { request, at: Instant::now(), json: json.clone() });
-    Ok(json)
+    let desk = Desk { wait: desk.wait.saturating_sub(begun.elapsed()), ..desk.clone() };
+    // A task of its own, which who hangs up doesn't end: the loop would be asked again at once, and each
+    // question that nobody waits for any more would take a place until it is met.
+    let asked = tokio::spawn(async move {
+        let json = put(&desk, by, request.clone(), None).await?;
+        kept.push(Kept { request, at: Instant::now(), json: json.clone() });
+        Ok(json)
+    });
+    match asked.await {
+        Ok(answer) => answer,
+        Err(_) => Err(busy()),
+    }
 }
 
 /// The main loop's answer.

@@ -160,15 +160,26 @@ fn what_readers_ask_again_at_once_is_not_asked_of_the_daemon() {
         let mut begun = Vec::new();
         while let Ok(pending) = requests.recv() {
             begun.push(Instant::now());
-            pending.claim().unwrap().answer(Ok(answer.clone()));
+            let claimed = pending.claim().unwrap();
+            // Whoever hangs up has done so.
+            thread::sleep(Duration::from_millis(50));
+            claimed.answer(Ok(answer.clone()));
         }
         begun
     });
+    let hang_up = || {
+        let mut client = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        let head = "POST / HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\n";
+        let body = r#"{"request":"get_entries"}"#;
+        write!(client, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        thread::sleep(Duration::from_millis(20));
+    };
+    hang_up();
+    call(&socket, &crate::control::GetEntries {}).unwrap();
     let until = Instant::now() + 2 * KEPT;
-    let mut asked = 0;
-    while Instant::now() < until || asked < 20 {
+    while Instant::now() < until {
+        hang_up();
         call(&socket, &crate::control::GetEntries {}).unwrap();
-        asked += 1;
     }
     // Root is told what is so now.
     (0..2).for_each(|_| drop(call(&own, &crate::control::GetEntries {}).unwrap()));
