@@ -141,8 +141,8 @@ impl Service {
     fn put_down(&mut self) {
         let recovered = self.spool.reopen();
         self.recovered(recovered);
-        for message in self.window.take_from_memory() {
-            if let Err(error) = self.spool.append(&message.encode(), false) {
+        for Queued { message, is_listed } in self.window.take_from_memory() {
+            if let Err(error) = self.spool.append(&message.encode(), is_listed) {
                 self.overflow(message.topic);
                 self.counts.error = Some(error.to_string());
             }
@@ -179,19 +179,22 @@ impl Service {
         true
     }
 
-    fn store(&mut self, Queued { message, is_listed }: Queued) {
+    fn store(&mut self, queued: Queued) {
+        let Queued { message, is_listed } = &queued;
         self.shared.release(message.value.len());
-        let Err(error) = self.spool.append(&message.encode(), is_listed) else { return };
+        let Err(error) = self.spool.append(&message.encode(), *is_listed) else { return };
+        // Where only the rest is kept from it, it would overtake what the spool holds.
+        let has_way = !matches!(error, SinkError::SpoolKept { .. });
         // Why there is no spool is told by itself.
         if !matches!(error, SinkError::SpoolShut(_)) {
             self.counts.error = Some(error.to_string());
         }
         // A full disk must not silence a working broker: send it from memory while there is room.
-        if self.window.has_memory(&message, is_listed) {
+        if has_way && self.window.has_memory(&queued) {
             self.counts.unspooled += 1;
-            self.window.enter(None, message);
+            self.window.enter(None, queued);
         } else {
-            self.overflow(message.topic);
+            self.overflow(queued.message.topic);
         }
     }
 
@@ -206,7 +209,9 @@ impl Service {
             while self.window.has_room(topic) {
                 match self.spool.read_next(topic) {
                     Ok(Some((id, payload))) => match Message::decode(&payload) {
-                        Some(message) => self.window.enter(Some(id), message),
+                        Some(message) => {
+                            self.window.enter(Some(id), Queued { message, is_listed: false });
+                        }
                         // Whole by its checksum, yet not ours to read: of another version.
                         None => {
                             self.reject(Some(id), "a record in the spool has an unknown encoding")

@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use super::QUEUE_BYTES;
+use super::{QUEUE_BYTES, service::Queued};
 use crate::{
     message::{Message, Topic},
     spool::RecordId,
@@ -16,14 +16,16 @@ pub(super) struct Pending {
     /// Its place in the spool; `None` where the spool could not take it.
     pub origin: Option<RecordId>,
     pub message: Message,
+    is_listed: bool,
 }
 
 /// The records of a topic.
 #[derive(Default)]
 pub(super) struct Lane {
     held: usize,
-    /// Bytes of those that are in the spool.
+    /// Bytes of those that are in the spool, and of those that it could not take.
     bytes: usize,
+    bytes_in_memory: usize,
     /// Those that the client was not given.
     unsent: BTreeSet<usize>,
     /// Nothing is handed over before this time.
@@ -67,13 +69,12 @@ pub(super) struct Window {
     lanes: [Lane; Topic::ALL.len()],
     next_ticket: usize,
     in_memory: u64,
-    bytes_in_memory: usize,
 }
 
 impl Window {
     pub fn new(limit: usize) -> Self {
         let (pending, lanes) = (BTreeMap::new(), Default::default());
-        Self { limit, pending, lanes, next_ticket: 0, in_memory: 0, bytes_in_memory: 0 }
+        Self { limit, pending, lanes, next_ticket: 0, in_memory: 0 }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -107,16 +108,18 @@ impl Window {
         lane.held == 0 || fits
     }
 
-    /// Whether a record that the spool can't take is sent from memory, at most [`QUEUE_BYTES`] of them.
-    /// For a topic that takes none it would only be kept from others, and so would the last quarter by
-    /// what is only listed.
-    pub fn has_memory(&self, message: &Message, is_listed: bool) -> bool {
-        let most = |limit: usize| if is_listed { limit / 4 * 3 } else { limit };
-        let fits = self.bytes_in_memory + message.value.len() <= most(QUEUE_BYTES);
-        fits && self.pending.len() < most(self.limit) && !self.lanes[message.topic as usize].refused
+    /// Whether a record that the spool can't take is sent from memory: of a topic no more than it leaves to
+    /// the others, at most [`QUEUE_BYTES`] in all. For a topic that takes none it would only be kept from
+    /// others, and so would the last quarter by what is only listed.
+    pub fn has_memory(&self, Queued { message, is_listed }: &Queued) -> bool {
+        let most = |limit: usize| if *is_listed { limit / 4 * 3 } else { limit };
+        let lane = &self.lanes[message.topic as usize];
+        let bytes: usize = self.lanes.iter().map(|lane| lane.bytes_in_memory).sum();
+        let fits = lane.bytes_in_memory + bytes + message.value.len() <= most(QUEUE_BYTES);
+        fits && lane.held + self.pending.len() < most(self.limit) && !lane.refused
     }
 
-    pub fn enter(&mut self, origin: Option<RecordId>, message: Message) {
+    pub fn enter(&mut self, origin: Option<RecordId>, Queued { message, is_listed }: Queued) {
         let (ticket, bytes) = (self.next_ticket, message.value.len());
         self.next_ticket += 1;
         let lane = self.lane(message.topic);
@@ -125,16 +128,16 @@ impl Window {
         match origin {
             Some(_) => lane.bytes += bytes,
             None => {
+                lane.bytes_in_memory += bytes;
                 self.in_memory += 1;
-                self.bytes_in_memory += bytes;
             }
         }
-        self.pending.insert(ticket, Pending { origin, message });
+        self.pending.insert(ticket, Pending { origin, message, is_listed });
     }
 
     /// It was confirmed, or is given up. Its place in the spool, where it has one.
     pub fn leave(&mut self, ticket: usize) -> Option<RecordId> {
-        let Pending { origin, message } = self.pending.remove(&ticket)?;
+        let Pending { origin, message, .. } = self.pending.remove(&ticket)?;
         let (lane, bytes) = (self.lane(message.topic), message.value.len());
         lane.held -= 1;
         lane.unsent.remove(&ticket);
@@ -142,8 +145,8 @@ impl Window {
         match origin {
             Some(_) => lane.bytes -= bytes,
             None => {
+                lane.bytes_in_memory -= bytes;
                 self.in_memory -= 1;
-                self.bytes_in_memory -= bytes;
             }
         }
         origin
@@ -168,8 +171,9 @@ impl Window {
     }
 
     /// Empties it; what the spool does not have.
-    pub fn take_from_memory(&mut self) -> impl Iterator<Item = Message> + use<> {
+    pub fn take_from_memory(&mut self) -> impl Iterator<Item = Queued> + use<> {
         let all = std::mem::replace(self, Self::new(self.limit)).pending.into_values();
-        all.filter(|pending| pending.origin.is_none()).map(|pending| pending.message)
+        all.filter(|pending| pending.origin.is_none())
+            .map(|Pending { message, is_listed, .. }| Queued { message, is_listed })
     }
 }
