@@ -393,7 +393,8 @@ mod tests {
         let set = |path: &Path, mode| {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         };
-        let directory = tempfile::tempdir().unwrap();
+        // What is above is looked at, too.
+        let directory = tempfile::tempdir_in("/tmp").unwrap();
         let config = directory.path().join("hedgerow.toml");
         let drop_ins = directory.path().join("conf.d");
         let drop_in = drop_ins.join("40-kafka.toml");
