@@ -70,6 +70,11 @@ pub enum RowReason {
     Spilled,
 }
 
+impl RowReason {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Window, Self::Exec, Self::Exit, Self::Spilled];
+}
+
 /// System-call counts of one thread in one epoch (a part of it where exec or exit cut it).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -227,6 +232,19 @@ pub enum Provenance {
     Drift,
     /// No package owns the path.
     Unowned,
+}
+
+impl Provenance {
+    /// In the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::Unknown,
+        Self::Package,
+        Self::Unsigned,
+        Self::Modified,
+        Self::Image,
+        Self::Drift,
+        Self::Unowned,
+    ];
 }
 
 /// A new thread or process; `actor` is the parent.

@@ -20,19 +20,6 @@ mod kind {
     pub const RAW: u8 = 7;
 }
 
-/// By the number that each is written as.
-const REASONS: [RowReason; 4] =
-    [RowReason::Window, RowReason::Exec, RowReason::Exit, RowReason::Spilled];
-const PROVENANCES: [Provenance; 7] = [
-    Provenance::Unknown,
-    Provenance::Package,
-    Provenance::Unsigned,
-    Provenance::Modified,
-    Provenance::Image,
-    Provenance::Drift,
-    Provenance::Unowned,
-];
-
 /// A row's sums.
 const SUMS: usize = 9;
 /// A call's result and arguments.
@@ -118,7 +105,7 @@ fn write_row<'a>(row: &Row, to: &'a mut [u8]) -> Option<&'a mut [u8]> {
 fn read_row(mut from: &[u8]) -> Option<Row> {
     let [first, counted] = take(&mut from)?;
     let byte = |at: u32| usize::from((first >> at) as u8);
-    let mut row = Row::empty(*REASONS.get(byte(8))?);
+    let mut row = Row::empty(*RowReason::ALL.get(byte(8))?);
     let mut sums = [0; SUMS];
     for at in bits(counted) {
         row.classes[at] = u32::try_from(take_one(byte(16), &mut from)?).ok()?;
@@ -249,7 +236,7 @@ fn read_exec(mut from: &[u8]) -> Option<Exec> {
         socket_io: flag(4),
         under_listener: flag(5),
         of_host: flag(6).then_some(flag(7)),
-        provenance: *PROVENANCES.get(usize::from((first >> 8) as u8))?,
+        provenance: *Provenance::ALL.get(usize::from((first >> 8) as u8))?,
         root: flag(9).then_some(Root { tgid: low(login), start_boot_ns }),
     })
 }

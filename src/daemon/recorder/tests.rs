@@ -130,7 +130,7 @@ fn again(origin: &Origin) -> Origin {
 fn every_field_of_rows_and_execs_comes_back() {
     let mut origins = Vec::new();
     for bits in 0..64 {
-        let mut row = Row::empty([RowReason::Window, RowReason::Spilled][bits % 2]);
+        let mut row = Row::empty(RowReason::ALL[bits % RowReason::ALL.len()]);
         row.classes[bits] = 1 << (bits % 32);
         row.classes[63 - bits] = 3;
         (row.calls, row.limited) = (1 << bits, 5);
@@ -156,16 +156,7 @@ fn every_field_of_rows_and_execs_comes_back() {
         |exec| exec.file = FileKey { device: 1, inode: 2, generation: 3 },
         |exec| (exec.parent_tgid, exec.uid_before, exec.uid, exec.login_uid) = (4, 5, 6, 7),
     ];
-    let provenances = [
-        Provenance::Unknown,
-        Provenance::Package,
-        Provenance::Unsigned,
-        Provenance::Modified,
-        Provenance::Image,
-        Provenance::Drift,
-        Provenance::Unowned,
-    ];
-    for (set, provenance) in flags.iter().zip(provenances.iter().cycle()) {
+    for (set, provenance) in flags.iter().zip(Provenance::ALL.iter().cycle()) {
         let mut exec =
             Exec { provenance: *provenance, arguments: "ä b".into(), ..Exec::of("/bin/c") };
         set(&mut exec);
