@@ -164,20 +164,28 @@ impl JsonlSink {
             .map_err(SinkError::io("jsonl-sink thread".as_ref()))?;
         // What is wrong with the file is known before anything is for it.
         let _ = tried.recv_timeout(WRITE_MAX);
-        let (given, given_bytes, stalled) = (0, 0, None);
-        let (lines, overflow, rejected) = (Some(lines), 0, 0);
-        Ok(Self {
-            lines,
+        Ok(Self::over(lines, shared, ended, format))
+    }
+
+    /// Over a thread that writes what comes through `lines`.
+    fn over(
+        lines: Sender<Vec<u8>>,
+        shared: Arc<Shared>,
+        ended: Receiver<()>,
+        format: Format,
+    ) -> Self {
+        Self {
+            lines: Some(lines),
             shared,
             ended,
             format,
-            given,
-            given_bytes,
-            stalled,
-            overflow,
+            given: 0,
+            given_bytes: 0,
+            stalled: None,
+            overflow: 0,
             decisions_lost: 0,
-            rejected,
-        })
+            rejected: 0,
+        }
     }
 }
 
@@ -287,20 +295,7 @@ mod tests {
         let (lines, _queue) = bounded(WAITING_MAX);
         let (_end, ended) = bounded::<()>(0);
         let shared = Arc::default();
-        let (given, given_bytes, stalled) = (0, 0, None);
-        let (lines, format, overflow, rejected) = (Some(lines), Format::Ocsf, 0, 0);
-        let mut sink = JsonlSink {
-            lines,
-            shared,
-            ended,
-            format,
-            given,
-            given_bytes,
-            stalled,
-            overflow,
-            decisions_lost: 0,
-            rejected,
-        };
+        let mut sink = JsonlSink::over(lines, shared, ended, Format::Ocsf);
         let begun = Instant::now();
         for _ in 0..40 {
             let _counted = sink.take(&report(800_000));
