@@ -307,7 +307,13 @@ impl Shared {
         lock(&self.hooks).iter().chain(of_flows).filter_map(Attached::program).collect()
     }
 
-    /// No program runs from here on; what has been counted can still be read.
+    /// No call is counted from here on. What ends still hands over what was counted of it: a thread
+    /// or a flow that ends before it is read would take that along.
+    pub fn detach_calls(&self) {
+        lock(&self.hooks).retain(|attached| attached.hook == Hook::Exit);
+    }
+
+    /// No program runs from here on: everything that lives has been read.
     pub fn detach(&self) {
         lock(&self.hooks).clear();
         if let Some(flows) = &mut *self.flows() {

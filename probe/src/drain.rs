@@ -228,12 +228,16 @@ impl Drain {
         Ok(())
     }
 
-    /// Begins an epoch, and takes what the open flows did in the one before: they have no second
-    /// bucket that could wait.
+    /// Begins an epoch.
     fn step(&mut self, epoch: Epoch) -> Result<()> {
-        let ended = self.windows.oldest();
         self.closing_shed = self.shared.thins_windows();
         self.shared.step(epoch);
+        self.take_flows(self.windows.oldest())
+    }
+
+    /// Takes what the open flows did in the epoch that has ended: they have no second bucket that
+    /// could wait.
+    fn take_flows(&mut self, ended: Epoch) -> Result<()> {
         self.shared.set_closing(ended);
         let mut records = Vec::new();
         if let Some(flows) = &mut *self.shared.flows() {
@@ -314,19 +318,23 @@ impl Drain {
     }
 
     /// Detaches, then delivers what has been counted: a window that was closing, and the last one,
-    /// which ends now.
+    /// which ends now. No epoch begins in the kernel: what ends while this goes on is of the last.
     fn finish(&mut self) -> Result<()> {
-        self.shared.detach();
+        self.shared.detach_calls();
         self.drains = true;
         loop {
             let oldest = self.windows.oldest();
             let last = oldest == self.windows.current();
-            if last && let Some(epoch) = self.windows.end(now()?) {
-                self.step(epoch)?;
+            if last && self.windows.end(now()?) {
+                self.closing_shed = self.shared.thins_windows();
+                self.take_flows(oldest)?;
             }
             if self.marks.is_none() {
                 self.windows.collect_now();
                 self.collect(oldest)?;
+            }
+            if last {
+                self.shared.detach();
             }
             while !self.is_complete() && !self.windows.is_overdue(now()?) {
                 self.pump(Vec::new())?;

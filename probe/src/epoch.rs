@@ -80,13 +80,13 @@ impl Windows {
         self.closing.is_some_and(|closing| closing.collected && waited(closing) >= CLOSE_MAX_NS)
     }
 
-    /// Ends the open window at once; for the last one.
-    pub fn end(&mut self, now: Now) -> Option<Epoch> {
-        if self.closing.is_none() {
+    /// Ends the open window at once, unless another one is closing; for the last one.
+    pub fn end(&mut self, now: Now) -> bool {
+        let ends = self.closing.is_none();
+        if ends {
             self.step(now);
-            return Some(self.open);
         }
-        None
+        ends
     }
 
     /// The closing window is collected at once; for the last ones.

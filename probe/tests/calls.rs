@@ -8,6 +8,7 @@ use std::{
     fs,
     os::unix::{ffi::OsStrExt, fs::PermissionsExt},
     path::Path,
+    sync::{Arc, Barrier},
     time::Duration,
 };
 
@@ -130,6 +131,31 @@ fn calls_are_counted_to_the_last_with_rings_that_nobody_drains() {
     assert_eq!(total, made, "{stats:?}");
     assert!(spilled > made / 2, "{spilled} of {made} found a full ring");
     assert!(stats.lost > 0 && stats.received == 0, "{stats:?}");
+}
+
+/// Those that end between the last call that is counted and the reading of rows, which takes some
+/// time, above all on an emulated CPU.
+#[test]
+fn what_threads_have_counted_that_end_while_the_sensor_stops_is_not_lost() {
+    let options =
+        Options { window: Duration::from_secs(30), observe_own: true, ..Options::default() };
+    let sensor = Sensor::filtered(options, only_rows);
+    let threads = 400;
+    let marked = Arc::new(Barrier::new(threads + 1));
+    let handles: Vec<_> = (0..threads)
+        .map(|i| {
+            let marked = Arc::clone(&marked);
+            std::thread::spawn(move || {
+                mark(1);
+                marked.wait();
+                std::thread::sleep(Duration::from_micros(500) * i as u32);
+            })
+        })
+        .collect();
+    marked.wait();
+    let seen = sensor.stop();
+    assert_eq!(marks(&seen).0, threads as u64);
+    handles.into_iter().for_each(|handle| handle.join().unwrap());
 }
 
 #[test]
