@@ -120,3 +120,33 @@ fn a_flow_over_many_windows_is_named_and_adds_up() {
     let lost: u64 = seen.closes.iter().map(|close| close.loss.lost).sum();
     assert_eq!(lost, 0);
 }
+
+/// Those that end between the last record of an open flow and the end of the hooks.
+#[test]
+fn what_flows_have_moved_that_end_while_the_sensor_stops_is_not_lost() {
+    let netns = enter_namespace();
+    let sensor = Sensor::start(Options { window: Duration::from_secs(30), ..options() });
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let pairs: Vec<_> = (0..200)
+        .map(|_| {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (mut accepted, _) = listener.accept().unwrap();
+            client.write_all(&[7; 100]).unwrap();
+            accepted.read_exact(&mut [0; 100]).unwrap();
+            (client, accepted)
+        })
+        .collect();
+    let moved = 100 * pairs.len() as u64;
+    let closer = std::thread::spawn(move || {
+        for pair in pairs {
+            drop(pair);
+            std::thread::sleep(Duration::from_micros(500));
+        }
+    });
+    let seen = sensor.stop();
+    closer.join().unwrap();
+    let (out, into) = flows(&seen.events, netns)
+        .iter()
+        .fold((0, 0), |sum, (_, flow)| (sum.0 + flow.bytes_out, sum.1 + flow.bytes_in));
+    assert_eq!((out, into), (moved, moved));
+}
