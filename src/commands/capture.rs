@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, after, select};
+use crossbeam_channel::{Receiver, after, select};
 use hedgerow_features::{Baseline, Config as Windows, ItemKey, Record, WindowBuilder};
 use hedgerow_probe::{Item, Options, Probe, identity::Resolver, support};
 
@@ -75,35 +75,46 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
             recv(signals) -> _ => break,
         }
     }
-    let drain = std::thread::spawn(move || {
-        let mut left = Vec::new();
-        loop {
-            match items.recv_timeout(Duration::from_secs(10)) {
-                Ok(item) => left.push(item),
-                Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => return left,
-            }
-        }
-    });
+    let drain = std::thread::spawn(move || left(&items));
     let stats = probe.control().stats().unwrap_or_default();
     probe.stop().map_err(Failure::host)?;
     for item in drain.join().unwrap_or_default() {
         records += take(item, &mut builder, &baseline, &mut capture);
     }
+    finish(capture, records, stats.lost, started.elapsed(), json)
+}
+
+/// What a probe that stops still delivers.
+fn left(items: &Receiver<Item>) -> Vec<Item> {
+    let mut left = Vec::new();
+    while let Ok(item) = items.recv_timeout(Duration::from_secs(10)) {
+        left.push(item);
+    }
+    left
+}
+
+/// Writes what waits, and says what became of all.
+fn finish(
+    capture: Capture,
+    records: u64,
+    lost: u64,
+    took: Duration,
+    json: bool,
+) -> anyhow::Result<()> {
     let (status, dropped, failure) = capture.finish();
+    let not_written = status.rows_lost + dropped;
     if json {
         text::json(
             &serde_json::json!({ "records": records, "rows": status.rows, "files": status.files,
-                "lost": stats.lost, "not_written": status.rows_lost + dropped }),
+                "lost": lost, "not_written": not_written }),
         )?;
     } else {
         text::note(&format!(
-            "Captured {records} records in {:.0} s: {} rows in {} files, {} lost in the kernel, {} \
-             not written.",
-            started.elapsed().as_secs_f64(),
+            "Captured {records} records in {:.0} s: {} rows in {} files, {lost} lost in the kernel, \
+             {not_written} not written.",
+            took.as_secs_f64(),
             status.rows,
             status.files,
-            stats.lost,
-            status.rows_lost + dropped
         ));
     }
     failure.map_or(Ok(()), |why| Err(Failure::File(why).into()))

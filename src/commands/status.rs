@@ -155,6 +155,32 @@ pub(super) fn trouble(status: &Status) -> Vec<String> {
             status.shares_refused
         ));
     }
+    lines.extend(full(status));
+    if !status.unread.is_empty() {
+        lines.push(format!(
+            "not read: files of {}, since reading one took too long",
+            status.unread.join(", ")
+        ));
+    }
+    lines.extend(unwritten(status));
+    lines.extend(undelivered(status));
+    if status.untold + status.unprinted > 0 {
+        lines.push(format!(
+            "not told: {} reports found no room on their way out, {} lines were not read",
+            status.untold, status.unprinted
+        ));
+    }
+    if status.left_out > 0 {
+        lines.push(format!(
+            "not kept: {} findings that nobody was to be told of were past their workloads' share",
+            status.left_out
+        ));
+    }
+    lines
+}
+
+/// Tables that were full.
+fn full(status: &Status) -> Option<String> {
     let full = [
         (status.programs_refused, "profiles"),
         (status.deeds_refused, "deeds"),
@@ -171,15 +197,12 @@ pub(super) fn trouble(status: &Status) -> Vec<String> {
         .filter(|(count, _)| *count > 0)
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
-    if !full.is_empty() {
-        lines.push(format!("no room for: {}; they are judged without", full.join(", ")));
-    }
-    if !status.unread.is_empty() {
-        lines.push(format!(
-            "not read: files of {}, since reading one took too long",
-            status.unread.join(", ")
-        ));
-    }
+    (!full.is_empty()).then(|| format!("no room for: {}; they are judged without", full.join(", ")))
+}
+
+/// What the disk didn't take.
+fn unwritten(status: &Status) -> Vec<String> {
+    let mut lines = Vec::new();
     for (what, waiting, lost, failure) in [
         ("findings", status.findings_waiting, status.findings_unwritten, &status.findings_failure),
         ("ledger lines", status.ledger_waiting, status.ledger_unwritten, &status.ledger_failure),
@@ -191,27 +214,20 @@ pub(super) fn trouble(status: &Status) -> Vec<String> {
             lines.push(format!("not written: {lost} {what} found no room in memory either"));
         }
     }
-    for SinkNow { name, trouble, waiting, lost, .. } in status.sinks.iter().filter(|one| !one.up) {
-        let why = trouble.as_deref().unwrap_or("it does not say why");
-        lines
-            .push(format!("not delivered: {name}: {waiting} reports wait, {lost} are lost: {why}"));
-    }
-    for SinkNow { name, lost, .. } in status.sinks.iter().filter(|one| one.up && one.lost > 0) {
-        lines.push(format!("not delivered: {name} lost {lost} reports since the start"));
-    }
-    if status.untold + status.unprinted > 0 {
-        lines.push(format!(
-            "not told: {} reports found no room on their way out, {} lines were not read",
-            status.untold, status.unprinted
-        ));
-    }
-    if status.left_out > 0 {
-        lines.push(format!(
-            "not kept: {} findings that nobody was to be told of were past their workloads' share",
-            status.left_out
-        ));
-    }
     lines
+}
+
+/// What sinks didn't take: those that are away, then those that are back.
+fn undelivered(status: &Status) -> Vec<String> {
+    let away = status.sinks.iter().filter(|one| !one.up).map(|sink| {
+        let SinkNow { name, trouble, waiting, lost, .. } = sink;
+        let why = trouble.as_deref().unwrap_or("it does not say why");
+        format!("not delivered: {name}: {waiting} reports wait, {lost} are lost: {why}")
+    });
+    let back = status.sinks.iter().filter(|one| one.up && one.lost > 0).map(|sink| {
+        format!("not delivered: {} lost {} reports since the start", sink.name, sink.lost)
+    });
+    away.chain(back).collect()
 }
 
 /// Workloads that are named with a reason, and reasons.
