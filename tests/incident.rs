@@ -238,6 +238,10 @@ impl Learned {
         let workload = Lab::workload("tool");
         terminal.waits_for(&["1 Workloads", &workload[..workload.len().min(16)], "q quit"]);
         assert!(terminal.is_alternate());
+        terminal.has_rows(24);
+        let small = terminal.waits_for(&["1 Workloads", "q quit"]);
+        assert!(small.lines().count() <= 24, "{small}");
+        terminal.has_rows(50);
         terminal.types("2");
         let found = terminal.waits_for(&["hedgerow-test.service", "ran from memory", "%"]);
         assert!(found.contains("[2 Findings"), "{found}");

@@ -41,6 +41,11 @@ impl Terminal {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// As somebody who drags its window.
+    pub fn has_rows(&self, rows: u16) {
+        self.tmux(&["resize-window", "-x", "80", "-y", &rows.to_string()]);
+    }
+
     pub fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
