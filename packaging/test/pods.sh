@@ -1,30 +1,13 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Runs in the guest of scripts/pod-test: a pod that connects, and Hedgerow's own, under containerd's CRI.
-set -u
-export LC_ALL=C TERM=dumb
-
-step() { echo "--- $*"; }
-fail() {
-	echo "FAILED: $*"
+. /files/common.sh
+evidence() {
 	tail -n 30 /run/node/logs/*.log 2>&1
 	journalctl --no-pager -u containerd -n 20 2>&1
-	tail -n 5 /run/tries 2>&1
 	hedgerow status
 	cat /run/out
-	exit 1
 }
-until_() { # seconds, what is waited for, command...
-	local seconds=$1 what=$2
-	shift 2
-	local end=$((SECONDS + seconds))
-	while [ "$SECONDS" -lt "$end" ]; do
-		"$@" >/dev/null 2>&1 && return 0
-		sleep .5
-	done
-	fail "$what did not come about within $seconds s"
-}
-newest_is() { [ "$(tail -n 1 /run/tries)" = "$1" ]; }
 export CRI_CONFIG_FILE=/run/crictl.yaml CONTAINER_RUNTIME_ENDPOINT=unix:///run/containerd/containerd.sock
 crictl() { /files/crictl --timeout 60s "$@"; }
 hedgerow() { crictl exec "$daemon" /usr/bin/hedgerow "$@"; }
@@ -143,10 +126,7 @@ crictl rmp "$pod" >/dev/null
 start_daemon
 hedgerow deny list >/run/out && grep -q k8s:shop/web/client /run/out || fail "the entry is gone: $(cat /run/out)"
 sleep 5
-tries=$(grep -c '^denied$' /run/tries)
-[ "$tries" -gt 3 ] || fail "only $tries tries"
-! grep -v '^denied$' /run/tries || fail "a connection was let through"
-echo "$tries tries refused over the rollout, none let through"
+all_refused 3 "the rollout"
 comes livenessProbe
 
 step "lifted"
