@@ -61,11 +61,15 @@ configured() { # with what state can be left behind by: it learns as briefly as 
 		listen = "127.0.0.1:9469"
 	TOML
 }
+readable() { # by who is in the group
+	[ "$(stat -c '%a %U %G' /run/hedgerow)" = '750 root hedgerow' ] || fail "the readers' directory"
+	[ "$(stat -c '%a %U %G' /run/hedgerow/control.sock)" = '660 root hedgerow' ] || fail "the readers' socket"
+}
 installed() { # as whoever installs it finds it
 	systemctl is-active hedgerow || fail "it is not active"
 	systemctl is-enabled hedgerow || fail "it is not enabled"
 	[ "$(stat -c '%a %U' /var/lib/hedgerow)" = '700 root' ] || fail "others may read the state"
-	[ "$(stat -c '%a %G' /run/hedgerow/control.sock)" = '660 hedgerow' ] || fail "the readers' socket"
+	readable
 	kept_only
 	closed_to_others
 	hedgerow config check >/run/out 2>&1 || fail "$(cat /run/out)"
@@ -189,6 +193,7 @@ systemctl reload hedgerow || fail "reload"
 until_ 20 "a warning in the journal" sh -c \
 	'journalctl -u hedgerow -p warning..warning -o cat | grep -q "50-wrong.toml: budget"'
 rm /etc/hedgerow/conf.d/50-wrong.toml
+readable
 systemctl is-active hedgerow >/dev/null || fail "a wrong file ended it"
 
 step "a unit below another one is known, however deep it is"
