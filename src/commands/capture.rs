@@ -81,7 +81,7 @@ pub fn capture(arguments: &cli::Capture, json: bool) -> anyhow::Result<()> {
     for item in drain.join().unwrap_or_default() {
         records += take(item, &mut builder, &baseline, &mut capture);
     }
-    finish(capture, records, stats.lost, started.elapsed(), json)
+    finish(capture, records, stats.lost, started, json)
 }
 
 /// What a probe that stops still delivers.
@@ -98,7 +98,7 @@ fn finish(
     capture: Capture,
     records: u64,
     lost: u64,
-    took: Duration,
+    started: Instant,
     json: bool,
 ) -> anyhow::Result<()> {
     let (status, dropped, failure) = capture.finish();
@@ -112,7 +112,7 @@ fn finish(
         text::note(&format!(
             "Captured {records} records in {:.0} s: {} rows in {} files, {lost} lost in the kernel, \
              {not_written} not written.",
-            took.as_secs_f64(),
+            started.elapsed().as_secs_f64(),
             status.rows,
             status.files,
         ));
