@@ -3,27 +3,25 @@
 mod files;
 mod governor;
 mod shown;
+pub mod sinks;
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use hedgerow_event::Mode;
-use hedgerow_sink::{JsonlConfig, SinkError, journald::JournaldConfig, kafka::KafkaConfig};
 use serde::Deserialize;
 
 use self::{
-    files::{Files, Origin, unvalued},
+    files::{Files, Origin, Wrong},
     governor::RawGovernor,
+    sinks::Configured,
 };
 pub use self::{
     governor::Governor,
     shown::{changed, shown},
 };
-use crate::{cli, exit::Failure};
+use crate::cli;
 
-/// The configuration file as written; unknown keys are refused.
+/// The configuration file as written, but for the tables of sinks; unknown keys are refused.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -52,12 +50,6 @@ struct Raw {
     governor: RawGovernor,
     /// Who uses how many bytes of which interface.
     usage: Option<RawUsage>,
-    /// The Kafka sink, as the sink's own documentation describes its keys.
-    kafka: Option<toml::Table>,
-    /// Reports as JSON lines in a file.
-    jsonl: Option<JsonlConfig>,
-    /// Reports in the journal of systemd.
-    journald: Option<JournaldConfig>,
     /// Metrics for Prometheus.
     metrics: Option<RawMetrics>,
 }
@@ -109,9 +101,7 @@ pub struct Config {
     pub governor: Governor,
     /// Who uses how many bytes is counted.
     pub usage: bool,
-    pub kafka: Option<KafkaConfig>,
-    pub jsonl: Option<JsonlConfig>,
-    pub journald: Option<JournaldConfig>,
+    pub sinks: Vec<Configured>,
     /// Where scrapers are answered; nowhere unless told.
     pub metrics: Option<std::net::SocketAddr>,
     pub seed: Option<u64>,
@@ -148,11 +138,13 @@ const WRONG_ENTRIES_DEFAULT: usize = 1;
 impl Config {
     /// Joins the command line over the files, and checks every value.
     pub fn load(run: &cli::Run, json: bool) -> anyhow::Result<Self> {
-        let files = Files::read(run.config.as_deref())?;
-        let raw: Raw = files.take()?;
+        let files = Files::read(run.config.as_deref())?.with(run);
+        let raw = files.raw()?;
+        let state = run.state.clone().or(raw.state.clone()).unwrap_or_else(usual);
+        let sinks = files.sinks(&state)?;
         let wrong = |key: &str, given: bool, why: String| {
             let origin = if given { Origin::CommandLine } else { files.origin(key) };
-            Failure::Usage(origin.blames(key, &why))
+            origin.blames(&Wrong::new(key, &why))
         };
         let learn = match (run.learn, &raw.learn) {
             (Some(learn), _) => learn,
@@ -170,7 +162,7 @@ impl Config {
             return Err(wrong("budget", run.budget.is_some(), why).into());
         }
         let aggregate = raw.aggregate.unwrap_or(false);
-        if let Some((key, given)) = kept(run, &raw).filter(|_| aggregate) {
+        if let Some((key, given)) = kept(run, &raw, &sinks).filter(|_| aggregate) {
             let why = "`aggregate` keeps and sends no more than findings; leave one of the two out";
             return Err(wrong(key, given, why.to_owned()).into());
         }
@@ -191,12 +183,6 @@ impl Config {
             return Err(wrong("recorder.bytes", false, why).into());
         }
         let governor = raw.governor.check().map_err(|(key, why)| wrong(key, false, why))?;
-        let state = run.state.clone().or(raw.state);
-        let state = state.unwrap_or_else(|| PathBuf::from(cli::STATE_DIRECTORY));
-        let kafka = kafka(run.kafka.as_deref(), raw.kafka, &state, &files)?;
-        if let Some(jsonl) = &raw.jsonl {
-            jsonl.check().map_err(|why| wrong_table(&why, &files, false))?;
-        }
         let metrics = raw.metrics.map(|metrics| metrics.listen);
         if let Some(why) = metrics.and_then(crate::metrics::refusal) {
             return Err(wrong("metrics.listen", false, why).into());
@@ -221,9 +207,7 @@ impl Config {
             recorder_bytes,
             governor,
             usage: raw.usage.and_then(|usage| usage.enabled).unwrap_or(false),
-            kafka,
-            jsonl: raw.jsonl,
-            journald: raw.journald,
+            sinks,
             metrics,
             seed,
             key_file,
@@ -242,16 +226,9 @@ impl Config {
     /// # Errors
     /// A daemon would not start with it, or a sink takes nothing.
     pub fn try_out(&self) -> anyhow::Result<()> {
-        let kafka = self.kafka.iter().map(KafkaConfig::try_out);
-        let jsonl = self.jsonl.iter().map(JsonlConfig::try_out);
-        let journald = self.journald.iter().map(JournaldConfig::try_out);
-        for tried in kafka.chain(jsonl).chain(journald) {
-            if let Err(why) = tried {
-                let files = Files::read(self.given.config.as_deref())?;
-                return Err(wrong_table(&why, &files, self.given.kafka.is_some()).into());
-            }
-        }
-        Ok(())
+        let Err(why) = self.sinks.iter().try_for_each(Configured::try_out) else { return Ok(()) };
+        let files = Files::read(self.given.config.as_deref())?.with(&self.given);
+        Err(files.blames(&why.into()).into())
     }
 
     /// What is to be said of the files, in words: what lies beside the drop-ins and isn't read, and secrets
@@ -272,17 +249,16 @@ impl Config {
 }
 
 /// What keeps or sends more than findings, and whether the command line asks for it.
-fn kept(run: &cli::Run, raw: &Raw) -> Option<(&'static str, bool)> {
+fn kept(run: &cli::Run, raw: &Raw, sinks: &[Configured]) -> Option<(&'static str, bool)> {
     let recorded = raw.recorder.as_ref().and_then(|recorder| recorder.bytes);
     let kept = [
-        ("kafka.brokers", true, run.kafka.is_some()),
         ("--capture", true, run.capture.is_some()),
         ("--full", true, run.full),
-        ("kafka.brokers", false, raw.kafka.is_some()),
-        ("jsonl.path", false, raw.jsonl.is_some()),
         ("recorder.bytes", false, recorded.is_some_and(|bytes| bytes > 0)),
     ];
-    kept.into_iter().find(|(_, _, asked)| *asked).map(|(key, given, _)| (key, given))
+    let large = sinks.iter().filter(|sink| !sink.row.is_small);
+    let large = large.map(|sink| (sink.row.name, false, true));
+    kept.into_iter().chain(large).find(|(_, _, asked)| *asked).map(|(key, given, _)| (key, given))
 }
 
 /// The state directory of the daemon that a command is for.
@@ -296,58 +272,17 @@ pub fn state(given: &cli::State) -> anyhow::Result<PathBuf> {
         Err(_) if given.config.is_none() && !files::is_readable() => return Ok(usual()),
         files => files?,
     };
-    let raw: Raw = files.take()?;
-    Ok(raw.state.unwrap_or_else(usual))
+    Ok(files.raw()?.state.unwrap_or_else(usual))
 }
 
 fn usual() -> PathBuf {
     PathBuf::from(cli::STATE_DIRECTORY)
 }
 
-/// Brokers from the command line win over the files'; the spool is in the state directory unless
-/// a file says otherwise.
-fn kafka(
-    brokers: Option<&str>,
-    table: Option<toml::Table>,
-    state: &Path,
-    files: &Files,
-) -> anyhow::Result<Option<KafkaConfig>> {
-    if brokers.is_none() && table.is_none() {
-        return Ok(None);
-    }
-    let mut table = table.unwrap_or_default();
-    if let Some(brokers) = brokers {
-        table.insert("brokers".to_owned(), brokers.into());
-    }
-    let spool = state.join("kafka").to_string_lossy().into_owned();
-    table.entry("spool_directory").or_insert_with(|| spool.into());
-    let config: KafkaConfig =
-        serde_path_to_error::deserialize(toml::Value::Table(table)).map_err(|why| {
-            let key = match why.path().to_string() {
-                path if path == "." => "kafka".to_owned(),
-                path => format!("kafka.{path}"),
-            };
-            let why = unvalued(why.inner().message());
-            Failure::Usage(files.origin(&key).blames(&key, &why))
-        })?;
-    config.check().map_err(|why| wrong_table(&why, files, brokers.is_some()))?;
-    Ok(Some(config))
-}
-
-/// What a sink says of its table, with the file that it stands in.
-fn wrong_table(why: &SinkError, files: &Files, brokers_given: bool) -> Failure {
-    let key = why.key().unwrap_or_default();
-    let origin = match key.as_str() {
-        "kafka.brokers" if brokers_given => Origin::CommandLine,
-        key => files.origin(key),
-    };
-    Failure::Usage(origin.prefixes(&why.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::os::unix::fs::PermissionsExt;
+    use std::{os::unix::fs::PermissionsExt, path::Path};
 
     use super::*;
 
@@ -441,10 +376,10 @@ mod tests {
         let mode = said("aggregate = true\n[governor]\ncpu = \"2%\"\n").unwrap();
         assert!(mode.aggregate && mode.recorder_bytes == 0 && mode.ring_bytes == 1 << 20);
         assert_eq!(mode.governor, Governor { cpu: Some(0.02), memory: None });
-        assert!(said("aggregate = true\n[recorder]\nbytes = 0\n").is_ok());
+        assert!(said("aggregate = true\n[recorder]\nbytes = 0\n[journald]\n").is_ok());
         for (text, key) in [
-            ("aggregate = true\n[kafka]\nbrokers = \"a:1\"\n", "kafka.brokers"),
-            ("aggregate = true\n[jsonl]\npath = \"/r\"\n", "jsonl.path"),
+            ("aggregate = true\n[kafka]\nbrokers = \"a:1\"\n", "kafka"),
+            ("aggregate = true\n[jsonl]\npath = \"/r\"\n", "jsonl"),
             ("aggregate = true\n[recorder]\nbytes = 4096\n", "recorder.bytes"),
             ("[governor]\ncpu = \"2\"\n", "governor.cpu"),
             ("[governor]\nmemory = \"0MiB\"\n", "governor.memory"),
@@ -473,12 +408,22 @@ mod tests {
         let last = drop_in("20-b.toml", "budget = 4.0\n");
         drop_in("30-not-read.toml.bak", "budget = nonsense");
         let loaded = load(&config).unwrap();
-        let kafka = loaded.kafka.as_ref().unwrap();
+        let kafka = &loaded.sinks[0].shown;
         assert_eq!((loaded.budget_per_day, loaded.learn.as_secs()), (4.0, 7200));
-        assert_eq!((kafka.brokers.as_str(), kafka.client_id.as_str()), ("b:2", "c"));
+        assert_eq!(
+            (kafka["brokers"].as_str(), kafka["client_id"].as_str()),
+            (Some("b:2"), Some("c"))
+        );
         for (text, said) in [
             ("budget = -1.0\n", ": budget: -1 is not"),
-            ("\nbudgets = 1\n", " line 2: unknown field `budgets`"),
+            ("\nbudgets = 1\n", " line 2: unknown field `budgets`, expected one of `state`"),
+            (
+                "[kafak]\nbrokers = \"a:1\"\n",
+                " line 1: unknown field `kafak`, expected one of `state`",
+            ),
+            ("\nkafka = \"a:1\"\n", " line 2: kafka is a table"),
+            ("[jsonl]\npaths = \"/r\"\n", ": jsonl.paths: unknown field `paths`"),
+            ("[jsonl]\nkeep = 2\n", ": jsonl: missing field `path`"),
             ("[kafka]\nbrokers = \"nowhere\"\n", ": kafka.brokers: write host:port"),
             ("[jsonl]\npath = \"reports\"\n", ": jsonl.path: write the whole path"),
             ("[jsonl]\npath = \"/r\"\nkeep = 5000\n", ": jsonl.keep: at most 1000"),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     SinkError,
     message::Topic,
-    sink::{Report, Sink, SinkHealth},
+    sink::{Report, Sink, SinkConfig, SinkHealth},
 };
 
 /// Where the journal listens.
@@ -40,13 +40,17 @@ impl Default for JournaldConfig {
     }
 }
 
-impl JournaldConfig {
-    /// # Errors
-    /// Nobody listens on the socket.
-    pub fn try_out(&self) -> Result<(), SinkError> {
+impl SinkConfig for JournaldConfig {
+    fn try_out(&self) -> Result<(), SinkError> {
         self.connect().map(drop)
     }
 
+    fn start(&self) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(JournaldSink::start(self)?))
+    }
+}
+
+impl JournaldConfig {
     fn connect(&self) -> Result<UnixDatagram, SinkError> {
         let wrong = |why: io::Error| SinkError::Table {
             table: JournaldSink::NAME,
@@ -73,7 +77,7 @@ impl JournaldSink {
     pub const NAME: &str = "journald";
 
     /// # Errors
-    /// As [`JournaldConfig::try_out`].
+    /// Nobody listens on the socket.
     pub fn start(config: &JournaldConfig) -> Result<Self, SinkError> {
         let (path, socket) = (config.socket.clone(), config.connect()?);
         let health = SinkHealth { name: Self::NAME, up: true, ..SinkHealth::default() };

@@ -12,7 +12,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Format, PatientLines, RECORD_BYTES_LIMIT, Report, Rotation, Sink, SinkError, SinkHealth, Topic,
+    Format, PatientLines, RECORD_BYTES_LIMIT, Report, Rotation, Sink, SinkConfig, SinkError,
+    SinkHealth, Topic,
     lines::{WAITING_BYTES, WAITING_MAX},
 };
 
@@ -38,12 +39,8 @@ pub struct JsonlConfig {
     pub format: Format,
 }
 
-impl JsonlConfig {
-    /// Looks for its place on the disk, which may take what time it likes.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn try_out(&self) -> Result<(), SinkError> {
+impl SinkConfig for JsonlConfig {
+    fn try_out(&self) -> Result<(), SinkError> {
         match self.path.is_dir() || !self.path.parent().is_some_and(Path::is_dir) {
             true => wrong(
                 "path",
@@ -53,9 +50,7 @@ impl JsonlConfig {
         }
     }
 
-    /// # Errors
-    /// [`SinkError::Table`] names the field and says what is wrong.
-    pub fn check(&self) -> Result<(), SinkError> {
+    fn check(&self) -> Result<(), SinkError> {
         if !self.path.is_absolute() {
             return wrong("path", "write the whole path, from / on");
         }
@@ -66,6 +61,10 @@ impl JsonlConfig {
             return wrong("keep", "at most 1000");
         }
         Ok(())
+    }
+
+    fn start(&self) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(JsonlSink::start(self)?))
     }
 }
 

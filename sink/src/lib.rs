@@ -30,4 +30,4 @@ pub use lines::{LineFile, PatientLines, Rotation, rotated};
 #[cfg(feature = "reports")]
 pub use message::{Message, RECORD_BYTES_LIMIT, Topic};
 #[cfg(feature = "reports")]
-pub use sink::{Report, Sink, SinkHealth};
+pub use sink::{Report, Sink, SinkConfig, SinkHealth};

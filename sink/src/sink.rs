@@ -1,10 +1,13 @@
 //! What every sink is: it takes reports, never waits for a peer, and tells how it fares.
 //!
-//! A sink is a file that implements [`Sink`], a row in the daemon's list
-//! (`src/daemon/outlets/list.rs`), which names what it does when it is full, and a table of the
-//! configuration (`src/config.rs`), which is refused by file and line where it is wrong.
+//! A sink is a file that implements [`Sink`] and, of its table of the configuration, [`SinkConfig`]; and a row
+//! of the daemon's list (`src/config/sinks.rs`), which names what it does when it is full.
 
-use std::time::Duration;
+use std::{
+    fmt::Debug,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use hedgerow_event::{Finding, Remediation, gate};
 
@@ -92,8 +95,52 @@ pub struct SinkHealth {
     pub trouble: Option<String>,
 }
 
+/// A sink's table of the configuration.
+pub trait SinkConfig: Debug + Send + Sync {
+    /// Fields that lie in the state directory unless they are given.
+    fn in_state(_state: &Path) -> Vec<(&'static str, PathBuf)>
+    where
+        Self: Sized,
+    {
+        Vec::new()
+    }
+
+    /// Whether nobody else may know the value of this dotted field.
+    fn is_secret(_field: &str) -> bool
+    where
+        Self: Sized,
+    {
+        false
+    }
+
+    /// Looks at every field, and touches no file.
+    ///
+    /// # Errors
+    /// [`SinkError::Table`] names the field and says what is wrong.
+    fn check(&self) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    /// Looks for what it names: files, directories, sockets. That may take what time a disk likes.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    fn try_out(&self) -> Result<(), SinkError>;
+
+    /// Whom it talks to, as `host:port`: nobody may deny them.
+    fn peers(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Starts the sink, which may wait a moment for the other side.
+    ///
+    /// # Errors
+    /// A field is wrong, or what it needs can't be had. That the other side is away is none.
+    fn start(&self) -> Result<Box<dyn Sink>, SinkError>;
+}
+
 /// Where reports go. All is called by one thread, which is not the one that decides.
-pub trait Sink: Send + std::fmt::Debug {
+pub trait Sink: Send + Debug {
     /// Whether it is given reports of this topic at present. Who reads a file or the journal of the
     /// host itself needs no sign of life.
     fn wants(&self, topic: Topic) -> bool {

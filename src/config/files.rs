@@ -3,15 +3,23 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    ops::Range,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
+use hedgerow_sink::SinkError;
 use serde::de::DeserializeOwned;
-use toml::{Table, Value};
+use toml::{
+    Table, Value,
+    de::{DeTable, Deserializer},
+};
 
-use super::Raw;
+use super::{
+    Raw,
+    sinks::{Configured, SINKS, configured},
+};
 use crate::{cli, exit::Failure};
 
 /// The directory of drop-ins, beside the file.
@@ -40,16 +48,30 @@ impl fmt::Display for Origin {
 
 impl Origin {
     /// An error about a key that stands there.
-    pub fn blames(&self, key: &str, why: &str) -> String {
-        self.prefixes(&format!("{key}: {why}"))
+    pub fn blames(&self, wrong: &Wrong) -> Failure {
+        Failure::Usage(match self {
+            Self::File(path) => format!("{}: {}", path.display(), wrong.why),
+            Self::Default | Self::CommandLine => wrong.why.clone(),
+        })
     }
+}
 
-    /// An error that names its key already.
-    pub fn prefixes(&self, why: &str) -> String {
-        match self {
-            Self::File(path) => format!("{}: {why}", path.display()),
-            Self::Default | Self::CommandLine => why.to_owned(),
-        }
+/// What is wrong: the dotted key, and a sentence that begins with it.
+#[derive(Debug)]
+pub struct Wrong {
+    pub key: String,
+    pub why: String,
+}
+
+impl Wrong {
+    pub fn new(key: &str, why: &str) -> Self {
+        Self { key: key.to_owned(), why: format!("{key}: {why}") }
+    }
+}
+
+impl From<SinkError> for Wrong {
+    fn from(why: SinkError) -> Self {
+        Self { key: why.key().unwrap_or_default(), why: why.to_string() }
     }
 }
 
@@ -62,8 +84,8 @@ pub struct Files {
     /// Files that hold a secret and that others may read, with their mode.
     pub exposed: Vec<(PathBuf, u32)>,
     values: Table,
-    /// By dotted key: the file that said it last.
-    origins: BTreeMap<String, PathBuf>,
+    /// By dotted key: who said it last.
+    origins: BTreeMap<String, Origin>,
 }
 
 impl Files {
@@ -92,7 +114,7 @@ impl Files {
         let mut holds_secret = false;
         lay(&mut self.values, table, "", &mut |key| {
             holds_secret |= is_secret(&key);
-            self.origins.insert(key, path.to_owned());
+            self.origins.insert(key, Origin::File(path.to_owned()));
         });
         if holds_secret && let Some(mode) = open_to_others(path) {
             self.exposed.push((path.to_owned(), mode));
@@ -101,23 +123,43 @@ impl Files {
         Ok(())
     }
 
-    /// What all files say together.
-    pub fn take<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
-        serde_path_to_error::deserialize(Value::Table(self.values.clone())).map_err(|why| {
-            let key = why.path().to_string();
-            let why = unvalued(why.inner().message());
-            Failure::Usage(self.origin(&key).blames(&key, &why)).into()
-        })
+    /// Lays what the command line says of sinks over the files.
+    pub fn with(mut self, run: &cli::Run) -> Self {
+        if let Some(brokers) = &run.kafka {
+            let kafka = Table::from_iter([("brokers".to_owned(), Value::from(brokers.as_str()))]);
+            let said = Table::from_iter([("kafka".to_owned(), Value::Table(kafka))]);
+            lay(&mut self.values, said, "", &mut |key| {
+                self.origins.insert(key, Origin::CommandLine);
+            });
+        }
+        self
     }
 
-    /// The file that said this key, or something in it, last.
+    /// What is said in all, but of sinks.
+    pub fn raw(&self) -> anyhow::Result<Raw> {
+        let mut own = self.values.clone();
+        own.retain(|key, _| !is_sink(key));
+        typed("", own).map_err(|wrong| self.blames(&wrong).into())
+    }
+
+    /// The sinks that are asked for, checked.
+    pub fn sinks(&self, state: &Path) -> anyhow::Result<Vec<Configured>> {
+        configured(&self.values, state).map_err(|wrong| self.blames(&wrong).into())
+    }
+
+    /// An error that names who said what is wrong.
+    pub fn blames(&self, wrong: &Wrong) -> Failure {
+        self.origin(&wrong.key).blames(wrong)
+    }
+
+    /// Who said this key, or something in it, last.
     pub fn origin(&self, key: &str) -> Origin {
         let inside = format!("{key}.");
         let said = self.origins.get(key).or_else(|| {
             // What is wrong with a table as a whole is blamed on one that has a part of it.
-            self.origins.iter().find(|(own, _)| own.starts_with(&inside)).map(|(_, path)| path)
+            self.origins.iter().find(|(own, _)| own.starts_with(&inside)).map(|(_, said)| said)
         });
-        said.map_or(Origin::Default, |path| Origin::File(path.clone()))
+        said.cloned().unwrap_or(Origin::Default)
     }
 }
 
@@ -133,13 +175,8 @@ pub fn is_readable() -> bool {
 
 /// Whether a value of this dotted key is one that nobody else may know.
 fn is_secret(key: &str) -> bool {
-    let Some(key) = key.strip_prefix("kafka.") else { return false };
-    let property = |name: &str| {
-        let telling = ["pass", "secret", "key.pem", "oauthbearer.config"];
-        telling.iter().any(|part| name.contains(part))
-    };
-    ["sasl.password", "tls.key_password"].contains(&key)
-        || key.strip_prefix("properties.").is_some_and(property)
+    let Some((name, field)) = key.split_once('.') else { return false };
+    SINKS.iter().any(|row| row.name == name && (row.is_secret)(field))
 }
 
 /// The mode of a file that every user may read, whose directories all let them through.
@@ -207,17 +244,55 @@ fn read(path: &Path) -> anyhow::Result<Table> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("can't read {}", path.display()))
         .map_err(Failure::file)?;
-    let wrong = |why: toml::de::Error| {
-        let start = why.span().map_or(0, |span| span.start);
+    let refused = |span: Option<Range<usize>>, why: &str| {
+        let start = span.map_or(0, |span| span.start);
         let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-        Failure::Usage(format!("{} line {line}: {}", path.display(), unvalued(why.message())))
+        Failure::Usage(format!("{} line {line}: {why}", path.display()))
     };
-    let _: Raw = toml::from_str(&text).map_err(wrong)?;
-    Ok(toml::from_str(&text).map_err(wrong)?)
+    let wrong = |why: &toml::de::Error| refused(why.span(), &unvalued(why.message()));
+    let mut own = DeTable::parse(&text).map_err(|why| wrong(&why))?;
+    // What is in the tables of sinks is theirs to refuse, once all files are laid over each other.
+    let (sinks, rest): (DeTable<'_>, DeTable<'_>) =
+        std::mem::take(own.get_mut()).into_iter().partition(|(key, _)| is_sink(key.get_ref()));
+    if let Some((key, value)) = sinks.iter().find(|(_, value)| !value.get_ref().is_table()) {
+        let why = format!("{0} is a table: write [{0}]", key.get_ref());
+        return Err(refused(Some(value.span()), &why).into());
+    }
+    *own.get_mut() = rest;
+    let _: Raw = serde_path_to_error::deserialize(Deserializer::from(own)).map_err(|why| {
+        let (path, why) = (why.path().to_string(), why.into_inner());
+        match why.message().starts_with("unknown field") && !path.contains('.') {
+            true => refused(why.span(), &format!("{}, {}", why.message(), sink_names())),
+            false => wrong(&why),
+        }
+    })?;
+    Ok(toml::from_str(&text).map_err(|why| wrong(&why))?)
+}
+
+fn is_sink(key: &str) -> bool {
+    SINKS.iter().any(|row| row.name == key)
+}
+
+/// `` `kafka`, `jsonl` `` and so on.
+fn sink_names() -> String {
+    let names: Vec<String> = SINKS.iter().map(|row| format!("`{}`", row.name)).collect();
+    names.join(", ")
+}
+
+/// A table as the type that it is read into; an error tells no value.
+pub fn typed<T: DeserializeOwned>(name: &str, table: Table) -> Result<T, Wrong> {
+    serde_path_to_error::deserialize(Value::Table(table)).map_err(|why| {
+        let inside = match why.path().to_string() {
+            path if path == "." => String::new(),
+            path => path,
+        };
+        let key = [name, &inside].into_iter().filter(|part| !part.is_empty());
+        Wrong::new(&key.collect::<Vec<_>>().join("."), &unvalued(why.inner().message()))
+    })
 }
 
 /// What is wrong with a value, without the value: it may be a password in the wrong place.
-pub fn unvalued(message: &str) -> String {
+fn unvalued(message: &str) -> String {
     for kind in ["invalid type: ", "invalid value: ", "unknown variant"] {
         if let (Some(rest), Some(end)) = (message.strip_prefix(kind), message.rfind(", expected")) {
             let what = match kind {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use toml::{Table, Value};
 
-use super::{Config, Files, Origin};
+use super::{Config, Configured, Files, Origin};
 
 /// A value of the configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -23,7 +23,7 @@ pub struct Shown {
 /// # Errors
 /// A file changed meanwhile and can't be read.
 pub fn shown(config: &Config) -> anyhow::Result<Vec<Shown>> {
-    let files = Files::read(config.given.config.as_deref())?;
+    let files = Files::read(config.given.config.as_deref())?.with(&config.given);
     let given = given(config);
     let mut all = Vec::new();
     flatten(&values(config)?, "", &mut |key, value| {
@@ -44,9 +44,11 @@ pub fn changed(old: &Config, new: &Config) -> anyhow::Result<Vec<String>> {
     // Secrets look the same; they are compared as they are.
     let mut keys = Vec::new();
     let (old_values, new_values) = (values(old)?, values(new)?);
+    let has = |all: &Config, sink: &Configured| all.sinks.iter().any(|other| other.is_same(sink));
+    let secrets = new.sinks.iter().filter(|sink| !has(old, sink));
+    let secrets: Vec<&str> = secrets.map(|sink| sink.row.name).collect();
     for key in old_values.keys().chain(new_values.keys()) {
-        let differs = old_values.get(key) != new_values.get(key)
-            || (key == "kafka" && old.kafka != new.kafka);
+        let differs = old_values.get(key) != new_values.get(key) || secrets.contains(&key.as_str());
         if differs && !keys.contains(key) {
             keys.push(key.clone());
         }
@@ -63,7 +65,6 @@ fn given(config: &Config) -> Vec<&'static str> {
         ("budget", run.budget.is_some()),
         ("no_syscalls", run.no_syscalls),
         ("key_file", run.key_file.is_some()),
-        ("kafka.brokers", run.kafka.is_some()),
     ];
     said.into_iter().filter(|(_, said)| *said).map(|(key, _)| key).collect()
 }
@@ -89,14 +90,8 @@ fn values(config: &Config) -> anyhow::Result<Table> {
     if let Some(path) = &config.key_file {
         put("key_file", path.to_string_lossy().into_owned().into());
     }
-    if let Some(kafka) = &config.kafka {
-        put("kafka", Value::try_from(kafka)?);
-    }
-    if let Some(jsonl) = &config.jsonl {
-        put("jsonl", Value::try_from(jsonl)?);
-    }
-    if let Some(journald) = &config.journald {
-        put("journald", Value::try_from(journald)?);
+    for sink in &config.sinks {
+        put(sink.row.name, sink.shown.clone());
     }
     if let Some(listen) = config.metrics {
         let listen = ("listen".to_owned(), Value::from(listen.to_string()));

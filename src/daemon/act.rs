@@ -21,7 +21,7 @@ use hedgerow_responder::{
 
 use super::{Capture, LEDGER, alarm, report::Reporter, watch};
 use crate::{
-    config::Config,
+    config::{Config, sinks::Configured},
     exit::Failure,
     host::{self, Host},
 };
@@ -125,9 +125,8 @@ impl Actor {
                 responder.default_mode()
             ));
         }
-        let brokers = config.kafka.iter().flat_map(|kafka| kafka.brokers.split(','));
-        let brokers = brokers.map(|broker| broker.trim().to_owned()).collect();
-        let gatherer = support::lowered(|| Gatherer::start(brokers)).and_then(|gatherer| gatherer);
+        let peers = config.sinks.iter().flat_map(Configured::peers).collect();
+        let gatherer = support::lowered(|| Gatherer::start(peers)).and_then(|gatherer| gatherer);
         let gatherer = gatherer.context("can't start the threads that read addresses")?;
         let mut actor = Self {
             alarms,

@@ -17,7 +17,7 @@ use super::{
     kept::Kept,
     memory,
     named::Called,
-    outlets::{Outlets, list},
+    outlets::Outlets,
     pulse::Pulse,
     recorder::{Openings, Recorder},
     report::{self, Reporter},
@@ -29,7 +29,7 @@ use super::{
     watchdog::{Loop, Progress, Queue, Stage, Watchdog},
 };
 use crate::{
-    config::Config,
+    config::{Config, sinks::Configured},
     control::{Control, Readers, socket},
     exit::Failure,
     findings,
@@ -275,7 +275,7 @@ fn stages(
 /// Opens whatever the daemon speaks to.
 fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<Reporter> {
     let file = PatientLines::new(&findings::path(&config.state), Rotation::default());
-    let sinks = list::open(config)?;
+    let sinks = config.sinks.iter().map(Configured::start).collect::<anyhow::Result<_>>()?;
     let (live, stages) = (report::is_live(config), Arc::clone(&board.stages));
     let outlets = Outlets::start(config, host, live, file, sinks, stages)?;
     let mut reporter = Reporter::new(config, host, outlets);

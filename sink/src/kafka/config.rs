@@ -4,18 +4,23 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use hedgerow_event::gate;
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
+use super::{Connection, KafkaSink};
 use crate::{
-    Format, SinkError,
+    Format, Sink, SinkConfig, SinkError,
     error::unvalued,
     message::Topic,
     spool::{Fsync, SPOOL_BYTES_LEAST},
 };
+
+/// A broker is waited for so long at the start.
+const BROKER: Duration = Duration::from_secs(5);
 
 /// Where and how records are sent. Only `brokers` and `spool_directory` have no default.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -254,20 +259,21 @@ impl KafkaConfig {
             (true, true) => "sasl_ssl",
         }
     }
+}
 
-    /// Reads the files that are named, and asks the client what it says of its properties.
-    ///
-    /// # Errors
-    /// As [`Self::check`].
-    pub fn try_out(&self) -> Result<(), SinkError> {
-        self.client().map(drop)
+impl SinkConfig for KafkaConfig {
+    fn in_state(state: &Path) -> Vec<(&'static str, PathBuf)> {
+        vec![("spool_directory", state.join("kafka"))]
     }
 
-    /// Checks every field, and touches no file.
-    ///
-    /// # Errors
-    /// [`SinkError::Table`] names the field and says what is wrong.
-    pub fn check(&self) -> Result<(), SinkError> {
+    fn is_secret(field: &str) -> bool {
+        let telling = ["pass", "secret", "key.pem", "oauthbearer.config"];
+        let property = |name: &str| telling.iter().any(|part| name.contains(part));
+        ["sasl.password", "tls.key_password"].contains(&field)
+            || field.strip_prefix("properties.").is_some_and(property)
+    }
+
+    fn check(&self) -> Result<(), SinkError> {
         let fail = |field, reason: &str| Err(wrong(field, reason.to_owned()));
         let bad_broker = |broker: &str| {
             !broker.trim().rsplit_once(':').is_some_and(|(host, port)| {
@@ -311,6 +317,26 @@ impl KafkaConfig {
             return fail("properties", &reason);
         }
         Ok(())
+    }
+
+    /// Reads the files that are named, and asks the client what it says of its properties.
+    fn try_out(&self) -> Result<(), SinkError> {
+        self.client().map(drop)
+    }
+
+    fn peers(&self) -> Vec<String> {
+        self.brokers.split(',').map(|broker| broker.trim().to_owned()).collect()
+    }
+
+    /// A broker that doesn't answer in time is told as of any sink.
+    fn start(&self) -> Result<Box<dyn Sink>, SinkError> {
+        let sink = KafkaSink::start(self.clone())?;
+        sink.wait(BROKER, |status| match status.connection {
+            Connection::Pending => false,
+            Connection::Up => status.topics_checked,
+            Connection::Down => true,
+        });
+        Ok(Box::new(sink))
     }
 }
 

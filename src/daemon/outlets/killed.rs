@@ -50,7 +50,7 @@ fn the_daemon_that_is_killed() {
     let run = cli::Run { config: Some(file.into()), ..cli::Run::default() };
     let config = Config::load(&run, true).unwrap();
     let lines = PatientLines::new(&findings::path(&config.state), Rotation::default());
-    let sinks = list::open(&config).unwrap();
+    let sinks = config.sinks.iter().map(|sink| sink.start().unwrap()).collect();
     let host = Host::read().unwrap();
     let outlets = Outlets::start(&config, &host, false, lines, sinks, Arc::default()).unwrap();
     let ledger = Ledger::open(&config.state.join(LEDGER), 1 << 30).unwrap();

@@ -4,7 +4,6 @@
 mod delivery;
 #[cfg(test)]
 mod killed;
-pub mod list;
 mod missed;
 mod outlet;
 mod shares;
