@@ -2,6 +2,7 @@
 //! they hold is in ours: an upgrade lets nothing through.
 
 use std::{
+    collections::{HashMap, HashSet},
     fs,
     os::fd::AsFd,
     path::{Path, PathBuf},
@@ -13,11 +14,14 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle, ProgramMut};
 use super::{
     Kernel,
     load::{LISTING_MAX, drain},
-    maps::put_bytes,
+    maps::{get, put, put_bytes},
     notes::{self, NOTES},
     pins::{pinned, remove},
 };
 use crate::{Error, entry::Entry};
+
+/// A tree that forks all the while may come out of the last count by as many as came during it.
+const COUNTS_MAX: usize = 16;
 
 /// Where they are set aside.
 pub(super) fn aside(directory: &Path) -> PathBuf {
@@ -70,6 +74,41 @@ impl Kernel {
             }
         }
         Ok(())
+    }
+
+    /// Counts the processes of each tree anew: the kernel, which counts who comes and goes, saw none of those
+    /// come that were taken over. Who does so meanwhile is in the next count.
+    pub fn count_members(&self) -> Result<(), Error> {
+        for _ in 0..COUNTS_MAX {
+            let counted = self.counted()?;
+            let mut was_right = true;
+            for id in self.maps.ids() {
+                let key = id.to_ne_bytes();
+                let members = counted.get(&id).copied().unwrap_or(0);
+                let hits: Option<wire::deny_hits> = get(&self.maps.hits, &key)?;
+                if let Some(hits) = hits.filter(|hits| hits.members != members) {
+                    put(&self.maps.hits, &key, &wire::deny_hits { members, ..hits })?;
+                    was_right = false;
+                }
+            }
+            if was_right {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Processes in the table by the entry that they are in it for.
+    fn counted(&self) -> Result<HashMap<u64, i64>, Error> {
+        let mut members = HashMap::new();
+        // A key that goes while it is the last that was told has the kernel begin again.
+        let keys: HashSet<Vec<u8>> = self.maps.tasks.keys().collect();
+        for key in keys {
+            if let Some(task) = get::<wire::deny_task>(&self.maps.tasks, &key)? {
+                *members.entry(task.id).or_default() += 1;
+            }
+        }
+        Ok(members)
     }
 
     /// Whether the kill switch lets them refuse.

@@ -95,6 +95,7 @@ impl Responder {
                 return Err(Error::Malformed("no room for what an earlier version denied"));
             }
         }
+        self.kernel.count_members()?;
         Ok(true)
     }
 

@@ -56,39 +56,94 @@ fn child_without_room(name: &str, mode: Mode) -> (String, u64) {
 fn one_tree_leaves_room_for_others() {
     let sizes = Sizes { tasks: 8, ..Sizes::default() };
     let mut bench = Bench::new("share", sizes, Limits::default());
-    let parent = |children: u8| {
-        Forked::new(move || {
-            for _ in 0..children {
-                forked(|| {});
-            }
-        })
-    };
     let (many, one) = (parent(9), parent(0));
-    let children = || {
-        let path = format!("/proc/{0}/task/{0}/children", many.0);
-        std::fs::read_to_string(path).map_or(9, |read| read.split_whitespace().count())
-    };
-    let end = std::time::Instant::now() + Duration::from_secs(10);
-    while children() < 9 {
-        assert!(std::time::Instant::now() < end);
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    let members = |bench: &Bench, pid: libc::pid_t| {
-        let of = |target: &Target| matches!(target, Target::TaskTree { tgid, .. } if *tgid == pid as u32);
-        let entries = bench.responder.entries();
-        bench.responder.counted_members(entries.iter().find(|entry| of(&entry.target)).unwrap().id)
-    };
     for (pid, most) in [(many.0, 4), (one.0, 1)] {
-        let tgid = pid as u32;
-        let start_boot_ns = bench.responder.start_of(tgid).unwrap().unwrap();
-        let tree = Target::TaskTree { tgid, start_boot_ns };
-        bench.responder.deny(request(tree, Rule::Operator)).unwrap();
+        deny_tree(&mut bench, pid);
         assert_eq!(members(&bench, pid), most, "its root is one of them");
     }
     assert!(bench.responder.doomed() >= 6, "{}", bench.responder.doomed());
     let pid = one.0;
     drop(one);
     assert_eq!(members(&bench, pid), 0, "it has exited");
+}
+
+/// What comes out of maps of another layout is in the table before there is anything to count it in.
+#[test]
+fn a_tree_that_is_carried_over_has_its_share_and_no_more() {
+    let sizes = Sizes { tasks: 8, ..Sizes::default() };
+    let mut bench = Bench::new("carried", sizes, Limits::default());
+    let (goes_on, go_on) = std::io::pipe().unwrap();
+    let tree = Forked::new(move || {
+        for _ in 0..2 {
+            forked(|| {});
+        }
+        let mut byte = 0u8;
+        for _ in 0..2 {
+            // SAFETY: a plain system call; the byte outlives it.
+            unsafe { libc::read(goes_on.as_raw_fd(), (&raw mut byte).cast(), 1) };
+            forked(|| {});
+        }
+    });
+    wait_for_children(&tree, 2);
+    deny_tree(&mut bench, tree.0);
+    assert_eq!(members(&bench, tree.0), 3);
+    let (control, word) = (pins::pinned(&bench.options.directory, "deny_control").unwrap(), 0u32);
+    let mut kept: hedgerow_bpf::wire::deny_control =
+        maps::get(&control, &word.to_ne_bytes()).unwrap().unwrap();
+    kept.layout += 1;
+    maps::put(&control, &word.to_ne_bytes(), &kept).unwrap();
+    let loaded = Responder::load_sized(&bench.options, sizes).unwrap();
+    bench.responder = Responder::with(loaded, bench.options.clone()).unwrap();
+    assert_eq!(members(&bench, tree.0), 3, "as many as came over");
+    (&go_on).write_all(b"x").unwrap();
+    until(|| members(&bench, tree.0) == 4);
+    assert_eq!(bench.responder.doomed(), 0);
+    (&go_on).write_all(b"x").unwrap();
+    until(|| bench.responder.doomed() == 1);
+    assert_eq!(members(&bench, tree.0), 4, "half of the table");
+    let pid = tree.0;
+    drop(tree);
+    until(|| members(&bench, pid) <= 0);
+    assert_eq!(members(&bench, pid), 0, "all have exited");
+}
+
+fn parent(children: usize) -> Forked {
+    let parent = Forked::new(move || {
+        for _ in 0..children {
+            forked(|| {});
+        }
+    });
+    wait_for_children(&parent, children);
+    parent
+}
+
+fn wait_for_children(parent: &Forked, children: usize) {
+    let path = format!("/proc/{0}/task/{0}/children", parent.0);
+    let are_there = |list: String| list.split_whitespace().count() >= children;
+    until(|| std::fs::read_to_string(&path).map_or(true, are_there));
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(std::time::Instant::now() < end);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn deny_tree(bench: &mut Bench, pid: libc::pid_t) {
+    let tgid = pid as u32;
+    let start_boot_ns = bench.responder.start_of(tgid).unwrap().unwrap();
+    let tree = Target::TaskTree { tgid, start_boot_ns };
+    bench.responder.deny(request(tree, Rule::Operator)).unwrap();
+}
+
+/// Processes that the kernel counts for the tree of this root.
+fn members(bench: &Bench, pid: libc::pid_t) -> i64 {
+    let of =
+        |target: &Target| matches!(target, Target::TaskTree { tgid, .. } if *tgid == pid as u32);
+    let entries = bench.responder.entries();
+    bench.responder.counted_members(entries.iter().find(|entry| of(&entry.target)).unwrap().id)
 }
 
 /// A process that nobody has waited for is listed, and the hook of exits has passed.
