@@ -4,8 +4,6 @@
 //! queues of threads that deliver them, captures to a thread that writes them, and so does what is kept. Who
 //! gives an order waits a moment for it to be on the disk, and a reload reads the configuration.
 
-mod act;
-mod alarm;
 mod answer;
 mod capture;
 mod governor;
@@ -21,6 +19,7 @@ mod pulse;
 mod recorder;
 mod reload;
 mod report;
+mod respond;
 mod room;
 mod seen;
 mod service;
@@ -32,7 +31,6 @@ mod targets;
 mod usage;
 mod used;
 mod vulnerable;
-mod watch;
 mod watchdog;
 
 use std::{
@@ -48,15 +46,14 @@ use hedgerow_hostfile::Refusals;
 use hedgerow_probe::{Control as Sensor, Item, Positions};
 use signal_hook::consts::SIGHUP;
 
-#[cfg(test)]
-pub use self::alarm::example as example_finding;
 pub use self::capture::{Capture, Run};
 pub use self::governor::LEVERS;
 pub use self::orders::Orders;
+#[cfg(test)]
+pub use self::respond::alarm::example as example_finding;
 pub use self::start::run;
 pub use self::used::{processes, replace};
 use self::{
-    act::{Actor, Done},
     governor::Governor,
     heartbeat::Heart,
     kept::Kept,
@@ -64,10 +61,10 @@ use self::{
     pulse::Pulse,
     recorder::{Opened, Openings, Recorder},
     report::Reporter,
+    respond::{Actor, Done, watch::Told},
     seen::Seen,
     usage::Accounts,
     used::Uses,
-    watch::Told,
     watchdog::{Loop, Part, Queue, Watchdog},
 };
 use crate::{
@@ -270,7 +267,9 @@ impl Daemon {
                 self.capture_failed = true;
             }
             capture.records(vec![Record::Close(close.clone())]);
-            self.actor.tell_grounds(capture, close.end_boot_ns);
+            if let Some((responder, enforce_provisional)) = self.actor.grounds() {
+                capture.grounds(responder, enforce_provisional, close.end_boot_ns);
+            }
         }
         if self.governor.as_ref().is_some_and(Governor::sheds_used) {
             self.uses.lose();

@@ -11,7 +11,6 @@ use hedgerow_sink::{PatientLines, Rotation};
 
 use super::{
     Capture, Daemon, MODEL, Orders, Run,
-    act::Actor,
     governor::{self, Governor},
     heartbeat::Heart,
     kept::Kept,
@@ -21,11 +20,11 @@ use super::{
     pulse::Pulse,
     recorder::{Openings, Recorder},
     report::{self, Reporter},
+    respond::{Actor, watch::Told},
     seen::Seen,
     service,
     usage::Accounts,
     used::Uses,
-    watch::Told,
     watchdog::{Loop, Progress, Queue, Stage, Watchdog},
 };
 use crate::{

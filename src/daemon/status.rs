@@ -5,7 +5,7 @@ use hedgerow_probe::{Control as Sensor, Proof};
 use hedgerow_responder::Responder;
 use hedgerow_sink::SinkHealth;
 
-use super::{act::Actor, orders::Orders, pulse::Pulse, report::Reporter, watchdog::Still};
+use super::{orders::Orders, pulse::Pulse, report::Reporter, respond::Actor, watchdog::Still};
 use crate::control::{Hook, SinkNow, Status};
 
 pub fn status(
