@@ -6,13 +6,13 @@ use hedgerow_detect::{EPOCH_SECONDS, Paused};
 use hedgerow_event::{Action, Finding, Mode, Remediation, Target, Workload};
 use hedgerow_responder::{By, Request as Order, Responder, ledger::Decision, now, policy};
 
-use super::{Daemon, MODEL, governor::Governor, recorder::Recorded, status, targets::ALL};
+use super::{Daemon, MODEL, targets::ALL};
 use crate::{
     cli::Prefix,
     control::{
         Allow, Allowance, Allowances, Armed, Ask, Blamed, Denied, Deny, Entries, Judge, Judged,
-        Maintain, Maintenances, ModelNow, Modes, Remove, Removed, Reply, Request, SetMode, Status,
-        Which, Word, WorkloadMode,
+        Maintain, Maintenances, ModelNow, Modes, Remove, Removed, Reply, Request, SetMode, Which,
+        Word, WorkloadMode,
     },
     names, text,
 };
@@ -63,25 +63,6 @@ impl Daemon {
 
     fn responder_mut(&mut self) -> Result<&mut Responder, String> {
         self.actor.operated()
-    }
-
-    pub(super) fn status(&self) -> Status {
-        let (orders, still) = (&self.orders, &self.watchdog.still);
-        let (reporter, pulse) = (&self.reporter, &self.pulse);
-        let Recorded { bytes, dropped, forgotten } = self.recorder.recorded();
-        let (engine, sensor, actor) = (&self.engine, &self.sensor, &self.actor);
-        Status {
-            recorder_bytes: bytes,
-            recorder_dropped: dropped,
-            recorder_forgotten: forgotten,
-            cost: self.governor.as_ref().map(Governor::told),
-            ..status::status(engine, sensor, actor, reporter, orders, still, pulse)
-        }
-    }
-
-    fn whole_status(&self) -> Status {
-        let (workloads, workloads_more) = self.pulse.told(&self.engine);
-        Status { modes: self.modes().ok(), workloads, workloads_more, ..self.status() }
     }
 
     /// Every workload that anything is known of.
@@ -292,7 +273,7 @@ impl Daemon {
     }
 
     /// What was ordered, what it comes to now, and what is missing for it.
-    fn modes(&self) -> Result<Modes, String> {
+    pub(super) fn modes(&self) -> Result<Modes, String> {
         let responder = self.responder()?;
         let now = now();
         let coverage = responder.coverage();
