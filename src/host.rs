@@ -179,15 +179,9 @@ fn write_key_later(path: PathBuf, key: [u8; KEY_BYTES], why: &io::Error) -> anyh
     Ok(())
 }
 
+/// Half a key after a crash would be another one.
 fn write_key(path: &Path, key: [u8; KEY_BYTES]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut options = File::options();
-    options.create(true).truncate(true).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let mut file = options.open(&fresh)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
-    // Half a key after a crash would be another one.
-    fs::rename(&fresh, path)
+    hedgerow_hostfile::replace(path, &key)
 }
 
 fn locked(lock: &File) -> bool {

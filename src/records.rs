@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::ErrorKind,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context;
 use hedgerow_event::{Event, Origin, calls::Tables};
 use hedgerow_features::{Record, records_from_batch, records_schema, records_to_batch};
+use hedgerow_hostfile::replace_with;
 use hedgerow_offline::keys::{HOST, OFFSET};
 use hedgerow_sink::parquet::ParquetReader;
 use parquet::{
@@ -51,23 +52,11 @@ pub fn write(
     let path = path(state, uid);
     let directory = state.join(RECORDS);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-    let unfinished = path.with_extension("part");
-    let mut options = File::options();
-    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    let written = options
-        .open(&unfinished)
-        .map_err(anyhow::Error::from)
-        .and_then(|file| fill(file, host, events))
-        .and_then(|()| Ok(fs::rename(&unfinished, &path)?))
-        .and_then(|()| Ok(make_room(&directory, FILES_MAX, BYTES_MAX)?));
-    if written.is_err() {
-        // What is half written is no use, and the disk may be full.
-        drop(fs::remove_file(&unfinished));
-    }
-    written
+    replace_with(&path, |file| fill(file, host, events))?;
+    Ok(make_room(&directory, FILES_MAX, BYTES_MAX)?)
 }
 
-fn fill(file: File, host: &Host, events: impl Iterator<Item = Event>) -> anyhow::Result<()> {
+fn fill(file: &mut File, host: &Host, events: impl Iterator<Item = Event>) -> anyhow::Result<()> {
     let note = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
     let properties = WriterProperties::builder()
         // Contexts of zstd and dictionaries, one a column each, would hold 15 MiB while this is written.

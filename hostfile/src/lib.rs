@@ -8,19 +8,22 @@
 //!
 //! A [`Reader`] serves one thread, which waits for it; none belongs on a loop that must go on.
 //!
-//! What is our own alone, and a crash may have cut short, is opened by [`append`].
+//! What is our own alone, and a crash may have cut short, is opened by [`append`], or put in the place of
+//! what was there before by [`replace`].
 
 pub mod append;
 pub mod dpkg;
 mod mounts;
 mod open;
 mod reader;
+mod replace;
 mod whose;
 
 pub use self::{
     mounts::mount_point,
     open::{Root, image, inside},
     reader::{HUNG_MAX, Progress, Reader, Refusals, Version, content},
+    replace::{replace, replace_with, sync_parent},
     whose::Whose,
 };
 

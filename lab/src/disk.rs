@@ -1,8 +1,13 @@
 //! A file system that has as little as a test wants.
 
 use std::{
+    ffi::CString,
     fs::{self, File},
     io::{self, Write},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
     path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -91,5 +96,35 @@ impl Drop for Disk {
         if self.made {
             let _ = fs::remove_dir(&self.path);
         }
+    }
+}
+
+/// A directory whose disk stands still: whoever opens or makes a file in it waits until this is dropped. Needs
+/// root.
+#[derive(Debug)]
+pub struct Still(#[expect(dead_code, reason = "who waits is let go as it is closed")] OwnedFd);
+
+impl Still {
+    /// Files that are open go on.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn at(directory: &Path) -> io::Result<Self> {
+        let path = CString::new(directory.as_os_str().as_bytes())?;
+        let flags = libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC;
+        // SAFETY: plain numbers; events are not read.
+        let group = unsafe { libc::fanotify_init(flags, libc::O_RDONLY.cast_unsigned()) };
+        if group < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the call made it, and nobody else owns it.
+        let group = unsafe { OwnedFd::from_raw_fd(group) };
+        let mask = libc::FAN_OPEN_PERM | libc::FAN_EVENT_ON_CHILD;
+        let add = libc::FAN_MARK_ADD | libc::FAN_MARK_ONLYDIR;
+        // SAFETY: the descriptor is open and the path NUL-terminated.
+        let marked = unsafe {
+            libc::fanotify_mark(group.as_raw_fd(), add, mask, libc::AT_FDCWD, path.as_ptr())
+        };
+        if marked < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(group)) }
     }
 }

@@ -40,7 +40,7 @@ pub use cgroup::mount_point as cgroup2_mount_point;
 pub use cleanup::Guard;
 pub use daemon::{Daemon, Line};
 pub use directory::copy_directory;
-pub use disk::Disk;
+pub use disk::{Disk, Still};
 pub use error::{Error, Result, exit_code};
 pub use lab::{Lab, User};
 pub use load::{

@@ -6,12 +6,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Read},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use hedgerow_event::{Mode, Target, Workload};
+use hedgerow_hostfile::sync_parent;
 use serde::{Deserialize, Serialize};
 
 use crate::{By, Error, coverage::Coverage};
@@ -132,15 +133,8 @@ impl Standing {
 
 /// Puts a file in another's place: a crash leaves the old one or the new one.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
-    let failed = || Error::io(format!("can't write {}", path.display()));
-    let fresh = path.with_extension("new");
-    let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(true).mode(0o600);
-    let mut file = options.open(&fresh).map_err(failed())?;
-    file.write_all(content).map_err(failed())?;
-    file.sync_all().map_err(failed())?;
-    fs::rename(&fresh, path).map_err(failed())?;
-    sync_parent(path).map_err(failed())
+    hedgerow_hostfile::replace(path, content)
+        .map_err(Error::io(format!("can't write {}", path.display())))
 }
 
 /// A file whose existence says that the kill switch is thrown: written by hand, by `disarm` with the
@@ -171,12 +165,6 @@ pub(crate) fn who_disarmed(path: &Path) -> Option<By> {
     let mut content = Vec::new();
     File::open(path).ok()?.take(BYTES_MAX).read_to_end(&mut content).ok()?;
     serde_json::from_slice(&content).ok()
-}
-
-/// Makes a rename, a new name or a removal in the directory durable.
-fn sync_parent(path: &Path) -> std::io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.map_or_else(|| PathBuf::from("."), Path::to_owned))?.sync_all()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use common::{
     Bench, Cgroup, EPERM, Puppet, Sink, copy_of_self, eventually, ok, operator, peer, subject,
 };
 use hedgerow_event::{Action, Mode, Remediation, Rule, Target, Workload};
+use hedgerow_lab::Still;
 use hedgerow_responder::{
     Error, Now, Refusal, Request, Responder,
     ledger::{Decision, Ledger},
@@ -396,11 +397,7 @@ fn on_a_full_disk_a_stop_lifts_everything_and_says_what_was_not_written() {
 #[test]
 fn a_disk_that_stands_still_holds_up_no_decision() {
     let mut bench = Bench::new("still");
-    // Who writes waits here until somebody reads.
-    for file in ["responder.new", "remembered.new"] {
-        let path = bench.options.ledger.with_file_name(file);
-        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
-    }
+    let _still = Still::at(bench.options.ledger.parent().unwrap()).unwrap();
     let begun = std::time::Instant::now();
     let workload = Workload::new("web");
     for minute in 0..120 {

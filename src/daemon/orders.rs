@@ -3,19 +3,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, OpenOptions},
-    io::{ErrorKind, Write},
-    os::unix::fs::OpenOptionsExt,
+    fs,
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::Arc,
     time::UNIX_EPOCH,
 };
 
-use anyhow::Context;
 use hedgerow_event::{Activity, Class, Disposition, Finding, Object, Subject, Workload};
 use hedgerow_responder::{By, Now};
 use serde::{Deserialize, Serialize};
 
+use super::used::replace;
 use crate::{
     control::{Allowance, Maintenance},
     exit::Failure,
@@ -149,14 +148,7 @@ impl Orders {
     /// # Errors
     /// The disk is full, or the directory can't be written; the orders hold in this run.
     pub fn save(&self) -> anyhow::Result<()> {
-        let fresh = self.path.with_extension("new");
-        let failed = || format!("can't write {}", self.path.display());
-        let mut options = OpenOptions::new();
-        let options = options.create(true).write(true).truncate(true).mode(0o600);
-        let mut file = options.open(&fresh).with_context(failed)?;
-        file.write_all(&serde_json::to_vec(self)?).with_context(failed)?;
-        file.sync_all().with_context(failed)?;
-        fs::rename(&fresh, &self.path).with_context(failed)
+        replace(&self.path, &serde_json::to_vec(self)?)
     }
 
     /// Lets the ends of all that holds for a while go with a wall clock that is set: how long it holds is

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fs::{self, OpenOptions},
-    io::{ErrorKind, Read, Write},
+    io::{ErrorKind, Read},
     mem::take,
     net::IpAddr,
     os::unix::fs::OpenOptionsExt,
@@ -346,16 +346,10 @@ impl Keeper {
     }
 }
 
-/// Replaces a file at once: a crash leaves the old one or the new one.
+/// Replaces a file that is root's alone: a crash leaves the old one or the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let fresh = path.with_extension("new");
-    let failed = || format!("can't write {}", path.display());
-    let mut options = OpenOptions::new();
-    let options = options.create(true).write(true).truncate(true).mode(0o600);
-    let mut file = options.custom_flags(libc::O_NOFOLLOW).open(&fresh).with_context(failed)?;
-    file.write_all(bytes).with_context(failed)?;
-    file.sync_all().with_context(failed)?;
-    fs::rename(&fresh, path).with_context(failed)
+    hedgerow_hostfile::replace(path, bytes)
+        .with_context(|| format!("can't write {}", path.display()))
 }
 
 /// Numbers of the processes that there are.

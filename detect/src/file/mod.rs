@@ -26,7 +26,6 @@
 //! # Ok::<(), FileError>(())
 //! ```
 
-mod atomic;
 mod bitmap;
 pub mod container;
 mod error;
@@ -41,13 +40,17 @@ pub use profile::{
 };
 pub use summary::{SchemaId, TrainingSummary};
 
-use std::sync::Arc;
+use std::{
+    fs::{self, File},
+    io::Read,
+    path::Path,
+    sync::Arc,
+};
 
 use hedgerow_event::Digest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
-use std::path::Path;
 
 /// Everything that was learned; the caller attaches what is its own.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -77,7 +80,8 @@ impl ModelFile {
     /// # Errors
     /// [`FileError::Io`], or [`FileError::TooLarge`]; the old file is then untouched.
     pub fn save(&self, path: &Path) -> Result<(), FileError> {
-        atomic::replace(path, &self.to_bytes()?)
+        let failed = |source| FileError::Io { action: "writing", path: path.to_owned(), source };
+        hedgerow_hostfile::replace(path, &self.to_bytes()?).map_err(failed)
     }
 
     /// Reads a model.
@@ -85,7 +89,7 @@ impl ModelFile {
     /// # Errors
     /// Says what is wrong with the file; nothing is made of a file that is wrong in any part.
     pub fn load(path: &Path) -> Result<Self, FileError> {
-        Self::from_bytes(&atomic::read(path)?)
+        Self::from_bytes(&read(path)?)
     }
 
     /// The bytes of the file.
@@ -231,6 +235,23 @@ fn read_section<T: DeserializeOwned>(section: &Section) -> Result<T, FileError> 
 
 fn malformed(name: &str, error: &postcard::Error) -> FileError {
     FileError::Malformed { name: name.to_owned(), reason: error.to_string() }
+}
+
+/// Reads a regular file of at most [`container::MAX_FILE_BYTES`].
+fn read(path: &Path) -> Result<Vec<u8>, FileError> {
+    let io = |action| move |source| FileError::Io { action, path: path.to_owned(), source };
+    // Asked before opening: opening a FIFO would wait for a writer.
+    let about = fs::metadata(path).map_err(io("opening"))?;
+    if !about.is_file() {
+        return Err(FileError::NotAModelFile);
+    }
+    if about.len() > container::MAX_FILE_BYTES {
+        return Err(FileError::TooLarge(about.len()));
+    }
+    let file = File::open(path).map_err(io("opening"))?;
+    let mut bytes = Vec::with_capacity(about.len() as usize);
+    file.take(container::MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io("reading"))?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -48,15 +48,6 @@ fn a_model_survives_the_way_through_a_file_bit_for_bit() {
 }
 
 #[test]
-fn what_a_crashed_writer_left_is_no_obstacle() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("model");
-    std::fs::write(directory.path().join(".model.tmp"), b"half").unwrap();
-    model().save(&path).unwrap();
-    assert!(ModelFile::load(&path).is_ok());
-}
-
-#[test]
 fn a_failed_save_leaves_the_old_file() {
     let directory = tempfile::tempdir().unwrap();
     let missing = directory.path().join("no/such/model");

@@ -11,13 +11,14 @@ mod segment;
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io,
     os::fd::AsRawFd,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use hedgerow_hostfile::replace;
 pub use patient::PatientSpool;
 use segment::Segment;
 
@@ -212,16 +213,9 @@ impl Spool {
     pub fn close(mut self) -> Result<(), SinkError> {
         self.sync()?;
         let Some(first) = self.segments.front() else { return Ok(()) };
-        let part = self.directory.join("confirmed.part");
         let path = self.directory.join(CONFIRMED_FILE);
-        private(OpenOptions::new().create(true).write(true).truncate(true))
-            .open(&part)
-            .and_then(|mut file| {
-                writeln!(file, "{} {}", first.number, first.confirmed_prefix())?;
-                file.sync_all()
-            })
-            .and_then(|()| fs::rename(&part, &path))
-            .map_err(SinkError::io(&path))
+        let note = format!("{} {}\n", first.number, first.confirmed_prefix());
+        replace(&path, note.as_bytes()).map_err(SinkError::io(&path))
     }
 
     /// Applies what [`Spool::close`] noted. The note is good for one run only: numbers of segments
