@@ -7,7 +7,7 @@ mod common;
 use std::sync::Arc;
 
 use hedgerow_event::{
-    Action, Activity, Disposition, Level, Mode, Object, Program, Protocol, Subject, Workload,
+    Action, Activity, Disposition, Level, Mode, Object, Program, Protocol, Share, Subject, Workload,
 };
 use hedgerow_sink::{
     JsonlSink, RECORD_BYTES_LIMIT, Report, Sink,
@@ -87,6 +87,29 @@ fn a_finding_is_a_detection_finding_of_the_schema() {
     common::golden("finding_create", &encoded);
     let back: DetectionFinding = serde_json::from_value(event).unwrap();
     assert_eq!(back.unmapped.finding, finding);
+}
+
+#[test]
+fn a_finding_is_named_after_the_object_of_its_largest_share() {
+    let mut finding = common::finding(1);
+    let any = finding.attribution[0].clone();
+    let share = |feature: &str, share| Share { feature: feature.into(), share, ..any.clone() };
+    finding.attribution = vec![share("new_peer", 0.53), share("new_child", 0.13)];
+    let report = Report::finding(&finding).unwrap();
+    let said = "postgresql.service:/usr/bin/dash: new peer 203.0.113.7:4444 of /usr/bin/dash";
+    assert_eq!(report.summary, said);
+    assert_eq!(finding_to_ocsf(&finding).finding_info.title, said);
+    let subject = finding.subject.clone();
+    let count = |column: &str| Object::Count {
+        subject: subject.clone(),
+        column: column.into(),
+        value: 90,
+        largest: 8,
+    };
+    finding.objects = vec![count("files_opens_count"), count("flows_out_bytes")];
+    finding.attribution = vec![share("flows_out_bytes", 0.9), share("files_opens_count", 0.1)];
+    let said = finding_to_ocsf(&finding).base.message;
+    assert!(said.ends_with("flows_out_bytes 90, at most 8 before"), "{said}");
 }
 
 #[test]

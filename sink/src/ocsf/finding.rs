@@ -197,10 +197,22 @@ fn severity(severity: Severity) -> (u8, &'static str) {
 }
 
 fn title(finding: &Finding) -> String {
-    match finding.objects.first() {
+    match telling(finding) {
         Some(object) => format!("{}: {object}", finding.subject),
         None => format!("{}: unusual behaviour", finding.subject),
     }
+}
+
+/// The object of the largest share of what is told; the first where no share names one.
+fn telling(finding: &Finding) -> Option<&Object> {
+    let of = |share: &Share| {
+        finding.objects.iter().find(|object| match object {
+            Object::Count { column, .. } if *column == share.feature => true,
+            object => object.deed().row().name == &*share.feature,
+        })
+    };
+    // Each list of shares is sorted, and the one of what is told stands first.
+    finding.attribution.iter().find_map(of).or_else(|| finding.objects.first())
 }
 
 fn info(finding: &Finding) -> FindingInfo {
