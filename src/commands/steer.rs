@@ -256,7 +256,7 @@ pub fn arm(state: &Path, json: bool) -> anyhow::Result<()> {
 }
 
 /// Works on the pinned word itself, so that it needs no daemon. With `remove` what is pinned goes,
-/// too; a daemon that runs does that itself when it stops.
+/// too: what a daemon that was not stopped by hand has left there.
 pub fn disarm(remove: bool, state: &Path, json: bool) -> anyhow::Result<()> {
     // SAFETY: it only reads.
     let uid = unsafe { libc::geteuid() };
@@ -267,8 +267,8 @@ pub fn disarm(remove: bool, state: &Path, json: bool) -> anyhow::Result<()> {
     }
     if remove && UnixStream::connect(socket(state)).is_ok() {
         return Err(Failure::Usage(format!(
-            "a daemon runs on {}; stop it with Ctrl-C or SIGTERM, which detaches everything, or kill \
-             it first; `hedgerow disarm` alone works beside it",
+            "a daemon runs on {}; stop it first (systemctl stop hedgerow, or Ctrl-C where it has a \
+             terminal), or kill it; `hedgerow disarm` alone works beside it",
             socket(state).display()
         ))
         .into());

@@ -145,6 +145,25 @@ fn the_documentation_is_the_table() {
     assert!(written == text, "run HEDGEROW_UPDATE_DOCS=1 cargo test --bin hedgerow documentation");
 }
 
+/// Whoever is woken by an alert finds there what to do.
+#[test]
+fn each_alert_has_a_row_in_the_runbook_and_points_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let rules = std::fs::read_to_string(root.join("packaging/prometheus/hedgerow.rules.yml"));
+    let rules = rules.unwrap();
+    let page = std::fs::read_to_string(root.join("docs/runbook.md")).unwrap();
+    let (_, rows) = page.split_once("\n## Prometheus alerts\n").unwrap();
+    let (rows, _) = rows.split_once("\n## ").unwrap();
+    let rows: Vec<&str> =
+        rows.lines().filter_map(|row| row.strip_prefix("| `")?.split('`').next()).collect();
+    let rules: Vec<&str> = rules.split("- alert: ").skip(1).collect();
+    let alerts: Vec<&str> = rules.iter().filter_map(|rule| rule.lines().next()).collect();
+    assert_eq!(rows, alerts);
+    for rule in rules {
+        assert!(rule.contains("/runbook.md#prometheus-alerts\""), "{rule}");
+    }
+}
+
 fn ask(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     // A server that hung up early still said what it had to say.
