@@ -287,7 +287,7 @@ rows! {
     });
 
     // What it may cost.
-    Gauge "cpu_budget_ratio", Loop, "CPU that may be used, as a part of a core; none without `[governor]`", of!(|s, out| s.status.cost.iter().filter_map(|cost| cost.budget).for_each(|budget| out.gauge(&[], budget)));
+    Gauge "cpu_budget_ratio", Loop, "CPU that may be used, as a part of a core; none without `[governor] cpu`", of!(|s, out| s.status.cost.iter().filter_map(|cost| cost.budget).for_each(|budget| out.gauge(&[], budget)));
     Gauge "cpu_used_ratio" ["by"], Loop, "CPU that the last window used, as a part of a core: own (our threads), bpf (our programs, sampled); none without `[governor]`", of!(|s, out| {
         if let Some(cost) = &s.status.cost {
             out.gauge(&["own"], cost.own);
@@ -296,13 +296,13 @@ rows! {
     });
     Gauge "memory_budget" bytes, Loop, "Memory that may be held, BPF maps included; none without `[governor] memory`", of!(|s, out| s.status.cost.iter().filter_map(|cost| cost.memory_budget).for_each(|bytes| out.number(&[], bytes)));
     Gauge "memory_held" bytes, Loop, "Memory that is held, BPF maps included, as of the last minute; none without `[governor] memory`", of!(|s, out| s.status.cost.iter().filter_map(|cost| cost.memory).for_each(|bytes| out.number(&[], bytes)));
-    Gauge "shed" ["lever"], Loop, "1 for what is not looked at at present, so that the budget holds", of!(|s, out| {
+    Gauge "shed" ["lever"], Loop, "1 for what is not looked at at present, so that the budget holds; none without `[governor]`", of!(|s, out| {
         for lever in s.status.cost.iter().flat_map(|_| &LEVERS) {
             let shed = s.status.cost.iter().any(|cost| cost.shed.iter().any(|shed| shed == lever.name));
             out.gauge(&[lever.name], f64::from(u8::from(shed)));
         }
     });
-    Counter "sheds", Loop, "Times that something was shed", of!(|s, out| out.count(&[], s.status.cost.as_ref().map_or(0, |cost| cost.sheds)));
+    Counter "sheds", Loop, "Times that something was shed; 0 without `[governor]`", of!(|s, out| out.count(&[], s.status.cost.as_ref().map_or(0, |cost| cost.sheds)));
     Counter "recorder_processes_forgotten", Loop, "Processes that forked so much that the flight recorder forgot whose tree they are of", of!(|s, out| out.count(&[], s.status.recorder_forgotten));
     Counter "recorder_records_dropped", Loop, "Records of the last half minute that the flight recorder had no room for", of!(|s, out| out.count(&[], s.status.recorder_dropped));
 
@@ -444,7 +444,9 @@ in its log, tries again each second, and does everything else meanwhile. So a li
 
 Labels are of closed sets: no workload, program, peer or file is named. Counters begin at 0 with the daemon.
 
-`packaging/prometheus/hedgerow.rules.yml` has alerts, `packaging/grafana/hedgerow.json` a dashboard; `make
+`packaging/prometheus/hedgerow.rules.yml` has alerts, whose meaning and way out are in the
+[runbook](runbook.md#prometheus-alerts), `packaging/grafana/hedgerow.json` a dashboard; packages have them as
+`/usr/share/doc/hedgerow/prometheus/hedgerow.rules.yml` and `/usr/share/doc/hedgerow/grafana/hedgerow.json`. `make
 metrics-test` runs each query of both on Debian's Prometheus beside a live daemon, and each alert on made-up
 hosts (`hedgerow.test.yml`): one on which it fires, one on which it doesn't.
 
