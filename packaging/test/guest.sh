@@ -23,12 +23,14 @@ closed_to_others() { # what may hold passwords, whatever umask it was written wi
 	! runuser -u nobody -- cat /etc/hedgerow/conf.d/40-guest.toml 2>/dev/null || fail "others read a password"
 }
 pages() { # are there with all that they point to
-	(cd /usr/share/doc/hedgerow && for page in configuration.md runbook.md security.md; do
-		for linked in "$page" $(grep -o '](\([a-z-]*\.md\)' "$page" | cut -c3-); do
+	(cd /usr/share/doc/hedgerow && for page in configuration.md runbook.md security.md metrics.md kafka.md benchmarks.md; do
+		for linked in "$page" $(grep -oE '\]\([a-z/-]*\.(md|svg)' "$page" | cut -c3-); do
 			[ -s "$linked" ] || fail "$linked, of $page, is not installed"
 		done
 	done)
-	[ -s /usr/share/doc/hedgerow/prometheus/hedgerow.rules.yml ] || fail "Prometheus' rules are not installed"
+	for named in prometheus/hedgerow.rules.yml grafana/hedgerow.json kafka/consume.py; do
+		[ -s "/usr/share/doc/hedgerow/$named" ] || fail "$named is not installed"
+	done
 }
 # What each of its threads holds, whether it could get more, and whether its calls are filtered.
 capabilities() {
