@@ -185,7 +185,7 @@ pub enum Command {
     )]
     Findings(Findings),
     /// Explain an entry, a finding or a peer, back to the deed and the process.
-    #[command(after_help = "Works with the daemon dead. Examples:\n  hedgerow why 8523dc\n  \
+    #[command(after_help = "Works with the daemon dead.\n\nExamples:\n  hedgerow why 8523dc\n  \
         hedgerow why 192.0.2.9\n  hedgerow why              the newest decisions")]
     Why {
         /// The uid of an entry or finding, or its beginning, or an address; without it, what was
@@ -253,6 +253,12 @@ pub enum Command {
     },
     /// Refuse nothing any more, at once; works with the daemon dead. Lasts until `hedgerow arm`,
     /// also over restarts and reboots.
+    #[command(
+        after_help = "It takes entries out of force, and leaves them; with --remove nothing of Hedgerow is left \
+        in the kernel, and no daemon may run.\n\n\
+        Examples:\n  hedgerow disarm\n  systemctl stop hedgerow && hedgerow disarm --remove\n  \
+        hedgerow disarm --state /srv/hedgerow"
+    )]
     Disarm {
         /// Also detach and unpin what a dead daemon left in the kernel, live entries included.
         #[arg(long)]
@@ -261,11 +267,23 @@ pub enum Command {
         state: State,
     },
     /// End `disarm`: entries act again, as their workloads' modes say.
+    #[command(
+        after_help = "Asks the running daemon. After `disarm --remove`, or the removal of the package, start one \
+        first.\n\nExamples:\n  hedgerow arm\n  hedgerow arm && hedgerow mode"
+    )]
     Arm(State),
     /// Make a harmless incident and show it end to end.
+    #[command(
+        after_help = "One program runs from memory, once, and holds a connection to loopback, in a workload of \
+        its own. What is grave by itself is told once an hour of each of four owners of workloads, more only \
+        where it is graver by 3 nats or the budget asks for more: a second test within the hour finds the same, \
+        which is listed (findings list --all) and alerts nobody.\n\n\
+        Examples:\n  hedgerow test\n  hedgerow test --json | jq .effect"
+    )]
     Test(State),
     /// Show what this kernel can do, by loading tiny probes, and what a running daemon lacks before
     /// it may enforce.
+    #[command(after_help = "Examples:\n  hedgerow doctor\n  hedgerow doctor --json | jq .daemon")]
     Doctor(State),
     /// Write what helps to help you into a file to send, without secrets.
     #[command(
@@ -292,6 +310,8 @@ pub enum Command {
     )]
     Config(ConfigCommand),
     /// Print a completion script for a shell.
+    #[command(after_help = "Examples:\n  hedgerow completions zsh > _hedgerow\n  \
+        hedgerow completions fish > ~/.config/fish/completions/hedgerow.fish")]
     Completions { shell: clap_complete::Shell },
 }
 
@@ -357,8 +377,12 @@ pub struct State {
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Say whether a daemon would start with it; names the file and the field where it wouldn't.
+    #[command(after_help = "Examples:\n  hedgerow config check && systemctl reload hedgerow\n  \
+        hedgerow config check --config new.toml")]
     Check(ConfigFile),
     /// Every value in force with the file that it is from.
+    #[command(after_help = "Examples:\n  hedgerow config show\n  \
+        hedgerow config show --config /etc/hedgerow/hedgerow.toml --json")]
     Show(ConfigFile),
 }
 
@@ -378,6 +402,21 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_command_has_an_example_of_itself() {
+        use clap::CommandFactory;
+        fn ask(mut command: clap::Command, path: &str) {
+            let path = format!("{path} {}", command.get_name()).trim_start().to_owned();
+            command.get_subcommands().for_each(|inner| ask(inner.clone(), &path));
+            let help = command.render_long_help().to_string();
+            let (_, examples) = help
+                .split_once("\nExample")
+                .unwrap_or_else(|| panic!("{path}: no example in\n{help}"));
+            assert!(examples.contains(&path), "{path} is not in {examples}");
+        }
+        ask(Cli::command(), "");
     }
 
     #[test]

@@ -9,6 +9,11 @@ use super::{State, duration};
 #[derive(Debug, Subcommand)]
 pub enum Findings {
     /// One line a finding, newest last.
+    #[command(
+        after_help = "Examples:\n  hedgerow findings list --since 2h --workload nginx.service\n  \
+        hedgerow findings list --all             also what was listed and told to nobody\n  \
+        hedgerow findings list --follow"
+    )]
     List {
         /// Show suppressed findings, too.
         #[arg(long)]
@@ -26,6 +31,10 @@ pub enum Findings {
         state: State,
     },
     /// One finding, whole.
+    #[command(
+        after_help = "Examples:\n  hedgerow findings show 8523dc\n  hedgerow findings show 8523dc --explain\n  \
+        hedgerow findings show 8523dc --record   for root only"
+    )]
     Show {
         /// Its uid, or a beginning of it that no other has.
         uid: String,
@@ -39,6 +48,9 @@ pub enum Findings {
         state: State,
     },
     /// Say that it was seen.
+    #[command(
+        after_help = "Examples:\n  hedgerow findings ack 8523dc\n  hedgerow findings ack 8523dc --attack"
+    )]
     Ack {
         uid: String,
         /// And that it was an attack: its deeds no longer raise the level from which other such things are
@@ -49,6 +61,7 @@ pub enum Findings {
         state: State,
     },
     /// Don't tell what is like it for a while; it is judged and denied as before.
+    #[command(after_help = "Example:\n  hedgerow findings mute 8523dc --for 6h")]
     Mute {
         uid: String,
         /// For this long.
@@ -59,6 +72,9 @@ pub enum Findings {
     },
     /// Say that it is normal here, of this workload and the file that the program runs from: it is
     /// learned and no longer reported. Another file at the same path is excused nothing.
+    #[command(
+        after_help = "Examples:\n  hedgerow findings accept 8523dc --dry-run\n  hedgerow findings accept 8523dc"
+    )]
     Accept {
         uid: String,
         /// Say only what that would hide: findings of the last week, and kinds of deed that would no

@@ -8,6 +8,9 @@ use hedgerow_event::Scale;
 #[derive(Debug, Subcommand)]
 pub enum Model {
     /// Write the forest of windows of one length as ONNX: input `X` of deviations, output `scores`.
+    #[command(
+        after_help = "Example:\n  hedgerow model export forest.onnx --model host.hedgerow --scale 1m"
+    )]
     Export {
         /// ONNX file to write.
         out: PathBuf,
@@ -35,6 +38,10 @@ pub enum Model {
         out: PathBuf,
     },
     /// Make a model whose forest is another one, such as scikit-learn's as skl2onnx writes it.
+    #[command(
+        after_help = "Example:\n  hedgerow model import sklearn.onnx --model host.hedgerow --out new.hedgerow \
+        --hold-back /captures"
+    )]
     Import(ModelImport),
 }
 

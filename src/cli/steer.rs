@@ -10,13 +10,24 @@ use super::{Prefix, State, duration};
 #[derive(Debug, Subcommand)]
 pub enum Deny {
     /// What the kernel refuses now; `hedgerow why` explains it.
+    #[command(
+        after_help = "Examples:\n  hedgerow deny list\n  hedgerow deny list --json | jq '.live[].target'"
+    )]
     List {
         #[command(flatten)]
         state: State,
     },
     /// Refuse a peer, a program or a workload; what is named together is meant together.
+    #[command(after_help = "Examples:\n  \
+        hedgerow deny add --peer 192.0.2.9 --for 1h --reason 'incident 42'\n  \
+        hedgerow deny add --peer 192.0.2.0/24 --workload web.service --dry-run\n  \
+        hedgerow deny add --program /opt/tool --network\n  \
+        hedgerow deny add --user alice --for 30m")]
     Add(DenyAdd),
     /// Lift entries, or withdraw what is held.
+    #[command(after_help = "Examples:\n  hedgerow deny remove 4f1c\n  \
+        hedgerow deny remove 4f1c --wrong        it should never have been made\n  \
+        hedgerow deny remove --workload web.service\n  hedgerow deny remove --all")]
     #[command(group = clap::ArgGroup::new("which").required(true))]
     Remove {
         /// The entry's uid, or a beginning, of the whole or of what stands behind its last `-`, that no
@@ -79,6 +90,8 @@ pub struct DenyAdd {
 #[derive(Debug, Subcommand)]
 pub enum AllowCommand {
     /// Never refuse an address or prefix.
+    #[command(after_help = "Examples:\n  hedgerow allow add 192.0.2.0/24\n  \
+        hedgerow allow add 192.0.2.9 --for 2d --workload backup.service")]
     Add {
         peer: Prefix,
         /// For this long; without it, until it is removed.
@@ -91,11 +104,14 @@ pub enum AllowCommand {
         state: State,
     },
     /// What is allowed, to whom and until when.
+    #[command(after_help = "Example:\n  hedgerow allow list")]
     List {
         #[command(flatten)]
         state: State,
     },
     /// Allow it no longer.
+    #[command(after_help = "Examples:\n  hedgerow allow remove 192.0.2.0/24\n  \
+        hedgerow allow remove 192.0.2.9 --workload backup.service")]
     Remove {
         peer: Prefix,
         /// What was allowed to this workload.
