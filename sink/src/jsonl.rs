@@ -217,7 +217,9 @@ impl Sink for JsonlSink {
             let done = self.shared.lock();
             (self.given - done.lines, self.given_bytes - done.bytes)
         };
-        let fits = lines < WAITING_MAX as u64 && waiting_bytes + bytes <= WAITING_BYTES;
+        // The last quarter is kept for what somebody is told of, and for decisions.
+        let room = |most: usize| if report.is_listed { most / 4 * 3 } else { most };
+        let fits = lines < room(WAITING_MAX) as u64 && waiting_bytes + bytes <= room(WAITING_BYTES);
         if !fits || self.lines.as_ref().is_none_or(|lines| lines.try_send(line).is_err()) {
             self.overflow += 1;
             self.decisions_lost += u64::from(report.topic() == Topic::Remediations);
@@ -308,6 +310,22 @@ mod tests {
         let fit = (WAITING_BYTES / 800_001) as u64;
         assert_eq!((health.waiting, health.overflow, health.up), (fit, 40 - fit, false));
         assert!(health.trouble.unwrap().contains("stands still"));
+    }
+
+    #[test]
+    fn what_is_only_listed_leaves_room_to_the_rest() {
+        for bytes in [10, 100_000] {
+            let (lines, _queue) = bounded(WAITING_MAX);
+            let (_end, ended) = bounded::<()>(0);
+            let mut sink = JsonlSink::over(lines, Arc::default(), ended, Format::Ocsf);
+            let mut taken = |is_listed| {
+                let report = Report { is_listed, ..report(bytes) };
+                (0..WAITING_MAX + 1).filter(|_| sink.take(&report).is_ok()).count()
+            };
+            let all = WAITING_MAX.min(WAITING_BYTES / (bytes + 1));
+            let (listed, alerts) = (taken(true), taken(false));
+            assert_eq!((listed, listed + alerts), (all * 3 / 4, all), "{bytes} bytes");
+        }
     }
 
     #[test]
