@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Format, PatientLines, RECORD_BYTES_LIMIT, Report, Rotation, Sink, SinkConfig, SinkError,
     SinkHealth, Topic,
-    lines::{WAITING_BYTES, WAITING_MAX},
+    lines::{WAITING_BYTES, WAITING_MAX, room},
 };
 
 /// What waits is tried again this often.
@@ -197,7 +197,7 @@ fn write(mut file: PatientLines, queue: &Receiver<Vec<u8>>, shared: &Shared) {
                 lines += 1;
                 bytes += line.len() + 1;
                 // Who gives them sees to it that no more wait than may.
-                let _fits = file.write_json(line);
+                let _fits = file.write_json(line, false);
             }
             Err(RecvTimeoutError::Timeout) => file.retry(),
             Err(RecvTimeoutError::Disconnected) => break,
@@ -217,9 +217,9 @@ impl Sink for JsonlSink {
             let done = self.shared.lock();
             (self.given - done.lines, self.given_bytes - done.bytes)
         };
-        // The last quarter is kept for what somebody is told of, and for decisions.
-        let room = |most: usize| if report.is_listed { most / 4 * 3 } else { most };
-        let fits = lines < room(WAITING_MAX) as u64 && waiting_bytes + bytes <= room(WAITING_BYTES);
+        let [lines_most, bytes_most] =
+            [WAITING_MAX, WAITING_BYTES].map(|most| room(most, report.is_listed));
+        let fits = lines < lines_most as u64 && waiting_bytes + bytes <= bytes_most;
         if !fits || self.lines.as_ref().is_none_or(|lines| lines.try_send(line).is_err()) {
             self.overflow += 1;
             self.decisions_lost += u64::from(report.topic() == Topic::Remediations);

@@ -82,6 +82,12 @@ impl LineFile {
 /// long it is. Full: what comes is counted as lost.
 pub const WAITING_MAX: usize = 2048;
 pub const WAITING_BYTES: usize = 16 << 20;
+
+/// How much of that is for a line: the last quarter is for what somebody is told of, and for decisions.
+pub(crate) fn room(most: usize, is_listed: bool) -> usize {
+    if is_listed { most / 4 * 3 } else { most }
+}
+
 /// A file that could not be written is tried again after this time.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -125,21 +131,22 @@ impl PatientLines {
         self.file.as_ref().map_or(0, |file| file.healed)
     }
 
-    /// Writes a value behind those that wait; false where it found no room in memory either.
+    /// Writes a value behind those that wait; false where it found no room in memory either. What is only
+    /// listed leaves the last quarter of that to the rest.
     ///
     /// # Errors
     /// The value can't be encoded.
-    pub fn write(&mut self, value: &impl Serialize) -> Result<bool, SinkError> {
-        Ok(self.write_json(gate::json(value)?.into_bytes()))
+    pub fn write(&mut self, value: &impl Serialize, is_listed: bool) -> Result<bool, SinkError> {
+        Ok(self.write_json(gate::json(value)?.into_bytes(), is_listed))
     }
 
     /// The same of one line of JSON.
-    pub fn write_json(&mut self, mut line: Vec<u8>) -> bool {
+    pub fn write_json(&mut self, mut line: Vec<u8>, is_listed: bool) -> bool {
         line.push(b'\n');
-        if !self.has_room(line.len()) {
+        if !self.has_room(line.len(), is_listed) {
             self.retry();
         }
-        if !self.has_room(line.len()) {
+        if !self.has_room(line.len(), is_listed) {
             self.lost += 1;
             return false;
         }
@@ -154,9 +161,9 @@ impl PatientLines {
     }
 
     /// Whether a line of this length may wait. One that is alone may: it is tried at once.
-    fn has_room(&self, bytes: usize) -> bool {
-        let fits = self.waiting_bytes + bytes <= WAITING_BYTES;
-        self.waiting.is_empty() || (fits && self.waiting.len() < WAITING_MAX)
+    fn has_room(&self, bytes: usize, is_listed: bool) -> bool {
+        let fits = self.waiting_bytes + bytes <= room(WAITING_BYTES, is_listed);
+        self.waiting.is_empty() || (fits && self.waiting.len() < room(WAITING_MAX, is_listed))
     }
 
     /// Opens the file and writes what waits, where the last try is long enough ago.
@@ -283,13 +290,13 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("lines.jsonl");
         let mut lines = PatientLines::new(&path, Rotation { file_bytes: 3, keep: 1 });
-        assert!(lines.write(&"full").unwrap());
+        assert!(lines.write(&"full", false).unwrap());
         // The next line is for a new file, and a directory stands in the way of the old one.
         fs::create_dir_all(rotated(&path, 1).join("stays")).unwrap();
         for number in 0..WAITING_MAX {
-            assert!(lines.write_json(number.to_string().into_bytes()));
+            assert!(lines.write_json(number.to_string().into_bytes(), false));
         }
-        assert!(!lines.write_json(b"more".to_vec()));
+        assert!(!lines.write_json(b"more".to_vec(), false));
         assert_eq!((lines.waiting(), lines.lost()), (WAITING_MAX, 1));
         assert!(lines.failure().unwrap().contains("lines.jsonl"));
         fs::remove_dir_all(rotated(&path, 1)).unwrap();
@@ -304,7 +311,7 @@ mod tests {
         let path = home.path().join("later/lines.jsonl");
         let mut lines = PatientLines::new(&path, Rotation::default());
         assert!(lines.failure().unwrap().contains("lines.jsonl"));
-        assert!(lines.write(&1).unwrap() && lines.write(&2).unwrap());
+        assert!(lines.write(&1, false).unwrap() && lines.write(&2, false).unwrap());
         fs::create_dir(home.path().join("later")).unwrap();
         lines.flush();
         assert_eq!((lines.waiting(), lines.written(), lines.failure()), (0, 2, None));
@@ -312,20 +319,35 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_listed_leaves_the_last_quarter_to_the_rest() {
+        let home = tempfile::tempdir().unwrap();
+        for bytes in [10, 100_000] {
+            let mut lines = PatientLines::new(&home.path().join("no/l"), Rotation::default());
+            let mut taken = |is_listed| {
+                let all = 0..=WAITING_MAX;
+                all.filter(|_| lines.write_json(vec![b'1'; bytes], is_listed)).count()
+            };
+            let all = WAITING_MAX.min(WAITING_BYTES / (bytes + 1));
+            let (listed, alerts) = (taken(true), taken(false));
+            assert_eq!((listed, listed + alerts), (all * 3 / 4, all), "{bytes} bytes");
+        }
+    }
+
+    #[test]
     fn few_long_lines_take_no_more_memory_than_many_short_ones() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("lines.jsonl");
         let mut lines = PatientLines::new(&path, Rotation { file_bytes: 1, keep: 1 });
-        assert!(lines.write(&1).unwrap());
+        assert!(lines.write(&1, false).unwrap());
         fs::create_dir_all(rotated(&path, 1).join("stays")).unwrap();
         let long = vec![b'1'; 700_000];
-        let taken = (0..WAITING_MAX).filter(|_| lines.write_json(long.clone())).count();
+        let taken = (0..WAITING_MAX).filter(|_| lines.write_json(long.clone(), false)).count();
         assert_eq!(taken, WAITING_BYTES / (long.len() + 1));
         assert_eq!((lines.waiting(), lines.lost()), (taken, (WAITING_MAX - taken) as u64));
         fs::remove_dir_all(rotated(&path, 1)).unwrap();
         lines.flush();
         assert_eq!((lines.waiting(), lines.written()), (0, 1 + taken as u64));
-        assert!(lines.write_json(long), "there is room again");
+        assert!(lines.write_json(long, false), "there is room again");
     }
 
     #[test]

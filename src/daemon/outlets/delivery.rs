@@ -300,7 +300,7 @@ impl Delivery {
         {
             self.terminal.print(text::finding(finding));
         }
-        if let Err(why) = self.file.write(finding) {
+        if let Err(why) = self.file.write(finding, !finding.disposition.is_alert()) {
             self.warn(&format!("a finding was not written: {why}"));
         }
         self.look_at_file();
