@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     SinkError,
     heartbeat::{self, Heartbeat},
-    ocsf::{OCSF_VERSION, finding_to_ocsf, remediation_to_ocsf},
+    ocsf::{Base, OCSF_VERSION, finding_to_ocsf, remediation_to_ocsf},
 };
 
 /// Largest value of one record; below Kafka's default `message.max.bytes` of 1,000,000.
@@ -53,21 +53,33 @@ impl Message {
     /// A finding as OCSF Detection Finding. One that is too large is shortened: whom it is about chose what
     /// makes it so, and must not keep it from being sent.
     pub fn finding(finding: &Finding) -> Result<Self, SinkError> {
+        Self::of_finding(finding).map(|(message, _)| message)
+    }
+
+    /// With what every event has.
+    pub(crate) fn of_finding(finding: &Finding) -> Result<(Self, Base), SinkError> {
         match Self::whole(finding) {
             Err(SinkError::RecordSize { bytes, .. }) => Self::whole(&shortened(finding, bytes)?),
             encoded => encoded,
         }
     }
 
-    fn whole(finding: &Finding) -> Result<Self, SinkError> {
-        let value = gate::json(&finding_to_ocsf(finding))?.into_bytes();
+    fn whole(finding: &Finding) -> Result<(Self, Base), SinkError> {
+        let event = finding_to_ocsf(finding);
+        let value = gate::json(&event)?.into_bytes();
         let mut headers = headers("detection_finding");
         headers.push(("model-id".into(), finding.model_id.clone()));
-        Self::checked(Topic::Findings, finding.host_id.clone(), headers, value)
+        let message = Self::checked(Topic::Findings, finding.host_id.clone(), headers, value)?;
+        Ok((message, event.base))
     }
 
     /// A block or unblock as OCSF remediation activity.
     pub fn remediation(remediation: &Remediation) -> Result<Self, SinkError> {
+        Self::of_remediation(remediation).map(|(message, _)| message)
+    }
+
+    /// With what every event has.
+    pub(crate) fn of_remediation(remediation: &Remediation) -> Result<(Self, Base), SinkError> {
         let event = remediation_to_ocsf(remediation);
         let schema = if event.connection_info.is_some() {
             "network_remediation_activity"
@@ -75,7 +87,9 @@ impl Message {
             "process_remediation_activity"
         };
         let value = gate::json(&event)?.into_bytes();
-        Self::checked(Topic::Remediations, remediation.host_id.clone(), headers(schema), value)
+        let host = remediation.host_id.clone();
+        let message = Self::checked(Topic::Remediations, host, headers(schema), value)?;
+        Ok((message, event.base))
     }
 
     /// A sign of life.

@@ -11,11 +11,7 @@ use std::{
 
 use hedgerow_event::{Finding, Remediation, gate};
 
-use crate::{
-    Message, SinkError, Topic,
-    heartbeat::Heartbeat,
-    ocsf::{finding_to_ocsf, remediation_to_ocsf},
-};
+use crate::{Message, SinkError, Topic, heartbeat::Heartbeat};
 
 /// What sinks are given: one report, encoded once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +32,7 @@ impl Report {
     /// # Errors
     /// It can't be encoded, or is too large.
     pub fn finding(finding: &Finding) -> Result<Self, SinkError> {
-        let base = finding_to_ocsf(finding).base;
-        let message = Message::finding(finding)?;
+        let (message, base) = Message::of_finding(finding)?;
         let report = Self::new(message, base.metadata.uid, &base.message, base.severity_id);
         Ok(Self { is_listed: !finding.disposition.is_alert(), ..report })
     }
@@ -45,8 +40,7 @@ impl Report {
     /// # Errors
     /// It can't be encoded, or is too large.
     pub fn remediation(remediation: &Remediation) -> Result<Self, SinkError> {
-        let base = remediation_to_ocsf(remediation).base;
-        let message = Message::remediation(remediation)?;
+        let (message, base) = Message::of_remediation(remediation)?;
         Ok(Self::new(message, base.metadata.uid, &base.message, base.severity_id))
     }
 
