@@ -24,6 +24,11 @@ use signal_hook::{
 
 use crate::{cli::STATE_DIRECTORY, exit::Failure, text};
 
+/// Name of the model in the state directory.
+pub const MODEL: &str = "model.hedgerow";
+/// Name of the responder's ledger in the state directory.
+pub const LEDGER: &str = "ledger.jsonl";
+
 /// Names that make findings of this host and boot unique.
 #[derive(Debug, Clone)]
 pub struct Host {

@@ -10,6 +10,7 @@ mod daemon;
 mod exit;
 mod findings;
 mod host;
+mod levers;
 mod metrics;
 mod names;
 mod records;

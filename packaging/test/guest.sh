@@ -41,7 +41,6 @@ kept_only() { # DAC_READ_SEARCH, SYS_PTRACE, and for single steps NET_ADMIN, SYS
 	[ "$(awk '{ print $2 $3 }' /run/out | tr '\n' ' ')" = "CapAmb:0000000000000000 CapBnd:0000000000281004 CapEff:0000000000080004 CapInh:0000000000000000 CapPrm:0000000000281004 NoNewPrivs:1 Seccomp:2 " ] ||
 		fail "capabilities: $(cat /run/out)"
 }
-newest_is() { [ "$(tail -n 1 /run/tries)" = "$1" ]; }
 modes_stand() {
 	hedgerow mode >/run/out && [ "$(head -n 1 /run/out)" = monitor ] &&
 		said 'lab-client.service: enforce' /run/out

@@ -16,13 +16,25 @@ pub fn run(command: &ConfigCommand, json: bool) -> anyhow::Result<()> {
             if json {
                 let (files, unread) = (&config.files, &config.unread);
                 let exposed: Vec<&PathBuf> = config.exposed.iter().map(|(path, _)| path).collect();
+                let sinks: serde_json::Map<_, _> = config
+                    .sinks
+                    .iter()
+                    .map(|sink| (sink.row.name.to_owned(), sink.row.when_full.into()))
+                    .collect();
                 return text::json(&serde_json::json!({
                     "valid": true, "files": files, "unread": unread, "exposed": exposed,
+                    "when_full": sinks,
                 }));
             }
             text::say("The configuration is valid.");
             for path in &config.files {
                 text::say(&format!("Read: {}", path.display()));
+            }
+            for sink in &config.sinks {
+                text::say(&format!(
+                    "Reports go to [{}]; what finds no room there: {}.",
+                    sink.row.name, sink.row.when_full
+                ));
             }
             for told in config.warnings() {
                 text::note(&format!("hedgerow: {told}"));

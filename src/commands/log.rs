@@ -7,9 +7,9 @@ use hedgerow_responder::ledger::{Ledger, Line};
 
 use crate::{
     control,
-    daemon::LEDGER,
     exit::Failure,
     findings::{self, FINDINGS},
+    host::LEDGER,
     text,
 };
 

@@ -12,9 +12,9 @@ use crate::{
         Allow, Allowances, Arm, Denied, Deny, Entries, GetAllowed, GetEntries, GetModes, Maintain,
         Modes, Remove, Removed, SetMode, Which, WorkloadMode, call, login_uid, socket,
     },
-    daemon::LEDGER,
     exit::Failure,
-    host, names, text,
+    host::{self, LEDGER},
+    names, text,
 };
 
 use super::why;

@@ -27,9 +27,10 @@ use crate::{
     cli,
     config::{self, Config, shown},
     control::{self, GROUP, GetStatus, call, socket},
-    daemon::{LEDGER, MODEL},
     exit::Failure,
-    findings, text,
+    findings,
+    host::{LEDGER, MODEL},
+    text,
 };
 
 /// A part of more bytes is left out, and of a file only its last so many are read: with at most

@@ -19,8 +19,7 @@ use crate::exit::Failure;
 pub struct Row {
     /// Of its table in the configuration, and of its metrics.
     pub name: &'static str,
-    /// What becomes of a report that finds no room; docs/configuration.md has it word for word.
-    #[cfg_attr(not(test), expect(dead_code))]
+    /// What becomes of a report that finds no room; `config check` says it, and docs/configuration.md.
     pub when_full: &'static str,
     /// It keeps no file and takes little memory: `aggregate` may have it.
     pub is_small: bool,
@@ -32,14 +31,14 @@ pub struct Row {
 pub const SINKS: &[Row] = &[
     Row {
         name: KafkaSink::NAME,
-        when_full: "waits in a spool on disk (64 MiB); past it the newest are lost and counted",
+        when_full: "waits in a spool on disk (64 MiB unless told otherwise), what is only listed in three quarters of it, then in memory (16 MiB); past both the newest are lost and counted",
         is_small: false,
         is_secret: KafkaConfig::is_secret,
         read: read::<KafkaConfig>,
     },
     Row {
         name: JsonlSink::NAME,
-        when_full: "2048, 16 MiB at most, wait in memory while the disk takes none; past them the newest are lost and counted",
+        when_full: "2048, 16 MiB at most, wait in memory while the disk takes none, what is only listed in three quarters of that; past them the newest are lost and counted",
         is_small: false,
         is_secret: JsonlConfig::is_secret,
         read: read::<JsonlConfig>,

@@ -19,7 +19,7 @@ use http_body_util::channel::Channel;
 use hedgerow_responder::ledger::Ledger;
 
 use super::server::{Desk, refused};
-use crate::{daemon::LEDGER, findings};
+use crate::{findings, host::LEDGER};
 
 /// Logs that are read out at a time; who comes too many is answered with 503.
 pub(super) const READING_MAX: usize = 2;

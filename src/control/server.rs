@@ -38,8 +38,8 @@ use super::{
 };
 use crate::{
     connections::{Connections, PAUSE, http},
-    daemon::LEDGER,
     findings::{self, FINDINGS},
+    host::LEDGER,
     text,
 };
 

@@ -6,7 +6,7 @@ use hedgerow_detect::{EPOCH_SECONDS, Paused};
 use hedgerow_event::{Action, Finding, Mode, Remediation, Target, Workload};
 use hedgerow_responder::{By, Request as Order, Responder, ledger::Decision, now, policy};
 
-use super::{Daemon, MODEL, targets::ALL};
+use super::{Daemon, targets::ALL};
 use crate::{
     cli::Prefix,
     control::{
@@ -14,6 +14,7 @@ use crate::{
         Maintain, Maintenances, ModelNow, Modes, Remove, Removed, Reply, Request, SetMode, Which,
         Word, WorkloadMode,
     },
+    host::MODEL,
     names, text,
 };
 

@@ -47,7 +47,6 @@ use hedgerow_probe::{Control as Sensor, Item, Positions};
 use signal_hook::consts::SIGHUP;
 
 pub use self::capture::{Capture, Run};
-pub use self::governor::LEVERS;
 pub use self::orders::Orders;
 #[cfg(test)]
 pub use self::respond::alarm::example as example_finding;
@@ -70,6 +69,7 @@ use self::{
 use crate::{
     config::Config,
     control::{Control, Pending},
+    host::MODEL,
     metrics::{Board, Stage},
 };
 
@@ -80,11 +80,6 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Once an hour a model in service is saved, with its budget and calibration, and it is told how many
 /// cases were listed.
 const HOUR_EPOCHS: u32 = 720;
-
-/// Name of the model in the state directory.
-pub const MODEL: &str = "model.hedgerow";
-/// Name of the responder's ledger in the state directory.
-pub const LEDGER: &str = "ledger.jsonl";
 
 /// Everything that the loop owns.
 struct Daemon {
@@ -208,7 +203,9 @@ impl Daemon {
         let past = || opened.past(&mut self.recorder);
         let became = self.reporter.outlets().past(&opened.uid, past);
         opened.waits(became);
-        self.opened.add(opened);
+        if let Some(opened) = self.opened.add(opened).filter(Opened::is_lost) {
+            self.reporter.outlets().past_lost(&opened.uid);
+        }
     }
 
     fn take(&mut self, item: Item, items: &Receiver<Item>) -> anyhow::Result<()> {

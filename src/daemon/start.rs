@@ -10,7 +10,7 @@ use hedgerow_responder::Responder;
 use hedgerow_sink::{PatientLines, Rotation};
 
 use super::{
-    Capture, Daemon, MODEL, Orders, Run,
+    Capture, Daemon, Orders, Run,
     governor::{self, Governor},
     heartbeat::Heart,
     kept::Kept,
@@ -32,7 +32,7 @@ use crate::{
     control::{Control, Readers, socket},
     exit::Failure,
     findings,
-    host::{self, Host, State},
+    host::{self, Host, MODEL, State},
     metrics::{Board, Sampled, Sampler, Server},
 };
 

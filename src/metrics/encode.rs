@@ -18,7 +18,7 @@ use super::{
 /// What every name begins with.
 pub const PREFIX: &str = "hedgerow";
 /// Series that one row may have; more are left out. Rows have far fewer: labels are of closed sets.
-pub const SERIES_MAX: usize = 64;
+pub const SERIES_MAX: usize = 128;
 /// As the text says of itself.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 

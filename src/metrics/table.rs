@@ -16,7 +16,7 @@ use super::{
     run_time::Programs,
     snapshot::{EFFECTS, KINDS, REASONS, STATES},
 };
-use crate::{daemon::LEVERS, text};
+use crate::{levers::LEVERS, text};
 
 /// How values of a metric behave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

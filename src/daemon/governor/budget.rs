@@ -2,7 +2,8 @@
 
 use std::{collections::VecDeque, ops::Range};
 
-use super::{levers::LEVERS, meter::Cost};
+use super::meter::Cost;
+use crate::levers::LEVERS;
 
 /// Windows of the minute that the budget is meant over, and of what is looked ahead.
 const MINUTE: usize = 12;

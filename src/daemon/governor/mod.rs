@@ -6,7 +6,6 @@
 //! it: it looks once a window, when all was judged.
 
 mod budget;
-mod levers;
 mod memory;
 mod meter;
 mod room;
@@ -16,14 +15,19 @@ use std::sync::Arc;
 use hedgerow_detect::Phase;
 use hedgerow_probe::Shed;
 
-pub use self::levers::LEVERS;
 use self::{
     budget::{Budget, Change},
     meter::{Cost, Meter},
     room::Room,
 };
 use super::{Daemon, service};
-use crate::{config, control, exit::Failure, metrics::Board, text::percent};
+use crate::{
+    config, control,
+    exit::Failure,
+    levers::{self, LEVERS},
+    metrics::Board,
+    text::percent,
+};
 
 /// Windows that the start takes at least, the first of which counts for nothing, and at most: it reads what
 /// runs already, which may take its time.

@@ -167,8 +167,8 @@ impl Delivery {
         *self.delivered.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
-    fn health(&self) -> Delivered {
-        let findings = SinkHealth {
+    fn file_health(&self) -> SinkHealth {
+        SinkHealth {
             name: "findings",
             up: self.file.failure().is_none(),
             delivered: self.file.written(),
@@ -176,7 +176,11 @@ impl Delivery {
             overflow: self.file.lost(),
             trouble: self.file.failure().map(str::to_owned),
             ..SinkHealth::default()
-        };
+        }
+    }
+
+    fn health(&self) -> Delivered {
+        let findings = self.file_health();
         let sinks = self.sinks.iter().map(Outlet::health).collect();
         Delivered { findings, sinks }
     }
@@ -304,7 +308,7 @@ impl Delivery {
             self.warn(&format!("a finding was not written: {why}"));
         }
         self.look_at_file();
-        let health = self.health().findings;
+        let health = self.file_health();
         self.delivered.lock().unwrap_or_else(PoisonError::into_inner).findings = health;
     }
 

@@ -18,7 +18,7 @@ use hedgerow_responder::ledger::{Decision, Ledger, Line};
 use hedgerow_sink::Rotation;
 
 use super::*;
-use crate::{cli, daemon::LEDGER, findings};
+use crate::{cli, findings, host::LEDGER};
 
 #[path = "../../../sink/tests/common/mod.rs"]
 pub mod common;

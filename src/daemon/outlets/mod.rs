@@ -34,7 +34,6 @@ use self::{
     terminal::{Ends, Terminal},
 };
 use super::{
-    LEDGER,
     recorder::{Past, Recording},
     room::Room,
     watchdog::{Count, Stage},
@@ -42,7 +41,7 @@ use super::{
 use crate::{
     config::Config,
     exit::Failure,
-    host::Host,
+    host::{Host, LEDGER},
     metrics::{QueueLength, Stages},
     users::Users,
 };

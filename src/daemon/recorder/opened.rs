@@ -69,13 +69,21 @@ impl Opened {
     }
 }
 
-/// Those whose past is to be written once more: as many as may be told in half a minute.
+/// Most of them: one more has what was written at once, and counts as lost where that found no room.
+const OPENINGS_MAX: usize = 1024;
+
+/// Those whose past is to be written once more, when half a minute has gone at the latest.
 #[derive(Debug, Default)]
 pub struct Openings(Vec<Opened>);
 
 impl Openings {
-    pub fn add(&mut self, opened: Opened) {
+    /// Gives back the one that has no room.
+    pub fn add(&mut self, opened: Opened) -> Option<Opened> {
+        if self.0.len() >= OPENINGS_MAX {
+            return Some(opened);
+        }
         self.0.push(opened);
+        None
     }
 
     /// Has what is due written. What finds no room, as where many open at once, is due the next time, until
@@ -110,18 +118,25 @@ impl Openings {
 mod tests {
     use super::*;
 
+    fn opened(number: usize, at: Instant, refused: bool) -> Opened {
+        let subject = Arc::new(Subject::host());
+        Opened { uid: number.to_string(), at, process: None, subject, refused }
+    }
+
+    #[test]
+    fn one_that_is_too_many_is_given_back() {
+        let mut openings = Openings::default();
+        let mut add = |number| openings.add(opened(number, Instant::now(), true));
+        assert!((0..OPENINGS_MAX).all(|number| add(number).is_none()));
+        assert!(add(OPENINGS_MAX).is_some_and(|one| one.is_lost()));
+    }
+
     #[test]
     fn who_finds_no_room_is_written_later_until_nothing_is_kept_of_it() {
         let begun = Instant::now();
         let mut openings = Openings::default();
         for number in 0..7 {
-            openings.add(Opened {
-                uid: number.to_string(),
-                at: begun,
-                process: None,
-                subject: Arc::new(Subject::host()),
-                refused: number == 3,
-            });
+            assert!(openings.add(opened(number, begun, number == 3)).is_none());
         }
         let mut written = Vec::new();
         let mut sweep = |after: Duration, room: usize, gone: &[&str]| {

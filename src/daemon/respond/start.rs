@@ -17,9 +17,9 @@ use hedgerow_responder::{
 use super::Actor;
 use crate::{
     config::{Config, sinks::Configured},
-    daemon::{LEDGER, report::Reporter},
+    daemon::report::Reporter,
     exit::Failure,
-    host::{self, Host},
+    host::{self, Host, LEDGER},
 };
 /// The start waits so long for the addresses of this host. Without them nothing is denied by itself.
 const GATHER: Duration = Duration::from_secs(10);

@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn each_lever_is_in_the_documentation_in_its_order() {
-        let text = include_str!("../../../docs/configuration.md");
+        let text = include_str!("../docs/configuration.md");
         let lines = LEVERS.map(|lever| format!("| `{}` | {} |\n", lever.name, lever.unseen));
         assert!(text.contains(&lines.concat()), "docs/configuration.md lacks: {}", lines.concat());
     }
