@@ -203,6 +203,14 @@ impl Entry {
         }
     }
 
+    /// As it stands: told of when it began, whenever one asks.
+    pub fn listed(&self) -> Remediation {
+        let lives_ns = self.expiry_boot_ns.saturating_sub(self.began_boot_ns);
+        let wall_ns = self.expires_wall_ns.saturating_sub_unsigned(lives_ns);
+        let began = Now { boot_ns: self.began_boot_ns, wall_ns };
+        self.remediation(Action::Block, "", began, &self.reason)
+    }
+
     pub fn remediation(&self, action: Action, host_id: &str, now: Now, why: &str) -> Remediation {
         Remediation {
             uid: self.uid.clone(),
@@ -270,6 +278,20 @@ pub(crate) mod tests {
         assert_eq!(periods, [120, 240, 480, 960, 1750]);
         assert_eq!(now, u64::from(HITS_MAX_S), "an hour from its first second");
         assert!(entry.is_spent() && entry.ending().contains("fresh finding"), "{}", entry.ending());
+    }
+
+    #[test]
+    fn it_is_listed_with_when_it_began_also_once_it_was_extended() {
+        let mut entry = entry();
+        let boot = |now: Now| Now { wall_ns: now.wall_ns + 1_700_000_000_000_000_000, ..now };
+        entry.begin(boot(at(7)), PERIOD_FIRST_S);
+        let (first, ends) = (entry.listed(), entry.expires_wall_ns);
+        assert_eq!(first.time_ns, boot(at(7)).wall_ns);
+        assert_eq!(entry.due(at(66).boot_ns, 5), Due::Extend);
+        entry.extend(boot(at(66)));
+        let later = entry.listed();
+        assert_eq!((later.time_ns, later.hits), (first.time_ns, 5));
+        assert!(later.expires_ns > ends);
     }
 
     #[test]

@@ -91,13 +91,8 @@ impl Daemon {
 
     fn entries(&self) -> Entries {
         let Ok(responder) = self.responder() else { return Entries::default() };
-        let now = now();
-        let live = responder.entries();
-        let told = |entry: &&hedgerow_responder::entry::Entry| {
-            entry.remediation(Action::Block, "", now, &entry.reason)
-        };
         Entries {
-            live: live.iter().map(told).collect(),
+            live: responder.entries().iter().map(|entry| entry.listed()).collect(),
             held: responder.holds().to_vec(),
             armed: responder.is_armed().ok(),
         }
