@@ -251,6 +251,16 @@ pub fn explained(finding: &Finding) -> Vec<String> {
     lines
 }
 
+/// Whether a terminal shows a report at all.
+pub fn is_shown(finding: &Finding) -> bool {
+    finding.disposition.is_alert() && finding.activity != Activity::Close
+}
+
+/// Why nothing was denied for a finding, below it; nothing where it isn't shown.
+pub fn not_denied(finding: &Finding, why: &str) -> Option<String> {
+    is_shown(finding).then(|| format!("  not denied: {why}"))
+}
+
 /// A finding on a few lines, in colour on a terminal.
 pub fn finding(finding: &Finding) -> String {
     let what = match (finding.activity, finding.disposition) {
@@ -412,6 +422,18 @@ mod tests {
         assert!(said.contains("7 cases were listed only: 2 for which"), "{said}");
         assert!(said.contains("; 4 of amounts alone") && said.contains("59 h more"), "{said}");
         assert!(said.contains("; 1 below their floors"), "{said}");
+    }
+
+    #[test]
+    fn why_nothing_was_denied_stands_only_below_a_finding_that_is_shown() {
+        let mut finding = crate::daemon::example_finding("w", "", 0);
+        finding.disposition = Disposition::Alert;
+        let said = not_denied(&finding, "the mode is observe");
+        assert_eq!(said.as_deref(), Some("  not denied: the mode is observe"));
+        let suppressed = Finding { disposition: Disposition::Suppressed, ..finding.clone() };
+        assert_eq!(not_denied(&suppressed, "the mode is observe"), None);
+        let closed = Finding { activity: Activity::Close, ..finding };
+        assert_eq!(not_denied(&closed, "the mode is observe"), None);
     }
 
     #[test]

@@ -396,7 +396,8 @@ impl Daemon {
                 }
                 self.reporter.finding(&finding, is_owed);
                 if !done.is_empty() {
-                    done.into_iter().for_each(|done| self.actor.done(done, &mut self.reporter));
+                    let reporter = &mut self.reporter;
+                    done.into_iter().for_each(|done| self.actor.done(done, &finding, reporter));
                     self.raise();
                 }
                 self.turns.enter(Part::Engine);
@@ -408,7 +409,8 @@ impl Daemon {
                 if !done.is_empty() {
                     self.reporter.outlets().owe(&finding);
                 }
-                done.into_iter().for_each(|done| self.actor.done(done, &mut self.reporter));
+                let reporter = &mut self.reporter;
+                done.into_iter().for_each(|done| self.actor.done(done, &finding, reporter));
                 self.raise();
                 self.turns.enter(Part::Engine);
             }

@@ -266,9 +266,9 @@ impl Reporter {
         }
     }
 
-    pub fn not_denied(&mut self, why: &str) {
-        if !self.json {
-            self.print(&format!("  not denied: {why}"));
+    pub fn not_denied(&mut self, finding: &Finding, why: &str) {
+        if let Some(line) = text::not_denied(finding, why).filter(|_| !self.json) {
+            self.print(&line);
         }
     }
 

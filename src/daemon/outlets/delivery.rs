@@ -7,7 +7,7 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use hedgerow_event::{Activity, Disposition, Finding, Remediation, gate};
+use hedgerow_event::{Finding, Remediation, gate};
 use hedgerow_hostfile::Reader;
 use hedgerow_sink::{PatientLines, Report, SinkError, SinkHealth, heartbeat::Heartbeat};
 use serde_json::{Value, json};
@@ -299,9 +299,7 @@ impl Delivery {
     fn finding(&mut self, finding: &Finding) {
         if self.json {
             self.print_json(&json!({ "finding": finding }));
-        } else if finding.disposition != Disposition::Suppressed
-            && finding.activity != Activity::Close
-        {
+        } else if text::is_shown(finding) {
             self.terminal.print(text::finding(finding));
         }
         if let Err(why) = self.file.write(finding, !finding.disposition.is_alert()) {

@@ -8,7 +8,7 @@ pub mod watch;
 use std::collections::{BTreeSet, VecDeque};
 
 use hedgerow_event::{
-    Event, Evidence, Maturity, Origin, Remediation, Tampering, Target, Verdict, Workload,
+    Event, Evidence, Finding, Maturity, Origin, Remediation, Tampering, Target, Verdict, Workload,
 };
 use hedgerow_responder::{
     Alarm, Refusal, Request, Responder,
@@ -203,14 +203,14 @@ impl Actor {
         reporter.finding(&finding, true);
     }
 
-    /// Tells what came of it.
-    pub fn done(&mut self, done: Done, reporter: &mut Reporter) {
+    /// Tells what came of it, below the finding.
+    pub fn done(&mut self, done: Done, finding: &Finding, reporter: &mut Reporter) {
         match done {
             Done::Denied(entries, not_widened) => {
                 entries.iter().for_each(|one| reporter.remediation(one));
                 not_widened.iter().for_each(|why| reporter.widening(why));
             }
-            Done::Reported(why) => reporter.not_denied(&why),
+            Done::Reported(why) => reporter.not_denied(finding, &why),
             Done::Refused(why) => reporter.warn(&format!("not denied: {why}")),
         }
     }

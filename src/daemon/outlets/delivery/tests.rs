@@ -4,6 +4,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
 };
 
+use hedgerow_event::{Activity, Disposition};
 use hedgerow_lab::Disk;
 use hedgerow_sink::{Format, JsonlConfig, JsonlSink, Rotation, Sink};
 
