@@ -11,7 +11,7 @@ use ratatui::{
     widgets::{Cell, Clear, Paragraph, Row, StatefulWidget, Table, TableState, Widget, Wrap},
 };
 
-use super::view::{Entry, Over, Tab, View};
+use super::view::{Entry, Over, Tab, View, short};
 use crate::{
     commands::status,
     control::{Status, WorkloadMode},
@@ -57,7 +57,7 @@ pub fn render(view: &View, area: Rect, buffer: &mut Buffer) {
         Constraint::Length(2),
     ])
     .areas(area);
-    Paragraph::new(heading(view)).render(head, buffer);
+    Paragraph::new(heading(view, head.width.into())).render(head, buffer);
     tab_line(view).render(tabs, buffer);
     match view.tab {
         Tab::Workloads => workloads(view, list, buffer),
@@ -71,7 +71,7 @@ pub fn render(view: &View, area: Rect, buffer: &mut Buffer) {
         Tab::Entries => entry_details(view),
     };
     Paragraph::new(lines).wrap(Wrap { trim: false }).render(chosen, buffer);
-    Paragraph::new(footer(view)).render(foot, buffer);
+    Paragraph::new(footer(view, foot.width.into())).render(foot, buffer);
     if view.over == Over::Help {
         help(area, buffer);
     }
@@ -80,6 +80,22 @@ pub fn render(view: &View, area: Rect, buffer: &mut Buffer) {
 /// A line that strangers had a part in.
 fn line(text: &str) -> Line<'static> {
     Line::raw(gate::shown(text).into_owned())
+}
+
+/// So much of it as has room in these columns; that some is missing shows.
+fn cut(text: &str, columns: usize) -> String {
+    let shown = gate::shown(text);
+    if Span::raw(&*shown).width() <= columns {
+        return shown.into_owned();
+    }
+    let mut kept: String = shown.chars().take(columns.saturating_sub(1)).collect();
+    while Span::raw(&*kept).width() >= columns && kept.pop().is_some() {}
+    kept + "…"
+}
+
+/// A line that is never wrapped.
+fn fitted(text: &str, columns: usize) -> Line<'static> {
+    Line::raw(cut(text, columns))
 }
 
 fn cell(text: &str) -> Cell<'static> {
@@ -100,64 +116,70 @@ fn marked(view: &View, colour: Color) -> Style {
     if view.colour { bold().fg(colour) } else { bold() }
 }
 
-fn heading(view: &View) -> Vec<Line<'static>> {
+fn heading(view: &View, columns: usize) -> Vec<Line<'static>> {
     let Some(answer) = &view.answer else {
         let why = view.silence.as_deref().unwrap_or("asking the daemon");
-        return vec![line(&format!("Hedgerow: {why}"))];
+        return vec![fitted(&format!("Hedgerow: {why}"), columns)];
     };
     let status = &answer.status;
-    let doing = match status.phase {
-        Phase::Scoring => format!("scoring, {}", status.state),
-        phase => format!(
-            "learning ({}), scores in {}",
-            text::phase(phase),
-            text::seconds(status.seconds_left)
-        ),
-    };
     let refused = match (status.mode, status.armed) {
-        (None, _) => "refuses nothing (no deny hooks)".to_owned(),
+        (None, _) => "no deny hooks".to_owned(),
         (_, Some(false)) => "DISARMED".to_owned(),
         (Some(mode), _) => format!("mode {mode}"),
     };
-    let first = format!(
-        "Hedgerow  {doing}; {refused}; {} programs, {} records/s",
+    let rates = format!(
+        "{} programs, {} records/s",
         status.programs,
         text::count(status.events_per_second)
     );
-    let share = status.lost as f64 / (status.sent.max(1) as f64) * 100.0;
     let budget = &status.budget;
-    let second = format!(
-        "budget: {} a day asked, {:.2} expected, {} had; lost {} of {} ({share:.3} %)",
-        budget.asked_per_day,
-        budget.expected_per_day,
-        status.told_today,
-        status.lost,
-        text::count(status.sent as f64),
-    );
-    let second = match status.lost {
-        0 => line(&second),
-        _ => line(&second).style(marked(view, Color::Yellow)),
+    // Nothing is told while it learns, so that there is no budget to speak of.
+    let (first, second) = match status.phase {
+        Phase::Scoring => (
+            format!("scoring, {}; {refused}; {rates}", status.state),
+            format!(
+                "budget: {} a day asked, {:.2} expected, {} had",
+                budget.asked_per_day, budget.expected_per_day, status.told_today
+            ),
+        ),
+        phase => {
+            let (phase, left) = (text::phase(phase), text::seconds(status.seconds_left));
+            (format!("learning ({phase}), scores in {left}; {refused}"), rates)
+        }
     };
-    vec![line(&first).style(bold()), second, health(view, status)]
+    let first = fitted(&format!("Hedgerow  {first}"), columns).style(bold());
+    let red = marked(view, Color::Red);
+    if let Some((since, why)) = view.silent() {
+        let since = since.map_or("the start".to_owned(), text::time);
+        let told = format!("NO ANSWER since {since}; what is shown is of then");
+        return vec![first, fitted(&told, columns).style(red), fitted(why, columns).style(red)];
+    }
+    let share = status.lost as f64 / (status.sent.max(1) as f64) * 100.0;
+    let sent = text::count(status.sent as f64);
+    let second = format!("{second}; lost {} of {sent} ({share:.3} %)", status.lost);
+    let second = match status.lost {
+        0 => fitted(&second, columns),
+        _ => fitted(&second, columns).style(marked(view, Color::Yellow)),
+    };
+    vec![first, second, health(view, status, columns)]
 }
 
 /// What is wrong, the gravest first.
-fn health(view: &View, status: &Status) -> Line<'static> {
-    if let Some((since, why)) = view.silent() {
-        let since = since.map_or("the start".to_owned(), text::time);
-        let told = format!("NO ANSWER since {since}, what is shown is of then: {why}");
-        return line(&told).style(marked(view, Color::Red));
-    }
+fn health(view: &View, status: &Status, columns: usize) -> Line<'static> {
     let unread = view.answer.as_ref().and_then(|answer| answer.unread.as_ref());
     let mut wrong = status::trouble(status);
     wrong.extend(unread.map(|why| format!("findings are not read: {why}")));
     let host = status.maintenance.iter().find(|one| one.workload.is_none());
     wrong.extend(host.map(|one| format!("maintenance until {}", text::time(one.until_ns))));
+    let yellow = marked(view, Color::Yellow);
     match wrong.split_first() {
         None => line("the daemon answers; nothing is wrong with it"),
-        Some((first, [])) => line(first).style(marked(view, Color::Yellow)),
-        Some((first, rest)) => line(&format!("{first} (and {} more: hedgerow status)", rest.len()))
-            .style(marked(view, Color::Yellow)),
+        Some((first, [])) => fitted(first, columns).style(yellow),
+        Some((first, rest)) => {
+            let more = format!(" (and {} more: hedgerow status)", rest.len());
+            let first = cut(first, columns.saturating_sub(more.len()));
+            line(&(first + &more)).style(yellow)
+        }
     }
 }
 
@@ -376,7 +398,7 @@ fn entries(view: &View, area: Rect, buffer: &mut Buffer) {
             Entry::Held(hold) => ("-".to_owned(), "-".to_owned(), hold.until_ns),
         };
         Row::new(vec![
-            cell(one.uid().get(..8).unwrap_or(one.uid())),
+            cell(short(one.uid())),
             cell(does(&one)).style(marked(view, Color::Magenta)),
             number(hits),
             number(cut),
@@ -431,10 +453,15 @@ fn level(level: Level) -> &'static str {
     }
 }
 
-fn footer(view: &View) -> Vec<Line<'static>> {
+fn footer(view: &View, columns: usize) -> Vec<Line<'static>> {
     let told = match (&view.over, &view.notice) {
-        (Over::Confirm(_, question), _) => line(question).style(marked(view, Color::Yellow)),
-        (_, Some(notice)) => line(notice).style(bold()),
+        (Over::Confirm(uid, target), _) => {
+            let answers = format!(" ({})? y lifts it, any other key doesn't", short(uid));
+            let room = columns.saturating_sub("Lift ".len() + answers.len());
+            let question = format!("Lift {}{answers}", cut(target, room));
+            fitted(&question, columns).style(marked(view, Color::Yellow))
+        }
+        (_, Some(notice)) => fitted(notice, columns).style(bold()),
         _ => Line::default(),
     };
     let keys = "1 2 3 tab  up/down choose  Enter more  l lift an entry  ? help  q quit";

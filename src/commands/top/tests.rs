@@ -23,6 +23,8 @@ use super::{
 };
 use crate::control::{Entries, Modes, Removed, WorkloadMode, WorkloadNow, examples};
 
+/// As long as uids of entries are.
+const UID: &str = "1159e835-152b-4c04-88a8-0cc60f3d370c-2a133987b12a7595";
 const NOW_NS: i64 = 1_795_391_999_000_000_000;
 /// A name that would clear the screen and turn what follows around.
 const HOSTILE: &str = "evil\u{1b}[2J\u{202e}.service";
@@ -60,7 +62,7 @@ fn finding(uid: &str, workload: &str) -> Finding {
 
 fn entry() -> Remediation {
     Remediation {
-        uid: "4f1c0a3355aa77ee".into(),
+        uid: UID.into(),
         finding_uid: Some("b63b9a68daa6".into()),
         action: Action::Block,
         target: Target::TaskTree { tgid: 17_004, start_boot_ns: 9 },
@@ -181,12 +183,60 @@ fn nothing_is_lifted_without_a_yes_and_only_what_was_asked_about() {
     let mut answer = view.answer.clone().unwrap();
     answer.entries.live.insert(0, Remediation { uid: "other".into(), ..entry() });
     view.take(News::Answer(Box::new(answer)));
-    assert_eq!(press(&mut view, KeyCode::Char('y')), Act::Lift("4f1c0a3355aa77ee".into()));
+    assert_eq!(press(&mut view, KeyCode::Char('y')), Act::Lift(UID.into()));
     let removed = Removed { lifted: vec![entry()], ..Removed::default() };
     view.take(News::Lifted(Ok(removed)));
-    assert!(shown(&view, 80, 24).contains("Lifted 4f1c0a3355aa77ee after 12 hits"));
+    let told = "Lifted 2a133987 after 12 hits: task tree of process 17004\n";
+    assert!(shown(&view, 80, 24).contains(told));
     view.take(News::Lifted(Err("no such entry".into())));
     assert!(shown(&view, 80, 24).contains("Not lifted: no such entry"));
+}
+
+#[test]
+fn what_is_asked_and_told_is_whole_on_80_columns_however_long_its_target() {
+    let foot = |screen: &str| screen.lines().nth(22).unwrap().to_owned();
+    let peer = |address: [u8; 4]| Target::Peer {
+        address: address.into(),
+        prefix_length: 32,
+        cgroup_id: 0,
+        program_id: 0,
+    };
+    let long = |path: String| Target::Cgroup { cgroup_id: 7, path: path.into() };
+    let answers = " (2a133987)? y lifts it, any other key doesn't";
+    for target in [peer([192, 0, 2, 9]), long("/kube/pod".repeat(99)), long("面\u{1b}".repeat(99))]
+    {
+        let mut view = view(false);
+        let mut answer = view.answer.clone().unwrap();
+        let lifted = Remediation { target: target.clone(), ..entry() };
+        answer.entries.live = vec![lifted.clone()];
+        view.take(News::Answer(Box::new(answer)));
+        press(&mut view, KeyCode::Char('3'));
+        press(&mut view, KeyCode::Char('l'));
+        let asked = foot(&shown(&view, 80, 24));
+        assert!(asked.ends_with(answers), "{asked}");
+        let is_whole = matches!(target, Target::Peer { .. });
+        assert_eq!(asked == format!("Lift peer 192.0.2.9/32{answers}"), is_whole, "{asked}");
+        assert_eq!(asked.contains('…'), !is_whole, "{asked}");
+        press(&mut view, KeyCode::Char('y'));
+        view.take(News::Lifted(Ok(Removed { lifted: vec![lifted], ..Removed::default() })));
+        let told = foot(&shown(&view, 80, 24));
+        assert!(told.starts_with("Lifted 2a133987 after 12 hits: "), "{told}");
+        assert_eq!(told.contains('…'), !is_whole, "{told}");
+    }
+}
+
+#[test]
+fn while_it_learns_the_first_lines_are_whole() {
+    let mut view = view(false);
+    let mut answer = view.answer.clone().unwrap();
+    let status = &mut answer.status;
+    (status.phase, status.mode, status.seconds_left) = (Phase::Calibrate, None, 86_340);
+    (status.programs, status.events_per_second) = (51, 274.0);
+    view.take(News::Answer(Box::new(answer)));
+    let screen = shown(&view, 80, 24);
+    let first = "Hedgerow  learning (calibrate), scores in 23 h 59 m; no deny hooks\n\
+                 51 programs, 274 records/s; lost 0 of 200 (0.000 %)\n";
+    assert!(screen.starts_with(first), "{screen}");
 }
 
 #[test]
@@ -210,10 +260,12 @@ fn a_daemon_that_hangs_or_ends_is_told_with_the_time_and_what_was_known_stays() 
     assert!(shown(&view, 80, 24).contains("nothing is wrong with it"));
     view.now_ns += 4_000_000_000;
     let hangs = shown(&view, 80, 24);
-    assert!(hangs.contains("NO ANSWER since 2026-11-22 23:59:59"), "{hangs}");
+    let since =
+        "\nNO ANSWER since 2026-11-22 23:59:59; what is shown is of then\nit doesn't answer\n";
+    assert!(hangs.contains(since), "{hangs}");
     assert!(hangs.contains("postgresql.service"), "{hangs}");
     view.take(News::Silence("no daemon answers on /x".into()));
-    assert!(shown(&view, 100, 24).contains("no daemon answers on /x"));
+    assert!(shown(&view, 80, 24).contains("no daemon answers on /x"));
     let answer = view.answer.clone().unwrap();
     view.take(News::Answer(Box::new(Answer { time_ns: view.now_ns, ..answer })));
     assert!(!shown(&view, 80, 24).contains("NO ANSWER"));

@@ -33,7 +33,7 @@ impl Tab {
 pub enum Over {
     Nothing,
     Help,
-    /// This entry is to be lifted: its uid, and what to ask.
+    /// This entry is to be lifted: its uid, and whom it stops.
     Confirm(String, String),
 }
 
@@ -65,6 +65,13 @@ impl Entry<'_> {
             Self::Held(hold) => &hold.target,
         }
     }
+}
+
+/// As much of an entry's uid as tells it from others here, and as names it to `deny remove`: all of a
+/// boot begin alike.
+pub fn short(uid: &str) -> &str {
+    let own = uid.rsplit('-').next().unwrap_or(uid);
+    own.get(..8).unwrap_or(own)
 }
 
 /// What a key asks for.
@@ -180,7 +187,7 @@ impl View {
             Over::Nothing => self.plain(key.code),
             Over::Help => Act::Stay,
             Over::Confirm(uid, _) if key.code == KeyCode::Char('y') => {
-                self.notice = Some(format!("Asking the daemon to lift {uid}"));
+                self.notice = Some(format!("Asking the daemon to lift {}", short(&uid)));
                 Act::Lift(uid)
             }
             Over::Confirm(..) => {
@@ -219,10 +226,7 @@ impl View {
             _ => None,
         };
         match asked {
-            Some((uid, target)) => {
-                let question = format!("Lift {uid}? y lifts it, any other key doesn't: {target}");
-                self.over = Over::Confirm(uid, question);
-            }
+            Some((uid, target)) => self.over = Over::Confirm(uid, target),
             None => self.notice = Some("Nothing to lift: choose an entry first (3).".into()),
         }
     }
@@ -231,9 +235,9 @@ impl View {
 fn lifted(removed: &Removed) -> String {
     match (removed.lifted.first(), removed.withdrawn.first()) {
         (Some(entry), _) => {
-            format!("Lifted {} after {} hits: {}", entry.uid, entry.hits, entry.target)
+            format!("Lifted {} after {} hits: {}", short(&entry.uid), entry.hits, entry.target)
         }
-        (None, Some(uid)) => format!("Withdrew {uid} before it was installed."),
+        (None, Some(uid)) => format!("Withdrew {} before it was installed.", short(uid)),
         (None, None) => "It was not installed any more.".into(),
     }
 }
