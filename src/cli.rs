@@ -221,7 +221,8 @@ pub enum Command {
         what they would refuse; enforce refuses.\n\nenforce is held at monitor, workload by \
         workload, until its profile is mature and each hour of the week was seen over at least 7 \
         days; `hedgerow mode` shows what is missing. `run --enforce-provisional` overrides that, \
-        for demonstrations. Modes are kept over restarts and reboots. Setting one resets the \
+        for demonstrations. What an operator orders (`hedgerow deny add`) acts in every mode. Modes are \
+        kept over restarts and reboots. Setting one resets the \
         breaker; setting it for all workloads also forgives wrong entries. What `disarm` stopped \
         goes on with `arm` only.\n\n\
         Examples:\n  hedgerow mode\n  hedgerow mode monitor\n  \

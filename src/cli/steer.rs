@@ -17,7 +17,8 @@ pub enum Deny {
         #[command(flatten)]
         state: State,
     },
-    /// Refuse a peer, a program or a workload; what is named together is meant together.
+    /// Refuse a peer, a program or a workload; what is named together is meant together. An operator's
+    /// own order acts in every mode, also in observe.
     #[command(after_help = "Examples:\n  \
         hedgerow deny add --peer 192.0.2.9 --for 1h --reason 'incident 42'\n  \
         hedgerow deny add --peer 192.0.2.0/24 --workload web.service --dry-run\n  \

@@ -1,13 +1,13 @@
 //! `hedgerow status`: one screen of what is watched, lost, learned and refused.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use hedgerow_detect::Phase;
 use hedgerow_event::Workload;
 
 use super::steer;
 use crate::{
-    control::{Cost, GetStatus, Modes, SinkNow, Status, call, socket},
+    control::{Cost, GetStatus, SinkNow, Status, call, socket},
     text,
 };
 
@@ -21,9 +21,6 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     }
     if let Some(modes) = &status.modes {
         steer::print_modes("mode: ", modes);
-        for line in not_yet(modes) {
-            text::say(&line);
-        }
     }
     Ok(())
 }
@@ -230,45 +227,10 @@ fn undelivered(status: &Status) -> Vec<String> {
     away.chain(back).collect()
 }
 
-/// Workloads that are named with a reason, and reasons.
-const NAMED: usize = 4;
-const REASONS: usize = 4;
-
-/// Why workloads can't be enforced yet, those with the same reason together; those that an order waits
-/// for are told with it.
-fn not_yet(modes: &Modes) -> Vec<String> {
-    if modes.enforce_provisional {
-        return Vec::new();
-    }
-    let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for one in modes.workloads.iter().filter(|one| !one.missing.is_empty() && !one.is_ordered()) {
-        reasons.entry(one.missing.join(", ")).or_default().push(one.workload.as_str());
-    }
-    let mut reasons: Vec<_> = reasons.into_iter().collect();
-    reasons.sort_by_key(|(_, workloads)| std::cmp::Reverse(workloads.len()));
-    let mut lines: Vec<String> = reasons
-        .iter()
-        .take(REASONS)
-        .map(|(why, workloads)| {
-            let named: Vec<&str> = workloads.iter().copied().take(NAMED).collect();
-            let more = workloads.len() - named.len();
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("can't be enforced yet: {}{more}: {why}", named.join(", "))
-        })
-        .collect();
-    if reasons.len() > REASONS {
-        let rest: usize = reasons[REASONS..].iter().map(|(_, workloads)| workloads.len()).sum();
-        lines.push(format!("can't be enforced yet: {rest} more for other reasons (--json)"));
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
-    use hedgerow_event::Mode;
-
     use super::*;
-    use crate::control::{Maintenance, WorkloadMode, examples};
+    use crate::control::{Maintenance, examples};
 
     #[test]
     fn it_tells_what_is_wrong_and_what_holds_for_a_while() {
@@ -345,38 +307,5 @@ mod tests {
         assert!(said.contains("disarmed") && said.contains("web.service until 1970"), "{said}");
         status.mode = None;
         assert!(lines(&status).join("\n").contains("not loaded"));
-    }
-
-    #[test]
-    fn workloads_that_lack_the_same_are_told_together_and_ordered_ones_with_their_order() {
-        let workload = |name: &str, mode: Mode, missing: &[&str]| WorkloadMode {
-            workload: Workload::new(name),
-            mode,
-            own: mode != Mode::Observe,
-            in_force: mode.min(Mode::Monitor),
-            missing: missing.iter().map(|why| (*why).to_owned()).collect(),
-            days: 0,
-            hours: 0,
-        };
-        let young = ["its profile is learning, not mature", "0 of 7 days watched"];
-        let mut workloads: Vec<WorkloadMode> = (0..6)
-            .map(|number| workload(&format!("w{number}.service"), Mode::Observe, &young))
-            .collect();
-        workloads.push(workload("old.service", Mode::Observe, &young[1..]));
-        workloads.push(workload("ready.service", Mode::Observe, &[]));
-        workloads.push(workload("asked.service", Mode::Enforce, &young));
-        let modes = Modes {
-            mode: Mode::Observe,
-            armed: true,
-            enforce_provisional: false,
-            halted: None,
-            tripped: Vec::new(),
-            workloads,
-        };
-        let said = not_yet(&modes);
-        assert_eq!(said.len(), 2, "{said:?}");
-        assert!(said[0].contains("w0.service") && said[0].contains("and 2 more: its profile"));
-        assert!(said[1].contains("old.service: 0 of 7 days"), "{said:?}");
-        assert!(!said.concat().contains("asked") && !said.concat().contains("ready"));
     }
 }

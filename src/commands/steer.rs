@@ -1,7 +1,7 @@
 //! `hedgerow deny`, `allow`, `mode`, `maintenance`, `disarm` and `arm`: an operator's word to the
 //! responder.
 
-use std::{os::unix::net::UnixStream, path::Path, time::Duration};
+use std::{collections::BTreeMap, os::unix::net::UnixStream, path::Path, time::Duration};
 
 use hedgerow_responder::By;
 
@@ -189,37 +189,74 @@ pub fn mode(
 /// Workloads that are listed; the others are counted.
 const WORKLOADS_SHOWN: usize = 20;
 
-/// Prints the default mode, then the workloads for which there is more to say.
 pub fn print_modes(before: &str, modes: &Modes) {
-    text::say(&format!("{before}{}", modes.mode));
+    mode_lines(before, modes).iter().for_each(|line| text::say(line));
+}
+
+/// The default mode, then the workloads for which there is more to say, and what is missing before
+/// others can be enforced.
+fn mode_lines(before: &str, modes: &Modes) -> Vec<String> {
+    let mut lines = vec![format!("{before}{}", modes.mode)];
     if !modes.armed {
-        text::say("  disarmed: nothing is refused until `hedgerow arm`");
+        lines.push("  disarmed: nothing is refused until `hedgerow arm`".to_owned());
     }
     if modes.enforce_provisional {
-        text::say("  --enforce-provisional: enforce waits for nothing, as a demonstration");
+        lines.push(
+            "  --enforce-provisional: enforce waits for nothing, as a demonstration".to_owned(),
+        );
     }
-    if let Some(halted) = &modes.halted {
-        text::say(&format!("  {halted}"));
-    }
-    for workload in &modes.tripped {
-        text::say(&format!(
-            "  {workload}: its breaker has tripped; new wide entries wait for a mode"
-        ));
-    }
+    lines.extend(modes.halted.iter().map(|halted| format!("  {halted}")));
+    lines.extend(modes.tripped.iter().map(|workload| {
+        format!("  {workload}: its breaker has tripped; new wide entries wait for a mode")
+    }));
     let mut told: Vec<&WorkloadMode> =
         modes.workloads.iter().filter(|one| one.is_ordered()).collect();
     told.sort_by_key(|one| !one.own);
-    for one in told.iter().take(WORKLOADS_SHOWN) {
-        text::say(&if one.mode == one.in_force {
-            format!("  {}: {}", one.workload, one.mode)
-        } else {
-            let missing = one.missing.join(", ");
-            format!("  {}: {}, held at {}: {missing}", one.workload, one.mode, one.in_force)
-        });
-    }
+    lines.extend(told.iter().take(WORKLOADS_SHOWN).map(|one| {
+        if one.mode == one.in_force {
+            return format!("  {}: {}", one.workload, one.mode);
+        }
+        let missing = one.missing.join(", ");
+        format!("  {}: {}, held at {}: {missing}", one.workload, one.mode, one.in_force)
+    }));
     if told.len() > WORKLOADS_SHOWN {
-        text::say(&format!("  and {} more (--json shows all)", told.len() - WORKLOADS_SHOWN));
+        lines.push(format!("  and {} more (--json shows all)", told.len() - WORKLOADS_SHOWN));
     }
+    lines.extend(not_yet(modes));
+    lines
+}
+
+/// Workloads that are named with a reason, and reasons.
+const NAMED: usize = 4;
+const REASONS: usize = 4;
+
+/// Why workloads can't be enforced yet, those with the same reason together; those that an order waits
+/// for are told with it.
+fn not_yet(modes: &Modes) -> Vec<String> {
+    if modes.enforce_provisional {
+        return Vec::new();
+    }
+    let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for one in modes.workloads.iter().filter(|one| !one.missing.is_empty() && !one.is_ordered()) {
+        reasons.entry(one.missing.join(", ")).or_default().push(one.workload.as_str());
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, workloads)| std::cmp::Reverse(workloads.len()));
+    let mut lines: Vec<String> = reasons
+        .iter()
+        .take(REASONS)
+        .map(|(why, workloads)| {
+            let named: Vec<&str> = workloads.iter().copied().take(NAMED).collect();
+            let more = workloads.len() - named.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("can't be enforced yet: {}{more}: {why}", named.join(", "))
+        })
+        .collect();
+    if reasons.len() > REASONS {
+        let rest: usize = reasons[REASONS..].iter().map(|(_, workloads)| workloads.len()).sum();
+        lines.push(format!("can't be enforced yet: {rest} more for other reasons (--json)"));
+    }
+    lines
 }
 
 /// `None` ends it.
@@ -310,4 +347,51 @@ pub fn disarm(remove: bool, state: &Path, json: bool) -> anyhow::Result<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use hedgerow_event::{Mode, Workload};
+
+    use super::*;
+
+    #[test]
+    fn workloads_that_lack_the_same_are_told_together_and_ordered_ones_with_their_order() {
+        let workload = |name: &str, mode: Mode, missing: &[&str]| WorkloadMode {
+            workload: Workload::new(name),
+            mode,
+            own: mode != Mode::Observe,
+            in_force: mode.min(Mode::Monitor),
+            missing: missing.iter().map(|why| (*why).to_owned()).collect(),
+            days: 0,
+            hours: 0,
+        };
+        let young = ["its profile is learning, not mature", "0 of 7 days watched"];
+        let mut workloads: Vec<WorkloadMode> = (0..6)
+            .map(|number| workload(&format!("w{number}.service"), Mode::Observe, &young))
+            .collect();
+        workloads.push(workload("old.service", Mode::Observe, &young[1..]));
+        workloads.push(workload("ready.service", Mode::Observe, &[]));
+        workloads.push(workload("asked.service", Mode::Enforce, &young));
+        let modes = Modes {
+            mode: Mode::Observe,
+            armed: true,
+            enforce_provisional: false,
+            halted: None,
+            tripped: Vec::new(),
+            workloads,
+        };
+        let said = not_yet(&modes);
+        assert_eq!(said.len(), 2, "{said:?}");
+        assert!(said[0].contains("w0.service") && said[0].contains("and 2 more: its profile"));
+        assert!(said[1].contains("old.service: 0 of 7 days"), "{said:?}");
+        assert!(!said.concat().contains("asked") && !said.concat().contains("ready"));
+        let all = mode_lines("mode: ", &modes);
+        assert_eq!(all[0], "mode: observe");
+        assert!(
+            all[1].starts_with("  asked.service: enforce, held at monitor: its profile"),
+            "{all:?}"
+        );
+        assert_eq!(all[2..], said, "before anything is ordered, too");
+    }
 }
