@@ -220,6 +220,21 @@ fn a_command_without_a_daemon_says_how_to_start_one() {
 }
 
 #[test]
+fn what_is_asked_of_a_state_directory_that_is_not_there_says_that_no_daemon_answers() {
+    let state = tempdir().unwrap().path().join("none");
+    for arguments in [
+        &["findings", "list"][..],
+        &["findings", "show", "x"],
+        &["why"],
+        &["why", "x"],
+        &["status"],
+    ] {
+        let arguments = [arguments, &["--state", text(&state)]].concat();
+        assert_refused(&hedgerow(&arguments), NO_DAEMON, &["none/control.sock", "hedgerow run"]);
+    }
+}
+
+#[test]
 fn an_unreachable_broker_is_a_warning_and_the_daemon_goes_on() {
     let state = tempdir().unwrap();
     let said = leaving_nothing(|| {

@@ -78,6 +78,7 @@ fn list(state: &Path, chosen: &Chosen, follow: bool, json: bool) -> anyhow::Resu
         let why = format!("--follow reads {} itself, which only root may", state.display());
         return Err(Failure::Host(why).into());
     }
+    log::is_there(state)?;
     // What is written between the two is read twice rather than not at all.
     let mut tail = Tail::at_end(state)?;
     let all = log::findings(state)?;
@@ -185,6 +186,7 @@ impl Tail {
 
 /// Every report of the one finding whose uid begins so, oldest first.
 pub fn of_uid(state: &Path, uid: &str) -> anyhow::Result<Vec<Finding>> {
+    log::is_there(state)?;
     let mut all = log::findings(state)?;
     let whole = names::begun("a finding", uid, all.iter().map(|finding| &*finding.uid));
     let whole = whole.map_err(Failure::Usage)?.to_owned();

@@ -6,7 +6,7 @@ use hedgerow_event::Finding;
 use hedgerow_responder::ledger::{Ledger, Line};
 
 use crate::{
-    control,
+    control::{self, GetStatus, call, socket},
     exit::Failure,
     findings::{self, FINDINGS},
     host::LEDGER,
@@ -16,6 +16,19 @@ use crate::{
 /// Who may not read the state directory may ask the daemon.
 fn is_refused(state: &Path) -> bool {
     std::fs::read_dir(state).is_err_and(|why| why.kind() == ErrorKind::PermissionDenied)
+}
+
+/// Where there is no state directory, no daemon ran that could have found anything.
+///
+/// # Errors
+/// As when a daemon is asked: none answers.
+pub fn is_there(state: &Path) -> anyhow::Result<()> {
+    match std::fs::metadata(state) {
+        Err(why) if why.kind() == ErrorKind::NotFound => {
+            call(&socket(state), &GetStatus {}).map(drop)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// All findings, oldest first.

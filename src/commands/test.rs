@@ -26,7 +26,6 @@ use serde_json::{Value, json};
 use super::{findings::Tail, log, why};
 use crate::{
     control::{GetStatus, Remove, Status, Which, call, socket},
-    exit::Failure,
     text,
 };
 
@@ -54,14 +53,7 @@ const CUT: i32 = 9;
 /// Makes the incident, and follows it through the daemon.
 pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     let before = call(&socket(state), &GetStatus {})?;
-    if before.phase != Phase::Scoring {
-        let left = before.seconds_left;
-        return Err(Failure::NoDaemon(format!(
-            "the daemon is still learning and scores nothing; try again in {}",
-            text::seconds(left)
-        ))
-        .into());
-    }
+    scores(&before)?;
     let say = |line: &str| {
         if !json {
             text::out(line);
@@ -113,6 +105,17 @@ pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
     if json {
         text::json(&told)?;
     }
+    Ok(())
+}
+
+/// # Errors
+/// It learns still, and would find nothing.
+fn scores(status: &Status) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        status.phase == Phase::Scoring,
+        "the daemon is still learning and scores nothing; try again in {}",
+        text::seconds(status.seconds_left)
+    );
     Ok(())
 }
 
@@ -352,6 +355,16 @@ mod tests {
         assert!(is_ours(&finding(UNIT, 7), 8) && is_ours(&finding("web.service", 8), 8));
         let main = Finding { objects: Vec::new(), ..finding(UNIT, 7) };
         assert!(!is_ours(&main, 8), "its main process");
+    }
+
+    #[test]
+    fn a_daemon_that_learns_still_runs() {
+        let mut status = examples::status();
+        let why = scores(&status).expect_err("it learns");
+        assert!(why.to_string().contains("try again in 1 m 30 s"), "{why}");
+        assert_eq!(crate::exit::code(&why), std::process::ExitCode::FAILURE);
+        status.phase = Phase::Scoring;
+        assert!(scores(&status).is_ok());
     }
 
     #[test]

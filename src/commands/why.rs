@@ -20,6 +20,7 @@ pub fn whole_uid(state: &Path, uid: &str) -> anyhow::Result<String> {
 
 /// Explains an entry, a finding or a peer; without one what was decided last.
 pub fn run(what: Option<&str>, all: bool, state: &Path, json: bool) -> anyhow::Result<()> {
+    log::is_there(state)?;
     let lines = log::decisions(state)?;
     let findings = log::findings(state)?;
     let story = match what {
