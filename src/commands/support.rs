@@ -242,16 +242,24 @@ fn names_secret(key: &str) -> bool {
     gate::text(&format!("{key}:hide-and-seek")).ends_with(gate::HIDDEN)
 }
 
+fn whole(path: &Path) -> anyhow::Result<String> {
+    let bytes = tail(path)?.with_context(|| format!("there is no {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+/// What the system calls itself. In /etc there is most often a link to the other, and none is followed.
+fn system(root: &Path) -> Option<String> {
+    let mut paths = ["etc/os-release", "usr/lib/os-release"].iter();
+    paths.find_map(|path| whole(&root.join(path)).ok())
+}
+
 fn versions(_: &Host) -> anyhow::Result<Vec<u8>> {
-    let line = |path: &str| -> anyhow::Result<String> {
-        let bytes = tail(Path::new(path))?.with_context(|| format!("there is no {path}"))?;
-        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
-    };
+    let line = |path: &str| whole(Path::new(path));
     told(&json!({
         "hedgerow": env!("CARGO_PKG_VERSION"),
         "architecture": std::env::consts::ARCH,
         "kernel": line("/proc/version")?,
-        "system": line("/etc/os-release").ok(),
+        "system": system(Path::new("/")),
         "time": text::time(hedgerow_responder::now().wall_ns),
         "up_and_idle_seconds": line("/proc/uptime")?,
         "processors": std::thread::available_parallelism().map(usize::from).ok(),
@@ -448,4 +456,24 @@ fn journal() -> anyhow::Result<Vec<u8>> {
     let bytes = read.context("journalctl doesn't end")??;
     anyhow::ensure!(!bytes.is_empty(), "the journal has nothing of hedgerow.service");
     Ok(lines(&bytes, LOG_LINES))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_system_is_named_where_etc_has_only_a_link() {
+        let root = tempfile::tempdir().unwrap();
+        let [etc, lib] = ["etc", "usr/lib"].map(|path| root.path().join(path));
+        [&etc, &lib].iter().for_each(|path| fs::create_dir_all(path).unwrap());
+        assert_eq!(system(root.path()), None);
+        fs::write(lib.join("os-release"), "NAME=lib\n").unwrap();
+        std::os::unix::fs::symlink("../usr/lib/os-release", etc.join("os-release")).unwrap();
+        assert_eq!(system(root.path()).as_deref(), Some("NAME=lib"));
+        fs::remove_file(etc.join("os-release")).unwrap();
+        fs::write(etc.join("os-release"), "NAME=etc\n").unwrap();
+        assert_eq!(system(root.path()).as_deref(), Some("NAME=etc"));
+    }
 }
