@@ -123,7 +123,7 @@ pub enum Command {
         leaves it out. `?` shows the keys. For machines: hedgerow status --json.\n\n\
         Examples:\n  hedgerow top\n  NO_COLOR=1 hedgerow top --state /srv/hedgerow"
     )]
-    Top(State),
+    Top(Top),
     /// What would be missed: each kind of deed and each amount, by workload, and why.
     #[command(
         after_help = "Every program of a workload, and one that was never seen, is tried on the \
@@ -375,6 +375,15 @@ pub struct State {
     pub config: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone, Args)]
+pub struct Top {
+    /// In place of the one that all commands have: it is refused, with what there is for machines.
+    #[arg(long, hide = true)]
+    pub json: bool,
+    #[command(flatten)]
+    pub state: State,
+}
+
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Say whether a daemon would start with it; names the file and the field where it wouldn't.
@@ -398,6 +407,21 @@ pub struct ConfigFile {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn top_offers_no_json_and_is_still_asked_for_it() {
+        use clap::CommandFactory;
+        let mut command = Cli::command();
+        command.build();
+        let mut help =
+            |name: &str| command.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+        assert!(help("status").contains("Print JSON for machines"));
+        assert!(!help("top").contains("Print JSON for machines"), "{}", help("top"));
+        for line in [["hedgerow", "top", "--json"], ["hedgerow", "--json", "top"]] {
+            assert!(Cli::try_parse_from(line).unwrap().json);
+        }
+        assert!(!Cli::try_parse_from(["hedgerow", "top"]).unwrap().json);
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

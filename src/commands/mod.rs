@@ -44,7 +44,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Backtest(backtest) => judge::backtest(&backtest, json),
         Command::Model(command) => model::run(&command, json),
         Command::Status(state) => status::run(&config::state(&state)?, json),
-        Command::Top(state) => top::run(&config::state(&state)?, json),
+        Command::Top(top) => top::run(&config::state(&top.state)?, json || top.json),
         Command::Power { workload, model, state } => {
             power::run(model.as_deref(), workload.as_deref(), &config::state(&state)?, json)
         }
