@@ -2,7 +2,10 @@
 
 mod notes;
 
-use std::io::{IsTerminal, Write};
+use std::{
+    fmt::Display,
+    io::{IsTerminal, Write},
+};
 
 use chrono::DateTime;
 use hedgerow_event::{
@@ -38,6 +41,12 @@ pub fn out(text: &str) {
 pub fn json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     out(&gate::json(value)?);
     Ok(())
+}
+
+/// `1 hit`, `3 hits`.
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, one: &str, more: &str) -> String {
+    let what = if count == N::from(1) { one } else { more };
+    format!("{count} {what}")
 }
 
 /// `1 d 2 h`, `3 m 5 s`, `12 s`.
@@ -135,10 +144,7 @@ pub fn floors(promise: &Promise) -> Option<String> {
 
 /// Cases that were listed in the last hour and that nobody was told of, with why.
 pub fn listed(listed: &Listed) -> String {
-    let (cases, were) = match listed.cases() {
-        1 => ("1 case".to_owned(), "was"),
-        cases => (format!("{cases} cases"), "were"),
-    };
+    let cases = counted(listed.cases(), "case was", "cases were");
     let unknown = format!(
         "of amounts alone, of programs that must be known for up to {:.0} h more",
         listed.hours_missing
@@ -154,7 +160,7 @@ pub fn listed(listed: &Listed) -> String {
         .map(|(count, why)| format!("{count} {why}"))
         .collect();
     format!(
-        "In the last hour {cases} {were} listed only: {} (`hedgerow findings list --all --since 1h`).",
+        "In the last hour {cases} listed only: {} (`hedgerow findings list --all --since 1h`).",
         whys.join("; ")
     )
 }
@@ -193,12 +199,12 @@ pub fn remediation(remediation: &Remediation) -> String {
         (Action::Unblock, _) => "RELEASED",
     };
     format!(
-        "{} {what} {} ({}), {} hits, {} sockets cut [{}]",
+        "{} {what} {} ({}), {}, {} [{}]",
         time(remediation.time_ns),
         whom(&remediation.target, remediation.subject.as_deref()),
         remediation.reason,
-        remediation.hits,
-        remediation.sockets_destroyed,
+        counted(remediation.hits, "hit", "hits"),
+        counted(remediation.sockets_destroyed, "socket cut", "sockets cut"),
         remediation.uid,
     )
 }
@@ -441,6 +447,9 @@ mod tests {
         assert_eq!(time(0), "1970-01-01 00:00:00");
         assert_eq!(time(1_795_391_999_000_000_000), "2026-11-22 23:59:59");
         assert_eq!(time(951_782_400_000_000_000), "2000-02-29 00:00:00");
+        assert_eq!(counted(1_u64, "hit", "hits"), "1 hit");
+        assert_eq!(counted(0_u32, "hit", "hits"), "0 hits");
+        assert_eq!(counted(21_usize, "hit", "hits"), "21 hits");
         assert_eq!(seconds(90), "1 m 30 s");
         assert_eq!(seconds(0), "0 s");
         assert_eq!(seconds(86_400), "1 d");

@@ -173,7 +173,7 @@ impl Entry {
     /// Why it is released at its expiry.
     pub fn ending(&self) -> String {
         let mut why = if !self.is_automatic() {
-            format!("its time is over, {} tries were met", self.hits)
+            format!("its time is over; tries that were met: {}", self.hits)
         } else if self.is_spent() {
             let minutes = HITS_MAX_S / 60;
             format!("kept by tries for {minutes} minutes in all; a fresh finding opens it again")
@@ -181,7 +181,7 @@ impl Entry {
             "passed its time without a hit".to_owned()
         };
         if self.inbound > 0 {
-            why += &format!("; {} packets from outside were dropped", self.inbound);
+            why += &format!("; packets from outside that were dropped: {}", self.inbound);
         }
         why
     }
@@ -303,7 +303,10 @@ pub(crate) mod tests {
         assert_eq!(entry.due(entry.expiry_boot_ns, 5), Due::Release);
         assert!(!entry.is_spent());
         let ending = entry.ending();
-        assert!(ending.contains("without a hit") && ending.contains("1000000 packets"), "{ending}");
+        assert!(
+            ending.contains("without a hit") && ending.contains("dropped: 1000000"),
+            "{ending}"
+        );
     }
 
     #[test]

@@ -234,11 +234,17 @@ fn hides(state: &Path, uid: &str, json: bool) -> anyhow::Result<()> {
         return text::json(&hidden);
     }
     text::say(&format!("Accepting {} would hide:", finding.uid));
-    text::say(&format!("  {} findings of the last week", hidden.findings.len()));
+    text::say(&format!(
+        "  {} of the last week",
+        text::counted(hidden.findings.len(), "finding", "findings")
+    ));
     for one in past.iter().filter(|one| hidden.findings.contains(&one.uid)).take(NAMED) {
         text::say(&format!("    {} {}: {}", one.uid, text::time(one.time_ns), one.reason));
     }
-    text::say(&format!("  {} kinds of deed from now on", hidden.deeds.len()));
+    text::say(&format!(
+        "  {} from now on",
+        text::counted(hidden.deeds.len(), "kind of deed", "kinds of deed")
+    ));
     for one in &hidden.deeds {
         let how = if one.how.is_empty() { String::new() } else { format!(" ({})", one.how) };
         let words = one.deed.row().words;

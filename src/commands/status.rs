@@ -52,21 +52,25 @@ fn lines(status: &Status) -> Vec<String> {
     ));
     lines.extend(text::floors(budget));
     lines.push(format!(
-        "found since the start: {} alerts, {} more listed only (findings list --all), {} muted",
-        status.alerts, status.suppressed, status.muted
+        "found since the start: {}, {} more listed only (findings list --all), {} muted",
+        text::counted(status.alerts, "alert", "alerts"),
+        status.suppressed,
+        status.muted
     ));
     lines.push(match (status.mode, status.armed) {
         (None, _) => "refused: nothing; the deny hooks are not loaded (hedgerow doctor)".to_owned(),
         (_, Some(false)) => "refused: nothing; disarmed until `hedgerow arm`".to_owned(),
         _ => format!(
-            "refused: {} entries live, {} held, {} made since the start",
-            status.entries, status.held, status.blocks
+            "refused: {}, {} held, {} made since the start",
+            text::counted(status.entries, "entry live", "entries live"),
+            status.held,
+            status.blocks
         ),
     });
     lines.push(format!(
-        "recorded: {:.1} MiB of the last half minute; {} records were dropped for room since the start",
+        "recorded: {:.1} MiB of the last half minute; {} dropped for room since the start",
         status.recorder_bytes as f64 / f64::from(1 << 20),
-        status.recorder_dropped
+        text::counted(status.recorder_dropped, "record was", "records were")
     ));
     lines.extend(status.cost.as_ref().map(cost));
     lines.extend(delivered(status));
@@ -89,8 +93,11 @@ fn learned(status: &Status) -> Vec<String> {
         }
     };
     let mut lines = vec![format!(
-        "learned: {left}; state {}, {} programs, {} on probation, {:.1} hours held back",
-        status.state, status.programs, status.programs_on_probation, status.budget.hours_held_back
+        "learned: {left}; state {}, {}, {} on probation, {:.1} hours held back",
+        status.state,
+        text::counted(status.programs, "program", "programs"),
+        status.programs_on_probation,
+        status.budget.hours_held_back
     )];
     if status.relearning_seconds > 0 {
         lines.push(text::relearning(status.relearning_seconds));
@@ -124,7 +131,9 @@ fn cost(cost: &Cost) -> String {
 fn delivered(status: &Status) -> Option<String> {
     let sink = |sink: &SinkNow| {
         let state = if sink.up { "up" } else { "down" };
-        format!("{} {state}, {} reports, {} wait", sink.name, sink.delivered, sink.waiting)
+        let reports = text::counted(sink.delivered, "report", "reports");
+        let wait = text::counted(sink.waiting, "waits", "wait");
+        format!("{} {state}, {reports}, {wait}", sink.name)
     };
     let sinks: Vec<String> = status.sinks.iter().map(sink).collect();
     (!sinks.is_empty()).then(|| format!("delivered: {}", sinks.join("; ")))
@@ -141,15 +150,15 @@ pub(super) fn trouble(status: &Status) -> Vec<String> {
     }
     if status.windows_overdue > 0 {
         lines.push(format!(
-            "not whole: {} windows waited in vain for a record that was begun; they deny nothing",
-            status.windows_overdue
+            "not whole: {} in vain for a record that was begun, and denied nothing",
+            text::counted(status.windows_overdue, "window waited", "windows waited")
         ));
     }
     if status.shares_refused > 0 {
         lines.push(format!(
-            "floods: {} records were past their workload's share of a ring; that workload's windows are \
+            "floods: {} past their workload's share of a ring; that workload's windows are \
              not whole and deny nothing, the others lost nothing by it",
-            status.shares_refused
+            text::counted(status.shares_refused, "record was", "records were")
         ));
     }
     lines.extend(full(status));
@@ -163,14 +172,15 @@ pub(super) fn trouble(status: &Status) -> Vec<String> {
     lines.extend(undelivered(status));
     if status.untold + status.unprinted > 0 {
         lines.push(format!(
-            "not told: {} reports found no room on their way out, {} lines were not read",
-            status.untold, status.unprinted
+            "not told: {} no room on the way out, {} not read",
+            text::counted(status.untold, "report found", "reports found"),
+            text::counted(status.unprinted, "line was", "lines were")
         ));
     }
     if status.left_out > 0 {
         lines.push(format!(
-            "not kept: {} findings that nobody was to be told of were past their workloads' share",
-            status.left_out
+            "not kept: {} that nobody was to be told of, past their workloads' share",
+            text::counted(status.left_out, "finding", "findings")
         ));
     }
     lines
@@ -219,10 +229,13 @@ fn undelivered(status: &Status) -> Vec<String> {
     let away = status.sinks.iter().filter(|one| !one.up).map(|sink| {
         let SinkNow { name, trouble, waiting, lost, .. } = sink;
         let why = trouble.as_deref().unwrap_or("it does not say why");
-        format!("not delivered: {name}: {waiting} reports wait, {lost} are lost: {why}")
+        let waiting = text::counted(*waiting, "report waits", "reports wait");
+        let lost = text::counted(*lost, "is lost", "are lost");
+        format!("not delivered: {name}: {waiting}, {lost}: {why}")
     });
     let back = status.sinks.iter().filter(|one| one.up && one.lost > 0).map(|sink| {
-        format!("not delivered: {} lost {} reports since the start", sink.name, sink.lost)
+        let lost = text::counted(sink.lost, "report", "reports");
+        format!("not delivered: {} lost {lost} since the start", sink.name)
     });
     away.chain(back).collect()
 }
@@ -295,6 +308,13 @@ mod tests {
             "not delivered: kafka: 3 reports wait, 0 are lost: no broker",
             "not delivered: jsonl lost 2 reports",
         ] {
+            assert!(said.contains(told), "{told} in {said}");
+        }
+        status.sinks[0].waiting = 1;
+        status.sinks[0].lost = 1;
+        status.alerts = 1;
+        let said = lines(&status).join("\n");
+        for told in ["kafka: 1 report waits, 1 is lost: no broker", "since the start: 1 alert,"] {
             assert!(said.contains(told), "{told} in {said}");
         }
         status.armed = Some(false);

@@ -78,9 +78,9 @@ fn deny_add(add: &cli::DenyAdd, json: bool) -> anyhow::Result<()> {
 
 fn tell_removed(removed: &Removed) -> anyhow::Result<()> {
     for lifted in &removed.lifted {
-        let hits = lifted.hits;
+        let hits = text::counted(lifted.hits, "hit", "hits");
         let whom = text::whom(&lifted.target, lifted.subject.as_deref());
-        text::say(&format!("Lifted {whom} after {hits} hits [{}].", lifted.uid));
+        text::say(&format!("Lifted {whom} after {hits} [{}].", lifted.uid));
     }
     for uid in &removed.withdrawn {
         text::say(&format!("Withdrew {uid}; it was not installed yet."));
@@ -106,12 +106,12 @@ fn list(entries: &Entries) -> anyhow::Result<()> {
     }
     for entry in &entries.live {
         text::say(&format!(
-            "{} {} {} until {}, {} hits: {}",
+            "{} {} {} until {}, {}: {}",
             entry.uid,
             entry.mode,
             text::whom(&entry.target, entry.subject.as_deref()),
             text::time(entry.expires_ns),
-            entry.hits,
+            text::counted(entry.hits, "hit", "hits"),
             entry.reason
         ));
     }

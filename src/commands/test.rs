@@ -252,9 +252,10 @@ struct Effect {
 impl Effect {
     fn text(&self, entry: Option<&Remediation>) -> String {
         let Self { before, after, cut } = self;
-        let bytes = format!("{before} bytes arrived before the entry and {after} after it");
+        let arrived = |bytes| text::counted(bytes, "byte", "bytes");
+        let bytes = format!("{} arrived before the entry and {after} after it", arrived(*before));
         match entry.map(|entry| entry.mode) {
-            None => format!("{before} bytes arrived; nothing was refused."),
+            None => format!("{} arrived; nothing was refused.", arrived(*before)),
             Some(Mode::Enforce) if *cut => format!("{bytes}: the connection was cut."),
             Some(Mode::Enforce) => format!("{bytes}: the connection was NOT cut."),
             Some(_) => format!("{bytes}: it counts what it would refuse, and lets it pass."),
@@ -318,11 +319,11 @@ fn release(state: &Path, entry: &Remediation) -> anyhow::Result<(String, Value)>
         Ok(Some(lifted)) => {
             debug_assert_eq!(lifted.action, Action::Unblock);
             let said = format!(
-                "{} lifted {} after {} hits; by itself it would have ended at {}, or been extended \
+                "{} lifted {} after {}; by itself it would have ended at {}, or been extended \
                  while it was hit.",
                 text::time(lifted.time_ns),
                 lifted.target,
-                lifted.hits,
+                text::counted(lifted.hits, "hit", "hits"),
                 text::time(entry.expires_ns)
             );
             Ok((said, serde_json::to_value(&lifted)?))

@@ -197,8 +197,8 @@ pub fn told(line: &Line) -> String {
             format!("kept on {} ({}): {}", whom(entry), entry.mode, entry.reason)
         }
         Decision::Unblock { entry } => {
-            let hits = entry.hits;
-            format!("released {} after {hits} hits: {} [{}]", whom(entry), entry.reason, entry.uid)
+            let hits = text::counted(entry.hits, "hit", "hits");
+            format!("released {} after {hits}: {} [{}]", whom(entry), entry.reason, entry.uid)
         }
         Decision::Hold { hold } => {
             let until = text::time(hold.until_ns);

@@ -151,10 +151,9 @@ impl Reporter {
         match engine.phase() {
             Phase::Scoring => {
                 format!(
-                    "{} ({}): {flow}, {} findings",
-                    "scoring",
+                    "scoring ({}): {flow}, {}",
                     engine.state(),
-                    self.tally.told()[0]
+                    text::counted(self.tally.told()[0], "finding", "findings")
                 )
             }
             phase => {
@@ -163,10 +162,10 @@ impl Reporter {
                     *windows >= 10 && (*once as f64) < 0.05 * *known as f64
                 });
                 format!(
-                    "learning ({}), {} left: {} programs, {} nearly complete, {flow}",
+                    "learning ({}), {} left: {}, {} nearly complete, {flow}",
                     text::phase(phase),
                     text::seconds(left),
-                    programs.len(),
+                    text::counted(programs.len(), "program", "programs"),
                     complete.count()
                 )
             }
@@ -205,14 +204,17 @@ impl Reporter {
 
     fn armed(&self, engine: &Engine, sensor: &Sensor) {
         self.note(&format!(
-            "Scoring starts: {} programs profiled, state {}.",
-            engine.programs().len(),
+            "Scoring starts: {} profiled, state {}.",
+            text::counted(engine.programs().len(), "program", "programs"),
             engine.state(),
         ));
         self.note(&text::promise(&engine.promise()));
         let saturated = sensor.fill().iter().filter(|fill| fill.saturated).count();
         if saturated > 0 {
-            self.note(&format!("{saturated} profiles are saturated: their order says little."));
+            self.note(&format!(
+                "{}: the order of such says little.",
+                text::counted(saturated, "profile is saturated", "profiles are saturated")
+            ));
         }
         let distrusted = engine.baseline().distrusted();
         for object in distrusted.iter().take(5) {
@@ -290,7 +292,10 @@ impl Reporter {
         let untold = self.outlets.health().untold;
         if untold > self.untold {
             let more = untold - std::mem::replace(&mut self.untold, untold);
-            self.warn(&format!("{more} reports found no room on their way out, and were not told"));
+            self.warn(&format!(
+                "{} no room on the way out, not told",
+                text::counted(more, "report found", "reports found")
+            ));
         }
         self.outlets.take_untold().iter().for_each(|said| self.warn(said));
     }
@@ -301,8 +306,9 @@ impl Reporter {
             return self.status(json!({ "captured_rows": status.rows, "capture_lost": lost }));
         }
         self.note(&format!(
-            "Captured {} rows in {} files, {lost} lost.",
-            status.rows, status.files
+            "Captured {} in {}, {lost} lost.",
+            text::counted(status.rows, "row", "rows"),
+            text::counted(status.files, "file", "files")
         ));
     }
 
@@ -321,13 +327,13 @@ impl Reporter {
         }
         let promise = engine.promise();
         self.note(&format!(
-            "Observed {} for {}: {} records, {} lost, {} alerts (asked for at most {} a day when \
+            "Observed {} for {}: {}, {} lost, {} (asked for at most {} a day when \
              nothing is wrong).",
             self.host,
             text::seconds(seconds),
-            stats.received,
+            text::counted(stats.received, "record", "records"),
             stats.lost,
-            self.tally.told()[0],
+            text::counted(self.tally.told()[0], "alert", "alerts"),
             promise.asked_per_day,
         ));
     }

@@ -84,18 +84,18 @@ fn line(status: &Status) -> String {
     let refuses = match (status.mode, status.armed) {
         (None, _) => "can't deny".to_owned(),
         (_, Some(false)) => "disarmed".to_owned(),
-        (Some(mode), _) => format!("{mode}, {} entries", status.entries),
+        (Some(mode), _) => format!("{mode}, {}", text::counted(status.entries, "entry", "entries")),
     };
     let still = match status.stands_still.is_empty() {
         true => String::new(),
         false => format!("; stands still: {}", status.stands_still.join(", ")),
     };
     format!(
-        "{what}; {} programs, {} of {} records lost, {} alerts; {refuses}{still}",
-        status.programs,
+        "{what}; {}, {} of {} records lost, {}; {refuses}{still}",
+        text::counted(status.programs, "program", "programs"),
         status.lost,
         text::count(status.sent as f64),
-        status.alerts
+        text::counted(status.alerts, "alert", "alerts")
     )
 }
 

@@ -77,7 +77,7 @@ impl Responder {
             entry.sockets_destroyed += result.destroyed;
             if result.dropped_only > 0 {
                 why += &format!(
-                    "; {} sockets could not be destroyed, their packets are dropped",
+                    "; sockets that could not be destroyed, whose packets are dropped: {}",
                     result.dropped_only
                 );
             }
@@ -178,7 +178,7 @@ impl Responder {
                 entry.extend(now);
                 let entry = entry.clone();
                 self.kernel.refresh(&entry)?;
-                let why = format!("hit {fresh} times, lives {} s more", entry.period_s);
+                let why = format!("{fresh} more tries met, lives {} s more", entry.period_s);
                 let report = self.report(&entry, Action::Block, now, &why);
                 let period_s = entry.period_s;
                 self.log(now, Decision::Extend { entry: report.clone(), period_s });

@@ -128,8 +128,8 @@ fn heading(view: &View, columns: usize) -> Vec<Line<'static>> {
         (Some(mode), _) => format!("mode {mode}"),
     };
     let rates = format!(
-        "{} programs, {} records/s",
-        status.programs,
+        "{}, {} records/s",
+        text::counted(status.programs, "program", "programs"),
         text::count(status.events_per_second)
     );
     let budget = &status.budget;
@@ -265,8 +265,11 @@ fn workload_details(view: &View) -> Vec<Line<'static>> {
     let mut lines = vec![line(name).style(bold())];
     if let Some(mode) = mode_of(view, name) {
         lines.push(line(&format!(
-            "mode {} ordered, {} in force; seen on {} days, in {} of 168 hours of the week",
-            mode.mode, mode.in_force, mode.days, mode.hours
+            "mode {} ordered, {} in force; seen on {}, in {} of 168 hours of the week",
+            mode.mode,
+            mode.in_force,
+            text::counted(mode.days, "day", "days"),
+            mode.hours
         )));
         if !mode.missing.is_empty() {
             lines.push(line(&format!("can't be enforced yet: {}", mode.missing.join(", "))));
@@ -421,9 +424,9 @@ fn entry_details(view: &View) -> Vec<Line<'static>> {
                 line(&one.whom()).style(bold()),
                 line(&format!("{}; mode {}; uid {}", level(entry.level), entry.mode, entry.uid)),
                 line(&format!(
-                    "{} hits, {} sockets cut; made {}, ends {}",
-                    entry.hits,
-                    entry.sockets_destroyed,
+                    "{}, {}; made {}, ends {}",
+                    text::counted(entry.hits, "hit", "hits"),
+                    text::counted(entry.sockets_destroyed, "socket cut", "sockets cut"),
                     text::time(entry.time_ns),
                     text::time(entry.expires_ns)
                 )),

@@ -235,7 +235,8 @@ impl View {
 fn lifted(removed: &Removed) -> String {
     match (removed.lifted.first(), removed.withdrawn.first()) {
         (Some(entry), _) => {
-            format!("Lifted {} after {} hits: {}", short(&entry.uid), entry.hits, entry.target)
+            let hits = text::counted(entry.hits, "hit", "hits");
+            format!("Lifted {} after {hits}: {}", short(&entry.uid), entry.target)
         }
         (None, Some(uid)) => format!("Withdrew {} before it was installed.", short(uid)),
         (None, None) => "It was not installed any more.".into(),

@@ -143,7 +143,8 @@ impl Actor {
             let live = responder.entries().len();
             if keep && live > 0 {
                 reporter.warn(&format!(
-                    "{live} entries stay in the kernel until they expire; `hedgerow disarm` ends them"
+                    "{} in the kernel until the end of their time; `hedgerow disarm` ends them",
+                    crate::text::counted(live, "entry stays", "entries stay")
                 ));
             }
             let stopped = responder.stop(keep);
