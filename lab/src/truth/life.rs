@@ -4,7 +4,7 @@
 use std::{collections::HashSet, ops::Range, sync::Arc};
 
 use hedgerow_detect::{Engine, Outcome, Phase, Schedule, Settings, known};
-use hedgerow_event::{Epoch, Event, Finding, Origin, RowReason, Signal, Subject};
+use hedgerow_event::{Epoch, EpochClose, Event, Finding, Origin, RowReason, Signal, Subject};
 use hedgerow_features::{Checker, Cut, Sensors};
 
 use super::{
@@ -44,6 +44,11 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// A piece that begins `from_boot_ns` in the recording, and `at_boot_ns` in the life.
+    pub fn new(from_boot_ns: u64, at_boot_ns: u64) -> Self {
+        Self { shift_ns: at_boot_ns.cast_signed() - from_boot_ns.cast_signed(), from_boot_ns }
+    }
+
     /// A process's start, as the life has it.
     pub fn start(self, start_boot_ns: u64) -> u64 {
         if start_boot_ns < self.from_boot_ns { start_boot_ns } else { self.time(start_boot_ns) }
@@ -51,6 +56,32 @@ impl Placed {
 
     pub fn time(self, boot_ns: u64) -> u64 {
         boot_ns.saturating_add_signed(self.shift_ns)
+    }
+
+    /// An event in an epoch of the life.
+    pub fn event(self, mut event: Event, epoch: Epoch) -> Event {
+        event.epoch = epoch;
+        event.time_boot_ns = self.time(event.time_boot_ns);
+        event.actor.start_boot_ns = self.start(event.actor.start_boot_ns);
+        match &mut event.origin {
+            Origin::Fork(fork) => fork.child_start_boot_ns = self.start(fork.child_start_boot_ns),
+            Origin::Exec(exec) => {
+                if let Some(root) = &mut exec.root {
+                    root.start_boot_ns = self.start(root.start_boot_ns);
+                }
+            }
+            _ => {}
+        }
+        event
+    }
+
+    /// An epoch's end.
+    pub fn close(self, mut close: EpochClose, epoch: Epoch, offset_ns: i64) -> EpochClose {
+        close.epoch = epoch;
+        close.start_boot_ns = self.time(close.start_boot_ns);
+        close.end_boot_ns = self.time(close.end_boot_ns);
+        close.realtime_offset_ns = offset_ns;
+        close
     }
 }
 
@@ -101,8 +132,7 @@ impl<'a> Life<'a> {
     pub fn play(&mut self, piece: Range<usize>) -> anyhow::Result<Placed> {
         let tape = self.tape;
         let from_boot_ns = tape.epochs[piece.start].close.start_boot_ns;
-        let shift_ns = self.boot_ns.cast_signed() - from_boot_ns.cast_signed();
-        let placed = Placed { shift_ns, from_boot_ns };
+        let placed = Placed::new(from_boot_ns, self.boot_ns);
         for index in piece {
             self.epoch(index, placed)?;
         }
@@ -111,14 +141,14 @@ impl<'a> Life<'a> {
 
     fn epoch(&mut self, index: usize, placed: Placed) -> anyhow::Result<()> {
         let recorded = &self.tape.epochs[index];
-        let mut close = recorded.close.clone();
-        let mut look_at = placed.time(close.start_boot_ns) + LOOK_NS;
+        let close = placed.close(recorded.close.clone(), Epoch(self.epoch), self.offset_ns);
+        let mut look_at = close.start_boot_ns + LOOK_NS;
         let mut signalled = HashSet::new();
         let mut last = Vec::new();
         for item in &recorded.items {
             match item.named(self.naming) {
                 What::Event(event) => {
-                    let event = self.moved(event, placed);
+                    let event = placed.event(event, Epoch(self.epoch));
                     self.look_until(event.time_boot_ns, &mut look_at)?;
                     self.engine.observe(&event);
                 }
@@ -132,10 +162,6 @@ impl<'a> Life<'a> {
                 }
             }
         }
-        close.epoch = Epoch(self.epoch);
-        close.start_boot_ns = placed.time(close.start_boot_ns);
-        close.end_boot_ns = placed.time(close.end_boot_ns);
-        close.realtime_offset_ns = self.offset_ns;
         let of =
             |tgid| last.iter().filter(|row: &&Event| row.actor.tgid == tgid).cloned().collect();
         let outcomes = self.engine.look_early(close.end_boot_ns, of);
@@ -151,20 +177,10 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    fn moved(&self, mut event: Event, placed: Placed) -> Event {
-        event.epoch = Epoch(self.epoch);
-        event.time_boot_ns = placed.time(event.time_boot_ns);
-        event.actor.start_boot_ns = placed.start(event.actor.start_boot_ns);
-        if let Origin::Fork(fork) = &mut event.origin {
-            fork.child_start_boot_ns = placed.start(fork.child_start_boot_ns);
-        }
-        event
-    }
-
     /// A row against the life's own profile. A program without one is in slot 0, as it would be with
     /// a daemon that gives no more of them.
     fn checked(&mut self, mut cut: Cut, placed: Placed) -> Event {
-        cut.event = self.moved(cut.event, placed);
+        cut.event = placed.event(cut.event, Epoch(self.epoch));
         let actor = &mut cut.event.actor;
         let profiled = !self.armed || self.checker.knows(&actor.subject, cut.event.epoch);
         actor.slot = u32::from(profiled);
