@@ -120,8 +120,8 @@ truth: ## record loads and attacks for MINUTES (default 60) into RECORDING, tell
 
 enforce-truth: ## real services under refusals for MINUTES (default 30), ROUNDS times (default 3), then through the real gate
 	@scripts/setup build test truth
-	$(BUILD) --bin hedgerow --bin enforce_truth
-	$(AS_ROOT) $(TARGET_DIR)/debug/enforce_truth --hedgerow $(HEDGEROW) --minutes $(MINUTES) --rounds $(ROUNDS) --docs docs/enforce-truth.md
+	$(BUILD) --release --bin hedgerow --bin enforce_truth
+	$(AS_ROOT) $(TARGET_DIR)/release/enforce_truth --hedgerow $(TARGET_DIR)/release/hedgerow --minutes $(MINUTES) --rounds $(ROUNDS) --docs docs/enforce-truth.md
 
 bench: ## what probes, windows, scores and the deny path cost on this machine, goals beside the figures
 	@scripts/setup build bench

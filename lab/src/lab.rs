@@ -165,6 +165,12 @@ impl Lab {
         self.child_cgroup(&Self::workload(unit))
     }
 
+    /// Has a unit stand still, or go on.
+    pub(crate) fn freeze(&self, unit: &str, still: bool) -> Result<()> {
+        let path = self.cgroup(unit)?.join("cgroup.freeze");
+        fs::write(&path, if still { "1" } else { "0" }).at("write", &path)
+    }
+
     fn child_cgroup(&self, name: &str) -> Result<PathBuf> {
         let path = self.cgroup.join(name);
         fs::create_dir_all(&path).at("create", &path)?;

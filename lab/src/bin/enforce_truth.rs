@@ -20,7 +20,7 @@ struct Arguments {
     /// Length of a round, a third of which is learned
     #[arg(long, default_value_t = 30)]
     minutes: u32,
-    /// Rounds with --enforce-provisional; one through the real gate follows
+    /// Rounds with --enforce-provisional; one through the real gate follows, with none as well
     #[arg(long, default_value_t = 3)]
     rounds: u32,
     /// Write the table as this document
@@ -36,7 +36,7 @@ fn perform(arguments: &Arguments) -> anyhow::Result<()> {
     let plan = Plan {
         hedgerow: &arguments.hedgerow,
         length: Duration::from_secs(60 * u64::from(arguments.minutes)),
-        rounds: arguments.rounds.max(1),
+        rounds: arguments.rounds,
         tell: |line| println!("{line}"),
     };
     let lives = plan.make(|lives| {
@@ -69,22 +69,24 @@ fn broken(life: &Life) -> Vec<String> {
     if planted.denied && (planted.freed_ms.is_none() || planted.denied_again) {
         say("`deny remove --wrong` doesn't free the planted client".to_owned());
     }
-    if life.gate == enforce::Gate::Provisional {
-        if !planted.denied {
-            say("the planted client was not denied: nothing is shown of it".to_owned());
-        }
-        let not = |what: &str, is: &dyn Fn(&Tried) -> bool| {
-            let names: Vec<&str> =
-                life.attacks.iter().filter(|tried| is(tried)).map(|tried| &*tried.attack).collect();
-            (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
-        };
-        not("not cut", &|tried| !tried.from_outside && !tried.is_cut())
-            .into_iter()
-            .for_each(&mut say);
-        not("not refused one peer, then the next", &Tried::misses_its_next_peer)
-            .into_iter()
-            .for_each(&mut say);
-        not("denied by forged packets", &Tried::is_forged_denial).into_iter().for_each(&mut say);
+    if !planted.denied {
+        say("the planted client was not denied: nothing is shown of it".to_owned());
     }
+    if life.enforcing < life.ordered {
+        say(format!("only {} of {} workloads may enforce", life.enforcing, life.ordered));
+    }
+    if life.week.is_some_and(|week| week.mature == 0) {
+        say("no program's profile is mature".to_owned());
+    }
+    let not = |what: &str, is: &dyn Fn(&Tried) -> bool| {
+        let names: Vec<&str> =
+            life.attacks.iter().filter(|tried| is(tried)).map(|tried| &*tried.attack).collect();
+        (!names.is_empty()).then(|| format!("{what}: {}", names.join(", ")))
+    };
+    not("not cut", &|tried| !tried.from_outside && !tried.is_cut()).into_iter().for_each(&mut say);
+    not("not refused one peer, then the next", &Tried::misses_its_next_peer)
+        .into_iter()
+        .for_each(&mut say);
+    not("denied by forged packets", &Tried::is_forged_denial).into_iter().for_each(&mut say);
     broken
 }

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -14,7 +13,7 @@ use hedgerow_event::{Mode, Remediation, Target};
 use serde::Serialize;
 
 use super::{
-    Plan, START_LIMIT, is_scoring,
+    Learned, Plan, START_LIMIT, is_scoring,
     planted::{self, Client, Planted},
     services::{ENFORCED, Services, Work},
     told::{Entry, Told, boot_ns},
@@ -28,9 +27,6 @@ const SETTLE_MIN: Duration = Duration::from_secs(6);
 const SETTLE_MAX: Duration = Duration::from_secs(60);
 /// The planted client is denied within this, if at all.
 const PLANTED_LIMIT: Duration = Duration::from_secs(30);
-/// Hours in a week, and how long ago the prepared week began.
-const WEEK_HOURS: i64 = 168;
-const SINCE_HOURS: i64 = 200;
 
 /// Attacks that need the network, with the unit that they are made in.
 const ATTACKS: [(Attack, Via, &str); 10] = [
@@ -51,13 +47,11 @@ const ATTACKS: [(Attack, Via, &str); 10] = [
 pub enum Gate {
     /// Nothing more than a profile, as in a demonstration.
     Provisional,
-    /// A mature profile and a week, which was prepared.
+    /// A mature profile and every hour of a week, which was prepared.
     Real,
 }
 
 impl Gate {
-    pub const ALL: [Self; 2] = [Self::Provisional, Self::Real];
-
     pub fn name(self) -> &'static str {
         match self {
             Self::Provisional => "--enforce-provisional",
@@ -115,8 +109,11 @@ pub struct Life {
     pub counted: Vec<String>,
     pub attacks: Vec<Tried>,
     pub planted: Planted,
-    /// Workloads that may enforce.
+    /// Workloads that may enforce, of those that were told to.
     pub enforcing: usize,
+    pub ordered: usize,
+    /// What was learned of the week that the real gate asks for.
+    pub week: Option<Learned>,
 }
 
 /// The daemon, and the automatic entries that it told of.
@@ -132,13 +129,13 @@ pub(super) fn live(
     lab: &Lab,
     services: &mut Services,
     state: &Path,
-    gate: Gate,
+    week: Option<Learned>,
 ) -> anyhow::Result<Life> {
     let begun = Instant::now();
     let mut options = vec!["--state".to_owned(), state.display().to_string()];
-    match gate {
-        Gate::Provisional => options.push("--enforce-provisional".to_owned()),
-        Gate::Real => prepare_week(&state.join("responder.json"))?,
+    let gate = if week.is_some() { Gate::Real } else { Gate::Provisional };
+    if gate == Gate::Provisional {
+        options.push("--enforce-provisional".to_owned());
     }
     let options: Vec<&str> = options.iter().map(String::as_str).collect();
     let daemon = Daemon::start(plan.hedgerow, &options, &lab.directory().join("daemon.log"))?;
@@ -172,6 +169,8 @@ pub(super) fn live(
         attacks: Vec::new(),
         planted: Planted::default(),
         enforcing,
+        ordered: ENFORCED.len(),
+        week,
     };
     for (attack, via, unit) in ATTACKS {
         // Each by itself: what one tree does within five minutes is one case.
@@ -338,21 +337,4 @@ impl Watched<'_> {
         planted.denied_again = client.is_refused();
         Ok(())
     }
-}
-
-/// Writes that each workload was watched in every hour of a week.
-fn prepare_week(path: &Path) -> anyhow::Result<()> {
-    let read = fs::read(path).with_context(|| path.display().to_string())?;
-    let mut orders: serde_json::Value = serde_json::from_slice(&read)?;
-    let hour = now_ns() / 3_600_000_000_000;
-    let mut watched = vec![0; WEEK_HOURS as usize];
-    for back in 0..WEEK_HOURS {
-        watched[((hour - back) % WEEK_HOURS) as usize] = hour - back;
-    }
-    let since: serde_json::Map<String, serde_json::Value> =
-        ENFORCED.iter().map(|unit| (Lab::workload(unit), (hour - SINCE_HOURS).into())).collect();
-    orders["coverage"] =
-        serde_json::json!({"watched": watched, "hour": hour, "seconds": 0, "since": since});
-    fs::write(path, serde_json::to_vec(&orders)?)?;
-    Ok(())
 }

@@ -1,6 +1,12 @@
 //! The services, and what is done to them in the course of a life.
 
-use super::planted;
+use std::{
+    ops::Range,
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{planted, told::boot_ns};
 use crate::{
     Lab, Load, Running, Site, Started, User,
     load::{Postgres, repeat},
@@ -17,6 +23,8 @@ const LOADS: [Load; 6] =
 /// Units in which an entry may refuse; clients, the attacker and this host are watched only.
 pub(super) const ENFORCED: [&str; 9] =
     ["postgresql", "redis", "nginx", "php", "app", "archive", "apt", "cron", planted::UNIT];
+/// Who has them do something, or makes copies all day.
+const BUSY: [&str; 2] = ["clients", "archive"];
 /// A job as cron has them.
 const CRON: &str = "while :; do find .. -maxdepth 1 -name '*.log' > list; gzip -c list > list.gz; \
                     df . > space; sleep 10; done";
@@ -43,6 +51,26 @@ impl Services {
         let loads = LOADS.into_iter().map(start).collect::<anyhow::Result<_>>()?;
         let jobs = [repeat(lab, "cron", CRON)?, planted::job(lab)?];
         Ok(Self { loads, _jobs: jobs })
+    }
+
+    /// Lets a time pass in which the services have nothing to do for a part of each of its first three
+    /// fifths, in which a daemon that learns fills its profiles, and of the rest. Tells when that was,
+    /// since boot.
+    pub fn rest(lab: &Lab, length: Duration) -> anyhow::Result<[Range<u64>; 2]> {
+        let begun = Instant::now();
+        let wait = |share: f64| {
+            thread::sleep(length.mul_f64(share).saturating_sub(begun.elapsed()));
+        };
+        let rest = |from: f64, to: f64| -> anyhow::Result<Range<u64>> {
+            wait(from);
+            BUSY.iter().try_for_each(|unit| lab.freeze(unit, true))?;
+            let start = boot_ns();
+            wait(to);
+            let end = boot_ns();
+            BUSY.iter().try_for_each(|unit| lab.freeze(unit, false))?;
+            Ok(start..end)
+        };
+        Ok([rest(0.35, 0.6)?, rest(0.8, 1.0)?])
     }
 
     /// Does it to its end.

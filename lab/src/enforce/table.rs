@@ -15,9 +15,17 @@ packages are installed, administrators work, and then each attack of the lab tha
 made. A harmless client is planted that looks like an intruder: a tool that nobody has seen, in a place
 that anybody can write to, calls a partner that nobody has called, and tries again five times a second.
 
+The real gate asks for a mature profile and for each hour of a week. Its round learns from a week that is made of
+minutes: `hedgerow run --capture` records them while it learns, five at most, for a part of which clients and
+backups stand still; each of 168 hours has nine minutes of that by turns, half a minute of them busy, as recorded
+but for their times; `hedgerow train` makes the model of it, and the workloads' days and hours are counted over
+it as a daemon counts them. Nothing is known of administrators' work, attacks and the planted client. Minutes over
+and over bring less that is new than a real week: the round shows what the gate does once it is open, not
+how soon it opens.
+
 *Wrong* is an automatic entry that refuses somebody else than an attacker or the planted client. An attack is
 *cut* where an entry refuses and nothing arrives once it stands; *counted* where the entry may only count,
-since the gate is closed: the profile is not mature. What only comes from outside (a flood, a scan) has to lead to
+since the gate is closed. What only comes from outside (a flood, a scan) has to lead to
 *no entry*: nobody on the host does anything that could be refused, the sources of packets can be forged, and whoever
 can have an address refused by naming it locks out whom he likes. `next-address` is refused one peer, and calls
 another: told is what the second gets. Entries are an attack's where they are in this lab, against no
@@ -56,7 +64,7 @@ fn markdown(lives: &[Life]) -> String {
             "| {} | {:.0} | {} | {} | {} | {} | {cut} of {} | {} |",
             life.gate.name(),
             life.minutes,
-            life.enforcing,
+            enforcing(life),
             life.works,
             life.wrong.len(),
             life.counted.len(),
@@ -77,6 +85,14 @@ fn markdown(lives: &[Life]) -> String {
     }
     text.push('\n');
     text
+}
+
+fn enforcing(life: &Life) -> String {
+    let workloads = format!("{} of {} workloads", life.enforcing, life.ordered);
+    match life.week {
+        Some(week) => format!("{workloads}; {week}"),
+        None => workloads,
+    }
 }
 
 fn tried(tried: &Tried) -> String {

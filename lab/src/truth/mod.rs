@@ -32,6 +32,7 @@ mod tape;
 
 pub use document::put;
 pub use judge::{Acts, Plan, Rule, State, Tried, judge};
+pub(crate) use life::Placed;
 pub use marks::{Class, Mark, Session};
 pub use session::Recording;
 pub use table::{Asked, Change, Plain, Row, Table, duration};
