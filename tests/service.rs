@@ -4,9 +4,13 @@
 
 use std::{
     fs,
+    io::{self, Write},
     os::{
-        fd::OwnedFd,
-        unix::net::{UnixDatagram, UnixStream},
+        fd::{AsRawFd, OwnedFd},
+        unix::{
+            fs::OpenOptionsExt,
+            net::{UnixDatagram, UnixStream},
+        },
     },
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -17,6 +21,9 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_hedgerow");
 const PATIENCE: Duration = Duration::from_secs(120);
 /// A reader that went would have been noticed by then.
 const LOOK: Duration = Duration::from_secs(3);
+
+/// Past what a stage stands still for until it is told.
+const STILL: Duration = Duration::from_secs(14);
 
 /// Killed where a test fails.
 struct Daemon(Child);
@@ -97,6 +104,57 @@ fn a_service_manager_is_told_of_start_health_reload_and_stop() {
     assert_eq!(status["budget"]["asked_per_day"], 3.0, "{status}");
     signal(libc::SIGINT);
     told(&manager, "STOPPING=1");
+    assert!(daemon.0.wait().unwrap().success());
+    let removed =
+        Command::new(PROGRAM).args(["disarm", "--remove", "--state", &state]).output().unwrap();
+    assert!(removed.status.success(), "{removed:?}");
+}
+
+#[test]
+fn a_standard_error_that_stalls_stops_no_sign_of_life() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let manager = UnixDatagram::bind(path("notify")).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let state = path("state").to_str().unwrap().to_owned();
+    fs::write(path("h.toml"), format!("state = {state:?}\nno_syscalls = true\n")).unwrap();
+    let (unread, journal) = io::pipe().unwrap();
+    let child = Command::new(PROGRAM)
+        .args(["run", "--config", path("h.toml").to_str().unwrap()])
+        .env("NOTIFY_SOCKET", path("notify"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(journal.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    let mut daemon = Daemon(child);
+    let pid = daemon.0.id().cast_signed();
+    told(&manager, "WATCHDOG=1");
+    // Opened anew, so that the daemon's own end goes on waiting.
+    let mut options = fs::OpenOptions::new();
+    options.write(true).custom_flags(libc::O_NONBLOCK);
+    let mut filler = options.open(format!("/proc/self/fd/{}", journal.as_raw_fd())).unwrap();
+    while filler.write(b".").is_ok() {}
+    // SAFETY: the child is not reaped yet.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGHUP) }, 0);
+    let until = Instant::now() + STILL;
+    while Instant::now() < until {
+        told(&manager, "WATCHDOG=1");
+    }
+    let status = || {
+        let asked = ["status", "--json", "--state", &state];
+        let status = Command::new(PROGRAM).args(asked).output().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&status.stdout).unwrap()
+    };
+    assert_eq!(status()["stands_still"], serde_json::json!(["the terminal"]));
+    // Still so, once that is to be said.
+    let from = Instant::now();
+    while from.elapsed() < LOOK {
+        told(&manager, "WATCHDOG=1");
+    }
+    drop((unread, filler, journal));
+    // SAFETY: as above.
+    assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
     assert!(daemon.0.wait().unwrap().success());
     let removed =
         Command::new(PROGRAM).args(["disarm", "--remove", "--state", &state]).output().unwrap();

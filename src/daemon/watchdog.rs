@@ -1,13 +1,14 @@
 //! Says which stage stands still: the drain thread, who reads names, the main loop and what it is
 //! at, who writes the ledger, who delivers and who prints. A thread of its own looks, and asks none
-//! of them for help: it reads numbers that they leave, and writes to standard error itself.
+//! of them for help: it reads numbers that they leave. It never writes: another thread does, which may wait
+//! for whoever reads standard error while the service manager goes on being told that the loop turns.
 
 use std::{
     io::Write,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU64, Ordering},
-        mpsc::{RecvTimeoutError, Sender, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel},
     },
     thread,
     time::{Duration, Instant},
@@ -22,6 +23,8 @@ use crate::{
 /// A stage that has work and gets nothing done stands still after this time.
 const STILL: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(1);
+/// Lines that wait for standard error; past them they are counted.
+const SAID_MAX: usize = 64;
 
 /// How far a stage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,23 +188,60 @@ pub struct Watchdog {
 
 impl Watchdog {
     pub fn start(stages: Vec<Stage>, turns: Arc<Loop>) -> std::io::Result<Self> {
-        let still = Still::default();
-        let mut watch = Watch::new(stages, still.clone());
-        let mut pulse = Pulse { turns, last: 0 };
+        let watch = Watch::new(stages, Still::default());
+        // Not by the threads that may stand still; who listened may have gone.
+        let write = |line: &str| drop(writeln!(std::io::stderr(), "{}", text::noted(line)));
+        Self::over(watch, Pulse { turns, last: 0 }, write, service::alive)
+    }
+
+    fn over(
+        mut watch: Watch,
+        mut pulse: Pulse,
+        write: impl Fn(&str) + Send + 'static,
+        alive: impl Fn() + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let still = watch.still.clone();
         let (stop, stopped) = channel();
+        let mut voice = Voice::start(write)?;
         thread::Builder::new().name("watchdog".into()).spawn(move || {
             while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
                 if pulse.beats() {
-                    service::alive();
+                    alive();
                 }
-                for line in watch.look(Instant::now()) {
-                    // Not by the threads that may stand still; who listened may have gone.
-                    let line = format!("hedgerow: warning: {line}");
-                    drop(writeln!(std::io::stderr(), "{}", text::noted(&line)));
-                }
+                voice.say(watch.look(Instant::now()));
             }
         })?;
         Ok(Self { still, _stop: stop })
+    }
+}
+
+/// Who waits for standard error in the watchdog's place.
+struct Voice {
+    lines: SyncSender<String>,
+    /// Lines that found no room since the last one that did.
+    unsaid: u64,
+}
+
+impl Voice {
+    fn start(write: impl Fn(&str) + Send + 'static) -> std::io::Result<Self> {
+        let (lines, said): (_, Receiver<String>) = sync_channel(SAID_MAX);
+        let run = move || said.iter().for_each(|line| write(&line));
+        thread::Builder::new().name("watchdog-voice".into()).spawn(run)?;
+        Ok(Self { lines, unsaid: 0 })
+    }
+
+    /// Never waits.
+    fn say(&mut self, lines: Vec<String>) {
+        for line in lines {
+            let unsaid = match self.unsaid {
+                0 => String::new(),
+                unsaid => format!("; {unsaid} lines before it found no room"),
+            };
+            match self.lines.try_send(format!("hedgerow: warning: {line}{unsaid}")) {
+                Ok(()) => self.unsaid = 0,
+                Err(_) => self.unsaid += 1,
+            }
+        }
     }
 }
 
@@ -309,6 +349,53 @@ mod tests {
         let told = (1..=11).flat_map(|second| watch.look(start + Duration::from_secs(second)));
         let told: Vec<String> = told.collect();
         assert_eq!(told, ["the main loop stands still for 10 s, in the responder"]);
+    }
+
+    #[test]
+    fn standard_error_that_nobody_reads_stops_no_pulse() {
+        let (mut unread, mut full) = std::io::pipe().unwrap();
+        // All that a pipe holds: the next byte waits.
+        full.write_all(&[b'.'; 1 << 16]).unwrap();
+        let turns = Arc::new(Loop::new(&Arc::default()));
+        let stage = Stage::new("the terminal", || Progress { done: 0, busy: true });
+        let mut watch = Watch::new(vec![stage], Still::default());
+        watch.seen[0].since = watch.looked.checked_sub(STILL).unwrap();
+        let (beat, beats) = channel();
+        let full = Mutex::new(full);
+        let write = move |line: &str| writeln!(full.lock().unwrap(), "{line}").unwrap();
+        let alive = move || beat.send(()).unwrap_or_default();
+        let pulse = Pulse { turns: Arc::clone(&turns), last: 0 };
+        let watchdog = Watchdog::over(watch, pulse, write, alive).unwrap();
+        for _ in 0..4 {
+            turns.turn();
+            beats.recv_timeout(10 * LOOK).unwrap();
+        }
+        assert_eq!(watchdog.still.names(), ["the terminal"]);
+        drop(watchdog);
+        // It is said once somebody reads.
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut unread, &mut said).unwrap();
+        let said = said.trim_start_matches('.');
+        assert_eq!(said, "hedgerow: warning: the terminal stands still for 10 s\n");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_told_with_the_next_line() {
+        let (written, all) = channel();
+        let (go, wait) = channel::<()>();
+        let mut voice = Voice::start(move |line| {
+            written.send(line.to_owned()).unwrap();
+            wait.recv().unwrap_or_default();
+        })
+        .unwrap();
+        voice.say(vec!["in a write".into()]);
+        assert_eq!(all.recv().unwrap(), "hedgerow: warning: in a write");
+        (0..SAID_MAX + 9).for_each(|number| voice.say(vec![number.to_string()]));
+        drop(go);
+        assert_eq!(all.iter().take(SAID_MAX).last().unwrap(), "hedgerow: warning: 63");
+        voice.say(vec!["last".into()]);
+        let told = "hedgerow: warning: last; 9 lines before it found no room";
+        assert_eq!(all.recv().unwrap(), told);
     }
 
     #[test]

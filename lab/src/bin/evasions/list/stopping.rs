@@ -24,7 +24,11 @@ pub const STOPPING: Part = Part {
         ),
         row(
             "a journal that is stopped, or kept from reading",
-            &[whole("service", "a_service_manager_is_told_of_start_health_reload_and_stop")],
+            &[
+                whole("service", "a_service_manager_is_told_of_start_health_reload_and_stop"),
+                whole("service", "a_standard_error_that_stalls_stops_no_sign_of_life"),
+                own("daemon::watchdog::tests::standard_error_that_nobody_reads_stops_no_pulse"),
+            ],
         ),
         row(
             "the metrics' port taken before the daemon comes, or held by idle connections",
