@@ -29,8 +29,6 @@ fn a_block_reaches_every_sink() {
     let home = tempfile::tempdir().unwrap();
     let (state, lines) = (home.path().join("state"), home.path().join("reports.jsonl"));
     let (config, journal) = (home.path().join("hedgerow.toml"), home.path().join("journal"));
-    let journald = UnixDatagram::bind(&journal).unwrap();
-    journald.set_read_timeout(Some(PATIENCE)).unwrap();
     // Nothing listens on the discard port: the broker is away.
     let text = format!(
         "state = {state:?}\n[kafka]\nbrokers = \"127.0.0.1:9\"\n[jsonl]\npath = {lines:?}\n\
@@ -39,7 +37,7 @@ fn a_block_reaches_every_sink() {
     fs::write(&config, text).unwrap();
     let config = config.to_str().unwrap();
     let arguments = ["--config", config, "--no-syscalls"];
-    // Neither file can be made yet, and the host is watched all the same.
+    // Neither file can be made yet, no journal listens, and the host is watched all the same.
     fs::create_dir(&state).unwrap();
     fs::set_permissions(&state, fs::Permissions::from_mode(0o700)).unwrap();
     let (log, findings) = (home.path().join("log"), state.join("findings.jsonl"));
@@ -49,9 +47,15 @@ fn a_block_reaches_every_sink() {
     let started = |line: &Line| matches!(line, Line::Status(told) if !told["proved"].is_null());
     daemon.wait_for("start", STARTED, started).unwrap();
     let said = fs::read_to_string(&log).unwrap();
-    assert!(
-        said.contains("findings wait in memory: ") && said.contains("jsonl takes no reports: ")
-    );
+    for told in [
+        "findings wait in memory: ",
+        "jsonl takes no reports: ",
+        "journald takes no reports: nobody listens on /",
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    let journald = UnixDatagram::bind(&journal).unwrap();
+    journald.set_read_timeout(Some(PATIENCE)).unwrap();
     fs::remove_file(&lines).unwrap();
     fs::remove_dir(&findings).unwrap();
     let deny = ["deny", "add", "--peer", DENIED, "--force", "--for", "1m", "--config", config];
@@ -161,7 +165,6 @@ fn a_wrong_table_is_told_by_field() {
     for (table, says) in [
         ("[jsonl]\npath = \"relative\"\n", "jsonl.path: write the whole path"),
         ("[jsonl]\npath = \"/tmp/x\"\nkep = 1\n", "kep"),
-        ("[journald]\nsocket = \"/nowhere/socket\"\n", "/nowhere/socket"),
         ("[kafka]\nbrokers = \"u:hunter2@h:1\"\n", "kafka.brokers: "),
         (
             "[kafka]\nbrokers = \"h:1\"\n[kafka.tls]\nca_file = \"/nowhere\"\n",
@@ -183,12 +186,24 @@ fn a_wrong_table_is_told_by_field() {
             assert!(!said.contains("hunter2"), "{table}: {said}");
         }
     }
-    // A daemon tries this one again and again.
+    // A daemon tries these again and again.
     let config = home.path().join("hedgerow.toml");
-    fs::write(&config, "[jsonl]\npath = \"/nowhere/reports.jsonl\"\n").unwrap();
-    let check = Command::new(PROGRAM).args(["config", "check", "--config"]).arg(&config).output();
-    let said = String::from_utf8(check.unwrap().stderr).unwrap();
-    assert!(said.contains("jsonl.path: it is a directory, or lies in none"), "{said}");
+    for (table, says) in [
+        (
+            "[jsonl]\npath = \"/nowhere/reports.jsonl\"\n",
+            "jsonl.path: it is a directory, or lies in none",
+        ),
+        (
+            "[journald]\nsocket = \"/nowhere/socket\"\n",
+            "journald.socket: nobody listens on /nowhere/socket",
+        ),
+    ] {
+        fs::write(&config, table).unwrap();
+        let check = ["config", "check", "--config"];
+        let output = Command::new(PROGRAM).args(check).arg(&config).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(says), "{table}: {said}");
+    }
 }
 
 #[test]

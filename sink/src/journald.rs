@@ -42,7 +42,12 @@ impl Default for JournaldConfig {
 
 impl SinkConfig for JournaldConfig {
     fn try_out(&self) -> Result<(), SinkError> {
-        self.connect().map(drop)
+        let wrong = |why: io::Error| SinkError::Table {
+            table: JournaldSink::NAME,
+            field: "socket",
+            reason: self.nobody(&why),
+        };
+        open().and_then(|socket| self.ask(&socket)).map_err(wrong)
     }
 
     fn start(&self) -> Result<Box<dyn Sink>, SinkError> {
@@ -51,44 +56,46 @@ impl SinkConfig for JournaldConfig {
 }
 
 impl JournaldConfig {
-    fn connect(&self) -> Result<UnixDatagram, SinkError> {
-        let wrong = |why: io::Error| SinkError::Table {
-            table: JournaldSink::NAME,
-            field: "socket",
-            reason: format!("nobody listens on {}: {why}", self.socket.display()),
-        };
-        let socket = open().map_err(wrong)?;
+    /// Whether somebody listens. One that others keep busy is there all the same.
+    fn ask(&self, socket: &UnixDatagram) -> io::Result<()> {
         match socket.send_to(&[], &self.socket) {
-            // One that others keep busy is there all the same.
-            Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(wrong(why)),
-            _ => Ok(socket),
+            Err(why) if why.kind() != io::ErrorKind::WouldBlock => Err(why),
+            _ => Ok(()),
         }
+    }
+
+    fn nobody(&self, why: &io::Error) -> String {
+        format!("nobody listens on {}: {why}", self.socket.display())
     }
 }
 
 #[derive(Debug)]
 pub struct JournaldSink {
     socket: UnixDatagram,
-    path: PathBuf,
+    config: JournaldConfig,
     health: SinkHealth,
 }
 
 impl JournaldSink {
     pub const NAME: &str = "journald";
 
+    /// A journal that isn't there yet is told as one that takes nothing, and asked again.
+    ///
     /// # Errors
-    /// Nobody listens on the socket.
+    /// No socket can be had.
     pub fn start(config: &JournaldConfig) -> Result<Self, SinkError> {
-        let (path, socket) = (config.socket.clone(), config.connect()?);
-        let health = SinkHealth { name: Self::NAME, up: true, ..SinkHealth::default() };
-        Ok(Self { socket, path, health })
+        let socket = open().map_err(SinkError::io(&config.socket))?;
+        let trouble = config.ask(&socket).err().map(|why| config.nobody(&why));
+        let (name, up) = (Self::NAME, trouble.is_none());
+        let health = SinkHealth { name, up, trouble, ..SinkHealth::default() };
+        Ok(Self { socket, config: config.clone(), health })
     }
 
     fn send(&self, report: &Report) -> io::Result<()> {
-        let whole = self.socket.send_to(&datagram(report, true), &self.path);
+        let whole = self.socket.send_to(&datagram(report, true), &self.config.socket);
         match whole {
             Err(why) if why.raw_os_error() == Some(libc::EMSGSIZE) => {
-                self.socket.send_to(&datagram(report, false), &self.path).map(drop)
+                self.socket.send_to(&datagram(report, false), &self.config.socket).map(drop)
             }
             sent => sent.map(drop),
         }
@@ -168,10 +175,19 @@ impl Sink for JournaldSink {
             Err(why) => {
                 self.health.overflow += 1;
                 self.health.up = false;
-                let why = SinkError::io(&self.path)(why);
+                let why = SinkError::io(&self.config.socket)(why);
                 self.health.trouble = Some(why.to_string());
                 Err(why)
             }
+        }
+    }
+
+    /// A journal that came back is known before there is something for it.
+    fn idle(&mut self) {
+        // A full one doesn't take reports again yet.
+        if !self.health.up && self.socket.send_to(&[], &self.config.socket).is_ok() {
+            self.health.up = true;
+            self.health.trouble = None;
         }
     }
 
@@ -221,7 +237,6 @@ mod tests {
     fn a_report_is_an_entry_and_no_value_makes_another_field() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("socket");
-        assert!(JournaldSink::start(&JournaldConfig { socket: path.clone() }).is_err());
         let journal = UnixDatagram::bind(&path).unwrap();
         let mut sink = JournaldSink::start(&JournaldConfig { socket: path }).unwrap();
         let mut buffer = vec![0; 1 << 20];
@@ -237,6 +252,30 @@ mod tests {
     }
 
     #[test]
+    fn a_journal_that_is_not_there_yet_keeps_no_daemon_from_starting_and_is_asked_again() {
+        let home = tempfile::tempdir().unwrap();
+        let config = JournaldConfig { socket: home.path().join("socket") };
+        let said = config.try_out().unwrap_err().to_string();
+        assert!(said.starts_with("journald.socket: nobody listens on /"), "{said}");
+        let mut sink = config.start().unwrap();
+        let health = sink.health();
+        assert!(!health.up && health.trouble.unwrap().contains("nobody listens on /"));
+        assert!(sink.take(&report(1)).is_err());
+        sink.idle();
+        assert_eq!((sink.health().up, sink.health().overflow), (false, 1));
+        let journal = UnixDatagram::bind(&config.socket).unwrap();
+        config.try_out().unwrap();
+        sink.idle();
+        assert!(sink.health().up && sink.health().trouble.is_none(), "nothing was for it");
+        drop(journal);
+        std::fs::remove_file(&config.socket).unwrap();
+        assert!(sink.take(&report(1)).is_err() && !sink.health().up);
+        let _journal = UnixDatagram::bind(&config.socket).unwrap();
+        sink.take(&report(1)).unwrap();
+        assert_eq!((sink.health().up, sink.health().delivered), (true, 1));
+    }
+
+    #[test]
     fn a_journal_that_does_not_read_holds_nobody_up_and_what_is_lost_is_counted() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("socket");
@@ -246,6 +285,7 @@ mod tests {
         assert!(refused.is_some(), "a socket that is never read is never full");
         let config = JournaldConfig { socket: path.clone() };
         assert!(JournaldSink::start(&config).is_ok(), "who fills it keeps no daemon from starting");
+        sink.idle();
         let health = sink.health();
         assert!(health.overflow == 1 && !health.up && health.trouble.is_some(), "{health:?}");
         let mut buffer = [0; 4096];
