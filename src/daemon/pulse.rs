@@ -1,13 +1,14 @@
 //! What each workload does now: its rates in the window that closed last, and how surprising it was.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use hedgerow_detect::{EPOCH_SECONDS, Engine, WindowScore};
 use hedgerow_event::{Event, Origin, Workload};
 
 use crate::control::WorkloadNow;
 
-/// Workloads that are counted; what is past it counts for the whole only.
+/// Workloads that are counted. For one past them whoever was quiet for longest goes; where none is quiet, it
+/// counts for the whole, and for how many there are.
 const WORKLOADS_MAX: usize = 1024;
 /// Workloads that are told, the busiest first.
 pub const TOLD_MAX: usize = 128;
@@ -33,6 +34,9 @@ struct Beat {
 #[derive(Debug, Default)]
 pub struct Pulse {
     beats: HashMap<Workload, Beat>,
+    /// Those that found no place in the open window, as many at most, and how many in the one that closed.
+    past: HashSet<Workload>,
+    past_closed: usize,
     open: u64,
     closed: u64,
 }
@@ -42,7 +46,10 @@ impl Pulse {
         self.open += 1;
         let workload = &event.actor.subject.workload;
         if !self.beats.contains_key(workload) {
-            if self.beats.len() >= WORKLOADS_MAX {
+            if !self.has_place() {
+                if self.past.len() < WORKLOADS_MAX {
+                    self.past.insert(workload.clone());
+                }
                 return;
             }
             self.beats.insert(workload.clone(), Beat::default());
@@ -54,9 +61,25 @@ impl Pulse {
         }
     }
 
+    /// Makes one where it can. Who finds none is in `past`: so nobody is looked for again in this window.
+    fn has_place(&mut self) -> bool {
+        if self.beats.len() < WORKLOADS_MAX {
+            return true;
+        }
+        if !self.past.is_empty() {
+            return false;
+        }
+        let quiet =
+            self.beats.iter().filter(|(_, beat)| beat.quiet_epochs > 0 && beat.open.events == 0);
+        let longest = quiet.max_by_key(|(_, beat)| beat.quiet_epochs);
+        let gone = longest.map(|(workload, _)| workload.clone());
+        gone.is_some_and(|workload| self.beats.remove(&workload).is_some())
+    }
+
     /// The open window is over.
     pub fn close(&mut self) {
         self.closed = std::mem::take(&mut self.open);
+        self.past_closed = std::mem::take(&mut self.past).len();
         self.beats.retain(|_, beat| {
             beat.closed = std::mem::take(&mut beat.open);
             beat.quiet_epochs = if beat.closed.events > 0 { 0 } else { beat.quiet_epochs + 1 };
@@ -90,7 +113,7 @@ impl Pulse {
             let busy = |beat: &Beat| (beat.closed.calls, beat.closed.events);
             busy(b).cmp(&busy(a)).then_with(|| one.cmp(other))
         });
-        let more = all.len().saturating_sub(TOLD_MAX);
+        let more = all.len().saturating_sub(TOLD_MAX) + self.past_closed;
         let rate = |count: u64| count as f64 / EPOCH_SECONDS as f64;
         let told = all.into_iter().take(TOLD_MAX).map(|(workload, beat)| WorkloadNow {
             workload: workload.clone(),
@@ -165,8 +188,31 @@ mod tests {
         pulse.close();
         assert_eq!(pulse.events_per_second(), (WORKLOADS_MAX + 9) as f64 / 5.0);
         let (told, more) = pulse.told(&engine);
-        assert_eq!((told.len(), more), (TOLD_MAX, WORKLOADS_MAX - TOLD_MAX));
+        assert_eq!((told.len(), more), (TOLD_MAX, WORKLOADS_MAX + 9 - TOLD_MAX));
         (0..QUIET_EPOCHS).for_each(|_| pulse.close());
         assert!(pulse.told(&engine).0.is_empty());
+    }
+
+    #[test]
+    fn who_comes_when_all_places_are_taken_takes_that_of_who_is_quiet_for_longest() {
+        let (mut pulse, engine) = (Pulse::default(), engine());
+        let names = |count| (0..count).map(|number| format!("w{number}"));
+        names(WORKLOADS_MAX).for_each(|name| pulse.observe(&row(&name, 1)));
+        pulse.close();
+        for _ in 0..2 {
+            names(WORKLOADS_MAX - 1).for_each(|name| pulse.observe(&row(&name, 1)));
+            pulse.close();
+        }
+        // One more is quiet, but not for as long.
+        names(WORKLOADS_MAX - 2).for_each(|name| pulse.observe(&row(&name, 1)));
+        pulse.close();
+        pulse.observe(&row("new", 100));
+        pulse.close();
+        let (told, more) = pulse.told(&engine);
+        assert_eq!((told[0].workload.as_str(), told[0].calls_per_second), ("new", 20.0));
+        assert_eq!(more, WORKLOADS_MAX - TOLD_MAX);
+        let gone = format!("w{}", WORKLOADS_MAX - 1);
+        assert!(!pulse.beats.contains_key(&Workload::new(gone)));
+        assert!(pulse.beats.len() == WORKLOADS_MAX);
     }
 }
