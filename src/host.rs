@@ -230,30 +230,7 @@ fn private(path: &Path) -> Result<(), String> {
 /// Whether nobody but root can change what a name in the directory leads to; why not, and the way
 /// out.
 pub fn unchangeable(path: &Path) -> Result<(), String> {
-    let own = fs::symlink_metadata(path).map_err(|why| why.to_string())?;
-    if !own.is_dir() {
-        return Err("it is no directory, or a link to one; name the directory itself".to_owned());
-    }
-    if own.uid() != 0 {
-        return Err(format!("it belongs to user {}; `chown root` it, or use another", own.uid()));
-    }
-    let mode = own.mode() & 0o7777;
-    if mode & 0o022 != 0 {
-        // What lies there already may be theirs.
-        return Err(format!("others may write to it (mode {mode:o}); use another"));
-    }
-    let whole = fs::canonicalize(path).map_err(|why| why.to_string())?;
-    for above in whole.ancestors().skip(1) {
-        let metadata = fs::metadata(above).map_err(|why| why.to_string())?;
-        let open = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
-        if metadata.uid() != 0 || open {
-            return Err(format!(
-                "others than root can rename it, since they may change {}; use another",
-                above.display()
-            ));
-        }
-    }
-    Ok(())
+    hedgerow_hostfile::own::unchangeable(path, 0)
 }
 
 /// Where the deny programs of the daemon with this state directory are pinned: daemons with states

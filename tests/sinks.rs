@@ -191,7 +191,7 @@ fn a_wrong_table_is_told_by_field() {
     for (table, says) in [
         (
             "[jsonl]\npath = \"/nowhere/reports.jsonl\"\n",
-            "jsonl.path: it is a directory, or lies in none",
+            "jsonl.path: /nowhere/reports.jsonl: make the directory /nowhere first",
         ),
         (
             "[journald]\nsocket = \"/nowhere/socket\"\n",

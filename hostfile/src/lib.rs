@@ -9,12 +9,13 @@
 //! A [`Reader`] serves one thread, which waits for it; none belongs on a loop that must go on.
 //!
 //! What is our own alone, and a crash may have cut short, is opened by [`append`], or put in the place of
-//! what was there before by [`replace`].
+//! what was there before by [`replace`]; [`own`] tells whether it is.
 
 pub mod append;
 pub mod dpkg;
 mod mounts;
 mod open;
+pub mod own;
 mod reader;
 mod replace;
 mod whose;

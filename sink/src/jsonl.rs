@@ -9,6 +9,8 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use hedgerow_event::gate;
+use hedgerow_hostfile::append;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -41,13 +43,10 @@ pub struct JsonlConfig {
 
 impl SinkConfig for JsonlConfig {
     fn try_out(&self) -> Result<(), SinkError> {
-        match self.path.is_dir() || !self.path.parent().is_some_and(Path::is_dir) {
-            true => wrong(
-                "path",
-                "it is a directory, or lies in none: make the one that it is to lie in",
-            ),
-            false => Ok(()),
-        }
+        append::try_out(&self.path).or_else(|why| {
+            let shown = gate::text(&self.path.to_string_lossy());
+            wrong("path", &format!("{shown}: {why}"))
+        })
     }
 
     fn check(&self) -> Result<(), SinkError> {
@@ -61,6 +60,15 @@ impl SinkConfig for JsonlConfig {
             return wrong("keep", "at most 1000");
         }
         Ok(())
+    }
+
+    fn check_beside(&self, state: &Path) -> Result<(), SinkError> {
+        match self.path.starts_with(state) {
+            true => {
+                wrong("path", "it lies in the state directory, whose files are the daemon's own")
+            }
+            false => Ok(()),
+        }
     }
 
     fn start(&self) -> Result<Box<dyn Sink>, SinkError> {
@@ -346,6 +354,27 @@ mod tests {
         let health = (Box::new(sink) as Box<dyn Sink>).stop(RETRY);
         assert_eq!((health.delivered, health.waiting, health.up), (301, 0, true));
         assert_eq!(health.torn_bytes, 6);
+    }
+
+    #[test]
+    fn what_lies_in_the_way_of_the_file_is_told_before_a_daemon_meets_it() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, fifo) = (home.path().join("later/reports.jsonl"), home.path().join("fifo"));
+        let said = |path: &Path| {
+            let said = config(path.to_owned()).try_out().unwrap_err().to_string();
+            assert!(said.starts_with(&format!("jsonl.path: {}: ", path.display())), "{said}");
+            said
+        };
+        let missing = path.parent().unwrap();
+        assert!(said(&path).contains(&format!("make the directory {} first", missing.display())));
+        fs::create_dir(missing).unwrap();
+        config(path.clone()).try_out().unwrap();
+        assert!(said(missing).contains("it is a directory"));
+        let made = std::process::Command::new("mkfifo").arg(&fifo).status().unwrap();
+        assert!(made.success() && said(&fifo).contains("a FIFO"));
+        // A daemon tells the same, and waits for no reader.
+        let sink = JsonlSink::start(&config(fifo)).unwrap();
+        assert!(sink.health().trouble.unwrap().contains("a FIFO"));
     }
 
     #[test]

@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_new_file_that_can_not_be_made_costs_none_of_the_others() {
-        let disk = Disk::mount("size=1m,nr_inodes=32").unwrap();
+        let disk = Disk::mount("mode=700,size=1m,nr_inodes=32").unwrap();
         let path = disk.path().join("findings.jsonl");
         let rotation = Rotation { file_bytes: 2, keep: 4 };
         let mut sink = LineFile::open(&path, rotation).unwrap();

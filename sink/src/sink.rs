@@ -115,6 +115,14 @@ pub trait SinkConfig: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Whether it leaves the daemon's own files alone, which lie in this directory; touches none either.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    fn check_beside(&self, _state: &Path) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// Looks for what it names: files, directories, sockets. That may take what time a disk likes.
     ///
     /// # Errors

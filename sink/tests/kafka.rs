@@ -415,7 +415,7 @@ fn what_waits_in_memory_is_bounded_by_its_bytes() {
 #[test]
 fn without_an_inode_for_its_spool_a_sink_sends_from_memory_and_has_a_spool_later() {
     // The directory itself is one.
-    let disk = Disk::mount("nr_inodes=1").unwrap();
+    let disk = Disk::mount("mode=700,nr_inodes=1").unwrap();
     let cluster = MockCluster::new(1).unwrap();
     let sink =
         KafkaSink::start(config(&cluster.bootstrap_servers(), disk.path(), "later")).unwrap();

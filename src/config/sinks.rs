@@ -122,13 +122,27 @@ where
     }
     let own: T = typed(row.name, table.clone())?;
     own.check()?;
+    own.check_beside(state)?;
     let shown = Value::try_from(&own).map_err(|why| Wrong::new(row.name, &why.to_string()))?;
     Ok(Configured { row, shown, given: Given(table), own: Arc::new(own) })
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn no_sink_writes_to_what_is_the_daemons_own() {
+        let said = |path: &str| {
+            let tables = toml::from_str(&format!("[jsonl]\npath = \"{path}\"\n")).unwrap();
+            let configured = configured(&tables, Path::new("/var/lib/hedgerow"));
+            configured.map(drop).map_err(|why| format!("{why:?}"))
+        };
+        let why = said("/var/lib/hedgerow/findings.jsonl").unwrap_err();
+        assert!(why.contains("it lies in the state directory"), "{why}");
+        said("/var/lib/hedgerow.jsonl").unwrap();
+    }
 
     #[test]
     fn each_sink_has_its_policy_in_the_documentation() {

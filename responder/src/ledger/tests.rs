@@ -62,7 +62,7 @@ fn its_size_is_capped_by_rotation() {
 
 #[test]
 fn a_full_disk_holds_nobody_up_and_lines_come_when_there_is_room() {
-    let disk = Disk::mount("size=1m,nr_inodes=64").unwrap();
+    let disk = Disk::mount("mode=700,size=1m,nr_inodes=64").unwrap();
     let path = disk.path().join("ledger.jsonl");
     let ledger = Ledger::open(&path, 1 << 20).unwrap();
     ledger.append(&line(0));
@@ -83,7 +83,7 @@ fn a_full_disk_holds_nobody_up_and_lines_come_when_there_is_room() {
 
 #[test]
 fn a_new_file_that_can_not_be_made_costs_no_line_and_no_file_before() {
-    let disk = Disk::mount("size=1m,nr_inodes=64").unwrap();
+    let disk = Disk::mount("mode=700,size=1m,nr_inodes=64").unwrap();
     let path = disk.path().join("ledger.jsonl");
     let ledger = Ledger::open(&path, 1).unwrap();
     ledger.append(&line(0));
@@ -103,7 +103,7 @@ fn a_new_file_that_can_not_be_made_costs_no_line_and_no_file_before() {
 
 #[test]
 fn few_long_lines_take_no_more_memory_than_many_short_ones() {
-    let disk = Disk::mount("size=1m").unwrap();
+    let disk = Disk::mount("mode=700,size=1m").unwrap();
     let path = disk.path().join("ledger.jsonl");
     let ledger = Ledger::open(&path, 1 << 20).unwrap();
     disk.take_room().unwrap();
@@ -119,7 +119,7 @@ fn few_long_lines_take_no_more_memory_than_many_short_ones() {
 #[test]
 fn a_file_that_can_not_be_opened_is_opened_later_whether_a_line_comes_or_not() {
     // The directory itself is one.
-    let disk = Disk::mount("nr_inodes=1").unwrap();
+    let disk = Disk::mount("mode=700,nr_inodes=1").unwrap();
     let path = disk.path().join("ledger.jsonl");
     let ledger = Ledger::open(&path, 1 << 20).unwrap();
     let why = ledger.written().failure.unwrap();
@@ -140,7 +140,7 @@ fn a_file_that_can_not_be_opened_is_opened_later_whether_a_line_comes_or_not() {
 
 #[test]
 fn past_its_room_lines_are_counted() {
-    let disk = Disk::mount("size=1m,nr_inodes=64").unwrap();
+    let disk = Disk::mount("mode=700,size=1m,nr_inodes=64").unwrap();
     let ledger = Ledger::open(&disk.path().join("ledger.jsonl"), 1 << 20).unwrap();
     disk.take_room().unwrap();
     let count = (WAITING_MAX + 3 * BATCH) as i64;

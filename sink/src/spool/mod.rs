@@ -11,14 +11,14 @@ mod segment;
 use std::{
     collections::VecDeque,
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Read},
     os::fd::AsRawFd,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use hedgerow_hostfile::replace;
+use hedgerow_hostfile::{own, replace};
 pub use patient::PatientSpool;
 use segment::Segment;
 
@@ -80,7 +80,7 @@ impl Spool {
     /// Opens the spool, creating it if need be, and cuts off what a crash left half written.
     ///
     /// # Errors
-    /// When the directory can't be used or another process has it open.
+    /// When the directory can't be used, others can change what lies in it, or another process has it open.
     pub fn open(
         directory: &Path,
         limit_bytes: u64,
@@ -91,6 +91,10 @@ impl Spool {
             .mode(0o700)
             .create(directory)
             .map_err(SinkError::io(directory))?;
+        // Its records are sent as this host's, and its segments are cut.
+        own::unchangeable(directory, own::user()).map_err(|why| {
+            SinkError::io(directory)(io::Error::new(io::ErrorKind::PermissionDenied, why))
+        })?;
         let lock = lock(directory)?;
         let mut recovered = Recovered::default();
         let mut segments = VecDeque::new();
@@ -222,11 +226,15 @@ impl Spool {
     /// are used again once all are gone.
     fn skip_confirmed(&mut self) -> Result<(), SinkError> {
         let note = self.directory.join(CONFIRMED_FILE);
-        let text = match fs::read_to_string(&note) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(SinkError::io(&note)(error)),
-        };
+        let mut text = String::new();
+        let read = own::open(&note, OpenOptions::new().read(true))
+            .and_then(|file| file.take(NOTE_BYTES_MAX).read_to_string(&mut text));
+        match read {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(SinkError::io(&note)(error));
+            }
+            _ => {}
+        }
         if let Some((number, count)) = text.trim().split_once(' ')
             && let (Ok(segment), Ok(count)) = (number.parse(), count.parse::<usize>())
         {
@@ -245,6 +253,8 @@ impl Spool {
 }
 
 const CONFIRMED_FILE: &str = "confirmed";
+/// Two numbers.
+const NOTE_BYTES_MAX: u64 = 64;
 
 fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options.mode(0o600)
@@ -267,8 +277,8 @@ fn segment_files(directory: &Path) -> Result<Vec<(u64, PathBuf)>, SinkError> {
 
 fn lock(directory: &Path) -> Result<File, SinkError> {
     let path = directory.join("lock");
-    let file = private(OpenOptions::new().create(true).write(true).truncate(false))
-        .open(&path)
+    let mut options = OpenOptions::new();
+    let file = own::open(&path, private(options.create(true).write(true).truncate(false)))
         .map_err(SinkError::io(&path))?;
     let until = Instant::now() + LOCK_WAIT;
     // SAFETY: flock takes no pointers, and the descriptor is open for as long as `file` lives.

@@ -3,9 +3,12 @@
 
 use std::{
     fs::{File, OpenOptions},
+    io::Read,
     os::unix::fs::FileExt,
     path::PathBuf,
 };
+
+use hedgerow_hostfile::own;
 
 use super::private;
 use crate::{
@@ -65,9 +68,10 @@ impl Segment {
 
     /// Opens a segment of an earlier run; returns how many bytes at its end were damaged and cut.
     pub fn open(number: u64, path: PathBuf) -> Result<(Self, u64), SinkError> {
-        let content = std::fs::read(&path).map_err(SinkError::io(&path))?;
-        let file =
-            OpenOptions::new().read(true).write(true).open(&path).map_err(SinkError::io(&path))?;
+        let mut content = Vec::new();
+        let file = own::open(&path, OpenOptions::new().read(true).write(true))
+            .and_then(|mut file| file.read_to_end(&mut content).map(|_| file))
+            .map_err(SinkError::io(&path))?;
         let mut records = Vec::new();
         let mut offset = 0;
         while let Some(payload) = payload(&content[offset..]) {

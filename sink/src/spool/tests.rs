@@ -216,3 +216,48 @@ fn a_batch_is_synced_in_each_segment_that_it_was_written_to() {
     spool.sync().unwrap();
     assert!(spool.segments.iter().all(Segment::is_synced));
 }
+
+#[test]
+fn a_spool_that_others_can_change_is_refused_and_nothing_of_theirs_is_cut_or_sent() {
+    let home = tempfile::tempdir().unwrap();
+    let (directory, victim) = (home.path().join("spool"), home.path().join("victim"));
+    fs::create_dir(&directory).unwrap();
+    fs::write(&victim, "theirs").unwrap();
+    let segment = directory.join("0000000000000001.spool");
+    let set_mode =
+        |mode| fs::set_permissions(&directory, fs::Permissions::from_mode(mode)).unwrap();
+    let refused = |why: &str| {
+        let said = Spool::open(&directory, LIMIT, Fsync::Always).unwrap_err().to_string();
+        assert!(said.contains(why) && said.contains(&*directory.to_string_lossy()), "{said}");
+    };
+    for mode in [0o777, 0o1777, 0o720] {
+        set_mode(mode);
+        refused("others may write to it");
+    }
+    set_mode(0o700);
+    let link = home.path().join("link");
+    std::os::unix::fs::symlink(&directory, &link).unwrap();
+    assert!(Spool::open(&link, LIMIT, Fsync::Always).is_err());
+    // What was put there before it was closed.
+    let plants: [(&str, &dyn Fn()); 3] = [
+        ("a link", &|| std::os::unix::fs::symlink(&victim, &segment).unwrap()),
+        ("2 names", &|| fs::hard_link(&victim, &segment).unwrap()),
+        ("a FIFO", &|| {
+            let made = std::process::Command::new("mkfifo").arg(&segment).status().unwrap();
+            assert!(made.success());
+        }),
+    ];
+    for (why, plant) in plants {
+        plant();
+        refused(why);
+        fs::remove_file(&segment).unwrap();
+    }
+    assert_eq!(fs::read(&victim).unwrap(), b"theirs");
+    if own::user() == 0 {
+        fs::write(&segment, segment::frame(b"forged")).unwrap();
+        std::os::unix::fs::chown(&segment, Some(12_345), None).unwrap();
+        refused("user 12345");
+        fs::remove_file(&segment).unwrap();
+    }
+    open(&directory).0.append(b"ours").unwrap();
+}

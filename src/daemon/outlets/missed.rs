@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn a_mark_that_can_not_be_made_is_made_later_and_names_what_was_handed_over_last() {
         // The directory itself is one.
-        let disk = Disk::mount("nr_inodes=1").unwrap();
+        let disk = Disk::mount("mode=700,nr_inodes=1").unwrap();
         let ledger = disk.path().join("ledger.jsonl");
         let (mut mark, missed) = read(disk.path(), &ledger, 10).unwrap();
         assert!(missed.is_empty() && mark.failure().unwrap().contains(MARK));

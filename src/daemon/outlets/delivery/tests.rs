@@ -70,7 +70,7 @@ fn however_large_reports_are_a_batch_of_them_fits_into_the_queue_of_a_sink() {
 }
 #[test]
 fn the_mark_passes_no_decision_that_a_sink_has_in_memory_alone_or_had_no_room_for() {
-    let (home, disk) = (tempfile::tempdir().unwrap(), Disk::mount("size=8m").unwrap());
+    let (home, disk) = (tempfile::tempdir().unwrap(), Disk::mount("mode=700,size=8m").unwrap());
     let path = disk.path().join("reports.jsonl");
     let jsonl = JsonlConfig { path, max_bytes: 1 << 20, keep: 1, format: Format::Ocsf };
     let start = || outlets(home.path(), JsonlSink::start(&jsonl).unwrap());
