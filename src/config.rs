@@ -19,7 +19,7 @@ pub use self::{
     governor::Governor,
     shown::{changed, shown},
 };
-use crate::cli;
+use crate::{cli, text};
 
 /// The configuration file as written, but for the tables of sinks; unknown keys are refused.
 #[derive(Debug, Default, Deserialize)]
@@ -113,6 +113,8 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// What lies beside the drop-ins and was not: names that don't end in `.toml`.
     pub unread: Vec<PathBuf>,
+    /// The file that was named, where it is another user's than root's or of who asks.
+    pub foreign: Option<PathBuf>,
     /// Which of the files hold a secret that others may read, with their mode.
     pub exposed: Vec<(PathBuf, u32)>,
     /// The command line, for when the files are read anew.
@@ -141,6 +143,10 @@ impl Config {
         let files = Files::read(run.config.as_deref())?.with(run);
         let raw = files.raw()?;
         let state = run.state.clone().or(raw.state.clone()).unwrap_or_else(usual);
+        if state.as_os_str().is_empty() || (run.state.is_none() && state.is_relative()) {
+            let why = Wrong::new("state", "write the whole path, from / on");
+            return Err(files.blames(&why).into());
+        }
         let sinks = files.sinks(&state)?;
         let wrong = |key: &str, given: bool, why: String| {
             let origin = if given { Origin::CommandLine } else { files.origin(key) };
@@ -148,7 +154,10 @@ impl Config {
         };
         let learn = match (run.learn, &raw.learn) {
             (Some(learn), _) => learn,
-            (None, Some(text)) => cli::duration(text).map_err(|why| wrong("learn", false, why))?,
+            (None, Some(text)) => cli::duration(text).map_err(|_| {
+                let why = "write a time, as 90s, 2m, 12h or 1d";
+                wrong("learn", false, why.to_owned())
+            })?,
             (None, None) => LEARN_DEFAULT,
         };
         if learn < LEARN_LEAST {
@@ -189,7 +198,10 @@ impl Config {
         }
         // A seed on the command line is for this run alone.
         let key_file = run.key_file.clone().or(raw.key_file).filter(|_| run.seed.is_none());
-        let seed = key_file.as_deref().map(hedgerow_offline::fleet::key).transpose()?.or(run.seed);
+        let seed = key_file.as_deref().map(hedgerow_offline::fleet::key).transpose();
+        let seed = seed
+            .map_err(|why| wrong("key_file", run.key_file.is_some(), format!("{why:#}")))?
+            .or(run.seed);
         Ok(Self {
             state,
             learn,
@@ -215,6 +227,7 @@ impl Config {
             json,
             files: files.paths,
             unread: files.unread,
+            foreign: files.foreign,
             exposed: files.exposed,
             given: run.clone(),
         })
@@ -244,7 +257,11 @@ impl Config {
                 path.display()
             )
         });
-        (!paths.is_empty()).then_some(unread).into_iter().chain(exposed)
+        let foreign = self.foreign.iter().map(|path| {
+            format!("{} is another user's, who can choose what root does: chown it", path.display())
+        });
+        let sinks = self.sinks.iter().flat_map(Configured::warnings);
+        (!paths.is_empty()).then_some(unread).into_iter().chain(exposed).chain(foreign).chain(sinks)
     }
 }
 
@@ -261,18 +278,17 @@ fn kept(run: &cli::Run, raw: &Raw, sinks: &[Configured]) -> Option<(&'static str
     kept.into_iter().chain(large).find(|(_, _, asked)| *asked).map(|(key, given, _)| (key, given))
 }
 
-/// The state directory of the daemon that a command is for.
+/// The state directory of the daemon that a command is for. What else is wrong with the files keeps nobody from
+/// asking, nor from ending what is refused: it is said.
 pub fn state(given: &cli::State) -> anyhow::Result<PathBuf> {
     if let Some(state) = &given.state {
         return Ok(state.clone());
     }
-    let files = match Files::read(given.config.as_deref()) {
-        // It may hold passwords, so that members of the group can't read it; they name another
-        // directory than the usual one themselves.
-        Err(_) if given.config.is_none() && !files::is_readable() => return Ok(usual()),
-        files => files?,
-    };
-    Ok(files.raw()?.state.unwrap_or_else(usual))
+    let (state, unread) = files::state(given.config.as_deref())?;
+    for why in unread {
+        text::note(&format!("hedgerow: warning: {why}"));
+    }
+    Ok(state.unwrap_or_else(usual))
 }
 
 fn usual() -> PathBuf {
@@ -297,6 +313,57 @@ mod tests {
         assert_eq!(state(&given).unwrap(), Path::new("/other"));
     }
 
+    #[test]
+    fn what_is_wrong_with_the_files_keeps_no_command_from_the_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("hedgerow.toml");
+        let drop_in = directory.path().join("conf.d/10-a.toml");
+        std::fs::create_dir(directory.path().join("conf.d")).unwrap();
+        let given = cli::State { state: None, config: Some(config.clone()) };
+        assert!(state(&given).is_err(), "a file that is named and isn't there");
+        std::fs::write(&config, "state = \"/srv/hedgerow\"\nbudgets = 1\n").unwrap();
+        for text in ["state = ", "budgets = 1\n", "[kafka]\n"] {
+            std::fs::write(&drop_in, text).unwrap();
+            assert_eq!(state(&given).unwrap(), Path::new("/srv/hedgerow"), "{text}");
+        }
+        std::fs::write(&drop_in, "state = \"/last\"\n[kafka]\nbroker = 1\n").unwrap();
+        assert_eq!(state(&given).unwrap(), Path::new("/last"));
+    }
+
+    #[test]
+    fn only_regular_files_of_some_size_that_nobody_else_writes_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("hedgerow.toml");
+        let drop_ins = directory.path().join("conf.d");
+        let odd = drop_ins.join("50-odd.toml");
+        std::fs::create_dir(&drop_ins).unwrap();
+        let refused = || load(&config).unwrap_err().to_string();
+        std::fs::write(&config, "").unwrap();
+        // An editor's lock is a link to nothing.
+        std::os::unix::fs::symlink("nowhere", drop_ins.join(".#40-kafka.toml")).unwrap();
+        std::fs::write(drop_ins.join(".hidden.toml"), "budget = 7.0\n").unwrap();
+        assert_eq!(load(&config).unwrap().budget_per_day, BUDGET_PER_DAY_DEFAULT);
+        let made = std::process::Command::new("mkfifo").arg(&odd).status().unwrap();
+        assert!(made.success());
+        assert!(format!("{:#}", load(&config).unwrap_err()).contains("50-odd.toml"));
+        std::fs::remove_file(&odd).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", &odd).unwrap();
+        assert!(refused().contains("50-odd.toml"), "{}", refused());
+        std::fs::remove_file(&odd).unwrap();
+        std::fs::write(&odd, format!("#{}", "x".repeat(1 << 20))).unwrap();
+        assert!(refused().contains("50-odd.toml"), "{}", refused());
+        std::fs::write(&odd, "").unwrap();
+        assert!(load(&config).is_ok());
+        for (path, mode) in [(&odd, 0o666), (&drop_ins, 0o777), (&config, 0o602)] {
+            let before = std::fs::metadata(path).unwrap().permissions();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+            let why = refused();
+            assert!(why.contains("others may write to it") && why.contains("chmod go-w"), "{why}");
+            std::fs::set_permissions(path, before).unwrap();
+        }
+        assert!(load(&config).is_ok());
+    }
+
     fn load(config: &Path) -> anyhow::Result<Config> {
         Config::load(&cli::Run { config: Some(config.to_owned()), ..cli::Run::default() }, false)
     }
@@ -318,9 +385,28 @@ mod tests {
             assert!(!why.contains("hunter2") && !why.contains("271828"), "{why}");
             assert!(why.starts_with(&format!("{}: {field}: ", config.display())), "{why}");
         }
-        std::fs::write(&config, "learn = 271828\n").unwrap();
-        let why = load(&config).unwrap_err().to_string();
-        assert!(why.contains("line 1") && !why.contains("271828"), "{why}");
+        for (text, field) in [
+            ("learn = 271828\n", "line 1: learn: "),
+            ("learn = \"271828\"\n", ": learn: "),
+            ("[governor]\ncpu = \"271828\"\n", ": governor.cpu: "),
+            ("[governor]\nmemory = \"271828\"\n", ": governor.memory: "),
+            (
+                "[recorder]\nbytes = \"16MiB\"\n",
+                "line 2: recorder.bytes: invalid type: string, expected a whole",
+            ),
+            ("[metrics]\nlisten = \"271828\"\n", "line 2: metrics.listen: "),
+            ("key_file = \"/nowhere/key\"\n", ": key_file: "),
+            ("state = \"relative\"\n", ": state: "),
+            ("[kafka]\n", ": kafka: missing field `brokers`"),
+        ] {
+            std::fs::write(&config, text).unwrap();
+            let why = load(&config).unwrap_err().to_string();
+            assert!(why.starts_with(&config.display().to_string()), "{why}");
+            assert!(why.contains(field) && !why.contains("271828"), "{why}");
+        }
+        std::fs::write(&config, format!("{head}sasl = {{ mechanism = \"PLAIN\", username = \"u\", password_file = \"/p\" }}\n")).unwrap();
+        let told: Vec<String> = load(&config).unwrap().warnings().collect();
+        assert!(told.iter().any(|told| told.starts_with("kafka.sasl: PLAIN without")), "{told:?}");
     }
 
     #[test]
@@ -343,7 +429,7 @@ mod tests {
             set(&drop_in, mode);
             load(&config).unwrap().warnings().collect::<Vec<_>>()
         };
-        let sasl = "[kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"u\"\n";
+        let sasl = "[kafka.sasl]\nmechanism = \"SCRAM-SHA-512\"\nusername = \"u\"\n";
         let password = format!("{sasl}password = \"hunter2\"\n");
         let properties = |name: &str| format!("[kafka.properties]\n\"{name}\" = \"hunter2\"\n");
         for text in [

@@ -129,6 +129,11 @@ pub trait SinkConfig: Debug + Send + Sync {
     /// As [`Self::check`].
     fn try_out(&self) -> Result<(), SinkError>;
 
+    /// What works and is unwise, each by its key.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whom it talks to, as `host:port`: nobody may deny them.
     fn peers(&self) -> Vec<String> {
         Vec::new()

@@ -11,8 +11,15 @@ use crate::{
 pub fn run(command: &ConfigCommand, json: bool) -> anyhow::Result<()> {
     match command {
         ConfigCommand::Check(file) => {
-            let config = load(file.config.as_deref())?;
-            config.try_out()?;
+            let tried =
+                load(file.config.as_deref()).and_then(|config| config.try_out().map(|()| config));
+            let config = match tried {
+                Err(why) if json => {
+                    text::json(&serde_json::json!({ "valid": false, "error": why.to_string() }))?;
+                    return Err(why);
+                }
+                tried => tried?,
+            };
             if json {
                 let (files, unread) = (&config.files, &config.unread);
                 let exposed: Vec<&PathBuf> = config.exposed.iter().map(|(path, _)| path).collect();
@@ -27,6 +34,12 @@ pub fn run(command: &ConfigCommand, json: bool) -> anyhow::Result<()> {
                 }));
             }
             text::say("The configuration is valid.");
+            if config.files.is_empty() {
+                text::say(&format!(
+                    "No file was read: neither {} nor conf.d beside it is there.",
+                    cli::CONFIG
+                ));
+            }
             for path in &config.files {
                 text::say(&format!("Read: {}", path.display()));
             }

@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
     ops::Range,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
+use hedgerow_hostfile::{Progress, content, inside};
 use hedgerow_sink::SinkError;
 use serde::de::DeserializeOwned;
 use toml::{
@@ -25,6 +26,8 @@ use crate::{cli, exit::Failure};
 /// The directory of drop-ins, beside the file.
 const DROP_INS: &str = "conf.d";
 
+/// A longer file is no configuration.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 /// So many files that aren't read are named.
 const UNREAD_MAX: usize = 16;
 
@@ -81,6 +84,8 @@ pub struct Files {
     pub paths: Vec<PathBuf>,
     /// What lies beside the drop-ins and is none by its name, for a warning.
     pub unread: Vec<PathBuf>,
+    /// The first one, where it is another user's.
+    pub foreign: Option<PathBuf>,
     /// Files that hold a secret and that others may read, with their mode.
     pub exposed: Vec<(PathBuf, u32)>,
     values: Table,
@@ -101,8 +106,21 @@ impl Files {
         if named.is_some() || path.symlink_metadata().is_ok() {
             files.add(path)?;
         }
+        files.foreign =
+            files.paths.iter().find(|path| owner(path).is_some_and(is_foreign)).cloned();
+        let path_of = path;
         let (drop_ins, others) = drop_ins(path)?;
         for drop_in in drop_ins {
+            // Who may put one there need not be who wrote the file.
+            let directory = drop_in.parent().unwrap_or(Path::new("."));
+            owned(directory)?;
+            for path in [directory, &drop_in] {
+                let who =
+                    owner(path).filter(|who| is_foreign(*who) && Some(*who) != owner(path_of));
+                if let Some(who) = who {
+                    return Err(not_own(path, &format!("it belongs to user {who}")).into());
+                }
+            }
             files.add(&drop_in)?;
         }
         files.unread = others;
@@ -111,6 +129,7 @@ impl Files {
 
     fn add(&mut self, path: &Path) -> anyhow::Result<()> {
         let table = read(path)?;
+        owned(path)?;
         let mut holds_secret = false;
         lay(&mut self.values, table, "", &mut |key| {
             holds_secret |= is_secret(&key);
@@ -163,14 +182,42 @@ impl Files {
     }
 }
 
-/// Whether this user may read the files at the usual place.
-pub fn is_readable() -> bool {
-    let path = Path::new(cli::CONFIG);
-    let refused = |why: std::io::Error| why.kind() == std::io::ErrorKind::PermissionDenied;
-    !std::fs::File::open(path).is_err_and(refused)
-        && !path
-            .parent()
-            .is_some_and(|all| std::fs::read_dir(all.join(DROP_INS)).is_err_and(refused))
+/// The state directory that the files say, as far as they can be read, and why others can't. What only root may
+/// read, at the usual place, is nothing to tell.
+///
+/// # Errors
+/// The file that is named can't be read.
+pub fn state(named: Option<&Path>) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
+    let path = named.unwrap_or(Path::new(cli::CONFIG));
+    let (mut state, mut unread) = (None, Vec::new());
+    let mut say = |table: anyhow::Result<Table>| match table {
+        Ok(table) => {
+            state = table.get("state").and_then(Value::as_str).map(PathBuf::from).or(state.take())
+        }
+        Err(why) if named.is_none() && is_denied(&why) => {}
+        Err(why) => unread.push(format!("{why:#}")),
+    };
+    match (named, text(path)) {
+        (Some(_), Err(why)) => return Err(why),
+        (None, Err(_)) if path.symlink_metadata().is_err() => {}
+        (_, read) => say(read.and_then(|text| table(path, &text))),
+    }
+    match drop_ins(path) {
+        Ok((drop_ins, _)) => {
+            for path in drop_ins {
+                say(text(&path).and_then(|text| table(&path, &text)));
+            }
+        }
+        Err(why) => say(Err(why)),
+    }
+    Ok((state, unread))
+}
+
+fn is_denied(why: &anyhow::Error) -> bool {
+    why.chain().any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+    })
 }
 
 /// Whether a value of this dotted key is one that nobody else may know.
@@ -198,6 +245,8 @@ fn drop_ins(path: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     let paths: Result<Vec<PathBuf>, _> =
         entries.map(|entry| entry.map(|entry| entry.path())).collect();
     let mut paths = paths.with_context(failed).map_err(Failure::file)?;
+    // Hidden ones are an editor's.
+    paths.retain(|path| !is_hidden(path));
     paths.sort();
     let (read, mut others): (Vec<_>, Vec<_>) =
         paths.into_iter().partition(|path| path.extension().is_some_and(|kind| kind == "toml"));
@@ -206,14 +255,17 @@ fn drop_ins(path: &Path) -> anyhow::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     Ok((read, others))
 }
 
-/// Hidden, an editor's or a package manager's copy, or a text for people.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
+/// An editor's or a package manager's copy, or a text for people.
 fn is_set_aside(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let copy = |kind: &str| {
         ["bak", "orig"].contains(&kind) || kind.starts_with("dpkg-") || kind.starts_with("rpm")
     };
-    name.starts_with('.')
-        || name.starts_with("README")
+    name.starts_with("README")
         || name.ends_with('~')
         || name.rsplit_once('.').is_some_and(|(_, kind)| copy(kind))
 }
@@ -227,6 +279,9 @@ fn lay(under: &mut Table, over: Table, prefix: &str, told: &mut impl FnMut(Strin
                 lay(under, over, &format!("{dotted}."), told);
             }
             (Value::Table(over), _) => {
+                if over.is_empty() {
+                    told(dotted.clone());
+                }
                 let mut fresh = Table::new();
                 lay(&mut fresh, over, &format!("{dotted}."), told);
                 under.insert(key, Value::Table(fresh));
@@ -239,34 +294,86 @@ fn lay(under: &mut Table, over: Table, prefix: &str, told: &mut impl FnMut(Strin
     }
 }
 
+/// The text of a file, whoever put it there.
+fn text(path: &Path) -> anyhow::Result<String> {
+    let failed = || format!("can't read {}", path.display());
+    let whole = std::path::absolute(path).with_context(failed).map_err(Failure::file)?;
+    let file = inside(Path::new("/"), &whole).with_context(failed).map_err(Failure::file)?;
+    let bytes = content(file, FILE_BYTES_MAX, &Progress::default());
+    let bytes = bytes.with_context(failed).map_err(Failure::file)?;
+    Ok(String::from_utf8(bytes).with_context(failed).map_err(Failure::file)?)
+}
+
+fn table(path: &Path, text: &str) -> anyhow::Result<Table> {
+    Ok(toml::from_str(text).map_err(|why| refused(path, text, &why))?)
+}
+
+/// What is wrong there, by its line.
+fn refused(path: &Path, text: &str, why: &toml::de::Error) -> Failure {
+    refused_at(path, text, why.span(), &unvalued(why.message()))
+}
+
+fn refused_at(path: &Path, text: &str, span: Option<Range<usize>>, why: &str) -> Failure {
+    let start = span.map_or(0, |span| span.start);
+    let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
+    Failure::Usage(format!("{} line {line}: {why}", path.display()))
+}
+
+fn owner(path: &Path) -> Option<u32> {
+    path.metadata().ok().map(|told| told.uid())
+}
+
+/// Neither root's nor of who asks.
+fn is_foreign(user: u32) -> bool {
+    // SAFETY: it can't fail, and touches no memory.
+    user != 0 && user != unsafe { libc::geteuid() }
+}
+
+/// Refuses what others than its owner may write to: they would choose what root does.
+fn owned(path: &Path) -> Result<(), Failure> {
+    let told = path.metadata().map_err(|why| not_own(path, &why.to_string()))?;
+    let open = told.mode() & 0o002 != 0 || (told.mode() & 0o020 != 0 && told.gid() != 0);
+    match open {
+        true => Err(not_own(
+            path,
+            &format!("others may write to it (mode {:04o})", told.mode() & 0o7777),
+        )),
+        false => Ok(()),
+    }
+}
+
+fn not_own(path: &Path, why: &str) -> Failure {
+    Failure::File(format!(
+        "{0}: {why}, and what it says root does: chown root {0} && chmod go-w {0}, or use another",
+        path.display()
+    ))
+}
+
 /// One file, which holds nothing but what a configuration may hold.
 fn read(path: &Path) -> anyhow::Result<Table> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("can't read {}", path.display()))
-        .map_err(Failure::file)?;
-    let refused = |span: Option<Range<usize>>, why: &str| {
-        let start = span.map_or(0, |span| span.start);
-        let line = text.bytes().take(start).filter(|byte| *byte == b'\n').count() + 1;
-        Failure::Usage(format!("{} line {line}: {why}", path.display()))
-    };
-    let wrong = |why: &toml::de::Error| refused(why.span(), &unvalued(why.message()));
+    let text = text(path)?;
+    let wrong = |why: &toml::de::Error| refused(path, &text, why);
     let mut own = DeTable::parse(&text).map_err(|why| wrong(&why))?;
     // What is in the tables of sinks is theirs to refuse, once all files are laid over each other.
     let (sinks, rest): (DeTable<'_>, DeTable<'_>) =
         std::mem::take(own.get_mut()).into_iter().partition(|(key, _)| is_sink(key.get_ref()));
     if let Some((key, value)) = sinks.iter().find(|(_, value)| !value.get_ref().is_table()) {
         let why = format!("{0} is a table: write [{0}]", key.get_ref());
-        return Err(refused(Some(value.span()), &why).into());
+        return Err(refused_at(path, &text, Some(value.span()), &why).into());
     }
     *own.get_mut() = rest;
     let _: Raw = serde_path_to_error::deserialize(Deserializer::from(own)).map_err(|why| {
-        let (path, why) = (why.path().to_string(), why.into_inner());
-        match why.message().starts_with("unknown field") && !path.contains('.') {
-            true => refused(why.span(), &format!("{}, {}", why.message(), sink_names())),
-            false => wrong(&why),
-        }
+        let (key, why) = (why.path().to_string(), why.into_inner());
+        let is_unknown = why.message().starts_with("unknown field");
+        let said = unvalued(why.message());
+        let said = match () {
+            () if is_unknown && !key.contains('.') => format!("{said}, {}", sink_names()),
+            () if is_unknown || key == "." => said,
+            () => format!("{key}: {said}"),
+        };
+        refused_at(path, &text, why.span(), &said)
     })?;
-    Ok(toml::from_str(&text).map_err(|why| wrong(&why))?)
+    table(path, &text)
 }
 
 fn is_sink(key: &str) -> bool {
@@ -293,6 +400,16 @@ pub fn typed<T: DeserializeOwned>(name: &str, table: Table) -> Result<T, Wrong> 
 
 /// What is wrong with a value, without the value: it may be a password in the wrong place.
 fn unvalued(message: &str) -> String {
+    let mut said = without_value(message);
+    for (ours, theirs) in
+        [("a number", "f64"), ("a whole number", "usize"), ("a whole number", "u32")]
+    {
+        said = said.replace(&format!("expected {theirs}"), &format!("expected {ours}"));
+    }
+    said
+}
+
+fn without_value(message: &str) -> String {
     for kind in ["invalid type: ", "invalid value: ", "unknown variant"] {
         if let (Some(rest), Some(end)) = (message.strip_prefix(kind), message.rfind(", expected")) {
             let what = match kind {

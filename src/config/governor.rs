@@ -30,15 +30,16 @@ const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 <
 impl RawGovernor {
     /// What is wrong comes with its key.
     pub fn check(&self) -> Result<Governor, (&'static str, String)> {
-        let cpu = self.cpu.as_deref().map(|text| cores(text).ok_or(text));
-        let memory = self.memory.as_deref().map(|text| bytes(text).ok_or(text));
-        let cpu = cpu.transpose().map_err(|text| {
-            ("governor.cpu", format!("{text:?} is no part of a core above 0, as \"2%\""))
-        })?;
-        let memory = memory.transpose().map_err(|text| {
-            ("governor.memory", format!("{text:?} is no size, as \"100MiB\", \"1GiB\""))
-        })?;
-        Ok(Governor { cpu, memory })
+        // Values are not told: one may be a password in the wrong place.
+        let cpu = self.cpu.as_deref().map(|text| {
+            let wrong = "write a part of a core above 0, as \"2%\"";
+            cores(text).ok_or(("governor.cpu", wrong.to_owned()))
+        });
+        let memory = self.memory.as_deref().map(|text| {
+            let wrong = "write a size, as \"100MiB\" or \"1GiB\"";
+            bytes(text).ok_or(("governor.memory", wrong.to_owned()))
+        });
+        Ok(Governor { cpu: cpu.transpose()?, memory: memory.transpose()? })
     }
 }
 

@@ -76,6 +76,11 @@ impl Configured {
         self.own.try_out()
     }
 
+    /// See [`SinkConfig::warnings`].
+    pub fn warnings(&self) -> Vec<String> {
+        self.own.warnings()
+    }
+
     /// See [`SinkConfig::peers`].
     pub fn peers(&self) -> Vec<String> {
         self.own.peers()

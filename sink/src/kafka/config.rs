@@ -324,6 +324,13 @@ impl SinkConfig for KafkaConfig {
         self.client().map(drop)
     }
 
+    fn warnings(&self) -> Vec<String> {
+        let sasl = self.sasl.as_ref().filter(|sasl| sasl.mechanism == Mechanism::Plain);
+        let why = "kafka.sasl: PLAIN without [kafka.tls] sends the password as it is: add [kafka.tls], \
+                   or use SCRAM-SHA-512";
+        sasl.filter(|_| self.tls.is_none()).map(|_| why.to_owned()).into_iter().collect()
+    }
+
     fn peers(&self) -> Vec<String> {
         self.brokers.split(',').map(|broker| broker.trim().to_owned()).collect()
     }
