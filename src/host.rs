@@ -221,6 +221,16 @@ fn private(path: &Path) -> Result<(), String> {
     unchangeable(path)?;
     let mode = fs::symlink_metadata(path).map_err(|why| why.to_string())?.mode();
     if mode & 0o055 != 0 {
+        let is_ours =
+            [LOCK_NAME, KEY_NAME, MODEL, LEDGER].iter().any(|name| path.join(name).is_file());
+        let is_empty = fs::read_dir(path).is_ok_and(|mut all| all.next().is_none());
+        if !is_ours && !is_empty {
+            return Err(
+                "others may read it, and what lies in it is not Hedgerow's; use another, or \
+                        `chmod go-rwx` it"
+                    .to_owned(),
+            );
+        }
         let closed = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
         closed.map_err(|why| format!("others may read it, and it can't be closed: {why}"))?;
     }
