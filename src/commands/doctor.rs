@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::steer;
 use crate::{
-    control::{GetModes, Modes, call, socket},
+    control::{GetModes, Modes, Probe, call, socket},
     exit::Failure,
     text,
 };
@@ -45,6 +45,8 @@ pub struct Told {
 
 impl Told {
     pub fn of(state: &Path) -> Self {
+        // Whether there is a daemon that would take the probes for a deed, and takes the word of who asks.
+        let _ = call(&socket(state), &Probe {});
         Self {
             report: support::report(),
             capabilities: &CAPABILITIES,

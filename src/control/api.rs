@@ -62,6 +62,8 @@ requests! {
     Judge -> Judged;
     /// Save the model now, to work out what it would miss.
     GetModel -> ModelNow;
+    /// The program that asks, which is the daemon's own, loads probes for a moment: no deed of its.
+    Probe -> Probing;
 }
 
 impl Request {
@@ -78,7 +80,8 @@ impl Request {
             | Self::Arm(_)
             | Self::Maintain(_)
             | Self::Judge(_)
-            | Self::GetModel(_) => false,
+            | Self::GetModel(_)
+            | Self::Probe(_) => false,
         }
     }
 }
@@ -92,7 +95,13 @@ macro_rules! empty {
     )*};
 }
 
-empty! { GetStatus GetEntries GetAllowed GetModes Arm GetModel }
+empty! { GetStatus GetEntries GetAllowed GetModes Arm GetModel Probe }
+
+/// For how long that holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probing {
+    pub seconds: u64,
+}
 
 /// The model as it was saved for a command, which only root can read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -46,6 +46,7 @@ impl Daemon {
             Request::Maintain(asked) => reply(asked, self.maintain(asked, by)),
             Request::Judge(asked) => reply(asked, self.judge(asked, by)),
             Request::GetModel(asked) => reply(asked, self.model_now()),
+            Request::Probe(asked) => reply(asked, self.expect_probes(by)),
         };
         if let Some(responder) = &mut self.actor.responder {
             responder.ordered_by(None);

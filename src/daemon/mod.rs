@@ -2,7 +2,7 @@
 //!
 //! One loop owns engine and responder and never waits for a sink, nor for the disk: findings go to bounded
 //! queues of threads that deliver them, captures to a thread that writes them, and so does what is kept. Who
-//! gives an order waits a moment for it to be on the disk, and a reload reads the configuration.
+//! gives an order waits a moment for it to be on the disk.
 
 mod answer;
 mod capture;
@@ -14,6 +14,7 @@ mod memory;
 mod named;
 mod orders;
 mod outlets;
+mod probing;
 mod process;
 mod pulse;
 mod recorder;
@@ -57,6 +58,7 @@ use self::{
     heartbeat::Heart,
     kept::Kept,
     named::Called,
+    probing::Probing,
     pulse::Pulse,
     recorder::{Opened, Openings, Recorder},
     report::Reporter,
@@ -84,6 +86,10 @@ const HOUR_EPOCHS: u32 = 720;
 /// Everything that the loop owns.
 struct Daemon {
     config: Config,
+    /// The configuration, while it is read anew.
+    fresh: Receiver<anyhow::Result<Config>>,
+    /// Who loads probes of ours at present.
+    probing: Probing,
     engine: Engine,
     sensor: Sensor,
     /// Whose programs are not read, because one took too long.
@@ -159,6 +165,10 @@ impl Daemon {
                 recv(early) -> _ => self.look_early()?,
                 recv(sweep) -> _ => self.sweep(),
                 recv(live) -> _ => self.reporter.live(&self.engine, &self.sensor),
+                recv(self.fresh) -> read => match read {
+                    Ok(read) => self.reloaded(read),
+                    Err(_) => self.fresh = never(),
+                },
                 recv(closed) -> _ => return Err(Unread.into()),
                 recv(signals) -> signal => match signal {
                     // A terminal that hung up is noticed by its closed output.
@@ -211,8 +221,9 @@ impl Daemon {
     fn take(&mut self, item: Item, items: &Receiver<Item>) -> anyhow::Result<()> {
         self.turns.enter(Part::Engine);
         match item {
-            Item::Events(events) => {
+            Item::Events(mut events) => {
                 self.arrived(&events);
+                self.probing.leave_out(&mut events);
                 let learning = self.engine.phase() != Phase::Scoring;
                 for event in &events {
                     self.reporter.tally.count(event);

@@ -1,14 +1,30 @@
 //! SIGHUP: what may change in a running daemon does, and what else differs is said.
 
+use std::thread;
+
+use crossbeam_channel::{bounded, never};
+
 use super::{Daemon, service};
 use crate::config::{self, Config};
 
 impl Daemon {
-    /// Reads the configuration anew, takes over what may change in a running daemon, and says what
-    /// else differs.
+    /// Has the configuration read anew, by a thread aside: its files take what time they like. A newer signal
+    /// counts.
     pub(super) fn reload(&mut self) {
         service::reloading();
-        let read = Config::load(&self.config.given, self.config.json);
+        let (read, given) = bounded(1);
+        let (run, json) = (self.config.given.clone(), self.config.json);
+        let thread = thread::Builder::new().name("hedgerow-config".into());
+        let begun = thread.spawn(move || drop(read.send(Config::load(&run, json))));
+        match begun {
+            Ok(_) => self.fresh = given,
+            Err(why) => self.reloaded(Err(why.into())),
+        }
+    }
+
+    /// Takes over what may change in a running daemon, and says what else differs.
+    pub(super) fn reloaded(&mut self, read: anyhow::Result<Config>) {
+        self.fresh = never();
         let said = match read.and_then(|fresh| self.take_over(&fresh)) {
             Ok(said) => said,
             Err(why) => format!("the configuration is wrong, a restart would fail: {why:#}"),
