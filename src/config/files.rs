@@ -106,17 +106,16 @@ impl Files {
         if named.is_some() || path.symlink_metadata().is_ok() {
             files.add(path)?;
         }
-        files.foreign =
-            files.paths.iter().find(|path| owner(path).is_some_and(is_foreign)).cloned();
-        let path_of = path;
+        let foreign =
+            files.paths.first().and_then(|path| owner(path)).filter(|who| is_foreign(*who));
+        files.foreign = foreign.map(|_| path.to_owned());
         let (drop_ins, others) = drop_ins(path)?;
         for drop_in in drop_ins {
             // Who may put one there need not be who wrote the file.
             let directory = drop_in.parent().unwrap_or(Path::new("."));
             owned(directory)?;
             for path in [directory, &drop_in] {
-                let who =
-                    owner(path).filter(|who| is_foreign(*who) && Some(*who) != owner(path_of));
+                let who = owner(path).filter(|who| is_foreign(*who) && foreign != Some(*who));
                 if let Some(who) = who {
                     return Err(not_own(path, &format!("it belongs to user {who}")).into());
                 }
@@ -188,13 +187,17 @@ impl Files {
 /// # Errors
 /// The file that is named can't be read.
 pub fn state(named: Option<&Path>) -> anyhow::Result<(Option<PathBuf>, Vec<String>)> {
+    // It may hold passwords, so that members of the group can't read it; they name another directory than the
+    // usual one themselves.
+    if named.is_none() && !is_readable() {
+        return Ok((None, Vec::new()));
+    }
     let path = named.unwrap_or(Path::new(cli::CONFIG));
     let (mut state, mut unread) = (None, Vec::new());
     let mut say = |table: anyhow::Result<Table>| match table {
         Ok(table) => {
             state = table.get("state").and_then(Value::as_str).map(PathBuf::from).or(state.take())
         }
-        Err(why) if named.is_none() && is_denied(&why) => {}
         Err(why) => unread.push(format!("{why:#}")),
     };
     match (named, text(path)) {
@@ -213,11 +216,14 @@ pub fn state(named: Option<&Path>) -> anyhow::Result<(Option<PathBuf>, Vec<Strin
     Ok((state, unread))
 }
 
-fn is_denied(why: &anyhow::Error) -> bool {
-    why.chain().any(|cause| {
-        let cause = cause.downcast_ref::<io::Error>();
-        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
-    })
+/// Whether this user may read the files at the usual place.
+fn is_readable() -> bool {
+    let path = Path::new(cli::CONFIG);
+    let refused = |why: io::Error| why.kind() == io::ErrorKind::PermissionDenied;
+    !std::fs::File::open(path).is_err_and(refused)
+        && !path
+            .parent()
+            .is_some_and(|all| std::fs::read_dir(all.join(DROP_INS)).is_err_and(refused))
 }
 
 /// Whether a value of this dotted key is one that nobody else may know.
@@ -332,11 +338,18 @@ fn is_foreign(user: u32) -> bool {
 /// Refuses what others than its owner may write to: they would choose what root does.
 fn owned(path: &Path) -> Result<(), Failure> {
     let told = path.metadata().map_err(|why| not_own(path, &why.to_string()))?;
-    let open = told.mode() & 0o002 != 0 || (told.mode() & 0o020 != 0 && told.gid() != 0);
+    // In a sticky directory others may make files, and not put one in the place of this.
+    let above = path.parent().and_then(|above| above.metadata().ok());
+    let open = told.mode() & 0o002 != 0
+        || (told.mode() & 0o020 != 0 && told.gid() != 0)
+        || above.is_some_and(|above| above.mode() & 0o1002 == 0o002);
     match open {
         true => Err(not_own(
             path,
-            &format!("others may write to it (mode {:04o})", told.mode() & 0o7777),
+            &format!(
+                "others may write to it (mode {:04o}), or to its directory",
+                told.mode() & 0o7777
+            ),
         )),
         false => Ok(()),
     }
