@@ -77,7 +77,7 @@ fn the_mark_passes_no_decision_that_a_sink_has_in_memory_alone_or_had_no_room_fo
     let mark = || std::fs::read_to_string(home.path().join("reported")).unwrap();
     let uid = |number| decided(number).1.report_uid();
     let until = |done: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !done() {
             assert!(Instant::now() < deadline, "{}", mark());
             std::thread::sleep(Duration::from_millis(20));
