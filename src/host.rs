@@ -1,6 +1,7 @@
 //! What a daemon needs to know of its host.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::{self, Read, Write},
     os::{
@@ -15,17 +16,19 @@ use std::{
 use anyhow::Context;
 use crossbeam_channel::{Receiver, bounded};
 use hedgerow_probe::support;
-use hedgerow_responder::DIRECTORY;
+use hedgerow_responder::{DIRECTORY, STANDING};
 use sha2::{Digest, Sha256};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
 };
 
-use crate::{cli::STATE_DIRECTORY, exit::Failure, text};
+use crate::{cli::STATE_DIRECTORY, exit::Failure, findings::FINDINGS, text};
 
 /// Name of the model in the state directory.
 pub const MODEL: &str = "model.hedgerow";
+/// Name of what operators said of findings in the state directory.
+pub const ORDERS: &str = "orders.json";
 /// Name of the responder's ledger in the state directory.
 pub const LEDGER: &str = "ledger.jsonl";
 
@@ -215,16 +218,19 @@ pub fn make_capture(path: &Path) -> anyhow::Result<()> {
     Ok(unchangeable(path).map_err(failed)?)
 }
 
+/// By one of these a state directory is known.
+const OURS: [&str; 7] = [LOCK_NAME, KEY_NAME, MODEL, LEDGER, FINDINGS, STANDING, ORDERS];
+
 /// Whether nobody but root can change what a name in the directory leads to, and whether nobody else
 /// can read it, which is mended; why not, and the way out.
 fn private(path: &Path) -> Result<(), String> {
     unchangeable(path)?;
     let mode = fs::symlink_metadata(path).map_err(|why| why.to_string())?.mode();
     if mode & 0o055 != 0 {
-        let is_ours =
-            [LOCK_NAME, KEY_NAME, MODEL, LEDGER].iter().any(|name| path.join(name).is_file());
-        let is_empty = fs::read_dir(path).is_ok_and(|mut all| all.next().is_none());
-        if !is_ours && !is_empty {
+        let held = fs::read_dir(path).map_err(|why| why.to_string())?;
+        let names: Vec<_> = held.flatten().map(|one| one.file_name()).collect();
+        let is_ours = |name: &OsString| OURS.iter().any(|ours| name == ours);
+        if !names.iter().any(is_ours) && names.iter().any(|name| name != "lost+found") {
             return Err(
                 "others may read it, and what lies in it is not Hedgerow's; use another, or \
                         `chmod go-rwx` it"

@@ -57,8 +57,8 @@ pub use ledger::By;
 pub use limits::{Breaker, Limits};
 #[cfg(feature = "kernel")]
 pub use responder::{
-    Alarm, DIRECTORY, Loaded, Options, Responder, Stopped, Wronged, disarm, ordered, remove_pins,
-    survey,
+    Alarm, DIRECTORY, Loaded, Options, Responder, STANDING, Stopped, Wronged, disarm, ordered,
+    remove_pins, survey,
 };
 
 #[cfg(feature = "kernel")]

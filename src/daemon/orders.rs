@@ -18,11 +18,10 @@ use super::used::replace;
 use crate::{
     control::{Allowance, Maintenance},
     exit::Failure,
+    host::ORDERS,
     text,
 };
 
-/// Name of the file in the state directory.
-pub const ORDERS: &str = "orders.json";
 /// Findings that were seen are remembered up to this many; the oldest go first, those that were attacks last.
 const SEEN_MAX: usize = 10_000;
 /// Mutes and allowances, each; one more is refused.

@@ -37,7 +37,7 @@ use crate::{
 use keep::Kept;
 pub use keep::Stopped;
 use options::disarmed;
-pub use options::{DIRECTORY, Options, ordered};
+pub use options::{DIRECTORY, Options, STANDING, ordered};
 pub use wrong::Wronged;
 
 /// Something that an operator must hear of at once, as a finding above all others.

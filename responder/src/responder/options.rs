@@ -6,6 +6,9 @@ use hedgerow_event::Mode;
 
 use crate::{Error, Limits, standing::Standing};
 
+/// Name of what an operator ordered, beside the ledger.
+pub const STANDING: &str = "responder.json";
+
 /// Where the deny maps and links are pinned.
 pub const DIRECTORY: &str = "/sys/fs/bpf/hedgerow";
 
@@ -43,7 +46,7 @@ impl Options {
 
     /// What an operator ordered, beside the ledger.
     pub(super) fn standing(&self) -> PathBuf {
-        self.ledger.with_file_name("responder.json")
+        self.ledger.with_file_name(STANDING)
     }
 
     /// What normal life has shown.
