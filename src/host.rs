@@ -1,7 +1,6 @@
 //! What a daemon needs to know of its host.
 
 use std::{
-    ffi::OsString,
     fs::{self, File},
     io::{self, Read, Write},
     os::{
@@ -228,11 +227,16 @@ fn private(path: &Path) -> Result<(), String> {
     let mode = fs::symlink_metadata(path).map_err(|why| why.to_string())?.mode();
     if mode & 0o055 != 0 {
         let held = fs::read_dir(path).map_err(|why| why.to_string())?;
-        let names: Vec<_> = held.flatten().map(|one| one.file_name()).collect();
-        let is_ours = |name: &OsString| OURS.iter().any(|ours| name == ours);
-        if !names.iter().any(is_ours) && names.iter().any(|name| name != "lost+found") {
+        let held: Vec<_> = held.flatten().collect();
+        // A log, say, is no reason; a directory that others live by is.
+        let is_foreign = |one: &fs::DirEntry| {
+            one.file_name() != "lost+found"
+                && one.metadata().is_ok_and(|told| !told.is_file() || told.uid() != 0)
+        };
+        let is_ours = |one: &fs::DirEntry| OURS.iter().any(|ours| one.file_name() == *ours);
+        if held.iter().any(is_foreign) && !held.iter().any(is_ours) {
             return Err(
-                "others may read it, and what lies in it is not Hedgerow's; use another, or \
+                "others may read it, and it holds what is not Hedgerow's; use another, or \
                         `chmod go-rwx` it"
                     .to_owned(),
             );
@@ -391,6 +395,32 @@ mod tests {
         fs::remove_file(&path).unwrap();
         symlink("/dev/zero", &path).unwrap();
         assert!(identity_key(home.path()).is_err(), "links are not followed");
+    }
+
+    #[test]
+    fn a_directory_that_others_live_by_is_not_closed() {
+        let home = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        let open = |name: &str| {
+            let path = home.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            path
+        };
+        let theirs = open("theirs");
+        fs::create_dir(theirs.join("lib")).unwrap();
+        let why = private(&theirs).unwrap_err();
+        assert!(why.contains("use another"), "{why}");
+        assert_eq!(mode(&theirs), 0o755);
+        for (name, held) in [("empty", None), ("log", Some("daemon.log")), ("ours", Some(LEDGER))] {
+            let path = open(name);
+            held.iter().for_each(|held| fs::write(path.join(held), "").unwrap());
+            if name == "ours" {
+                fs::create_dir(path.join("kafka")).unwrap();
+            }
+            private(&path).unwrap();
+            assert_eq!(mode(&path), 0o700, "{name}");
+        }
     }
 
     #[test]
