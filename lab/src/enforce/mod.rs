@@ -17,7 +17,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -65,7 +64,7 @@ impl Plan<'_> {
             let state = lab.directory().join("state");
             let week = match gate {
                 Gate::Provisional => {
-                    self.learn(&lab, &state, self.length / 3, &[])?;
+                    self.learn(&lab, &state, self.length / 3, &[], || Ok(()))?;
                     None
                 }
                 Gate::Real => Some(self.prepare(&lab, &state)?),
@@ -76,13 +75,15 @@ impl Plan<'_> {
         Ok(lives)
     }
 
-    fn learn(
+    /// Has a daemon learn; tells what came of what is done from its first epoch on.
+    fn learn<T>(
         &self,
         lab: &Lab,
         state: &Path,
         length: Duration,
         more: &[&str],
-    ) -> anyhow::Result<()> {
+        meanwhile: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
         let learn = format!("{}s", length.as_secs());
         (self.tell)(&format!("Learning for {learn}"));
         let state = state.display().to_string();
@@ -90,9 +91,12 @@ impl Plan<'_> {
         let mut options = vec!["--learn", &learn, "--state", &state];
         options.extend(more);
         let daemon = Daemon::start(self.hedgerow, &options, &log)?;
+        let is_status = |line: &Line| matches!(line, Line::Status(_));
+        daemon.wait_for("begin of learning", START_LIMIT, is_status)?;
+        let done = meanwhile()?;
         daemon.wait_for("end of learning", length * 3 + START_LIMIT, is_scoring)?;
         daemon.interrupt()?;
-        Ok(())
+        Ok(done)
     }
 
     /// A state whose model was learned from a week, and whose hours of it were all watched.
@@ -101,11 +105,8 @@ impl Plan<'_> {
             ["recorded", "capture", "week"].map(|name| lab.directory().join(name));
         let length = RECORDED_MAX.min(self.length / 3);
         let into = capture.display().to_string();
-        let quiet = thread::scope(|scope| {
-            let quiet = scope.spawn(|| Services::rest(lab, length));
-            self.learn(lab, &recorded, length, &["--capture", &into])?;
-            quiet.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })?;
+        let rest = || Services::rest(lab, length);
+        let quiet = self.learn(lab, &recorded, length, &["--capture", &into], rest)?;
         (self.tell)("Making a week of that");
         let begun = Instant::now();
         copy_directory(&recorded, state)?;

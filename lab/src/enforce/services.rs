@@ -70,7 +70,7 @@ impl Services {
             BUSY.iter().try_for_each(|unit| lab.freeze(unit, false))?;
             Ok(start..end)
         };
-        Ok([rest(0.35, 0.6)?, rest(0.8, 1.0)?])
+        Ok([rest(0.3, 0.55)?, rest(0.75, 0.95)?])
     }
 
     /// Does it to its end.

@@ -30,9 +30,10 @@ use crate::{Lab, truth::Placed};
 
 const HOUR_NS: u64 = 3_600_000_000_000;
 /// Epochs of an hour, nine minutes: a profile is counted by hours where it was learned for a day at
-/// least. As many of them are busy as make 500 windows of who is, within the hours of fill.
+/// least. As many of them are busy as make 500 windows within the hours of fill.
 const EPOCHS: u32 = 108;
 const BUSY_EPOCHS: u32 = 6;
+const SHARED_EPOCHS: u32 = 6;
 /// What an epoch stands for.
 const STANDS_FOR_S: u32 = 3600 / EPOCHS;
 /// Hours of fill and fit; calibration has the rest of the week, as 60 : 20 : 20 divides it.
@@ -68,13 +69,15 @@ struct Recording {
     metadata: BTreeMap<String, String>,
     epochs: Vec<Recorded>,
     /// Epochs in which the kernel knew nothing, and those in which it knew the profile.
-    unknown: Halves,
-    known: Halves,
+    unknown: Kinds,
+    known: Kinds,
 }
 
-/// Busy and quiet epochs of a part of the recording, by turns.
-struct Halves {
+/// The epochs of a part of the recording, each kind by turns.
+struct Kinds {
     busy: Turns,
+    /// The services rested; the host had more to do than in the others of that kind.
+    shared: Turns,
     quiet: Turns,
 }
 
@@ -105,10 +108,7 @@ pub(super) fn write(capture: &Path, quiet: &[Range<u64>], week: &Path) -> anyhow
         let Recording { unknown, known, epochs, .. } = &mut recording;
         let part = if hour < FILL_HOURS { unknown } else { known };
         let mut at_ns = begin_ns + u64::from(hour) * HOUR_NS;
-        let indices = [(&mut part.busy, BUSY_EPOCHS), (&mut part.quiet, EPOCHS - BUSY_EPOCHS)]
-            .into_iter()
-            .flat_map(|(turns, count)| turns.take(count))
-            .collect::<Vec<usize>>();
+        let indices: Vec<usize> = part.hour().collect();
         for piece in indices.chunk_by(|one, next| one + 1 == *next) {
             let (Some(first), Some(last)) = (piece.first(), piece.last()) else { continue };
             at_ns = writer.piece(&epochs[*first..=*last], at_ns)?;
@@ -118,19 +118,29 @@ pub(super) fn write(capture: &Path, quiet: &[Range<u64>], week: &Path) -> anyhow
     Ok(writer.coverage)
 }
 
-impl Halves {
+impl Kinds {
     /// What else the host did while the services rested would be most of the week: of those epochs the
-    /// fuller half counts as busy.
+    /// half that has more of it is a small part of each hour.
     fn of(part: Range<usize>, epochs: &[Recorded], rest: &[Range<u64>]) -> Self {
-        let (mut quiet, mut busy): (Vec<usize>, Vec<usize>) =
+        let (mut quiet, busy): (Vec<usize>, Vec<usize>) =
             part.partition(|at| epochs[*at].is_within(rest));
-        quiet.sort_by_key(|at| epochs[*at].records.len());
-        busy.extend(quiet.drain(quiet.len().div_ceil(2)..));
+        quiet.sort_by_cached_key(|at| epochs[*at].of_others());
+        let shared = quiet.split_off(quiet.len().div_ceil(2));
         let turns = |mut epochs: Vec<usize>| {
             epochs.sort_unstable();
             Turns { epochs, next: 0 }
         };
-        Self { busy: turns(busy), quiet: turns(quiet) }
+        Self { busy: turns(busy), shared: turns(shared), quiet: turns(quiet) }
+    }
+
+    fn is_whole(&self) -> bool {
+        [&self.busy, &self.shared, &self.quiet].iter().all(|turns| !turns.epochs.is_empty())
+    }
+
+    fn hour(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let busy = self.busy.take(BUSY_EPOCHS);
+        let shared = self.shared.take(SHARED_EPOCHS);
+        busy.chain(shared).chain(self.quiet.take(EPOCHS - BUSY_EPOCHS - SHARED_EPOCHS))
     }
 }
 
@@ -175,20 +185,28 @@ impl Recording {
         let known = epochs.partition_point(|epoch: &Recorded| epoch.close.epoch < since)
             ..epochs.partition_point(|epoch| epoch.close.epoch.0 <= after);
         let unknown = 0..(schedule.fill as usize).min(epochs.len());
-        let halves = |part: Range<usize>| Halves::of(part, &epochs, quiet);
-        let (unknown, known) = (halves(unknown), halves(known));
-        for Halves { busy, quiet } in [&unknown, &known] {
-            let (busy, quiet) = (busy.epochs.len(), quiet.epochs.len());
-            anyhow::ensure!(
-                busy > 0 && quiet > 0,
-                "too short to make a week of: {busy} epochs were busy and {quiet} quiet"
-            );
-        }
+        let [unknown, known] = [unknown, known].map(|part| Kinds::of(part, &epochs, quiet));
+        anyhow::ensure!(
+            unknown.is_whole() && known.is_whole(),
+            "too short to make a week of, or never quiet"
+        );
         Ok(Self { metadata, epochs, unknown, known })
     }
 }
 
 impl Recorded {
+    /// Records of others than the services.
+    fn of_others(&self) -> usize {
+        let ours = ENFORCED.map(Lab::workload);
+        let is_other = |record: &&Record| match record {
+            Record::Event(event) => {
+                !ours.iter().any(|one| *one == *event.actor.subject.workload.as_str())
+            }
+            _ => false,
+        };
+        self.records.iter().filter(is_other).count()
+    }
+
     fn is_within(&self, spans: &[Range<u64>]) -> bool {
         let EpochClose { start_boot_ns, end_boot_ns, .. } = self.close;
         spans.iter().any(|span| span.start <= start_boot_ns && end_boot_ns <= span.end)
@@ -415,6 +433,6 @@ mod tests {
         let [capture, week] = ["capture", "week"].map(|name| directory.path().join(name));
         record(&capture, now_ns());
         let refused = write(&capture, &[], &week).unwrap_err().to_string();
-        assert!(refused.contains("20 epochs were busy and 0 quiet"), "{refused}");
+        assert!(refused.contains("never quiet"), "{refused}");
     }
 }
