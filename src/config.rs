@@ -331,6 +331,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_mounted_to_be_read_alone_is_nobodys_to_write() {
+        // As Kubernetes mounts a ConfigMap.
+        let disk = hedgerow_lab::Disk::mount("size=1m,mode=0777").unwrap();
+        let config = disk.path().join("hedgerow.toml");
+        std::fs::write(&config, "budget = 3.0\n").unwrap();
+        assert!(load(&config).unwrap_err().to_string().contains("others may write to it"));
+        let mut mount = std::process::Command::new("mount");
+        let mounted = mount.args(["-o", "remount,ro"]).arg(disk.path()).status().unwrap();
+        assert!(mounted.success());
+        assert_eq!(load(&config).unwrap().budget_per_day, 3.0);
+    }
+
+    #[test]
     fn only_regular_files_of_some_size_that_nobody_else_writes_are_read() {
         let directory = tempfile::tempdir().unwrap();
         let config = directory.path().join("hedgerow.toml");

@@ -4,7 +4,11 @@
 use std::{
     fs::{self, File, Metadata, OpenOptions},
     io::{self, ErrorKind},
-    os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    mem::MaybeUninit,
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
+    },
     path::Path,
 };
 
@@ -15,6 +19,20 @@ const OTHERS: u32 = 0o022;
 pub fn user() -> u32 {
     // SAFETY: it only reads a number of this process.
     unsafe { libc::geteuid() }
+}
+
+/// Whether nothing can be written to where it is mounted here, whatever its mode says: a ConfigMap of
+/// Kubernetes is such a directory.
+pub fn is_read_only(path: &Path) -> bool {
+    let Ok(file) = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path) else {
+        return false;
+    };
+    let mut told = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `told` has room for what the call writes, and is read only where it has written it.
+    unsafe {
+        libc::fstatvfs(file.as_raw_fd(), told.as_mut_ptr()) == 0
+            && told.assume_init().f_flag & libc::ST_RDONLY != 0
+    }
 }
 
 fn name(user: u32) -> String {

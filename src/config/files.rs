@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use hedgerow_hostfile::{Progress, content, inside};
+use hedgerow_hostfile::{Progress, content, inside, own};
 use hedgerow_sink::SinkError;
 use serde::de::DeserializeOwned;
 use toml::{
@@ -343,7 +343,7 @@ fn owned(path: &Path) -> Result<(), Failure> {
     let open = told.mode() & 0o002 != 0
         || (told.mode() & 0o020 != 0 && told.gid() != 0)
         || above.is_some_and(|above| above.mode() & 0o1002 == 0o002);
-    match open {
+    match open && !own::is_read_only(path) {
         true => Err(not_own(
             path,
             &format!(
