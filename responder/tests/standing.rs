@@ -351,7 +351,7 @@ impl Disk {
     fn mount() -> Self {
         let disk = Self(tempfile::tempdir().unwrap());
         let mut mount = std::process::Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=1m", "none"]).arg(disk.0.path());
+        mount.args(["-t", "tmpfs", "-o", "size=1m,mode=0700", "none"]).arg(disk.0.path());
         assert!(mount.status().unwrap().success());
         disk
     }

@@ -91,7 +91,8 @@ fn a_network_that_is_cut_costs_nothing_and_repeats_nothing(
 /// A tmpfs in mounts of the calling thread's own, which go with it.
 fn mount(place: &Path, kilobytes: u32, flags: libc::c_ulong) {
     let text = |text: &str| CString::new(text).unwrap();
-    let (place, size) = (text(place.to_str().unwrap()), text(&format!("size={kilobytes}k")));
+    let (place, size) =
+        (text(place.to_str().unwrap()), text(&format!("size={kilobytes}k,mode=0700")));
     // SAFETY: all strings outlive the call.
     let done = unsafe {
         libc::mount(
