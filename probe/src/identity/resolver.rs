@@ -316,6 +316,10 @@ impl Resolver {
     pub fn moved(&mut self, key: ProcessKey, subject: &Subject) -> Arc<Subject> {
         let (workload, number) = self.place(&key);
         let moved = Subject::new(workload, subject.program.clone());
+        // Its name is still asked for, and what is remembered is asked for no more.
+        if &*moved.program.path == UNKNOWN {
+            return Arc::new(moved);
+        }
         let moved = self.shared(moved, number, key.program_id);
         self.processes.insert(key, Arc::clone(&moved));
         moved

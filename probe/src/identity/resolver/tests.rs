@@ -25,6 +25,24 @@ fn this_process_is_named_by_proc() {
 }
 
 #[test]
+fn a_process_whose_workload_is_named_before_its_program_is_has_its_name_all_the_same() {
+    let mut resolver = Resolver::open().unwrap();
+    let id = resolver.hierarchy.id("/").unwrap();
+    let tgid = std::process::id();
+    let us = ProcessKey { start_boot_ns: started(tgid), ..key(tgid, 7, id) };
+    let unknown = Subject::new(Workload::host(), Program::new(UNKNOWN));
+    assert_eq!(*resolver.moved(us, &unknown), unknown);
+    let is_named = |resolver: &mut Resolver| {
+        resolver.take_changed();
+        resolver.subject(us, None).program != unknown.program
+    };
+    // On a loaded machine the answer may come late.
+    assert!((0..100).any(|_| is_named(&mut resolver)));
+    let another = key(u32::MAX, 7, id);
+    assert_ne!(resolver.subject(another, None).program, unknown.program, "it runs the same");
+}
+
+#[test]
 fn an_exec_renews_what_was_known_and_a_gone_process_keeps_its_programs_name() {
     let mut resolver = Resolver::open().unwrap();
     let facts = |path| ExecFacts {
