@@ -158,6 +158,14 @@ pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     }
 }
 
+/// The mode of a file that every user may read, whose directories all let them through.
+pub fn open_to_others(path: &Path) -> Option<u32> {
+    let path = path.canonicalize().ok()?;
+    let mode = |path: &Path| path.metadata().map(|told| told.mode() & 0o7777).ok();
+    let passed = |directory: &Path| mode(directory).is_some_and(|mode| mode & 0o001 != 0);
+    mode(&path).filter(|mode| mode & 0o004 != 0 && path.ancestors().skip(1).all(passed))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -134,7 +134,7 @@ impl Files {
             holds_secret |= is_secret(&key);
             self.origins.insert(key, Origin::File(path.to_owned()));
         });
-        if holds_secret && let Some(mode) = open_to_others(path) {
+        if holds_secret && let Some(mode) = own::open_to_others(path) {
             self.exposed.push((path.to_owned(), mode));
         }
         self.paths.push(path.to_owned());
@@ -230,14 +230,6 @@ fn is_readable() -> bool {
 fn is_secret(key: &str) -> bool {
     let Some((name, field)) = key.split_once('.') else { return false };
     SINKS.iter().any(|row| row.name == name && (row.is_secret)(field))
-}
-
-/// The mode of a file that every user may read, whose directories all let them through.
-fn open_to_others(path: &Path) -> Option<u32> {
-    let path = path.canonicalize().ok()?;
-    let mode = |path: &Path| path.metadata().map(|told| told.mode() & 0o7777).ok();
-    let passed = |directory: &Path| mode(directory).is_some_and(|mode| mode & 0o001 != 0);
-    mode(&path).filter(|mode| mode & 0o004 != 0 && path.ancestors().skip(1).all(passed))
 }
 
 /// The drop-ins in their order, and what else lies there that somebody may take for one.

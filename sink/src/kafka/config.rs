@@ -3,11 +3,15 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use hedgerow_event::gate;
+use hedgerow_hostfile::own;
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +22,9 @@ use crate::{
     message::Topic,
     spool::{Fsync, SPOOL_BYTES_LEAST},
 };
+
+/// No file that is named is read further.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A broker is waited for so long at the start.
 const BROKER: Duration = Duration::from_secs(5);
@@ -319,16 +326,37 @@ impl SinkConfig for KafkaConfig {
         Ok(())
     }
 
-    /// Reads the files that are named, and asks the client what it says of its properties.
+    /// Reads the files that are named, looks at the spool's directory where there is one, and asks the client what
+    /// it says of its properties.
     fn try_out(&self) -> Result<(), SinkError> {
-        self.client().map(drop)
+        self.client()?;
+        let spool = &self.spool_directory;
+        let is_there = spool.symlink_metadata().is_ok();
+        let looked = if is_there { own::unchangeable(spool, own::user()) } else { Ok(()) };
+        looked.map_err(|why| {
+            wrong("spool_directory", format!("{}: {why}", gate::text(&spool.to_string_lossy())))
+        })
     }
 
     fn warnings(&self) -> Vec<String> {
-        let sasl = self.sasl.as_ref().filter(|sasl| sasl.mechanism == Mechanism::Plain);
+        let sasl = self.sasl.as_ref();
+        let plain = sasl.is_some_and(|sasl| sasl.mechanism == Mechanism::Plain);
         let why = "kafka.sasl: PLAIN without [kafka.tls] sends the password as it is: add [kafka.tls], \
                    or use SCRAM-SHA-512";
-        sasl.filter(|_| self.tls.is_none()).map(|_| why.to_owned()).into_iter().collect()
+        let plain = (plain && self.tls.is_none()).then(|| why.to_owned());
+        let password = sasl.and_then(|sasl| sasl.password_file.as_deref());
+        let key = self.tls.as_ref().and_then(|tls| tls.key_file.as_deref());
+        let open = [("sasl.password_file", "password", password), ("tls.key_file", "key", key)];
+        let open = open.into_iter().filter_map(|(field, what, file)| {
+            let file = file?;
+            let mode = own::open_to_others(file)?;
+            let file = gate::text(&file.to_string_lossy());
+            Some(format!(
+                "kafka.{field}: every user may read {file} (mode {mode:04o}): chmod o= {file}, and choose \
+                 another {what}"
+            ))
+        });
+        plain.into_iter().chain(open).collect()
     }
 
     fn peers(&self) -> Vec<String> {
@@ -351,9 +379,19 @@ fn wrong(field: &'static str, reason: String) -> SinkError {
     SinkError::Table { table: "kafka", field, reason }
 }
 
-fn unreadable(field: &'static str, file: &Path) -> impl FnOnce(std::io::Error) -> SinkError {
-    let file = gate::text(&file.to_string_lossy());
-    move |why| wrong(field, format!("can't read {file}: {why}"))
+/// The first bytes of a file that is named. Who opened a FIFO would wait.
+fn content(field: &'static str, path: &Path) -> Result<String, SinkError> {
+    let read = || {
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        let mut content = Vec::new();
+        file.take(FILE_BYTES_MAX).read_to_end(&mut content)?;
+        Ok(String::from_utf8_lossy(&content).into_owned())
+    };
+    let shown = gate::text(&path.to_string_lossy());
+    read().map_err(|why| wrong(field, format!("can't read {shown}: {why}")))
 }
 
 impl Tls {
@@ -365,7 +403,7 @@ impl Tls {
         ];
         for (field, name, file) in files {
             if let Some(file) = file {
-                std::fs::File::open(file).map_err(unreadable(field, file))?;
+                content(field, file)?;
                 client.set(name, file.to_string_lossy());
             }
         }
@@ -381,8 +419,7 @@ impl Sasl {
         let password = match (&self.password, &self.password_file) {
             (Some(password), _) => password.0.clone(),
             (None, Some(file)) => {
-                let text = std::fs::read_to_string(file)
-                    .map_err(unreadable("sasl.password_file", file))?;
+                let text = content("sasl.password_file", file)?;
                 text.lines().next().unwrap_or_default().to_owned()
             }
             (None, None) => String::new(),
@@ -398,6 +435,8 @@ impl Sasl {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt, process::Command};
+
     use super::*;
 
     fn parse(text: &str) -> Result<KafkaConfig, serde_json::Error> {
@@ -465,6 +504,53 @@ mod tests {
             assert!(message.starts_with(&format!("kafka.{field}: ")), "{message}");
             assert!(!message.contains("hunter2"), "{message}");
         }
+    }
+
+    #[test]
+    fn what_is_tried_out_is_the_spools_directory_too_and_no_fifo_is_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let (spool, fifo) = (home.path().join("spool"), home.path().join("fifo"));
+        let mut config = KafkaConfig::new("a:9092", &spool);
+        config.try_out().unwrap();
+        assert!(!spool.exists(), "nothing is made");
+        std::fs::create_dir(&spool).unwrap();
+        config.try_out().unwrap();
+        std::fs::set_permissions(&spool, Permissions::from_mode(0o777)).unwrap();
+        let said = config.try_out().unwrap_err().to_string();
+        assert!(said.starts_with("kafka.spool_directory: ") && said.contains("mode 777"), "{said}");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        config.tls = Some(Tls { ca_file: Some(fifo), ..Tls::default() });
+        let said = config.try_out().unwrap_err().to_string();
+        assert!(said.contains("tls.ca_file: can't read ") && said.contains("no regular"), "{said}");
+    }
+
+    #[test]
+    fn a_file_with_a_secret_that_every_user_may_read_is_told_of() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("password");
+        std::fs::write(&file, "hunter2").unwrap();
+        let mut config = KafkaConfig::new("a:9092", "/tmp/x");
+        config.sasl = Some(Sasl {
+            mechanism: Mechanism::ScramSha512,
+            username: "u".into(),
+            password: None,
+            password_file: Some(file.clone()),
+        });
+        config.tls = Some(Tls { key_file: Some(file.clone()), ..Tls::default() });
+        let told = |mode, around| {
+            std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+            std::fs::set_permissions(home.path(), Permissions::from_mode(around)).unwrap();
+            config.warnings()
+        };
+        let [password, key]: [String; 2] = told(0o644, 0o755).try_into().unwrap();
+        assert!(
+            password.starts_with("kafka.sasl.password_file: every user may read "),
+            "{password}"
+        );
+        assert!(password.contains("(mode 0644): chmod o= "), "{password}");
+        assert!(key.starts_with("kafka.tls.key_file: "), "{key}");
+        assert_eq!(told(0o640, 0o755), [""; 0]);
+        assert_eq!(told(0o644, 0o750), [""; 0]);
     }
 
     #[test]
