@@ -110,11 +110,11 @@ fn finish(
         )?;
     } else {
         text::note(&format!(
-            "Captured {records} records in {:.0} s: {} rows in {} files, {lost} lost in the kernel, \
-             {not_written} not written.",
+            "Captured {} in {:.0} s: {} in {}, {lost} lost in the kernel, {not_written} not written.",
+            text::counted(records, "record", "records"),
             started.elapsed().as_secs_f64(),
-            status.rows,
-            status.files,
+            text::counted(status.rows, "row", "rows"),
+            text::counted(status.files, "file", "files"),
         ));
     }
     failure.map_or(Ok(()), |why| Err(Failure::File(why).into()))

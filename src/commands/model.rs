@@ -41,9 +41,11 @@ fn merge(models: &[PathBuf], out: &Path, json: bool) -> anyhow::Result<()> {
         &told,
         json,
         &format!(
-            "Model {model} is in {named}: {programs} programs of {} hosts in {runs} runs, out of \
-             {models} models.",
-            hosts.len()
+            "Model {model} is in {named}: {} of {} in {}, out of {}.",
+            text::counted(*programs, "program", "programs"),
+            text::counted(hosts.len(), "host", "hosts"),
+            text::counted(*runs, "run", "runs"),
+            text::counted(*models, "model", "models")
         ),
     )
 }
@@ -73,7 +75,9 @@ fn import(arguments: &cli::ModelImport, json: bool) -> anyhow::Result<()> {
     let held = match measured_programs {
         0 => "it is silent about windows of this length until enough were held back in service"
             .to_owned(),
-        programs => format!("windows of {programs} programs were held back"),
+        programs => {
+            format!("windows of {} were held back", text::counted(*programs, "program", "programs"))
+        }
     };
     text::say(&format!(
         "Model {model} is in {}: a forest of {trees} trees of {sample_size} rows; {held}.",

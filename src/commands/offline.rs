@@ -104,10 +104,13 @@ pub fn train(arguments: &cli::Train, json: bool) -> anyhow::Result<()> {
     tell_holes(&trained.damaged, &trained.gaps);
     let of = match trained.runs {
         1 => String::new(),
-        runs => format!(" of {} hosts in {runs} runs", trained.hosts.len()),
+        runs => {
+            format!(" of {} in {runs} runs", text::counted(trained.hosts.len(), "host", "hosts"))
+        }
     };
     text::say(&format!(
-        "Learned {programs} programs{of}; model {model_id} is in {}.",
+        "Learned {}{of}; model {model_id} is in {}.",
+        text::counted(programs, "program", "programs"),
         arguments.model.display()
     ));
     Ok(())
@@ -124,9 +127,10 @@ fn tell_part(
         return text::json(&json!({ "runs": runs, "hosts": hosts, "epochs": epochs }));
     }
     text::say(&format!(
-        "What {epochs} epochs of 5 s of {} hosts in {runs} runs teach is in {}; `hedgerow model merge` \
-         makes a model of it, with others.",
-        hosts.len(),
+        "What {epochs} epochs of 5 s of {} in {} teach is in {}; `hedgerow model merge` makes a model of \
+         it, with others.",
+        text::counted(hosts.len(), "host", "hosts"),
+        text::counted(runs, "run", "runs"),
         path.display()
     ));
     Ok(())
@@ -154,7 +158,11 @@ pub fn score(arguments: &cli::Score, json: bool) -> anyhow::Result<()> {
     let told = told?;
     tell_holes(&told.met.damaged, &told.met.gaps);
     if !json {
-        text::note(&format!("{} windows scored, {} reports.", told.windows, told.findings));
+        text::note(&format!(
+            "{} scored, {}.",
+            text::counted(told.windows, "window", "windows"),
+            text::counted(told.findings, "report", "reports")
+        ));
     }
     Ok(())
 }

@@ -36,8 +36,10 @@ pub fn run(arguments: &cli::Share, json: bool) -> anyhow::Result<()> {
         true => "names, addresses and users are replaced",
     };
     text::say(&format!(
-        "{} rows in {} files are in {out}, for {} alone: no arguments; {names}.",
-        shared.rows, shared.files, arguments.owner
+        "In {out}, for {} alone, are {} in {}: no arguments; {names}.",
+        arguments.owner,
+        text::counted(shared.rows, "row", "rows"),
+        text::counted(shared.files, "file", "files")
     ));
     Ok(())
 }
