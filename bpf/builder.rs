@@ -11,8 +11,12 @@ const COMPILERS: [&str; 2] = ["clang-19", "clang"];
 /// Generates Rust types with layout tests from the header that BPF and user space share.
 pub fn wire_types(header: &str) -> Result<()> {
     println!("cargo:rerun-if-changed=include");
+    println!("cargo:rerun-if-env-changed=HEDGEROW_SYSROOT");
     bindgen::Builder::default()
         .header(header)
+        .clang_args(
+            Some(sysroot()).filter(|root| !root.is_empty()).map(|root| format!("--sysroot={root}")),
+        )
         .allowlist_file(".*wire\\.h")
         .derive_default(true)
         .derive_debug(true)
@@ -22,6 +26,11 @@ pub fn wire_types(header: &str) -> Result<()> {
         .generate()?
         .write_to_file(output("wire.rs")?)?;
     Ok(())
+}
+
+/// Where the headers of the machine that is built for lie, when that is another one.
+fn sysroot() -> String {
+    env::var("HEDGEROW_SYSROOT").unwrap_or_default()
 }
 
 fn output(name: &str) -> Result<PathBuf> {
@@ -38,7 +47,7 @@ mod objects {
 
     use libbpf_cargo::SkeletonBuilder;
 
-    use super::{COMPILERS, Result, env, output};
+    use super::{COMPILERS, Result, env, output, sysroot};
 
     /// Compiles those sources whose stem `belongs` takes, links them and writes `NAME.skel.rs`.
     pub fn skeleton(name: &str, belongs: impl Fn(&str) -> bool) -> Result<()> {
@@ -95,10 +104,11 @@ mod objects {
     fn arguments() -> Vec<String> {
         // Debian keeps <asm/types.h> in a directory per architecture, which -target bpf leaves out.
         let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+        let root = sysroot();
         ["-Iinclude", "-mcpu=v3", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter"]
             .map(str::to_owned)
             .into_iter()
-            .chain([format!("-I/usr/include/{arch}-linux-gnu")])
+            .chain([format!("-I{root}/usr/include/{arch}-linux-gnu")])
             .collect()
     }
 }

@@ -38,13 +38,13 @@ static __always_inline struct wire_call_info call_info(const struct call *call)
 	}
 	if (!call->compat) {
 		if (number == (__u32)-1)
-			number = WIRE_SIGRETURN;
+			number = NR_RT_SIGRETURN;
 		if (number < WIRE_TABLE_SIZE)
 			info = *(const struct wire_call_info *)&calls_native[number];
 		return info;
 	}
 	if (number == (__u32)-1)
-		info = *(const struct wire_call_info *)&calls_native[WIRE_SIGRETURN];
+		info = *(const struct wire_call_info *)&calls_native[NR_RT_SIGRETURN];
 	else if (number < WIRE_TABLE_SIZE)
 		info = *(const struct wire_call_info *)&calls_compat[number];
 	info.class = WIRE_CLASS_COMPAT;

@@ -1,47 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What differs between architectures and between kernels, in one place. */
+/* What differs between kernels, in one place. */
 #ifndef HEDGEROW_COMPAT_BPF_H
 #define HEDGEROW_COMPAT_BPF_H
 
-#include "kernel.h"
-
-#if !defined(__TARGET_ARCH_x86)
-#error "system-call registers are known for x86_64 only"
-#endif
-
-#define TS_COMPAT 0x0002 /* thread_info::status while a 32-bit system call runs */
-
-/* A 32-bit system call: int 0x80 or sysenter, whatever the task's own word size. */
-static __always_inline bool task_in_compat(struct task_struct *task)
-{
-	return task->thread_info.status & TS_COMPAT;
-}
-
-/* -1 once rt_sigreturn has put back the interrupted registers; bits above 31 are ignored by the
- * system-call entry. */
-static __always_inline __s32 regs_number(const struct pt_regs *regs)
-{
-	return (__s32)regs->orig_ax;
-}
-
-static __always_inline void regs_arguments(const struct pt_regs *regs, bool compat, __u64 *out)
-{
-	if (compat) {
-		out[0] = (__u32)regs->bx;
-		out[1] = (__u32)regs->cx;
-		out[2] = (__u32)regs->dx;
-		out[3] = (__u32)regs->si;
-		out[4] = (__u32)regs->di;
-		out[5] = (__u32)regs->bp;
-	} else {
-		out[0] = regs->di;
-		out[1] = regs->si;
-		out[2] = regs->dx;
-		out[3] = regs->r10;
-		out[4] = regs->r8;
-		out[5] = regs->r9;
-	}
-}
+#include "arch.bpf.h"
 
 /* I_CTIME_QUERIED: somebody has looked at the time since it was set (6.13 and newer). */
 #define CTIME_QUERIED (1U << 31)

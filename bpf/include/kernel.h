@@ -21,10 +21,18 @@ typedef _Bool bool;
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+#if defined(__TARGET_ARCH_x86)
 struct pt_regs {
 	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8;
 	unsigned long ax, cx, dx, si, di, orig_ax, ip, sp;
 };
+#else
+struct pt_regs {
+	__u64 regs[31];
+	__u64 orig_x0;
+	__s32 syscallno;
+};
+#endif
 
 typedef struct {
 	int counter;
@@ -209,7 +217,7 @@ struct mm_struct {
 
 struct thread_info {
 	unsigned long flags;
-	__u32 status;
+	__u32 status; /* x86 */
 };
 
 struct ns_common {

@@ -21,7 +21,6 @@
 #define WIRE_CODE_BORN 509
 #define WIRE_CODE_ODD 510
 #define WIRE_TABLE_SIZE 512 /* system-call numbers and io_uring opcodes below this */
-#define WIRE_SIGRETURN 15   /* the native number that -1 stands for */
 
 /* One entry of those tables. */
 struct wire_call_info {

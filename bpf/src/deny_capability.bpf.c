@@ -9,10 +9,6 @@
 
 #define SIGKILL 9
 #define CAP_NET_RAW 13
-#define NR_SOCKET 41
-#define NR_SOCKET_COMPAT 359
-#define NR_SOCKETCALL_COMPAT 102
-#define NR_URING_ENTER 426
 
 /*
  * Whether the capability is asked for a socket that no other hook refuses. Sockets that a ring

@@ -177,9 +177,6 @@ static __always_inline void fork_lineage(struct row *born, struct task_struct *c
 #define CLONE_NEWUSER 0x10000000
 #define CLONE_NEWPID 0x20000000
 #define CLONE_NEWNET 0x40000000
-#define SYS_CLONE 56
-#define SYS_CLONE_I386 120
-#define SYS_CLONE3 435
 
 /* Namespaces that a child has and its parent hasn't, by the flags that make them. */
 static __always_inline __u32 fork_namespaces(struct task_struct *parent, struct task_struct *child)
@@ -218,7 +215,7 @@ static __noinline int fork_tell_namespaces(struct row *row, struct task_struct *
 	__u32 made = fork_namespaces(parent, child);
 	struct wire_call *record;
 
-	if (!made || number == (compat ? SYS_CLONE_I386 : SYS_CLONE))
+	if (!made || number == (compat ? NR_CLONE_COMPAT : NR_CLONE))
 		return 0;
 	record = ring_reserve(&row->actor, WIRE_CALL, sizeof(*record));
 	if (!record) {
@@ -230,9 +227,9 @@ static __noinline int fork_tell_namespaces(struct row *row, struct task_struct *
 	for (int i = 0; i < 6; i++)
 		record->arguments[i] = 0;
 	record->arguments[0] = made;
-	record->number = SYS_CLONE3;
+	record->number = NR_CLONE3;
 	record->flags = 0;
-	record->class = calls_native[SYS_CLONE3].class;
+	record->class = calls_native[NR_CLONE3].class;
 	record->reserved = 0;
 	record->path_size = 0;
 	record->reserved2 = 0;
@@ -291,9 +288,11 @@ static __always_inline void exit_count(struct row *row, struct task_struct *task
 	struct call call = {.number = regs_number(regs), .compat = task_in_compat(task)};
 	struct wire_call_info info;
 
-	if (call.compat ? call.number != 1 && call.number != 252
-			: call.number != 60 && call.number != 231)
+	if (call.compat ? call.number != NR_EXIT_COMPAT && call.number != NR_EXIT_GROUP_COMPAT
+			: call.number != NR_EXIT && call.number != NR_EXIT_GROUP)
 		return;
+	/* Where those are neighbours clang knows a range that the verifier doesn't. */
+	barrier_var(call.number);
 	info = call_info(&call);
 	if (full)
 		call_raw(row, &call, false);

@@ -13,13 +13,24 @@ use crate::{control::Shared, hooks::Hook, identity::cgroup::Hierarchy};
 /// How long the child may take; then it is killed, and what it hasn't shown stays unproved.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A program that exits with 0: ELF header, one loadable segment, six bytes more of code.
+/// A program that exits with 0: ELF header, one loadable segment, its code.
 const PROGRAM: [u8; 132] = program();
 
+/// mov $60, %eax; xor %edi, %edi; syscall; ud2
+#[cfg(target_arch = "x86_64")]
+const CODE: [u8; 12] = [0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05, 0x0f, 0x0b, 0x90];
+#[cfg(target_arch = "x86_64")]
+const MACHINE: u8 = 62;
+/// mov x8, #93; mov x0, #0; svc #0
+#[cfg(target_arch = "aarch64")]
+const CODE: [u8; 12] = [0xa8, 0x0b, 0x80, 0xd2, 0, 0, 0x80, 0xd2, 0x01, 0, 0, 0xd4];
+#[cfg(target_arch = "aarch64")]
+const MACHINE: u8 = 183;
+
 const fn program() -> [u8; 132] {
-    const CODE: [u8; 12] = [0xb8, 60, 0, 0, 0, 0x31, 0xff, 0x0f, 0x05, 0x0f, 0x0b, 0x90];
     let mut elf = [0u8; 132];
-    let head: [u8; 20] = [0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 62, 0];
+    let head: [u8; 20] =
+        [0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, MACHINE, 0];
     let mut i = 0;
     while i < head.len() {
         elf[i] = head[i];
@@ -38,7 +49,7 @@ const fn program() -> [u8; 132] {
     elf[90] = 0x40; // p_paddr
     elf[96] = 132; // p_filesz
     elf[104] = 132; // p_memsz
-    elf[113] = 0x10; // p_align = 0x1000
+    elf[114] = 1; // p_align = 0x10000, the largest page
     i = 0;
     while i < CODE.len() {
         elf[120 + i] = CODE[i];

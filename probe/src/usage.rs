@@ -160,7 +160,7 @@ pub fn name<Guard: std::ops::Deref<Target = (Namer, Resolver)>>(
 }
 
 fn usage(key: &wire_usage_key, sums: &wire_usage, subject: Arc<Subject>) -> Usage {
-    let device = sums.device.map(i8::cast_unsigned);
+    let device = sums.device.map(|byte| byte.to_ne_bytes()[0]);
     let end = device.iter().position(|byte| *byte == 0).unwrap_or(device.len());
     let peer = Ipv6Addr::from(key.peer);
     let way =

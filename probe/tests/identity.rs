@@ -315,7 +315,7 @@ fn a_script_is_one_program_however_it_is_started() {
 
 #[test]
 fn a_program_started_through_its_loader_is_itself() {
-    let loader = Path::new("/lib64/ld-linux-x86-64.so.2");
+    let loader = Path::new(harness::LOADER);
     let shell = fs::canonicalize("/bin/sh").unwrap();
     let sensor = sensor();
     run(&shell, &["-c", "exit 0 # directly"]);

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use harness::{Seen, Sensor, rows};
+use harness::{LOADER, Seen, Sensor, rows};
 use hedgerow_event::Origin;
 use hedgerow_probe::{Options, Positions, Shed};
 
@@ -48,8 +48,8 @@ fn commands(scripts: &Path) -> Vec<String> {
         "bash -c true".to_owned(),
         "bash -c :".to_owned(),
         "true".to_owned(),
-        "/lib64/ld-linux-x86-64.so.2 /bin/true".to_owned(),
-        "/lib64/ld-linux-x86-64.so.2 --argv0 x /bin/ls /".to_owned(),
+        format!("{LOADER} /bin/true"),
+        format!("{LOADER} --argv0 x /bin/ls /"),
     ];
     for (program, more) in [
         ("/usr/bin/python3", ["-m this", "-W ignore one.py", "two.py", "-c pass"]),

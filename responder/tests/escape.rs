@@ -9,16 +9,14 @@ use std::{
 };
 
 use common::{
-    Bench, Cgroup, EPERM, Puppet, Sink, copy_of_self, eventually, ok, operator, peer, scoped_peer,
-    spaces,
+    Bench, Cgroup, EPERM, LOADER, Puppet, Sink, copy_of_self, eventually, ok, operator, peer,
+    scoped_peer, spaces,
 };
 use hedgerow_event::{Level, Target};
 use hedgerow_responder::{
     Refusal,
     hooks::{Key, Verb},
 };
-
-const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 
 #[test]
 fn puppet() {

@@ -6,7 +6,7 @@ mod common;
 
 use std::{collections::HashSet, path::PathBuf};
 
-use common::{Bench, Cgroup, EPERM, Outcome, Puppet, Sink, copy_of_self, ok};
+use common::{Bench, Cgroup, EPERM, LOADER, Outcome, Puppet, Sink, copy_of_self, ok};
 use hedgerow_event::{FileKey, Level, Target};
 use hedgerow_responder::{
     Responder,
@@ -100,7 +100,7 @@ impl Scene {
                 format!("mortal {} {} 0", libc::AF_PACKET, libc::SOCK_RAW)
             }
             "exec" | "bprm" => format!("exec {copy}"),
-            "map" => format!("exec /lib64/ld-linux-x86-64.so.2 {copy}"),
+            "map" => format!("exec {LOADER} {copy}"),
             "egress" if bystander => format!("rawsend {OWN}"),
             "egress" => format!("rawsend {PEER}"),
             "ingress" => return self.receive(bystander),

@@ -2,14 +2,21 @@
 //! tables and rules; the BPF programs get the same tables and follow the same rules, so that a
 //! recording of raw calls gives the same counts and n-grams as the kernel counted.
 
+#[cfg(any(test, target_arch = "aarch64"))]
+mod arm;
+#[cfg(any(test, target_arch = "aarch64"))]
+mod arm64;
 mod class;
 mod gram;
 mod history;
+#[cfg(any(test, target_arch = "x86_64"))]
 mod i386;
-mod native;
 #[cfg(test)]
 mod tests;
 mod uring;
+mod x86_64;
+
+use std::collections::HashMap;
 
 use crate::Raw;
 
@@ -31,8 +38,6 @@ const CODE_URING: u16 = 392;
 /// the end of one. Its arguments are the effective user before and after, and the effective
 /// capabilities before and after.
 pub const CREDENTIALS_GREW: i32 = -2;
-/// Native number of `rt_sigreturn`, which shows as -1.
-const SIGRETURN: i32 = 15;
 /// `-ERESTARTSYS` down to `-ERESTART_RESTARTBLOCK`: the kernel will make the call again.
 const RESTARTS: std::ops::RangeInclusive<i64> = -516..=-512;
 const ERRORS: std::ops::RangeInclusive<i64> = -4095..=-1;
@@ -98,15 +103,47 @@ const UNORDERED: [&str; 10] = [
     "clock_nanosleep",
 ];
 
+/// What numbers mean on a kind of machine.
+#[derive(Debug)]
+struct Architecture {
+    /// Name of each number.
+    native: fn() -> Vec<(u16, &'static str)>,
+    /// Native number by 32-bit number, -1 where there is none.
+    compat: &'static [i16],
+    /// 32-bit calls whose registers hold something else than those of the calls that they stand for.
+    packed: &'static [usize],
+}
+
+#[cfg(any(test, target_arch = "x86_64"))]
+const X86_64: Architecture = Architecture {
+    native: || x86_64::CALLS.iter().map(|&(number, name, ..)| (number, name)).collect(),
+    compat: &i386::I386,
+    packed: &i386::PACKED,
+};
+#[cfg(any(test, target_arch = "aarch64"))]
+const ARM64: Architecture =
+    Architecture { native: || arm64::NATIVE.to_vec(), compat: &arm::ARM, packed: &[] };
+
+#[cfg(target_arch = "x86_64")]
+const HERE: Architecture = X86_64;
+#[cfg(target_arch = "aarch64")]
+const HERE: Architecture = ARM64;
+
 /// The tables that both sides classify by.
 #[derive(Debug, Clone)]
 pub struct Tables {
     pub native: [Info; TABLE_SIZE],
-    /// By i386 number.
+    /// By number of a 32-bit call.
     pub compat: [Info; TABLE_SIZE],
     /// By io_uring opcode.
     pub uring: [Info; URING_SIZE],
     names: [Option<&'static str>; TABLE_SIZE],
+    /// Native number by 32-bit number.
+    compat_numbers: &'static [i16],
+    /// Native number by io_uring opcode.
+    uring_numbers: [i32; URING_SIZE],
+    /// Native number of `rt_sigreturn`, which shows as -1.
+    sigreturn: i32,
 }
 
 /// One call as it counts.
@@ -128,47 +165,49 @@ impl Default for Tables {
 impl Tables {
     /// The tables of this architecture.
     pub fn new() -> Self {
+        Self::of(&HERE)
+    }
+
+    fn of(architecture: &Architecture) -> Self {
         let mut native = [ODD; TABLE_SIZE];
         let mut names = [None; TABLE_SIZE];
-        for &(number, name, class, flags) in native::NATIVE {
+        let known: HashMap<_, _> = x86_64::CALLS.iter().map(|call| (call.1, call)).collect();
+        let mut numbers = HashMap::new();
+        for (number, name) in (architecture.native)() {
+            let Some(&&(_, _, class, flags)) = known.get(name) else { continue };
             let code = if UNORDERED.contains(&name) { 0 } else { native_code(number) };
             native[usize::from(number)] = Info { class, code, flags };
             names[usize::from(number)] = Some(name);
+            numbers.insert(name, i32::from(number));
         }
         let mut compat = [Info { class: Class::Compat, ..ODD }; TABLE_SIZE];
-        for (info, &number) in compat.iter_mut().zip(&i386::I386) {
+        for (info, &number) in compat.iter_mut().zip(architecture.compat) {
             if let Ok(number) = usize::try_from(number) {
                 *info = Info { class: Class::Compat, ..native[number] };
             }
         }
         // Their arguments lie in user memory, or are another call's.
-        for number in i386::PACKED {
+        for &number in architecture.packed {
             compat[number].flags &= !flags::STREAM;
         }
-        let mut uring = [ODD; URING_SIZE];
-        for ((info, &(number, name)), code) in uring.iter_mut().zip(&uring::URING).zip(CODE_URING..)
-        {
-            let same = usize::try_from(number).ok().map(|number| native[number]);
-            let streamed = same.map_or(0, |same| same.flags)
-                & (flags::STREAM | flags::EVIDENCE | flags::IF_EXEC | flags::DESCRIPTOR);
-            // A request has none of the registers that these are told by.
-            let by_register = flags::IF_NAMESPACE | flags::IF_ANONYMOUS | flags::IF_PACKET;
-            let untold = same.is_some_and(|same| same.flags & by_register != 0);
-            let code = if name.contains("timeout") || name.contains("futex") { 0 } else { code };
-            *info = Info {
-                class: same.map_or(Class::Uring, |same| same.class),
-                code,
-                flags: if untold { 0 } else { streamed },
-            };
+        let number_of = |name: &str| numbers.get(name).copied().unwrap_or(-1);
+        let uring_numbers = uring::URING.map(|(call, _)| number_of(call));
+        Self {
+            uring: uring_table(&native, &uring_numbers),
+            native,
+            compat,
+            names,
+            compat_numbers: architecture.compat,
+            uring_numbers,
+            sigreturn: number_of("rt_sigreturn"),
         }
-        Self { native, compat, uring, names }
     }
 
     /// Table entry of a number as the task used it; -1 is `rt_sigreturn`.
     pub fn info(&self, number: i32, compat: bool) -> Info {
         let (number, table) = match (number, compat) {
             (-1, compat) => {
-                let info = self.native[SIGRETURN as usize];
+                let info = self.info(self.sigreturn, false);
                 return if compat { Info { class: Class::Compat, ..info } } else { info };
             }
             (number, false) => (number, &self.native),
@@ -223,24 +262,44 @@ impl Tables {
             self.names.get(index).copied().flatten().map(|_| number)
         };
         match (number, compat) {
-            (-1, _) => SIGRETURN,
+            (-1, _) => self.sigreturn,
             (number, false) => known(number).unwrap_or(-1),
             (number, true) => usize::try_from(number)
                 .ok()
-                .and_then(|index| i386::I386.get(index))
+                .and_then(|index| self.compat_numbers.get(index))
                 .map_or(-1, |&native| i32::from(native)),
         }
     }
 
     /// Native number that an io_uring opcode stands for; -1 where none does.
     pub fn uring_number(&self, opcode: u8) -> i32 {
-        uring::URING.get(usize::from(opcode)).map_or(-1, |&(number, _)| i32::from(number))
+        self.uring_numbers.get(usize::from(opcode)).copied().unwrap_or(-1)
     }
 
     /// Name of a native number.
     pub fn name(&self, number: i32) -> Option<&'static str> {
         self.names.get(usize::try_from(number).ok()?).copied().flatten()
     }
+}
+
+fn uring_table(native: &[Info; TABLE_SIZE], numbers: &[i32; URING_SIZE]) -> [Info; URING_SIZE] {
+    let mut table = [ODD; URING_SIZE];
+    let calls = numbers.iter().zip(&uring::URING).zip(CODE_URING..);
+    for (info, ((&number, &(_, name)), code)) in table.iter_mut().zip(calls) {
+        let same = usize::try_from(number).ok().map(|number| native[number]);
+        let streamed = same.map_or(0, |same| same.flags)
+            & (flags::STREAM | flags::EVIDENCE | flags::IF_EXEC | flags::DESCRIPTOR);
+        // A request has none of the registers that these are told by.
+        let by_register = flags::IF_NAMESPACE | flags::IF_ANONYMOUS | flags::IF_PACKET;
+        let untold = same.is_some_and(|same| same.flags & by_register != 0);
+        let code = if name.contains("timeout") || name.contains("futex") { 0 } else { code };
+        *info = Info {
+            class: same.map_or(Class::Uring, |same| same.class),
+            code,
+            flags: if untold { 0 } else { streamed },
+        };
+    }
+    table
 }
 
 /// Numbers 0 to 334 and 424 to 479 without a gap, from 1.

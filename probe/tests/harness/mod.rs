@@ -16,6 +16,12 @@ use hedgerow_probe::{Control, Item, Options, Probe, identity::Resolver};
 /// How long a test waits for what must come.
 pub const LIMIT: Duration = Duration::from_secs(60);
 
+/// The dynamic loader of this architecture.
+#[cfg(target_arch = "x86_64")]
+pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+#[cfg(target_arch = "aarch64")]
+pub const LOADER: &str = "/lib/ld-linux-aarch64.so.1";
+
 static ONE: Mutex<()> = Mutex::new(());
 
 /// Makes an executable file. A child writes it: what another thread forks meanwhile would hold it

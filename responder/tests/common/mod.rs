@@ -27,6 +27,12 @@ use hedgerow_responder::{
 pub use stage::play;
 use stage::{ipv4_name, new_socket};
 
+/// The dynamic loader of this architecture.
+#[cfg(target_arch = "x86_64")]
+pub const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+#[cfg(target_arch = "aarch64")]
+pub const LOADER: &str = "/lib/ld-linux-aarch64.so.1";
+
 /// What a denied call fails with.
 pub const EPERM: i32 = libc::EPERM;
 const MARK: &str = "HEDGEROW_PUPPET";

@@ -1,4 +1,5 @@
-//! x86_64 system calls: name, class and what the sensor does with each.
+//! x86_64 system calls: name, class and what the sensor does with each. Other architectures have none of
+//! another name, and take class and flags from here.
 
 use super::{
     Class,
@@ -12,7 +13,7 @@ use super::{
 
 /// (number, name, class, flags), by number; arch/x86/entry/syscalls/syscall_64.tbl.
 #[rustfmt::skip]
-pub(super) const NATIVE: &[(u16, &str, Class, u16)] = &[
+pub(super) const CALLS: &[(u16, &str, Class, u16)] = &[
     (0, "read", Read, 0),
     (1, "write", Write, 0),
     (2, "open", Open, S | D | P0),
