@@ -50,3 +50,19 @@ pub mod deny {
 pub mod bench {
     include!(concat!(env!("OUT_DIR"), "/bench.skel.rs"));
 }
+
+/// Whether programs can be attached to functions of the kernel, LSM hooks among them: arm64 before 6.4 loads
+/// them, and refuses in the end.
+#[cfg(feature = "skeletons")]
+pub fn attaches_to_functions() -> bool {
+    use libbpf_rs::btf::{Btf, types::Struct};
+    if !cfg!(target_arch = "aarch64") {
+        return true;
+    }
+    let Ok(kernel) = Btf::from_vmlinux() else { return false };
+    let traced = kernel.type_by_name::<Struct<'_>>("ftrace_ops");
+    let is_there = |traced: Struct<'_>| {
+        traced.iter().any(|member| member.name.is_some_and(|name| name == "direct_call"))
+    };
+    traced.is_some_and(is_there)
+}

@@ -231,7 +231,9 @@ fn a_hook_that_this_kernel_lacks_is_named_with_the_reason() {
     }
     assert_eq!(named.len(), HOOKS.len());
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-    let is_it = |kernel: &&&str| release.starts_with(&format!("{kernel}."));
+    // The table is of amd64's.
+    let is_it =
+        |kernel: &&&str| cfg!(target_arch = "x86_64") && release.starts_with(&format!("{kernel}."));
     let Some(kernel) = KERNELS.iter().find(is_it) else { return };
     for hook in HOOKS {
         let loaded = hooks.loaded().iter().any(|other| other.name == hook.name);

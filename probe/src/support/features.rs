@@ -59,9 +59,17 @@ fn iterator(symbol: &'static str) -> io::Result<()> {
     traced(sys::BPF_TRACE_ITER, symbol)
 }
 
+/// Of a function of the kernel.
+fn function(load: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    if !hedgerow_bpf::attaches_to_functions() {
+        return Err(io::Error::other("this kernel attaches no programs to its functions"));
+    }
+    load()
+}
+
 fn lsm(symbol: &'static str) -> io::Result<()> {
     let (program, attach) = (sys::BPF_PROG_TYPE_LSM, sys::BPF_LSM_MAC);
-    Tiny { program, attach, symbol: Some(symbol), returns: 0 }.load().map(drop)
+    function(|| Tiny { program, attach, symbol: Some(symbol), returns: 0 }.load().map(drop))
 }
 
 fn cgroup(program: sys::bpf_prog_type, attach: sys::bpf_attach_type) -> io::Result<()> {
@@ -80,7 +88,7 @@ pub(crate) fn socket_use_tracepoints() -> io::Result<()> {
 /// Whether the send and receive functions of sockets can be traced instead.
 pub(crate) fn socket_use_fentry() -> io::Result<()> {
     all(["inet_sendmsg", "inet6_sendmsg", "inet_recvmsg", "inet6_recvmsg"]
-        .map(|symbol| traced(sys::BPF_TRACE_FENTRY, symbol)))
+        .map(|symbol| function(|| traced(sys::BPF_TRACE_FENTRY, symbol))))
 }
 
 fn send_signal() -> io::Result<()> {

@@ -56,6 +56,11 @@ pub(crate) fn lsm_refusal() -> Option<String> {
     if !libbpf_rs::ProgramType::Lsm.is_supported().unwrap_or(false) {
         return Some("the kernel refuses BPF LSM programs".to_owned());
     }
+    if !hedgerow_bpf::attaches_to_functions() {
+        return Some(
+            "this kernel attaches no programs to its functions; 6.4 and newer do".to_owned(),
+        );
+    }
     match fs::read_to_string(ACTIVE) {
         Ok(list) if list.trim().split(',').any(|name| name == "bpf") => None,
         Ok(list) => Some(format!("the active LSMs are {}; boot with lsm=...,bpf", list.trim())),
