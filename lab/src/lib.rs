@@ -17,6 +17,9 @@
 //! # }
 //! ```
 
+// What only the labs of that feature use.
+#![cfg_attr(not(feature = "truth"), allow(dead_code, unused_imports))]
+
 mod attack;
 mod broker;
 mod cgroup;
@@ -24,6 +27,7 @@ mod cleanup;
 mod daemon;
 mod directory;
 mod disk;
+#[cfg(feature = "truth")]
 pub mod enforce;
 mod error;
 mod lab;
@@ -32,6 +36,7 @@ mod network;
 mod process;
 mod recorder;
 mod trap;
+#[cfg(feature = "truth")]
 pub mod truth;
 
 pub use attack::{Attack, Outcome, Via, now_ns};

@@ -1,6 +1,6 @@
 use std::path::{Path, PathBuf};
 
-#[cfg(feature = "reports")]
+#[cfg(feature = "kafka")]
 use hedgerow_event::gate;
 
 /// What can go wrong on the way out.
@@ -41,7 +41,7 @@ pub enum SinkError {
     CaptureFull { path: PathBuf, free: u64, least: u64 },
 }
 
-#[cfg(feature = "reports")]
+#[cfg(feature = "kafka")]
 impl From<rdkafka::error::KafkaError> for SinkError {
     /// What the client says of its configuration quotes the value, which may be a password.
     fn from(error: rdkafka::error::KafkaError) -> Self {
@@ -50,7 +50,7 @@ impl From<rdkafka::error::KafkaError> for SinkError {
 }
 
 /// What the client says, without the value that it quotes.
-#[cfg(feature = "reports")]
+#[cfg(feature = "kafka")]
 pub(crate) fn unvalued(error: rdkafka::error::KafkaError) -> String {
     use rdkafka::error::KafkaError;
     match error {
