@@ -1,8 +1,10 @@
 //! The command line.
 
+#[cfg(feature = "full")]
 mod captures;
 mod exposure;
 mod findings;
+#[cfg(feature = "full")]
 mod model;
 mod steer;
 mod usage;
@@ -12,9 +14,11 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
+#[cfg(feature = "full")]
 pub use captures::{Backtest, Capture, CaptureCommand, Captures, Eval, Key, Score, Share, Train};
 pub use exposure::{Exposure, Format};
 pub use findings::Findings;
+#[cfg(feature = "full")]
 pub use model::{Model, ModelImport};
 pub use steer::{AllowCommand, Deny, DenyAdd, ModeArgument};
 pub use usage::{By, Usage};
@@ -56,6 +60,7 @@ pub enum Command {
         hedgerow run --learn 2m --capture /var/lib/hedgerow/capture --full\n\n\
         Ctrl-C lifts live entries, detaches every probe and prints a summary.")]
     Run(Run),
+    #[cfg(feature = "full")]
     /// Write windows and records to rotating Parquet files, without learning or scoring.
     #[command(
         after_help = "Killed at any moment, it loses the last seconds only. A full disk ends it, \
@@ -67,6 +72,7 @@ pub enum Command {
         subcommand_negates_reqs = true
     )]
     Capture(Capture),
+    #[cfg(feature = "full")]
     /// Learn a model from captured Parquet files.
     #[command(
         after_help = "Each of several runs, of one host or of many, is learned from by itself, as its \
@@ -80,11 +86,13 @@ pub enum Command {
         '/usr/bin/php')\""
     )]
     Train(Train),
+    #[cfg(feature = "full")]
     /// Score captured Parquet files with a model.
     #[command(
         after_help = "Example:\n  hedgerow score /var/lib/hedgerow/capture --model host.hedgerow --out scores"
     )]
     Score(Score),
+    #[cfg(feature = "full")]
     /// Evaluate a model on captures by labels of what was an attack.
     #[command(
         after_help = "Labels are CSV with a header, or Parquet: start,end,host and, as wanted, \
@@ -93,6 +101,7 @@ pub enum Command {
         Example:\n  hedgerow eval /captures --model host.hedgerow --labels attacks.csv --html eval.html"
     )]
     Eval(Eval),
+    #[cfg(feature = "full")]
     /// Show what a model and a policy would have done to a captured past.
     #[command(
         after_help = "A policy is TOML: mode, [modes] by workload, enforce_provisional, allow and \
@@ -104,6 +113,7 @@ pub enum Command {
         hedgerow backtest /captures --policy today.toml --against-policy strict.toml"
     )]
     Backtest(Backtest),
+    #[cfg(feature = "full")]
     /// Give a model's forest away as ONNX, or take one in that was fitted elsewhere.
     #[command(
         subcommand,
@@ -117,6 +127,7 @@ pub enum Command {
     /// One screen: what is watched, lost, learned and refused, and why a workload can't be enforced.
     #[command(after_help = "Examples:\n  hedgerow status\n  hedgerow status --json | jq .modes")]
     Status(State),
+    #[cfg(feature = "full")]
     /// Workloads, findings and entries on a terminal, renewed every second; lifts entries.
     #[command(
         after_help = "Fits 80x24, also over ssh; what colour says words say, too, and NO_COLOR=1 \
@@ -375,6 +386,7 @@ pub struct State {
     pub config: Option<PathBuf>,
 }
 
+#[cfg(feature = "full")]
 #[derive(Debug, Clone, Args)]
 pub struct Top {
     /// In place of the one that all commands have: it is refused, with what there is for machines.

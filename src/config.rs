@@ -10,6 +10,8 @@ mod tests;
 use std::{path::PathBuf, time::Duration};
 
 use hedgerow_event::Mode;
+#[cfg(feature = "full")]
+use hedgerow_offline::fleet;
 use serde::Deserialize;
 
 use self::{
@@ -21,6 +23,8 @@ pub use self::{
     governor::Governor,
     shown::{changed, shown},
 };
+#[cfg(not(feature = "full"))]
+use crate::small::fleet;
 use crate::{cli, text};
 
 /// The configuration file as written, but for the tables of sinks; unknown keys are refused.
@@ -200,7 +204,7 @@ impl Config {
         }
         // A seed on the command line is for this run alone.
         let key_file = run.key_file.clone().or(raw.key_file).filter(|_| run.seed.is_none());
-        let seed = key_file.as_deref().map(hedgerow_offline::fleet::key).transpose();
+        let seed = key_file.as_deref().map(fleet::key).transpose();
         let seed = seed
             .map_err(|why| wrong("key_file", run.key_file.is_some(), format!("{why:#}")))?
             .or(run.seed);

@@ -32,10 +32,12 @@ impl Failure {
 
 /// The exit code of an error chain.
 pub fn code(error: &anyhow::Error) -> ExitCode {
-    use hedgerow_offline::Error;
-    match error.downcast_ref::<Error>() {
-        Some(Error::File(_) | Error::Engine(_)) => return ExitCode::from(4),
-        Some(Error::Usage(_)) => return ExitCode::from(2),
+    #[cfg(feature = "full")]
+    match error.downcast_ref::<hedgerow_offline::Error>() {
+        Some(hedgerow_offline::Error::File(_) | hedgerow_offline::Error::Engine(_)) => {
+            return ExitCode::from(4);
+        }
+        Some(hedgerow_offline::Error::Usage(_)) => return ExitCode::from(2),
         _ => {}
     }
     ExitCode::from(match error.downcast_ref::<Failure>() {

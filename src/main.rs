@@ -1,6 +1,9 @@
 //! The `hedgerow` binary: command line, configuration and the daemon's pipeline. The only room
 //! that knows all others.
 
+// What only those use that a small build leaves out.
+#![cfg_attr(not(feature = "full"), allow(dead_code))]
+
 mod cli;
 mod commands;
 mod config;
@@ -13,7 +16,10 @@ mod host;
 mod levers;
 mod metrics;
 mod names;
+#[cfg(feature = "full")]
 mod records;
+#[cfg(not(feature = "full"))]
+mod small;
 mod text;
 mod usage;
 mod users;
@@ -23,14 +29,16 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use self::cli::Command;
+#[cfg(not(feature = "full"))]
+use self::small::records;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let cleans_up = |command: &Command| {
-        matches!(
-            command,
-            Command::Run(_) | Command::Capture(_) | Command::Test(_) | Command::Top(_)
-        )
+    let cleans_up = |command: &Command| match command {
+        Command::Run(_) | Command::Test(_) => true,
+        #[cfg(feature = "full")]
+        Command::Capture(_) | Command::Top(_) => true,
+        _ => false,
     };
     if !cleans_up(&cli.command) {
         // SAFETY: sets a disposition before any other thread is made. Whoever only tells something

@@ -1,20 +1,26 @@
 //! What each command does.
 
+#[cfg(feature = "full")]
 mod capture;
 mod config_file;
 mod doctor;
 mod exposure;
 mod findings;
+#[cfg(feature = "full")]
 mod judge;
 mod log;
+#[cfg(feature = "full")]
 mod model;
+#[cfg(feature = "full")]
 mod offline;
 mod power;
+#[cfg(feature = "full")]
 mod share;
 mod status;
 mod steer;
 mod support;
 mod test;
+#[cfg(feature = "full")]
 mod top;
 mod usage;
 mod why;
@@ -37,13 +43,20 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
             }
             daemon::run(Config::load(&run, json)?)
         }
+        #[cfg(feature = "full")]
         Command::Capture(capture) => capture::capture(&capture, json),
+        #[cfg(feature = "full")]
         Command::Train(train) => offline::train(&train, json),
+        #[cfg(feature = "full")]
         Command::Score(score) => offline::score(&score, json),
+        #[cfg(feature = "full")]
         Command::Eval(eval) => judge::eval(&eval, json),
+        #[cfg(feature = "full")]
         Command::Backtest(backtest) => judge::backtest(&backtest, json),
+        #[cfg(feature = "full")]
         Command::Model(command) => model::run(&command, json),
         Command::Status(state) => status::run(&config::state(&state)?, json),
+        #[cfg(feature = "full")]
         Command::Top(top) => top::run(&config::state(&top.state)?, json || top.json),
         Command::Power { workload, model, state } => {
             power::run(model.as_deref(), workload.as_deref(), &config::state(&state)?, json)

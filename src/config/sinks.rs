@@ -3,10 +3,11 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
+#[cfg(feature = "full")]
+use hedgerow_sink::kafka::{KafkaConfig, KafkaSink};
 use hedgerow_sink::{
     JsonlConfig, JsonlSink, Sink, SinkConfig, SinkError,
     journald::{JournaldConfig, JournaldSink},
-    kafka::{KafkaConfig, KafkaSink},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use toml::{Table, Value};
@@ -29,6 +30,7 @@ pub struct Row {
 }
 
 pub const SINKS: &[Row] = &[
+    #[cfg(feature = "full")]
     Row {
         name: KafkaSink::NAME,
         when_full: "waits in a spool on disk (64 MiB unless told otherwise), what is only listed in three quarters of it, then in memory (16 MiB); past both the newest are lost and counted",

@@ -12,7 +12,8 @@ use anyhow::Context;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use hedgerow_event::{Epoch, EpochClose, Origin};
 use hedgerow_features::{EarlyLook, Record, Window, records_to_batch, to_batch};
-use hedgerow_sink::parquet::{ParquetConfig, ParquetSink, ParquetStatus};
+pub use hedgerow_sink::parquet::ParquetStatus;
+use hedgerow_sink::parquet::{ParquetConfig, ParquetSink};
 
 use hedgerow_detect::{Phase, Schedule};
 use hedgerow_offline::{

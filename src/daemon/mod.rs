@@ -5,6 +5,7 @@
 //! gives an order waits a moment for it to be on the disk.
 
 mod answer;
+#[cfg(feature = "full")]
 mod capture;
 mod governor;
 mod heartbeat;
@@ -68,6 +69,8 @@ use self::{
     used::Uses,
     watchdog::{Loop, Part, Queue, Watchdog},
 };
+#[cfg(not(feature = "full"))]
+use crate::small::capture;
 use crate::{
     config::Config,
     control::{Control, Pending},

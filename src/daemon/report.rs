@@ -10,11 +10,10 @@ use std::{
 use hedgerow_detect::{EPOCH_SECONDS, Engine, Phase, surprise::notices::Listed};
 use hedgerow_event::{Finding, Mode, Remediation, Subject, Workload, gate};
 use hedgerow_probe::{Control as Sensor, Proof, Stats};
-use hedgerow_sink::parquet::ParquetStatus;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{outlets::Outlets, tally::Tally};
+use super::{capture::ParquetStatus, outlets::Outlets, tally::Tally};
 use crate::{config::Config, control::Status, host::Host, text};
 
 /// Without a terminal, a line about progress is printed this often.
