@@ -53,6 +53,12 @@ test-kernels: ## the probe, window and deny tests under Debian's 6.1 and 6.12 ke
 	@scripts/setup build kernels
 	scripts/test-kernels
 
+.PHONY: test-arm64
+
+test-arm64: ## of those tests what is known to pass on arm64, crossed with Debian's rustc, under its arm64 kernels (QEMU)
+	@scripts/setup build arm64
+	scripts/test-kernels -a arm64
+
 evasions: ## each known way around Hedgerow, the tests that guard against it, their results here and in GUESTS
 	@scripts/setup build test kernels
 	$(BUILD) --bin evasions
