@@ -9,8 +9,8 @@ use std::{
 
 use chrono::DateTime;
 use hedgerow_event::{
-    Action, Activity, CATALOGUE, Direction, Disposition, Finding, KnownVulnerability, Level,
-    Remediation, Scale, Severity, Share, Subject, Target, gate,
+    Action, Activity, ApiOwner, ApiPod, CATALOGUE, Direction, Disposition, Finding,
+    KnownVulnerability, Level, PeerPod, Remediation, Scale, Severity, Share, Subject, Target, gate,
 };
 
 use hedgerow_detect::{
@@ -294,6 +294,12 @@ pub fn finding(finding: &Finding) -> String {
             lines.push(format!("  started by {}", process.ancestors.join(" < ")));
         }
     }
+    lines.extend(finding.pod.as_ref().map(pod));
+    lines.extend(finding.peer_pods.iter().map(|peer| {
+        let owner = of_owner(peer.owner.as_ref());
+        let PeerPod { address, namespace, name, .. } = peer;
+        format!("  {address} is pod {namespace}/{name}{owner} (as the Kubernetes API says)")
+    }));
     let names = finding.claimed_names.iter();
     lines.extend(
         names.map(|one| format!("  {} was asked for as {} (claimed)", one.address, one.name)),
@@ -306,6 +312,26 @@ pub fn finding(finding: &Finding) -> String {
     let first = lines.next().unwrap_or_default();
     let first = first.replacen(what, &painted(what, finding), 1);
     std::iter::once(first.into()).chain(lines).collect::<Vec<_>>().join("\n")
+}
+
+/// What the API says of a finding's pod.
+fn pod(pod: &ApiPod) -> String {
+    let ApiPod { namespace, name, owner, labels, labels_more, .. } = pod;
+    let name = name.as_deref().unwrap_or("?");
+    let labels: Vec<String> =
+        labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels = match (labels.is_empty(), labels_more) {
+        (true, _) => String::new(),
+        (false, more) => {
+            format!(", labels {}{}", labels.join(","), if *more { " and more" } else { "" })
+        }
+    };
+    let owner = of_owner(owner.as_ref());
+    format!("  pod {namespace}/{name}{owner}{labels} (as the Kubernetes API says)")
+}
+
+fn of_owner(owner: Option<&ApiOwner>) -> String {
+    owner.map_or_else(String::new, |owner| format!(" of {} {}", owner.kind, owner.name))
 }
 
 /// As it was found when it was asked last.
@@ -382,11 +408,26 @@ mod tests {
                 fixed: Some(forged.into()),
                 as_of_ns: 0,
             }],
+            pod: Some(ApiPod {
+                namespace: forged.into(),
+                name: Some(forged.into()),
+                owner: Some(ApiOwner { kind: forged.into(), name: forged.into() }),
+                labels: [(forged.to_owned(), forged.to_owned())].into(),
+                labels_more: true,
+                as_of_ns: 0,
+            }),
+            peer_pods: vec![PeerPod {
+                address: [192, 0, 2, 1].into(),
+                namespace: forged.into(),
+                name: forged.into(),
+                owner: None,
+                as_of_ns: 0,
+            }],
             reason: forged.into(),
             ..crate::daemon::example_finding("w", "", 0)
         };
         let said = finding(&told);
-        assert_eq!(said.lines().count(), 6, "{said}");
+        assert_eq!(said.lines().count(), 8, "{said}");
         assert!(said.contains("(high) in x") && said.contains("as of 1970-01-01"), "{said}");
         assert!(!said.chars().any(|letter| letter != '\n' && letter.is_control()), "{said:?}");
         assert!(said.contains("\\n2026-11-26") && said.contains("\\u{202e}"), "{said}");

@@ -1,6 +1,6 @@
 //! What is reported: findings and what they say about themselves.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -313,6 +313,47 @@ pub struct ClaimedName {
     pub name: String,
 }
 
+/// What the Kubernetes API says of the pod that a finding is of. Evidence for people: workloads are named by
+/// what the node itself knows, and nothing is decided by it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApiPod {
+    pub namespace: String,
+    /// Its name; `None` where only its owner is known to be meant, as of a process that is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it belongs to in the end: the Deployment, not the ReplicaSet between them, the CronJob, not the Job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<ApiOwner>,
+    /// Of the pod; where several may be meant, those that all of them have.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// It has others, which found no room here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub labels_more: bool,
+    /// When the API was last heard of before that was told, UTC.
+    pub as_of_ns: i64,
+}
+
+/// An owner of pods, as the API names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ApiOwner {
+    pub kind: String,
+    pub name: String,
+}
+
+/// Whose an address of a finding's peer was, as the Kubernetes API said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerPod {
+    pub address: IpAddr,
+    pub namespace: String,
+    pub name: String,
+    /// The nearest one that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<ApiOwner>,
+    /// When it was asked, UTC.
+    pub as_of_ns: i64,
+}
+
 /// A known vulnerability of a package that a program uses, as a scanner's report and a package database
 /// said when they were asked last. Claimed; nothing is decided by it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -391,6 +432,12 @@ pub struct Finding {
     /// Of the packages that its programs use, the gravest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vulnerabilities: Vec<KnownVulnerability>,
+    /// Its pod, where the Kubernetes API is asked and knows one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<ApiPod>,
+    /// Its peers that are pods, as that says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peer_pods: Vec<PeerPod>,
 }
 
 /// The class of findings that were written before there were classes.

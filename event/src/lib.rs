@@ -23,8 +23,8 @@ pub use event::{
     RowReason, Signal,
 };
 pub use finding::{
-    Activity, ClaimedName, Contact, Direction, Disposition, Family, Finding, KnownVulnerability,
-    Maturity, Object, Process, Severity, Share, Tampering,
+    Activity, ApiOwner, ApiPod, ClaimedName, Contact, Direction, Disposition, Family, Finding,
+    KnownVulnerability, Maturity, Object, PeerPod, Process, Severity, Share, Tampering,
 };
 pub use flow::{Flow, FlowDirection, FlowPhase, Peer, Protocol};
 pub use grams::{GramReport, Grams};

@@ -108,6 +108,37 @@ pub const FINDING: &[Field] = &[
     ("vulnerabilities[].installed", "string", "its version"),
     ("vulnerabilities[].fixed", "string", "versions that have the fix; absent where none is known"),
     ("vulnerabilities[].as_of_ns", "number", "when that was asked"),
+    (
+        "pod.namespace",
+        "string",
+        "of its pod, as the Kubernetes API says; `pod` is absent where that is not asked or knows none; \
+         nothing is decided by it",
+    ),
+    ("pod.name", "string", "absent where several pods of one owner may be meant"),
+    (
+        "pod.owner.kind",
+        "string",
+        "what the pod belongs to in the end: `Deployment`, `CronJob`, `StatefulSet`, ...; absent where \
+         it has no owner",
+    ),
+    ("pod.owner.name", "string", ""),
+    (
+        "pod.labels.*",
+        "string",
+        "sixteen at most; where several pods may be meant, those that all of them have",
+    ),
+    ("pod.labels_more", "boolean", "it has more; absent where it has not"),
+    ("pod.as_of_ns", "number", "when the API was last heard of before that was told"),
+    (
+        "peer_pods[].address",
+        "string",
+        "of a peer that is a pod, as the API says; `peer_pods` is absent where it knows none",
+    ),
+    ("peer_pods[].namespace", "string", "of that pod"),
+    ("peer_pods[].name", "string", ""),
+    ("peer_pods[].owner.kind", "string", "as of `pod`"),
+    ("peer_pods[].owner.name", "string", ""),
+    ("peer_pods[].as_of_ns", "number", "when the API was asked"),
 ];
 
 /// Markdown of everything that is written for others to read.

@@ -79,10 +79,28 @@ fn network(contact: &Contact) -> Value {
     })
 }
 
-/// What names its new peers were asked for by.
-fn hosts(finding: &Finding) -> Option<Vec<&str>> {
-    let names = finding.claimed_names.iter().map(|claimed| claimed.name.as_str());
-    (!finding.claimed_names.is_empty()).then(|| names.collect())
+/// What names its new peers were asked for by, and those of pods that the API of Kubernetes has for them.
+fn hosts(finding: &Finding) -> Option<Vec<String>> {
+    let names = finding.claimed_names.iter().map(|claimed| claimed.name.clone());
+    let pods = finding.peer_pods.iter().map(|pod| format!("{}/{}", pod.namespace, pod.name));
+    let names: Vec<String> = names.chain(pods).collect();
+    (!names.is_empty()).then_some(names)
+}
+
+/// The pod, as far as it is known, with what the API of Kubernetes says of it.
+fn resource(finding: &Finding, pod: Pod<'_>) -> Value {
+    let told = finding.pod.as_ref();
+    let name = finding.process.as_ref().and_then(|process| process.pod.as_ref());
+    let mut resource = match name.or_else(|| told.and_then(|told| told.name.as_ref())) {
+        Some(name) => json!({ "name": name, "type": "pod" }),
+        None => json!({ "name": pod.owner }),
+    };
+    let Some(told) = told else { return resource };
+    let labels: Vec<String> =
+        told.labels.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+    resource["label"] = if labels.is_empty() { Value::Null } else { json!(labels) };
+    resource["parent"] = json!({ "type": told.owner.as_ref().map(|owner| &owner.kind) });
+    resource
 }
 
 /// All of its peers, each once.
@@ -146,10 +164,7 @@ pub fn finding_to_ecs(event: &DetectionFinding) -> Value {
         "orchestrator": pod.map(|pod| json!({
             "type": "kubernetes",
             "namespace": pod.namespace,
-            "resource": match process.and_then(|process| process.pod.as_ref()) {
-                Some(name) => json!({ "name": name, "type": "pod" }),
-                None => json!({ "name": pod.owner }),
-            },
+            "resource": resource(finding, pod),
         })),
         "container": {
             "id": process.and_then(|process| process.container.as_ref()),

@@ -138,6 +138,8 @@ impl Engine {
             model_seed: Some(self.model_seed()),
             claimed_names: Vec::new(),
             vulnerabilities: Vec::new(),
+            pod: None,
+            peer_pods: Vec::new(),
             reason: String::new(),
         }
     }

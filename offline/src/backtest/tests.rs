@@ -78,6 +78,8 @@ fn finding(uid: &str, second: u64) -> Finding {
         model_seed: None,
         claimed_names: Vec::new(),
         vulnerabilities: Vec::new(),
+        pod: None,
+        peer_pods: Vec::new(),
         reason: String::new(),
     }
 }

@@ -73,6 +73,8 @@ fn finding(
             model_seed: None,
             claimed_names: Vec::new(),
             vulnerabilities: Vec::new(),
+            pod: None,
+            peer_pods: Vec::new(),
             reason: String::new(),
         }),
         Vec::new(),

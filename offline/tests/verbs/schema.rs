@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, fs, path::Path, sync::Arc};
 
 use hedgerow_event::{
-    Activity, ClaimedName, Class, Digest, Direction, Disposition, Family, Finding,
-    KnownVulnerability, Loss, Maturity, Object, Process, Program, Scale, Severity, Share, Subject,
-    Workload,
+    Activity, ApiOwner, ApiPod, ClaimedName, Class, Digest, Direction, Disposition, Family,
+    Finding, KnownVulnerability, Loss, Maturity, Object, PeerPod, Process, Program, Scale,
+    Severity, Share, Subject, Workload,
 };
 use hedgerow_offline::schema::{FINDING, markdown};
 use serde_json::Value;
@@ -14,6 +14,7 @@ use serde_json::Value;
 fn whole() -> Finding {
     let program = Program { path: "/usr/bin/python3".into(), script: Some("/srv/x.py".into()) };
     let subject = Arc::new(Subject::new(Workload::new("web.service"), program));
+    let owner = || ApiOwner { kind: "Deployment".into(), name: "web".into() };
     Finding {
         uid: "1".into(),
         activity: Activity::Create,
@@ -68,6 +69,21 @@ fn whole() -> Finding {
             fixed: Some("2".into()),
             as_of_ns: 1,
         }],
+        pod: Some(ApiPod {
+            namespace: "n".into(),
+            name: Some("p".into()),
+            owner: Some(owner()),
+            labels: [("app".to_owned(), "web".to_owned())].into(),
+            labels_more: true,
+            as_of_ns: 1,
+        }),
+        peer_pods: vec![PeerPod {
+            address: [192, 0, 2, 1].into(),
+            namespace: "n".into(),
+            name: "p".into(),
+            owner: Some(owner()),
+            as_of_ns: 1,
+        }],
         reason: "r".into(),
     }
 }
@@ -79,6 +95,8 @@ fn fields(value: &Value, path: &str, into: &mut BTreeSet<(String, &'static str)>
             let known = |(name, _): &(&String, &Value)| path != "objects[]" || *name == "kind";
             for (name, value) in fields_of.iter().filter(known) {
                 let dot = if path.is_empty() { "" } else { "." };
+                // What labels are called is whoever runs the pod's to say.
+                let name = if path == "pod.labels" { "*" } else { name };
                 fields(value, &format!("{path}{dot}{name}"), into);
             }
         }

@@ -160,7 +160,7 @@ pub fn finding_to_ocsf(finding: &Finding) -> DetectionFinding {
         actor: actor(finding),
         anomaly_analyses: vec![analysis(finding)],
         evidences: evidences(finding),
-        resources: Resource::of(&finding.subject.workload, finding.process.as_ref()),
+        resources: Resource::of(finding),
         vulnerabilities: finding.vulnerabilities.iter().map(vulnerability).collect(),
         observables: observables(finding),
         unmapped: Unmapped { finding: finding.clone() },
@@ -345,6 +345,7 @@ fn evidence(finding: &Finding, object: &Object) -> Evidence {
         let contact = contact.filter(|contact| contact.direction == direction)?;
         Some(Endpoint {
             ip: contact.address.to_string(),
+            name: peer_pod(finding, contact.address),
             hostname: claimed_name(finding, contact.address),
             port: contact.port,
         })
@@ -369,6 +370,12 @@ fn subject_is_synthetic(subject: &hedgerow_event::Subject) -> bool {
 pub(crate) fn claimed_name(finding: &Finding, address: IpAddr) -> Option<String> {
     let claimed = finding.claimed_names.iter().find(|claimed| claimed.address == address);
     claimed.map(|claimed| claimed.name.clone())
+}
+
+/// `NAMESPACE/POD` of an address, where the API said one.
+fn peer_pod(finding: &Finding, address: IpAddr) -> Option<String> {
+    let pod = finding.peer_pods.iter().find(|pod| pod.address == address);
+    pod.map(|pod| format!("{}/{}", pod.namespace, pod.name))
 }
 
 fn observables(finding: &Finding) -> Vec<Observable> {

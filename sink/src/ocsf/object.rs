@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use hedgerow_event::{Contact, FlowDirection, Process, Protocol, Workload};
+use hedgerow_event::{Contact, Finding, FlowDirection, Process, Protocol, Workload};
 use serde::{Deserialize, Serialize};
 
 use super::milliseconds;
@@ -149,22 +149,35 @@ pub struct Resource {
     pub kind: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Labels of a pod, as the API of Kubernetes says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
 }
 
 impl Resource {
-    /// The workload, and in Kubernetes what its pod belongs to, and the pod where its name is known.
-    pub(super) fn of(workload: &Workload, process: Option<&Process>) -> Vec<Self> {
+    /// The workload, and in Kubernetes what its pod belongs to, and the pod where its name is known; then what
+    /// the API says that the pod belongs to, by its kind.
+    pub(super) fn of(finding: &Finding) -> Vec<Self> {
+        let (workload, process) = (&finding.subject.workload, finding.process.as_ref());
         let resource = |name: &str, kind: &str, namespace: Option<&str>| Self {
             name: name.into(),
             kind: kind.into(),
             namespace: namespace.map(Into::into),
+            tags: Vec::new(),
         };
         let pod = Pod::of(workload);
         let namespace = pod.map(|pod| pod.namespace);
         let mut resources = vec![resource(workload.as_str(), "workload", namespace)];
         resources.extend(pod.map(|pod| resource(pod.owner, "pod owner", namespace)));
+        let told = finding.pod.as_ref();
         let name = process.and_then(|process| process.pod.as_deref());
-        resources.extend(name.map(|name| resource(name, "pod", namespace)));
+        let name = name.or_else(|| told.and_then(|told| told.name.as_deref()));
+        let labels = told.into_iter().flat_map(|told| &told.labels);
+        let tags: Vec<Tag> =
+            labels.map(|(name, value)| Tag { name: name.clone(), value: value.clone() }).collect();
+        resources.extend(name.map(|name| Self { tags, ..resource(name, "pod", namespace) }));
+        let owner = told.and_then(|told| told.owner.as_ref());
+        resources.extend(owner.map(|owner| resource(&owner.name, &owner.kind, namespace)));
         resources
     }
 }
@@ -234,6 +247,9 @@ impl OcsfProcess {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Endpoint {
     pub ip: String,
+    /// `NAMESPACE/POD`, as the API of Kubernetes said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// As an answer from port 53 claimed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,

@@ -4,10 +4,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use hedgerow_event::{
-    Action, Activity, ClaimedName, Class, Contact, Deed, Digest, Direction, Disposition, Family,
-    FileKey, Finding, FlowDirection, KnownVulnerability, Level, Loss, Maturity, Mode, Object, Peer,
-    Process, Program, Protocol, Remediation, Rule, Scale, Severity, Share, Subject, Tampering,
-    Target, Workload,
+    Action, Activity, ApiOwner, ApiPod, ClaimedName, Class, Contact, Deed, Digest, Direction,
+    Disposition, Family, FileKey, Finding, FlowDirection, KnownVulnerability, Level, Loss,
+    Maturity, Mode, Object, Peer, PeerPod, Process, Program, Protocol, Remediation, Rule, Scale,
+    Severity, Share, Subject, Tampering, Target, Workload,
 };
 use serde::Serialize;
 
@@ -109,6 +109,8 @@ pub fn finding(number: u32) -> Finding {
                 as_of_ns: 1_789_000_000_000_000_000,
             },
         ],
+        pod: None,
+        peer_pods: Vec::new(),
         reason: "a new child and a new peer, above every held-back window".into(),
     }
 }
@@ -167,6 +169,24 @@ pub fn episode() -> [Finding; 3] {
         process.user = None;
         process.login_user = None;
     }
+    let owner = |kind: &str, name: &str| Some(ApiOwner { kind: kind.into(), name: name.into() });
+    let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    create.pod = Some(ApiPod {
+        namespace: "shop".into(),
+        name: Some("web-5d4f8c6b7d-q8x2z".into()),
+        owner: owner("Deployment", "web"),
+        labels: [label("app.kubernetes.io/name", "web"), label("pod-template-hash", "5d4f8c6b7d")]
+            .into(),
+        labels_more: false,
+        as_of_ns: 1_790_000_000_000_000_000,
+    });
+    create.peer_pods = vec![PeerPod {
+        address: peer.address,
+        namespace: "shop".into(),
+        name: "db-0".into(),
+        owner: owner("StatefulSet", "db"),
+        as_of_ns: 1_790_000_000_000_000_000,
+    }];
     let later = |activity, sequence| {
         let time_ns = create.time_ns + 60_000_000_000 * i64::from(sequence);
         Finding { activity, sequence, first_alert: Some(false), time_ns, ..create.clone() }

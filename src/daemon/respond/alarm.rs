@@ -62,6 +62,8 @@ pub fn finding(
         model_seed: None,
         claimed_names: Vec::new(),
         vulnerabilities: Vec::new(),
+        pod: None,
+        peer_pods: Vec::new(),
         reason: alarm.reason.clone(),
     }
 }
