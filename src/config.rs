@@ -2,6 +2,7 @@
 
 mod files;
 mod governor;
+mod kubernetes;
 mod shown;
 pub mod sinks;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use self::{
     files::{Files, Origin, Wrong},
     governor::RawGovernor,
+    kubernetes::RawKubernetes,
     sinks::Configured,
 };
 pub use self::{
@@ -56,6 +58,9 @@ struct Raw {
     governor: RawGovernor,
     /// Who uses how many bytes of which interface.
     usage: Option<RawUsage>,
+    /// The API of Kubernetes.
+    #[serde(default)]
+    kubernetes: RawKubernetes,
     /// Metrics for Prometheus.
     metrics: Option<RawMetrics>,
 }
@@ -107,6 +112,8 @@ pub struct Config {
     pub governor: Governor,
     /// Who uses how many bytes is counted.
     pub usage: bool,
+    /// Whom the API of Kubernetes is asked as, where it is.
+    pub kubernetes: Option<crate::kubernetes::Settings>,
     pub sinks: Vec<Configured>,
     /// Where scrapers are answered; nowhere unless told.
     pub metrics: Option<std::net::SocketAddr>,
@@ -198,6 +205,7 @@ impl Config {
             return Err(wrong("recorder.bytes", false, why).into());
         }
         let governor = raw.governor.check().map_err(|(key, why)| wrong(key, false, why))?;
+        let kubernetes = raw.kubernetes.check().map_err(|(key, why)| wrong(key, false, why))?;
         let metrics = raw.metrics.map(|metrics| metrics.listen);
         if let Some(why) = metrics.and_then(crate::metrics::refusal) {
             return Err(wrong("metrics.listen", false, why).into());
@@ -225,6 +233,7 @@ impl Config {
             recorder_bytes,
             governor,
             usage: raw.usage.and_then(|usage| usage.enabled).unwrap_or(false),
+            kubernetes,
             sinks,
             metrics,
             seed,

@@ -13,6 +13,7 @@ mod daemon;
 mod exit;
 mod findings;
 mod host;
+mod kubernetes;
 mod levers;
 mod metrics;
 mod names;

@@ -18,10 +18,11 @@ import yaml
 
 # What only a kubelet, a scheduler or an API server acts on.
 POD_ASIDE = {
-    "automountServiceAccountToken", "dnsPolicy", "nodeSelector", "priorityClassName",
-    "terminationGracePeriodSeconds",
+    "dnsPolicy", "nodeSelector", "priorityClassName", "serviceAccountName", "terminationGracePeriodSeconds",
 }  # fmt: skip
 CONTAINER_ASIDE = {"resources"}
+# What the API fills in.
+FIELDS = {"spec.nodeName": "node"}
 PROBES = {"startupProbe", "livenessProbe"}
 # What nodes are kept free of pods by: one that watches every node tolerates each.
 TAINTS = [
@@ -90,7 +91,10 @@ def main(out):
     only(spec, POD_ASIDE | {"hostPID", "hostNetwork", "tolerations", "containers", "volumes"})
     tolerate(spec["tolerations"])
     [container] = spec["containers"]
-    only(container, CONTAINER_ASIDE | PROBES | {"name", "image", "args", "securityContext", "volumeMounts"})
+    only(
+        container,
+        CONTAINER_ASIDE | PROBES | {"name", "image", "args", "env", "securityContext", "volumeMounts"},
+    )
     security = container["securityContext"]
     only(security, {"privileged", "readOnlyRootFilesystem"})
 
@@ -122,6 +126,10 @@ def main(out):
         "metadata": {"name": container["name"]},
         "image": {"image": container["image"]},
         "args": container["args"],
+        "envs": [
+            {"key": one["name"], "value": FIELDS[one["valueFrom"]["fieldRef"]["fieldPath"]]}
+            for one in container["env"]
+        ],
         "log_path": "hedgerow.log",
         "mounts": [
             {

@@ -1,5 +1,7 @@
 //! `hedgerow doctor`: what this kernel can do, found out by loading tiny probes.
 
+mod pod;
+
 use std::path::Path;
 
 use hedgerow_event::Level;
@@ -17,8 +19,8 @@ use crate::{
     text,
 };
 
-pub fn run(state: &Path, json: bool) -> anyhow::Result<()> {
-    let told = Told::of(state);
+pub fn run(state: &Path, config: Option<&Path>, json: bool) -> anyhow::Result<()> {
+    let told = Told::of(state, config);
     match json {
         true => text::json(&told)?,
         false => told.print(),
@@ -38,19 +40,23 @@ pub struct Told {
     /// What a daemon holds, until when, and for what.
     capabilities: &'static [Row],
     response: Response,
+    /// Of a pod, and of the API where it is asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kubernetes: Vec<pod::Check>,
     /// No daemon, nothing to say of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     daemon: Option<Modes>,
 }
 
 impl Told {
-    pub fn of(state: &Path) -> Self {
+    pub fn of(state: &Path, config: Option<&Path>) -> Self {
         // Whether there is a daemon that would take the probes for a deed, and takes the word of who asks.
         let _ = call(&socket(state), &Probe {});
         Self {
             report: support::report(),
             capabilities: &CAPABILITIES,
             response: Response::new(hedgerow_responder::survey()),
+            kubernetes: pod::checks(config),
             daemon: call(&socket(state), &GetModes {}).ok(),
         }
     }
@@ -58,6 +64,7 @@ impl Told {
     fn print(&self) {
         print(&self.report);
         self.response.print();
+        pod::print(&self.kubernetes);
         if let Some(modes) = &self.daemon {
             text::out("");
             steer::print_modes("The running daemon's mode: ", modes);

@@ -78,7 +78,9 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Disarm { remove, state } => steer::disarm(remove, &config::state(&state)?, json),
         Command::Arm(state) => steer::arm(&config::state(&state)?, json),
         Command::Test(state) => test::run(&config::state(&state)?, json),
-        Command::Doctor(state) => doctor::run(&config::state(&state)?, json),
+        Command::Doctor(state) => {
+            doctor::run(&config::state(&state)?, state.config.as_deref(), json)
+        }
         Command::Support { out, state } => support::run(out.as_deref(), &state, json),
         Command::Config(command) => config_file::run(&command, json),
         Command::Completions { shell } => {

@@ -7,7 +7,7 @@ use hedgerow_event::Workload;
 
 use super::steer;
 use crate::{
-    control::{Cost, GetStatus, SinkNow, Status, call, socket},
+    control::{Cost, GetStatus, KubernetesNow, SinkNow, Status, call, socket},
     text,
 };
 
@@ -73,6 +73,7 @@ fn lines(status: &Status) -> Vec<String> {
         text::counted(status.recorder_dropped, "record was", "records were")
     ));
     lines.extend(status.cost.as_ref().map(cost));
+    lines.extend(status.kubernetes.as_ref().map(kubernetes));
     lines.extend(delivered(status));
     lines.extend(trouble(status));
     lines.extend(status.maintenance.iter().map(|one| {
@@ -125,6 +126,32 @@ fn cost(cost: &Cost) -> String {
     };
     let said: Vec<String> = cpu.into_iter().chain(memory).chain([shed]).collect();
     format!("cost: {}", said.join("; "))
+}
+
+/// Whether pods have what the API says of them.
+fn kubernetes(now: &KubernetesNow) -> String {
+    let pods = text::counted(now.pods, "pod", "pods");
+    let mut said = match &now.down {
+        None => format!("{pods} of node {}, as the API says", now.node),
+        Some(why) => {
+            let heard = now.heard_ns.map_or_else(|| "never".to_owned(), text::time);
+            format!(
+                "the API is not there: {why}; heard of last: {heard}. Pods have the names that the \
+                 container runtime says; of {pods} it is known what the API said before"
+            )
+        }
+    };
+    if let Some(why) = &now.missing {
+        said += &format!("; not answered: {why}");
+    }
+    if now.pods_refused + now.asks_refused > 0 {
+        said += &format!(
+            "; no room: {} and {}",
+            text::counted(now.pods_refused, "pod", "pods"),
+            text::counted(now.asks_refused, "question", "questions")
+        );
+    }
+    format!("kubernetes: {said}")
 }
 
 /// What each sink got.
@@ -244,6 +271,27 @@ fn undelivered(status: &Status) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::control::{Maintenance, examples};
+
+    #[test]
+    fn what_the_api_says_is_told_and_that_it_says_nothing() {
+        let mut now = KubernetesNow {
+            node: "n-1".into(),
+            pods: 1,
+            down: None,
+            missing: None,
+            heard_ns: None,
+            pods_refused: 0,
+            asks_refused: 0,
+        };
+        assert_eq!(kubernetes(&now), "kubernetes: 1 pod of node n-1, as the API says");
+        now.down = Some("connection refused".into());
+        now.missing = Some("forbidden: jobs".into());
+        now.asks_refused = 2;
+        let said = kubernetes(&now);
+        for told in ["connection refused; heard of last: never", "forbidden: jobs", "2 questions"] {
+            assert!(said.contains(told), "{told} in {said}");
+        }
+    }
 
     #[test]
     fn it_tells_what_is_wrong_and_what_holds_for_a_while() {

@@ -56,7 +56,7 @@ struct Row {
 
 const PARTS: [Row; 9] = [
     Row { name: "versions.json", make: versions },
-    Row { name: "doctor.json", make: |host| told(&doctor::Told::of(&host.state)) },
+    Row { name: "doctor.json", make: |host| told(&doctor::Told::of(&host.state, None)) },
     Row { name: "config.json", make: |host| told(&shown(&host.config()?)?) },
     Row { name: "status.json", make: |host| told(&call(&socket(&host.state), &GetStatus {})?) },
     Row { name: "metrics.txt", make: metrics },

@@ -87,6 +87,7 @@ fn values(config: &Config) -> anyhow::Result<Table> {
     }
     let usage = [("enabled".to_owned(), config.usage.into())];
     put("usage", Value::Table(usage.into_iter().collect()));
+    put("kubernetes", super::kubernetes::written(config.kubernetes.as_ref()).into());
     if let Some(path) = &config.key_file {
         put("key_file", path.to_string_lossy().into_owned().into());
     }

@@ -212,6 +212,9 @@ pub struct Status {
     /// What it costs, where that has a budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// The API of Kubernetes, where it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kubernetes: Option<KubernetesNow>,
     /// How far the responder may go, workload by workload; only where it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub modes: Option<Modes>,
@@ -238,6 +241,26 @@ pub struct Cost {
     pub shed: Vec<String>,
     /// How often something was.
     pub sheds: u64,
+}
+
+/// How asking the API of Kubernetes fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KubernetesNow {
+    pub node: String,
+    /// Pods of the node that are known.
+    pub pods: usize,
+    /// Why the API is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down: Option<String>,
+    /// The latest question that it refused, or that had no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+    /// Wall time at which it was heard of last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_ns: Option<i64>,
+    /// Pods that found no room or had no name, and questions that found none.
+    pub pods_refused: u64,
+    pub asks_refused: u64,
 }
 
 fn is_zero(number: &usize) -> bool {

@@ -75,6 +75,7 @@ use crate::{
     config::Config,
     control::{Control, Pending},
     host::MODEL,
+    kubernetes::Kubernetes,
     metrics::{Board, Stage},
 };
 
@@ -109,6 +110,7 @@ struct Daemon {
     uses: Uses,
     /// Where it is wanted.
     accounts: Option<Accounts>,
+    kubernetes: Option<Kubernetes>,
     called: Called,
     tampered: Told,
     capture: Option<Capture>,
@@ -199,6 +201,7 @@ impl Daemon {
         let mut untold = self.unread.take_untold();
         untold.extend(self.uses.take_untold());
         untold.extend(self.accounts.iter().flat_map(Accounts::take_untold));
+        untold.extend(self.kubernetes.iter().filter_map(Kubernetes::take_untold));
         untold.iter().for_each(|said| self.reporter.warn(said));
     }
 

@@ -34,6 +34,7 @@ use crate::{
     exit::Failure,
     findings,
     host::{self, Host, MODEL, State},
+    kubernetes::Kubernetes,
     metrics::{Board, Sampled, Sampler, Server},
 };
 
@@ -98,6 +99,7 @@ struct Deciding {
     reporter: Reporter,
     orders: Orders,
     capture: Option<Capture>,
+    kubernetes: Option<Kubernetes>,
 }
 
 impl Start {
@@ -111,12 +113,15 @@ impl Start {
         let mut engine = support::lowered(|| self.engine(saved))??;
         // The model may be older than the word.
         engine.confirm(orders.attacks());
-        let mut reporter = support::lowered(|| reporter(config, host, &self.board))??;
+        let asked = config.kubernetes.clone();
+        let kubernetes = support::lowered(|| asked.map(Kubernetes::start).transpose())??;
+        let mut reporter =
+            support::lowered(|| reporter(config, host, &self.board, kubernetes.clone()))??;
         let actor = Actor::start(config, host, self.identity_key, self.learning, &mut reporter)?;
         let capture = config.capture.as_deref();
         let begun = || capture.map(|path| Capture::start(path, host, self.of_capture()));
         let capture = support::lowered(begun)?.transpose()?;
-        Ok(Deciding { engine, actor, reporter, orders, capture })
+        Ok(Deciding { engine, actor, reporter, orders, capture, kubernetes })
     }
 
     fn engine(&self, saved: Option<SavedModel>) -> anyhow::Result<Engine> {
@@ -182,7 +187,7 @@ impl Start {
     fn daemon(self, deciding: Deciding, sensor: Sensor, scraped: bool) -> anyhow::Result<Daemon> {
         let governed = self.governed();
         let Self { config, host, board, learning, .. } = self;
-        let Deciding { engine, actor, reporter, orders, capture } = deciding;
+        let Deciding { engine, actor, reporter, orders, capture, kubernetes } = deciding;
         let unread = sensor.refusals();
         let (turns, ledger) = (Arc::new(Loop::new(&board)), Arc::new(Queue::default()));
         let stages = stages(&sensor, &turns, &ledger, reporter.outlets());
@@ -200,6 +205,7 @@ impl Start {
             governor: Governor::new(config.governor, Arc::clone(&board), learning),
             heart: Heart::new(&host),
             accounts: accounts.transpose()?,
+            kubernetes,
             config,
             fresh: crossbeam_channel::never(),
             probing: Probing::default(),
@@ -275,11 +281,16 @@ fn stages(
 }
 
 /// Opens whatever the daemon speaks to.
-fn reporter(config: &Config, host: &Host, board: &Arc<Board>) -> anyhow::Result<Reporter> {
+fn reporter(
+    config: &Config,
+    host: &Host,
+    board: &Arc<Board>,
+    kubernetes: Option<Kubernetes>,
+) -> anyhow::Result<Reporter> {
     let file = PatientLines::new(&findings::path(&config.state), Rotation::default());
     let sinks = config.sinks.iter().map(Configured::start).collect::<anyhow::Result<_>>()?;
     let (live, stages) = (report::is_live(config), Arc::clone(&board.stages));
-    let outlets = Outlets::start(config, host, live, file, sinks, stages)?;
+    let outlets = Outlets::start(config, host, live, file, sinks, stages, kubernetes)?;
     let mut reporter = Reporter::new(config, host, outlets);
     for told in config.warnings() {
         reporter.warn(&told);

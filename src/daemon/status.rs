@@ -6,7 +6,10 @@ use hedgerow_responder::Responder;
 use hedgerow_sink::SinkHealth;
 
 use super::{Daemon, governor::Governor};
-use crate::control::{Hook, SinkNow, Status};
+use crate::{
+    control::{Hook, SinkNow, Status},
+    kubernetes::Kubernetes,
+};
 
 impl Daemon {
     /// With what is told of each workload, and its mode.
@@ -74,6 +77,7 @@ impl Daemon {
             recorder_forgotten: recorded.forgotten,
             events_per_second: self.pulse.events_per_second(),
             cost: self.governor.as_ref().map(Governor::told),
+            kubernetes: self.kubernetes.as_ref().map(Kubernetes::now),
             modes: None,
             workloads: Vec::new(),
             workloads_more: 0,

@@ -240,7 +240,7 @@ pub fn is_container(workload: &Workload) -> bool {
 
 /// The owner of a pod by its name: a Deployment's pod ends in `-<hash>-<5>`, a DaemonSet's or
 /// Job's in `-<5>`, a StatefulSet's in `-<ordinal>`.
-fn pod_owner(pod: &str) -> &str {
+pub fn pod_owner(pod: &str) -> &str {
     // The alphabet of Kubernetes' generated names (rand.SafeEncodeString): no vowels, no 0, 1, 3.
     let generated =
         |text: &str| text.bytes().all(|byte| b"bcdfghjklmnpqrstvwxz2456789".contains(&byte));

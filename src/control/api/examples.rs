@@ -81,6 +81,7 @@ pub fn status() -> Status {
             shed: vec!["recorder".to_owned()],
             sheds: 1,
         }),
+        kubernetes: None,
         modes: None,
         workloads: Vec::new(),
         workloads_more: 0,

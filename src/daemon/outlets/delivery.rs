@@ -16,6 +16,7 @@ use super::{missed::Mark, outlet::Outlet, terminal::Terminal};
 use crate::{
     daemon::{process, recorder::Past, room::Room, watchdog::Count},
     host::Host,
+    kubernetes::Kubernetes,
     metrics::{Stage, Stages},
     records, text,
     users::Users,
@@ -88,6 +89,8 @@ pub struct Delivery {
     pub terminal: Terminal,
     pub reader: Reader,
     pub users: Users,
+    /// Where it is asked.
+    pub kubernetes: Option<Kubernetes>,
     pub delivered: Arc<Mutex<Delivered>>,
 }
 
@@ -188,6 +191,14 @@ impl Delivery {
     /// To the sinks first, then to people: what the terminal or `findings list` shows is in the
     /// spool, whatever becomes of this process; where a spool can't be opened it is in memory, which is told.
     fn deliver(&mut self, mut batch: Vec<Said>) {
+        batch.iter_mut().for_each(|said| self.describe(&mut said.what));
+        if let Some(kubernetes) = &self.kubernetes {
+            let findings = batch.iter().filter_map(|said| match &said.what {
+                Out::Finding(finding) => Some(&**finding),
+                _ => None,
+            });
+            kubernetes.prepare(findings);
+        }
         for said in &mut batch {
             self.hand_over(&mut said.what);
         }
@@ -259,13 +270,22 @@ impl Delivery {
         }
     }
 
+    /// Says of a finding what `/proc` does.
+    fn describe(&mut self, what: &mut Out) {
+        let Out::Finding(finding) = what else { return };
+        let (reader, users) = (&mut self.reader, &mut self.users);
+        process::describe(finding, &self.host.boot_id, reader, users);
+        for refused in self.reader.refusals().take_untold() {
+            self.warn(&refused);
+        }
+    }
+
     fn hand_over(&mut self, what: &mut Out) {
         match what {
             Out::Finding(finding) => {
-                let (reader, users) = (&mut self.reader, &mut self.users);
-                process::describe(finding, &self.host.boot_id, reader, users);
-                for refused in self.reader.refusals().take_untold() {
-                    self.warn(&refused);
+                let is_of_now = finding.boot_id == self.host.boot_id;
+                if let Some(kubernetes) = self.kubernetes.as_ref().filter(|_| is_of_now) {
+                    kubernetes.tell(finding);
                 }
                 self.send(|| Report::finding(finding));
             }

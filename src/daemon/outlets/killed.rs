@@ -52,7 +52,8 @@ fn the_daemon_that_is_killed() {
     let lines = PatientLines::new(&findings::path(&config.state), Rotation::default());
     let sinks = config.sinks.iter().map(|sink| sink.start().unwrap()).collect();
     let host = Host::read().unwrap();
-    let outlets = Outlets::start(&config, &host, false, lines, sinks, Arc::default()).unwrap();
+    let outlets =
+        Outlets::start(&config, &host, false, lines, sinks, Arc::default(), None).unwrap();
     let ledger = Ledger::open(&config.state.join(LEDGER), 1 << 30).unwrap();
     for number in first..first + count {
         // What finds no room is told as lost; here nothing shall be.

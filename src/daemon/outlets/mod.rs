@@ -42,6 +42,7 @@ use crate::{
     config::Config,
     exit::Failure,
     host::{Host, LEDGER},
+    kubernetes::Kubernetes,
     metrics::{QueueLength, Stages},
     users::Users,
 };
@@ -102,6 +103,7 @@ impl Outlets {
         file: PatientLines,
         sinks: Vec<Box<dyn Sink>>,
         stages: Arc<Stages>,
+        kubernetes: Option<Kubernetes>,
     ) -> anyhow::Result<Self> {
         let (terminal, ends) = Terminal::start(live)?;
         let delivered = Arc::new(Mutex::new(Delivered::default()));
@@ -134,6 +136,7 @@ impl Outlets {
             terminal: terminal.clone(),
             reader,
             users: Users::default(),
+            kubernetes,
             delivered: Arc::clone(&delivered),
         };
         let (out, reports) = bounded(OUT_MAX);

@@ -50,7 +50,7 @@ fn outlets(home: &Path, sink: impl Sink + 'static) -> Outlets {
     let config = Config::load(&run, true).unwrap();
     let lines = PatientLines::new(&home.join("findings.jsonl"), Rotation::default());
     let (host, sinks) = (Host::read().unwrap(), vec![Box::new(sink) as Box<dyn Sink>]);
-    Outlets::start(&config, &host, false, lines, sinks, Arc::default()).unwrap()
+    Outlets::start(&config, &host, false, lines, sinks, Arc::default(), None).unwrap()
 }
 
 #[test]
