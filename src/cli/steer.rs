@@ -23,6 +23,7 @@ pub enum Deny {
         hedgerow deny add --peer 192.0.2.9 --for 1h --reason 'incident 42'\n  \
         hedgerow deny add --peer 192.0.2.0/24 --workload web.service --dry-run\n  \
         hedgerow deny add --program /opt/tool --network\n  \
+        hedgerow deny add --selector app=web --namespace shop --peer 192.0.2.9 --dry-run\n  \
         hedgerow deny add --user alice --for 30m")]
     Add(DenyAdd),
     /// Lift entries, or withdraw what is held.
@@ -66,9 +67,18 @@ pub struct DenyAdd {
     /// A workload; alone, it is refused every connection.
     #[arg(long, group = "whom")]
     pub workload: Option<String>,
+    /// A pod of this node, `NAMESPACE/NAME`: its containers, as they run now. Asks the Kubernetes API's word.
+    #[arg(long, group = "whom", conflicts_with_all = ["workload", "selector"])]
+    pub pod: Option<String>,
+    /// The pods of this node with such labels, in the --namespace: `app=web`, `app in (web,api),!canary`.
+    #[arg(long, group = "whom", requires = "namespace", conflicts_with = "workload")]
+    pub selector: Option<String>,
+    /// The namespace in which --selector selects.
+    #[arg(long, requires = "selector")]
+    pub namespace: Option<String>,
     /// A user, by name or number, who is refused the network in any cgroup and user namespace: no root, no user of the
     /// system, of services or of containers, and not who orders it.
-    #[arg(long, group = "whom", conflicts_with_all = ["peer", "program", "workload"])]
+    #[arg(long, group = "whom", conflicts_with_all = ["peer", "program", "workload", "pod", "selector"])]
     pub user: Option<String>,
     /// For this long.
     #[arg(long = "for", default_value = "1h", value_parser = duration)]

@@ -46,6 +46,9 @@ fn deny_add(add: &cli::DenyAdd, json: bool) -> anyhow::Result<()> {
         program: add.program.clone(),
         workload: add.workload.clone(),
         user: add.user.clone(),
+        pod: add.pod.clone(),
+        selector: add.selector.clone(),
+        namespace: add.namespace.clone(),
         network: add.network,
         seconds: u32::try_from(add.duration.as_secs()).unwrap_or(u32::MAX),
         reason: add.reason.clone(),
@@ -56,7 +59,10 @@ fn deny_add(add: &cli::DenyAdd, json: bool) -> anyhow::Result<()> {
     if json {
         return text::json(&denied);
     }
-    let Denied { entries, targets, used_by, used_by_more } = &denied;
+    let Denied { entries, targets, pods, used_by, used_by_more } = &denied;
+    if !pods.is_empty() {
+        text::say(&format!("Pods that are meant, as they run now: {}.", pods.join(", ")));
+    }
     for target in targets.iter().filter(|_| add.dry_run) {
         text::say(&format!(
             "Would deny {target} for {}; nothing was changed.",

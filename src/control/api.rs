@@ -319,6 +319,13 @@ pub struct Deny {
     /// By name or number; alone.
     #[serde(default)]
     pub user: Option<String>,
+    /// Pods of this node: `NAMESPACE/NAME`, or those of a namespace that a selector of labels means.
+    #[serde(default)]
+    pub pod: Option<String>,
+    #[serde(default)]
+    pub selector: Option<String>,
+    #[serde(default)]
+    pub namespace: Option<String>,
     /// The program runs, and is refused the network.
     #[serde(default)]
     pub network: bool,
@@ -338,6 +345,9 @@ pub struct Denied {
     pub entries: Vec<Remediation>,
     /// What was or would be refused.
     pub targets: Vec<Target>,
+    /// Of which pods that is, where some were named: `NAMESPACE/NAME`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pods: Vec<String>,
     /// Workloads that used the peer lately.
     pub used_by: BTreeSet<Workload>,
     /// And others: only so many are named.

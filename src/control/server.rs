@@ -40,6 +40,7 @@ use crate::{
     connections::{Connections, PAUSE, http},
     findings::{self, FINDINGS},
     host::LEDGER,
+    kubernetes::cgroups::{self, PodCgroup},
     text,
 };
 
@@ -101,9 +102,18 @@ impl Drop for Waits {
 pub struct Pending {
     request: Request,
     by: By,
-    present: Option<Present>,
+    gathered: Gathered,
     state: Arc<AtomicU8>,
     reply: oneshot::Sender<Reply>,
+}
+
+/// What a request needs that the loop has no time to read.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// Who ran something when it came, where it is about a user.
+    pub present: Option<Present>,
+    /// Where pods ran then, where it is about some.
+    pub pods: Vec<PodCgroup>,
 }
 
 impl Pending {
@@ -111,8 +121,8 @@ impl Pending {
     pub fn claim(self) -> Option<Claimed> {
         let (from, to) = (WAITING, CLAIMED);
         self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).ok()?;
-        let Self { request, by, present, reply, .. } = self;
-        Some(Claimed { request, by, present, reply })
+        let Self { request, by, gathered, reply, .. } = self;
+        Some(Claimed { request, by, gathered, reply })
     }
 }
 
@@ -121,8 +131,7 @@ impl Pending {
 pub struct Claimed {
     pub request: Request,
     pub by: By,
-    /// Who ran something when it came, where it is about a user.
-    pub present: Option<Present>,
+    pub gathered: Gathered,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -313,21 +322,38 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
 
 /// The answer to root, as JSON, or a refusal.
 async fn steer(desk: &Desk, by: By, request: Request) -> Result<Bytes, Response> {
-    // Whoever logged in a moment ago is not to be locked out; by force he is all the same.
-    let present = match &request {
+    let unavailable = |why: &str| Err(refused(StatusCode::SERVICE_UNAVAILABLE, why));
+    let mut gathered = Gathered::default();
+    match &request {
+        // Whoever logged in a moment ago is not to be locked out; by force he is all the same.
         Request::Deny(Deny { user: Some(_), force: false, .. }) => {
             let read = tokio::task::spawn_blocking(gather::present);
             match tokio::time::timeout(PRESENT_MAX, read).await {
-                Ok(Ok(present)) => Some(present),
+                Ok(Ok(present)) => gathered.present = Some(present),
                 _ => {
-                    let why = "who is logged in could not be read in time; nothing was done; try again, or by --force";
-                    return Err(refused(StatusCode::SERVICE_UNAVAILABLE, why));
+                    return unavailable(
+                        "who is logged in could not be read in time; nothing was done; try again, or by --force",
+                    );
                 }
             }
         }
-        _ => None,
-    };
-    put(desk, by, request, present).await
+        Request::Deny(Deny { pod, selector, .. }) if pod.is_some() || selector.is_some() => {
+            let read = tokio::task::spawn_blocking(cgroups::read);
+            match tokio::time::timeout(PRESENT_MAX, read).await {
+                Ok(Ok(Ok(pods))) => gathered.pods = pods,
+                Ok(Ok(Err(why))) => {
+                    return unavailable(&format!("where pods run can't be read: {why}"));
+                }
+                _ => {
+                    return unavailable(
+                        "where pods run could not be read in time; nothing was done; try again",
+                    );
+                }
+            }
+        }
+        _ => {}
+    }
+    put(desk, by, request, gathered).await
 }
 
 /// The answer to a reader.
@@ -344,7 +370,7 @@ async fn read(desk: &Desk, by: By, request: Request) -> Result<Bytes, Response> 
     // A task of its own, which who hangs up doesn't end: the loop would be asked again at once, and each
     // question that nobody waits for any more would take a place until it is met.
     let asked = tokio::spawn(async move {
-        let json = put(&desk, by, request.clone(), None).await?;
+        let json = put(&desk, by, request.clone(), Gathered::default()).await?;
         kept.push(Kept { request, at: Instant::now(), json: json.clone() });
         Ok(json)
     });
@@ -355,16 +381,11 @@ async fn read(desk: &Desk, by: By, request: Request) -> Result<Bytes, Response> 
 }
 
 /// The main loop's answer.
-async fn put(
-    desk: &Desk,
-    by: By,
-    request: Request,
-    present: Option<Present>,
-) -> Result<Bytes, Response> {
+async fn put(desk: &Desk, by: By, request: Request, gathered: Gathered) -> Result<Bytes, Response> {
     let (reply, answer) = oneshot::channel();
     let state = Arc::new(AtomicU8::new(WAITING));
     let waits = Waits(Arc::clone(&state));
-    if desk.sender.try_send(Pending { request, by, present, state, reply }).is_err() {
+    if desk.sender.try_send(Pending { request, by, gathered, state, reply }).is_err() {
         return Err(refused(StatusCode::SERVICE_UNAVAILABLE, "the daemon is busy; try again"));
     }
     tokio::pin!(answer);

@@ -15,6 +15,7 @@ use crate::{
         Word, WorkloadMode,
     },
     host::MODEL,
+    kubernetes::cgroups::PodCgroup,
     names, text,
 };
 
@@ -28,7 +29,7 @@ fn reply<A: Ask>(_: &A, done: Result<A::Answer, String>) -> Reply {
 }
 
 impl Daemon {
-    pub(super) fn answer(&mut self, request: &Request, by: By) -> Reply {
+    pub(super) fn answer(&mut self, request: &Request, by: By, pods: &[PodCgroup]) -> Reply {
         self.follow_clock();
         if let Some(responder) = &mut self.actor.responder {
             responder.ordered_by(Some(by));
@@ -36,7 +37,7 @@ impl Daemon {
         let answered = match request {
             Request::GetStatus(asked) => reply(asked, Ok(self.whole_status())),
             Request::GetEntries(asked) => reply(asked, Ok(self.entries())),
-            Request::Deny(asked) => reply(asked, self.deny(asked)),
+            Request::Deny(asked) => reply(asked, self.deny(asked, pods)),
             Request::Remove(asked) => reply(asked, self.remove(asked)),
             Request::Allow(asked) => reply(asked, self.allow(asked)),
             Request::GetAllowed(asked) => reply(asked, self.allowances()),
@@ -99,8 +100,8 @@ impl Daemon {
         }
     }
 
-    fn deny(&mut self, asked: &Deny) -> Result<Denied, String> {
-        let targets = self.targets(asked)?;
+    fn deny(&mut self, asked: &Deny, pods: &[PodCgroup]) -> Result<Denied, String> {
+        let (targets, pods) = self.targets(asked, pods)?;
         let reason = asked.reason.as_deref().map(hedgerow_event::gate::text);
         let reason = reason.unwrap_or_else(|| "an operator said so".to_owned());
         let users = asked.peer.map(|peer| self.seen.users(peer)).unwrap_or_default();
@@ -128,7 +129,7 @@ impl Daemon {
         for target in targets.iter().filter(|_| !asked.dry_run) {
             entries.push(self.actor.deny(order(target), &mut self.reporter)?);
         }
-        Ok(Denied { entries, targets, used_by: users.workloads, used_by_more: users.more })
+        Ok(Denied { entries, targets, pods, used_by: users.workloads, used_by_more: users.more })
     }
 
     fn remove(&mut self, asked: &Remove) -> Result<Removed, String> {

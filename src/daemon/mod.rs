@@ -159,11 +159,11 @@ impl Daemon {
                     self.turns.enter(Part::Control);
                     if let Some(mut claimed) = pending.ok().and_then(Pending::claim) {
                         if let (Some(present), Ok(responder)) =
-                            (claimed.present.take(), self.actor.operated())
+                            (claimed.gathered.present.take(), self.actor.operated())
                         {
                             responder.protected_mut().set_present(present);
                         }
-                        let reply = self.answer(&claimed.request, claimed.by);
+                        let reply = self.answer(&claimed.request, claimed.by, &claimed.gathered.pods);
                         claimed.answer(reply);
                     }
                 }

@@ -7,25 +7,49 @@ use hedgerow_features::is_shell;
 use hedgerow_responder::{is_deep, protected::named};
 
 use super::{Daemon, seen::Sight};
-use crate::{cli::Prefix, control::Deny, names};
+use crate::{
+    cli::Prefix,
+    control::Deny,
+    kubernetes::{Chosen, cgroups::PodCgroup},
+    names,
+};
 
 /// Why nothing can be confined to what runs outside of all services.
 pub(super) const ALL: &str = "host is the root cgroup, in which all workloads are; leave --workload out to mean \
                    all, or name a --peer and a --program";
+/// Why no pod can be named.
+const NOT_ASKED: &str = "the Kubernetes API is not asked, so that no pod can be named: set `[kubernetes] enabled` \
+                         (docs/configuration.md), or name a --workload";
+const NETWORK: &str = "--network is of a --program, whatever the peer";
 /// Processes of a cgroup that are looked at for where it lies.
 const PROCESSES_MAX: usize = 64;
 
 impl Daemon {
     /// What an operator's words mean to the kernel.
-    pub(super) fn targets(&self, asked: &Deny) -> Result<Vec<Target>, String> {
+    /// With the names of the pods that are meant, where some were named.
+    pub(super) fn targets(
+        &self,
+        asked: &Deny,
+        pods: &[PodCgroup],
+    ) -> Result<(Vec<Target>, Vec<String>), String> {
+        let of_pods = asked.pod.is_some() || asked.selector.is_some();
+        match of_pods && asked.user.is_none() {
+            true => self.of_pods(asked, pods),
+            false => self.of_others(asked, of_pods).map(|targets| (targets, Vec::new())),
+        }
+    }
+
+    fn of_others(&self, asked: &Deny, of_pods: bool) -> Result<Vec<Target>, String> {
         if let Some(user) = &asked.user {
-            if asked.peer.is_some() || asked.program.is_some() || asked.workload.is_some() {
+            let others =
+                asked.peer.is_some() || asked.program.is_some() || asked.workload.is_some();
+            if others || of_pods {
                 return Err("a user is denied alone".to_owned());
             }
             return self.user(user).map(|uid| vec![Target::User { uid }]);
         }
         if asked.network && (asked.program.is_none() || asked.peer.is_some()) {
-            return Err("--network is of a --program, whatever the peer".to_owned());
+            return Err(NETWORK.to_owned());
         }
         let workload = self.workload_if(asked.workload.as_ref())?;
         let sights = match &asked.program {
@@ -36,12 +60,6 @@ impl Daemon {
         if let (Some(workload), true) = (&workload, cgroups.is_empty()) {
             return Err(format!("nothing of {workload} ran since the daemon began"));
         }
-        let peer = |Prefix { address, length }, cgroup_id, program_id| Target::Peer {
-            address,
-            prefix_length: length,
-            cgroup_id,
-            program_id,
-        };
         let targets: BTreeSet<Target> = match (asked.peer, &asked.program, &workload) {
             (None, None, None) => {
                 return Err("name a peer, a program, a workload or a user to deny".to_owned());
@@ -60,15 +78,9 @@ impl Daemon {
                 // Wherever it runs, where no workload is named.
                 let everywhere = asked.network && workload.is_none();
                 let cgroup = |sight: &Sight| if everywhere { 0 } else { sight.cgroup_id };
-                let files = sights.iter().map(|sight| {
-                    let (file, path) = self.program(sight, path)?;
-                    Ok(Target::Program {
-                        cgroup_id: cgroup(sight),
-                        file,
-                        path,
-                        network: asked.network,
-                    })
-                });
+                let files = sights
+                    .iter()
+                    .map(|sight| self.program_of(sight, path, cgroup(sight), asked.network));
                 files.collect::<Result<_, String>>()?
             }
             (None, None, Some(workload)) => {
@@ -92,6 +104,94 @@ impl Daemon {
             )),
             None => Ok(targets.into_iter().collect()),
         }
+    }
+
+    /// The containers of pods that an order means, as they run now.
+    fn of_pods(
+        &self,
+        asked: &Deny,
+        found: &[PodCgroup],
+    ) -> Result<(Vec<Target>, Vec<String>), String> {
+        if asked.network && (asked.program.is_none() || asked.peer.is_some()) {
+            return Err(NETWORK.to_owned());
+        }
+        let kubernetes = self.kubernetes.as_ref().ok_or(NOT_ASKED)?;
+        if asked.workload.is_some() {
+            return Err("name pods or a workload, not both".to_owned());
+        }
+        let chosen = match (&asked.pod, &asked.selector, &asked.namespace) {
+            (Some(pod), None, None) => kubernetes.chosen(&Chosen::Pod(pod))?,
+            (None, Some(selector), Some(namespace)) => {
+                kubernetes.chosen(&Chosen::Selector { selector, namespace })?
+            }
+            _ => return Err("name one --pod, or a --selector and its --namespace".to_owned()),
+        };
+        let (mut targets, mut met) = (BTreeSet::new(), Vec::new());
+        for pod in &chosen {
+            let of = found.iter().filter(|cgroup| cgroup.uid == pod.cgroup_uid);
+            let before = targets.len();
+            for cgroup in of {
+                self.guarded(cgroup, asked.force)?;
+                targets.extend(self.in_container(asked, &pod.name, cgroup.cgroup_id)?);
+            }
+            if targets.len() > before {
+                met.push(pod.name.clone());
+            } else if chosen.len() == 1 {
+                return Err(match &asked.program {
+                    Some(path) => {
+                        format!("{path} did not run in pod {} since the daemon began", pod.name)
+                    }
+                    None => format!("pod {} has no container that runs here", pod.name),
+                });
+            }
+        }
+        if targets.is_empty() {
+            return Err("none of the pods that are meant runs here, or runs that".to_owned());
+        }
+        Ok((targets.into_iter().collect(), met))
+    }
+
+    /// What an order means in the container of a pod.
+    fn in_container(&self, asked: &Deny, pod: &str, cgroup_id: u64) -> Result<Vec<Target>, String> {
+        let Some(path) = &asked.program else {
+            let whole = Target::Cgroup { cgroup_id, path: format!("pod {pod}").into() };
+            return Ok(vec![asked.peer.map_or(whole, |prefix| peer(prefix, cgroup_id, 0))]);
+        };
+        let sights = self.seen.programs(path, None);
+        let of = sights.into_iter().filter(|sight| sight.cgroup_id == cgroup_id);
+        of.map(|sight| match asked.peer {
+            Some(prefix) => Ok(peer(prefix, cgroup_id, sight.program_id)),
+            None => self.program_of(sight, path, cgroup_id, asked.network),
+        })
+        .collect()
+    }
+
+    /// Refuses what would not hold, and what the host stands on, also where it was not seen to do anything.
+    fn guarded(&self, cgroup: &PodCgroup, force: bool) -> Result<(), String> {
+        if cgroup.programs.iter().any(|(pid, _)| is_deep(*pid)) {
+            return Err(format!(
+                "a cgroup of pod {} lies too deep, an entry would not hold for those below it",
+                cgroup.uid
+            ));
+        }
+        let what = cgroup.programs.iter().find_map(|(_, path)| Some((path, named(path)?)));
+        match what.filter(|_| !force) {
+            Some((path, what)) => {
+                Err(format!("protected: it meets {what} ({path}); --force denies it all the same"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn program_of(
+        &self,
+        sight: &Sight,
+        path: &str,
+        cgroup_id: u64,
+        network: bool,
+    ) -> Result<Target, String> {
+        let (file, path) = self.program(sight, path)?;
+        Ok(Target::Program { cgroup_id, file, path, network })
     }
 
     /// Refuses what would meet other workloads than the one that was named: an entry or allowance of a
@@ -159,6 +259,10 @@ impl Daemon {
         let path = Arc::clone(&sight.subject.program.path);
         Ok((file, path))
     }
+}
+
+fn peer(Prefix { address, length }: Prefix, cgroup_id: u64, program_id: u64) -> Target {
+    Target::Peer { address, prefix_length: length, cgroup_id, program_id }
 }
 
 /// Whether nobody among them is to be spared, where all of the cgroup is meant or the program alone.

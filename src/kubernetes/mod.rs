@@ -3,8 +3,10 @@
 //! findings looks up what it knows, and waits for a moment at most.
 
 mod asking;
+pub mod cgroups;
 mod client;
 mod objects;
+mod selector;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -25,6 +27,7 @@ pub use self::client::Settings;
 use self::{
     client::Trouble,
     objects::{Change, Controller, Page},
+    selector::Selector,
     table::{Ask, Said, Table, Who},
 };
 use crate::{control::KubernetesNow, exit::Failure};
@@ -45,6 +48,26 @@ const TELL_AFTER: Duration = Duration::from_secs(10);
 pub struct Kubernetes {
     shared: Arc<Shared>,
     asks: mpsc::Sender<Ask>,
+}
+
+/// Pods as somebody names them.
+#[derive(Debug, Clone, Copy)]
+pub enum Chosen<'a> {
+    /// `NAMESPACE/NAME`
+    Pod(&'a str),
+    Selector {
+        selector: &'a str,
+        namespace: &'a str,
+    },
+}
+
+/// A pod that is meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenPod {
+    /// In the names of its cgroups.
+    pub cgroup_uid: String,
+    /// `NAMESPACE/NAME`
+    pub name: String,
 }
 
 #[derive(Debug)]
@@ -243,6 +266,61 @@ impl Kubernetes {
         if !told.is_empty() {
             finding.peer_pods = told;
         }
+    }
+
+    /// The pods of this node that somebody's words mean.
+    ///
+    /// # Errors
+    /// The API is away, so that it isn't known who they are now; or none is meant.
+    pub fn chosen(&self, whom: &Chosen<'_>) -> Result<Vec<ChosenPod>, String> {
+        let known = self.shared.known();
+        if let Some(why) = &known.down {
+            return Err(format!(
+                "the Kubernetes API is not there, so it is not known which pods are meant now: {why}; name a --workload"
+            ));
+        }
+        let meant: Vec<&objects::Meta> = match whom {
+            Chosen::Pod(text) => {
+                let (namespace, name) = text.split_once('/').ok_or("write --pod NAMESPACE/NAME")?;
+                let is = |pod: &&objects::Meta| pod.namespace == namespace && pod.name == name;
+                known.table.pods().filter(is).collect()
+            }
+            Chosen::Selector { selector, namespace } => {
+                let selector = Selector::parse(selector)?;
+                let mut of: Vec<&objects::Meta> =
+                    known.table.pods().filter(|pod| pod.namespace == *namespace).collect();
+                // What is not kept of its labels may be what decides.
+                if let Some(pod) = of.iter().find(|pod| pod.labels_more) {
+                    let (name, most) = (&pod.name, objects::LABELS_MAX);
+                    return Err(format!(
+                        "pod {namespace}/{name} has more than {most} labels, or such as none can have, so \
+                         that no selector is sure of it; name pods by --pod"
+                    ));
+                }
+                if known.table.refused > 0 {
+                    return Err(
+                        "not all pods of this node are known, so that no selector is sure of \
+                                them; name pods by --pod"
+                            .to_owned(),
+                    );
+                }
+                of.retain(|pod| selector.selects(&pod.labels));
+                of
+            }
+        };
+        if meant.is_empty() {
+            let node = &self.shared.node;
+            return Err(format!(
+                "no pod of node {node} is meant by that; {} of it are known, and those of other nodes are \
+                 denied there",
+                known.table.len()
+            ));
+        }
+        let chosen = meant.into_iter().map(|pod| ChosenPod {
+            cgroup_uid: pod.cgroup_uid.clone(),
+            name: format!("{}/{}", pod.namespace, pod.name),
+        });
+        Ok(chosen.collect())
     }
 
     /// How it fares.

@@ -10,8 +10,12 @@ const NAME_BYTES_MAX: usize = 253;
 /// Longest name of a label, with its prefix, and longest value.
 const LABEL_NAME_BYTES_MAX: usize = 317;
 const LABEL_BYTES_MAX: usize = 63;
-/// Labels of a pod that are kept, in the order of their names. More: the others are left out.
-const LABELS_MAX: usize = 64;
+/// Labels of a pod that are kept, in the order of their names. More: the others are left out, and no selector is
+/// decided on such a pod.
+pub const LABELS_MAX: usize = 64;
+
+/// The kubelet's own name for a pod that it runs of a file: its cgroups have it, and the API another one.
+const STATIC: &str = "kubernetes.io/config.hash";
 
 /// Metadata of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +28,8 @@ pub struct Meta {
     /// There are labels that are not among them.
     pub labels_more: bool,
     pub controller: Option<Controller>,
+    /// Of the pod in names of cgroups.
+    pub cgroup_uid: String,
 }
 
 /// Who made an object, and makes another one in its place.
@@ -49,6 +55,7 @@ struct RawMeta {
     name: String,
     resource_version: String,
     labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<RawOwner>>,
 }
 
@@ -95,7 +102,9 @@ impl RawMeta {
         });
         let controller =
             controller.map(|RawOwner { kind, name, uid, .. }| Controller { kind, name, uid });
+        let own = self.annotations.unwrap_or_default().remove(STATIC).filter(|uid| is_name(uid));
         Some(Meta {
+            cgroup_uid: own.unwrap_or_else(|| self.uid.clone()),
             uid: self.uid,
             namespace: self.namespace,
             name: self.name,
@@ -255,8 +264,16 @@ mod tests {
         assert_eq!((pod.namespace.as_str(), pod.name.as_str()), ("shop", "web-1"));
         assert_eq!(pod.labels["app"], "web");
         assert!(!pod.labels_more);
+        assert_eq!(pod.cgroup_uid, "u-1");
         let made = pod.controller.unwrap();
         assert_eq!((made.kind.as_str(), made.name.as_str()), ("ReplicaSet", "web-5d"));
+    }
+
+    #[test]
+    fn a_pod_of_a_file_has_the_kubelets_name_in_its_cgroups() {
+        let annotations = json!({ "kubernetes.io/config.hash": "abc" });
+        let pod = of(json!({ "uid": "u-1", "name": "p", "annotations": annotations })).unwrap();
+        assert_eq!(pod.cgroup_uid, "abc");
     }
 
     #[test]

@@ -71,6 +71,10 @@ impl Default for Table {
 }
 
 impl Table {
+    pub fn pods(&self) -> impl Iterator<Item = &Meta> {
+        self.pods.values()
+    }
+
     pub fn len(&self) -> usize {
         self.pods.len()
     }
@@ -220,6 +224,7 @@ mod tests {
                 name: name.into(),
                 uid: format!("uid-{name}"),
             }),
+            cgroup_uid: format!("uid-{name}"),
         }
     }
 
