@@ -176,6 +176,13 @@ pod-test: image ## the DaemonSet's pod in a guest with containerd: alive, names 
 	@scripts/setup package pods
 	@scripts/pod-test
 
+.PHONY: k8s-truth
+
+k8s-truth: ## a real kube-apiserver with etcd: labels, owners, both names, denials by selector, loss of the API, missing rights
+	@scripts/setup build k8s
+	$(BUILD) --bin hedgerow
+	scripts/k8s-truth $(HEDGEROW)
+
 unit-test: ## the systemd unit is well-formed, and how exposed it is
 	@scripts/setup package
 	@scripts/test-unit
