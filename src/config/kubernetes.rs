@@ -34,6 +34,10 @@ impl RawKubernetes {
         if !self.enabled.unwrap_or(false) {
             return Ok(None);
         }
+        if !cfg!(feature = "full") {
+            let why = "this build, for small hosts, asks no API: leave the table out".to_owned();
+            return Err(("kubernetes.enabled", why));
+        }
         if !is_node(&node) {
             let why = format!(
                 "{} is no name of a node: write it as `kubectl get nodes` does",

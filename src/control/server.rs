@@ -322,7 +322,7 @@ async fn ask(desk: &Desk, caller: Caller, request: Request) -> Response {
 
 /// The answer to root, as JSON, or a refusal.
 async fn steer(desk: &Desk, by: By, request: Request) -> Result<Bytes, Response> {
-    let unavailable = |why: &str| Err(refused(StatusCode::SERVICE_UNAVAILABLE, why));
+    let unavailable = |why: &str| refused(StatusCode::SERVICE_UNAVAILABLE, why);
     let mut gathered = Gathered::default();
     match &request {
         // Whoever logged in a moment ago is not to be locked out; by force he is all the same.
@@ -331,9 +331,9 @@ async fn steer(desk: &Desk, by: By, request: Request) -> Result<Bytes, Response>
             match tokio::time::timeout(PRESENT_MAX, read).await {
                 Ok(Ok(present)) => gathered.present = Some(present),
                 _ => {
-                    return unavailable(
+                    return Err(unavailable(
                         "who is logged in could not be read in time; nothing was done; try again, or by --force",
-                    );
+                    ));
                 }
             }
         }
@@ -342,12 +342,12 @@ async fn steer(desk: &Desk, by: By, request: Request) -> Result<Bytes, Response>
             match tokio::time::timeout(PRESENT_MAX, read).await {
                 Ok(Ok(Ok(pods))) => gathered.pods = pods,
                 Ok(Ok(Err(why))) => {
-                    return unavailable(&format!("where pods run can't be read: {why}"));
+                    return Err(unavailable(&format!("where pods run can't be read: {why}")));
                 }
                 _ => {
-                    return unavailable(
+                    return Err(unavailable(
                         "where pods run could not be read in time; nothing was done; try again",
-                    );
+                    ));
                 }
             }
         }

@@ -17,8 +17,8 @@ use tokio::{
 };
 
 use super::{
-    Shared,
-    client::{LIST_BYTES_MAX, Lines, OBJECT_BYTES_MAX, Settings, Trouble, ask, connect},
+    Settings, Shared, Trouble,
+    client::{LIST_BYTES_MAX, Lines, OBJECT_BYTES_MAX, ask, connect},
     objects::{self, Change, Controller, Meta},
     table::{Ask, Said},
 };
@@ -150,7 +150,7 @@ async fn owner_of(
     namespace: &str,
     owned: &Controller,
 ) -> Result<Option<Controller>, Trouble> {
-    let Some(base) = path_of(namespace, &owned.kind) else { return Ok(None) };
+    let Some(base) = objects::path_of(namespace, &owned.kind) else { return Ok(None) };
     let request = built(Request::new(base).get_metadata(&owned.name, &GetParams::any()))?;
     let object = match ask(client, request, OBJECT_BYTES_MAX).await {
         Err(Trouble::Refused(status)) if status.code == 404 => return Ok(None),
@@ -159,15 +159,6 @@ async fn owner_of(
     // Another one of that name is somebody else's.
     let same = object.filter(|object| object.uid == owned.uid);
     Ok(same.and_then(|object| object.controller))
-}
-
-/// Where objects of a kind are asked for that somebody else may have made.
-pub fn path_of(namespace: &str, kind: &str) -> Option<String> {
-    match kind {
-        "ReplicaSet" => Some(format!("/apis/apps/v1/namespaces/{namespace}/replicasets")),
-        "Job" => Some(format!("/apis/batch/v1/namespaces/{namespace}/jobs")),
-        _ => None,
-    }
 }
 
 /// The only pod that runs with this address as its own: those in the network of their node have the node's.

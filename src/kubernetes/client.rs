@@ -1,12 +1,6 @@
 //! The way to the API: who to ask as whom, and answers within bounds of size and time.
 
-use std::{
-    error::Error,
-    fmt,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{error::Error, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use hedgerow_hostfile::own;
 use http_body_util::BodyExt;
@@ -18,7 +12,7 @@ use kube::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::objects::{Status, reason};
+use super::{Settings, Trouble, objects::Status};
 
 /// A connection is there within this time.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -30,45 +24,6 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub const OBJECT_BYTES_MAX: usize = 2 << 20;
 /// A list of the metadata of a node's pods.
 pub const LIST_BYTES_MAX: usize = 16 << 20;
-
-/// Whom to ask, about which node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// None: as the service account of the pod that this runs in.
-    pub kubeconfig: Option<PathBuf>,
-    pub node: String,
-}
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub enum Trouble {
-    /// The API answered, and refused.
-    Refused(Status),
-    /// It can't be reached, or what came is no answer.
-    Lost(String),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Refused(Status { code: 403, message }) => write!(
-                f,
-                "forbidden: {message}; packaging/kubernetes/rbac.yaml has the rights that it needs"
-            ),
-            Self::Refused(Status { code: 401, message }) => {
-                write!(f, "the API knows no such token or certificate: {message}")
-            }
-            Self::Refused(Status { code, message }) => write!(f, "the API says {code}: {message}"),
-            Self::Lost(why) => f.write_str(why),
-        }
-    }
-}
-
-impl Trouble {
-    pub fn lost(why: impl fmt::Display) -> Self {
-        Self::Lost(reason(&why.to_string()))
-    }
-}
 
 /// An error with what it is from: libraries tell why only there.
 fn chain(why: &dyn Error) -> String {

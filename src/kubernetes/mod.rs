@@ -2,14 +2,17 @@
 //! named by what the node itself knows, and no automatic denial rests on it. A thread of its own asks; who tells
 //! findings looks up what it knows, and waits for a moment at most.
 
+#[cfg_attr(not(feature = "full"), path = "unasked.rs")]
 mod asking;
 pub mod cgroups;
+#[cfg(feature = "full")]
 mod client;
 mod objects;
 mod selector;
 mod table;
-#[cfg(test)]
+#[cfg(all(test, feature = "full"))]
 mod tests;
+mod trouble;
 
 use std::{
     collections::HashSet,
@@ -23,12 +26,12 @@ use hedgerow_event::{Finding, Object, PeerPod};
 use hedgerow_responder::now;
 use tokio::sync::mpsc;
 
-pub use self::client::Settings;
+pub use self::trouble::Settings;
 use self::{
-    client::Trouble,
     objects::{Change, Controller, Page},
     selector::Selector,
     table::{Ask, Said, Table, Who},
+    trouble::Trouble,
 };
 use crate::{control::KubernetesNow, exit::Failure};
 
@@ -316,6 +319,23 @@ impl Kubernetes {
                 known.table.len()
             ));
         }
+        // Who makes a pod chooses its annotations, and may have written another one's there.
+        let is_anothers = |pod: &&&objects::Meta| {
+            let mut all = known.table.pods();
+            pod.cgroup_uid != pod.uid
+                && all.any(|one| {
+                    one.uid != pod.uid && [&one.uid, &one.cgroup_uid].contains(&&pod.cgroup_uid)
+                })
+        };
+        if let Some(pod) = meant.iter().find(is_anothers) {
+            return Err(format!(
+                "pod {}/{} says by {} that it runs where another one does, so that it is not sure which is \
+                 meant; name a --workload",
+                pod.namespace,
+                pod.name,
+                objects::STATIC
+            ));
+        }
         let chosen = meant.into_iter().map(|pod| ChosenPod {
             cgroup_uid: pod.cgroup_uid.clone(),
             name: format!("{}/{}", pod.namespace, pod.name),
@@ -371,7 +391,7 @@ impl Known {
         let pods = self.table.meant(&who(finding));
         let owners = pods.into_iter().filter_map(|pod| {
             let owned = pod.controller?;
-            asking::path_of(&pod.namespace, &owned.kind)?;
+            objects::path_of(&pod.namespace, &owned.kind)?;
             Some(Ask::Owner(pod.namespace, owned))
         });
         let peers = peers(finding).into_iter().map(Ask::Address);

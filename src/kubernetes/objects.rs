@@ -15,7 +15,7 @@ const LABEL_BYTES_MAX: usize = 63;
 pub const LABELS_MAX: usize = 64;
 
 /// The kubelet's own name for a pod that it runs of a file: its cgroups have it, and the API another one.
-const STATIC: &str = "kubernetes.io/config.hash";
+pub const STATIC: &str = "kubernetes.io/config.hash";
 
 /// Metadata of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,6 +228,15 @@ impl Status {
             false => said.message,
         };
         Self { code, message }
+    }
+}
+
+/// Where objects of a kind are asked for that somebody else may have made.
+pub fn path_of(namespace: &str, kind: &str) -> Option<String> {
+    match kind {
+        "ReplicaSet" => Some(format!("/apis/apps/v1/namespaces/{namespace}/replicasets")),
+        "Job" => Some(format!("/apis/batch/v1/namespaces/{namespace}/jobs")),
+        _ => None,
     }
 }
 

@@ -260,3 +260,26 @@ fn whoever_tells_findings_waits_for_a_moment_and_then_for_none() {
     told(&kubernetes);
     assert!(begun.elapsed() < WAIT, "{:?}", begun.elapsed());
 }
+
+#[test]
+fn a_pod_that_says_that_it_runs_where_another_does_is_nobodys_to_name() {
+    let (asks, _) = mpsc::channel(1);
+    let kubernetes = Kubernetes { shared: Arc::new(Shared::new("n-1".into())), asks };
+    let pod = |name: &str, says: &str| {
+        let annotations = match says {
+            "" => json!({}),
+            says => json!({ objects::STATIC: says }),
+        };
+        json!({ "metadata": { "uid": format!("u-{name}"), "namespace": "shop", "name": name,
+            "annotations": annotations } })
+    };
+    let items = [pod("web", ""), pod("thief", "u-web"), pod("etcd", "a1"), pod("kubelet", "b2")];
+    let page = json!({ "metadata": { "resourceVersion": "1" }, "items": items });
+    kubernetes.shared.listed(objects::page(page.to_string().as_bytes()).unwrap());
+    let named = |name: &str| kubernetes.chosen(&Chosen::Pod(&format!("shop/{name}")));
+    assert!(named("thief").unwrap_err().contains("another one does"));
+    for (name, runs) in [("web", "u-web"), ("etcd", "a1"), ("kubelet", "b2")] {
+        let chosen = named(name).unwrap();
+        assert_eq!((chosen.len(), chosen[0].cgroup_uid.as_str()), (1, runs));
+    }
+}
