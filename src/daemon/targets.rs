@@ -20,37 +20,36 @@ pub(super) const ALL: &str = "host is the root cgroup, in which all workloads ar
 /// Why no pod can be named.
 const NOT_ASKED: &str = "the Kubernetes API is not asked, so that no pod can be named: set `[kubernetes] enabled` \
                          (docs/configuration.md), or name a --workload";
-const NETWORK: &str = "--network is of a --program, whatever the peer";
 /// Processes of a cgroup that are looked at for where it lies.
 const PROCESSES_MAX: usize = 64;
 
 impl Daemon {
-    /// What an operator's words mean to the kernel.
-    /// With the names of the pods that are meant, where some were named.
+    /// What an operator's words mean to the kernel, and the names of the pods that are meant, where some were
+    /// named.
     pub(super) fn targets(
         &self,
         asked: &Deny,
         pods: &[PodCgroup],
     ) -> Result<(Vec<Target>, Vec<String>), String> {
         let of_pods = asked.pod.is_some() || asked.selector.is_some();
-        match of_pods && asked.user.is_none() {
-            true => self.of_pods(asked, pods),
-            false => self.of_others(asked, of_pods).map(|targets| (targets, Vec::new())),
-        }
-    }
-
-    fn of_others(&self, asked: &Deny, of_pods: bool) -> Result<Vec<Target>, String> {
         if let Some(user) = &asked.user {
             let others =
                 asked.peer.is_some() || asked.program.is_some() || asked.workload.is_some();
             if others || of_pods {
                 return Err("a user is denied alone".to_owned());
             }
-            return self.user(user).map(|uid| vec![Target::User { uid }]);
+            return self.user(user).map(|uid| (vec![Target::User { uid }], Vec::new()));
         }
         if asked.network && (asked.program.is_none() || asked.peer.is_some()) {
-            return Err(NETWORK.to_owned());
+            return Err("--network is of a --program, whatever the peer".to_owned());
         }
+        if of_pods {
+            return self.of_pods(asked, pods);
+        }
+        self.of_others(asked).map(|targets| (targets, Vec::new()))
+    }
+
+    fn of_others(&self, asked: &Deny) -> Result<Vec<Target>, String> {
         let workload = self.workload_if(asked.workload.as_ref())?;
         let sights = match &asked.program {
             Some(program) => self.programs(program, workload.as_ref())?,
@@ -112,9 +111,6 @@ impl Daemon {
         asked: &Deny,
         found: &[PodCgroup],
     ) -> Result<(Vec<Target>, Vec<String>), String> {
-        if asked.network && (asked.program.is_none() || asked.peer.is_some()) {
-            return Err(NETWORK.to_owned());
-        }
         let kubernetes = self.kubernetes.as_ref().ok_or(NOT_ASKED)?;
         if asked.workload.is_some() {
             return Err("name pods or a workload, not both".to_owned());

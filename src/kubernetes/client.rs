@@ -1,7 +1,8 @@
 //! The way to the API: who to ask as whom, and answers within bounds of size and time.
 
-use std::{error::Error, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
 
+use hedgerow_detect::chain;
 use hedgerow_hostfile::own;
 use http_body_util::BodyExt;
 use hyper::{Request, Response};
@@ -24,20 +25,6 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub const OBJECT_BYTES_MAX: usize = 2 << 20;
 /// A list of the metadata of a node's pods.
 pub const LIST_BYTES_MAX: usize = 16 << 20;
-
-/// An error with what it is from: libraries tell why only there.
-fn chain(why: &dyn Error) -> String {
-    let mut said = why.to_string();
-    let mut from = why.source();
-    while let Some(next) = from {
-        let text = next.to_string();
-        if !said.contains(&text) {
-            said = format!("{said}: {text}");
-        }
-        from = next.source();
-    }
-    said
-}
 
 /// Makes ready to ask; nothing is connected yet.
 ///
@@ -123,21 +110,32 @@ pub async fn ask(
     let answer = async {
         let response = send(client, request).await?;
         let status = response.status();
-        let mut body = response.into_body();
-        let mut bytes = Vec::new();
-        let bytes_max = if status.is_success() { bytes_max } else { OBJECT_BYTES_MAX };
-        while let Some(part) = part(&mut body).await? {
-            if bytes.len() + part.len() > bytes_max {
-                return Err(Trouble::Lost(format!("an answer is larger than {bytes_max} bytes")));
-            }
-            bytes.extend_from_slice(&part);
+        let body = response.into_body();
+        if status.is_success() {
+            return whole(body, bytes_max).await;
         }
-        match status.is_success() {
-            true => Ok(bytes),
-            false => Err(Trouble::Refused(Status::read(status.as_u16(), &bytes))),
-        }
+        Err(refusal(status.as_u16(), body).await)
     };
     timeout_at(until(ANSWER), answer).await.unwrap_or_else(|_| Err(late(ANSWER)))
+}
+
+async fn whole(mut body: Body, bytes_max: usize) -> Result<Vec<u8>, Trouble> {
+    let mut bytes = Vec::new();
+    while let Some(part) = part(&mut body).await? {
+        if bytes.len() + part.len() > bytes_max {
+            return Err(Trouble::Lost(format!("an answer is larger than {bytes_max} bytes")));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    Ok(bytes)
+}
+
+/// Why an answer is none; the API may say it in several lines, also where it was asked to watch.
+async fn refusal(code: u16, body: Body) -> Trouble {
+    match whole(body, OBJECT_BYTES_MAX).await {
+        Ok(said) => Trouble::Refused(Status::read(code, &said)),
+        Err(trouble) => trouble,
+    }
 }
 
 async fn part(body: &mut Body) -> Result<Option<hyper::body::Bytes>, Trouble> {
@@ -171,17 +169,16 @@ impl Lines {
         request: Request<Vec<u8>>,
         limit: Duration,
     ) -> Result<Self, Trouble> {
-        let sent = timeout_at(until(ANSWER), send(client, request)).await;
-        let response = sent.unwrap_or_else(|_| Err(late(ANSWER)))?;
-        let status = response.status();
-        let body = response.into_body();
-        let mut lines = Self { body, buffer: Vec::new(), looked: 0, deadline: until(limit) };
-        if status.is_success() {
-            return Ok(lines);
-        }
-        lines.deadline = until(ANSWER);
-        let said = lines.next().await?.unwrap_or_default();
-        Err(Trouble::Refused(Status::read(status.as_u16(), &said)))
+        let opened = async {
+            let response = send(client, request).await?;
+            let status = response.status();
+            let body = response.into_body();
+            if status.is_success() {
+                return Ok(Self { body, buffer: Vec::new(), looked: 0, deadline: until(limit) });
+            }
+            Err(refusal(status.as_u16(), body).await)
+        };
+        timeout_at(until(ANSWER), opened).await.unwrap_or_else(|_| Err(late(ANSWER)))
     }
 
     /// The next line; `None` where the API has ended it. What is left of a line then is no line.

@@ -134,8 +134,8 @@ impl Shared {
     fn listed(&self, page: Page) {
         let mut known = self.known();
         known.heard_ns = now().wall_ns;
-        known.table.refused += page.refused;
         known.table.replace(page.items);
+        known.table.refused += page.refused;
         known.down = None;
         known.missing = None;
         known.times_up += 1;
@@ -157,6 +157,8 @@ impl Shared {
             known.down_since = Instant::now();
         }
         known.down = Some(trouble.to_string());
+        // The one that was being asked has no answer, and those that wait get theirs all the same.
+        known.asked.clear();
         drop(known);
         self.answered.notify_all();
     }

@@ -52,7 +52,7 @@ impl<T> Answer<T> {
 pub struct Table {
     /// By uid, those of this node.
     pods: HashMap<String, Meta>,
-    /// What came when there was no room, or had no name.
+    /// What came since everything was listed, and found no room or had no name.
     pub refused: u64,
     /// By uid of what is owned.
     owners: LruCache<String, Answer<Controller>>,
@@ -95,6 +95,7 @@ impl Table {
     /// Everything that there is; what was there before and isn't is gone.
     pub fn replace(&mut self, pods: Vec<Meta>) {
         self.pods.clear();
+        self.refused = 0;
         pods.into_iter().for_each(|pod| self.put(pod));
     }
 

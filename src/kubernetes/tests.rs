@@ -283,3 +283,22 @@ fn a_pod_that_says_that_it_runs_where_another_does_is_nobodys_to_name() {
         assert_eq!((chosen.len(), chosen[0].cgroup_uid.as_str()), (1, runs));
     }
 }
+
+#[test]
+fn what_was_being_asked_when_the_api_went_is_asked_again() {
+    let shared = Shared::new("n-1".into());
+    let ask = Ask::Address(IpAddr::from([10, 0, 0, 7]));
+    shared.known().asked.insert(ask.clone());
+    shared.down(&Trouble::lost("gone"));
+    assert!(!shared.known().asked.contains(&ask) && !shared.knows(&ask));
+}
+
+#[test]
+fn pods_that_found_no_room_count_until_all_are_listed_anew() {
+    let shared = Shared::new("n-1".into());
+    let listed = |refused| shared.listed(Page { refused, ..Page::default() });
+    listed(2);
+    assert_eq!(shared.known().table.refused, 2);
+    listed(0);
+    assert_eq!(shared.known().table.refused, 0);
+}
