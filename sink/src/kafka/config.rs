@@ -3,15 +3,12 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::File,
-    io::{self, Read},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use hedgerow_event::gate;
-use hedgerow_hostfile::own;
+use hedgerow_hostfile::{Progress, inside, own};
 use rdkafka::ClientConfig;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +20,7 @@ use crate::{
     spool::{Fsync, SPOOL_BYTES_LEAST},
 };
 
-/// No file that is named is read further.
+/// No file that is named may be larger.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A broker is waited for so long at the start.
@@ -379,19 +376,15 @@ fn wrong(field: &'static str, reason: String) -> SinkError {
     SinkError::Table { table: "kafka", field, reason }
 }
 
-/// The first bytes of a file that is named. Who opened a FIFO would wait.
+/// The content of a file that is named.
 fn content(field: &'static str, path: &Path) -> Result<String, SinkError> {
     let read = || {
-        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
-        }
-        let mut content = Vec::new();
-        file.take(FILE_BYTES_MAX).read_to_end(&mut content)?;
-        Ok(String::from_utf8_lossy(&content).into_owned())
+        let file = inside(Path::new("/"), &std::path::absolute(path)?)?;
+        hedgerow_hostfile::content(file, FILE_BYTES_MAX, &Progress::default())
     };
     let shown = gate::text(&path.to_string_lossy());
-    read().map_err(|why| wrong(field, format!("can't read {shown}: {why}")))
+    let content = read().map_err(|why| wrong(field, format!("can't read {shown}: {why}")))?;
+    Ok(String::from_utf8_lossy(&content).into_owned())
 }
 
 impl Tls {
