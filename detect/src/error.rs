@@ -31,5 +31,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// An error with all of its causes, in one line.
 pub fn chain(why: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(why.source(), |cause| cause.source());
-    causes.fold(why.to_string(), |text, cause| format!("{text}: {cause}"))
+    causes.fold(why.to_string(), |text, cause| match cause.to_string() {
+        // Some errors tell their cause themselves.
+        cause if text.contains(&cause) => text,
+        cause => format!("{text}: {cause}"),
+    })
 }
