@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use hedgerow_event::{Actor, Epoch, Event, Origin, Subject};
+use hedgerow_event::{Actor, Epoch, Event, Exec, Origin, Subject};
 
 use super::{
     origin::{self, Said},
@@ -54,8 +54,8 @@ pub struct Segment {
     used: usize,
     count: usize,
     subjects: Vec<Arc<Subject>>,
-    /// Who did something, the newest: each at its number.
-    newest: [Who; NEWEST],
+    /// Who did something, the newest: each at its number, with where its subject is in memory.
+    newest: [(Who, usize); NEWEST],
     known: u16,
     newest_ns: u64,
     /// Whose they are, by the number, as far as it was found out.
@@ -76,7 +76,7 @@ impl Segment {
             used: 0,
             count: 0,
             subjects: Vec::with_capacity(of_subjects / size_of::<Arc<Subject>>()),
-            newest: [Who::default(); NEWEST],
+            newest: [(Who::default(), 0); NEWEST],
             known: 0,
             newest_ns: 0,
             owners: Vec::with_capacity(of_owners / size_of::<Owner>()),
@@ -182,21 +182,33 @@ impl Segment {
 
     /// Writes a record. False: it doesn't fit.
     pub fn push(&mut self, event: &Event) -> bool {
-        if !self.has_room() {
-            return false;
-        }
-        let mut who = Who::new(&event.actor, self.number(&event.actor.subject));
-        let known = if let Origin::Exec(exec) = &event.origin {
-            let called = [exec.previous.as_ref(), exec.parent.as_ref()];
-            who.called = called.map(|called| called.map(|subject| self.number(subject)));
-            who.told = exec.root.map(|root| (root.tgid, root.start_boot_ns)).unwrap_or_default();
+        // By where its subject is, which the table keeps there: most records are of who did the one before,
+        // and the table is in no near cache.
+        let at = Arc::as_ptr(&event.actor.subject).addr();
+        let who = match &event.origin {
             // It is another program from here on.
-            None
-        } else {
-            self.known(|known| known.is(&who))
+            Origin::Exec(exec) => self.executed(&event.actor, exec).map(Err),
+            _ => match self.known(|(known, subject)| *subject == at && known.is(&event.actor)) {
+                Some(number) => Some(Ok(number)),
+                None => self.newcomer(&event.actor).map(Err),
+            },
         };
         let when = (event.time_boot_ns, event.epoch);
-        self.write(when, who, known, |to| origin::write(&event.origin, to)).is_some()
+        let write = |who| self.write(when, who, |to| origin::write(&event.origin, to));
+        who.and_then(write).is_some()
+    }
+
+    /// Somebody whose subject is entered. `None`: there is no room.
+    fn newcomer(&mut self, actor: &Actor) -> Option<Who> {
+        self.has_room().then(|| Who::new(actor, self.number(&actor.subject)))
+    }
+
+    fn executed(&mut self, actor: &Actor, exec: &Exec) -> Option<Who> {
+        let mut who = self.newcomer(actor)?;
+        let called = [exec.previous.as_ref(), exec.parent.as_ref()];
+        who.called = called.map(|called| called.map(|subject| self.number(subject)));
+        who.told = exec.root.map(|root| (root.tgid, root.start_boot_ns)).unwrap_or_default();
+        Some(who)
     }
 
     /// Writes a record of another segment. Both are settled. False: it doesn't fit.
@@ -209,8 +221,8 @@ impl Segment {
         who.called = who.called.map(|called| called.map(|one| self.number(from.subject(one))));
         who.told = record.tree;
         let (at, when) = (self.used, (record.head.time_boot_ns, record.head.epoch));
-        let known = self.known(|known| *known == who);
-        let number = self.write(when, who, known, |to| {
+        let who = self.known(|(known, _)| *known == who).ok_or(who);
+        let number = self.write(when, who, |to| {
             to.get_mut(..record.origin.len())?.copy_from_slice(record.origin);
             Some(record.origin.len())
         });
@@ -229,32 +241,32 @@ impl Segment {
     }
 
     /// The number of one of the newest who is the same.
-    fn known(&self, same: impl Fn(&Who) -> bool) -> Option<u16> {
+    fn known(&self, same: impl Fn(&(Who, usize)) -> bool) -> Option<u16> {
         let newest = self.known.saturating_sub(NEWEST as u16)..self.known;
         newest.rev().find(|at| same(&self.newest[usize::from(*at) % NEWEST]))
     }
 
-    /// Writes a record, of one who is known or new; who did it, by number.
+    /// Writes a record, of one who is known by number or who is new; who did it, by number.
     fn write(
         &mut self,
         (time_boot_ns, epoch): (u64, Epoch),
-        who: Who,
-        known: Option<u16>,
+        who: Result<u16, Who>,
         origin: impl FnOnce(&mut [u8]) -> Option<usize>,
     ) -> Option<u16> {
-        let number = known.unwrap_or(self.known);
+        let number = who.unwrap_or(self.known);
         let to = self.bytes.get_mut(self.used..)?;
         let room = to.len();
         let (head, mut to) = to.split_at_mut_checked(Head::BYTES)?;
-        if known.is_none() {
-            to = put(who.words(), to)?;
+        if let Err(new) = &who {
+            to = put(new.words(), to)?;
         }
         let before = room - to.len();
         let length = origin(to)?;
         let said = Head { time_boot_ns, epoch, length: u16::try_from(length).ok()?, who: number };
         put(said.words(), head)?;
-        if known.is_none() {
-            self.newest[usize::from(number) % NEWEST] = who;
+        if let Err(new) = who {
+            let subject = Arc::as_ptr(self.subject(new.subject)).addr();
+            self.newest[usize::from(number) % NEWEST] = (new, subject);
             self.known += 1;
         }
         self.used += before + length;

@@ -56,11 +56,11 @@ impl Who {
         Self { tgid, tid, start_boot_ns, cgroup_id, program_id, slot, subject, ..Self::default() }
     }
 
-    /// The same process or thread in the same program.
-    pub fn is(&self, other: &Self) -> bool {
-        (self.tgid, self.tid, self.slot) == (other.tgid, other.tid, other.slot)
-            && (self.start_boot_ns, self.cgroup_id) == (other.start_boot_ns, other.cgroup_id)
-            && (self.program_id, self.subject) == (other.program_id, other.subject)
+    /// The same process or thread in the same program, as far as it isn't its subject that says so.
+    pub fn is(&self, actor: &Actor) -> bool {
+        (self.tgid, self.tid, self.slot) == (actor.tgid, actor.tid, actor.slot)
+            && (self.start_boot_ns, self.cgroup_id) == (actor.start_boot_ns, actor.cgroup_id)
+            && self.program_id == actor.program_id
     }
 
     /// As the first of its tree it would name that.
