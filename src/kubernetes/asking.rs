@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     Settings, Shared, Trouble,
-    client::{LIST_BYTES_MAX, Lines, OBJECT_BYTES_MAX, ask, connect},
+    client::{self, LIST_BYTES_MAX, Lines, OBJECT_BYTES_MAX, ask, connect},
     objects::{self, Change, Controller, Meta},
     table::{Ask, Said},
 };
@@ -192,6 +192,11 @@ async fn nearest_known(client: &Client, pod: &Meta, shared: &Shared) -> Option<C
         }
     }
     Some(shared.above(&nearest).unwrap_or(nearest))
+}
+
+/// Where it is, as `host:port`. The service account's is known to whoever protects this host's addresses.
+pub fn peer(settings: &Settings) -> Option<String> {
+    client::server(settings.kubeconfig.as_ref()?)
 }
 
 /// What may be asked, each as the daemon asks it; for who wants to know what is missing.

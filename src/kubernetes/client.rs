@@ -1,6 +1,6 @@
 //! The way to the API: who to ask as whom, and answers within bounds of size and time.
 
-use std::{os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{fmt, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use hedgerow_detect::chain;
 use hedgerow_hostfile::own;
@@ -50,19 +50,37 @@ pub async fn connect(settings: &Settings) -> Result<Client, Trouble> {
 }
 
 async fn of_file(path: &Path) -> Result<Config, Trouble> {
-    let wrong = |why: String| Trouble::lost(format!("{}: {why}", path.display()));
-    let told = path.metadata().map_err(|why| wrong(why.to_string()))?;
+    let file = read(path)?;
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(file, &options).await;
+    config.map_err(|why| wrong(path, chain(&why)))
+}
+
+fn read(path: &Path) -> Result<Kubeconfig, Trouble> {
+    let told = path.metadata().map_err(|why| wrong(path, why))?;
     if !told.is_file() || told.len() > FILE_BYTES_MAX {
-        return Err(wrong(format!("no file of at most {FILE_BYTES_MAX} bytes")));
+        return Err(wrong(path, format!("no file of at most {FILE_BYTES_MAX} bytes")));
     }
     // It says whom root believes, and holds who root is there.
     if ![0, own::user()].contains(&told.uid()) || told.mode() & 0o022 != 0 {
-        return Err(wrong("others than root may write to it: chown root, chmod go-w".to_owned()));
+        return Err(wrong(path, "others than root may write to it: chown root, chmod go-w"));
     }
-    let file = Kubeconfig::read_from(path).map_err(|why| wrong(chain(&why)))?;
-    let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(file, &options).await;
-    config.map_err(|why| wrong(chain(&why)))
+    Kubeconfig::read_from(path).map_err(|why| wrong(path, chain(&why)))
+}
+
+fn wrong(path: &Path, why: impl fmt::Display) -> Trouble {
+    Trouble::lost(format!("{}: {why}", path.display()))
+}
+
+/// Whom the context in use of a kubeconfig is about, as `host:port`, if it says so.
+pub fn server(path: &Path) -> Option<String> {
+    let file = read(path).ok()?;
+    let context = file.contexts.iter().find(|one| Some(&one.name) == file.current_context.as_ref());
+    let cluster = &context?.context.as_ref()?.cluster;
+    let of_it = file.clusters.iter().find(|one| one.name == *cluster);
+    let url = of_it?.cluster.as_ref()?.server.as_ref()?.parse::<hyper::Uri>().ok()?;
+    let port = url.port_u16().unwrap_or(if url.scheme_str() == Some("http") { 80 } else { 443 });
+    Some(format!("{}:{port}", url.host()?))
 }
 
 /// Refuses what would run programs, or believe anybody.

@@ -26,7 +26,7 @@ use hedgerow_event::{Finding, Object, PeerPod};
 use hedgerow_responder::now;
 use tokio::sync::mpsc;
 
-pub use self::trouble::Settings;
+pub use self::{asking::peer, trouble::Settings};
 use self::{
     objects::{Change, Controller, Page},
     selector::Selector,

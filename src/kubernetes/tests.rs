@@ -302,3 +302,27 @@ fn pods_that_found_no_room_count_until_all_are_listed_anew() {
     listed(0);
     assert_eq!(shared.known().table.refused, 0);
 }
+
+#[test]
+fn where_the_api_is_stands_in_the_kubeconfig() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("kubeconfig");
+    for (server, expected) in [
+        ("https://api.example:6443/k8s", Some("api.example:6443")),
+        ("https://192.0.2.7", Some("192.0.2.7:443")),
+        ("http://[::1]:8080", Some("[::1]:8080")),
+        ("no address", None),
+    ] {
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters: [{{name: o, cluster: {{server: \"https://other:1\"}}}}, \
+                        {{name: k, cluster: {{server: \"{server}\"}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: k, user: u}}}}]\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let settings = |path| Settings { kubeconfig: path, node: "n-1".into() };
+        assert_eq!(peer(&settings(Some(path.clone()))).as_deref(), expected, "{server}");
+        assert_eq!(peer(&settings(None)), None);
+    }
+    assert_eq!(client::server(&home.path().join("none")), None);
+}

@@ -11,3 +11,7 @@ pub async fn run(_: Settings, _: Arc<Shared>, _: mpsc::Receiver<Ask>) {}
 pub async fn rights(_: &Settings) -> Result<Vec<(&'static str, Option<String>)>, Trouble> {
     Ok(Vec::new())
 }
+
+pub fn peer(_: &Settings) -> Option<String> {
+    None
+}

@@ -22,7 +22,7 @@ use std::{
 use hedgerow_hostfile::{Reader, Refusals, Refused, Version};
 
 use super::{
-    names::Names,
+    names::{Names, Peer},
     users::{Present, Users},
 };
 use tables::{dhcp_servers, gateways_v4, gateways_v6, own_v4, own_v6, resolvers};
@@ -94,12 +94,12 @@ pub struct Gatherer {
 }
 
 impl Gatherer {
-    /// Begins the first reading, which others follow; `peers` (`host:port`) are protected as soon as
+    /// Begins the first reading, which others follow; `peers` are protected as soon as
     /// somebody answers for their names.
     ///
     /// # Errors
     /// No thread can be made.
-    pub fn start(peers: Vec<String>) -> io::Result<Self> {
+    pub fn start(peers: Vec<Peer>) -> io::Result<Self> {
         let mut readers = Readers::new();
         let refusals = [readers.host.refusals(), readers.others.refusals()];
         let latest = Arc::new(Mutex::new(None));
@@ -400,7 +400,7 @@ mod tests {
 
     #[test]
     fn peers_of_the_configuration_are_the_hosts_as_soon_as_they_are_known() {
-        let gatherer = Gatherer::start(vec!["192.0.2.7:9092".into()]).unwrap();
+        let gatherer = Gatherer::start(vec![("192.0.2.7:9092".into(), "a broker")]).unwrap();
         let until = Instant::now() + INTERVAL / 2;
         let broker = whole([192, 0, 2, 7].into(), "a broker");
         loop {

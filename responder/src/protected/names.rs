@@ -1,4 +1,4 @@
-//! The addresses of peers that the configuration names, brokers. A thread of its own asks for them, again
+//! The addresses of peers that the configuration names. A thread of its own asks for them, again
 //! and again: at boot a resolver doesn't answer yet, later another address may stand behind the
 //! name, and nobody else waits for either.
 
@@ -22,14 +22,17 @@ const SOON: Duration = Duration::from_secs(2);
 /// Addresses of one name; further ones are left out.
 const ADDRESSES_MAX: usize = 256;
 
+/// `host:port`, and what is there.
+pub type Peer = (String, &'static str);
+
 /// What the names stood for when they were answered last; one that isn't any more keeps what it had.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names(Arc<Mutex<Vec<Vec<Protected>>>>);
 
 impl Names {
-    /// Begins to ask for `names`, `host:port` each. `news` hears of each change. The thread ends once
+    /// Begins to ask for `names`. `news` hears of each change. The thread ends once
     /// the sender that is given back has gone.
-    pub(super) fn start(names: Vec<String>, news: Sender<()>) -> io::Result<(Self, Sender<()>)> {
+    pub(super) fn start(names: Vec<Peer>, news: Sender<()>) -> io::Result<(Self, Sender<()>)> {
         let (stop, stopped) = channel();
         let shared = Self(Arc::new(Mutex::new(vec![Vec::new(); names.len()])));
         if !names.is_empty() {
@@ -40,7 +43,7 @@ impl Names {
         Ok((shared, stop))
     }
 
-    fn keep(&self, names: &[String], stopped: &Receiver<()>, news: &Sender<()>) {
+    fn keep(&self, names: &[Peer], stopped: &Receiver<()>, news: &Sender<()>) {
         loop {
             let is_whole = self.ask(names, resolve, news);
             let pause = if is_whole { INTERVAL } else { SOON };
@@ -53,8 +56,8 @@ impl Names {
     /// Whether each name has been answered by now.
     fn ask(
         &self,
-        names: &[String],
-        resolve: impl Fn(&str) -> Vec<Protected>,
+        names: &[Peer],
+        resolve: impl Fn(&Peer) -> Vec<Protected>,
         news: &Sender<()>,
     ) -> bool {
         for (at, name) in names.iter().enumerate() {
@@ -77,11 +80,11 @@ impl Names {
 }
 
 /// None where nobody answers.
-fn resolve(name: &str) -> Vec<Protected> {
+fn resolve((name, what): &Peer) -> Vec<Protected> {
     // Kafka's client takes the protocol in front.
-    let name = name.split_once("://").map_or(name, |(_, rest)| rest);
+    let name = name.split_once("://").map_or(name.as_str(), |(_, rest)| rest);
     let found = name.to_socket_addrs().into_iter().flatten().take(ADDRESSES_MAX);
-    let mut found: Vec<Protected> = found.map(|peer| whole(peer.ip(), "a broker")).collect();
+    let mut found: Vec<Protected> = found.map(|peer| whole(peer.ip(), what)).collect();
     found.sort_unstable();
     found.dedup();
     found
@@ -98,10 +101,10 @@ mod tests {
     fn a_name_that_is_answered_late_or_anew_is_known_then_and_kept() {
         let (news, heard) = channel();
         let names = Names(Arc::new(Mutex::new(vec![Vec::new(); 2])));
-        let both = ["a:1".to_owned(), "b:2".to_owned()];
+        let both = ["a:1", "b:2"].map(|name| (name.to_owned(), "a broker"));
         let one = |last| vec![whole([192, 0, 2, last].into(), "a broker")];
         let round = Cell::new(0);
-        let resolver = |name: &str| match (name, round.get()) {
+        let resolver = |(name, _): &Peer| match (name.as_str(), round.get()) {
             ("a:1", _) => one(1),
             (_, 1) => one(2),
             (_, 2) => one(3),
@@ -122,6 +125,7 @@ mod tests {
     #[test]
     fn what_is_no_name_is_known_without_being_asked_for() {
         let expected = vec![whole([192, 0, 2, 7].into(), "a broker")];
+        let resolve = |written: &str| resolve(&(written.to_owned(), "a broker"));
         for written in ["192.0.2.7:9092", "SASL_SSL://192.0.2.7:1"] {
             assert_eq!(resolve(written), expected);
         }

@@ -20,9 +20,18 @@ use crate::{
     daemon::report::Reporter,
     exit::Failure,
     host::{self, Host, LEDGER},
+    kubernetes,
 };
+
 /// The start waits so long for the addresses of this host. Without them nothing is denied by itself.
 const GATHER: Duration = Duration::from_secs(10);
+
+/// Whom the configuration names.
+fn peers(config: &Config) -> Vec<(String, &'static str)> {
+    let brokers = config.sinks.iter().flat_map(Configured::peers).map(|peer| (peer, "a broker"));
+    let api = config.kubernetes.as_ref().and_then(kubernetes::peer);
+    brokers.chain(api.map(|peer| (peer, "the cluster's API"))).collect()
+}
 
 impl Actor {
     /// `learning`: what was learned before, and the hours of the week seen with it, don't count.
@@ -76,7 +85,7 @@ impl Actor {
                 responder.default_mode()
             ));
         }
-        let peers = config.sinks.iter().flat_map(Configured::peers).collect();
+        let peers = peers(config);
         let gatherer = support::lowered(|| Gatherer::start(peers)).and_then(|gatherer| gatherer);
         let gatherer = gatherer.context("can't start the threads that read addresses")?;
         let mut actor = Self {
