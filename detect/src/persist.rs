@@ -107,7 +107,7 @@ pub(crate) fn schema() -> SchemaId {
     }
 }
 
-/// Reads a model file of this build's schema.
+/// Reads a model file of this build's schema and architecture.
 pub(crate) fn load(path: &std::path::Path) -> Result<ModelFile> {
     let broken = |why: String| Error::Load { path: path.to_owned(), why };
     let file = ModelFile::load(path).map_err(|why| broken(chain(&why)))?;
@@ -116,6 +116,14 @@ pub(crate) fn load(path: &std::path::Path) -> Result<ModelFile> {
             "the model was learned on another set of columns (schema {}, this build has {}); \
              learn anew with `hedgerow run --learn 1d` or `hedgerow train`",
             file.schema.version, SCHEMA_VERSION
+        )));
+    }
+    let here = std::env::consts::ARCH;
+    let mut programs = file.profile.programs.iter().map(|program| &*program.architecture);
+    if let Some(other) = programs.find(|other| !other.is_empty() && *other != here) {
+        return Err(broken(format!(
+            "the model was learned on {other}, where system calls have other numbers than on {here}; \
+             learn anew with `hedgerow run --learn 1d`"
         )));
     }
     Ok(file)

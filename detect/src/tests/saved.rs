@@ -67,6 +67,19 @@ fn what_is_accepted_after_a_restart_is_excused_of_the_same_file_only() {
 }
 
 #[test]
+fn a_model_of_another_architecture_is_refused_by_name() {
+    let engine = Host::new().learn(60);
+    let mut file = engine.save().unwrap().unwrap();
+    let other = crate::file::ProgramProfile::empty("riscv64".into(), "w".into(), "/bin/x".into());
+    Arc::make_mut(&mut file.profile).programs.push(other);
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("m.hedgerow");
+    file.save(&path).unwrap();
+    let why = SavedModel::load(&path).unwrap_err().to_string();
+    assert!(why.contains("was learned on riscv64"), "{why}");
+}
+
+#[test]
 fn the_budget_asked_today_holds_with_a_saved_model() {
     let mut host = Host::new();
     let engine = host.learn(60);
