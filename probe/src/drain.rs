@@ -29,6 +29,10 @@ use crate::{
 const BYTES_A_SECOND: u64 = 64 << 20;
 const INTERVAL_MIN: Duration = Duration::from_millis(2);
 const INTERVAL_MAX: Duration = Duration::from_millis(10);
+/// No record takes more of a ring than this, but for those with long paths and arguments.
+const RECORD_BYTES: u32 = 512;
+/// Little came where it filled no more than this part of a ring.
+const CALM_PART: u32 = 16;
 /// How long a blocked send sleeps before it looks whether to stop.
 const SEND_WAIT: Duration = Duration::from_millis(50);
 /// Priority of the thread: a consumer that is starved of CPU loses records.
@@ -94,6 +98,27 @@ fn now() -> Result<Now> {
     Now::read().map_err(Error::io("clock"))
 }
 
+/// When the next drain is.
+#[derive(Debug, Clone, Copy)]
+struct Pace {
+    busy: Duration,
+    calm: Duration,
+    /// More records than this are many.
+    many: u64,
+}
+
+impl Pace {
+    fn new(ring_bytes: u32, calm: Option<Duration>) -> Self {
+        let busy = interval(ring_bytes);
+        let many = u64::from(ring_bytes / CALM_PART / RECORD_BYTES);
+        Self { busy, calm: calm.unwrap_or(busy).max(busy), many }
+    }
+
+    fn after(self, received: u64) -> Duration {
+        if received > self.many { self.busy } else { self.calm }
+    }
+}
+
 /// What the thread works with.
 pub struct Drain {
     shared: Arc<Shared>,
@@ -110,9 +135,9 @@ pub struct Drain {
     /// As of the last window's close.
     stats: Stats,
     drains: bool,
-    interval: Duration,
-    /// The last turn left records in a ring.
-    more: bool,
+    pace: Pace,
+    /// Until the next drain, by what the last one found.
+    pause: Duration,
 }
 
 impl Drain {
@@ -120,13 +145,14 @@ impl Drain {
         shared: Arc<Shared>,
         sender: Sender<Item>,
         windows: Windows,
-        drains: bool,
+        (drains, calm): (bool, Option<Duration>),
     ) -> Result<Self> {
         // SAFETY: plain numbers; a refusal leaves the priority as it is.
         unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
         let ring_bytes = shared.loaded.rings.iter().map(MapCore::max_entries).min();
         Ok(Self {
-            interval: interval(ring_bytes.unwrap_or(0)),
+            pause: Duration::ZERO,
+            pace: Pace::new(ring_bytes.unwrap_or(0), calm),
             rings: Rings::new(&shared.loaded.rings)?,
             signals: Signals::new(&shared.loaded.signals)?,
             shared,
@@ -139,14 +165,13 @@ impl Drain {
             closing_shed: false,
             stats: Stats::default(),
             drains,
-            more: false,
         })
     }
 
     /// Runs until it is told to stop or nobody listens; closes the last window.
     pub fn run(mut self) -> Result<()> {
         while !self.shared.stop.load(Ordering::Acquire) {
-            let signals = self.signals.wait(if self.more { Duration::ZERO } else { self.interval });
+            let signals = self.signals.wait(self.pause);
             if !self.pump(signals)? {
                 return Ok(());
             }
@@ -179,7 +204,8 @@ impl Drain {
         let now = now()?;
         let drained = if self.drains { self.rings.drain(now.boot_ns) } else { Drained::default() };
         self.shared.received.fetch_add(drained.received, Ordering::Relaxed);
-        self.more = drained.more;
+        let pause = self.pace.after(drained.received);
+        self.pause = if drained.more { Duration::ZERO } else { pause };
         let mut records = drained.records;
         records.extend(others);
         if records.is_empty() && drained.undecodable == 0 && self.held.is_empty() {
@@ -374,6 +400,17 @@ mod tests {
     fn small_rings_are_drained_more_often() {
         let millis = |kib: u32| interval(kib << 10).as_millis();
         assert_eq!([4, 256, 1024, 4096, 1 << 20].map(millis), [2, 2, 3, 10, 10]);
+    }
+
+    #[test]
+    fn while_little_comes_rings_are_drained_less_often_where_it_is_asked_for() {
+        let calm = Some(Duration::from_millis(20));
+        let millis =
+            |kib: u32, calm, received| Pace::new(kib << 10, calm).after(received).as_millis();
+        assert_eq!([0, 64, 65].map(|received| millis(512, calm, received)), [20, 20, 2]);
+        assert_eq!([0, 65].map(|received| millis(512, None, received)), [2, 2]);
+        // Never more often than a busy host.
+        assert_eq!(millis(4096, Some(Duration::ZERO), 0), 10);
     }
 
     #[test]

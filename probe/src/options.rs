@@ -51,6 +51,8 @@ pub struct Options {
     /// Read the rings. Without, they fill up and every record is lost but the rows, which are
     /// summed up by program: for tests of the accounting of loss.
     pub drain: bool,
+    /// Time between two drains while little comes; none: as between those of a host that is busy.
+    pub calm_interval: Option<Duration>,
     /// Batches that may wait for the consumer; when they are full the drain thread waits, the
     /// kernel's rings fill, and what finds them full is counted as lost.
     pub queue: usize,
@@ -78,6 +80,7 @@ impl Default for Options {
             identity_key: [0; 2],
             observe_own: false,
             drain: true,
+            calm_interval: None,
             queue: 64,
         }
     }

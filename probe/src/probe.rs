@@ -142,7 +142,8 @@ fn start(
     let profiles = Profiles::new(profiles, options.quiet_windows);
     let shared = Arc::new(Shared::new(loaded, namer, resolver, profiles));
     let windows = Windows::new(first, now, window_ns, delay_ns);
-    let drain = Drain::new(Arc::clone(&shared), sender, windows, options.drain)?;
+    let drains = (options.drain, options.calm_interval);
+    let drain = Drain::new(Arc::clone(&shared), sender, windows, drains)?;
     support::lower().map_err(Error::io("drain thread"))?;
     Ok((shared, drain))
 }

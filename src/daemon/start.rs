@@ -1,6 +1,6 @@
 //! How a daemon begins: everything opened and checked, what may fail at the start first.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use hedgerow_detect::{Engine, SavedModel, Schedule, Settings};
@@ -40,6 +40,9 @@ use crate::{
 
 /// Programs with a profile where only findings are kept; each takes 66 KiB.
 const PROFILES_AGGREGATE: u32 = 64;
+/// A small host is looked at so often while little happens: each look wakes two threads, which is most of
+/// what it costs then.
+const CALM_AGGREGATE: Duration = Duration::from_millis(20);
 
 /// Runs until Ctrl-C or SIGTERM.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -169,6 +172,7 @@ impl Start {
                 false => Shed { used: config.aggregate, ..Shed::default() },
             },
             profiles: if config.aggregate { PROFILES_AGGREGATE } else { profiles },
+            calm_interval: config.aggregate.then_some(CALM_AGGREGATE),
             usage: config.usage,
             ..Options::default()
         }
