@@ -1,6 +1,6 @@
 //! One run's records, early rows and what its files say of it.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, env::consts::ARCH, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, Schema};
 use hedgerow_detect::{EPOCH_SECONDS, SavedModel, Schedule, Settings};
@@ -11,8 +11,8 @@ use hedgerow_sink::parquet::{Damaged, ParquetReader};
 use crate::{
     Error, Result,
     keys::{
-        BUDGET, EARLY, FULL, MODEL, OFFSET, RECORDS, SCHEDULE, SEED, SYSCALLS, known_since,
-        scoring_after,
+        ARCHITECTURE, BUDGET, EARLY, FULL, MODEL, OFFSET, RECORDS, SCHEDULE, SEED, SYSCALLS,
+        known_since, scoring_after,
     },
     source::Run,
     time::Span,
@@ -45,13 +45,25 @@ pub struct Capture {
     pub span: Span,
 }
 
+fn is_of_here(name: &str, metadata: &BTreeMap<String, String>) -> Result<()> {
+    match metadata.get(ARCHITECTURE).filter(|other| *other != ARCH) {
+        None => Ok(()),
+        Some(other) => Err(Error::File(format!(
+            "{name}: recorded on {other}, where system calls have other numbers than on {ARCH}: read it on \
+             {other}, or leave its host out with --host"
+        ))),
+    }
+}
+
 impl Capture {
     /// Opens a run.
     ///
     /// # Errors
-    /// Names the file and the column that doesn't fit, or what the metadata lacks.
+    /// Names the file and the column that doesn't fit, what the metadata lacks, or the architecture whose
+    /// numbers of system calls aren't known here.
     pub fn open(run: Run, span: Span) -> Result<Self> {
         let name = run.name();
+        is_of_here(&name, &run.metadata)?;
         let missing = |key: &str| {
             Error::File(format!(
                 "{name}: the files' metadata has no usable `{key}`; was it written by `hedgerow \
@@ -238,4 +250,20 @@ pub(crate) fn in_file(reader: &ParquetReader, why: hedgerow_features::Error) -> 
     let group = group.map_or_else(String::new, |group| format!("row group {group}: "));
     let why = why.behind(usize::try_from(before).unwrap_or_default());
     Error::File(format!("{path}: {group}{why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_on_another_architecture_is_refused_by_name() {
+        let of = |architecture: &str| BTreeMap::from([(ARCHITECTURE.into(), architecture.into())]);
+        assert!(
+            is_of_here("run", &BTreeMap::new()).is_ok() && is_of_here("run", &of(ARCH)).is_ok()
+        );
+        let why = is_of_here("run", &of("riscv64")).unwrap_err().to_string();
+        assert!(why.starts_with("run: recorded on riscv64, "), "{why}");
+    }
 }

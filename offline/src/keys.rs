@@ -20,6 +20,8 @@ pub const BUDGET: &str = "hedgerow.budget_per_day";
 /// Whether every call is in the records, and whether calls were observed at all.
 pub const FULL: &str = "hedgerow.full";
 pub const SYSCALLS: &str = "hedgerow.syscalls";
+/// Whose numbers system calls have, as Rust names it; captures of older versions don't say.
+pub const ARCHITECTURE: &str = "hedgerow.architecture";
 /// Wall time less time since boot at the start, in nanoseconds.
 pub const OFFSET: &str = "hedgerow.realtime_offset_ns";
 /// The first epoch in which the kernel took the profile for known.

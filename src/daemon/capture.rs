@@ -18,8 +18,8 @@ use hedgerow_sink::parquet::{ParquetConfig, ParquetSink};
 use hedgerow_detect::{Phase, Schedule};
 use hedgerow_offline::{
     keys::{
-        BOOT, BUDGET, EARLY, EDGES, FULL, HOST, KNOWN_SINCE, MODEL, OFFSET, POLICY, RECORDS,
-        SCHEDULE, SEED, SYSCALLS, WINDOWS,
+        ARCHITECTURE, BOOT, BUDGET, EARLY, EDGES, FULL, HOST, KNOWN_SINCE, MODEL, OFFSET, POLICY,
+        RECORDS, SCHEDULE, SEED, SYSCALLS, WINDOWS,
     },
     past,
 };
@@ -87,6 +87,7 @@ impl Capture {
         sink.set_metadata(BUDGET, run.budget_per_day.to_string());
         sink.set_metadata(FULL, run.full.to_string());
         sink.set_metadata(SYSCALLS, run.syscalls.to_string());
+        sink.set_metadata(ARCHITECTURE, std::env::consts::ARCH);
         if let Some(schedule) = run.schedule {
             sink.set_metadata(SCHEDULE, serde_json::to_string(&schedule)?);
         }
