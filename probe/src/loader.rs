@@ -128,12 +128,21 @@ fn attempt(
     attach(&skel, rings, options, hook)
 }
 
+/// For each profile, programs that may have one, and those whose rows may be summed up: where few have a
+/// profile, few are kept. No fewer than [`LEAST`].
+const PROGRAMS: u32 = 32;
+const SPILLED: u32 = 8;
+const LEAST: u32 = 512;
+
 /// Fills what is fixed at load: tables, limits, settings.
 fn settings(open: &mut OpenSensorSkel<'_>, options: &Options, epoch: u32) -> Result<()> {
     let cpus = cpus()?;
     open.maps.rings.set_max_entries(cpus).map_err(Error::map("rings"))?;
     open.maps.profiles.set_max_entries(options.profiles + 1).map_err(Error::map("profiles"))?;
     open.maps.free_slots.set_max_entries(options.profiles + 1).map_err(Error::map("slots"))?;
+    let each = |of_one: u32| (options.profiles * of_one).max(LEAST);
+    open.maps.programs.set_max_entries(each(PROGRAMS)).map_err(Error::map("programs"))?;
+    open.maps.spilled.set_max_entries(each(SPILLED)).map_err(Error::map("spilled"))?;
     let tables = Tables::new();
     let rodata = open.maps.rodata_data.as_mut().ok_or(Error::Skeleton("rodata"))?;
     fill(&mut rodata.calls_native, &tables.native);
