@@ -161,7 +161,7 @@ fn did(origin: &Origin, table: &Tables) -> String {
             let name =
                 table.name(call.number).map_or_else(|| call.number.to_string(), str::to_owned);
             let path = call.path.as_deref().unwrap_or_default();
-            format!("{name} {path} = {}", call.result)
+            format!("{name} {path} {}", answered(call.result))
         }
         Origin::Flow(flow) => format!(
             "{:?} {:?} {} with {}: {} bytes out, {} in",
@@ -171,9 +171,19 @@ fn did(origin: &Origin, table: &Tables) -> String {
         Origin::Signal(signal) => format!("{} calls in an order never seen", signal.unseen6),
         Origin::Raw(raw) => {
             let name = table.name(raw.number).map_or_else(|| raw.number.to_string(), str::to_owned);
-            format!("{name} = {}", raw.result)
+            format!("{name} {}", answered(raw.result))
         }
     }
+}
+
+/// What a call returned: a number, or why it failed.
+fn answered(result: i64) -> String {
+    // As the kernel's IS_ERR_VALUE tells them apart.
+    let code = i32::try_from(-i128::from(result)).ok().filter(|code| (1..4096).contains(code));
+    code.map_or_else(
+        || format!("= {result}"),
+        |code| format!("failed: {}", std::io::Error::from_raw_os_error(code)),
+    )
 }
 
 #[cfg(test)]
@@ -184,6 +194,14 @@ mod tests {
     use hedgerow_event::{Actor, Epoch, Exec, Fork, Program, Subject, Workload};
 
     use super::*;
+
+    #[test]
+    fn a_call_that_failed_says_why() {
+        assert_eq!(answered(-13), "failed: Permission denied (os error 13)");
+        for number in [0, 3, -4096, i64::MIN, i64::MAX] {
+            assert_eq!(answered(number), format!("= {number}"));
+        }
+    }
 
     fn event(time_boot_ns: u64, origin: Origin) -> Event {
         let subject = Subject::new(Workload::new("w"), Program::new("/bin/x"));
