@@ -125,7 +125,11 @@ fn sums(row: &Row) -> [u64; SUMS] {
 
 /// A bit for each count that isn't 0. Without a branch for each: which ones are can't be guessed.
 fn mask(counts: &[u32; CLASSES]) -> u64 {
-    let some = counts.map(|count| u8::from(count != 0));
+    let mut some = [0; CLASSES];
+    // In a loop, of which the compiler makes a few wide instructions; of `map` it makes a call for each.
+    for (some, count) in some.iter_mut().zip(counts) {
+        *some = u8::from(*count != 0);
+    }
     // The product has the lowest bit of each of eight bytes in its highest byte.
     let eight =
         |bytes: &[u8; 8]| u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
