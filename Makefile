@@ -55,7 +55,7 @@ test-kernels: ## the probe, window and deny tests under Debian's 6.1 and 6.12 ke
 
 .PHONY: test-arm64
 
-test-arm64: ## of those tests what is known to pass on arm64, crossed with Debian's rustc, under its arm64 kernels (QEMU)
+test-arm64: ## the same for arm64, crossed with Debian's rustc, and the daemon of the build for small hosts (QEMU)
 	@scripts/setup build arm64
 	scripts/test-kernels -a arm64
 
@@ -85,10 +85,10 @@ governor-plot: ## seven minutes of the cost governor, drawn: a budget of CPU (de
 	$(BUILD) --release --bin hedgerow
 	$(AS_ROOT) scripts/governor-plot $(TARGET_DIR)/release/hedgerow $(CPU) $(OUT)
 
-footprint: ## memory and CPU of the release build with `aggregate = true` at 300 records a second
+footprint: ## memory and CPU of the build for small hosts with `aggregate = true` at 300 records a second
 	@scripts/setup build
-	$(BUILD) --release --bin hedgerow
-	$(AS_ROOT) scripts/footprint $(TARGET_DIR)/release/hedgerow
+	cargo build --locked --profile small --no-default-features --bin hedgerow
+	$(AS_ROOT) scripts/footprint $(TARGET_DIR)/small/hedgerow
 
 soak: MINUTES ?= 10
 soak: KILLS ?= 20
