@@ -61,11 +61,12 @@ const RULES: &[Rule] = &[
     Rule { deed: Deed::Packets, numbers: &[libc::SYS_socket], matches: packets },
 ];
 
+/// The same on every architecture, which `libc` doesn't know of each.
+const FCHMODAT2: i64 = 452;
 #[cfg(target_arch = "x86_64")]
-const MODE_CALLS: &[i64] =
-    &[libc::SYS_chmod, libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_fchmodat2];
+const MODE_CALLS: &[i64] = &[libc::SYS_chmod, libc::SYS_fchmod, libc::SYS_fchmodat, FCHMODAT2];
 #[cfg(not(target_arch = "x86_64"))]
-const MODE_CALLS: &[i64] = &[libc::SYS_fchmod, libc::SYS_fchmodat, libc::SYS_fchmodat2];
+const MODE_CALLS: &[i64] = &[libc::SYS_fchmod, libc::SYS_fchmodat, FCHMODAT2];
 
 const NUMBERS: usize = hedgerow_event::calls::TABLE_SIZE;
 /// No call's rule.
@@ -113,8 +114,7 @@ pub fn set_id(mode: u64) -> Option<&'static str> {
 }
 
 fn set_id_bit(_: &Actor, call: &Call) -> Option<Arc<str>> {
-    let at = i64::from(call.number) == libc::SYS_fchmodat
-        || i64::from(call.number) == libc::SYS_fchmodat2;
+    let at = [libc::SYS_fchmodat, FCHMODAT2].contains(&call.number.into());
     let bit = set_id(if at { call.arguments[2] } else { call.arguments[1] })?;
     Some(match &call.path {
         Some(path) if call.claimed => format!("{bit} on {path} (claimed)").into(),
@@ -123,6 +123,8 @@ fn set_id_bit(_: &Actor, call: &Call) -> Option<Arc<str>> {
     })
 }
 
+/// As of <linux/ptrace.h>; an arm64 kernel refuses it to 64-bit processes.
+const PTRACE_SETREGS: u64 = 13;
 /// Requests that change another process, or make it wait for its tracer.
 const PTRACE: &[(u64, &str)] = &[
     (libc::PTRACE_ATTACH as u64, "attach"),
@@ -130,7 +132,7 @@ const PTRACE: &[(u64, &str)] = &[
     (libc::PTRACE_POKETEXT as u64, "poke"),
     (libc::PTRACE_POKEDATA as u64, "poke"),
     (libc::PTRACE_POKEUSER as u64, "poke"),
-    (libc::PTRACE_SETREGS as u64, "set registers"),
+    (PTRACE_SETREGS, "set registers"),
     (libc::PTRACE_SETREGSET as u64, "set registers"),
 ];
 
